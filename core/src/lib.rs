@@ -1,0 +1,19 @@
+//! The algorithms and values of redis-gateway.
+//!
+//! Pure Rust: no Redis, no clock, no I/O. Time is always an argument, in unix milliseconds, so that every rule here can
+//! be tested in microseconds against a naive model, at any date, with the clock stepping as a test likes.
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod memory;
+
+/// The end of the year 9999 in unix milliseconds: the latest time any value may hold. Far enough for every use, and
+/// small enough that sums of two times and a window never overflow.
+pub const TIME_MAX_MS: i64 = 253_402_300_799_999;
+
+/// The largest count of requests or tokens in one call, and the largest limit or burst: 2^53, the largest integer that
+/// every client language holds exactly.
+pub const UNITS_MAX: u64 = 1 << 53;
+
+/// The longest window or period in milliseconds: 366 days.
+pub const PERIOD_MAX_MS: u64 = 366 * 24 * 3_600_000;

@@ -1,0 +1,28 @@
+//! What an allocation really takes.
+
+/// The bytes an allocator hands out for a request of `bytes`: jemalloc's size classes (16, then 32 … 128 in steps of 16,
+/// then four steps to each doubling), which Redis and most Valkey builds use. `MEMORY USAGE` reports with it, so that
+/// the figure is what the server's memory shrinks by when the key goes.
+/// Source: <https://jemalloc.net/jemalloc.3.html>, "size classes".
+pub fn allocated_bytes(bytes: usize) -> usize {
+    match bytes {
+        0 => 0,
+        1..=128 => bytes.next_multiple_of(16),
+        _ => bytes.next_multiple_of((bytes - 1).ilog2().checked_sub(2).map_or(16, |shift| 1 << shift)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::allocated_bytes;
+
+    #[test]
+    fn sizes_round_up_to_jemallocs_classes() {
+        for (asked, given) in [(0, 0), (1, 16), (16, 16), (17, 32), (100, 112), (128, 128), (129, 160), (160, 160)] {
+            assert_eq!(allocated_bytes(asked), given, "{asked}");
+        }
+        for (asked, given) in [(161, 192), (200, 224), (256, 256), (257, 320), (513, 640), (4097, 5120), (65_536, 65_536)] {
+            assert_eq!(allocated_bytes(asked), given, "{asked}");
+        }
+    }
+}
