@@ -1,0 +1,75 @@
+//! redis-gateway: what LLM gateways share, as native commands of Redis and Valkey.
+//!
+//! What is registered, and nothing else: commands, data types, settings. A command's declaration, handler, effect and
+//! data type are in its family's folder; the algorithms are in the `gateway-core` crate; how the server is spoken to is in
+//! [`server`].
+
+mod budget;
+mod cache;
+mod limit;
+mod node;
+mod queue;
+mod server;
+
+use std::ffi::CStr;
+
+use gateway_core::bucket::TokenBucket;
+use gateway_core::ledger::Ledger;
+use gateway_core::queue::Queue;
+use gateway_core::window::SlidingWindow;
+use server::command::Command;
+use server::config::Setting;
+use server::module::Module;
+use server::value::Type;
+
+/// The version in `MODULE LIST`: 1 for 0.1.0, 10_203 for 1.2.3.
+const VERSION: i32 = 100;
+
+/// The command that stores a whole value, as a rewritten AOF has it.
+const LOAD: &CStr = c"GW._LOAD";
+
+static MODULE: Module = Module { commands: COMMANDS, types: TYPES, settings: SETTINGS };
+
+const COMMANDS: &[&Command] = &[
+    &limit::allow::COMMAND,
+    &limit::tokens::COMMAND,
+    &budget::charge::COMMAND,
+    &budget::query::WITHIN_BUDGET,
+    &budget::query::SPENT,
+    &queue::push::COMMAND,
+    &queue::pop::POP,
+    &queue::pop::PEEK,
+    &queue::pop::LEN,
+    &cache::set::SET,
+    &cache::get::COMMAND,
+    &cache::set::DEL,
+    &cache::stats::COMMAND,
+    &node::DESCRIBE,
+    &node::STATS,
+    // Effects: written by the module itself.
+    &limit::EFFECT,
+    &budget::charge::EFFECT,
+    &queue::EFFECT,
+    &cache::set::EFFECT,
+    &node::LOAD,
+    #[cfg(feature = "fault-injection")]
+    &node::PANIC,
+];
+
+const TYPES: &[Type] = &[
+    Type::of::<SlidingWindow>(),
+    Type::of::<TokenBucket>(),
+    Type::of::<Ledger>(),
+    Type::of::<Queue>(),
+    Type::of::<cache::entry::Entry>(),
+];
+
+const SETTINGS: &[Setting] = &[
+    Setting::Text(&budget::TIMEZONE),
+    Setting::Number(&budget::KEEP_DAYS),
+    Setting::Number(&queue::MAX_RECORDS),
+    Setting::Number(&queue::MAX_BYTES),
+    Setting::Text(&cache::TTL),
+];
+
+server::module::module!(MODULE);

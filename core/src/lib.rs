@@ -4,8 +4,17 @@
 //! be tested in microseconds against a naive model, at any date, with the clock stepping as a test likes.
 #![forbid(unsafe_code)]
 
+pub mod bucket;
+pub mod cache;
+pub mod calendar;
 pub mod codec;
+pub mod json;
+pub mod ledger;
+pub mod limit;
 pub mod memory;
+pub mod money;
+pub mod queue;
+pub mod window;
 
 /// The end of the year 9999 in unix milliseconds: the latest time any value may hold. Far enough for every use, and
 /// small enough that sums of two times and a window never overflow.

@@ -21,7 +21,9 @@ mod tests {
         for (asked, given) in [(0, 0), (1, 16), (16, 16), (17, 32), (100, 112), (128, 128), (129, 160), (160, 160)] {
             assert_eq!(allocated_bytes(asked), given, "{asked}");
         }
-        for (asked, given) in [(161, 192), (200, 224), (256, 256), (257, 320), (513, 640), (4097, 5120), (65_536, 65_536)] {
+        for (asked, given) in
+            [(161, 192), (200, 224), (256, 256), (257, 320), (513, 640), (4097, 5120), (65_536, 65_536)]
+        {
             assert_eq!(allocated_bytes(asked), given, "{asked}");
         }
     }

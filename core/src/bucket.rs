@@ -1,0 +1,175 @@
+//! The token bucket: `rate` tokens per period flow in, up to `burst`; a request takes its cost or is refused.
+//!
+//! The level is an integer count of 1/period tokens (with 100 tokens per 60,000 ms, 100 such parts flow in each
+//! millisecond), so it is exact at any rate: nothing is rounded away between calls, however many there are.
+
+use crate::codec::{Corrupt, Reader, Writer};
+use crate::limit::{extended_expiry_ms, wait_ms, Verdict, NEVER};
+use crate::{PERIOD_MAX_MS, UNITS_MAX};
+
+/// How fast a bucket fills, and how far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// Tokens per period: 1 to 2^53.
+    pub rate: u64,
+    /// The period in milliseconds: 1 to 366 days.
+    pub per_ms: u64,
+    /// The most tokens the bucket holds: 0 to 2^53.
+    pub burst: u64,
+}
+
+impl Flow {
+    /// `tokens` in parts of 1/period. At most 2^53 × 2^35, far from the ends of i128.
+    fn parts(&self, tokens: u64) -> i128 {
+        i128::from(tokens) * i128::from(self.per_ms)
+    }
+
+    /// Milliseconds until `parts` have flowed in, rounded up: a moment earlier it is not enough.
+    fn wait_ms(&self, parts: i128) -> i64 {
+        match (u64::try_from(parts), parts <= 0) {
+            (_, true) => 0,
+            // One machine division instead of a library call, for all but the largest bursts.
+            (Ok(parts), _) => wait_ms(i128::from(parts.div_ceil(self.rate))),
+            (Err(_), _) => wait_ms((parts + i128::from(self.rate) - 1) / i128::from(self.rate)),
+        }
+    }
+}
+
+/// A token bucket. One that was never used is full, so a key that has filled up again may expire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenBucket {
+    /// The level at `at_ms` in parts of 1/`flow.per_ms` token. Below zero is debt.
+    level: i128,
+    at_ms: i64,
+    /// As of the last admission.
+    flow: Flow,
+    /// The key's expiry as last set.
+    expires_at_ms: i64,
+}
+
+/// A bucket's state at one moment, for `GW.DESCRIBE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BucketState {
+    pub flow: Flow,
+    /// The exact level: `level_parts` / `flow.per_ms` tokens.
+    pub level_parts: i128,
+    /// Milliseconds until full.
+    pub reset_after_ms: i64,
+}
+
+impl BucketState {
+    /// Whole tokens, rounded down; negative in debt.
+    pub fn tokens(&self) -> i64 {
+        self.level_parts.div_euclid(i128::from(self.flow.per_ms)) as i64
+    }
+
+    /// What is left of the level, as `parts/period` of one token.
+    pub fn fraction(&self) -> String {
+        let per_ms = self.flow.per_ms;
+        format!("{}/{per_ms}", self.level_parts.rem_euclid(i128::from(per_ms)))
+    }
+}
+
+impl TokenBucket {
+    /// A bucket that nobody has taken from.
+    pub fn full(now_ms: i64, flow: Flow) -> Self {
+        Self { level: flow.parts(flow.burst), at_ms: now_ms, flow, expires_at_ms: 0 }
+    }
+
+    /// The level at `now_ms` in parts of 1/`flow.per_ms` token, were `flow` in force since the last admission.
+    ///
+    /// A clock that stepped back gives nothing for the time it repeats, and takes nothing either. A changed period
+    /// keeps the fill level, rounded down to the new part.
+    fn level_at(&self, now_ms: i64, flow: Flow) -> i128 {
+        let kept = if flow.per_ms == self.flow.per_ms {
+            self.level
+        } else {
+            (self.level * i128::from(flow.per_ms)).div_euclid(i128::from(self.flow.per_ms))
+        };
+        let elapsed_ms = now_ms.saturating_sub(self.at_ms).max(0);
+        (kept + i128::from(elapsed_ms) * i128::from(flow.rate)).min(flow.parts(flow.burst))
+    }
+
+    /// Would `cost` tokens (at most 2^53) be admitted at `now_ms`, and what is left? Changes nothing.
+    pub fn decide(&self, now_ms: i64, flow: Flow, cost: u64) -> Verdict {
+        let level = self.level_at(now_ms, flow);
+        let allowed = level >= flow.parts(cost);
+        let retry_after_ms = match allowed {
+            true => 0,
+            false if cost > flow.burst => NEVER,
+            false => flow.wait_ms(flow.parts(cost) - level),
+        };
+        verdict(allowed, level, retry_after_ms, flow)
+    }
+
+    /// Admits `cost` tokens if the bucket holds them. The caller replicates [`Self::record`] with the same arguments when
+    /// the verdict allows and `cost` is not 0.
+    pub fn admit(&mut self, now_ms: i64, flow: Flow, cost: u64) -> Verdict {
+        let level = self.level_at(now_ms, flow);
+        if cost == 0 || level < flow.parts(cost) {
+            return self.decide(now_ms, flow, cost);
+        }
+        self.record(now_ms, flow, cost);
+        verdict(true, self.level, 0, flow)
+    }
+
+    /// Takes `cost` tokens at `now_ms` whatever the level. Depends on the state and the arguments alone, so that a
+    /// replica ends with the same value.
+    pub fn record(&mut self, now_ms: i64, flow: Flow, cost: u64) {
+        // The deepest debt a level keeps: a hundred times the largest burst, so that repeated effects cannot overflow.
+        let floor = -100 * flow.parts(UNITS_MAX);
+        self.level = (self.level_at(now_ms, flow) - flow.parts(cost)).max(floor);
+        self.at_ms = now_ms;
+        self.flow = flow;
+        let full_at_ms = now_ms.saturating_add(flow.wait_ms(flow.parts(flow.burst) - self.level));
+        self.expires_at_ms = extended_expiry_ms(self.expires_at_ms, now_ms, full_at_ms);
+    }
+
+    /// When the key may go: never before the bucket is full again.
+    pub fn expires_at_ms(&self) -> i64 {
+        self.expires_at_ms
+    }
+
+    pub fn state(&self, now_ms: i64) -> BucketState {
+        let level_parts = self.level_at(now_ms, self.flow);
+        let reset_after_ms = self.flow.wait_ms(self.flow.parts(self.flow.burst) - level_parts);
+        BucketState { flow: self.flow, level_parts, reset_after_ms }
+    }
+
+    pub fn save(&self, out: &mut dyn Writer) {
+        out.int128(self.level);
+        out.int(self.at_ms);
+        out.uint(self.flow.rate);
+        out.uint(self.flow.per_ms);
+        out.uint(self.flow.burst);
+        out.int(self.expires_at_ms);
+    }
+
+    pub fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
+        let level = from.int128()?;
+        let at_ms = from.time_ms("time")?;
+        let flow = Flow {
+            rate: from.uint_max(UNITS_MAX, "rate")?.max(1),
+            per_ms: from.uint_max(PERIOD_MAX_MS, "period")?.max(1),
+            burst: from.uint_max(UNITS_MAX, "burst")?,
+        };
+        let expires_at_ms = from.time_ms("expiry")?;
+        if level > flow.parts(flow.burst) || level < -100 * flow.parts(UNITS_MAX) {
+            return Err(Corrupt("a level out of bounds"));
+        }
+        Ok(Self { level, at_ms, flow, expires_at_ms })
+    }
+}
+
+fn verdict(allowed: bool, level: i128, retry_after_ms: i64, flow: Flow) -> Verdict {
+    let remaining = match u64::try_from(level) {
+        Ok(level) => level / flow.per_ms,
+        Err(_) => (level.max(0) / i128::from(flow.per_ms)) as u64,
+    };
+    let reset_after_ms = flow.wait_ms(flow.parts(flow.burst) - level);
+    Verdict { allowed, limit: flow.burst, remaining, retry_after_ms, reset_after_ms }
+}
+
+#[cfg(test)]
+#[path = "bucket_tests.rs"]
+mod tests;

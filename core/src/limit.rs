@@ -1,0 +1,39 @@
+//! What the limiters have in common: the verdict they give and how long their state is worth keeping.
+
+use crate::{TIME_MAX_MS, UNITS_MAX};
+
+/// A limiter's answer, field for field what the client gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    pub allowed: bool,
+    /// The limit or burst that was asked with.
+    pub limit: u64,
+    /// Units that could still be taken now, after this call took its own.
+    pub remaining: u64,
+    /// Milliseconds until the same request would be admitted if nobody else takes units meanwhile: 0 when it was
+    /// admitted, -1 when it never can be (its cost is above the limit).
+    pub retry_after_ms: i64,
+    /// Milliseconds until the full limit is available again if nobody takes units meanwhile.
+    pub reset_after_ms: i64,
+}
+
+/// `retry_after_ms` of a request that can never be admitted.
+pub const NEVER: i64 = -1;
+
+/// A wait as replied: at least 0 and at most 2^53, which every client language holds exactly.
+pub(crate) fn wait_ms(ms: i128) -> i64 {
+    ms.clamp(0, i128::from(UNITS_MAX)) as i64
+}
+
+/// The key's expiry after a change: `current` while it covers `needed_until_ms`, else a new one about twice as far away,
+/// so that a busy key's expiry is set once a window instead of once a call.
+///
+/// Expiry is garbage collection: it never falls before the state has become worthless, so a key that is gone and a key
+/// that is there decide alike.
+pub(crate) fn extended_expiry_ms(current: i64, now_ms: i64, needed_until_ms: i64) -> i64 {
+    if needed_until_ms <= current {
+        return current;
+    }
+    let needed_ms = needed_until_ms.saturating_sub(now_ms);
+    now_ms.saturating_add(needed_ms.saturating_mul(2)).saturating_add(1_000).min(TIME_MAX_MS)
+}

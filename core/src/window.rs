@@ -1,0 +1,533 @@
+//! The exact sliding window: at most `limit` units in any `(now - window, now]`.
+//!
+//! Admitted units are kept as (time since the previous pair, units) pairs in chunks of a few hundred bytes, one or two
+//! bytes a pair at usual rates. Only admissions are stored; a denied request leaves no trace.
+//!
+//! Cost: an admission appends a pair and drops chunks that have left the window, amortised O(1). A decision moves a
+//! cursor over the pairs that left the window since the last decision, each pair once, and finds the unit that must leave
+//! before the request fits by binary search over chunks and a walk of one chunk at most; the walk's result is kept, so
+//! that a storm of denied requests is O(1) each. Cursor and kept result are hints, no part of the value: they change on a
+//! read, and are neither saved nor digested.
+
+use std::collections::VecDeque;
+
+use crate::codec::{get_varint, put_varint, Corrupt, Reader, Writer};
+use crate::limit::{extended_expiry_ms, wait_ms, Verdict, NEVER};
+use crate::memory::allocated_bytes;
+use crate::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
+
+/// A window is divided into at most this many ticks, which bounds its memory: about 2 MiB for a key that admits
+/// something in every one of them.
+const TICKS_PER_WINDOW_MAX: u64 = 1 << 20;
+
+/// Pairs per chunk in bytes. Small enough that walking one takes well under a microsecond.
+const CHUNK_BYTES: usize = 512;
+
+/// The longest pair: two varints of ten bytes.
+const PAIR_BYTES_MAX: usize = 20;
+
+/// The most units a window counts. Forced and replicated units beyond it are not counted; no limit is near it.
+const USED_MAX: u64 = 1 << 62;
+
+/// The resolution of a window in milliseconds: 1 up to about 17 minutes (2^20 ms); longer windows are divided into 2^20
+/// ticks. An admission's time is rounded up to the tick, so units are released late by less than one tick, never early.
+pub fn tick_ms(window_ms: u64) -> u64 {
+    window_ms.div_ceil(TICKS_PER_WINDOW_MAX).max(1)
+}
+
+/// A run of pairs. Times are sums: `base_ms` plus all time differences up to and with the pair's own.
+#[derive(Debug, Clone, Default)]
+struct Chunk {
+    /// Not before the newest pair of the chunk before this one, not after the first pair of this one.
+    base_ms: i64,
+    /// Units of all pairs before this chunk, counted from an arbitrary origin, wrapping.
+    units_before: u64,
+    pairs: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pair {
+    gap_ms: u64,
+    units: u64,
+}
+
+/// One unit is by far the most frequent: it is written as the low bit 0 of the time difference, others as the low bit 1
+/// and a second varint.
+fn put_pair(out: &mut Vec<u8>, pair: Pair) {
+    if pair.units == 1 {
+        put_varint(out, pair.gap_ms << 1);
+    } else {
+        put_varint(out, pair.gap_ms << 1 | 1);
+        put_varint(out, pair.units);
+    }
+}
+
+fn get_pair(pairs: &[u8], at: &mut usize) -> Option<Pair> {
+    let head = get_varint(pairs, at)?;
+    let units = if head & 1 == 0 { 1 } else { get_varint(pairs, at)? };
+    Some(Pair { gap_ms: head >> 1, units })
+}
+
+/// A place between two pairs: everything before it has left the window.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cursor {
+    /// The time of the pair before the cursor, or its chunk's base.
+    at_ms: i64,
+    /// Units before the cursor, from the same origin as [`Chunk::units_before`].
+    units: u64,
+    /// Index into sealed chunks; their number means the open chunk.
+    chunk: u32,
+    offset: u16,
+}
+
+/// An exact sliding window. See the module's documentation.
+#[derive(Debug, Clone)]
+pub struct SlidingWindow {
+    /// The window and limit of the last admission.
+    window_ms: u64,
+    limit: u64,
+    /// The time of the newest pair.
+    newest_ms: i64,
+    /// The key's expiry as last set, 0 before the first admission.
+    expires_at_ms: i64,
+    /// Units before the end, from the same origin as [`Chunk::units_before`].
+    units_end: u64,
+    /// Where new pairs go; the only chunk of a quiet key.
+    open: Chunk,
+    /// Full chunks, oldest first. Boxed because most keys have none.
+    #[allow(clippy::box_collection)]
+    sealed: Option<Box<VecDeque<Chunk>>>,
+    /// The cursor, see [`Self::live`]. Spelled out, so that the struct fills one 128-byte allocation.
+    live_at_ms: i64,
+    live_units: u64,
+    live_chunk: u32,
+    live_offset: u16,
+    /// Where the newest pair starts in the open chunk.
+    newest_offset: u16,
+    /// Hint: units up to this count, from the common origin, have left by this time.
+    release: (u64, i64),
+}
+
+impl Default for SlidingWindow {
+    fn default() -> Self {
+        Self {
+            window_ms: 1,
+            limit: 0,
+            newest_ms: 0,
+            expires_at_ms: 0,
+            units_end: 0,
+            open: Chunk::default(),
+            sealed: None,
+            live_at_ms: 0,
+            live_units: 0,
+            live_chunk: 0,
+            live_offset: 0,
+            newest_offset: 0,
+            release: (0, i64::MIN),
+        }
+    }
+}
+
+/// A window's state at one moment, for `GW.DESCRIBE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowState {
+    pub limit: u64,
+    pub window_ms: u64,
+    pub tick_ms: u64,
+    /// Units in the window now.
+    pub used: u64,
+    /// Times of the oldest and newest units in the window, where there are any.
+    pub oldest_ms: Option<i64>,
+    pub newest_ms: Option<i64>,
+}
+
+impl SlidingWindow {
+    /// Would `cost` units be admitted at `now_ms`, and what is left? Changes nothing but hints.
+    ///
+    /// `limit` and `cost` are at most 2^53, `window_ms` is 1 to 366 days.
+    pub fn decide(&mut self, now_ms: i64, limit: u64, window_ms: u64, cost: u64) -> Verdict {
+        let behind_ms = self.behind_ms(now_ms);
+        let used = self.used(now_ms, window_ms, behind_ms);
+        let allowed = used.saturating_add(cost) <= limit;
+        let retry_after_ms = if allowed {
+            0
+        } else if cost > limit {
+            NEVER
+        } else {
+            // Both differences are positive here: the request does not fit, though it would in an empty window.
+            let released_ms = self.release_ms(used - (limit - cost));
+            wait_ms(i128::from(released_ms - behind_ms) + i128::from(window_ms) - i128::from(now_ms))
+        };
+        let reset_after_ms = match used {
+            0 => 0,
+            _ => wait_ms(i128::from(self.newest_ms - behind_ms) + i128::from(window_ms) - i128::from(now_ms)),
+        };
+        Verdict { allowed, limit, remaining: limit.saturating_sub(used), retry_after_ms, reset_after_ms }
+    }
+
+    /// Admits `cost` units if they fit. The caller replicates [`Self::record`] with the same arguments when the verdict
+    /// allows and `cost` is not 0.
+    pub fn admit(&mut self, now_ms: i64, limit: u64, window_ms: u64, cost: u64) -> Verdict {
+        let mut verdict = self.decide(now_ms, limit, window_ms, cost);
+        if verdict.allowed && cost > 0 {
+            self.record(now_ms, limit, window_ms, cost);
+            verdict.remaining -= cost;
+            verdict.reset_after_ms = self.reset_after_ms(now_ms);
+        }
+        verdict
+    }
+
+    /// Milliseconds until the last admission has left the window, right after it was recorded.
+    pub fn reset_after_ms(&self, now_ms: i64) -> i64 {
+        wait_ms(i128::from(self.newest_ms) + i128::from(self.window_ms) - i128::from(now_ms))
+    }
+
+    /// Records `units` at `now_ms` whatever the limit says, and forgets what `window_ms` no longer covers. Depends on the
+    /// state and the arguments alone, so that a replica ends with the same value.
+    ///
+    /// A clock that stepped back moves the history back with it: the newest units count as taken now. That can admit
+    /// too few for as long as the step, never too many, and nobody waits longer than a window.
+    pub fn record(&mut self, now_ms: i64, limit: u64, window_ms: u64, units: u64) {
+        let behind_ms = self.behind_ms(now_ms);
+        if behind_ms > 0 {
+            self.shift_back(behind_ms);
+        }
+        let used = self.used(now_ms, window_ms, 0);
+        if used == 0 {
+            self.clear();
+        } else {
+            self.drop_dead_chunks();
+            if window_ms > self.window_ms {
+                // The floor moves back: what it has hidden must not come to light again.
+                self.drop_dead_pairs();
+            }
+        }
+        self.limit = limit;
+        self.window_ms = window_ms;
+        let units = units.min(USED_MAX.saturating_sub(used));
+        if units > 0 {
+            self.append(rounded_up(now_ms, tick_ms(window_ms)), units);
+        }
+        let needed_until_ms = self.newest_ms.saturating_add_unsigned(window_ms);
+        self.expires_at_ms = extended_expiry_ms(self.expires_at_ms, now_ms, needed_until_ms);
+    }
+
+    /// When the key may go: never before its last unit has left the window.
+    pub fn expires_at_ms(&self) -> i64 {
+        self.expires_at_ms
+    }
+
+    pub fn state(&mut self, now_ms: i64) -> WindowState {
+        let behind_ms = self.behind_ms(now_ms);
+        let used = self.used(now_ms, self.window_ms, behind_ms);
+        WindowState {
+            limit: self.limit,
+            window_ms: self.window_ms,
+            tick_ms: tick_ms(self.window_ms),
+            used,
+            oldest_ms: (used > 0).then(|| self.release_ms(1) - behind_ms),
+            newest_ms: (used > 0).then_some(self.newest_ms - behind_ms),
+        }
+    }
+
+    /// How far the clock has stepped back since the newest pair, 0 if it has not. A pair's time is rounded up to its
+    /// tick, so it may lie ahead of the clock by less than one.
+    fn behind_ms(&self, now_ms: i64) -> i64 {
+        if self.units_end == self.first_units() || self.newest_ms <= now_ms {
+            return 0;
+        }
+        let tick_ms = tick_ms(self.window_ms);
+        if self.newest_ms - now_ms < tick_ms as i64 {
+            return 0;
+        }
+        (self.newest_ms - rounded_up(now_ms, tick_ms)).max(0)
+    }
+
+    /// Units in the window, where every stored time counts as `behind_ms` earlier.
+    fn used(&mut self, now_ms: i64, window_ms: u64, behind_ms: i64) -> u64 {
+        let cutoff_ms = now_ms.saturating_sub_unsigned(window_ms).saturating_add(behind_ms);
+        if self.newest_ms <= cutoff_ms {
+            return 0;
+        }
+        self.advance(cutoff_ms);
+        self.units_end.wrapping_sub(self.live_units)
+    }
+
+    /// The end of what can still be asked about: the last admission forgot everything up to here, whether or not its
+    /// bytes are gone. With ticks, no later than what that admission itself left out.
+    fn floor_ms(&self) -> i64 {
+        self.newest_ms.saturating_sub_unsigned(self.window_ms + tick_ms(self.window_ms) - 1)
+    }
+
+    fn live(&self) -> Cursor {
+        Cursor { at_ms: self.live_at_ms, units: self.live_units, chunk: self.live_chunk, offset: self.live_offset }
+    }
+
+    fn set_live(&mut self, cursor: Cursor) {
+        self.live_at_ms = cursor.at_ms;
+        self.live_units = cursor.units;
+        self.live_chunk = cursor.chunk;
+        self.live_offset = cursor.offset;
+    }
+
+    fn sealed_len(&self) -> usize {
+        self.sealed.as_ref().map_or(0, |sealed| sealed.len())
+    }
+
+    fn chunk(&self, index: usize) -> &Chunk {
+        self.sealed.as_ref().and_then(|sealed| sealed.get(index)).unwrap_or(&self.open)
+    }
+
+    fn first_units(&self) -> u64 {
+        self.chunk(0).units_before
+    }
+
+    fn cursor_at(&self, chunk: usize) -> Cursor {
+        let Chunk { base_ms, units_before, .. } = *self.chunk(chunk);
+        Cursor { at_ms: base_ms, units: units_before, chunk: chunk as u32, offset: 0 }
+    }
+
+    /// Moves the cursor behind every pair at or before `cutoff_ms`.
+    fn advance(&mut self, cutoff_ms: i64) {
+        let cutoff_ms = cutoff_ms.max(self.floor_ms());
+        let mut cursor = self.live();
+        if cursor.at_ms > cutoff_ms {
+            // Asked about an earlier cutoff than last time (a longer window, an earlier clock): start over.
+            cursor = self.cursor_at(0);
+        }
+        let mut chunk = cursor.chunk as usize;
+        let chunks = self.sealed_len();
+        while chunk < chunks && self.chunk(chunk + 1).base_ms <= cutoff_ms {
+            chunk += 1;
+            cursor = self.cursor_at(chunk);
+        }
+        let pairs = &self.chunk(chunk).pairs;
+        let mut next = usize::from(cursor.offset);
+        while let Some(pair) = get_pair(pairs, &mut next) {
+            let at_ms = cursor.at_ms.saturating_add_unsigned(pair.gap_ms);
+            if at_ms > cutoff_ms {
+                break;
+            }
+            cursor = Cursor { at_ms, units: cursor.units.wrapping_add(pair.units), offset: next as u16, ..cursor };
+        }
+        self.set_live(cursor);
+    }
+
+    /// The stored time of the unit with which `needed` live units will have left. `needed` is 1 up to the units used.
+    fn release_ms(&mut self, needed: u64) -> i64 {
+        let live = self.live();
+        let target = live.units.wrapping_add(needed);
+        if self.release.0 == target && self.release.1 != i64::MIN {
+            return self.release.1;
+        }
+        let (mut low, mut high) = (live.chunk as usize, self.sealed_len());
+        // The last chunk before whose start fewer than `needed` live units lie.
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            if self.chunk(middle).units_before.wrapping_sub(live.units) < needed {
+                low = middle;
+            } else {
+                high = middle - 1;
+            }
+        }
+        let mut cursor = if low == live.chunk as usize { live } else { self.cursor_at(low) };
+        let pairs = &self.chunk(low).pairs;
+        let mut next = usize::from(cursor.offset);
+        while let Some(pair) = get_pair(pairs, &mut next) {
+            cursor.at_ms = cursor.at_ms.saturating_add_unsigned(pair.gap_ms);
+            cursor.units = cursor.units.wrapping_add(pair.units);
+            if cursor.units.wrapping_sub(live.units) >= needed {
+                break;
+            }
+        }
+        self.release = (target, cursor.at_ms);
+        cursor.at_ms
+    }
+
+    fn clear(&mut self) {
+        self.sealed = None;
+        self.open.pairs.clear();
+        self.open.units_before = self.units_end;
+        self.forget_hints();
+    }
+
+    fn forget_hints(&mut self) {
+        self.set_live(self.cursor_at(0));
+        self.release = (0, i64::MIN);
+    }
+
+    fn drop_dead_chunks(&mut self) {
+        if let Some(sealed) = &mut self.sealed {
+            sealed.drain(..self.live_chunk as usize);
+            self.live_chunk = 0;
+            if sealed.is_empty() {
+                self.sealed = None;
+            } else if sealed.capacity() > 4 * sealed.len() {
+                sealed.shrink_to(2 * sealed.len());
+            }
+        }
+    }
+
+    /// Cuts off the oldest chunk's pairs before the cursor, which is in that chunk.
+    fn drop_dead_pairs(&mut self) {
+        let live = self.live();
+        let oldest = match &mut self.sealed {
+            Some(sealed) => sealed.front_mut(),
+            None => {
+                self.newest_offset = self.newest_offset.saturating_sub(live.offset);
+                Some(&mut self.open)
+            }
+        };
+        if let Some(oldest) = oldest {
+            oldest.pairs.drain(..usize::from(live.offset));
+            oldest.base_ms = live.at_ms;
+            oldest.units_before = live.units;
+            self.live_offset = 0;
+        }
+    }
+
+    fn shift_back(&mut self, by_ms: i64) {
+        for chunk in self.sealed.iter_mut().flat_map(|sealed| sealed.iter_mut()) {
+            chunk.base_ms -= by_ms;
+        }
+        self.open.base_ms -= by_ms;
+        self.newest_ms -= by_ms;
+        self.forget_hints();
+    }
+
+    fn append(&mut self, at_ms: i64, units: u64) {
+        if self.open.pairs.is_empty() && self.sealed.is_none() {
+            self.open.base_ms = at_ms;
+            self.newest_ms = at_ms;
+            self.forget_hints();
+        }
+        let at_ms = at_ms.max(self.newest_ms);
+        let mut pair = Pair { gap_ms: at_ms.abs_diff(self.newest_ms), units };
+        if pair.gap_ms == 0 && !self.open.pairs.is_empty() {
+            // The same tick as the newest pair: they merge.
+            let mut at = usize::from(self.newest_offset);
+            if let Some(newest) = get_pair(&self.open.pairs, &mut at) {
+                pair = Pair { gap_ms: newest.gap_ms, units: newest.units + units };
+                self.open.pairs.truncate(usize::from(self.newest_offset));
+            }
+        } else {
+            self.make_room();
+        }
+        self.newest_offset = self.open.pairs.len() as u16;
+        put_pair(&mut self.open.pairs, pair);
+        self.newest_ms = at_ms;
+        self.units_end = self.units_end.wrapping_add(units);
+    }
+
+    /// Room for a pair in the open chunk: dead pairs at its start are cut off before it grows, and a full one is sealed.
+    fn make_room(&mut self) {
+        let Chunk { pairs, .. } = &self.open;
+        if pairs.capacity() - pairs.len() >= PAIR_BYTES_MAX {
+            return;
+        }
+        let dead = usize::from(self.live_offset);
+        if self.sealed.is_none() && dead > 0 && dead >= pairs.len() / 2 {
+            self.drop_dead_pairs();
+        } else if pairs.len() + PAIR_BYTES_MAX > CHUNK_BYTES {
+            let next = Chunk { base_ms: self.newest_ms, units_before: self.units_end, pairs: Vec::new() };
+            let full = std::mem::replace(&mut self.open, next);
+            self.sealed.get_or_insert_default().push_back(full);
+        }
+    }
+
+    /// Every pair in order, as (time, units).
+    fn pairs(&self) -> impl Iterator<Item = (i64, u64)> + '_ {
+        (0..=self.sealed_len()).flat_map(move |index| {
+            let chunk = self.chunk(index);
+            let (mut at, mut at_ms) = (0, chunk.base_ms);
+            std::iter::from_fn(move || {
+                let pair = get_pair(&chunk.pairs, &mut at)?;
+                at_ms = at_ms.saturating_add_unsigned(pair.gap_ms);
+                Some((at_ms, pair.units))
+            })
+        })
+    }
+
+    /// Writes what the last admission left: how its pairs lie in chunks, and which of them the clock has passed since,
+    /// leave no trace.
+    pub fn save(&self, out: &mut dyn Writer) {
+        out.uint(self.window_ms);
+        out.uint(self.limit);
+        out.int(self.newest_ms);
+        out.int(self.expires_at_ms);
+        let kept_after_ms = self.floor_ms();
+        let mut previous_ms = kept_after_ms;
+        let mut pairs = Vec::new();
+        for (at_ms, units) in self.pairs().filter(|&(at_ms, _)| at_ms > kept_after_ms) {
+            put_pair(&mut pairs, Pair { gap_ms: at_ms.abs_diff(previous_ms), units });
+            previous_ms = at_ms;
+        }
+        out.bytes(&pairs);
+    }
+
+    pub fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
+        let window_ms = from.uint_max(PERIOD_MAX_MS, "window")?.max(1);
+        let limit = from.uint_max(UNITS_MAX, "limit")?;
+        let newest_ms = from.time_ms("newest")?;
+        let expires_at_ms = from.time_ms("expiry")?;
+        let bytes = from.bytes((TICKS_PER_WINDOW_MAX as usize + 1) * PAIR_BYTES_MAX)?;
+        let mut window = Self { window_ms, limit, newest_ms, ..Self::default() };
+        let (mut at, mut used, mut at_ms) = (0, 0, window.floor_ms());
+        while at < bytes.len() {
+            let pair = get_pair(&bytes, &mut at).ok_or(Corrupt("a pair cut short"))?;
+            if pair.gap_ms == 0 || pair.units == 0 || pair.units > USED_MAX - used {
+                return Err(Corrupt("a pair out of bounds"));
+            }
+            used += pair.units;
+            at_ms = at_ms.saturating_add_unsigned(pair.gap_ms);
+            if at_ms > newest_ms {
+                return Err(Corrupt("a pair after the newest"));
+            }
+            window.append(at_ms, pair.units);
+        }
+        if used > 0 && at_ms != newest_ms {
+            return Err(Corrupt("no pair is the newest"));
+        }
+        window.newest_ms = newest_ms;
+        window.expires_at_ms = expires_at_ms;
+        Ok(window)
+    }
+
+    /// Bytes allocated behind the struct itself.
+    pub fn memory_bytes(&self) -> usize {
+        let chunks = (0..=self.sealed_len()).map(|index| allocated_bytes(self.chunk(index).pairs.capacity()));
+        let list = self.sealed.as_ref().map_or(0, |sealed| {
+            allocated_bytes(size_of::<VecDeque<Chunk>>()) + allocated_bytes(sealed.capacity() * size_of::<Chunk>())
+        });
+        chunks.sum::<usize>() + list
+    }
+
+    /// Allocations to free with the value.
+    pub fn allocations(&self) -> usize {
+        2 + self.sealed_len()
+    }
+
+    /// Visits the buffers from index `from` on, for defragmentation, until `visit` returns false. Returns where to go on.
+    pub fn buffers(&mut self, from: usize, visit: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<usize> {
+        let sealed = self.sealed.iter_mut().flat_map(|sealed| sealed.iter_mut());
+        let all = sealed.chain(std::iter::once(&mut self.open)).enumerate().skip(from);
+        for (index, chunk) in all {
+            if !visit(&mut chunk.pairs) {
+                return Some(index + 1);
+            }
+        }
+        None
+    }
+}
+
+/// `at_ms` rounded up to a multiple of `tick_ms`, within the times a value may hold.
+fn rounded_up(at_ms: i64, tick_ms: u64) -> i64 {
+    match tick_ms {
+        1 => at_ms,
+        _ => (at_ms.max(0) as u64).next_multiple_of(tick_ms).min(TIME_MAX_MS as u64) as i64,
+    }
+}
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;

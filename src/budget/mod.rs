@@ -1,0 +1,50 @@
+//! Budgets: GW.ADDCOST, GW.WITHINBUDGET and GW.SPENT, over a ledger of calendar periods.
+
+pub mod charge;
+pub mod query;
+mod value;
+
+use std::ffi::CStr;
+
+use gateway_core::calendar::{Calendar, Day, Period};
+use gateway_core::ledger::{KEEP_DAYS_MAX, KEEP_DAYS_MIN};
+use lazy_static::lazy_static;
+
+use crate::server::config::{Number, Text};
+use crate::server::shared::MainThread;
+use crate::server::Error;
+
+/// The family's effects: `C day amount keep_days` for a charge, the day as days since 1970-01-01 in the time zone of the
+/// node that took it.
+const EFFECT_NAME: &CStr = c"GW._BUDGET";
+
+lazy_static! {
+    /// The calendar of gw.timezone.
+    static ref CALENDAR: MainThread<Calendar> = MainThread::new(Calendar::utc());
+}
+
+/// Where days, weeks and months begin. A change holds for charges from then on; booked days stay as they are.
+pub static TIMEZONE: Text = Text::new("timezone", "UTC", |name| {
+    *CALENDAR.borrow() = Calendar::new(name).map_err(|_| "not an IANA time zone, such as Europe/Berlin".to_owned())?;
+    Ok(())
+});
+
+/// How many days' totals a ledger keeps. Months are kept for ten years, the total for ever.
+pub static KEEP_DAYS: Number = Number::new("ledger-days", 62, KEEP_DAYS_MIN as i64, KEEP_DAYS_MAX as i64);
+
+/// The day that a time belongs to.
+fn day_of(at_ms: i64) -> Day {
+    CALENDAR.borrow().day_of(at_ms)
+}
+
+/// Milliseconds until the period that `now_ms` is in ends; -1 for TOTAL, which never does.
+fn reset_after_ms(period: Period, now_ms: i64) -> i64 {
+    match period {
+        Period::Total => -1,
+        _ => CALENDAR.borrow().bounds(period, now_ms).1.saturating_sub(now_ms),
+    }
+}
+
+fn not_a_period(given: &[u8]) -> Error {
+    Error::new("not DAY, WEEK, MONTH or TOTAL", given)
+}

@@ -1,0 +1,57 @@
+//! The ledger as a data type.
+
+use gateway_core::calendar::Period;
+use gateway_core::codec::{Corrupt, Reader, Writer};
+use gateway_core::ledger::{Ledger, ENCODING_VERSION};
+
+use super::day_of;
+use crate::server::reply::Reply;
+use crate::server::value::Registration;
+use crate::server::Value;
+
+static REGISTRATION: Registration = Registration::new();
+
+impl Value for Ledger {
+    const NAME: &'static str = "gw-ledger";
+    const ENCODING: i32 = ENCODING_VERSION as i32;
+
+    fn registration() -> &'static Registration {
+        &REGISTRATION
+    }
+
+    fn save(&self, out: &mut dyn Writer) {
+        self.save(out);
+    }
+
+    fn load(from: &mut dyn Reader, encoding: i32) -> Result<Self, Corrupt> {
+        Ledger::load(from, encoding.unsigned_abs())
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.memory_bytes()
+    }
+
+    fn allocations(&self) -> usize {
+        3
+    }
+
+    fn describe(&mut self, now_ms: i64, reply: &Reply) {
+        let today = day_of(now_ms);
+        let bytes = size_of::<Self>() + self.memory_bytes();
+        reply.map(8).bytes("type").bytes("ledger");
+        for (name, period) in
+            [("day", Period::Day), ("week", Period::Week), ("month", Period::Month), ("total", Period::Total)]
+        {
+            reply.bytes(name).bytes(self.spent(period, today).to_text().as_bytes());
+        }
+        reply.bytes("months").map(self.months().count());
+        for (month, spent) in self.months() {
+            reply.bytes(month.to_string()).bytes(spent.to_text().as_bytes());
+        }
+        reply.bytes("days").map(self.days().count());
+        for (day, spent) in self.days() {
+            reply.bytes(day.to_string()).bytes(spent.to_text().as_bytes());
+        }
+        reply.bytes("bytes").count(bytes as u64);
+    }
+}

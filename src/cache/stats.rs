@@ -1,0 +1,81 @@
+//! GW.CACHESTATS: what the cache did on this node, by category.
+
+use super::category::Category;
+use crate::server::call::entry;
+use crate::server::command::{Arg, Command, Keys};
+use crate::server::reply::Reply;
+use crate::server::{Call, Outcome};
+
+pub const COMMAND: Command = Command {
+    name: "GW.CACHESTATS",
+    handler: entry!(stats),
+    flags: "readonly",
+    arity: -1,
+    keys: Keys::None,
+    summary: "Replies this node's hits, misses, hit rate, sets, entries and bytes, of each category or of one.",
+    complexity: "O(N) in the categories",
+    since: "0.1.0",
+    tips: "nondeterministic_output request_policy:all_shards response_policy:special",
+    args: &[Arg::text("category").optional()],
+};
+
+/// GW.CACHESTATS [category]
+fn stats(call: &Call) -> Outcome {
+    let mut args = call.args();
+    let asked = args.peek();
+    if asked.is_some() {
+        args.string("category")?;
+    }
+    args.end()?;
+    let reply = call.reply();
+    match asked {
+        Some(name) => match Category::find(name) {
+            Some(category) => one(&reply, category),
+            None => {
+                reply.null();
+            }
+        },
+        None => {
+            let seen: Vec<_> = Category::all().filter(|category| category.was_used()).collect();
+            reply.map(seen.len());
+            for category in seen {
+                reply.bytes(category.name());
+                one(&reply, category);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn one(reply: &Reply, category: Category) {
+    let counters = category.counters();
+    let (hits, misses) = (counters.hits.get(), counters.misses.get());
+    reply.map(6).bytes("hits").count(hits).bytes("misses").count(misses);
+    reply.bytes("hit_rate").bytes(rate(hits, hits.saturating_add(misses)));
+    reply.bytes("sets").count(counters.sets.get());
+    reply.bytes("entries").count(counters.entries()).bytes("bytes").count(counters.bytes());
+}
+
+/// `part` of `whole` with four places, rounded down: `0.9950`, and never `1.0000` unless it is all.
+fn rate(part: u64, whole: u64) -> String {
+    let in_10_000 = (u128::from(part) * 10_000).checked_div(u128::from(whole)).unwrap_or(0);
+    format!("{}.{:04}", in_10_000 / 10_000, in_10_000 % 10_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rate;
+
+    #[test]
+    fn rates_are_exact_to_four_places() {
+        for (part, whole, text) in [
+            (0, 0, "0.0000"),
+            (1, 3, "0.3333"),
+            (99_999, 100_000, "0.9999"),
+            (5, 5, "1.0000"),
+            (u64::MAX, u64::MAX, "1.0000"),
+        ] {
+            assert_eq!(rate(part, whole), text);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! GW.LOGPUSH: appends records, within bounds.
+
+use gateway_core::json;
+use gateway_core::queue::{Limits, PushError, Queue, WhenFull, COUNT_MAX};
+
+use super::{EFFECT_NAME, MAX_BYTES, MAX_RECORDS};
+use crate::server::call::entry;
+use crate::server::command::{Access, Arg, Command, Keys};
+use crate::server::effect::Effect;
+use crate::server::stats::STATS;
+use crate::server::{Call, Error, Outcome, Str};
+
+pub const COMMAND: Command = Command {
+    name: "GW.LOGPUSH",
+    handler: entry!(push),
+    flags: "write deny-oom fast",
+    arity: -3,
+    keys: Keys::One(Access::Insert),
+    summary: "Appends records to a bounded log queue, all or none. Replies its length and how many of the oldest were \
+              dropped to make room; with REJECT a full queue refuses with QUEUEFULL instead.",
+    complexity: "O(N) in the records pushed and dropped",
+    since: "0.1.0",
+    tips: "",
+    args: &[
+        Arg::key(),
+        Arg::integer("max-records").after("MAXLEN").optional(),
+        Arg::integer("max-bytes").after("MAXBYTES").optional(),
+        Arg::word("reject", "REJECT").optional(),
+        Arg::word("json", "JSON").optional(),
+        Arg::word("records", "RECORDS").optional(),
+        Arg::text("record").multiple(),
+    ],
+};
+
+const QUEUE_FULL: Error = Error::coded("QUEUEFULL the queue is full: nothing was stored");
+
+#[derive(Clone, Copy)]
+enum Opt {
+    MaxLen,
+    MaxBytes,
+    Reject,
+    Json,
+    Records,
+}
+
+const OPTIONS: [(&str, Opt); 5] = [
+    ("MAXLEN", Opt::MaxLen),
+    ("MAXBYTES", Opt::MaxBytes),
+    ("REJECT", Opt::Reject),
+    ("JSON", Opt::Json),
+    ("RECORDS", Opt::Records),
+];
+
+/// GW.LOGPUSH key [MAXLEN records] [MAXBYTES bytes] [REJECT] [JSON] [RECORDS] record [record …]
+fn push(call: &Call) -> Outcome {
+    let mut args = call.args();
+    let key = args.key()?;
+    let mut limits = Limits { max_records: MAX_RECORDS.get() as u64, max_bytes: MAX_BYTES.get() as u64 };
+    let (mut when_full, mut json) = (WhenFull::DropOldest, false);
+    while let Some(option) = args.option_if_any(&OPTIONS)? {
+        match option {
+            Opt::MaxLen => limits.max_records = args.int("MAXLEN", 1..=COUNT_MAX)?,
+            Opt::MaxBytes => limits.max_bytes = args.int("MAXBYTES", 1..=COUNT_MAX)?,
+            Opt::Reject => when_full = WhenFull::Reject,
+            Opt::Json => json = true,
+            Opt::Records => break,
+        }
+    }
+    let records = args.rest("record")?;
+    if json {
+        check_json(records)?;
+    }
+
+    let mut opened = call.open::<Queue>(key)?;
+    let empty = Queue::new();
+    let lens = records.iter().map(|record| record.bytes().len());
+    let plan = match opened.get().map_or(&empty, |queue| queue).plan_push(lens, limits, when_full) {
+        Ok(plan) => plan,
+        Err(PushError::Full) => {
+            STATS.log_rejected.add(records.len() as u64);
+            return Err(QUEUE_FULL);
+        }
+        Err(PushError::TooLarge { index }) => {
+            return Err(Error::new("larger than MAXBYTES", format!("record {index}")));
+        }
+    };
+    let stored = records.get(plan.skip_new..).unwrap_or_default();
+    let skipped = plan.skip_new as u64;
+    let queue = opened.get_or_insert_with(Queue::new);
+    queue.apply_push(plan.drop_oldest, stored.iter().map(|record| record.bytes()), skipped);
+    let len = queue.len();
+    drop(opened);
+
+    let dropped = plan.drop_oldest + skipped;
+    STATS.log_pushed.add(records.len() as u64);
+    STATS.log_dropped.add(dropped);
+    let effect = Effect::new(EFFECT_NAME, b'P').int(plan.drop_oldest).int(skipped);
+    call.changed_with(key, c"gw.logpush", &effect, stored);
+    call.reply().array(2).count(len).count(dropped);
+    Ok(())
+}
+
+fn check_json(records: &[Str]) -> Outcome {
+    for (index, record) in records.iter().enumerate() {
+        json::check(record.bytes())
+            .map_err(|error| Error::new("not valid JSON", format!("record {index} at byte {}", error.at)))?;
+    }
+    Ok(())
+}

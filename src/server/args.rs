@@ -1,0 +1,183 @@
+//! Arguments, read where the server keeps them: nothing is copied, nothing is required to be UTF-8.
+
+use std::marker::PhantomData;
+use std::ops::RangeInclusive;
+
+use gateway_core::money::Amount;
+use redis_module::raw::RedisModuleString;
+
+use super::error::Error;
+
+/// One of the server's strings, valid for the call that it was an argument of.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Str<'a> {
+    pub(super) raw: *mut RedisModuleString,
+    call: PhantomData<&'a ()>,
+}
+
+/// A string that names a key.
+pub type Key<'a> = Str<'a>;
+
+impl<'a> Str<'a> {
+    pub fn bytes(&self) -> &'a [u8] {
+        string_bytes(self.raw)
+    }
+
+    /// # Safety
+    /// The array is a call's arguments.
+    pub(super) unsafe fn list(argv: *mut *mut RedisModuleString, argc: usize) -> &'a [Str<'a>] {
+        // A `Str` is its pointer and nothing else.
+        std::slice::from_raw_parts(argv.cast::<Str<'a>>(), argc)
+    }
+}
+
+/// The bytes of a server string, for as long as the caller knows it to live.
+pub(super) fn string_bytes<'a>(string: *mut RedisModuleString) -> &'a [u8] {
+    let mut len = 0;
+    // SAFETY: every caller passes a live string; its buffer lives and stays unchanged as long as the string does.
+    unsafe {
+        let at = api!(RedisModule_StringPtrLen(string, &mut len));
+        std::slice::from_raw_parts(at.cast::<u8>(), len)
+    }
+}
+
+/// The arguments of one call, taken from left to right.
+#[derive(Clone)]
+pub struct Args<'a> {
+    left: &'a [Str<'a>],
+    /// Options already seen, by their place in the command's list.
+    seen: u32,
+}
+
+impl<'a> Args<'a> {
+    pub(super) fn new(left: &'a [Str<'a>]) -> Self {
+        Self { left, seen: 0 }
+    }
+
+    fn next(&mut self) -> Option<Str<'a>> {
+        let (&first, rest) = self.left.split_first()?;
+        self.left = rest;
+        Some(first)
+    }
+
+    pub fn key(&mut self) -> Result<Key<'a>, Error> {
+        self.next().ok_or(Error::ARITY)
+    }
+
+    /// The next argument. `name` is what an error calls it.
+    pub fn string(&mut self, name: &str) -> Result<Str<'a>, Error> {
+        self.next().ok_or_else(|| Error::new("missing value", name))
+    }
+
+    pub fn bytes(&mut self, name: &str) -> Result<&'a [u8], Error> {
+        self.string(name).map(|string| string.bytes())
+    }
+
+    /// The next argument without taking it.
+    pub fn peek(&self) -> Option<&'a [u8]> {
+        self.left.first().map(Str::bytes)
+    }
+
+    /// Nothing may follow.
+    pub fn end(self) -> Result<(), Error> {
+        if self.left.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::ARITY)
+        }
+    }
+
+    /// An integer in the server's own strict form: decimal digits, a minus where negative, nothing else.
+    pub fn int<T>(&mut self, name: &str, range: RangeInclusive<T>) -> Result<T, Error>
+    where
+        T: Copy + PartialOrd + TryFrom<i64> + std::fmt::Display,
+    {
+        let value = parse_int(self.bytes(name)?).and_then(|value| T::try_from(value).ok());
+        value.filter(|value| range.contains(value)).ok_or_else(|| Error::not_in(range, name))
+    }
+
+    /// An amount of money or of whatever a ledger counts, not negative; see [`Amount::parse`].
+    pub fn amount(&mut self, name: &str) -> Result<Amount, Error> {
+        match Amount::parse(self.bytes(name)?) {
+            Ok(amount) if amount < Amount::ZERO => Err(Error::new("negative amount", name)),
+            Ok(amount) => Ok(amount),
+            Err(error) => Err(Error::new(&error.to_string(), name)),
+        }
+    }
+
+    /// The rest of the arguments: at least one.
+    pub fn rest(&mut self, name: &str) -> Result<&'a [Str<'a>], Error> {
+        if self.left.is_empty() {
+            return Err(Error::new("missing value", name));
+        }
+        Ok(std::mem::take(&mut self.left))
+    }
+
+    /// The next argument as one of the command's option words, or `None` at the end of the arguments.
+    pub fn option<T: Copy>(&mut self, words: &[(&'static str, T)]) -> Result<Option<T>, Error> {
+        match self.option_if_any(words)? {
+            Some(option) => Ok(Some(option)),
+            None if self.peek().is_none() => Ok(None),
+            None => Err(Error::new("unknown option", self.bytes("option")?)),
+        }
+    }
+
+    /// As [`Self::option`], but an argument that is no option word is left where it is.
+    pub fn option_if_any<T: Copy>(&mut self, words: &[(&'static str, T)]) -> Result<Option<T>, Error> {
+        let Some(given) = self.peek() else { return Ok(None) };
+        let Some(index) = words.iter().position(|(word, _)| word.as_bytes().eq_ignore_ascii_case(given)) else {
+            return Ok(None);
+        };
+        if self.seen & (1 << index) != 0 {
+            return Err(Error::new("repeated option", words[index].0));
+        }
+        self.seen |= 1 << index;
+        self.left = &self.left[1..];
+        Ok(Some(words[index].1))
+    }
+}
+
+/// A decimal integer without leading zeros, plus sign or spaces: what the server's own commands take.
+pub fn parse_int(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    match digits {
+        [] | [b'0', _, ..] => return None,
+        [b'0'] if negative => return None,
+        _ if digits.len() > 19 => return None,
+        _ => {}
+    }
+    // Negative all along, because the smallest i64 has no positive counterpart.
+    let mut value = 0i64;
+    for &digit in digits {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        value = value.checked_mul(10)?.checked_sub(i64::from(digit - b'0'))?;
+    }
+    if negative {
+        Some(value)
+    } else {
+        value.checked_neg()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_int;
+
+    #[test]
+    fn integers_are_strict() {
+        for value in [0, 1, -1, 60_000, i64::MAX, i64::MIN] {
+            assert_eq!(parse_int(value.to_string().as_bytes()), Some(value));
+        }
+        for text in
+            ["", "-", "+1", " 1", "1 ", "01", "-0", "1.0", "1e3", "0x1", "9223372036854775808", "-9223372036854775809"]
+        {
+            assert_eq!(parse_int(text.as_bytes()), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! One command on its way through the module.
+
+use std::ffi::{c_char, c_int, CStr};
+
+use gateway_core::TIME_MAX_MS;
+use redis_module::raw::{self, RedisModuleCtx, RedisModuleString};
+
+use super::args::{Args, Key, Str};
+use super::effect::Effect;
+use super::error::{Error, Outcome};
+use super::guard::guarded;
+use super::reply::Reply;
+use super::stats::STATS;
+
+/// What the server calls for a command.
+pub type RawHandler = unsafe extern "C" fn(*mut RedisModuleCtx, *mut *mut RedisModuleString, c_int) -> c_int;
+
+/// Turns a `fn(&Call) -> Outcome` into what the server calls.
+macro_rules! entry {
+    ($handler:path) => {{
+        unsafe extern "C" fn entry(
+            ctx: *mut redis_module::raw::RedisModuleCtx,
+            argv: *mut *mut redis_module::raw::RedisModuleString,
+            argc: std::ffi::c_int,
+        ) -> std::ffi::c_int {
+            $crate::server::call::run(ctx, argv, argc, $handler)
+        }
+        entry
+    }};
+}
+pub(crate) use entry;
+
+/// # Safety
+/// The arguments are those the server called the command with.
+pub unsafe fn run(
+    ctx: *mut RedisModuleCtx,
+    argv: *mut *mut RedisModuleString,
+    argc: c_int,
+    handler: fn(&Call) -> Outcome,
+) -> c_int {
+    let argv = Str::list(argv, usize::try_from(argc).unwrap_or(0));
+    let call = Call { ctx, argv };
+    match guarded(|| handler(&call)) {
+        Some(Ok(())) => {}
+        Some(Err(error)) => call.reply().error(&error),
+        None => {
+            STATS.internal_errors.add(1);
+            call.reply().error(&Error::coded("ERR internal error: see the server log"));
+        }
+    }
+    raw::REDISMODULE_OK as c_int
+}
+
+pub struct Call<'a> {
+    pub(super) ctx: *mut RedisModuleCtx,
+    argv: &'a [Str<'a>],
+}
+
+impl<'a> Call<'a> {
+    /// The arguments after the command's name.
+    pub fn args(&self) -> Args<'a> {
+        Args::new(self.argv.get(1..).unwrap_or_default())
+    }
+
+    pub fn reply(&self) -> Reply {
+        Reply::new(self.ctx)
+    }
+
+    /// The server's clock in unix milliseconds, the same for the whole command. Read it once.
+    pub fn now_ms(&self) -> i64 {
+        now_ms()
+    }
+
+    /// After a change: sends `effect` to the replicas and the AOF, tells WATCHing and tracking clients, and those who
+    /// listen to keyspace events of module types.
+    pub fn changed(&self, key: Key, event: &CStr, effect: &Effect) {
+        self.changed_with(key, event, effect, &[]);
+    }
+
+    /// As [`Self::changed`], with `rest` as further arguments of the effect: the server's own strings, not copied.
+    pub fn changed_with(&self, key: Key, event: &CStr, effect: &Effect, rest: &[Str]) {
+        let text = effect.text();
+        let (name, text_at) = (effect.command().as_ptr(), text.as_ptr().cast::<c_char>());
+        // SAFETY: the format takes a string object, a buffer with its length, and a vector of string objects with its
+        // length; all live through the call, which copies or retains them. A `Str` is a pointer to such an object.
+        unsafe {
+            if rest.is_empty() {
+                api!(RedisModule_Replicate(self.ctx, name, c"sb".as_ptr(), key.raw, text_at, text.len()));
+            } else {
+                let format = c"sbv".as_ptr();
+                let (list, count) = (rest.as_ptr(), rest.len());
+                api!(RedisModule_Replicate(self.ctx, name, format, key.raw, text_at, text.len(), list, count));
+            }
+        }
+        self.touched(key, event);
+    }
+
+    /// After `keys` were deleted: one UNLINK of them all is their effect.
+    pub fn deleted(&self, keys: &[Key], event: &CStr) {
+        if keys.is_empty() {
+            return;
+        }
+        // SAFETY: the format takes a vector of string objects with its length.
+        unsafe { api!(RedisModule_Replicate(self.ctx, c"UNLINK".as_ptr(), c"v".as_ptr(), keys.as_ptr(), keys.len())) };
+        keys.iter().for_each(|&key| self.touched(key, event));
+    }
+
+    /// After a change made by an effect: hands the command on as it came, to this node's own AOF and, where this node is
+    /// a primary (an AOF piped in, a migration tool), to its replicas.
+    pub fn applied(&self, key: Key, event: &CStr) {
+        // SAFETY: the context is the one of this call.
+        unsafe { api!(RedisModule_ReplicateVerbatim(self.ctx)) };
+        self.touched(key, event);
+    }
+
+    fn touched(&self, key: Key, event: &CStr) {
+        // SAFETY: the context and the key's name live through the call; the event's name ends in NUL.
+        unsafe {
+            api!(RedisModule_SignalModifiedKey(self.ctx, key.raw));
+            api!(RedisModule_NotifyKeyspaceEvent(self.ctx, raw::REDISMODULE_NOTIFY_MODULE, event.as_ptr(), key.raw));
+        }
+    }
+}
+
+/// The server's clock in unix milliseconds. The cached one where the server has it: it stands still within a command, a
+/// transaction and a script, and costs no system call.
+pub fn now_ms() -> i64 {
+    // SAFETY: neither call takes arguments.
+    let now_ms = unsafe {
+        match raw::RedisModule_CachedMicroseconds {
+            Some(cached) => cached() / 1_000,
+            None => api!(RedisModule_Milliseconds()),
+        }
+    };
+    now_ms.clamp(0, TIME_MAX_MS)
+}

@@ -1,0 +1,273 @@
+//! Commands as the module declares them, and how the server is told: arity, flags, key positions and documentation come
+//! from one declaration, so that COMMAND DOCS, redis-cli's hints, cluster routing and ACLs agree with the code.
+
+use std::ffi::{c_char, c_int, CString};
+use std::ptr::null_mut;
+
+use redis_module::raw::{
+    self, RedisModuleCommandArg, RedisModuleCommandInfo, RedisModuleCommandInfoVersion, RedisModuleCommandKeySpec,
+    RedisModuleCtx,
+};
+
+use super::call::RawHandler;
+
+/// The module's own ACL category, on servers that let modules have one (Redis 7.4, Valkey 8).
+const ACL_CATEGORY: &str = "gw";
+
+/// A command's declaration.
+pub struct Command {
+    pub name: &'static str,
+    pub handler: RawHandler,
+    /// The server's command flags, space-separated: `write` or `readonly`, `fast` where it is O(1), `deny-oom` where it
+    /// grows memory.
+    pub flags: &'static str,
+    /// Arguments with the command's name; `-n` means at least n.
+    pub arity: i32,
+    pub keys: Keys,
+    pub summary: &'static str,
+    pub complexity: &'static str,
+    pub since: &'static str,
+    /// The server's command tips for clients and proxies, space-separated.
+    pub tips: &'static str,
+    pub args: &'static [Arg],
+}
+
+/// Where a command's keys are, and what it does with them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    None,
+    /// Argument 1.
+    One(Access),
+    /// Argument 1 and all that follow.
+    All(Access),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reads the value and returns of it.
+    Read,
+    /// Returns of the value and changes it.
+    ReadUpdate,
+    /// Changes the value, adding to it, without returning of it.
+    Insert,
+    /// Replaces whatever was there.
+    Overwrite,
+    Delete,
+}
+
+impl Access {
+    fn flags(self) -> u32 {
+        match self {
+            Access::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
+            Access::ReadUpdate => {
+                raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE
+            }
+            Access::Insert => raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_INSERT,
+            Access::Overwrite => raw::REDISMODULE_CMD_KEY_OW | raw::REDISMODULE_CMD_KEY_UPDATE,
+            Access::Delete => raw::REDISMODULE_CMD_KEY_RM | raw::REDISMODULE_CMD_KEY_DELETE,
+        }
+    }
+}
+
+/// A documented argument.
+#[derive(Clone, Copy)]
+pub struct Arg {
+    name: &'static str,
+    kind: Kind,
+    token: Option<&'static str>,
+    flags: u32,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Key,
+    Text,
+    Integer,
+    UnixTime,
+    Token,
+    OneOf(&'static [Arg]),
+    Block(&'static [Arg]),
+}
+
+impl Arg {
+    const fn new(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, token: None, flags: raw::REDISMODULE_CMD_ARG_NONE }
+    }
+
+    pub const fn key() -> Self {
+        Self::new("key", Kind::Key)
+    }
+
+    pub const fn text(name: &'static str) -> Self {
+        Self::new(name, Kind::Text)
+    }
+
+    pub const fn integer(name: &'static str) -> Self {
+        Self::new(name, Kind::Integer)
+    }
+
+    pub const fn unix_time(name: &'static str) -> Self {
+        Self::new(name, Kind::UnixTime)
+    }
+
+    /// A word that stands for itself.
+    pub const fn word(name: &'static str, word: &'static str) -> Self {
+        Self::new(name, Kind::Token).after(word)
+    }
+
+    pub const fn one_of(name: &'static str, choices: &'static [Arg]) -> Self {
+        Self::new(name, Kind::OneOf(choices))
+    }
+
+    pub const fn block(name: &'static str, parts: &'static [Arg]) -> Self {
+        Self::new(name, Kind::Block(parts))
+    }
+
+    /// Preceded by a keyword.
+    pub const fn after(self, token: &'static str) -> Self {
+        Self { token: Some(token), ..self }
+    }
+
+    pub const fn optional(self) -> Self {
+        Self { flags: self.flags | raw::REDISMODULE_CMD_ARG_OPTIONAL, ..self }
+    }
+
+    pub const fn multiple(self) -> Self {
+        Self { flags: self.flags | raw::REDISMODULE_CMD_ARG_MULTIPLE, ..self }
+    }
+}
+
+/// Keeps what a declaration points to alive while the server copies it.
+#[derive(Default)]
+struct Arena {
+    strings: Vec<CString>,
+    lists: Vec<Vec<RedisModuleCommandArg>>,
+}
+
+impl Arena {
+    fn string(&mut self, text: &str) -> *const c_char {
+        self.strings.push(CString::new(text).unwrap_or_default());
+        self.strings.last().map_or(std::ptr::null(), |string| string.as_ptr())
+    }
+
+    /// The arguments as the server's array, which ends in an argument without a name.
+    fn list(&mut self, args: &[Arg]) -> *mut RedisModuleCommandArg {
+        let mut list: Vec<_> = args.iter().map(|arg| self.arg(arg)).collect();
+        list.push(EMPTY_ARG);
+        self.lists.push(list);
+        self.lists.last_mut().map_or(null_mut(), |list| list.as_mut_ptr())
+    }
+
+    fn arg(&mut self, arg: &Arg) -> RedisModuleCommandArg {
+        let (kind, subargs) = match arg.kind {
+            Kind::Key => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_KEY, null_mut()),
+            Kind::Text => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING, null_mut()),
+            Kind::Integer => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_INTEGER, null_mut()),
+            Kind::UnixTime => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_UNIX_TIME, null_mut()),
+            Kind::Token => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_PURE_TOKEN, null_mut()),
+            Kind::OneOf(args) => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_ONEOF, self.list(args)),
+            Kind::Block(args) => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_BLOCK, self.list(args)),
+        };
+        RedisModuleCommandArg {
+            name: self.string(arg.name),
+            type_: kind,
+            key_spec_index: if matches!(arg.kind, Kind::Key) { 0 } else { -1 },
+            token: arg.token.map_or(std::ptr::null(), |token| self.string(token)),
+            flags: arg.flags as c_int,
+            subargs,
+            ..EMPTY_ARG
+        }
+    }
+}
+
+const EMPTY_ARG: RedisModuleCommandArg = RedisModuleCommandArg {
+    name: std::ptr::null(),
+    type_: raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING,
+    key_spec_index: -1,
+    token: std::ptr::null(),
+    summary: std::ptr::null(),
+    since: std::ptr::null(),
+    flags: 0,
+    deprecated_since: std::ptr::null(),
+    subargs: null_mut(),
+    display_text: std::ptr::null(),
+};
+
+/// Which layout of the structures above this module was built with. The header's own constant is static to C files.
+static INFO_VERSION: RedisModuleCommandInfoVersion = RedisModuleCommandInfoVersion {
+    version: 1,
+    sizeof_historyentry: size_of::<raw::RedisModuleCommandHistoryEntry>(),
+    sizeof_keyspec: size_of::<RedisModuleCommandKeySpec>(),
+    sizeof_arg: size_of::<RedisModuleCommandArg>(),
+};
+
+impl Command {
+    /// # Safety
+    /// Only while the module loads, with its context.
+    pub(super) unsafe fn register(&self, ctx: *mut RedisModuleCtx) -> Result<(), &'static str> {
+        const OK: c_int = raw::REDISMODULE_OK as c_int;
+        let mut arena = Arena::default();
+        // In lower case, as the server shows its own in INFO commandstats, ACL LIST and error texts.
+        let (name, flags) = (arena.string(&self.name.to_ascii_lowercase()), arena.string(self.flags));
+        let (first, last, step) = match self.keys {
+            Keys::None => (0, 0, 0),
+            Keys::One(_) => (1, 1, 1),
+            Keys::All(_) => (1, -1, 1),
+        };
+        if api!(RedisModule_CreateCommand(ctx, name, Some(self.handler), flags, first, last, step)) != OK {
+            return Err("the server refuses the command; is another module with this name loaded?");
+        }
+        let command = api!(RedisModule_GetCommand(ctx, name));
+        let mut key_specs = self.key_specs();
+        let info = RedisModuleCommandInfo {
+            version: &INFO_VERSION,
+            summary: arena.string(self.summary),
+            complexity: arena.string(self.complexity),
+            since: arena.string(self.since),
+            history: null_mut(),
+            tips: arena.string(self.tips),
+            arity: self.arity,
+            key_specs: key_specs.as_mut_ptr(),
+            args: arena.list(self.args),
+        };
+        if api!(RedisModule_SetCommandInfo(command, &info)) != OK {
+            return Err("the server refuses the command's description");
+        }
+        if let Some(set_categories) = raw::RedisModule_SetCommandACLCategories {
+            if set_categories(command, arena.string(ACL_CATEGORY)) != OK {
+                return Err("the server refuses the command's ACL category");
+            }
+        }
+        Ok(())
+    }
+
+    /// The server's array of key specs, which ends in an empty one.
+    fn key_specs(&self) -> Vec<RedisModuleCommandKeySpec> {
+        // SAFETY: all fields are integers, pointers and unions of integers; zero is the documented empty entry.
+        let empty: RedisModuleCommandKeySpec = unsafe { std::mem::zeroed() };
+        let (access, last_key) = match self.keys {
+            Keys::None => return vec![empty],
+            Keys::One(access) => (access, 0),
+            Keys::All(access) => (access, -1),
+        };
+        let mut spec = empty;
+        spec.flags = u64::from(access.flags());
+        spec.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
+        spec.bs.index.pos = 1;
+        spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
+        spec.fk.range.lastkey = last_key;
+        spec.fk.range.keystep = 1;
+        vec![spec, empty]
+    }
+}
+
+/// Makes the module's ACL category known. Servers without such categories grant commands by name.
+///
+/// # Safety
+/// Only while the module loads, with its context.
+pub(super) unsafe fn register_acl_category(ctx: *mut RedisModuleCtx) -> bool {
+    match (raw::RedisModule_AddACLCategory, CString::new(ACL_CATEGORY)) {
+        (Some(add), Ok(name)) => add(ctx, name.as_ptr()) == raw::REDISMODULE_OK as c_int,
+        _ => true,
+    }
+}

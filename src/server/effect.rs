@@ -1,0 +1,114 @@
+//! Effects: what a command did, in the form that replicas and the AOF get.
+//!
+//! An effect is the family's internal command, the key, one argument of space-separated words (a letter for the
+//! operation, then numbers with absolute times), and where needed values as further arguments. One argument instead of
+//! many keeps the cost low: the server builds an object for each. It stays readable in the AOF and under MONITOR.
+
+use std::ffi::CStr;
+
+use super::args::parse_int;
+use super::error::Error;
+
+/// The words of one effect.
+pub struct Effect {
+    command: &'static CStr,
+    /// Long enough for the longest effect without a time zone's or a category's name; those travel as arguments.
+    text: [u8; Effect::TEXT_MAX],
+    len: usize,
+}
+
+impl Effect {
+    const TEXT_MAX: usize = 192;
+
+    pub fn new(command: &'static CStr, operation: u8) -> Self {
+        let mut text = [0; Self::TEXT_MAX];
+        text[0] = operation;
+        Self { command, text, len: 1 }
+    }
+
+    pub fn int(self, value: impl itoa::Integer) -> Self {
+        self.word(itoa::Buffer::new().format(value).as_bytes())
+    }
+
+    /// Appends a word without spaces. All words of an effect together are shorter than its buffer: at most eight
+    /// integers of up to 20 digits.
+    pub fn word(mut self, word: &[u8]) -> Self {
+        let end = self.len + 1 + word.len();
+        debug_assert!(end <= Self::TEXT_MAX, "an effect's words outgrow their buffer");
+        if let Some(room) = self.text.get_mut(self.len..end) {
+            room[0] = b' ';
+            room[1..].copy_from_slice(word);
+            self.len = end;
+        }
+        self
+    }
+
+    pub(super) fn command(&self) -> &CStr {
+        self.command
+    }
+
+    pub(super) fn text(&self) -> &[u8] {
+        &self.text[..self.len]
+    }
+}
+
+/// Reads an effect's words back. They come from our own primary or AOF, or from a tool that repeats those; still nothing
+/// in them is trusted.
+pub struct Words<'a>(std::slice::Split<'a, u8, fn(&u8) -> bool>);
+
+impl<'a> Words<'a> {
+    /// The words, and the operation that the first of them names.
+    pub fn new(text: &'a [u8]) -> Result<(u8, Self), Error> {
+        let mut words = text.split((|&byte| byte == b' ') as fn(&u8) -> bool);
+        match words.next() {
+            Some(&[operation]) => Ok((operation, Words(words))),
+            _ => Err(malformed()),
+        }
+    }
+
+    pub fn word(&mut self) -> Result<&'a [u8], Error> {
+        self.0.next().ok_or_else(malformed)
+    }
+
+    pub fn int<T>(&mut self, range: std::ops::RangeInclusive<T>) -> Result<T, Error>
+    where
+        T: Copy + PartialOrd + TryFrom<i64>,
+    {
+        let value = parse_int(self.word()?).and_then(|value| T::try_from(value).ok());
+        value.filter(|value| range.contains(value)).ok_or_else(malformed)
+    }
+
+    pub fn end(mut self) -> Result<(), Error> {
+        self.0.next().map_or(Ok(()), |_| Err(malformed()))
+    }
+}
+
+/// An effect that no version of this module wrote.
+pub fn malformed() -> Error {
+    Error::coded("ERR malformed effect: this command is written by the module for its replicas and AOF")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_come_back_as_they_went() {
+        let effect = Effect::new(c"GW._TEST", b'W').int(1_700_000_000_000i64).int(u64::MAX).int(-1).word(b"2026-11");
+        assert_eq!(effect.text(), b"W 1700000000000 18446744073709551615 -1 2026-11");
+        let (operation, mut words) = Words::new(effect.text()).unwrap();
+        assert_eq!((operation, words.int(0..=i64::MAX)), (b'W', Ok(1_700_000_000_000)));
+        assert_eq!(words.int(0..=u64::MAX), Err(malformed()));
+        assert_eq!(words.int(-1..=5), Ok(-1));
+        assert_eq!(words.word(), Ok(&b"2026-11"[..]));
+        assert_eq!(words.end(), Ok(()));
+    }
+
+    #[test]
+    fn anything_else_is_malformed() {
+        for text in ["", "WW", " ", "W"] {
+            let read = Words::new(text.as_bytes()).and_then(|(_, mut words)| words.int(0..=9i64));
+            assert_eq!(read, Err(malformed()), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Typed keys.
+
+use std::ffi::c_int;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use redis_module::raw::{self, RedisModuleKey, RedisModuleType};
+
+use super::args::Key;
+use super::call::Call;
+use super::error::Error;
+use super::value::Value;
+
+/// Owns an open key; closes it when dropped.
+pub(super) struct RawKey(pub(super) NonNull<RedisModuleKey>);
+
+impl RawKey {
+    /// `None` where a key opened for reading does not exist.
+    pub(super) fn open(call: &Call, key: Key, mode: c_int) -> Option<Self> {
+        // SAFETY: context and name live through this call.
+        NonNull::new(unsafe { api!(RedisModule_OpenKey(call.ctx, key.raw, mode)) }.cast()).map(Self)
+    }
+
+    fn is_empty(&self) -> bool {
+        unsafe { api!(RedisModule_KeyType(self.0.as_ptr())) == raw::REDISMODULE_KEYTYPE_EMPTY as c_int }
+    }
+
+    /// The module type of the value, null for no value and for the server's own types.
+    pub(super) fn module_type(&self) -> *mut RedisModuleType {
+        unsafe { api!(RedisModule_ModuleTypeGetType(self.0.as_ptr())) }
+    }
+
+    fn value<T: Value>(&self) -> Result<Option<NonNull<T>>, Error> {
+        let found = self.module_type();
+        if !found.is_null() && found == T::registration().raw() {
+            // SAFETY: a value of our type is the box that `Opened::insert` or a load callback leaked.
+            let value = unsafe { api!(RedisModule_ModuleTypeGetValue(self.0.as_ptr())) };
+            return Ok(NonNull::new(value.cast::<T>()));
+        }
+        if self.is_empty() {
+            Ok(None)
+        } else {
+            Err(Error::WRONG_TYPE)
+        }
+    }
+}
+
+impl Drop for RawKey {
+    fn drop(&mut self) {
+        unsafe { api!(RedisModule_CloseKey(self.0.as_ptr())) };
+    }
+}
+
+static QUIET_READ_MODE: AtomicI32 = AtomicI32::new(raw::REDISMODULE_READ as c_int);
+
+pub(super) fn quiet_read_mode() -> c_int {
+    QUIET_READ_MODE.load(Ordering::Relaxed)
+}
+
+/// Finds out once, at load, whether this server can open a key without counting it as a hit or miss (from Redis 7.2 on).
+pub(super) fn learn_open_modes() {
+    let known = unsafe { raw::RedisModule_GetOpenKeyModesAll.map_or(0, |all| all()) };
+    let quiet = (raw::REDISMODULE_READ | raw::REDISMODULE_OPEN_KEY_NOSTATS) as c_int;
+    if known & quiet == quiet {
+        QUIET_READ_MODE.store(quiet, Ordering::Relaxed);
+    }
+}
+
+/// A key that may be changed, holding a `T` or nothing.
+///
+/// Opening changes nothing and touches no WATCH: the module runs with NO_IMPLICIT_SIGNAL_MODIFIED, and
+/// [`Call::changed`] signals.
+pub struct Opened<'a, T> {
+    raw: RawKey,
+    value: Option<NonNull<T>>,
+    call: PhantomData<&'a ()>,
+}
+
+/// A key that is only read.
+pub struct Found<'a, T> {
+    _raw: RawKey,
+    value: NonNull<T>,
+    call: PhantomData<&'a ()>,
+}
+
+impl<'a> Call<'a> {
+    pub fn open<T: Value>(&self, key: Key<'a>) -> Result<Opened<'_, T>, Error> {
+        let mode = (raw::REDISMODULE_READ | raw::REDISMODULE_WRITE) as c_int;
+        // A key opened for writing is there even when it is empty; no handle at all means that the server is out of
+        // sorts, and that is no time to go on.
+        let raw = RawKey::open(self, key, mode).ok_or(Error::coded("ERR internal error: the key cannot be opened"))?;
+        let value = raw.value()?;
+        Ok(Opened { raw, value, call: PhantomData })
+    }
+
+    /// The value to read, without counting in keyspace_hits and _misses where the server lets us choose.
+    pub fn find<T: Value>(&self, key: Key<'a>) -> Result<Option<Found<'_, T>>, Error> {
+        self.find_in_mode(key, quiet_read_mode())
+    }
+
+    /// As [`Self::find`], counting in keyspace_hits and _misses: a cache's hit rate is what they are for.
+    pub fn look_up<T: Value>(&self, key: Key<'a>) -> Result<Option<Found<'_, T>>, Error> {
+        self.find_in_mode(key, raw::REDISMODULE_READ as c_int)
+    }
+
+    fn find_in_mode<T: Value>(&self, key: Key<'a>, mode: c_int) -> Result<Option<Found<'_, T>>, Error> {
+        let Some(raw) = RawKey::open(self, key, mode) else { return Ok(None) };
+        Ok(raw.value()?.map(|value| Found { _raw: raw, value, call: PhantomData }))
+    }
+}
+
+impl<T: Value> Opened<'_, T> {
+    pub fn get(&mut self) -> Option<&mut T> {
+        // SAFETY: the key is open and borrowed, the server runs one command at a time, and nothing else hands out the
+        // value meanwhile.
+        self.value.map(|mut value| unsafe { value.as_mut() })
+    }
+
+    /// Stores `value` in place of whatever the key held, without an expiry.
+    pub fn insert(&mut self, value: T) -> &mut T {
+        let value = Box::into_raw(Box::new(value));
+        // SAFETY: the key is open for writing; the server takes the box and gives it to the free callback one day.
+        unsafe {
+            api!(RedisModule_ModuleTypeSetValue(self.raw.0.as_ptr(), T::registration().raw(), value.cast()));
+            self.value = NonNull::new(value);
+            &mut *value
+        }
+    }
+
+    /// The value, made by `new` where there is none.
+    pub fn get_or_insert_with(&mut self, new: impl FnOnce() -> T) -> &mut T {
+        match self.value {
+            // SAFETY: as in `get`.
+            Some(mut value) => unsafe { value.as_mut() },
+            None => self.insert(new()),
+        }
+    }
+
+    /// Deletes the key; the server frees a large value in the background.
+    pub fn delete(&mut self) {
+        self.value = None;
+        unsafe { api!(RedisModule_UnlinkKey(self.raw.0.as_ptr())) };
+    }
+
+    /// Sets the key's expiry. It is not propagated: the effect carries what the replica needs to do the same.
+    pub fn expire_at(&mut self, at_ms: i64) {
+        unsafe { api!(RedisModule_SetAbsExpire(self.raw.0.as_ptr(), at_ms)) };
+    }
+}
+
+impl<T: Value> Found<'_, T> {
+    pub fn get(&self) -> &T {
+        // SAFETY: as in `Opened::get`.
+        unsafe { self.value.as_ref() }
+    }
+}

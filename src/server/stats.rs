@@ -1,0 +1,94 @@
+//! This node's counters: `GW.STATS` and `INFO gw` show the same list.
+
+use std::ffi::{c_int, CString};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redis_module::raw::RedisModuleInfoCtx;
+
+use super::call::Call;
+use super::error::Outcome;
+use super::guard::guarded;
+
+/// A counter since the server's start. Written by the main thread alone, so an addition needs no lock.
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub fn add(&self, count: u64) {
+        self.0.store(self.get().wrapping_add(count), Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// This node's counters.
+        pub struct Stats { $($(#[$doc])* pub $name: Counter,)* }
+
+        pub static STATS: Stats = Stats { $($name: Counter::new(),)* };
+
+        /// All counters with their names, in the order shown.
+        pub fn all() -> [(&'static str, &'static Counter); [$(stringify!($name)),*].len()] {
+            [$((stringify!($name), &STATS.$name),)*]
+        }
+    };
+}
+
+counters! {
+    /// GW.ALLOW: requests admitted, denied, and looked at with PEEK.
+    allow_admitted,
+    allow_denied,
+    allow_peeked,
+    /// GW.TOKENS: requests admitted, denied, and looked at with PEEK.
+    tokens_admitted,
+    tokens_denied,
+    tokens_peeked,
+    /// GW.ADDCOST: charges.
+    budget_charges,
+    /// GW.WITHINBUDGET: answers that there is budget, and that there is not.
+    budget_within,
+    budget_exceeded,
+    /// Log queues: records taken in, handed out, dropped to make room, and refused because the queue was full.
+    log_pushed,
+    log_popped,
+    log_dropped,
+    log_rejected,
+    /// The response cache, all categories together.
+    cache_hits,
+    cache_misses,
+    cache_sets,
+    cache_deletes,
+    /// Panics that the guard caught. Anything but 0 is a bug to report.
+    internal_errors,
+}
+
+/// GW.STATS: no arguments. Replies a flat map of names and numbers.
+pub fn stats(call: &Call) -> Outcome {
+    call.args().end()?;
+    let counters = all();
+    let reply = call.reply();
+    reply.map(counters.len());
+    for (name, counter) in counters {
+        reply.bytes(name).count(counter.get());
+    }
+    Ok(())
+}
+
+/// `INFO gw`, `INFO everything` and crash reports.
+pub(super) unsafe extern "C" fn info(ctx: *mut RedisModuleInfoCtx, _for_crash_report: c_int) {
+    guarded(|| {
+        // SAFETY: the server's context lives through the call, and the strings through each addition.
+        unsafe { api!(RedisModule_InfoAddSection(ctx, std::ptr::null())) };
+        for (name, counter) in all() {
+            if let Ok(name) = CString::new(name) {
+                unsafe { api!(RedisModule_InfoAddFieldULongLong(ctx, name.as_ptr(), counter.get())) };
+            }
+        }
+    });
+}

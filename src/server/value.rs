@@ -1,0 +1,304 @@
+//! Data types: a type implements [`Value`], and the callbacks that the server wants are written once, here.
+
+use std::ffi::{c_char, c_int, c_void, CString};
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use gateway_core::codec::{Corrupt, Decoder, Encoded, Reader, Writer};
+use gateway_core::memory::allocated_bytes;
+use redis_module::raw::{
+    self, RedisModuleCtx, RedisModuleDefragCtx, RedisModuleDigest, RedisModuleIO, RedisModuleKeyOptCtx,
+    RedisModuleString, RedisModuleType, RedisModuleTypeMethods,
+};
+
+use super::digest::Digest;
+use super::effect::Effect;
+use super::guard::guarded;
+use super::log;
+use super::rdb::Rdb;
+use super::reply::Reply;
+
+/// A value that the server stores, saves, copies and frees as a type of its own.
+pub trait Value: Clone + 'static {
+    /// Nine characters, as the RDB file has it; what `TYPE` and `SCAN … TYPE` show.
+    const NAME: &'static str;
+    /// The version that `save` writes: 0 to 1,023. `load` reads it and all before it, for ever.
+    const ENCODING: i32;
+
+    /// Where the server's handle for this type is kept.
+    fn registration() -> &'static Registration;
+
+    fn save(&self, out: &mut dyn Writer);
+    fn load(from: &mut dyn Reader, encoding: i32) -> Result<Self, Corrupt>;
+
+    /// What makes two values equal. Only needed where `save` may differ for equal values.
+    fn digest(&self, out: &mut dyn Writer) {
+        self.save(out);
+    }
+
+    /// Bytes allocated behind the value itself.
+    fn memory_bytes(&self) -> usize;
+
+    /// Allocations to free with the value. Above 64 the server frees it in the background, so that `Drop` touches
+    /// nothing but atomics.
+    fn allocations(&self) -> usize {
+        1
+    }
+
+    /// The value's buffers, for the defragmenter: from index `from` on, until `visit` returns false. Returns where to
+    /// go on.
+    fn buffers(&mut self, _from: usize, _visit: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<usize> {
+        None
+    }
+
+    /// Writes the value as commands. A value that can be large does so in several; all others as one `GW._LOAD`.
+    fn rewrite(&self, out: &mut Rewrite) {
+        out.whole(self);
+    }
+
+    /// Replies a map of the value's state, for `GW.DESCRIBE`. May move hints that are no part of the value.
+    fn describe(&mut self, now_ms: i64, reply: &Reply);
+}
+
+/// Where a type keeps the server's handle for it.
+pub struct Registration(AtomicPtr<RedisModuleType>);
+
+impl Registration {
+    pub const fn new() -> Self {
+        Self(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    pub(super) fn raw(&self) -> *mut RedisModuleType {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A type as the module's list of types has it.
+pub struct Type {
+    pub name: &'static str,
+    registration: fn() -> &'static Registration,
+    register: unsafe fn(*mut RedisModuleCtx) -> bool,
+    decode: fn(&mut Decoder, i32) -> Result<*mut c_void, Corrupt>,
+    free: unsafe extern "C" fn(*mut c_void),
+    describe: unsafe fn(*mut c_void, i64, &Reply),
+}
+
+impl Type {
+    pub const fn of<T: Value>() -> Self {
+        Self {
+            name: T::NAME,
+            registration: T::registration,
+            register: register::<T>,
+            decode: |from, encoding| Ok(Box::into_raw(Box::new(T::load(from, encoding)?)).cast()),
+            free: free::<T>,
+            describe: |value, now_ms, reply| unsafe { (*value.cast::<T>()).describe(now_ms, reply) },
+        }
+    }
+
+    /// # Safety
+    /// Only while the module loads, with its context.
+    pub(super) unsafe fn register(&self, ctx: *mut RedisModuleCtx) -> bool {
+        (self.register)(ctx)
+    }
+
+    pub(super) fn raw(&self) -> *mut RedisModuleType {
+        (self.registration)().raw()
+    }
+
+    /// Reads what [`Rewrite::whole`] wrote; the box is the caller's.
+    pub(super) fn decode(&self, payload: &[u8], encoding: i32) -> Result<*mut c_void, Corrupt> {
+        let mut from = Decoder::new(payload);
+        let value = (self.decode)(&mut from, encoding)?;
+        from.finish().map(|()| value).inspect_err(|_| unsafe { (self.free)(value) })
+    }
+
+    /// # Safety
+    /// `value` is a live value of this type.
+    pub(super) unsafe fn describe(&self, value: *mut c_void, now_ms: i64, reply: &Reply) {
+        (self.describe)(value, now_ms, reply);
+    }
+}
+
+unsafe fn register<T: Value>(ctx: *mut RedisModuleCtx) -> bool {
+    let Ok(name) = CString::new(T::NAME) else { return false };
+    // Version 4 of the struct is what Redis 7.0 reads; later servers take it as well.
+    let mut methods = RedisModuleTypeMethods {
+        version: 4,
+        rdb_load: Some(rdb_load::<T>),
+        rdb_save: Some(rdb_save::<T>),
+        aof_rewrite: Some(aof_rewrite::<T>),
+        mem_usage: None,
+        digest: Some(digest::<T>),
+        free: Some(free::<T>),
+        aux_load: None,
+        aux_save: None,
+        aux_save_triggers: 0,
+        free_effort: Some(free_effort::<T>),
+        unlink: None,
+        copy: Some(copy::<T>),
+        defrag: Some(defrag::<T>),
+        mem_usage2: Some(mem_usage::<T>),
+        free_effort2: None,
+        unlink2: None,
+        copy2: None,
+        aux_save2: None,
+    };
+    let handle = api!(RedisModule_CreateDataType(ctx, name.as_ptr(), T::ENCODING, &mut methods));
+    T::registration().0.store(handle, Ordering::Relaxed);
+    !handle.is_null()
+}
+
+// SAFETY of all callbacks: the server passes values that `Opened::insert`, `rdb_load`, `copy` or GW._LOAD made for this
+// very type, and contexts that live through the call. `free` alone may run on another thread, when nobody else has the
+// value any more.
+
+unsafe extern "C" fn rdb_load<T: Value>(io: *mut RedisModuleIO, encoding: c_int) -> *mut c_void {
+    let loaded = guarded(|| {
+        if encoding > T::ENCODING {
+            return Err(Corrupt("written by a newer version of this module; upgrade this server's"));
+        }
+        T::load(&mut Rdb(io), encoding).map(|value| Box::into_raw(Box::new(value)))
+    });
+    match loaded {
+        Some(Ok(value)) => value.cast(),
+        Some(Err(corrupt)) => {
+            log::warning(&format!("a {} value does not load: {corrupt}", T::NAME));
+            std::ptr::null_mut()
+        }
+        None => std::ptr::null_mut(),
+    }
+}
+
+unsafe extern "C" fn rdb_save<T: Value>(io: *mut RedisModuleIO, value: *mut c_void) {
+    guarded(|| (*value.cast::<T>()).save(&mut Rdb(io)));
+}
+
+unsafe extern "C" fn aof_rewrite<T: Value>(io: *mut RedisModuleIO, key: *mut RedisModuleString, value: *mut c_void) {
+    guarded(|| (*value.cast::<T>()).rewrite(&mut Rewrite { io, key }));
+}
+
+unsafe extern "C" fn digest<T: Value>(digest: *mut RedisModuleDigest, value: *mut c_void) {
+    guarded(|| {
+        let mut out = Digest(digest);
+        (*value.cast::<T>()).digest(&mut out);
+        out.end();
+    });
+}
+
+unsafe extern "C" fn free<T: Value>(value: *mut c_void) {
+    guarded(|| drop(Box::from_raw(value.cast::<T>())));
+}
+
+unsafe extern "C" fn free_effort<T: Value>(_key: *mut RedisModuleString, value: *const c_void) -> usize {
+    guarded(|| (*value.cast::<T>()).allocations()).unwrap_or(1)
+}
+
+unsafe extern "C" fn copy<T: Value>(
+    _from: *mut RedisModuleString,
+    _to: *mut RedisModuleString,
+    value: *const c_void,
+) -> *mut c_void {
+    let copied = guarded(|| Box::into_raw(Box::new((*value.cast::<T>()).clone())));
+    copied.map_or(std::ptr::null_mut(), |value| value.cast())
+}
+
+unsafe extern "C" fn mem_usage<T: Value>(
+    _ctx: *mut RedisModuleKeyOptCtx,
+    value: *const c_void,
+    _samples: usize,
+) -> usize {
+    guarded(|| allocated_bytes(size_of::<T>()) + (*value.cast::<T>()).memory_bytes()).unwrap_or(0)
+}
+
+/// Moves the value's box and buffers to where the server wants them. Returns 1 where it was not done in the time given;
+/// the server then comes back, and the cursor says where to go on.
+unsafe extern "C" fn defrag<T: Value>(
+    ctx: *mut RedisModuleDefragCtx,
+    _key: *mut RedisModuleString,
+    value: *mut *mut c_void,
+) -> c_int {
+    let done = guarded(|| {
+        let mut cursor = 0;
+        let resumed = api!(RedisModule_DefragCursorGet(ctx, &mut cursor)) == raw::REDISMODULE_OK as c_int && cursor > 0;
+        if !resumed {
+            let moved = api!(RedisModule_DefragAlloc(ctx, *value));
+            if !moved.is_null() {
+                *value = moved;
+            }
+        }
+        let next = (*(*value).cast::<T>()).buffers(cursor as usize, &mut |buffer| {
+            defrag_buffer(ctx, buffer);
+            api!(RedisModule_DefragShouldStop(ctx)) == 0
+        });
+        match next {
+            Some(next) => {
+                api!(RedisModule_DefragCursorSet(ctx, next as std::ffi::c_ulong)) != raw::REDISMODULE_OK as c_int
+            }
+            None => true,
+        }
+    });
+    c_int::from(!done.unwrap_or(true))
+}
+
+unsafe fn defrag_buffer(ctx: *mut RedisModuleDefragCtx, buffer: &mut Vec<u8>) {
+    if buffer.capacity() == 0 {
+        return;
+    }
+    let (len, capacity) = (buffer.len(), buffer.capacity());
+    let moved = api!(RedisModule_DefragAlloc(ctx, buffer.as_mut_ptr().cast()));
+    if !moved.is_null() {
+        // The server has copied the bytes to `moved` and freed the old block: forget it without freeing it again.
+        let old = std::mem::replace(buffer, Vec::from_raw_parts(moved.cast::<u8>(), len, capacity));
+        std::mem::forget(old);
+    }
+}
+
+/// Writes commands into an AOF that is being rewritten without an RDB preamble.
+pub struct Rewrite {
+    io: *mut RedisModuleIO,
+    key: *mut RedisModuleString,
+}
+
+impl Rewrite {
+    /// The whole value as one command. `GW._LOAD` reads it back.
+    pub fn whole<T: Value>(&mut self, value: &T) {
+        let mut payload = Encoded::default();
+        value.save(&mut payload);
+        let (Ok(name), bytes) = (CString::new(T::NAME), &payload.0) else { return };
+        // SAFETY: the format takes a string object, a NUL-terminated string, an integer and a buffer with its length.
+        unsafe {
+            api!(RedisModule_EmitAOF(
+                self.io,
+                crate::LOAD.as_ptr(),
+                c"sclb".as_ptr(),
+                self.key,
+                name.as_ptr(),
+                std::ffi::c_longlong::from(T::ENCODING),
+                bytes.as_ptr().cast::<c_char>(),
+                bytes.len()
+            ));
+        }
+    }
+
+    /// An effect with further arguments, for values that are written in pieces.
+    pub fn effect<'a>(&mut self, effect: &Effect, arguments: impl Iterator<Item = &'a [u8]>) {
+        let text = effect.text();
+        // SAFETY: the format takes a string object, a buffer with its length, and a vector of string objects with its
+        // length. The strings are ours to free afterwards.
+        unsafe {
+            let null = std::ptr::null_mut();
+            let new = |bytes: &[u8]| api!(RedisModule_CreateString(null, bytes.as_ptr().cast::<c_char>(), bytes.len()));
+            let strings: Vec<*mut RedisModuleString> = arguments.map(new).collect();
+            api!(RedisModule_EmitAOF(
+                self.io,
+                effect.command().as_ptr(),
+                c"sbv".as_ptr(),
+                self.key,
+                text.as_ptr().cast::<c_char>(),
+                text.len(),
+                strings.as_ptr(),
+                strings.len()
+            ));
+            strings.into_iter().for_each(|string| api!(RedisModule_FreeString(null, string)));
+        }
+    }
+}
