@@ -1,4 +1,4 @@
-//! Civil days, weeks and months in one IANA time zone: which of them an instant belongs to, and when they begin and end.
+//! Civil days, weeks and months in one IANA time zone: which of them a time belongs to, and when they begin and end.
 //!
 //! The zone data is compiled in, so that every node draws the same boundaries.
 

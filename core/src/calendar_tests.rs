@@ -109,7 +109,7 @@ fn zones_are_known_by_their_iana_names() {
     assert_eq!(calendar("europe/berlin").name(), "Europe/Berlin");
     assert_eq!(calendar("UTC").name(), "UTC");
     assert_eq!(Calendar::utc().name(), "UTC");
-    for name in ["", "Mars/Olympus", "Etc/Unknown", "CET-1CEST", "+02:00", "../etc/passwd", "UTC\0", "Zürich"] {
+    for name in ["", "Mars/Olympus", "Etc/Unknown", "CET-1CEST", "+02:00", "../etc/passwd", "UTC\0", "Z\u{fc}rich"] {
         assert_eq!(Calendar::new(name).err(), Some(UnknownTimeZone), "{name:?}");
     }
 }
@@ -251,7 +251,11 @@ proptest! {
     }
 
     #[test]
-    fn no_time_is_out_of_the_calendar(zone in prop::sample::select(&ZONES[..]), at_ms: i64, near in -99 * HOUR_MS..99 * HOUR_MS) {
+    fn no_time_is_out_of_the_calendar(
+        zone in prop::sample::select(&ZONES[..]),
+        at_ms: i64,
+        near in -99 * HOUR_MS..99 * HOUR_MS,
+    ) {
         let mut calendar = calendar(zone);
         for at_ms in [at_ms, near, TIME_MAX_MS + near] {
             let clamped = at_ms.clamp(0, TIME_MAX_MS);

@@ -12,8 +12,8 @@ pub const TEXT_MAX_BYTES: usize = 2_048;
 
 /// An amount of money, as a count of picos (1e-12) of the account's currency.
 ///
-/// What is parsed, loaded or added up with [`checked_add`](Amount::checked_add) lies within ±[`Amount::MAX`]. An `i128`
-/// holds 10^8 such amounts, so differences and short sums of them are exact too, even where they leave that range.
+/// What is parsed, loaded or added up with [`checked_add`](Amount::checked_add) lies within [`Amount::MAX`] of zero. An
+/// `i128` holds 10^8 such amounts: differences and short sums of them are exact too, even where they leave that range.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Amount(i128);
 
@@ -261,8 +261,8 @@ fn times_ten(picos: u128) -> Result<u128, AmountError> {
     Ok(picos * 10)
 }
 
-/// A signed exponent, held within ±10^9: there, [`TEXT_MAX_BYTES`] of digits cannot bring a number other than zero back
-/// into the range, nor back up to a pico.
+/// A signed exponent, held within 10^9 of zero: out there, no [`TEXT_MAX_BYTES`] of digits bring a number other than
+/// zero back into the range, or back up to a pico.
 fn parse_exponent(text: &[u8]) -> Result<i64, AmountError> {
     let (negative, digits) = split_sign(text);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {

@@ -93,8 +93,10 @@ impl Charge {
     }
 
     fn effect(&self) -> Effect {
-        let amount = self.amount.to_text();
-        Effect::new(EFFECT_NAME, b'C').int(self.day.number()).word(amount.as_bytes()).int(self.keep_days)
+        let mut effect = Effect::of(EFFECT_NAME, b'C', [self.day.number().into()]);
+        effect.word(self.amount.to_text().as_bytes());
+        effect.int(self.keep_days.into());
+        effect
     }
 
     fn parse(mut words: Words) -> Result<Self, Error> {

@@ -91,7 +91,7 @@ fn set(call: &Call) -> Outcome {
     NewEntry { created_at_ms, expires_at_ms, value }.store(call, key, name)?;
     STATS.cache_sets.add(1);
     Category::named(name).counters().sets.add(1);
-    let effect = Effect::new(EFFECT_NAME, b'S').int(created_at_ms).int(expires_at_ms);
+    let effect = Effect::of(EFFECT_NAME, b'S', [created_at_ms, expires_at_ms]);
     match category {
         Some(category) => call.changed_with(key, c"gw.cacheset", &effect, &[value, category]),
         None => call.changed_with(key, c"gw.cacheset", &effect, &[value]),

@@ -108,7 +108,8 @@ impl Admission {
     }
 
     fn effect(&self) -> Effect {
-        Effect::new(EFFECT_NAME, b'W').int(self.at_ms).int(self.units).int(self.limit).int(self.window_ms)
+        let [units, limit, window_ms] = [self.units, self.limit, self.window_ms].map(|value| value as i64);
+        Effect::of(EFFECT_NAME, b'W', [self.at_ms, units, limit, window_ms])
     }
 
     fn parse(mut words: Words) -> Result<Self, Error> {

@@ -109,7 +109,8 @@ impl Admission {
 
     fn effect(&self) -> Effect {
         let Flow { rate, per_ms, burst } = self.flow;
-        Effect::new(EFFECT_NAME, b'B').int(self.at_ms).int(self.tokens).int(rate).int(per_ms).int(burst)
+        let [tokens, rate, per_ms, burst] = [self.tokens, rate, per_ms, burst].map(|value| value as i64);
+        Effect::of(EFFECT_NAME, b'B', [self.at_ms, tokens, rate, per_ms, burst])
     }
 
     fn parse(mut words: Words) -> Result<Self, Error> {

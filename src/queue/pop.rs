@@ -80,7 +80,7 @@ fn pop(call: &Call) -> Outcome {
     drop(opened);
     if popped > 0 {
         STATS.log_popped.add(popped);
-        call.changed(key, c"gw.logpop", &Effect::new(EFFECT_NAME, b'D').int(popped));
+        call.changed(key, c"gw.logpop", &Effect::of(EFFECT_NAME, b'D', [popped as i64]));
     }
     Ok(())
 }

@@ -94,7 +94,7 @@ fn push(call: &Call) -> Outcome {
     let dropped = plan.drop_oldest + skipped;
     STATS.log_pushed.add(records.len() as u64);
     STATS.log_dropped.add(dropped);
-    let effect = Effect::new(EFFECT_NAME, b'P').int(plan.drop_oldest).int(skipped);
+    let effect = Effect::of(EFFECT_NAME, b'P', [plan.drop_oldest as i64, skipped as i64]);
     call.changed_with(key, c"gw.logpush", &effect, stored);
     call.reply().array(2).count(len).count(dropped);
     Ok(())

@@ -45,10 +45,10 @@ impl Value for Queue {
 
     /// A queue can be larger than one command should be: the counts, then the records in portions.
     fn rewrite(&self, out: &mut Rewrite) {
-        let counts = Effect::new(EFFECT_NAME, b'C').int(self.popped()).int(self.dropped());
+        let counts = Effect::of(EFFECT_NAME, b'C', [self.popped() as i64, self.dropped() as i64]);
         out.effect(&counts, std::iter::empty());
         for chunk in self.chunks() {
-            out.effect(&Effect::new(EFFECT_NAME, b'P').int(0).int(0), chunk);
+            out.effect(&Effect::of(EFFECT_NAME, b'P', [0, 0]), chunk);
         }
     }
 

@@ -147,22 +147,21 @@ pub fn parse_int(text: &[u8]) -> Option<i64> {
     match digits {
         [] | [b'0', _, ..] => return None,
         [b'0'] if negative => return None,
-        _ if digits.len() > 19 => return None,
         _ => {}
     }
-    // Negative all along, because the smallest i64 has no positive counterpart.
-    let mut value = 0i64;
-    for &digit in digits {
-        if !digit.is_ascii_digit() {
+    // 19 digits fit a u64, whatever they are.
+    if digits.len() > 19 {
+        return None;
+    }
+    let mut magnitude = 0u64;
+    for &byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
             return None;
         }
-        value = value.checked_mul(10)?.checked_sub(i64::from(digit - b'0'))?;
+        magnitude = magnitude * 10 + u64::from(digit);
     }
-    if negative {
-        Some(value)
-    } else {
-        value.checked_neg()
-    }
+    if negative { 0i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
 }
 
 #[cfg(test)]

@@ -12,35 +12,40 @@ use super::error::Error;
 /// The words of one effect.
 pub struct Effect {
     command: &'static CStr,
-    /// Long enough for the longest effect without a time zone's or a category's name; those travel as arguments.
-    text: [u8; Effect::TEXT_MAX],
+    text: [u8; TEXT_MAX],
     len: usize,
 }
 
+/// Room for eight integers of up to 20 digits. Values of any length travel as arguments of their own.
+const TEXT_MAX: usize = 176;
+
 impl Effect {
-    const TEXT_MAX: usize = 192;
+    /// An operation with integers.
+    pub fn of<const N: usize>(command: &'static CStr, operation: u8, integers: [i64; N]) -> Self {
+        let mut effect = Self::new(command, operation);
+        integers.into_iter().for_each(|value| effect.int(value));
+        effect
+    }
 
     pub fn new(command: &'static CStr, operation: u8) -> Self {
-        let mut text = [0; Self::TEXT_MAX];
+        let mut text = [0; TEXT_MAX];
         text[0] = operation;
         Self { command, text, len: 1 }
     }
 
-    pub fn int(self, value: impl itoa::Integer) -> Self {
-        self.word(itoa::Buffer::new().format(value).as_bytes())
+    pub fn int(&mut self, value: i64) {
+        self.word(itoa::Buffer::new().format(value).as_bytes());
     }
 
-    /// Appends a word without spaces. All words of an effect together are shorter than its buffer: at most eight
-    /// integers of up to 20 digits.
-    pub fn word(mut self, word: &[u8]) -> Self {
+    /// Appends a word without spaces. All words of an effect together are shorter than its buffer.
+    pub fn word(&mut self, word: &[u8]) {
         let end = self.len + 1 + word.len();
-        debug_assert!(end <= Self::TEXT_MAX, "an effect's words outgrow their buffer");
-        if let Some(room) = self.text.get_mut(self.len..end) {
-            room[0] = b' ';
-            room[1..].copy_from_slice(word);
+        debug_assert!(end <= TEXT_MAX, "an effect's words outgrow their buffer");
+        if let Some([space, room @ ..]) = self.text.get_mut(self.len..end) {
+            *space = b' ';
+            room.copy_from_slice(word);
             self.len = end;
         }
-        self
     }
 
     pub(super) fn command(&self) -> &CStr {
@@ -94,11 +99,12 @@ mod tests {
 
     #[test]
     fn words_come_back_as_they_went() {
-        let effect = Effect::new(c"GW._TEST", b'W').int(1_700_000_000_000i64).int(u64::MAX).int(-1).word(b"2026-11");
-        assert_eq!(effect.text(), b"W 1700000000000 18446744073709551615 -1 2026-11");
+        let mut effect = Effect::of(c"GW._TEST", b'W', [1_700_000_000_000, i64::MAX, -1]);
+        effect.word(b"2026-11");
+        assert_eq!(effect.text(), b"W 1700000000000 9223372036854775807 -1 2026-11");
         let (operation, mut words) = Words::new(effect.text()).unwrap();
         assert_eq!((operation, words.int(0..=i64::MAX)), (b'W', Ok(1_700_000_000_000)));
-        assert_eq!(words.int(0..=u64::MAX), Err(malformed()));
+        assert_eq!(words.int(0..=5), Err(malformed()));
         assert_eq!(words.int(-1..=5), Ok(-1));
         assert_eq!(words.word(), Ok(&b"2026-11"[..]));
         assert_eq!(words.end(), Ok(()));

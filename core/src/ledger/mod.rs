@@ -3,8 +3,8 @@
 //! The ledger knows days, not time zones: which day a charge belongs to is decided once, where it is first charged, and
 //! travels with it. So a ledger is the same wherever it is replayed.
 //!
-//! Cost: a charge to the newest day, and any question, is O(1) (a week reads seven days); a new day, or a charge to an
-//! older one, moves the days kept, at most [`KEEP_DAYS_MAX`].
+//! Cost: charging the newest day, or asking about it, its week or its month, is O(1) and allocates nothing. Older days
+//! and months are found by binary search. A new day copies the days kept: at most [`KEEP_DAYS_MAX`], once a day.
 
 mod series;
 
@@ -25,7 +25,7 @@ pub const KEEP_DAYS_MAX: u32 = 3_600;
 /// The version of what [`Ledger::save`] writes.
 pub const ENCODING_VERSION: u32 = 1;
 
-/// A sum would leave ±[`Amount::MAX`]. Nothing was charged.
+/// A sum would be further from zero than [`Amount::MAX`]. Nothing was charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overflow;
 
@@ -77,10 +77,10 @@ impl Ledger {
 
     /// Adds `amount`, which may be negative, to a day, its month and the total.
     ///
-    /// Afterwards the ledger keeps the last `keep_days` days (taken into [`KEEP_DAYS_MIN`]..=[`KEEP_DAYS_MAX`]) up to the
-    /// newest day it ever kept, and the last [`KEEP_MONTHS`] months in the same way. A charge dated before them goes to
-    /// its month and the total, or to the total alone. All of it follows from the ledger and the arguments: replicas
-    /// that make the same calls have the same ledger.
+    /// Afterwards the ledger keeps the last `keep_days` days (brought into [`KEEP_DAYS_MIN`]`..=`[`KEEP_DAYS_MAX`]) up
+    /// to the newest day ever charged, and the last [`KEEP_MONTHS`] months in the same way. A charge dated before them
+    /// goes to its month and the total, or to the total alone. All of it follows from the ledger and the arguments, so
+    /// that replicas that make the same calls have the same ledger.
     pub fn charge(&mut self, day: Day, amount: Amount, keep_days: u32) -> Result<Totals, Overflow> {
         let keep_days = keep_days.clamp(KEEP_DAYS_MIN, KEEP_DAYS_MAX);
         let (day, month) = (day.number(), day.month().number());
@@ -173,8 +173,8 @@ impl Ledger {
             months: Series::load(from, KEEP_MONTHS as i32, |number| Month::from_number(number).is_some())?,
             days: Series::load(from, KEEP_DAYS_MAX as i32, |number| Day::from_number(number).is_some())?,
         };
-        // Every charge is in a day, a month and the total until the older ones are dropped. The sums cannot be compared:
-        // refunds and dropped periods let them differ.
+        // Every charge is in a day, a month and the total until the older ones are dropped. The sums cannot be
+        // compared: refunds and dropped periods let them differ.
         if ledger.days().any(|(day, _)| !ledger.months.contains(day.month().number())) {
             return Err(Corrupt("a day whose month is missing"));
         }

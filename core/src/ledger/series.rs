@@ -6,7 +6,7 @@ use crate::money::Amount;
 
 /// Twenty bytes instead of the thirty-two that an `i128`'s alignment would make of it: ledgers are the keys that stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(packed(4))]
+#[repr(C, packed(4))]
 struct Entry {
     number: i32,
     amount: Amount,
@@ -73,8 +73,8 @@ impl Series {
         }
     }
 
-    /// Reads what [`save`](Series::save) wrote: numbers accepted by `is_number`, each once, in order, none `span` or more
-    /// older than the newest.
+    /// Reads what [`save`](Series::save) wrote: numbers accepted by `is_number`, each once, in order, the oldest less
+    /// than `span` before the newest.
     pub(super) fn load(from: &mut dyn Reader, span: i32, is_number: fn(i32) -> bool) -> Result<Series, Corrupt> {
         let count = from.uint_max(span.unsigned_abs().into(), "more days or months than a ledger keeps")?;
         let mut entries: Vec<Entry> = Vec::with_capacity(count as usize);
