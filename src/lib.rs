@@ -14,6 +14,7 @@ mod server;
 use std::ffi::CStr;
 
 use gateway_core::bucket::TokenBucket;
+use gateway_core::lease::Leases;
 use gateway_core::ledger::Ledger;
 use gateway_core::queue::Queue;
 use gateway_core::window::SlidingWindow;
@@ -33,6 +34,9 @@ static MODULE: Module = Module { commands: COMMANDS, types: TYPES, settings: SET
 const COMMANDS: &[&Command] = &[
     &limit::allow::COMMAND,
     &limit::tokens::COMMAND,
+    &limit::leases::ACQUIRE,
+    &limit::leases::RENEW,
+    &limit::leases::RELEASE,
     &budget::charge::COMMAND,
     &budget::query::WITHIN_BUDGET,
     &budget::query::SPENT,
@@ -59,6 +63,7 @@ const COMMANDS: &[&Command] = &[
 const TYPES: &[Type] = &[
     Type::of::<SlidingWindow>(),
     Type::of::<TokenBucket>(),
+    Type::of::<Leases>(),
     Type::of::<Ledger>(),
     Type::of::<Queue>(),
     Type::of::<cache::entry::Entry>(),

@@ -24,6 +24,14 @@ impl Flow {
         i128::from(tokens) * i128::from(self.per_ms)
     }
 
+    /// Whole tokens in a level, rounded down; none in debt.
+    fn tokens(&self, parts: i128) -> u64 {
+        match u64::try_from(parts) {
+            Ok(parts) => parts / self.per_ms,
+            Err(_) => (parts.max(0) / i128::from(self.per_ms)) as u64,
+        }
+    }
+
     /// Milliseconds until `parts` have flowed in, rounded up: a moment earlier it is not enough.
     fn wait_ms(&self, parts: i128) -> i64 {
         match (u64::try_from(parts), parts <= 0) {
@@ -90,7 +98,8 @@ impl TokenBucket {
         (kept + i128::from(elapsed_ms) * i128::from(flow.rate)).min(flow.parts(flow.burst))
     }
 
-    /// Would `cost` tokens (at most 2^53) be admitted at `now_ms`, and what is left? Changes nothing.
+    /// Would `cost` tokens (at most 2^53) be admitted at `now_ms`, and what is left? Changes nothing. Where it allows, the
+    /// caller takes them with [`Self::record`].
     pub fn decide(&self, now_ms: i64, flow: Flow, cost: u64) -> Verdict {
         let level = self.level_at(now_ms, flow);
         let allowed = level >= flow.parts(cost);
@@ -99,30 +108,35 @@ impl TokenBucket {
             false if cost > flow.burst => NEVER,
             false => flow.wait_ms(flow.parts(cost) - level),
         };
-        verdict(allowed, level, retry_after_ms, flow)
+        let reset_after_ms = flow.wait_ms(flow.parts(flow.burst) - level);
+        Verdict { allowed, limit: flow.burst, remaining: flow.tokens(level), retry_after_ms, reset_after_ms }
     }
 
-    /// Admits `cost` tokens if the bucket holds them. The caller replicates [`Self::record`] with the same arguments when
-    /// the verdict allows and `cost` is not 0.
-    pub fn admit(&mut self, now_ms: i64, flow: Flow, cost: u64) -> Verdict {
-        let level = self.level_at(now_ms, flow);
-        if cost == 0 || level < flow.parts(cost) {
-            return self.decide(now_ms, flow, cost);
-        }
-        self.record(now_ms, flow, cost);
-        verdict(true, self.level, 0, flow)
-    }
-
-    /// Takes `cost` tokens at `now_ms` whatever the level. Depends on the state and the arguments alone, so that a
-    /// replica ends with the same value.
-    pub fn record(&mut self, now_ms: i64, flow: Flow, cost: u64) {
+    /// Takes `cost` tokens (within ±2^53) at `now_ms` whatever the level, into debt if need be; gives them back where it is
+    /// negative, up to the burst. Depends on the state and the arguments alone, so that a replica ends with the same value.
+    pub fn record(&mut self, now_ms: i64, flow: Flow, cost: i64) {
         // The deepest debt a level keeps: a hundred times the largest burst, so that repeated effects cannot overflow.
-        let floor = -100 * flow.parts(UNITS_MAX);
-        self.level = (self.level_at(now_ms, flow) - flow.parts(cost)).max(floor);
+        let deepest = -100 * flow.parts(UNITS_MAX);
+        let level = self.level_at(now_ms, flow) - i128::from(cost) * i128::from(flow.per_ms);
+        self.level = level.clamp(deepest, flow.parts(flow.burst));
         self.at_ms = now_ms;
         self.flow = flow;
-        let full_at_ms = now_ms.saturating_add(flow.wait_ms(flow.parts(flow.burst) - self.level));
+        let full_at_ms = now_ms.saturating_add(self.reset_after_ms());
         self.expires_at_ms = extended_expiry_ms(self.expires_at_ms, now_ms, full_at_ms);
+    }
+
+    /// Where the clock has stepped back since the last admission, takes the present for that time. Returns whether it had.
+    ///
+    /// A limiter does it even when it denies: otherwise nothing would flow in until the clock has caught up.
+    pub fn rewind(&mut self, now_ms: i64) -> bool {
+        let behind = self.at_ms > now_ms;
+        self.at_ms = self.at_ms.min(now_ms);
+        behind
+    }
+
+    /// Milliseconds from the last admission until the bucket is full.
+    pub fn reset_after_ms(&self) -> i64 {
+        self.flow.wait_ms(self.flow.parts(self.flow.burst) - self.level)
     }
 
     /// When the key may go: never before the bucket is full again.
@@ -159,15 +173,6 @@ impl TokenBucket {
         }
         Ok(Self { level, at_ms, flow, expires_at_ms })
     }
-}
-
-fn verdict(allowed: bool, level: i128, retry_after_ms: i64, flow: Flow) -> Verdict {
-    let remaining = match u64::try_from(level) {
-        Ok(level) => level / flow.per_ms,
-        Err(_) => (level.max(0) / i128::from(flow.per_ms)) as u64,
-    };
-    let reset_after_ms = flow.wait_ms(flow.parts(flow.burst) - level);
-    Verdict { allowed, limit: flow.burst, remaining, retry_after_ms, reset_after_ms }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod calendar;
 pub mod codec;
 pub mod json;
+pub mod lease;
 pub mod ledger;
 pub mod limit;
 pub mod memory;

@@ -29,10 +29,28 @@ const PAIR_BYTES_MAX: usize = 20;
 /// The most units a window counts. Forced and replicated units beyond it are not counted; no limit is near it.
 const USED_MAX: u64 = 1 << 62;
 
-/// The resolution of a window in milliseconds: 1 up to about 17 minutes (2^20 ms); longer windows are divided into 2^20
-/// ticks. An admission's time is rounded up to the tick, so units are released late by less than one tick, never early.
-pub fn tick_ms(window_ms: u64) -> u64 {
-    window_ms.div_ceil(TICKS_PER_WINDOW_MAX).max(1)
+/// What is asked of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// The most units in a window: 0 to 2^53.
+    pub limit: u64,
+    /// The window's length in milliseconds: 1 to 366 days.
+    pub window_ms: u64,
+    /// A window that starts with its first unit and ends as a whole, instead of one that slides.
+    pub fixed: bool,
+}
+
+impl Rule {
+    /// The resolution in milliseconds: 1 for windows up to about 17 minutes (2^20 ms) and for fixed ones; longer ones are
+    /// divided into 2^20 ticks. An admission's time is rounded up to the tick, so units are released late by less than
+    /// one tick, never early.
+    pub fn tick_ms(&self) -> u64 {
+        if self.fixed {
+            1
+        } else {
+            self.window_ms.div_ceil(TICKS_PER_WINDOW_MAX).max(1)
+        }
+    }
 }
 
 /// A run of pairs. Times are sums: `base_ms` plus all time differences up to and with the pair's own.
@@ -83,9 +101,8 @@ struct Cursor {
 /// An exact sliding window. See the module's documentation.
 #[derive(Debug, Clone)]
 pub struct SlidingWindow {
-    /// The window and limit of the last admission.
-    window_ms: u64,
-    limit: u64,
+    /// As of the last admission.
+    rule: Rule,
     /// The time of the newest pair.
     newest_ms: i64,
     /// The key's expiry as last set, 0 before the first admission.
@@ -97,11 +114,8 @@ pub struct SlidingWindow {
     /// Full chunks, oldest first. Boxed because most keys have none.
     #[allow(clippy::box_collection)]
     sealed: Option<Box<VecDeque<Chunk>>>,
-    /// The cursor, see [`Self::live`]. Spelled out, so that the struct fills one 128-byte allocation.
-    live_at_ms: i64,
-    live_units: u64,
-    live_chunk: u32,
-    live_offset: u16,
+    /// Hint: everything before it has left the window.
+    live: Cursor,
     /// Where the newest pair starts in the open chunk.
     newest_offset: u16,
     /// Hint: units up to this count, from the common origin, have left by this time.
@@ -111,17 +125,13 @@ pub struct SlidingWindow {
 impl Default for SlidingWindow {
     fn default() -> Self {
         Self {
-            window_ms: 1,
-            limit: 0,
+            rule: Rule { limit: 0, window_ms: 1, fixed: false },
             newest_ms: 0,
             expires_at_ms: 0,
             units_end: 0,
             open: Chunk::default(),
             sealed: None,
-            live_at_ms: 0,
-            live_units: 0,
-            live_chunk: 0,
-            live_offset: 0,
+            live: Cursor::default(),
             newest_offset: 0,
             release: (0, i64::MIN),
         }
@@ -131,9 +141,7 @@ impl Default for SlidingWindow {
 /// A window's state at one moment, for `GW.DESCRIBE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowState {
-    pub limit: u64,
-    pub window_ms: u64,
-    pub tick_ms: u64,
+    pub rule: Rule,
     /// Units in the window now.
     pub used: u64,
     /// Times of the oldest and newest units in the window, where there are any.
@@ -142,74 +150,84 @@ pub struct WindowState {
 }
 
 impl SlidingWindow {
-    /// Would `cost` units be admitted at `now_ms`, and what is left? Changes nothing but hints.
-    ///
-    /// `limit` and `cost` are at most 2^53, `window_ms` is 1 to 366 days.
-    pub fn decide(&mut self, now_ms: i64, limit: u64, window_ms: u64, cost: u64) -> Verdict {
+    /// Would `cost` units (at most 2^53) be admitted at `now_ms`, and what is left? Changes nothing but hints.
+    pub fn decide(&mut self, now_ms: i64, rule: Rule, cost: u64) -> Verdict {
+        let Rule { limit, window_ms, .. } = rule;
         let behind_ms = self.behind_ms(now_ms);
         let used = self.used(now_ms, window_ms, behind_ms);
         let allowed = used.saturating_add(cost) <= limit;
+        let leaves_after_ms =
+            |at_ms: i64| wait_ms(i128::from(at_ms - behind_ms) + i128::from(window_ms) - i128::from(now_ms));
         let retry_after_ms = if allowed {
             0
         } else if cost > limit {
             NEVER
         } else {
             // Both differences are positive here: the request does not fit, though it would in an empty window.
-            let released_ms = self.release_ms(used - (limit - cost));
-            wait_ms(i128::from(released_ms - behind_ms) + i128::from(window_ms) - i128::from(now_ms))
+            leaves_after_ms(self.release_ms(used - (limit - cost)))
         };
-        let reset_after_ms = match used {
-            0 => 0,
-            _ => wait_ms(i128::from(self.newest_ms - behind_ms) + i128::from(window_ms) - i128::from(now_ms)),
-        };
+        let reset_after_ms = if used == 0 { 0 } else { leaves_after_ms(self.newest_ms) };
         Verdict { allowed, limit, remaining: limit.saturating_sub(used), retry_after_ms, reset_after_ms }
     }
 
-    /// Admits `cost` units if they fit. The caller replicates [`Self::record`] with the same arguments when the verdict
-    /// allows and `cost` is not 0.
-    pub fn admit(&mut self, now_ms: i64, limit: u64, window_ms: u64, cost: u64) -> Verdict {
-        let mut verdict = self.decide(now_ms, limit, window_ms, cost);
-        if verdict.allowed && cost > 0 {
-            self.record(now_ms, limit, window_ms, cost);
-            verdict.remaining -= cost;
-            verdict.reset_after_ms = self.reset_after_ms(now_ms);
-        }
-        verdict
-    }
-
-    /// Milliseconds until the last admission has left the window, right after it was recorded.
-    pub fn reset_after_ms(&self, now_ms: i64) -> i64 {
-        wait_ms(i128::from(self.newest_ms) + i128::from(self.window_ms) - i128::from(now_ms))
-    }
-
-    /// Records `units` at `now_ms` whatever the limit says, and forgets what `window_ms` no longer covers. Depends on the
+    /// Records `units` at `now_ms` whatever the limit says, and forgets what the window no longer covers. Depends on the
     /// state and the arguments alone, so that a replica ends with the same value.
     ///
-    /// A clock that stepped back moves the history back with it: the newest units count as taken now. That can admit
-    /// too few for as long as the step, never too many, and nobody waits longer than a window.
-    pub fn record(&mut self, now_ms: i64, limit: u64, window_ms: u64, units: u64) {
-        let behind_ms = self.behind_ms(now_ms);
-        if behind_ms > 0 {
-            self.shift_back(behind_ms);
-        }
-        let used = self.used(now_ms, window_ms, 0);
+    /// A changed rule holds from here on: history that the former window had already let go stays gone.
+    pub fn record(&mut self, now_ms: i64, rule: Rule, units: u64) {
+        self.rewind(now_ms);
+        let used = self.used(now_ms, rule.window_ms, 0);
         if used == 0 {
             self.clear();
         } else {
             self.drop_dead_chunks();
-            if window_ms > self.window_ms {
-                // The floor moves back: what it has hidden must not come to light again.
+            if rule.fixed || self.floor_ms_of(rule) < self.floor_ms() {
+                // The floor will be earlier than what has left by now, and must not bring it back.
                 self.drop_dead_pairs();
             }
         }
-        self.limit = limit;
-        self.window_ms = window_ms;
+        self.rule = rule;
         let units = units.min(USED_MAX.saturating_sub(used));
         if units > 0 {
-            self.append(rounded_up(now_ms, tick_ms(window_ms)), units);
+            // A fixed window's units all count from its start.
+            let at_ms = if rule.fixed && used > 0 { self.newest_ms } else { rounded_up(now_ms, rule.tick_ms()) };
+            self.append(at_ms, units);
         }
-        let needed_until_ms = self.newest_ms.saturating_add_unsigned(window_ms);
+        let needed_until_ms = self.newest_ms.saturating_add_unsigned(rule.window_ms);
         self.expires_at_ms = extended_expiry_ms(self.expires_at_ms, now_ms, needed_until_ms);
+    }
+
+    /// Milliseconds until all units recorded so far have left, right after [`Self::record`].
+    pub fn reset_after_ms(&self, now_ms: i64) -> i64 {
+        wait_ms(i128::from(self.newest_ms) + i128::from(self.rule.window_ms) - i128::from(now_ms))
+    }
+
+    /// Takes the newest `units` back out, or all there are: usage that did not happen after all. As deterministic as
+    /// [`Self::record`].
+    pub fn give_back(&mut self, now_ms: i64, rule: Rule, units: u64) {
+        self.rewind(now_ms);
+        let used = self.used(now_ms, rule.window_ms, 0);
+        if units >= used {
+            self.clear();
+        } else {
+            self.drop_dead_chunks();
+            self.drop_dead_pairs();
+            self.drop_newest(units);
+        }
+        self.rule = rule;
+    }
+
+    /// Where the clock has stepped back since the newest unit, moves the history back with it, so that the newest units
+    /// count as taken now. Returns whether it had.
+    ///
+    /// That can admit too few for as long as the step, never too many. A limiter does it even when it denies: otherwise
+    /// the window would stand still until the clock has caught up, and lock everyone out for longer than a window.
+    pub fn rewind(&mut self, now_ms: i64) -> bool {
+        let behind_ms = self.behind_ms(now_ms);
+        if behind_ms > 0 {
+            self.shift_back(behind_ms);
+        }
+        behind_ms > 0
     }
 
     /// When the key may go: never before its last unit has left the window.
@@ -219,11 +237,9 @@ impl SlidingWindow {
 
     pub fn state(&mut self, now_ms: i64) -> WindowState {
         let behind_ms = self.behind_ms(now_ms);
-        let used = self.used(now_ms, self.window_ms, behind_ms);
+        let used = self.used(now_ms, self.rule.window_ms, behind_ms);
         WindowState {
-            limit: self.limit,
-            window_ms: self.window_ms,
-            tick_ms: tick_ms(self.window_ms),
+            rule: self.rule,
             used,
             oldest_ms: (used > 0).then(|| self.release_ms(1) - behind_ms),
             newest_ms: (used > 0).then_some(self.newest_ms - behind_ms),
@@ -236,7 +252,7 @@ impl SlidingWindow {
         if self.units_end == self.first_units() || self.newest_ms <= now_ms {
             return 0;
         }
-        let tick_ms = tick_ms(self.window_ms);
+        let tick_ms = self.rule.tick_ms();
         if self.newest_ms - now_ms < tick_ms as i64 {
             return 0;
         }
@@ -250,24 +266,17 @@ impl SlidingWindow {
             return 0;
         }
         self.advance(cutoff_ms);
-        self.units_end.wrapping_sub(self.live_units)
+        self.units_end.wrapping_sub(self.live.units)
     }
 
     /// The end of what can still be asked about: the last admission forgot everything up to here, whether or not its
     /// bytes are gone. With ticks, no later than what that admission itself left out.
     fn floor_ms(&self) -> i64 {
-        self.newest_ms.saturating_sub_unsigned(self.window_ms + tick_ms(self.window_ms) - 1)
+        self.floor_ms_of(self.rule)
     }
 
-    fn live(&self) -> Cursor {
-        Cursor { at_ms: self.live_at_ms, units: self.live_units, chunk: self.live_chunk, offset: self.live_offset }
-    }
-
-    fn set_live(&mut self, cursor: Cursor) {
-        self.live_at_ms = cursor.at_ms;
-        self.live_units = cursor.units;
-        self.live_chunk = cursor.chunk;
-        self.live_offset = cursor.offset;
+    fn floor_ms_of(&self, rule: Rule) -> i64 {
+        self.newest_ms.saturating_sub_unsigned(rule.window_ms + rule.tick_ms() - 1)
     }
 
     fn sealed_len(&self) -> usize {
@@ -290,7 +299,7 @@ impl SlidingWindow {
     /// Moves the cursor behind every pair at or before `cutoff_ms`.
     fn advance(&mut self, cutoff_ms: i64) {
         let cutoff_ms = cutoff_ms.max(self.floor_ms());
-        let mut cursor = self.live();
+        let mut cursor = self.live;
         if cursor.at_ms > cutoff_ms {
             // Asked about an earlier cutoff than last time (a longer window, an earlier clock): start over.
             cursor = self.cursor_at(0);
@@ -310,12 +319,12 @@ impl SlidingWindow {
             }
             cursor = Cursor { at_ms, units: cursor.units.wrapping_add(pair.units), offset: next as u16, ..cursor };
         }
-        self.set_live(cursor);
+        self.live = cursor;
     }
 
     /// The stored time of the unit with which `needed` live units will have left. `needed` is 1 up to the units used.
     fn release_ms(&mut self, needed: u64) -> i64 {
-        let live = self.live();
+        let live = self.live;
         let target = live.units.wrapping_add(needed);
         if self.release.0 == target && self.release.1 != i64::MIN {
             return self.release.1;
@@ -352,14 +361,14 @@ impl SlidingWindow {
     }
 
     fn forget_hints(&mut self) {
-        self.set_live(self.cursor_at(0));
+        self.live = self.cursor_at(0);
         self.release = (0, i64::MIN);
     }
 
     fn drop_dead_chunks(&mut self) {
         if let Some(sealed) = &mut self.sealed {
-            sealed.drain(..self.live_chunk as usize);
-            self.live_chunk = 0;
+            sealed.drain(..self.live.chunk as usize);
+            self.live.chunk = 0;
             if sealed.is_empty() {
                 self.sealed = None;
             } else if sealed.capacity() > 4 * sealed.len() {
@@ -370,7 +379,7 @@ impl SlidingWindow {
 
     /// Cuts off the oldest chunk's pairs before the cursor, which is in that chunk.
     fn drop_dead_pairs(&mut self) {
-        let live = self.live();
+        let live = self.live;
         let oldest = match &mut self.sealed {
             Some(sealed) => sealed.front_mut(),
             None => {
@@ -382,8 +391,36 @@ impl SlidingWindow {
             oldest.pairs.drain(..usize::from(live.offset));
             oldest.base_ms = live.at_ms;
             oldest.units_before = live.units;
-            self.live_offset = 0;
+            self.live.offset = 0;
         }
+    }
+
+    /// Takes `units`, fewer than there are, from the end. All pairs are live.
+    fn drop_newest(&mut self, units: u64) {
+        let end = self.units_end.wrapping_sub(units);
+        let first = self.first_units();
+        let kept = end.wrapping_sub(first);
+        while self.open.units_before.wrapping_sub(first) >= kept {
+            let Some(before) = self.sealed.as_mut().and_then(|sealed| sealed.pop_back()) else { break };
+            self.open = before;
+        }
+        self.sealed = self.sealed.take().filter(|sealed| !sealed.is_empty());
+        let mut left = end.wrapping_sub(self.open.units_before);
+        let (mut at_ms, mut start, mut next) = (self.open.base_ms, 0, 0);
+        while let Some(pair) = get_pair(&self.open.pairs, &mut next) {
+            at_ms = at_ms.saturating_add_unsigned(pair.gap_ms);
+            if pair.units >= left {
+                self.open.pairs.truncate(start);
+                put_pair(&mut self.open.pairs, Pair { units: left, ..pair });
+                break;
+            }
+            left -= pair.units;
+            start = next;
+        }
+        self.newest_offset = start as u16;
+        self.newest_ms = at_ms;
+        self.units_end = end;
+        self.forget_hints();
     }
 
     fn shift_back(&mut self, by_ms: i64) {
@@ -425,7 +462,7 @@ impl SlidingWindow {
         if pairs.capacity() - pairs.len() >= PAIR_BYTES_MAX {
             return;
         }
-        let dead = usize::from(self.live_offset);
+        let dead = usize::from(self.live.offset);
         if self.sealed.is_none() && dead > 0 && dead >= pairs.len() / 2 {
             self.drop_dead_pairs();
         } else if pairs.len() + PAIR_BYTES_MAX > CHUNK_BYTES {
@@ -451,8 +488,9 @@ impl SlidingWindow {
     /// Writes what the last admission left: how its pairs lie in chunks, and which of them the clock has passed since,
     /// leave no trace.
     pub fn save(&self, out: &mut dyn Writer) {
-        out.uint(self.window_ms);
-        out.uint(self.limit);
+        out.uint(self.rule.window_ms);
+        out.uint(self.rule.limit);
+        out.uint(self.rule.fixed.into());
         out.int(self.newest_ms);
         out.int(self.expires_at_ms);
         let kept_after_ms = self.floor_ms();
@@ -468,10 +506,11 @@ impl SlidingWindow {
     pub fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
         let window_ms = from.uint_max(PERIOD_MAX_MS, "window")?.max(1);
         let limit = from.uint_max(UNITS_MAX, "limit")?;
+        let fixed = from.uint_max(1, "kind of window")? == 1;
         let newest_ms = from.time_ms("newest")?;
         let expires_at_ms = from.time_ms("expiry")?;
         let bytes = from.bytes((TICKS_PER_WINDOW_MAX as usize + 1) * PAIR_BYTES_MAX)?;
-        let mut window = Self { window_ms, limit, newest_ms, ..Self::default() };
+        let mut window = Self { rule: Rule { limit, window_ms, fixed }, newest_ms, ..Self::default() };
         let (mut at, mut used, mut at_ms) = (0, 0, window.floor_ms());
         while at < bytes.len() {
             let pair = get_pair(&bytes, &mut at).ok_or(Corrupt("a pair cut short"))?;

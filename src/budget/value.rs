@@ -37,7 +37,6 @@ impl Value for Ledger {
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
         let today = day_of(now_ms);
-        let bytes = size_of::<Self>() + self.memory_bytes();
         reply.map(8).bytes("type").bytes("ledger");
         for (name, period) in
             [("day", Period::Day), ("week", Period::Week), ("month", Period::Month), ("total", Period::Total)]
@@ -52,6 +51,6 @@ impl Value for Ledger {
         for (day, spent) in self.days() {
             reply.bytes(day.to_string()).bytes(spent.to_text().as_bytes());
         }
-        reply.bytes("bytes").count(bytes as u64);
+        reply.bytes("bytes").count(self.total_bytes() as u64);
     }
 }

@@ -88,11 +88,10 @@ impl Value for Entry {
     }
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
-        let bytes = size_of::<Self>() + self.memory_bytes();
         reply.map(5).bytes("type").bytes("cache-entry");
         reply.bytes("category").bytes(self.category.name());
         reply.bytes("value_bytes").count(self.value.len() as u64);
         reply.bytes("age_ms").int((now_ms - self.created_at_ms).max(0));
-        reply.bytes("bytes").count(bytes as u64);
+        reply.bytes("bytes").count(self.total_bytes() as u64);
     }
 }

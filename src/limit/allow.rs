@@ -1,10 +1,11 @@
 //! GW.ALLOW: at most `limit` units in any window of time.
 
 use gateway_core::codec::{Corrupt, Reader, Writer};
-use gateway_core::window::SlidingWindow;
+use gateway_core::limit::Verdict;
+use gateway_core::window::{Rule, SlidingWindow};
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
-use super::{reply, Mode, EFFECT_NAME};
+use super::{reply, Mode, COST_MAX, EFFECT_NAME};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::effect::{Effect, Words};
@@ -34,7 +35,8 @@ pub const COMMAND: Command = Command {
         Arg::integer("limit"),
         Arg::integer("window-ms").after("WINDOW").optional(),
         Arg::integer("cost").after("COST").optional(),
-        Arg::word("peek", "PEEK").optional(),
+        Arg::word("fixed", "FIXED").optional(),
+        Arg::one_of("mode", &[Arg::word("peek", "PEEK"), Arg::word("force", "FORCE")]).optional(),
     ],
 };
 
@@ -42,90 +44,133 @@ pub const COMMAND: Command = Command {
 enum Opt {
     Window,
     Cost,
+    Fixed,
     Peek,
+    Force,
 }
 
-const OPTIONS: [(&str, Opt); 3] = [("WINDOW", Opt::Window), ("COST", Opt::Cost), ("PEEK", Opt::Peek)];
+const OPTIONS: [(&str, Opt); 5] =
+    [("WINDOW", Opt::Window), ("COST", Opt::Cost), ("FIXED", Opt::Fixed), ("PEEK", Opt::Peek), ("FORCE", Opt::Force)];
 
-/// GW.ALLOW key limit [WINDOW ms] [COST units] [PEEK]
+/// GW.ALLOW key limit [WINDOW ms] [COST units] [FIXED] [PEEK | FORCE]
 fn allow(call: &Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let limit = args.int("limit", 0..=UNITS_MAX)?;
-    let (mut window_ms, mut cost, mut mode) = (DEFAULT_WINDOW_MS, 1, Mode::Admit);
+    let mut rule = Rule { limit, window_ms: DEFAULT_WINDOW_MS, fixed: false };
+    let (mut cost, mut mode) = (1, Mode::Admit);
     while let Some(option) = args.option(&OPTIONS)? {
         match option {
-            Opt::Window => window_ms = args.int("WINDOW", 1..=PERIOD_MAX_MS)?,
-            Opt::Cost => cost = args.int("COST", 0..=UNITS_MAX)?,
-            Opt::Peek => mode = Mode::Peek,
+            Opt::Window => rule.window_ms = args.int("WINDOW", 1..=PERIOD_MAX_MS)?,
+            Opt::Cost => cost = args.int("COST", -COST_MAX..=COST_MAX)?,
+            Opt::Fixed => rule.fixed = true,
+            Opt::Peek => mode.set(Mode::Peek)?,
+            Opt::Force => mode.set(Mode::Force)?,
         }
     }
+    mode.check_cost(cost)?;
 
     let now_ms = call.now_ms();
     let mut opened = call.open::<SlidingWindow>(key)?;
-    let decide = |window: &mut SlidingWindow| window.decide(now_ms, limit, window_ms, cost);
-    let mut verdict = match opened.get() {
-        Some(window) => decide(window),
-        None => decide(&mut SlidingWindow::default()),
+    let mut decide = |cost: u64| match opened.get() {
+        Some(window) => window.decide(now_ms, rule, cost),
+        None => SlidingWindow::default().decide(now_ms, rule, cost),
     };
-    if mode == Mode::Peek {
-        STATS.allow_peeked.add(1);
-    } else if !verdict.allowed {
-        STATS.allow_denied.add(1);
-    } else {
-        STATS.allow_admitted.add(1);
-        if cost > 0 {
-            let admission = Admission { at_ms: now_ms, units: cost, limit, window_ms };
-            admission.record(&mut opened);
-            verdict.remaining -= cost;
-            if let Some(window) = opened.get() {
-                verdict.reset_after_ms = window.reset_after_ms(now_ms);
-            }
-            call.changed(key, c"gw.allow", &admission.effect());
+    let usage = Usage { at_ms: now_ms, units: cost, rule };
+    let verdict = match mode {
+        Mode::Peek => {
+            STATS.allow_peeked.add(1);
+            decide(cost.unsigned_abs())
         }
-    }
+        Mode::Force => {
+            STATS.allow_forced.add(1);
+            if usage.record(&mut opened) {
+                call.changed(key, c"gw.allow", &usage.effect());
+            }
+            let after = opened.get().map(|window| window.decide(now_ms, rule, 0));
+            let after = after.unwrap_or_else(|| SlidingWindow::default().decide(now_ms, rule, 0));
+            Verdict { allowed: true, retry_after_ms: 0, ..after }
+        }
+        Mode::Admit => {
+            let mut verdict = decide(cost.unsigned_abs());
+            if verdict.allowed {
+                STATS.allow_admitted.add(1);
+                if usage.record(&mut opened) {
+                    verdict.remaining -= cost.unsigned_abs();
+                    verdict.reset_after_ms =
+                        opened.get().map_or(verdict.reset_after_ms, |window| window.reset_after_ms(now_ms));
+                    call.changed(key, c"gw.allow", &usage.effect());
+                }
+            } else {
+                STATS.allow_denied.add(1);
+                if opened.get().is_some_and(|window| window.rewind(now_ms)) {
+                    call.changed(key, c"gw.allow", &Effect::of(EFFECT_NAME, b'w', [now_ms]));
+                }
+            }
+            verdict
+        }
+    };
     reply(call, &verdict);
     Ok(())
 }
 
-/// What an admission is to a replica.
-struct Admission {
+/// Units taken or given back: what a replica is told.
+struct Usage {
     at_ms: i64,
-    units: u64,
-    limit: u64,
-    window_ms: u64,
+    /// Negative where they are given back.
+    units: i64,
+    rule: Rule,
 }
 
-impl Admission {
-    fn record(&self, opened: &mut Opened<SlidingWindow>) {
+impl Usage {
+    /// Returns whether that changed anything.
+    fn record(&self, opened: &mut Opened<SlidingWindow>) -> bool {
+        let units = self.units.unsigned_abs();
+        if self.units == 0 || (self.units < 0 && opened.get().is_none()) {
+            return false;
+        }
         let window = opened.get_or_insert_with(SlidingWindow::default);
+        if self.units < 0 {
+            window.give_back(self.at_ms, self.rule, units);
+            return true;
+        }
         let before_ms = window.expires_at_ms();
-        window.record(self.at_ms, self.limit, self.window_ms, self.units);
+        window.record(self.at_ms, self.rule, units);
         let expires_at_ms = window.expires_at_ms();
         if expires_at_ms != before_ms {
             opened.expire_at(expires_at_ms);
         }
+        true
     }
 
     fn effect(&self) -> Effect {
-        let [units, limit, window_ms] = [self.units, self.limit, self.window_ms].map(|value| value as i64);
-        Effect::of(EFFECT_NAME, b'W', [self.at_ms, units, limit, window_ms])
+        let Rule { limit, window_ms, fixed } = self.rule;
+        Effect::of(EFFECT_NAME, b'W', [self.at_ms, self.units, limit as i64, window_ms as i64, fixed.into()])
     }
 
     fn parse(mut words: Words) -> Result<Self, Error> {
-        let admission = Self {
-            at_ms: words.int(0..=TIME_MAX_MS)?,
-            units: words.int(1..=UNITS_MAX)?,
+        let (at_ms, units) = (words.int(0..=TIME_MAX_MS)?, words.int(-COST_MAX..=COST_MAX)?);
+        let rule = Rule {
             limit: words.int(0..=UNITS_MAX)?,
             window_ms: words.int(1..=PERIOD_MAX_MS)?,
+            fixed: words.int(0..=1u8)? == 1,
         };
-        words.end().map(|()| admission)
+        words.end().map(|()| Self { at_ms, units, rule })
     }
 }
 
 pub(super) fn apply(call: &Call, key: Key, words: Words) -> Outcome {
-    let admission = Admission::parse(words)?;
-    admission.record(&mut call.open(key)?);
+    let usage = Usage::parse(words)?;
+    usage.record(&mut call.open(key)?);
+    Ok(())
+}
+
+pub(super) fn apply_rewind(call: &Call, key: Key, mut words: Words) -> Outcome {
+    let at_ms = words.int(0..=TIME_MAX_MS)?;
+    words.end()?;
+    if let Some(window) = call.open::<SlidingWindow>(key)?.get() {
+        window.rewind(at_ms);
+    }
     Ok(())
 }
 
@@ -161,10 +206,9 @@ impl Value for SlidingWindow {
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
         let state = self.state(now_ms);
-        let bytes = size_of::<Self>() + self.memory_bytes();
-        reply.map(8).bytes("type").bytes("sliding-window");
-        reply.bytes("limit").count(state.limit).bytes("window_ms").count(state.window_ms);
-        reply.bytes("tick_ms").count(state.tick_ms).bytes("used").count(state.used);
+        reply.map(8).bytes("type").bytes(if state.rule.fixed { "fixed-window" } else { "sliding-window" });
+        reply.bytes("limit").count(state.rule.limit).bytes("window_ms").count(state.rule.window_ms);
+        reply.bytes("tick_ms").count(state.rule.tick_ms()).bytes("used").count(state.used);
         for (name, at_ms) in [("oldest_ms", state.oldest_ms), ("newest_ms", state.newest_ms)] {
             reply.bytes(name);
             match at_ms {
@@ -172,6 +216,6 @@ impl Value for SlidingWindow {
                 None => reply.null(),
             };
         }
-        reply.bytes("bytes").count(bytes as u64);
+        reply.bytes("bytes").count(self.total_bytes() as u64);
     }
 }

@@ -2,9 +2,10 @@
 
 use gateway_core::bucket::{Flow, TokenBucket};
 use gateway_core::codec::{Corrupt, Reader, Writer};
+use gateway_core::limit::Verdict;
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
-use super::{reply, Mode, EFFECT_NAME};
+use super::{reply, Mode, COST_MAX, EFFECT_NAME};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::effect::{Effect, Words};
@@ -34,7 +35,7 @@ pub const COMMAND: Command = Command {
         Arg::integer("burst"),
         Arg::integer("per-ms").after("PER").optional(),
         Arg::integer("cost").after("COST").optional(),
-        Arg::word("peek", "PEEK").optional(),
+        Arg::one_of("mode", &[Arg::word("peek", "PEEK"), Arg::word("force", "FORCE")]).optional(),
     ],
 };
 
@@ -43,11 +44,12 @@ enum Opt {
     Per,
     Cost,
     Peek,
+    Force,
 }
 
-const OPTIONS: [(&str, Opt); 3] = [("PER", Opt::Per), ("COST", Opt::Cost), ("PEEK", Opt::Peek)];
+const OPTIONS: [(&str, Opt); 4] = [("PER", Opt::Per), ("COST", Opt::Cost), ("PEEK", Opt::Peek), ("FORCE", Opt::Force)];
 
-/// GW.TOKENS key rate burst [PER ms] [COST tokens] [PEEK]
+/// GW.TOKENS key rate burst [PER ms] [COST tokens] [PEEK | FORCE]
 fn tokens(call: &Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
@@ -57,47 +59,73 @@ fn tokens(call: &Call) -> Outcome {
     while let Some(option) = args.option(&OPTIONS)? {
         match option {
             Opt::Per => per_ms = args.int("PER", 1..=PERIOD_MAX_MS)?,
-            Opt::Cost => cost = args.int("COST", 0..=UNITS_MAX)?,
-            Opt::Peek => mode = Mode::Peek,
+            Opt::Cost => cost = args.int("COST", -COST_MAX..=COST_MAX)?,
+            Opt::Peek => mode.set(Mode::Peek)?,
+            Opt::Force => mode.set(Mode::Force)?,
         }
     }
+    mode.check_cost(cost)?;
     let flow = Flow { rate, per_ms, burst };
 
     let now_ms = call.now_ms();
     let mut opened = call.open::<TokenBucket>(key)?;
-    let mut verdict = match opened.get() {
+    let mut decide = |cost: u64| match opened.get() {
         Some(bucket) => bucket.decide(now_ms, flow, cost),
         None => TokenBucket::full(now_ms, flow).decide(now_ms, flow, cost),
     };
-    if mode == Mode::Peek {
-        STATS.tokens_peeked.add(1);
-    } else if !verdict.allowed {
-        STATS.tokens_denied.add(1);
-    } else {
-        STATS.tokens_admitted.add(1);
-        if cost > 0 {
-            let admission = Admission { at_ms: now_ms, tokens: cost, flow };
-            admission.record(&mut opened);
-            verdict.remaining -= cost;
-            if let Some(bucket) = opened.get() {
-                verdict.reset_after_ms = bucket.state(now_ms).reset_after_ms;
-            }
-            call.changed(key, c"gw.tokens", &admission.effect());
+    let usage = Usage { at_ms: now_ms, tokens: cost, flow };
+    let verdict = match mode {
+        Mode::Peek => {
+            STATS.tokens_peeked.add(1);
+            decide(cost.unsigned_abs())
         }
-    }
+        Mode::Force => {
+            STATS.tokens_forced.add(1);
+            if usage.record(&mut opened) {
+                call.changed(key, c"gw.tokens", &usage.effect());
+            }
+            let full = TokenBucket::full(now_ms, flow);
+            let after = opened.get().map_or(&full, |bucket| bucket).decide(now_ms, flow, 0);
+            Verdict { allowed: true, retry_after_ms: 0, ..after }
+        }
+        Mode::Admit => {
+            let mut verdict = decide(cost.unsigned_abs());
+            if verdict.allowed {
+                STATS.tokens_admitted.add(1);
+                if usage.record(&mut opened) {
+                    verdict.remaining -= cost.unsigned_abs();
+                    verdict.reset_after_ms =
+                        opened.get().map_or(verdict.reset_after_ms, |bucket| bucket.reset_after_ms());
+                    call.changed(key, c"gw.tokens", &usage.effect());
+                }
+            } else {
+                STATS.tokens_denied.add(1);
+                if opened.get().is_some_and(|bucket| bucket.rewind(now_ms)) {
+                    call.changed(key, c"gw.tokens", &Effect::of(EFFECT_NAME, b'b', [now_ms]));
+                }
+            }
+            verdict
+        }
+    };
     reply(call, &verdict);
     Ok(())
 }
 
-/// What an admission is to a replica.
-struct Admission {
+/// Tokens taken or given back: what a replica is told.
+struct Usage {
     at_ms: i64,
-    tokens: u64,
+    /// Negative where they are given back.
+    tokens: i64,
     flow: Flow,
 }
 
-impl Admission {
-    fn record(&self, opened: &mut Opened<TokenBucket>) {
+impl Usage {
+    /// Returns whether that changed anything.
+    fn record(&self, opened: &mut Opened<TokenBucket>) -> bool {
+        // A bucket that is not there is full: nothing can be given back to it.
+        if self.tokens == 0 || (self.tokens < 0 && opened.get().is_none()) {
+            return false;
+        }
         let bucket = opened.get_or_insert_with(|| TokenBucket::full(self.at_ms, self.flow));
         let before_ms = bucket.expires_at_ms();
         bucket.record(self.at_ms, self.flow, self.tokens);
@@ -105,31 +133,37 @@ impl Admission {
         if expires_at_ms != before_ms {
             opened.expire_at(expires_at_ms);
         }
+        true
     }
 
     fn effect(&self) -> Effect {
         let Flow { rate, per_ms, burst } = self.flow;
-        let [tokens, rate, per_ms, burst] = [self.tokens, rate, per_ms, burst].map(|value| value as i64);
-        Effect::of(EFFECT_NAME, b'B', [self.at_ms, tokens, rate, per_ms, burst])
+        Effect::of(EFFECT_NAME, b'B', [self.at_ms, self.tokens, rate as i64, per_ms as i64, burst as i64])
     }
 
     fn parse(mut words: Words) -> Result<Self, Error> {
-        let admission = Self {
-            at_ms: words.int(0..=TIME_MAX_MS)?,
-            tokens: words.int(1..=UNITS_MAX)?,
-            flow: Flow {
-                rate: words.int(1..=UNITS_MAX)?,
-                per_ms: words.int(1..=PERIOD_MAX_MS)?,
-                burst: words.int(0..=UNITS_MAX)?,
-            },
+        let (at_ms, tokens) = (words.int(0..=TIME_MAX_MS)?, words.int(-COST_MAX..=COST_MAX)?);
+        let flow = Flow {
+            rate: words.int(1..=UNITS_MAX)?,
+            per_ms: words.int(1..=PERIOD_MAX_MS)?,
+            burst: words.int(0..=UNITS_MAX)?,
         };
-        words.end().map(|()| admission)
+        words.end().map(|()| Self { at_ms, tokens, flow })
     }
 }
 
 pub(super) fn apply(call: &Call, key: Key, words: Words) -> Outcome {
-    let admission = Admission::parse(words)?;
-    admission.record(&mut call.open(key)?);
+    let usage = Usage::parse(words)?;
+    usage.record(&mut call.open(key)?);
+    Ok(())
+}
+
+pub(super) fn apply_rewind(call: &Call, key: Key, mut words: Words) -> Outcome {
+    let at_ms = words.int(0..=TIME_MAX_MS)?;
+    words.end()?;
+    if let Some(bucket) = call.open::<TokenBucket>(key)?.get() {
+        bucket.rewind(at_ms);
+    }
     Ok(())
 }
 
@@ -164,6 +198,6 @@ impl Value for TokenBucket {
         // The level is exactly tokens + fraction: a client that adds nothing up needs only the first.
         reply.bytes("fraction").bytes(state.fraction());
         reply.bytes("reset_after_ms").int(state.reset_after_ms);
-        reply.bytes("bytes").count(size_of::<Self>() as u64);
+        reply.bytes("bytes").count(self.total_bytes() as u64);
     }
 }

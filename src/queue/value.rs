@@ -53,10 +53,9 @@ impl Value for Queue {
     }
 
     fn describe(&mut self, _now_ms: i64, reply: &Reply) {
-        let memory_bytes = size_of::<Self>() + self.memory_bytes();
         reply.map(7).bytes("type").bytes("log-queue");
         reply.bytes("length").count(self.len()).bytes("record_bytes").count(self.bytes());
         reply.bytes("pushed").count(self.pushed()).bytes("popped").count(self.popped());
-        reply.bytes("dropped").count(self.dropped()).bytes("bytes").count(memory_bytes as u64);
+        reply.bytes("dropped").count(self.dropped()).bytes("bytes").count(self.total_bytes() as u64);
     }
 }

@@ -41,14 +41,19 @@ macro_rules! counters {
 }
 
 counters! {
-    /// GW.ALLOW: requests admitted, denied, and looked at with PEEK.
+    /// GW.ALLOW: requests admitted, denied, looked at with PEEK, and recorded with FORCE.
     allow_admitted,
     allow_denied,
     allow_peeked,
-    /// GW.TOKENS: requests admitted, denied, and looked at with PEEK.
+    allow_forced,
+    /// GW.TOKENS: requests admitted, denied, looked at with PEEK, and recorded with FORCE.
     tokens_admitted,
     tokens_denied,
     tokens_peeked,
+    tokens_forced,
+    /// GW.ACQUIRE: slots taken or kept, and requests for which there was none.
+    leases_acquired,
+    leases_denied,
     /// GW.ADDCOST: charges.
     budget_charges,
     /// GW.WITHINBUDGET: answers that there is budget, and that there is not.

@@ -38,6 +38,11 @@ pub trait Value: Clone + 'static {
     /// Bytes allocated behind the value itself.
     fn memory_bytes(&self) -> usize;
 
+    /// What the value takes in all: MEMORY USAGE without the server's own share, and `bytes` in GW.DESCRIBE.
+    fn total_bytes(&self) -> usize {
+        allocated_bytes(size_of::<Self>()) + self.memory_bytes()
+    }
+
     /// Allocations to free with the value. Above 64 the server frees it in the background, so that `Drop` touches
     /// nothing but atomics.
     fn allocations(&self) -> usize {
@@ -206,7 +211,7 @@ unsafe extern "C" fn mem_usage<T: Value>(
     value: *const c_void,
     _samples: usize,
 ) -> usize {
-    guarded(|| allocated_bytes(size_of::<T>()) + (*value.cast::<T>()).memory_bytes()).unwrap_or(0)
+    guarded(|| (*value.cast::<T>()).total_bytes()).unwrap_or(0)
 }
 
 /// Moves the value's box and buffers to where the server wants them. Returns 1 where it was not done in the time given;

@@ -1,0 +1,181 @@
+//! Leases by holder and by expiry.
+//!
+//! Most keys have few holders: those are a sorted list, searched from end to end. Many are indexed both ways.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::memory::allocated_bytes;
+
+/// The longest list. Beyond it an index costs less than a search.
+const LIST_MAX: usize = 32;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lease {
+    /// Shared between the two indexes.
+    pub holder: Arc<[u8]>,
+    pub expires_at_ms: i64,
+    pub token: u64,
+}
+
+impl Lease {
+    /// Tokens are unique, so no two leases stand in the same place.
+    fn place(&self) -> Place {
+        (self.expires_at_ms, self.token)
+    }
+}
+
+type Place = (i64, u64);
+
+#[derive(Debug, Clone)]
+pub(super) enum Table {
+    /// By place.
+    List(Vec<Lease>),
+    Index(Box<Index>),
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Index {
+    by_holder: HashMap<Arc<[u8]>, Place>,
+    by_place: BTreeMap<Place, Lease>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Table::List(Vec::new())
+    }
+}
+
+impl Table {
+    pub fn len(&self) -> usize {
+        match self {
+            Table::List(list) => list.len(),
+            Table::Index(index) => index.by_place.len(),
+        }
+    }
+
+    pub fn get(&self, holder: &[u8]) -> Option<&Lease> {
+        match self {
+            Table::List(list) => list.iter().find(|lease| *lease.holder == *holder),
+            Table::Index(index) => index.by_place.get(index.by_holder.get(holder)?),
+        }
+    }
+
+    /// Adds a lease of a holder that has none.
+    pub fn insert(&mut self, lease: Lease) {
+        match self {
+            Table::List(list) if list.len() < LIST_MAX => {
+                let at = list.partition_point(|other| other.place() < lease.place());
+                if list.capacity() == 0 {
+                    // One holder is what a lock has: no spare room.
+                    list.reserve_exact(1);
+                }
+                list.insert(at, lease);
+            }
+            Table::List(list) => {
+                let mut index = Index::default();
+                std::mem::take(list).into_iter().for_each(|lease| index.insert(lease));
+                index.insert(lease);
+                *self = Table::Index(Box::new(index));
+            }
+            Table::Index(index) => index.insert(lease),
+        }
+    }
+
+    pub fn remove(&mut self, holder: &[u8]) -> Option<Lease> {
+        let lease = match self {
+            Table::List(list) => {
+                let at = list.iter().position(|lease| *lease.holder == *holder)?;
+                list.remove(at)
+            }
+            Table::Index(index) => {
+                let place = index.by_holder.remove(holder)?;
+                index.by_place.remove(&place)?
+            }
+        };
+        self.settle();
+        Some(lease)
+    }
+
+    /// Leases that end after `after_ms`, the first to end first.
+    pub fn expiring(&self, after_ms: i64) -> Box<dyn Iterator<Item = &Lease> + '_> {
+        match self {
+            Table::List(list) => Box::new(list.iter().skip_while(move |lease| lease.expires_at_ms <= after_ms)),
+            Table::Index(index) => {
+                let first = (after_ms.saturating_add(i64::from(after_ms != i64::MIN)), 0);
+                Box::new(index.by_place.range(first..).map(|(_, lease)| lease))
+            }
+        }
+    }
+
+    /// How many have ended at `now_ms`.
+    pub fn expired(&self, now_ms: i64) -> usize {
+        match self {
+            Table::List(list) => list.partition_point(|lease| lease.expires_at_ms <= now_ms),
+            Table::Index(index) => index.by_place.range(..=(now_ms, u64::MAX)).count(),
+        }
+    }
+
+    pub fn drop_expired(&mut self, now_ms: i64) {
+        match self {
+            Table::List(list) => {
+                let expired = list.partition_point(|lease| lease.expires_at_ms <= now_ms);
+                list.drain(..expired);
+            }
+            Table::Index(index) => {
+                while let Some(first) = index.by_place.first_entry().filter(|first| first.key().0 <= now_ms) {
+                    index.by_holder.remove(&first.remove().holder);
+                }
+            }
+        }
+        self.settle();
+    }
+
+    pub fn shift_back(&mut self, by_ms: i64) {
+        match self {
+            Table::List(list) => list.iter_mut().for_each(|lease| lease.expires_at_ms -= by_ms),
+            Table::Index(index) => {
+                let mut shifted = Index::default();
+                for (_, mut lease) in std::mem::take(&mut index.by_place) {
+                    lease.expires_at_ms -= by_ms;
+                    shifted.insert(lease);
+                }
+                **index = shifted;
+            }
+        }
+    }
+
+    /// Gives back what a table that has become small no longer needs. Well below the list's length, so that a table does
+    /// not change its form with every call.
+    fn settle(&mut self) {
+        if let Table::Index(index) = self {
+            if index.by_place.len() <= LIST_MAX / 4 {
+                *self = Table::List(std::mem::take(&mut index.by_place).into_values().collect());
+            }
+        }
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        let names: usize = self.expiring(i64::MIN).map(|lease| allocated_bytes(16 + lease.holder.len())).sum();
+        names
+            + match self {
+                Table::List(list) => allocated_bytes(list.capacity() * size_of::<Lease>()),
+                // About what the standard collections take: a tree node for each 8 leases, a hash table 7/8 full at most.
+                Table::Index(index) => {
+                    let node = allocated_bytes(11 * (size_of::<Place>() + size_of::<Lease>()) + 16);
+                    let slot = size_of::<Arc<[u8]>>() + size_of::<Place>() + 1;
+                    let slots = (index.by_holder.capacity() * 8).div_ceil(7).next_power_of_two();
+                    allocated_bytes(size_of::<Index>())
+                        + index.by_place.len().div_ceil(8) * node
+                        + allocated_bytes(slots * slot)
+                }
+            }
+    }
+}
+
+impl Index {
+    fn insert(&mut self, lease: Lease) {
+        self.by_holder.insert(lease.holder.clone(), lease.place());
+        self.by_place.insert(lease.place(), lease);
+    }
+}

@@ -1,0 +1,237 @@
+//! GW.ACQUIRE, GW.RENEW and GW.RELEASE: at most `max` holders at once, each with its own expiry.
+
+use gateway_core::codec::{Corrupt, Reader, Writer};
+use gateway_core::lease::{Leases, HOLDER_BYTES_MAX};
+use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
+
+use super::EFFECT_NAME;
+use crate::server::args::Args;
+use crate::server::call::entry;
+use crate::server::command::{Access, Arg, Command, Keys};
+use crate::server::effect::{Effect, Words};
+use crate::server::key::Opened;
+use crate::server::reply::Reply;
+use crate::server::stats::STATS;
+use crate::server::value::Registration;
+use crate::server::{Call, Error, Key, Outcome, Str, Value};
+
+pub const ACQUIRE: Command = Command {
+    name: "GW.ACQUIRE",
+    handler: entry!(acquire),
+    flags: "write deny-oom fast",
+    arity: 6,
+    keys: Keys::One(Access::ReadUpdate),
+    summary: "Takes one of `max` slots for a holder until its time to live has passed. Replies acquired, in_use, max, \
+              retry_after_ms, fencing_token.",
+    complexity: "O(log N) in the holders",
+    since: "0.1.0",
+    tips: "",
+    args: &[Arg::key(), Arg::integer("max"), Arg::text("holder"), Arg::integer("ttl-ms").after("TTL")],
+};
+
+pub const RENEW: Command = Command {
+    name: "GW.RENEW",
+    handler: entry!(renew),
+    flags: "write fast",
+    arity: 5,
+    keys: Keys::One(Access::ReadUpdate),
+    summary: "Extends a holder's slot. Replies 1, or 0 where it holds none, because it expired or never had one.",
+    complexity: "O(log N) in the holders",
+    since: "0.1.0",
+    tips: "",
+    args: &[Arg::key(), Arg::text("holder"), Arg::integer("ttl-ms").after("TTL")],
+};
+
+pub const RELEASE: Command = Command {
+    name: "GW.RELEASE",
+    handler: entry!(release),
+    flags: "write fast",
+    arity: 3,
+    keys: Keys::One(Access::ReadUpdate),
+    summary: "Frees a holder's slot. Replies 1, or 0 where it holds none, because it expired or never had one.",
+    complexity: "O(log N) in the holders",
+    since: "0.1.0",
+    tips: "",
+    args: &[Arg::key(), Arg::text("holder")],
+};
+
+fn parse_holder<'a>(args: &mut Args<'a>) -> Result<Str<'a>, Error> {
+    let holder = args.string("holder")?;
+    match holder.bytes().len() {
+        1..=HOLDER_BYTES_MAX => Ok(holder),
+        _ => Err(Error::new("not a name of 1 to 512 bytes", "holder")),
+    }
+}
+
+/// TTL ms, which no lease goes without.
+fn parse_ttl_ms(mut args: Args) -> Result<u64, Error> {
+    const TTL: [(&str, ()); 1] = [("TTL", ())];
+    args.option(&TTL)?.ok_or_else(|| Error::new("missing option", "TTL"))?;
+    let ttl_ms = args.int("TTL", 1..=PERIOD_MAX_MS)?;
+    // Whatever follows is an error: a second TTL, or no option at all.
+    args.option(&TTL)?;
+    Ok(ttl_ms)
+}
+
+/// GW.ACQUIRE key max holder TTL ms
+fn acquire(call: &Call) -> Outcome {
+    let mut args = call.args();
+    let key = args.key()?;
+    let max = args.int("max", 0..=UNITS_MAX)?;
+    let holder = parse_holder(&mut args)?;
+    let ttl_ms = parse_ttl_ms(args)?;
+
+    let now_ms = call.now_ms();
+    let mut opened = call.open::<Leases>(key)?;
+    let none = Leases::default();
+    let grant = opened.get().map_or(&none, |leases| leases).decide(now_ms, max, holder.bytes());
+    if grant.acquired {
+        STATS.leases_acquired.add(1);
+        let step = Step::Grant { at_ms: now_ms, max, ttl_ms };
+        step.apply(&mut opened, holder);
+        call.changed_with(key, c"gw.acquire", &step.effect(), &[holder]);
+    } else {
+        STATS.leases_denied.add(1);
+        if opened.get().is_some_and(|leases| leases.rewind(now_ms)) {
+            call.changed(key, c"gw.acquire", &Effect::of(EFFECT_NAME, b'l', [now_ms]));
+        }
+    }
+    call.reply()
+        .array(5)
+        .int(grant.acquired.into())
+        .count(grant.in_use)
+        .count(grant.max)
+        .int(grant.retry_after_ms)
+        .count(grant.token);
+    Ok(())
+}
+
+/// GW.RENEW key holder TTL ms
+fn renew(call: &Call) -> Outcome {
+    let mut args = call.args();
+    let key = args.key()?;
+    let holder = parse_holder(&mut args)?;
+    let ttl_ms = parse_ttl_ms(args)?;
+    change_held(call, key, holder, |leases, at_ms| Step::Grant { at_ms, max: leases.max(), ttl_ms }, c"gw.renew")
+}
+
+/// GW.RELEASE key holder
+fn release(call: &Call) -> Outcome {
+    let mut args = call.args();
+    let key = args.key()?;
+    let holder = parse_holder(&mut args)?;
+    args.end()?;
+    change_held(call, key, holder, |_, at_ms| Step::Release { at_ms }, c"gw.release")
+}
+
+/// Changes the lease of a holder that has one, and replies 1; or replies 0.
+fn change_held(
+    call: &Call,
+    key: Key,
+    holder: Str,
+    step: impl Fn(&Leases, i64) -> Step,
+    event: &'static std::ffi::CStr,
+) -> Outcome {
+    let now_ms = call.now_ms();
+    let mut opened = call.open::<Leases>(key)?;
+    let held = opened.get().filter(|leases| leases.token_of(now_ms, holder.bytes()).is_some());
+    let step = held.map(|leases| step(leases, now_ms));
+    if let Some(step) = &step {
+        step.apply(&mut opened, holder);
+        call.changed_with(key, event, &step.effect(), &[holder]);
+    }
+    call.reply().int(step.is_some().into());
+    Ok(())
+}
+
+/// A change to one holder's lease: what a replica is told, with the holder behind it.
+enum Step {
+    Grant { at_ms: i64, max: u64, ttl_ms: u64 },
+    Release { at_ms: i64 },
+}
+
+impl Step {
+    fn apply(&self, opened: &mut Opened<Leases>, holder: Str) {
+        let leases = opened.get_or_insert_with(Leases::default);
+        match *self {
+            Step::Grant { at_ms, max, ttl_ms } => {
+                let before_ms = leases.expires_at_ms();
+                leases.grant(at_ms, max, holder.bytes(), ttl_ms);
+                let expires_at_ms = leases.expires_at_ms();
+                if expires_at_ms != before_ms {
+                    opened.expire_at(expires_at_ms);
+                }
+            }
+            Step::Release { at_ms } => leases.release(at_ms, holder.bytes()),
+        }
+    }
+
+    fn effect(&self) -> Effect {
+        match *self {
+            Step::Grant { at_ms, max, ttl_ms } => Effect::of(EFFECT_NAME, b'L', [at_ms, max as i64, ttl_ms as i64]),
+            Step::Release { at_ms } => Effect::of(EFFECT_NAME, b'U', [at_ms]),
+        }
+    }
+}
+
+/// The effects `L` and `U`.
+pub(super) fn apply(call: &Call, key: Key, operation: u8, mut words: Words, mut args: Args) -> Outcome {
+    let at_ms = words.int(0..=TIME_MAX_MS)?;
+    let step = match operation {
+        b'L' => Step::Grant { at_ms, max: words.int(0..=UNITS_MAX)?, ttl_ms: words.int(1..=PERIOD_MAX_MS)? },
+        _ => Step::Release { at_ms },
+    };
+    words.end()?;
+    let holder = parse_holder(&mut args)?;
+    args.end()?;
+    step.apply(&mut call.open(key)?, holder);
+    Ok(())
+}
+
+pub(super) fn apply_rewind(call: &Call, key: Key, mut words: Words) -> Outcome {
+    let at_ms = words.int(0..=TIME_MAX_MS)?;
+    words.end()?;
+    if let Some(leases) = call.open::<Leases>(key)?.get() {
+        leases.rewind(at_ms);
+    }
+    Ok(())
+}
+
+static REGISTRATION: Registration = Registration::new();
+
+impl Value for Leases {
+    const NAME: &'static str = "gw-leases";
+    const ENCODING: i32 = 0;
+
+    fn registration() -> &'static Registration {
+        &REGISTRATION
+    }
+
+    fn save(&self, out: &mut dyn Writer) {
+        self.save(out);
+    }
+
+    fn load(from: &mut dyn Reader, _encoding: i32) -> Result<Self, Corrupt> {
+        Leases::load(from)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.memory_bytes()
+    }
+
+    fn allocations(&self) -> usize {
+        self.allocations()
+    }
+
+    fn describe(&mut self, now_ms: i64, reply: &Reply) {
+        reply.map(6).bytes("type").bytes("leases");
+        reply.bytes("max").count(self.max()).bytes("in_use").count(self.in_use(now_ms));
+        reply.bytes("last_fencing_token").count(self.last_token());
+        // Each holder with what is left of its lease and its token; the first to end first.
+        reply.bytes("holders").array(self.in_use(now_ms) as usize);
+        for (holder, left_ms, token) in self.holders(now_ms) {
+            reply.array(3).bytes(holder).int(left_ms).count(token);
+        }
+        reply.bytes("bytes").count(self.total_bytes() as u64);
+    }
+}
