@@ -1,1 +1,117 @@
-fn main() {}
+//! The demonstration: a gateway's hour against a real server with the module, checked to the last digit.
+
+mod args;
+mod audit;
+mod clock;
+mod content;
+mod gateway;
+mod latency;
+mod limits;
+mod models;
+mod money;
+mod progress;
+mod replay;
+mod report;
+mod tally;
+mod trace;
+mod workload;
+
+use anyhow::{bail, Context, Result};
+use args::{Args, Speed};
+use audit::Audit;
+use clap::Parser;
+use clock::Pace;
+use gw_testkit::Server;
+use models::Model;
+use report::grouped;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use trace::Arrival;
+use workload::Workload;
+
+static STOP: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+fn main() -> ExitCode {
+    match demo(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Ctrl-C reaches the server, too: errors that follow from its end are none.
+        Err(_) if INTERRUPTED.load(Ordering::Relaxed) => {
+            eprintln!("interrupted");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo(args: &Args) -> Result<()> {
+    // Everything ends in order, and the server with it, instead of the process at once.
+    ctrlc::set_handler(|| {
+        INTERRUPTED.store(true, Ordering::Relaxed);
+        STOP.store(true, Ordering::Relaxed);
+    })?;
+    let workload = Workload::new(&arrivals(args)?, Model::all()?, args.seed);
+    let pace = pace(args.speed, workload.duration());
+    let connections = usize::from(args.connections);
+
+    let server = Server::start()?;
+    let mut connection = server.connect()?;
+    println!(
+        "{} requests of {} accounts in {:.1} minutes, {:.1} times as fast: limits per minute have windows of {} ms",
+        grouped(workload.requests.len()),
+        workload.accounts.len(),
+        workload.duration().as_secs_f64() / 60.0,
+        pace.speed,
+        pace.minute_ms()
+    );
+    println!("over {connections} connections to {} on port {}", server.binary(), server.port());
+    await_month_with_room(&mut connection, &workload, pace)?;
+    let run = replay::replay(&server, &workload, pace, connections, &STOP)?;
+    if STOP.load(Ordering::Relaxed) {
+        bail!("stopped");
+    }
+
+    print!("{}", report::tables(&workload, &run));
+    let checks = Audit { workload: &workload, run: &run, pace, connections }.checks(&mut connection);
+    print!("\n{}", report::checks(&checks));
+    match checks.iter().filter(|check| check.result.is_err()).count() {
+        0 => Ok(()),
+        wrong => bail!("{wrong} of {} checks failed", checks.len()),
+    }
+}
+
+fn arrivals(args: &Args) -> Result<Vec<Arrival>> {
+    match args.trace() {
+        Some(path) => {
+            let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            trace::parse(&text).with_context(|| path.display().to_string())
+        }
+        None => Ok(trace::generate(args.requests as usize, args.seed)),
+    }
+}
+
+fn pace(speed: Speed, duration: Duration) -> Pace {
+    const AUTO: Duration = Duration::from_secs(25);
+    match speed {
+        Speed::Times(speed) => Pace { speed },
+        Speed::Auto => Pace { speed: (duration.as_secs_f64() / AUTO.as_secs_f64()).clamp(1.0, 6_000.0) },
+    }
+}
+
+/// Budgets are a calendar month's: a run that saw its end would find two ledgers where it expects one.
+fn await_month_with_room(connection: &mut redis::Connection, workload: &Workload, pace: Pace) -> Result<()> {
+    const MARGIN: Duration = Duration::from_secs(30);
+    let needed = pace.shortened(workload.duration()) + MARGIN;
+    let Some(account) = workload.accounts.first() else { return Ok(()) };
+    let left_ms = gateway::within_budget(connection, account, money::Picos::default())?.reset_after_ms;
+    let left = Duration::from_millis(u64::try_from(left_ms).context("the month has no end")?);
+    if left < needed {
+        println!("the month ends in {left:.0?}: waiting for the next");
+        clock::Clock::start().sleep_until(left + Duration::from_secs(1), &STOP);
+    }
+    Ok(())
+}

@@ -1,7 +1,7 @@
 //! GW.ACQUIRE, GW.RENEW and GW.RELEASE: at most `max` holders at once, each with its own expiry.
 
 use gateway_core::codec::{Corrupt, Reader, Writer};
-use gateway_core::lease::{Leases, HOLDER_BYTES_MAX};
+use gateway_core::lease::{Grant, Leases, HOLDER_BYTES_MAX, TOKEN_MAX};
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
 use super::EFFECT_NAME;
@@ -11,7 +11,7 @@ use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::effect::{Effect, Words};
 use crate::server::key::Opened;
 use crate::server::reply::Reply;
-use crate::server::stats::STATS;
+use crate::server::stats::{Counter, STATS};
 use crate::server::value::Registration;
 use crate::server::{Call, Error, Key, Outcome, Str, Value};
 
@@ -84,10 +84,16 @@ fn acquire(call: &Call) -> Outcome {
     let now_ms = call.now_ms();
     let mut opened = call.open::<Leases>(key)?;
     let none = Leases::default();
-    let grant = opened.get().map_or(&none, |leases| leases).decide(now_ms, max, holder.bytes());
+    let leases = opened.get().map_or(&none, |leases| leases);
+    let mut grant = leases.decide(now_ms, max, holder.bytes());
     if grant.acquired {
         STATS.leases_acquired.add(1);
-        let step = Step::Grant { at_ms: now_ms, max, ttl_ms };
+        let is_new = leases.token_of(now_ms, holder.bytes()).is_none();
+        if is_new {
+            grant.token = grant.token.max(LAST_TOKEN.get() + 1);
+        }
+        let Grant { token, .. } = grant;
+        let step = Step::Grant { at_ms: now_ms, max, ttl_ms, token };
         step.apply(&mut opened, holder);
         call.changed_with(key, c"gw.acquire", &step.effect(), &[holder]);
     } else {
@@ -112,7 +118,9 @@ fn renew(call: &Call) -> Outcome {
     let key = args.key()?;
     let holder = parse_holder(&mut args)?;
     let ttl_ms = parse_ttl_ms(args)?;
-    change_held(call, key, holder, |leases, at_ms| Step::Grant { at_ms, max: leases.max(), ttl_ms }, c"gw.renew")
+    // The holder keeps its token.
+    let extend = |leases: &Leases, at_ms| Step::Grant { at_ms, max: leases.max(), ttl_ms, token: 0 };
+    change_held(call, key, holder, extend, c"gw.renew")
 }
 
 /// GW.RELEASE key holder
@@ -144,9 +152,13 @@ fn change_held(
     Ok(())
 }
 
+/// The largest token this node has given out or heard of, under any key: a key that is deleted and made anew within the
+/// same millisecond does not start over.
+static LAST_TOKEN: Counter = Counter::new();
+
 /// A change to one holder's lease: what a replica is told, with the holder behind it.
 enum Step {
-    Grant { at_ms: i64, max: u64, ttl_ms: u64 },
+    Grant { at_ms: i64, max: u64, ttl_ms: u64, token: u64 },
     Release { at_ms: i64 },
 }
 
@@ -154,9 +166,10 @@ impl Step {
     fn apply(&self, opened: &mut Opened<Leases>, holder: Str) {
         let leases = opened.get_or_insert_with(Leases::default);
         match *self {
-            Step::Grant { at_ms, max, ttl_ms } => {
+            Step::Grant { at_ms, max, ttl_ms, token } => {
                 let before_ms = leases.expires_at_ms();
-                leases.grant(at_ms, max, holder.bytes(), ttl_ms);
+                leases.grant(at_ms, max, holder.bytes(), ttl_ms, token);
+                LAST_TOKEN.raise(leases.last_token());
                 let expires_at_ms = leases.expires_at_ms();
                 if expires_at_ms != before_ms {
                     opened.expire_at(expires_at_ms);
@@ -168,7 +181,9 @@ impl Step {
 
     fn effect(&self) -> Effect {
         match *self {
-            Step::Grant { at_ms, max, ttl_ms } => Effect::of(EFFECT_NAME, b'L', [at_ms, max as i64, ttl_ms as i64]),
+            Step::Grant { at_ms, max, ttl_ms, token } => {
+                Effect::of(EFFECT_NAME, b'L', [at_ms, max as i64, ttl_ms as i64, token as i64])
+            }
             Step::Release { at_ms } => Effect::of(EFFECT_NAME, b'U', [at_ms]),
         }
     }
@@ -178,7 +193,12 @@ impl Step {
 pub(super) fn apply(call: &Call, key: Key, operation: u8, mut words: Words, mut args: Args) -> Outcome {
     let at_ms = words.int(0..=TIME_MAX_MS)?;
     let step = match operation {
-        b'L' => Step::Grant { at_ms, max: words.int(0..=UNITS_MAX)?, ttl_ms: words.int(1..=PERIOD_MAX_MS)? },
+        b'L' => Step::Grant {
+            at_ms,
+            max: words.int(0..=UNITS_MAX)?,
+            ttl_ms: words.int(1..=PERIOD_MAX_MS)?,
+            token: words.int(0..=TOKEN_MAX)?,
+        },
         _ => Step::Release { at_ms },
     };
     words.end()?;

@@ -16,7 +16,7 @@ use crate::server::effect::{malformed, Words};
 use crate::server::{Call, Error, Key, Outcome};
 
 /// The family's effects: `W at_ms units limit window_ms fixed` for a window, `B at_ms tokens rate per_ms burst` for a
-/// bucket, units and tokens negative where they are given back; `L at_ms max ttl_ms` for a lease granted or renewed and
+/// bucket, units and tokens negative where they are given back; `L at_ms max ttl_ms token` for a lease granted or renewed and
 /// `U at_ms` for one released, with the holder behind it; `w at_ms`, `b at_ms` and `l at_ms` where the clock stepped back.
 const EFFECT_NAME: &CStr = c"GW._LIMIT";
 

@@ -21,6 +21,11 @@ impl Counter {
         self.0.store(self.get().wrapping_add(count), Ordering::Relaxed);
     }
 
+    /// Raises the count to `least` where it is below.
+    pub fn raise(&self, least: u64) {
+        self.0.store(self.get().max(least), Ordering::Relaxed);
+    }
+
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

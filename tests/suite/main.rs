@@ -1,1 +1,21 @@
-fn main() {}
+//! Integration tests: real servers with the module loaded, one file a concern. `GW_SERVER` names the server; `make test`
+//! runs the suite on each there is.
+
+mod budgets;
+mod cache;
+mod commands;
+mod concurrency;
+mod guard;
+mod hostile;
+mod leases;
+mod limits;
+mod limits_live;
+mod observability;
+mod persistence;
+mod protocol;
+mod queue;
+mod readme;
+mod reference;
+mod replication;
+mod restore;
+mod support;

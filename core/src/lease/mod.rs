@@ -22,6 +22,9 @@ const TOKEN_KEPT_MS: i64 = 24 * 3_600_000;
 /// Tokens per millisecond of the clock. Its product with any time of this century is below 2^53.
 const TOKENS_PER_MS: u64 = 1_024;
 
+/// The largest token: 2^62, which no clock and no count reaches.
+pub const TOKEN_MAX: u64 = 1 << 62;
+
 /// The answer to a request for a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
@@ -72,17 +75,17 @@ impl Leases {
         Grant { acquired: false, in_use, max, retry_after_ms, token: 0 }
     }
 
-    /// Gives `holder` a lease of `ttl_ms` from `now_ms` on, whatever the maximum; one that it has is extended and keeps its
-    /// token. Depends on the state and the arguments alone, so that a replica ends with the same value.
-    pub fn grant(&mut self, now_ms: i64, max: u64, holder: &[u8], ttl_ms: u64) {
+    /// Gives `holder` a lease of `ttl_ms` from `now_ms` on, whatever the maximum; with `token`, unless it has one already,
+    /// which is then extended and keeps its own. Depends on the state and the arguments alone, so that a replica ends with
+    /// the same value.
+    ///
+    /// The token is [`Grant::token`] or a larger one: the caller may know of tokens that were given out under this key
+    /// before it was deleted.
+    pub fn grant(&mut self, now_ms: i64, max: u64, holder: &[u8], ttl_ms: u64, token: u64) {
         self.settle(now_ms);
-        let token = match self.table.remove(holder) {
-            Some(lease) => lease.token,
-            None => {
-                self.last_token = self.next_token(now_ms);
-                self.last_token
-            }
-        };
+        let token =
+            self.table.remove(holder).map_or(token.max(self.last_token + 1).min(TOKEN_MAX), |lease| lease.token);
+        self.last_token = self.last_token.max(token);
         self.max = max;
         let expires_at_ms = now_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
         self.table.insert(Lease { holder: holder.into(), expires_at_ms, token });
@@ -90,7 +93,7 @@ impl Leases {
         self.expires_at_ms = extended_expiry_ms(self.expires_at_ms, now_ms, needed_until_ms);
     }
 
-    /// The token of a holder whose lease has not ended.
+    /// The token of a holder whose lease has not ended, which is what keeps it.
     pub fn token_of(&self, now_ms: i64, holder: &[u8]) -> Option<u64> {
         let live_after_ms = now_ms + self.behind_ms(now_ms);
         self.table.get(holder).filter(|lease| lease.expires_at_ms > live_after_ms).map(|lease| lease.token)
@@ -169,7 +172,7 @@ impl Leases {
 
     pub fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
         let max = from.uint_max(UNITS_MAX, "max")?;
-        let last_token = from.uint_max(u64::MAX / 2, "token")?;
+        let last_token = from.uint_max(TOKEN_MAX, "token")?;
         let (at_ms, expires_at_ms) = (from.time_ms("time")?, from.time_ms("expiry")?);
         let mut leases = Self { table: Table::default(), max, last_token, at_ms, expires_at_ms };
         let mut before = (i64::MIN, 0);

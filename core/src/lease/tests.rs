@@ -98,8 +98,8 @@ fn agrees_with_a_naive_model_over_a_million_steps() {
                             }
                             continue;
                         }
-                        leases.grant(now_ms, max, &name, ttl_ms);
-                        replica.grant(now_ms, max, &name, ttl_ms);
+                        leases.grant(now_ms, max, &name, ttl_ms, grant.token);
+                        replica.grant(now_ms, max, &name, ttl_ms, grant.token);
                         model.settle(now_ms);
                         model.held.retain(|held| held.0 != holder);
                         model.held.push((holder, now_ms + ttl_ms as i64, grant.token));
@@ -115,8 +115,8 @@ fn agrees_with_a_naive_model_over_a_million_steps() {
                     }
                     Op::Renew { ttl_ms } => {
                         if own.is_some() {
-                            leases.grant(now_ms, leases.max(), &name, ttl_ms);
-                            replica.grant(now_ms, replica.max(), &name, ttl_ms);
+                            leases.grant(now_ms, leases.max(), &name, ttl_ms, 0);
+                            replica.grant(now_ms, replica.max(), &name, ttl_ms, 0);
                             model.settle(now_ms);
                             let held = model.held.iter_mut().find(|held| held.0 == holder);
                             held.unwrap().1 = now_ms + ttl_ms as i64;
@@ -150,7 +150,8 @@ fn agrees_with_a_naive_model_over_a_million_steps() {
 fn tokens_never_go_back_when_the_key_is_gone_and_comes_back() {
     let mut first = Leases::default();
     for holder in 0..100u8 {
-        first.grant(NOW, 1_000, &[holder], 1_000);
+        let token = first.decide(NOW, 1_000, &[holder]).token;
+        first.grant(NOW, 1_000, &[holder], 1_000, token);
     }
     let next = Leases::default().decide(NOW + 1, 1_000, b"later");
     assert!(next.token > first.last_token(), "{} after {}", next.token, first.last_token());
@@ -163,7 +164,7 @@ fn ten_thousand_holders_and_back_to_one() {
     for holder in 0..10_000u32 {
         let name = holder.to_be_bytes();
         assert!(leases.decide(NOW, 10_000, &name).acquired);
-        leases.grant(NOW, 10_000, &name, 1_000 + u64::from(holder));
+        leases.grant(NOW, 10_000, &name, 1_000 + u64::from(holder), 0);
     }
     let denied = leases.decide(NOW, 10_000, b"one more");
     assert_eq!((denied.acquired, denied.in_use, denied.retry_after_ms), (false, 10_000, 1_000));
@@ -176,7 +177,7 @@ fn ten_thousand_holders_and_back_to_one() {
 #[test]
 fn one_holder_is_small() {
     let mut leases = Leases::default();
-    leases.grant(NOW, 1, b"gateway-7f9c4d/worker-3", 30_000);
+    leases.grant(NOW, 1, b"gateway-7f9c4d/worker-3", 30_000, 1);
     let bytes = allocated_bytes(size_of::<Leases>()) + leases.memory_bytes();
     assert!(bytes <= 180, "{bytes} bytes");
 }
@@ -184,7 +185,7 @@ fn one_holder_is_small() {
 #[test]
 fn a_clock_that_steps_back_keeps_no_lease_longer_than_granted() {
     let mut leases = Leases::default();
-    leases.grant(NOW + 600_000, 1, b"a", 1_000);
+    leases.grant(NOW + 600_000, 1, b"a", 1_000, 1);
     assert_eq!(leases.decide(NOW, 1, b"b").retry_after_ms, 1_000);
     assert!(leases.rewind(NOW));
     assert!(!leases.decide(NOW + 999, 1, b"b").acquired);
@@ -196,7 +197,7 @@ proptest! {
     fn any_saved_bytes_load_or_fail_and_then_work(bytes: Vec<u8>, flip: prop::sample::Index, to: u8) {
         let mut real = Leases::default();
         for holder in 0..5u8 {
-            real.grant(NOW, 5, &[holder], 1_000);
+            real.grant(NOW, 5, &[holder], 1_000, 1);
         }
         let mut mutated = saved(&real);
         let index = flip.index(mutated.len());
@@ -204,9 +205,9 @@ proptest! {
         for bytes in [&bytes, &mutated] {
             if let Ok(mut leases) = Leases::load(&mut Decoder::new(bytes)) {
                 leases.decide(NOW, 1, b"x");
-                leases.grant(NOW, 1, b"x", PERIOD_MAX_MS);
+                leases.grant(NOW, 1, b"x", PERIOD_MAX_MS, u64::MAX);
                 leases.release(0, b"y");
-                leases.grant(0, 1, b"x", PERIOD_MAX_MS);
+                leases.grant(0, 1, b"x", PERIOD_MAX_MS, 0);
                 prop_assert_eq!(saved(&reloaded(&leases)), saved(&leases));
             }
         }

@@ -1,0 +1,45 @@
+# What a developer or an operator does with this project, one target each. `make` alone lists them.
+
+PORT ?= 6379
+PREFIX ?= /usr/local
+export PORT
+
+.PHONY: help run build test demo bench fmt lint install clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+run: ## build the module and run a server with it (PORT=6379)
+	@scripts/install.sh
+	cargo build --release --target-dir target
+	@scripts/run.sh
+
+build: ## build target/release/libredis_gateway.so
+	@scripts/install.sh
+	cargo build --release
+
+test: ## format, lints, unit tests, integration tests on every server (SERVERS="system valkey-8.1 ...")
+	@scripts/install.sh
+	@$(if $(SERVERS),,scripts/servers.sh)
+	@scripts/test.sh
+
+demo: build ## replay a gateway's traffic and check every figure (TRACE=file.csv SPEED=factor)
+	cargo run --release --package gw-demo
+
+bench: build ## compare with SET, INCR and Lua scripts of the same behaviour, side by side
+	cargo bench --bench compare
+
+fmt: ## format the code
+	cargo fmt --all
+
+lint: ## the compiler's and clippy's warnings, as errors
+	@scripts/install.sh
+	cargo clippy --workspace --all-targets -- -D warnings
+
+install: build ## copy the module to PREFIX/lib/redis/modules (PREFIX=/usr/local)
+	install -D -m 755 $(or $(CARGO_TARGET_DIR),target)/release/libredis_gateway.so \
+	  $(DESTDIR)$(PREFIX)/lib/redis/modules/libredis_gateway.so
+	@echo "Load it with this line in redis.conf: loadmodule $(PREFIX)/lib/redis/modules/libredis_gateway.so"
+
+clean: ## remove what was built; data and fetched servers stay
+	cargo clean

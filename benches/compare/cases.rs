@@ -1,0 +1,348 @@
+//! What is measured against what.
+
+use crate::load::RANDOM;
+use crate::Result;
+use redis::{cmd, Connection};
+
+/// The keys that random keys are drawn from.
+pub const KEYS: u64 = 10_000;
+
+/// What a full window holds, and a drained bucket held.
+const FULL: u64 = 60;
+
+/// So long that nothing leaves a window and nothing flows into a bucket while the benchmark lasts.
+const DAY_MS: &str = "86400000";
+
+/// A command under load.
+pub struct Case {
+    pub name: &'static str,
+    /// With [`RANDOM`] where a number changes from command to command.
+    pub arguments: Vec<String>,
+    /// How the first reply begins, in the notation of the test kit: that the command does what it is measured for.
+    pub expected: &'static str,
+    pub state: State,
+}
+
+/// What a case's database holds when it is measured.
+pub enum State {
+    /// Nothing: the command makes its data grow, so each run starts anew.
+    Empty,
+    /// What these commands made of each key, once; the measured command leaves it as large as it is.
+    Filled(Vec<Fill>),
+}
+
+pub struct Fill {
+    pub arguments: Vec<String>,
+    /// How many keys [`RANDOM`] stands for.
+    pub keys: u64,
+    /// Commands per key, in rounds over all keys, so that a key's commands fall into different milliseconds.
+    pub rounds: u64,
+}
+
+/// Cases that are measured in turn, and the pairs of them whose ratio counts.
+pub struct Group {
+    pub cases: Vec<Case>,
+    /// Of one run: no more than this fits where the data grows.
+    pub requests_max: u64,
+    pub pairs: Vec<Pair>,
+}
+
+pub struct Pair {
+    pub candidate: &'static str,
+    pub reference: &'static str,
+    /// The least throughput at -P 16, as a multiple of the reference's.
+    pub bar: Option<f64>,
+}
+
+fn pair(candidate: &'static str, reference: &'static str, bar: impl Into<Option<f64>>) -> Pair {
+    Pair { candidate, reference, bar: bar.into() }
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split(' ').map(str::to_owned).collect()
+}
+
+impl Case {
+    /// `line` is the command; in it, `#` stands for [`RANDOM`].
+    fn new(name: &'static str, line: &str, expected: &'static str, state: State) -> Self {
+        Self { name, arguments: words(&line.replace('#', RANDOM)), expected, state }
+    }
+
+    /// One more argument, which may contain anything.
+    fn value(mut self, value: &str) -> Self {
+        self.arguments.push(value.to_owned());
+        self
+    }
+
+    /// Of a command that can fill its own keys: measured on keys that exist.
+    fn on_its_own_keys(mut self) -> Self {
+        self.state = State::Filled(vec![Fill { arguments: self.arguments.clone(), keys: KEYS, rounds: 1 }]);
+        self
+    }
+}
+
+fn filled(line: &str, rounds: u64) -> State {
+    State::Filled(vec![Fill { arguments: words(&line.replace('#', RANDOM)), keys: KEYS, rounds }])
+}
+
+fn filled_with(line: &str, value: &str) -> State {
+    let arguments = Case::new("", line, "", State::Empty).value(value).arguments;
+    State::Filled(vec![Fill { arguments, keys: KEYS, rounds: 1 }])
+}
+
+/// The SHA-1 names of the scripts.
+struct Scripts {
+    allow: String,
+    tokens: String,
+    budget: String,
+    charge: String,
+    budget_check: String,
+    logpush: String,
+    cacheget: String,
+    cacheset: String,
+}
+
+impl Scripts {
+    fn load(connection: &mut Connection) -> Result<Self> {
+        let mut load = |text: &str| -> Result<String> { Ok(cmd("SCRIPT").arg("LOAD").arg(text).query(connection)?) };
+        Ok(Self {
+            allow: load(include_str!("lua/allow.lua"))?,
+            tokens: load(include_str!("lua/tokens.lua"))?,
+            budget: load(include_str!("lua/budget.lua"))?,
+            charge: load(include_str!("lua/charge.lua"))?,
+            budget_check: load(include_str!("lua/budget_check.lua"))?,
+            logpush: load(include_str!("lua/logpush.lua"))?,
+            cacheget: load(include_str!("lua/cacheget.lua"))?,
+            cacheset: load(include_str!("lua/cacheset.lua"))?,
+        })
+    }
+}
+
+/// All groups. Loads the scripts.
+pub fn groups(connection: &mut Connection) -> Result<Vec<Group>> {
+    let scripts = Scripts::load(connection)?;
+    Ok(vec![
+        plain(),
+        allow(&scripts.allow),
+        tokens(&scripts.tokens),
+        budget(&scripts),
+        logpush(&scripts.logpush),
+        cacheget(&scripts.cacheget),
+        cacheset(&scripts.cacheset),
+    ])
+}
+
+fn set() -> Case {
+    Case::new("SET", "SET set:# xxx", "OK", State::Empty).on_its_own_keys()
+}
+
+fn plain() -> Group {
+    Group {
+        requests_max: u64::MAX,
+        cases: vec![
+            Case::new("PING", "PING", "PONG", State::Empty),
+            set(),
+            Case::new("INCR", "INCR incr:#", "", State::Empty).on_its_own_keys(),
+        ],
+        pairs: vec![pair("PING", "SET", None), pair("INCR", "SET", None)],
+    }
+}
+
+fn allow(script: &str) -> Group {
+    let denied = format!("GW.ALLOW allow:# {FULL} WINDOW {DAY_MS}");
+    let denied_lua = format!("EVALSHA {script} 1 allow:# {FULL} {DAY_MS}");
+    Group {
+        requests_max: u64::MAX,
+        cases: vec![
+            set(),
+            Case::new("GW.ALLOW", "GW.ALLOW allow:# 1000000 WINDOW 60000", "[1, 1000000, ", State::Empty),
+            Case::new(
+                "Lua window",
+                &format!("EVALSHA {script} 1 allow:# 1000000 60000"),
+                "[1, 1000000, ",
+                State::Empty,
+            ),
+            Case::new("GW.ALLOW denied", &denied, "[0, 60, 0, ", filled(&denied, FULL)),
+            Case::new("Lua window denied", &denied_lua, "[0, 60, 0, ", filled(&denied_lua, FULL)),
+        ],
+        pairs: vec![
+            pair("GW.ALLOW", "SET", 0.6),
+            pair("GW.ALLOW", "Lua window", 3.0),
+            pair("GW.ALLOW denied", "SET", None),
+            pair("GW.ALLOW denied", "Lua window denied", None),
+        ],
+    }
+}
+
+fn tokens(script: &str) -> Group {
+    const RATE: &str = "1000000000 1000000000";
+    let admitted_lua = format!("EVALSHA {script} 1 tokens:# {RATE} 60000 10");
+    let (denied, drain) = (format!("1 {FULL} PER {DAY_MS} COST 1"), format!("1 {FULL} PER {DAY_MS} COST {FULL}"));
+    let (denied_lua, drain_lua) = (format!("1 {FULL} {DAY_MS} 1"), format!("1 {FULL} {DAY_MS} {FULL}"));
+    Group {
+        requests_max: u64::MAX,
+        cases: vec![
+            set(),
+            Case::new("GW.TOKENS", &format!("GW.TOKENS tokens:# {RATE} PER 60000 COST 10"), "[1, ", State::Empty)
+                .on_its_own_keys(),
+            Case::new("Lua bucket", &admitted_lua, "[1, ", State::Empty).on_its_own_keys(),
+            Case::new(
+                "GW.TOKENS denied",
+                &format!("GW.TOKENS tokens:# {denied}"),
+                "[0, 60, 0, ",
+                filled(&format!("GW.TOKENS tokens:# {drain}"), 1),
+            ),
+            Case::new(
+                "Lua bucket denied",
+                &format!("EVALSHA {script} 1 tokens:# {denied_lua}"),
+                "[0, 60, 0, ",
+                filled(&format!("EVALSHA {script} 1 tokens:# {drain_lua}"), 1),
+            ),
+        ],
+        pairs: vec![
+            pair("GW.TOKENS", "SET", 0.6),
+            pair("GW.TOKENS", "Lua bucket", 3.0),
+            pair("GW.TOKENS denied", "SET", None),
+            pair("GW.TOKENS denied", "Lua bucket denied", None),
+        ],
+    }
+}
+
+/// Today one script checks, adds and expires, since in two round trips they would race. The module's two commands are
+/// compared with it, and each with a script of its half alone.
+fn budget(scripts: &Scripts) -> Group {
+    const MONTH_S: u32 = 2_678_400;
+    let Scripts { budget, charge, budget_check, .. } = scripts;
+    let charged = || filled("GW.ADDCOST budget:# 12.5013755", 1);
+    let spent = "[1, \"MONTH\", \"100\", \"12.5013755\", ";
+    Group {
+        requests_max: u64::MAX,
+        cases: vec![
+            set(),
+            Case::new("GW.ADDCOST", "GW.ADDCOST budget:# 0.0013755", "\"0.", State::Empty).on_its_own_keys(),
+            Case::new("GW.WITHINBUDGET", "GW.WITHINBUDGET budget:# 100 MONTH", spent, charged()),
+            Case::new("GW.WITHINBUDGET over", "GW.WITHINBUDGET budget:# 12.5 MONTH", "[0, \"MONTH\", ", charged()),
+            Case::new(
+                "Lua check + add + expire",
+                &format!("EVALSHA {budget} 1 budget:# 1000000 0.0013755 {MONTH_S}"),
+                "[1, ",
+                State::Empty,
+            )
+            .on_its_own_keys(),
+            Case::new(
+                "Lua add + expire",
+                &format!("EVALSHA {charge} 1 budget:# 0.0013755 {MONTH_S}"),
+                "\"0.",
+                State::Empty,
+            )
+            .on_its_own_keys(),
+            Case::new(
+                "Lua check",
+                &format!("EVALSHA {budget_check} 1 budget:# 100"),
+                "[1, \"100\", ",
+                filled(&format!("SET budget:# 12.5013755 EX {MONTH_S}"), 1),
+            ),
+        ],
+        pairs: vec![
+            pair("GW.ADDCOST", "SET", 0.6),
+            pair("GW.ADDCOST", "Lua check + add + expire", 3.0),
+            pair("GW.ADDCOST", "Lua add + expire", None),
+            pair("GW.WITHINBUDGET", "SET", 0.6),
+            pair("GW.WITHINBUDGET", "Lua check + add + expire", 3.0),
+            pair("GW.WITHINBUDGET", "Lua check", None),
+            pair("GW.WITHINBUDGET over", "SET", None),
+        ],
+    }
+}
+
+fn logpush(script: &str) -> Group {
+    const FULL_RECORDS: u64 = 1_000;
+    const RUN_RECORDS: u64 = 200_000;
+    let bounds = "MAXLEN 1000000 MAXBYTES 1000000000";
+    let record = log_record();
+    let push = |name, line: &str, expected| Case::new(name, line, expected, State::Empty).value(&record);
+    // One queue, which is full: each push drops the oldest record.
+    let full = |mut case: Case| {
+        case.state = State::Filled(vec![Fill { arguments: case.arguments.clone(), keys: 1, rounds: FULL_RECORDS }]);
+        case
+    };
+    Group {
+        requests_max: RUN_RECORDS,
+        cases: vec![
+            push("RPUSH 1 KB", "RPUSH logs", "1"),
+            push("GW.LOGPUSH 1 KB", &format!("GW.LOGPUSH logs {bounds} RECORDS"), "[1, 0]"),
+            push("Lua push 1 KB", &format!("EVALSHA {script} 1 logs 1000000"), "[1, 0]"),
+            push("GW.LOGPUSH JSON 1 KB", &format!("GW.LOGPUSH logs {bounds} JSON RECORDS"), "[1, 0]"),
+            full(push("GW.LOGPUSH full", &format!("GW.LOGPUSH logs MAXLEN {FULL_RECORDS} RECORDS"), "[1000, 1]")),
+            full(push("Lua push full", &format!("EVALSHA {script} 1 logs {FULL_RECORDS}"), "[1000, 1]")),
+        ],
+        pairs: vec![
+            pair("GW.LOGPUSH 1 KB", "RPUSH 1 KB", 0.8),
+            pair("GW.LOGPUSH 1 KB", "Lua push 1 KB", None),
+            pair("GW.LOGPUSH JSON 1 KB", "RPUSH 1 KB", None),
+            pair("GW.LOGPUSH full", "Lua push full", None),
+        ],
+    }
+}
+
+fn cacheget(script: &str) -> Group {
+    let response = response();
+    Group {
+        requests_max: u64::MAX,
+        cases: vec![
+            Case::new("GET 4 KB", "GET cache:#", "\"{", filled_with("SETEX cache:# 86400", &response)),
+            Case::new("GW.CACHEGET 4 KB", "GW.CACHEGET cache:#", "\"{", filled_with("GW.CACHESET cache:#", &response)),
+            Case::new(
+                "Lua cache get 4 KB",
+                &format!("EVALSHA {script} 2 cache:# cache-stats"),
+                "\"{",
+                filled_with("SETEX cache:# 86400", &response),
+            ),
+            Case::new("GET miss", "GET cache:#", "nil", State::Empty),
+            Case::new("GW.CACHEGET miss", "GW.CACHEGET cache:#", "nil", State::Empty),
+        ],
+        pairs: vec![
+            pair("GW.CACHEGET 4 KB", "GET 4 KB", 0.9),
+            pair("GW.CACHEGET 4 KB", "Lua cache get 4 KB", None),
+            pair("GW.CACHEGET miss", "GET miss", None),
+        ],
+    }
+}
+
+fn cacheset(script: &str) -> Group {
+    let response = response();
+    let set = |name, line: &str| Case::new(name, line, "OK", State::Empty).value(&response).on_its_own_keys();
+    Group {
+        requests_max: u64::MAX,
+        cases: vec![
+            set("SETEX 4 KB", "SETEX cache:# 3600"),
+            set("GW.CACHESET 4 KB", "GW.CACHESET cache:#"),
+            set("Lua cache set 4 KB", &format!("EVALSHA {script} 2 cache:# cache-stats 3600")),
+        ],
+        pairs: vec![pair("GW.CACHESET 4 KB", "SETEX 4 KB", None), pair("GW.CACHESET 4 KB", "Lua cache set 4 KB", None)],
+    }
+}
+
+/// A log record of 1,024 bytes of JSON, no two alike.
+pub fn log_record() -> String {
+    padded(
+        format!(
+            r#"{{"id":"{RANDOM}","time_ms":{},"api_key":"sk-team-07","model":"gpt-4o-mini","status":"success","#,
+            1_770_000_000_000_u64
+        ) + r#""cost":"0.00007455","usage":{"prompt_tokens":374,"completion_tokens":44},"response":""#,
+        1_024,
+    )
+}
+
+/// A chat completion of 4,096 bytes of JSON.
+fn response() -> String {
+    padded(r#"{"id":"chatcmpl-8f3b","object":"chat.completion","model":"gpt-4o-mini","content":""#.to_owned(), 4_096)
+}
+
+fn padded(mut text: String, bytes: usize) -> String {
+    const ENGLISH: &str = "the model reads every token of its context and writes one more until it stops; ";
+    const END: &str = "\"}";
+    let missing = bytes.saturating_sub(text.len() + END.len());
+    text.extend(ENGLISH.chars().cycle().take(missing));
+    text + END
+}

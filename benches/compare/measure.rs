@@ -1,0 +1,171 @@
+//! Runs in alternation, and what they have in common.
+
+use crate::cases::{Case, Fill, Group, State, KEYS};
+use crate::load::{Generator, Load, RANDOM};
+use crate::Result;
+use gw_testkit::{info, reply_line, Server};
+use redis::{cmd, Connection};
+use std::collections::HashMap;
+
+/// Commands in flight per client: none but one, and enough that the server is the limit rather than the network.
+pub const PIPELINES: [u32; 2] = [1, 16];
+
+/// What one run of one case showed.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    pub requests_per_s: f64,
+    /// The server's main thread, all that it does for a command: reading, running, replying.
+    pub cpu_us: f64,
+    /// In the command itself, by the server's own clock.
+    pub call_us: f64,
+}
+
+/// All samples, by case and pipeline, in the order of the rounds.
+#[derive(Default)]
+pub struct Samples(HashMap<(&'static str, u32), Vec<Sample>>);
+
+impl Samples {
+    pub fn of(&self, case: &str, pipeline: u32) -> &[Sample] {
+        let found = self.0.iter().find(|((name, depth), _)| *name == case && *depth == pipeline);
+        found.map(|(_, samples)| samples.as_slice()).unwrap_or_default()
+    }
+}
+
+pub struct Bench<'a> {
+    pub server: &'a Server,
+    pub generator: &'a Generator,
+    /// Paired runs.
+    pub rounds: usize,
+    /// Per run at -P 16; a quarter at -P 1.
+    pub requests: u64,
+}
+
+impl Bench<'_> {
+    /// Measures the group's cases one after the other, as many times as there are rounds. The order turns round each
+    /// time, so that a drift of the machine favours none.
+    pub fn group(&self, group: &Group) -> Result<Samples> {
+        let mut samples = Samples::default();
+        let mut connections = Vec::with_capacity(group.cases.len());
+        for (database, case) in group.cases.iter().enumerate() {
+            let mut connection = self.server.connect()?;
+            cmd("SELECT").arg(database).exec(&mut connection)?;
+            cmd("FLUSHDB").exec(&mut connection)?;
+            prepare(case, &mut connection)?;
+            connections.push(connection);
+        }
+        for pipeline in PIPELINES {
+            for round in 0..self.rounds {
+                let mut order: Vec<usize> = (0..group.cases.len()).collect();
+                if round % 2 == 1 {
+                    order.reverse();
+                }
+                for index in order {
+                    let (Some(case), Some(connection)) = (group.cases.get(index), connections.get_mut(index)) else {
+                        continue;
+                    };
+                    let requests = if pipeline == 1 { self.requests / 4 } else { self.requests };
+                    let load = Load {
+                        arguments: &case.arguments,
+                        database: index,
+                        pipeline,
+                        requests: requests.clamp(1, group.requests_max),
+                        keys: KEYS,
+                    };
+                    let sample =
+                        self.run(case, &load, connection).map_err(|error| format!("{}: {error}", case.name))?;
+                    samples.0.entry((case.name, pipeline)).or_default().push(sample);
+                }
+            }
+        }
+        for connection in &mut connections {
+            cmd("FLUSHDB").exec(connection)?;
+        }
+        Ok(samples)
+    }
+
+    fn run(&self, case: &Case, load: &Load, connection: &mut Connection) -> Result<Sample> {
+        let grows = matches!(case.state, State::Empty);
+        if grows {
+            cmd("FLUSHDB").exec(connection)?;
+        }
+        cmd("CONFIG").arg("RESETSTAT").exec(connection)?;
+        let cpu_before_us = cpu_us(connection)?;
+        let requests_per_s = self.generator.run(load)?;
+        let cpu_us = (cpu_us(connection)? - cpu_before_us) / load.requests as f64;
+        let name = case.arguments.first().map(|name| name.to_lowercase()).unwrap_or_default();
+        let call_us = call_us(connection, &name, load.requests)?;
+        if grows {
+            cmd("FLUSHDB").exec(connection)?;
+        }
+        Ok(Sample { requests_per_s, cpu_us, call_us })
+    }
+}
+
+/// Brings the database into the case's state, and makes sure that the command does what it is measured for.
+fn prepare(case: &Case, connection: &mut Connection) -> Result<()> {
+    if let State::Filled(fills) = &case.state {
+        for fill in fills {
+            apply(fill, connection)?;
+        }
+    }
+    let mut first = redis::Cmd::new();
+    for argument in &case.arguments {
+        first.arg(argument.replace(RANDOM, &key_number(0)));
+    }
+    let reply = first.query::<redis::Value>(connection);
+    let failed = reply.is_err();
+    let reply = reply_line(reply);
+    if failed || !reply.starts_with(case.expected) {
+        return Err(format!("{}: expected {} ..., got {reply}", case.name, case.expected).into());
+    }
+    Ok(())
+}
+
+fn apply(fill: &Fill, connection: &mut Connection) -> Result<()> {
+    const BATCH: u64 = 1_000;
+    for _ in 0..fill.rounds {
+        for start in (0..fill.keys).step_by(BATCH as usize) {
+            let mut batch = redis::pipe();
+            for key in start..fill.keys.min(start + BATCH) {
+                let number = key_number(key);
+                let command = batch.add_command(redis::Cmd::new()).ignore();
+                for argument in &fill.arguments {
+                    command.arg(argument.replace(RANDOM, &number));
+                }
+            }
+            batch.exec(connection)?;
+        }
+    }
+    Ok(())
+}
+
+/// A number as redis-benchmark writes it.
+fn key_number(key: u64) -> String {
+    format!("{key:012}")
+}
+
+fn cpu_us(connection: &mut Connection) -> Result<f64> {
+    let fields = info(connection, "cpu");
+    let seconds = |mode: &str| -> Result<f64> {
+        // Linux tells the main thread's part from the rest, such as freeing in the background.
+        let names = [format!("used_cpu_{mode}_main_thread"), format!("used_cpu_{mode}")];
+        let field = names.iter().find_map(|name| fields.get(name)).ok_or("no CPU times in INFO")?;
+        Ok(field.parse()?)
+    };
+    Ok((seconds("user")? + seconds("sys")?) * 1e6)
+}
+
+/// Microseconds per call by the server's statistics, which also tell whether every call succeeded.
+fn call_us(connection: &mut Connection, command: &str, requests: u64) -> Result<f64> {
+    let fields = info(connection, "commandstats");
+    let line = fields.get(&format!("cmdstat_{command}")).ok_or_else(|| format!("no statistics of {command}"))?;
+    let field = |name: &str| -> Result<f64> {
+        let value = line.split(',').find_map(|part| part.split_once('=').filter(|(key, _)| *key == name));
+        let (_, value) = value.ok_or_else(|| format!("no {name} in {line}"))?;
+        Ok(value.parse()?)
+    };
+    if field("calls")? < requests as f64 || field("failed_calls")? + field("rejected_calls")? > 0.0 {
+        return Err(format!("not every call succeeded: {line}").into());
+    }
+    field("usec_per_call")
+}

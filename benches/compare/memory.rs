@@ -1,0 +1,160 @@
+//! How much memory values take, beside what they replace.
+
+use crate::cases::log_record;
+use crate::load::RANDOM;
+use crate::Result;
+use gw_testkit::info;
+use redis::{cmd, Cmd, Connection};
+
+/// Bytes of one key or one record.
+pub struct Footprint {
+    pub name: String,
+    /// What MEMORY USAGE says: the value and its key.
+    pub usage: f64,
+    /// By how much the server's used_memory grew: also the key's places in the server's tables, and what the allocator
+    /// rounds up to.
+    pub used: f64,
+    /// What MEMORY USAGE may say at most.
+    pub bar: Option<u64>,
+}
+
+const WINDOW_MS: i64 = 60_000;
+const RECORDS: usize = 10_000;
+
+pub fn footprints(connection: &mut Connection) -> Result<Vec<Footprint>> {
+    let mut footprints = Vec::new();
+    for (events, bar) in [(60, Some(400)), (600, Some(2_400)), (6_000, None)] {
+        let count = keys(events);
+        footprints.push(of_keys(
+            connection,
+            format!("GW.ALLOW window, {events} events"),
+            count,
+            bar,
+            |now_ms, key| {
+                let times = random_times(key, events, now_ms);
+                // The form in which admissions reach replicas: with their times, so that a minute need not pass here.
+                let effect = |at_ms| format!("W {at_ms} 1 {} {WINDOW_MS} 0", events * 2);
+                times.into_iter().map(|at_ms| command(&["GW._LIMIT", &name(key), &effect(at_ms)])).collect()
+            },
+        )?);
+        footprints.push(of_keys(connection, format!("ZSET, {events} events"), count, None, |now_ms, key| {
+            let times = random_times(key, events, now_ms).into_iter().enumerate();
+            let member = |index, at_ms| format!("{at_ms}.{index:06}");
+            let add = |index, at_ms: i64| command(&["ZADD", &name(key), &at_ms.to_string(), &member(index, at_ms)]);
+            times.map(|(index, at_ms)| add(index, at_ms)).collect()
+        })?);
+    }
+    let simple: [(&str, Option<u64>, &[&str]); 6] = [
+        ("GW.TOKENS bucket", Some(200), &["GW.TOKENS", "#", "90000", "90000", "COST", "418"]),
+        ("HASH of two fields", None, &["HSET", "#", "level", "89582.331", "at", "1770000000000"]),
+        ("GW.ADDCOST ledger, one month", Some(250), &["GW.ADDCOST", "#", "0.0013755"]),
+        ("STRING counter", None, &["INCRBYFLOAT", "#", "0.0013755"]),
+        ("GW.CACHESET entry, 4,096 bytes", None, &["GW.CACHESET", "#", "$"]),
+        ("STRING with a TTL, 4,096 bytes", None, &["SETEX", "#", "3600", "$"]),
+    ];
+    let value = "v".repeat(4_096);
+    for (label, bar, words) in simple {
+        footprints.push(of_keys(connection, label.to_owned(), 1_000, bar, |_, key| {
+            let name = name(key);
+            let words: Vec<&str> = words
+                .iter()
+                .map(|&word| match word {
+                    "#" => name.as_str(),
+                    "$" => value.as_str(),
+                    word => word,
+                })
+                .collect();
+            vec![command(&words)]
+        })?);
+    }
+    footprints.push(of_records(connection, "GW.LOGPUSH record, 1,024 bytes", &["GW.LOGPUSH", "logs", "RECORDS"])?);
+    footprints.push(of_records(connection, "LIST record, 1,024 bytes", &["RPUSH", "logs"])?);
+    Ok(footprints)
+}
+
+/// Enough keys that what the server itself allocates meanwhile does not show.
+fn keys(events: u64) -> u64 {
+    (200_000 / events).clamp(100, 1_000)
+}
+
+fn name(key: u64) -> String {
+    format!("key:{key:06}")
+}
+
+fn command(words: &[&str]) -> Cmd {
+    let mut command = Cmd::new();
+    command.arg(words);
+    command
+}
+
+/// Per key, of `count` keys that are made by the commands that `make(now_ms, key)` gives.
+fn of_keys(
+    connection: &mut Connection,
+    name_of_row: String,
+    count: u64,
+    bar: Option<u64>,
+    make: impl Fn(i64, u64) -> Vec<Cmd>,
+) -> Result<Footprint> {
+    cmd("FLUSHALL").arg("SYNC").exec(connection)?;
+    let before = used_memory(connection)?;
+    let (seconds, micros): (i64, i64) = cmd("TIME").query(connection)?;
+    let now_ms = seconds * 1_000 + micros / 1_000;
+    for key in 0..count {
+        let mut batch = redis::pipe();
+        for command in make(now_ms, key) {
+            batch.add_command(command).ignore();
+        }
+        batch.exec(connection)?;
+    }
+    let used = (used_memory(connection)? - before) / count as f64;
+    let mut usage = 0.0;
+    for key in 0..count {
+        usage += memory_usage(connection, &name(key))? / count as f64;
+    }
+    Ok(Footprint { name: name_of_row, usage, used, bar })
+}
+
+/// Per record, of [`RECORDS`] of them in one key.
+fn of_records(connection: &mut Connection, label: &str, push: &[&str]) -> Result<Footprint> {
+    cmd("FLUSHALL").arg("SYNC").exec(connection)?;
+    let before = used_memory(connection)?;
+    let record = log_record();
+    for number in 0..RECORDS {
+        // Twelve digits in the place of a name of as many characters.
+        let record = record.replace(RANDOM, &format!("{number:012}"));
+        let mut command = command(push);
+        command.arg(record).exec(connection)?;
+    }
+    let per_record = |bytes: f64| bytes / RECORDS as f64;
+    let used = per_record(used_memory(connection)? - before);
+    Ok(Footprint { name: label.to_owned(), usage: per_record(memory_usage(connection, "logs")?), used, bar: None })
+}
+
+/// Without what clients' buffers take for the moment.
+fn used_memory(connection: &mut Connection) -> Result<f64> {
+    let fields = info(connection, "memory");
+    let field = |name: &str| -> Result<f64> {
+        Ok(fields.get(name).ok_or_else(|| format!("no {name} in INFO memory"))?.parse()?)
+    };
+    Ok(field("used_memory")? - field("mem_clients_normal")?)
+}
+
+fn memory_usage(connection: &mut Connection, key: &str) -> Result<f64> {
+    Ok(cmd("MEMORY").arg("USAGE").arg(key).arg("SAMPLES").arg(0).query(connection)?)
+}
+
+/// `count` times of the last minute, uniformly at random, in order; others for each `seed`.
+fn random_times(seed: u64, count: u64, now_ms: i64) -> Vec<i64> {
+    let mut state = seed;
+    let random = |_| {
+        // SplitMix64, https://prng.di.unimi.it/splitmix64.c
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        now_ms - ((mixed ^ (mixed >> 31)) % WINDOW_MS as u64) as i64
+    };
+    let mut times: Vec<i64> = (0..count).map(random).collect();
+    times.sort_unstable();
+    times
+}

@@ -1,0 +1,91 @@
+//! The results as Markdown.
+
+use crate::cases::Group;
+use crate::measure::{Sample, Samples, PIPELINES};
+use crate::memory::Footprint;
+use crate::statistics::{median, ratio, Ratio};
+
+/// Of each case: throughput and CPU time.
+pub fn throughput(measured: &[(Group, Samples)]) -> String {
+    let mut text = String::from(
+        "| command | -P 1, requests/s | -P 16, requests/s | server CPU, us per command | in the command, us |\n\
+         |---|---:|---:|---:|---:|\n",
+    );
+    let mut seen = Vec::new();
+    for (group, samples) in measured {
+        for case in &group.cases {
+            // SET is the reference in several groups.
+            if seen.contains(&case.name) {
+                continue;
+            }
+            seen.push(case.name);
+            let of = |pipeline, value: fn(&Sample) -> f64| median(samples.of(case.name, pipeline).iter().map(value));
+            let rates = PIPELINES.map(|pipeline| thousands(of(pipeline, |sample| sample.requests_per_s)));
+            let (cpu_us, call_us) = (of(16, |sample| sample.cpu_us), of(16, |sample| sample.call_us));
+            text += &format!("| {} | {} | {cpu_us:.2} | {call_us:.2} |\n", case.name, rates.join(" | "));
+        }
+    }
+    text
+}
+
+/// Of each pair: how many times as fast the candidate is, and whether that is enough.
+pub fn ratios(measured: &[(Group, Samples)]) -> String {
+    let mut text = String::from(
+        "| command | against | throughput at -P 1 | throughput at -P 16 | CPU at -P 16 | bar at -P 16 | |\n\
+         |---|---|---:|---:|---:|---:|---|\n",
+    );
+    for (group, samples) in measured {
+        for pair in &group.pairs {
+            let of = |pipeline| (samples.of(pair.candidate, pipeline), samples.of(pair.reference, pipeline));
+            let [one, sixteen] = PIPELINES.map(|pipeline| {
+                let (candidate, reference) = of(pipeline);
+                ratio(candidate, reference, |sample| sample.requests_per_s)
+            });
+            let (candidate, reference) = of(16);
+            // The other way round: less time is better.
+            let cpu = ratio(reference, candidate, |sample| sample.cpu_us);
+            let (bar, verdict) = match pair.bar {
+                Some(bar) => (format!("{bar}"), if sixteen.median >= bar { "pass" } else { "FAIL" }),
+                None => Default::default(),
+            };
+            let [one, sixteen, cpu] = [one, sixteen, cpu].map(spread);
+            text += &format!(
+                "| {} | {} | {one} | {sixteen} | {cpu} | {bar} | {verdict} |\n",
+                pair.candidate, pair.reference
+            );
+        }
+    }
+    text
+}
+
+/// Of each kind of value: bytes.
+pub fn memory(footprints: &[Footprint]) -> String {
+    let mut text = String::from(
+        "| value | MEMORY USAGE, bytes | used_memory, bytes | bar | |\n\
+         |---|---:|---:|---:|---|\n",
+    );
+    for Footprint { name, usage, used, bar } in footprints {
+        let (bar, verdict) = match bar {
+            Some(bar) => (format!("{bar}"), if *usage <= *bar as f64 { "pass" } else { "FAIL" }),
+            None => Default::default(),
+        };
+        text += &format!("| {name} | {} | {} | {bar} | {verdict} |\n", thousands(*usage), thousands(*used));
+    }
+    text
+}
+
+fn spread(ratio: Ratio) -> String {
+    format!("{:.2} ({:.2} - {:.2})", ratio.median, ratio.min, ratio.max)
+}
+
+fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

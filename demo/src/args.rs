@@ -1,0 +1,78 @@
+//! The command line.
+
+use anyhow::{ensure, Context, Result};
+use clap::Parser;
+use std::path::PathBuf;
+
+/// Replays a gateway's traffic over real connections against a private server with the module loaded, and checks every
+/// answer. Exits with 1 and the reason when anything does not add up.
+#[derive(Debug, Parser)]
+#[command(name = "gw-demo", after_help = AFTER_HELP)]
+pub struct Args {
+    /// CSV file to replay, with the columns TIMESTAMP,ContextTokens,GeneratedTokens; empty: traffic is generated
+    #[arg(long, env = "TRACE", default_value = "", hide_default_value = true)]
+    trace: String,
+
+    /// How many times as fast as in the trace, from 0.1 to 6000; auto: so that it takes about 25 s
+    #[arg(long, env = "SPEED", default_value = "auto", value_parser = parse_speed)]
+    pub speed: Speed,
+
+    /// Connections at once
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub connections: u16,
+
+    /// Requests to generate where no trace is given
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub requests: u32,
+
+    /// Another seed is another traffic
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+const AFTER_HELP: &str = "\
+Limits are per minute of the trace: at 100 times the speed, their windows are 0.6 s long.
+GW_SERVER chooses another server than the redis-server on the PATH; GW_MODULE another build of the module.";
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Speed {
+    Auto,
+    Times(f64),
+}
+
+impl Args {
+    pub fn trace(&self) -> Option<PathBuf> {
+        // `make demo` hands over an empty TRACE when there is none.
+        (!self.trace.is_empty()).then(|| self.trace.clone().into())
+    }
+}
+
+fn parse_speed(text: &str) -> Result<Speed> {
+    if text.is_empty() || text.eq_ignore_ascii_case("auto") {
+        return Ok(Speed::Auto);
+    }
+    let times: f64 = text.parse().context("neither a number nor auto")?;
+    ensure!((0.1..=6_000.0).contains(&times), "not from 0.1 to 6000");
+    Ok(Speed::Times(times))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_declaration_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn speeds_have_bounds() {
+        assert_eq!(parse_speed("").unwrap(), Speed::Auto);
+        assert_eq!(parse_speed("AUTO").unwrap(), Speed::Auto);
+        assert_eq!(parse_speed("144").unwrap(), Speed::Times(144.0));
+        for text in ["0", "-1", "NaN", "inf", "6001", "fast"] {
+            assert!(parse_speed(text).is_err(), "{text}");
+        }
+    }
+}

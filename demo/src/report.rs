@@ -1,0 +1,117 @@
+//! The tables at the end.
+
+use crate::audit::{total_cost, Check};
+use crate::gateway::Outcome;
+use crate::latency::{Command, Quantiles};
+use crate::replay::Run;
+use crate::workload::Workload;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// What happened to the requests, and how long it took.
+pub fn tables(workload: &Workload, run: &Run) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = outcomes(&mut text, workload, run);
+    let _ = latencies(&mut text, run);
+    text
+}
+
+fn outcomes(text: &mut String, workload: &Workload, run: &Run) -> std::fmt::Result {
+    let count = |wanted: fn(&Outcome) -> bool| run.journeys.iter().filter(|journey| wanted(&journey.outcome)).count();
+    let (hits, answered) =
+        (count(|outcome| matches!(outcome, Outcome::Cached)), count(|outcome| matches!(outcome, Outcome::Answered(_))));
+    let total = run.journeys.len();
+    let rows = [
+        ("requests", total),
+        ("  limited by requests a minute", count(|outcome| matches!(outcome, Outcome::LimitedRequests))),
+        ("  limited by tokens a minute", count(|outcome| matches!(outcome, Outcome::LimitedTokens))),
+        ("  over budget", count(|outcome| matches!(outcome, Outcome::OverBudget))),
+        ("  admitted", hits + answered),
+        ("    answered from the cache", hits),
+        ("    answered by the model", answered),
+        ("log records in", answered),
+        ("log records out", run.records.len()),
+    ];
+    writeln!(text)?;
+    for (name, count) in rows {
+        writeln!(text, "{name:<34}{:>12}{:>8.1} %", grouped(count), percent(count, total))?;
+    }
+    writeln!(text, "{:<34}{:>12} USD", "total cost", total_cost(workload, run))
+}
+
+fn latencies(text: &mut String, run: &Run) -> std::fmt::Result {
+    let commands: u64 = Command::ALL.iter().map(|&command| run.latencies.command(command).count).sum();
+    let per_second = commands as f64 / run.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+    let header = ("count", "p50 us", "p99 us", "max us");
+    writeln!(text, "\n{:<22}{:>12}{:>12}{:>12}{:>12}", "", header.0, header.1, header.2, header.3)?;
+    let mut row = |name: &str, quantiles: Quantiles| {
+        let [p50, p99, max] = [quantiles.p50, quantiles.p99, quantiles.max].map(micros);
+        writeln!(text, "{name:<22}{:>12}{p50:>12}{p99:>12}{max:>12}", grouped(quantiles.count as usize))
+    };
+    for command in Command::ALL {
+        row(command.name(), run.latencies.command(command))?;
+    }
+    row("a request, all in all", run.latencies.requests())?;
+    let late = run.journeys.iter().map(|journey| journey.late).max().unwrap_or_default();
+    writeln!(
+        text,
+        "\n{} commands in {:.1?}, {} a second as the requests came; none began later than {} us after its time",
+        grouped(commands as usize),
+        run.elapsed,
+        grouped(per_second as usize),
+        micros(late),
+    )
+}
+
+/// One line a check.
+pub fn checks(checks: &[Check]) -> String {
+    let line = |Check { name, result }: &Check| match result {
+        Ok(detail) => format!("ok    {name}: {detail}\n"),
+        Err(error) => format!("WRONG {name}: {error:#}\n"),
+    };
+    checks.iter().map(line).collect()
+}
+
+/// A number with its thousands apart: `19,366`.
+pub fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn percent(count: usize, total: usize) -> f64 {
+    100.0 * count as f64 / total.max(1) as f64
+}
+
+fn micros(duration: Duration) -> String {
+    grouped(duration.as_micros() as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        let pairs = [(0, "0"), (999, "999"), (1_000, "1,000"), (19_366, "19,366"), (1_234_567, "1,234,567")];
+        for (number, text) in pairs {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn a_failed_check_shows_its_reason() {
+        let list = [
+            Check { name: "sums", result: Ok("1 is 1".into()) },
+            Check { name: "records", result: Err(anyhow::anyhow!("3 are left")) },
+        ];
+        assert_eq!(checks(&list), "ok    sums: 1 is 1\nWRONG records: 3 are left\n");
+    }
+}

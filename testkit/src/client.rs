@@ -1,0 +1,108 @@
+//! Commands and questions in one line each. All of it is for tests: what fails here, panics, with the command.
+
+use crate::await_until;
+use redis::{Connection, ErrorKind, RedisResult, ServerErrorKind, Value};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Runs a command and converts its reply, to what the context wants or to the type named behind an arrow:
+/// `call!(client, "GW.LOGPOP", key => Vec<String>)`. Panics on an error.
+#[macro_export]
+macro_rules! call {
+    ($client:expr, $name:expr $(, $arg:expr)* => $reply:ty) => {{
+        let reply: $reply = $crate::call!($client, $name $(, $arg)*);
+        reply
+    }};
+    ($client:expr, $name:expr $(, $arg:expr)* $(,)?) => {
+        match $crate::try_call!($client, $name $(, $arg)*) {
+            Ok(reply) => reply,
+            Err(error) => panic!("{}: {error}", stringify!($name $($arg)*)),
+        }
+    };
+}
+
+/// Runs a command and gives back the `RedisResult`.
+#[macro_export]
+macro_rules! try_call {
+    ($client:expr, $name:expr $(, $arg:expr)* $(,)?) => {
+        $crate::redis::cmd($name)$(.arg($arg))*.query(&mut $client)
+    };
+}
+
+/// Runs a command and gives back its reply, or its error, as one line of text: see [`reply_line`].
+///
+/// `assert_eq!(reply!(client, "GW.ALLOW", key, 10), "[1, 10, 9, 0, 60000]");`
+#[macro_export]
+macro_rules! reply {
+    ($client:expr, $name:expr $(, $arg:expr)* $(,)?) => {
+        $crate::reply_line($crate::try_call!($client, $name $(, $arg)*))
+    };
+}
+
+/// A reply in one line that tells the types apart: `3`, `"bulk"`, `OK`, `nil`, `[1, "a"]`, `{"name": 1}` (RESP3), and an
+/// error as it stood on the wire, `ERR unknown option: FOO`. Panics on what is no answer of the server (a lost
+/// connection).
+pub fn reply_line(reply: RedisResult<Value>) -> String {
+    match reply {
+        Ok(value) => value_text(&value),
+        Err(error) => {
+            let code = match error.kind() {
+                // Also what an error without a code of its own comes as.
+                ErrorKind::Server(ServerErrorKind::ResponseError) => "ERR",
+                _ => error.code().unwrap_or_else(|| panic!("no answer of the server: {error}")),
+            };
+            [Some(code), error.detail()].into_iter().flatten().collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+fn value_text(value: &Value) -> String {
+    let list = |items: &[Value]| items.iter().map(value_text).collect::<Vec<_>>().join(", ");
+    match value {
+        Value::Nil => "nil".into(),
+        Value::Int(number) => number.to_string(),
+        Value::BulkString(bytes) => format!("\"{}\"", bytes.escape_ascii()),
+        Value::SimpleString(text) => text.clone(),
+        Value::Okay => "OK".into(),
+        Value::Array(items) => format!("[{}]", list(items)),
+        Value::Map(pairs) => {
+            let pairs = pairs.iter().map(|(name, value)| format!("{}: {}", value_text(name), value_text(value)));
+            format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// The server's own digest of a value (`DEBUG DIGEST-VALUE`), equal for equal values on whatever server. All zeros
+/// stands for a key that does not exist.
+pub fn digest(client: &mut Connection, key: impl redis::ToRedisArgs) -> String {
+    let [digest]: [String; 1] = call!(*client, "DEBUG", "DIGEST-VALUE", key);
+    digest
+}
+
+/// The fields of a section of INFO.
+pub fn info(client: &mut Connection, section: &str) -> HashMap<String, String> {
+    let text: String = call!(*client, "INFO", section);
+    let fields = text.lines().filter_map(|line| line.split_once(':'));
+    fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// How many bytes this server has written to its replication stream: unchanged where nothing was replicated, as long as
+/// a replica is connected.
+pub fn replication_offset(primary: &mut Connection) -> u64 {
+    offset(&info(primary, "replication"), "master_repl_offset")
+}
+
+/// Waits until the replica has applied all that the primary has written.
+pub fn await_in_sync(primary: &mut Connection, replica: &mut Connection) {
+    let in_sync = await_until("the replica to catch up", Duration::from_secs(30), || {
+        let theirs = info(replica, "replication");
+        theirs.get("master_link_status").is_some_and(|status| status == "up")
+            && offset(&theirs, "slave_repl_offset") == replication_offset(primary)
+    });
+    in_sync.unwrap();
+}
+
+fn offset(replication: &HashMap<String, String>, field: &str) -> u64 {
+    replication.get(field).and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {field}: {replication:?}"))
+}

@@ -1,0 +1,349 @@
+//! One private server process.
+
+use crate::{await_until, module_path, Binary, Error};
+use redis::{Connection, ProtocolVersion, RedisConnectionInfo};
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// Long enough for a slow machine under load, short enough that a hang shows.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a server is started with. Everything has a default that suits a test: the chosen binary, the release module, no
+/// persistence but what a restart needs, DEBUG allowed.
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct Options {
+    binary: Option<Binary>,
+    module: Module,
+    module_arguments: String,
+    config: Vec<String>,
+    cluster: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+enum Module {
+    #[default]
+    Release,
+    At(PathBuf),
+    None,
+}
+
+impl Options {
+    /// Another binary than `GW_SERVER`'s.
+    pub fn binary(mut self, binary: Binary) -> Self {
+        self.binary = Some(binary);
+        self
+    }
+
+    /// Another build of the module.
+    pub fn module(mut self, path: impl Into<PathBuf>) -> Self {
+        self.module = Module::At(path.into());
+        self
+    }
+
+    /// A bare server.
+    pub fn without_module(mut self) -> Self {
+        self.module = Module::None;
+        self
+    }
+
+    /// What follows the module's path on its `loadmodule` line.
+    pub fn module_arguments(mut self, arguments: impl Into<String>) -> Self {
+        self.module_arguments = arguments.into();
+        self
+    }
+
+    /// A line of redis.conf. It comes after all others, so it wins over the kit's own.
+    pub fn config(mut self, line: impl Into<String>) -> Self {
+        self.config.push(line.into());
+        self
+    }
+
+    /// An append-only file from the first command on. Each command is in the file before it is answered, so that a
+    /// crash of the process loses nothing: with `appendfsync everysec` a write may wait for an fsync that is under way.
+    pub fn aof(self) -> Self {
+        self.config("appendonly yes").config("appendfsync no")
+    }
+
+    /// A replica of `primary`. It is connected some time after the start: see [`crate::await_in_sync`].
+    pub fn replica_of(self, primary: &Server) -> Self {
+        let line = format!("replicaof 127.0.0.1 {}", primary.port());
+        self.config(line)
+    }
+
+    /// A cluster of one node that owns every slot.
+    pub fn cluster(mut self) -> Self {
+        self.cluster = true;
+        self
+    }
+
+    /// Starts the server and returns when it answers.
+    ///
+    /// # Errors
+    /// When the binary or the module is missing, or the server gives up: then with the end of its log.
+    pub fn start(self) -> Result<Server, Error> {
+        // A free port can be taken by somebody else before the server binds it: then another is tried.
+        const TRIES: usize = 5;
+        let binary = self.binary.clone().map_or_else(Binary::chosen, Ok)?;
+        let mut last = Error::new("no port is free");
+        for _ in 0..TRIES {
+            let mut server = Server { binary: binary.clone(), port: free_port()?, dir: new_dir()?, process: None };
+            fs::write(server.dir.join("server.conf"), self.config_file(&server)?).map_err(io_error)?;
+            match server.launch() {
+                Ok(()) => {
+                    if self.cluster {
+                        own_every_slot(&mut server.connect()?)?;
+                    }
+                    return Ok(server);
+                }
+                Err(error) if server.log().contains("Address already in use") => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    fn config_file(&self, server: &Server) -> Result<String, Error> {
+        let mut lines = vec![
+            format!("port {}", server.port),
+            "bind 127.0.0.1".into(),
+            format!("dir {}", server.dir.display()),
+            "enable-debug-command yes".into(),
+            // Nothing is saved by a timer: a test decides when.
+            "save \"\"".into(),
+            // Replicas connect at once, and an idle link stays silent, so that an offset moves for commands only.
+            "repl-diskless-sync-delay 0".into(),
+            "repl-ping-replica-period 3600".into(),
+        ];
+        let module = match &self.module {
+            Module::Release => Some(module_path()?),
+            Module::At(path) => Some(path.clone()),
+            Module::None => None,
+        };
+        lines.extend(module.map(|path| format!("loadmodule {} {}", path.display(), self.module_arguments)));
+        if self.cluster {
+            lines.extend(["cluster-enabled yes".into(), format!("cluster-port {}", free_port()?)]);
+        }
+        lines.extend(self.config.iter().cloned());
+        lines.push(String::new());
+        Ok(lines.join("\n"))
+    }
+}
+
+/// A running server. Dropping it ends the process, by its own id, and removes its directory.
+#[derive(Debug)]
+pub struct Server {
+    binary: Binary,
+    port: u16,
+    dir: PathBuf,
+    process: Option<Child>,
+}
+
+impl Server {
+    pub fn options() -> Options {
+        Options::default()
+    }
+
+    /// With every default.
+    ///
+    /// # Errors
+    /// See [`Options::start`].
+    pub fn start() -> Result<Self, Error> {
+        Self::options().start()
+    }
+
+    pub fn binary(&self) -> &Binary {
+        &self.binary
+    }
+
+    /// On 127.0.0.1. Stays the same over a restart.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process id; `None` while the server is stopped.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
+    /// The working directory: dump.rdb, appendonlydir.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// All that the server has written to its log, over all restarts.
+    pub fn log(&self) -> String {
+        fs::read(self.log_path()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// A connection that speaks RESP2. A reply that takes longer than a minute is an error.
+    ///
+    /// # Errors
+    /// When the server does not accept it.
+    pub fn connect(&self) -> Result<Connection, Error> {
+        self.connect_with(RedisConnectionInfo::default())
+    }
+
+    /// A connection that speaks RESP3.
+    ///
+    /// # Errors
+    /// When the server does not accept it.
+    pub fn connect_resp3(&self) -> Result<Connection, Error> {
+        self.connect_with(RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3))
+    }
+
+    /// A connection of an ACL user.
+    ///
+    /// # Errors
+    /// When the server does not accept it.
+    pub fn connect_as(&self, user: &str, password: &str) -> Result<Connection, Error> {
+        self.connect_with(RedisConnectionInfo::default().set_username(user).set_password(password))
+    }
+
+    fn connect_with(&self, settings: RedisConnectionInfo) -> Result<Connection, Error> {
+        use redis::IntoConnectionInfo;
+        // Without the client's own CLIENT SETINFO: a test that reads commandstats sees its own commands only.
+        let settings = settings.set_skip_set_lib_name();
+        let info = ("127.0.0.1", self.port).into_connection_info()?.set_redis_settings(settings);
+        let connection = redis::Client::open(info)?.get_connection_with_timeout(PATIENCE)?;
+        connection.set_read_timeout(Some(PATIENCE))?;
+        Ok(connection)
+    }
+
+    /// Whether the process lives.
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
+    }
+
+    /// Ends the server as an operator would (`SHUTDOWN SAVE`) and starts it again, in the same place.
+    ///
+    /// # Errors
+    /// When it does not end, or does not start.
+    pub fn restart(&mut self) -> Result<(), Error> {
+        self.shut_down()?;
+        self.launch()
+    }
+
+    /// Ends the server at once, as a crash would (`kill -9`), and starts it again, in the same place.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn crash_and_restart(&mut self) -> Result<(), Error> {
+        self.kill();
+        self.launch()
+    }
+
+    /// `SHUTDOWN SAVE`: everything is written to the RDB file and, where there is one, the append-only file.
+    ///
+    /// # Errors
+    /// When the process does not end.
+    pub fn shut_down(&mut self) -> Result<(), Error> {
+        // The reply is the connection's end; an error that is one shows below, as a process that lives on.
+        let _: redis::RedisResult<()> = redis::cmd("SHUTDOWN").arg("SAVE").query(&mut self.connect()?);
+        await_until("the server to shut down", PATIENCE, || !self.is_running())
+            .map_err(|error| Error::new(format!("{error}\n{}", self.log_end())))?;
+        self.process = None;
+        Ok(())
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // Both fail only where the process has ended already.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Starts the process in this server's directory, and returns when it answers.
+    fn launch(&mut self) -> Result<(), Error> {
+        // Not the option `logfile`: what the server says before it has read its configuration belongs here, too.
+        let log = File::options().create(true).append(true).open(self.log_path()).map_err(io_error)?;
+        let process = Command::new(&self.binary.path)
+            .arg(self.dir.join("server.conf"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(io_error)?)
+            .stderr(log)
+            .spawn()
+            .map_err(|error| Error::new(format!("cannot run {}: {error}", self.binary.path.display())))?;
+        self.process = Some(process);
+        let mut ready = false;
+        let waited = await_until("the server to answer", PATIENCE, || {
+            ready = self.answers();
+            ready || !self.is_running()
+        });
+        match waited {
+            Ok(()) if ready => Ok(()),
+            Ok(()) => Err(Error::new(format!("{} did not start. Its log ends:\n{}", self.binary, self.log_end()))),
+            Err(error) => Err(Error::new(format!("{error}. The log of {} ends:\n{}", self.binary, self.log_end()))),
+        }
+    }
+
+    /// Whether this very process answers, and in another way than "still loading".
+    fn answers(&self) -> bool {
+        let Ok(mut connection) = self.connect() else { return false };
+        match redis::cmd("PING").query::<String>(&mut connection) {
+            Ok(_) => {
+                // Where another process got the port first, this one is about to give up: its answer does not count.
+                let info: String = redis::cmd("INFO").arg("server").query(&mut connection).unwrap_or_default();
+                let line = format!("process_id:{}\r", self.pid().unwrap_or_default());
+                info.contains(&line)
+            }
+            // A server that wants a password answers, too.
+            Err(error) => error.code() == Some("NOAUTH"),
+        }
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.join("server.log")
+    }
+
+    fn log_end(&self) -> String {
+        const LINES: usize = 30;
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the log of {} on port {} ends:\n{}", self.binary, self.port, self.log_end());
+        }
+        self.kill();
+        // What cannot be removed stays in the temporary directory; there is nobody to tell.
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn own_every_slot(client: &mut Connection) -> Result<(), Error> {
+    redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16383).exec(client)?;
+    await_until("the cluster to be up", PATIENCE, || {
+        let info = redis::cmd("CLUSTER").arg("INFO").query::<String>(client);
+        info.is_ok_and(|info| info.contains("cluster_state:ok"))
+    })
+}
+
+fn free_port() -> Result<u16, Error> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(io_error)?;
+    Ok(listener.local_addr().map_err(io_error)?.port())
+}
+
+fn new_dir() -> Result<PathBuf, Error> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("gw-server-{}-{count}", std::process::id()));
+    // Left behind by a process of the same id that was killed.
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).map_err(io_error)?;
+    Ok(dir)
+}
+
+fn io_error(error: std::io::Error) -> Error {
+    Error::new(error.to_string())
+}

@@ -1,0 +1,63 @@
+//! The public commands, as a client knows them.
+
+pub struct Public {
+    pub name: &'static str,
+    /// A call with every option, on the key `k`.
+    pub call: &'static str,
+    pub arity: i64,
+    pub keys: &'static [&'static str],
+    pub access: Access,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    Reads,
+    /// Writes, and may take memory.
+    Grows,
+    /// Writes, and only ever frees memory.
+    Shrinks,
+}
+
+use Access::{Grows, Reads, Shrinks};
+
+pub const PUBLIC: [Public; 15] = [
+    public("gw.allow", "GW.ALLOW k 10 WINDOW 1000 COST 2 PEEK", -3, &["k"], Grows),
+    public("gw.tokens", "GW.TOKENS k 10 10 PER 1000 COST 2 PEEK", -4, &["k"], Grows),
+    public("gw.addcost", "GW.ADDCOST k 1.5 AT 0", -3, &["k"], Grows),
+    public("gw.withinbudget", "GW.WITHINBUDGET k 10 DAY 100 MONTH COST 1", -3, &["k"], Reads),
+    public("gw.spent", "GW.SPENT k DAY DATE 2024-01-31", -2, &["k"], Reads),
+    public("gw.logpush", "GW.LOGPUSH k MAXLEN 5 MAXBYTES 100 REJECT JSON RECORDS {} []", -3, &["k"], Grows),
+    public("gw.logpop", "GW.LOGPOP k COUNT 5", -2, &["k"], Shrinks),
+    public("gw.logpeek", "GW.LOGPEEK k COUNT 5", -2, &["k"], Reads),
+    public("gw.loglen", "GW.LOGLEN k", 2, &["k"], Reads),
+    public("gw.cacheset", "GW.CACHESET k value EX 100 CATEGORY chat", -3, &["k"], Grows),
+    public("gw.cacheget", "GW.CACHEGET k", 2, &["k"], Reads),
+    public("gw.cachedel", "GW.CACHEDEL k k2 k3", -2, &["k", "k2", "k3"], Shrinks),
+    public("gw.cachestats", "GW.CACHESTATS chat", -1, &[], Reads),
+    public("gw.describe", "GW.DESCRIBE k", 2, &["k"], Reads),
+    public("gw.stats", "GW.STATS", 1, &[], Reads),
+];
+
+/// Effects: the module's own, in the append-only file and the replication stream.
+pub const INTERNAL: [&str; 5] = ["gw._limit", "gw._budget", "gw._queue", "gw._cache", "gw._load"];
+
+const fn public(
+    name: &'static str,
+    call: &'static str,
+    arity: i64,
+    keys: &'static [&'static str],
+    access: Access,
+) -> Public {
+    Public { name, call, arity, keys, access }
+}
+
+impl Public {
+    pub fn writes(&self) -> bool {
+        self.access != Access::Reads
+    }
+
+    /// The call, on another key.
+    pub fn call_on(&self, key: &str) -> String {
+        self.call.replacen(" k", &format!(" {key}"), 1)
+    }
+}

@@ -1,0 +1,342 @@
+//! Input that is wrong on purpose: refused in uniform words, without a change, whatever its bytes or size.
+
+use crate::commands::PUBLIC;
+use crate::support::{fill, full_state, run, start, state, verdict, Random, KEYS};
+use gw_testkit::redis;
+use gw_testkit::{call, reply, reply_line, Server};
+
+const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
+
+#[test]
+fn keys_of_other_types_are_refused_and_left_alone() {
+    let (_server, mut client) = start();
+    fill(&mut client);
+    run(&mut client, "SET text value");
+    run(&mut client, "RPUSH list a");
+    let before = state(&mut client);
+    let own_type = |name: &str| match name {
+        "gw.allow" => "gw-window",
+        "gw.tokens" => "gw-bucket",
+        "gw.addcost" | "gw.withinbudget" | "gw.spent" => "gw-ledger",
+        "gw.cacheset" | "gw.cacheget" | "gw.cachedel" => "gw-cached",
+        _ => "gw-queues",
+    };
+    for public in PUBLIC.iter().filter(|public| !public.keys.is_empty() && public.name != "gw.describe") {
+        let others = KEYS.iter().filter(|(_, kind)| *kind != own_type(public.name)).map(|(key, _)| *key);
+        for key in others.chain(["text", "list"]) {
+            let call = public.call_on(key);
+            assert_eq!(run(&mut client, &call), WRONG_TYPE, "{call}");
+        }
+    }
+    assert_eq!(before, state(&mut client));
+}
+
+#[test]
+fn a_wrong_number_of_arguments_is_the_servers_own_error() {
+    let (_server, mut client) = start();
+    for public in &PUBLIC {
+        let error = format!("ERR wrong number of arguments for '{}' command", public.name);
+        let least = public.arity.unsigned_abs() as usize;
+        for words in 1..least {
+            let call = public.call.split(' ').take(words).collect::<Vec<_>>().join(" ");
+            assert_eq!(run(&mut client, &call), error, "{call}");
+        }
+        if public.arity > 0 {
+            assert_eq!(run(&mut client, &format!("{} more", public.call)), error);
+        }
+    }
+}
+
+#[test]
+fn options_are_known_single_and_complete() {
+    let (_server, mut client) = start();
+    for (call, error) in [
+        ("GW.ALLOW k 10 BURST 5", "ERR unknown option: BURST"),
+        ("GW.ALLOW k 10 COST 1 cost 2", "ERR repeated option: COST"),
+        ("GW.ALLOW k 10 PEEK peek", "ERR repeated option: PEEK"),
+        ("GW.ALLOW k 10 window", "ERR missing value: WINDOW"),
+        ("GW.TOKENS k 10 10 WINDOW 5", "ERR unknown option: WINDOW"),
+        ("GW.TOKENS k 10 10 PER 5 PER 5", "ERR repeated option: PER"),
+        ("GW.TOKENS k 10 10 COST", "ERR missing value: COST"),
+        ("GW.ADDCOST k 1 ON 5", "ERR unknown option: ON"),
+        ("GW.ADDCOST k 1 AT 5 AT 5", "ERR repeated option: AT"),
+        ("GW.ADDCOST k 1 at", "ERR missing value: AT"),
+        ("GW.WITHINBUDGET k 1 COST 1 COST 1", "ERR repeated option: COST"),
+        ("GW.WITHINBUDGET k 1 COST", "ERR missing value: COST"),
+        ("GW.SPENT k DATE 2024-01 DATE 2024-01", "ERR repeated option: DATE"),
+        ("GW.SPENT k DATE", "ERR missing value: DATE"),
+        ("GW.LOGPUSH k MAXLEN", "ERR missing value: MAXLEN"),
+        ("GW.LOGPUSH k MAXLEN 5 MAXLEN 5 x", "ERR repeated option: MAXLEN"),
+        ("GW.LOGPOP k LIMIT 5", "ERR unknown option: LIMIT"),
+        ("GW.LOGPOP k COUNT 5 COUNT 5", "ERR repeated option: COUNT"),
+        ("GW.LOGPOP k COUNT", "ERR missing value: COUNT"),
+        ("GW.LOGPEEK k LIMIT 5", "ERR unknown option: LIMIT"),
+        ("GW.CACHESET k v KEEPTTL", "ERR unknown option: KEEPTTL"),
+        ("GW.CACHESET k v EX 5 ex 5", "ERR repeated option: EX"),
+        ("GW.CACHESET k v CATEGORY", "ERR missing value: CATEGORY"),
+    ] {
+        assert_eq!(run(&mut client, call), error, "{call}");
+    }
+    assert_eq!(run(&mut client, "DBSIZE"), "0");
+}
+
+#[test]
+fn integers_are_strict_and_within_their_range() {
+    let (_server, mut client) = start();
+    let texts: [&[u8]; 14] = [
+        b"",
+        b" 1",
+        b"1 ",
+        b"+1",
+        b"01",
+        b"1.0",
+        b"1e3",
+        b"0x10",
+        b"nan",
+        b"\xff",
+        b"-1",
+        b"9223372036854775807",
+        b"-9223372036854775808",
+        b"99999999999999999999999",
+    ];
+    for (before, argument, range) in [
+        ("GW.ALLOW k", "limit", "0 to 9007199254740992"),
+        ("GW.ALLOW k 10 WINDOW", "WINDOW", "1 to 31622400000"),
+        ("GW.TOKENS k 10", "burst", "0 to 9007199254740992"),
+        ("GW.TOKENS k 10 10 PER", "PER", "1 to 31622400000"),
+        ("GW.LOGPOP k COUNT", "COUNT", "1 to 100000"),
+        ("GW.LOGPEEK k COUNT", "COUNT", "1 to 100000"),
+    ] {
+        for text in texts {
+            let mut command = crate::support::command(before);
+            let error = reply_line(command.arg(text).query(&mut client));
+            assert_eq!(error, format!("ERR not an integer from {range}: {argument}"), "{before} {text:?}");
+        }
+    }
+    // A cost's own range says more where it may be negative.
+    for text in texts {
+        for call in ["GW.ALLOW k 10 COST", "GW.TOKENS k 10 10 COST"] {
+            let error = reply_line(crate::support::command(call).arg(text).query(&mut client));
+            assert!(error.starts_with("ERR ") && error.ends_with(": COST"), "{call} {text:?}: {error}");
+        }
+    }
+    assert_eq!(run(&mut client, "GW.TOKENS k 0 10"), "ERR not an integer from 1 to 9007199254740992: rate");
+    assert_eq!(run(&mut client, "DBSIZE"), "0");
+}
+
+#[test]
+fn errors_change_nothing() {
+    let (_server, mut client) = start();
+    fill(&mut client);
+    let before = full_state(&mut client);
+    for call in [
+        "GW.ALLOW a:window 100000 WINDOW 3600000 COST -1",
+        "GW.ALLOW a:window 100000 WINDOW 3600000 COST 1 NONSENSE",
+        "GW.TOKENS a:bucket 7 100000 PER 1100 PER 1100",
+        "GW.ADDCOST a:ledger nan",
+        "GW.ADDCOST a:ledger 1 AT -1",
+        "GW.ADDCOST a:ledger 1e18 NONSENSE",
+        "GW.LOGPUSH a:queue JSON {} {",
+        "GW.LOGPUSH a:queue REJECT MAXLEN 1 x",
+        "GW.LOGPOP a:queue COUNT 5 COUNT 5",
+        "GW.CACHESET a:cached v EX -1",
+        "GW.CACHEDEL a:cached a:ledger",
+    ] {
+        let error = run(&mut client, call);
+        assert!(error.split(' ').next().unwrap().chars().all(|c| c.is_ascii_uppercase()), "{call}: {error}");
+        assert_eq!(before, full_state(&mut client), "{call}");
+    }
+}
+
+#[test]
+fn keys_are_bytes() {
+    let (_server, mut client) = start();
+    let keys: [&[u8]; 5] = [b"", b"\0", b"\xff\xfe\x00\xc3", b"with space\r\n", "\u{1f980}".as_bytes()];
+    for key in keys {
+        assert!(reply!(client, "GW.ALLOW", key, 5).starts_with("[1, 5, 4"));
+        assert_eq!(reply!(client, "TYPE", key), "gw-window");
+        call!(client, "DEL", key => ());
+        assert!(reply!(client, "GW.TOKENS", key, 5, 5).starts_with("[1, 5, 4"));
+        call!(client, "DEL", key => ());
+        assert_eq!(reply!(client, "GW.ADDCOST", key, "0.1"), "\"0.1\"");
+        assert_eq!(reply!(client, "GW.SPENT", key), "\"0.1\"");
+        call!(client, "DEL", key => ());
+        assert_eq!(reply!(client, "GW.LOGPUSH", key, "RECORDS", key), "[1, 0]");
+        assert_eq!(call!(client, "GW.LOGPOP", key => Vec<Vec<u8>>), [key]);
+        call!(client, "DEL", key => ());
+        assert_eq!(reply!(client, "GW.CACHESET", key, key, "CATEGORY", [b"c", key].concat()), "OK");
+        assert_eq!(call!(client, "GW.CACHEGET", key => Vec<u8>), key);
+        let stats = reply!(client, "GW.CACHESTATS", [b"c", key].concat());
+        assert!(stats.starts_with("[\"hits\", 1, "), "{stats}");
+        assert!(reply!(client, "GW.DESCRIBE", key).starts_with("[\"type\""));
+        assert_eq!(reply!(client, "GW.CACHEDEL", key), "1");
+    }
+    // An error shows such bytes as what a terminal can stand.
+    assert_eq!(reply!(client, "GW.ALLOW", "k", 5, b"\xff\x1b[31m\r\n"), "ERR unknown option: ??[31m??");
+}
+
+#[test]
+fn large_values_are_taken_and_large_nonsense_is_refused() {
+    const SIZE: usize = 10 << 20;
+    let (mut server, mut client) = start();
+    let large = vec![b'x'; SIZE];
+    assert_eq!(reply!(client, "GW.LOGPUSH", "q", "RECORDS", &large, &large), "[2, 0]");
+    assert_eq!(call!(client, "GW.LOGPOP", "q" => Vec<Vec<u8>>), [&large[..]]);
+    assert_eq!(reply!(client, "GW.CACHESET", "c", &large), "OK");
+    assert_eq!(call!(client, "GW.CACHEGET", "c" => Vec<u8>), large);
+    assert!(reply!(client, "GW.ALLOW", &large, 5).starts_with("[1, 5, 4"));
+    let json = [b"[".repeat(SIZE / 2), b"]".repeat(SIZE / 2)].concat();
+    assert_eq!(reply!(client, "GW.LOGPUSH", "json", "JSON", &json), "[1, 0]");
+    let broken = &json[..SIZE - 1];
+    let error = reply!(client, "GW.LOGPUSH", "json", "JSON", broken);
+    assert_eq!(error, format!("ERR not valid JSON: record 0 at byte {}", SIZE - 1));
+    for error in [
+        reply!(client, "GW.ALLOW", "k", &large),
+        reply!(client, "GW.ALLOW", "k", 5, &large),
+        reply!(client, "GW.ADDCOST", "k", &large),
+        reply!(client, "GW.SPENT", "k", "DATE", &large),
+    ] {
+        assert!(error.starts_with("ERR ") && error.len() < 200, "{} bytes", error.len());
+    }
+    // A category is part of every statistic: it is short, or refused, or shortened; never the end of the server.
+    let long_category = reply!(client, "GW.CACHESET", "c2", "v", "CATEGORY", &large);
+    assert!(long_category == "OK" || long_category.starts_with("ERR "), "{long_category}");
+    assert_eq!(run(&mut client, "DEBUG RELOAD"), "OK");
+    assert_eq!(call!(client, "GW.CACHEGET", "c" => Vec<u8>), large);
+    assert!(server.is_running());
+}
+
+#[test]
+fn a_hundred_thousand_arguments_are_one_batch() {
+    let (_server, mut client) = start();
+    let records: Vec<String> = (0..100_000).map(|index| format!("record {index}")).collect();
+    assert_eq!(reply!(client, "GW.LOGPUSH", "q", "RECORDS", &records), "[100000, 0]");
+    let popped: Vec<String> = call!(client, "GW.LOGPOP", "q", "COUNT", 100_000);
+    assert_eq!(popped, records);
+    let keys: Vec<String> = (0..100_000).map(|index| format!("none{index}")).collect();
+    assert_eq!(reply!(client, "GW.CACHEDEL", &keys), "0");
+    let options = vec!["COST"; 100_000];
+    assert!(reply!(client, "GW.ALLOW", "k", 5, &options).starts_with("ERR "));
+}
+
+#[test]
+fn random_calls_never_harm_the_server() {
+    let (mut server, mut client) = start();
+    let mut random = Random(0x5eed);
+    let mut words: Vec<Vec<u8>> =
+        ["a:window", "a:bucket", "a:ledger", "a:queue", "a:cached", "none", "PEEK", "COST", "AT"]
+            .into_iter()
+            .chain([
+                "WINDOW", "PER", "DAY", "TOTAL", "DATE", "2024-01", "MAXLEN", "RECORDS", "JSON", "COUNT", "EX", "PX",
+            ])
+            .chain([
+                "0",
+                "1",
+                "-1",
+                "9007199254740992",
+                "9223372036854775807",
+                "-9223372036854775808",
+                "1e-12",
+                "nan",
+                "{}",
+            ])
+            .map(|word| word.as_bytes().to_vec())
+            .collect();
+    words.extend([vec![], vec![0xff, 0], vec![b'9'; 3_000]]);
+    for _ in 0..20 {
+        fill(&mut client);
+        let calls = (0..2_000).map(|_| {
+            let public = &PUBLIC[random.below(PUBLIC.len())];
+            let mut command = redis::cmd(public.name);
+            for _ in 0..random.below(7) {
+                command.arg(&words[random.below(words.len())]);
+            }
+            command
+        });
+        let calls: Vec<_> = calls.collect();
+        crate::support::pipeline(&mut client, calls);
+        assert!(server.is_running());
+        assert_eq!(run(&mut client, "DEBUG RELOAD"), "OK");
+        run(&mut client, "FLUSHALL");
+    }
+    assert_healthy(&server);
+}
+
+#[test]
+fn random_effects_never_harm_the_server() {
+    let (mut server, mut client) = start();
+    fill(&mut client);
+    let mut random = Random(0xeffec7);
+    // Real effects to change a little, one of each kind and shape.
+    let source = Server::options().aof().start().unwrap();
+    let mut writer = source.connect().unwrap();
+    fill(&mut writer);
+    run(&mut writer, "GW.CACHEDEL a:cached");
+    let effects: Vec<_> =
+        crate::support::aof_commands(&source).into_iter().filter(|effect| effect[0].starts_with(b"GW._")).collect();
+    assert!(effects.len() > 1_000);
+    for _ in 0..20 {
+        let calls = (0..2_000).map(|_| {
+            let mut effect = effects[random.below(effects.len())].clone();
+            match random.below(3) {
+                // Bytes that mean nothing, for any of the effects.
+                0 => {
+                    let name = crate::commands::INTERNAL[random.below(crate::commands::INTERNAL.len())];
+                    let key = KEYS[random.below(KEYS.len())].0;
+                    effect = vec![name.into(), key.into()];
+                    for _ in 0..random.below(5) {
+                        let len = random.below(40);
+                        effect.push(random.bytes(len));
+                    }
+                }
+                // A word or a byte of a real one that is another.
+                1 => {
+                    let at = 2 + random.below(effect.len() - 2);
+                    mutate_words(&mut effect[at], &mut random);
+                }
+                // A real one for a key of another type.
+                _ => effect[1] = KEYS[random.below(KEYS.len())].0.into(),
+            }
+            let mut command = redis::cmd(std::str::from_utf8(&effect[0]).unwrap());
+            command.arg(&effect[1..]);
+            command
+        });
+        let calls: Vec<_> = calls.collect();
+        crate::support::pipeline(&mut client, calls);
+        assert!(server.is_running());
+        // Whatever came of it can be described, saved and loaded.
+        for (key, _) in KEYS {
+            run(&mut client, &format!("GW.DESCRIBE {key}"));
+        }
+        assert_eq!(run(&mut client, "DEBUG RELOAD"), "OK");
+    }
+    assert_healthy(&server);
+}
+
+/// Replaces one of the space-separated words by a number from the ends of the scale, or one byte by another.
+fn mutate_words(text: &mut Vec<u8>, random: &mut Random) {
+    let mut words: Vec<Vec<u8>> = text.split(|&byte| byte == b' ').map(<[u8]>::to_vec).collect();
+    let at = random.below(words.len());
+    let extremes = ["0", "-1", "1", "9223372036854775807", "-9223372036854775808", "9007199254740992", "", "x"];
+    match random.below(3) {
+        0 => words[at] = extremes[random.below(extremes.len())].into(),
+        1 => drop(words.remove(at)),
+        _ => {
+            let len = words[at].len().max(1);
+            words[at].resize(len, 0);
+            let index = random.below(len);
+            words[at][index] = random.next() as u8;
+        }
+    }
+    *text = words.join(&b' ');
+}
+
+/// No panic was caught, and the log tells of none.
+pub fn assert_healthy(server: &Server) {
+    let mut client = server.connect().unwrap();
+    let stats = run(&mut client, "GW.STATS");
+    assert!(stats.contains("\"internal_errors\", 0"), "{stats}");
+    let log = server.log();
+    assert!(!log.contains("internal error, please report it"), "{log}");
+    assert_eq!(verdict(&mut client, "GW.ALLOW still-works 5")[..3], [1, 5, 4]);
+}

@@ -1,0 +1,199 @@
+//! What operators see and set: INFO, GW.STATS, command statistics, settings, memory.
+
+use crate::commands::PUBLIC;
+use crate::support::{command, pipeline, run, start};
+use gw_testkit::redis::Connection;
+use gw_testkit::{call, info, Server};
+use std::collections::HashMap;
+
+fn stats(client: &mut Connection) -> HashMap<String, u64> {
+    call!(*client, "GW.STATS")
+}
+
+#[test]
+fn info_and_stats_show_the_same_figures() {
+    let (_server, mut client) = start();
+    for words in ["GW.ALLOW k 1", "GW.ALLOW k 1", "GW.CACHEGET none", "GW.ADDCOST l 1"] {
+        run(&mut client, words);
+    }
+    let stats = stats(&mut client);
+    for section in ["gw", "everything"] {
+        let fields: HashMap<_, _> = info(&mut client, section)
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.strip_prefix("gw_")?.to_owned(), value.parse::<u64>().ok()?)))
+            .collect();
+        assert_eq!(fields, stats, "INFO {section}");
+    }
+}
+
+#[test]
+fn counters_count_what_happened() {
+    let (_server, mut client) = start();
+    assert!(stats(&mut client).values().all(|&count| count == 0));
+    for words in [
+        "GW.ALLOW w 2 COST 2",
+        "GW.ALLOW w 2",
+        "GW.ALLOW w 2",
+        "GW.ALLOW w 2 PEEK",
+        "GW.TOKENS b 1 1",
+        "GW.TOKENS b 1 1 PER 86400000",
+        "GW.TOKENS b 1 1 PEEK",
+        "GW.ADDCOST l 5",
+        "GW.WITHINBUDGET l 10",
+        "GW.WITHINBUDGET l 5",
+        "GW.WITHINBUDGET l 4",
+        "GW.LOGPUSH q MAXLEN 2 a b c",
+        "GW.LOGPUSH q MAXLEN 2 REJECT d",
+        "GW.LOGPOP q COUNT 9",
+        "GW.CACHESET c v",
+        "GW.CACHEGET c",
+        "GW.CACHEGET none",
+        "GW.CACHEDEL c none",
+        // Errors count nowhere here; the server counts them.
+        "GW.ALLOW w x",
+    ] {
+        run(&mut client, words);
+    }
+    let stats = stats(&mut client);
+    for (name, count) in [
+        ("allow_admitted", 1),
+        ("allow_denied", 2),
+        ("allow_peeked", 1),
+        ("tokens_admitted", 1),
+        ("tokens_denied", 1),
+        ("tokens_peeked", 1),
+        ("budget_charges", 1),
+        ("budget_within", 1),
+        ("budget_exceeded", 2),
+        ("log_pushed", 3),
+        ("log_dropped", 1),
+        ("log_rejected", 1),
+        ("log_popped", 2),
+        ("cache_sets", 1),
+        ("cache_hits", 1),
+        ("cache_misses", 1),
+        ("cache_deletes", 1),
+        ("internal_errors", 0),
+    ] {
+        assert_eq!(stats.get(name), Some(&count), "{name} in {stats:?}");
+    }
+}
+
+#[test]
+fn the_servers_own_statistics_cover_every_command() {
+    let (_server, mut client) = start();
+    for public in &PUBLIC {
+        run(&mut client, "DEL k");
+        run(&mut client, public.call);
+    }
+    run(&mut client, "GW.ALLOW k x");
+    run(&mut client, "GW.ALLOW k");
+    let fields = info(&mut client, "commandstats");
+    for public in &PUBLIC {
+        let field = &fields[&format!("cmdstat_{}", public.name)];
+        assert!(field.starts_with("calls="), "{}: {field}", public.name);
+    }
+    let allow = &fields["cmdstat_gw.allow"];
+    assert!(allow.contains("calls=2,") && allow.ends_with("rejected_calls=1,failed_calls=1"), "{allow}");
+    let histogram = run(&mut client, "LATENCY HISTOGRAM gw.allow");
+    assert!(histogram.contains("\"gw.allow\""), "{histogram}");
+}
+
+#[test]
+fn settings_have_the_documented_defaults() {
+    let (_server, mut client) = start();
+    let settings: HashMap<String, String> = call!(client, "CONFIG", "GET", "gw.*");
+    let expected = [
+        ("gw.timezone", "UTC"),
+        ("gw.log-max-records", "100000"),
+        ("gw.log-max-bytes", "268435456"),
+        ("gw.cache-ttl", ""),
+        ("gw.ledger-days", "62"),
+    ];
+    assert_eq!(settings, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+}
+
+#[test]
+fn settings_take_effect_when_they_are_set() {
+    let (_server, mut client) = start();
+    assert_eq!(run(&mut client, "CONFIG SET gw.log-max-records 2"), "OK");
+    assert_eq!(run(&mut client, "GW.LOGPUSH q a b c"), "[2, 1]");
+    assert_eq!(run(&mut client, "CONFIG SET gw.log-max-bytes 1kb"), "OK");
+    assert_eq!(run(&mut client, "CONFIG GET gw.log-max-bytes"), r#"["gw.log-max-bytes", "1024"]"#);
+    assert_eq!(run(&mut client, "CONFIG SET gw.cache-ttl chat=30"), "OK");
+    run(&mut client, "GW.CACHESET chat:1 v");
+    let ttl: i64 = call!(client, "TTL", "chat:1");
+    assert!((29..=30).contains(&ttl), "{ttl}");
+    assert_eq!(run(&mut client, "CONFIG SET gw.timezone America/New_York"), "OK");
+    // 2024-02-01 03:00 UTC is still January in New York.
+    run(&mut client, "GW.ADDCOST l 1 AT 1706756400000");
+    assert_eq!(run(&mut client, "GW.SPENT l MONTH DATE 2024-01"), "\"1\"");
+}
+
+#[test]
+fn bad_settings_are_refused_and_the_old_ones_stay() {
+    let (_server, mut client) = start();
+    let before = run(&mut client, "CONFIG GET gw.*");
+    for setting in [
+        "gw.timezone Mars/Olympus",
+        "gw.timezone ../../etc/passwd",
+        "gw.log-max-records -1",
+        "gw.log-max-records many",
+        "gw.log-max-bytes -1",
+        "gw.ledger-days -1",
+        "gw.ledger-days 1000000000",
+        "gw.cache-ttl chat",
+        "gw.cache-ttl chat=",
+        "gw.cache-ttl chat=0",
+        "gw.cache-ttl chat=-5",
+        "gw.cache-ttl chat=x",
+        "gw.cache-ttl =5",
+        "gw.no-such-setting 1",
+    ] {
+        let error = run(&mut client, &format!("CONFIG SET {setting}"));
+        assert!(error.starts_with("ERR "), "{setting}: {error}");
+    }
+    assert_eq!(run(&mut client, "CONFIG GET gw.*"), before);
+}
+
+#[test]
+fn a_server_with_a_bad_setting_or_module_arguments_does_not_start_and_says_why() {
+    let refused = |options: gw_testkit::Options| options.start().unwrap_err().to_string();
+    let log = refused(Server::options().config("gw.timezone Mars/Olympus"));
+    assert!(log.contains("gw.timezone") && log.contains("not an IANA time zone"), "{log}");
+    let log = refused(Server::options().config("gw.log-max-records -1"));
+    assert!(log.contains("log-max-records"), "{log}");
+    let log = refused(Server::options().module_arguments("timezone UTC"));
+    assert!(log.contains("<gw> not loaded: module arguments are not taken"), "{log}");
+}
+
+#[test]
+fn settings_survive_config_rewrite() {
+    let (mut server, mut client) = start();
+    run(&mut client, "CONFIG SET gw.timezone Europe/Berlin gw.log-max-records 7");
+    assert_eq!(run(&mut client, "CONFIG REWRITE"), "OK");
+    server.restart().unwrap();
+    let mut client = server.connect().unwrap();
+    assert_eq!(run(&mut client, "CONFIG GET gw.timezone"), r#"["gw.timezone", "Europe/Berlin"]"#);
+    assert_eq!(run(&mut client, "CONFIG GET gw.log-max-records"), r#"["gw.log-max-records", "7"]"#);
+}
+
+#[test]
+fn keys_are_small() {
+    let (_server, mut client) = start();
+    let mut bytes = |key: &str, words: &str, times: usize| -> u64 {
+        for reply in pipeline(&mut client, (0..times).map(|_| command(words))) {
+            reply.unwrap();
+        }
+        call!(client, "MEMORY", "USAGE", key)
+    };
+    for (key, words, times, most) in [
+        ("w60", "GW.ALLOW w60 60 WINDOW 3600000", 60, 400),
+        ("w600", "GW.ALLOW w600 600 WINDOW 3600000", 600, 2_400),
+        ("b", "GW.TOKENS b 1000 1000", 50, 200),
+        ("l", "GW.ADDCOST l 0.000123", 50, 250),
+    ] {
+        let taken = bytes(key, words, times);
+        assert!(taken <= most, "{key}: {taken} bytes");
+    }
+}

@@ -1,0 +1,252 @@
+//! What goes to replicas and the append-only file: one effect for each change, nothing where nothing changed.
+
+use crate::support::{aof_commands, command, run, server_time_ms, start, verdict};
+use gw_testkit::{await_in_sync, call, redis::Connection, replication_offset, reply, Server};
+
+/// Exhausted limiters, a spent budget, a full queue, a cached answer.
+fn exhaust(client: &mut Connection) {
+    for words in [
+        "GW.ALLOW w 1 WINDOW 3600000",
+        "GW.TOKENS b 1 1 PER 3600000",
+        "GW.ADDCOST l 10",
+        "GW.LOGPUSH q x y",
+        "GW.LOGPUSH empty x",
+        "GW.LOGPOP empty",
+        "GW.CACHESET c value",
+        "SET text value",
+    ] {
+        run(client, words);
+    }
+}
+
+/// Calls that change nothing after [`exhaust`], with the key that each looks at.
+const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("GW.ALLOW w 1 WINDOW 3600000", "w"),
+    ("GW.ALLOW w 9 WINDOW 3600000 PEEK", "w"),
+    ("GW.ALLOW w 9 WINDOW 3600000 COST 0", "w"),
+    ("GW.ALLOW w 9 WINDOW 3600000 COST 10", "w"),
+    ("GW.ALLOW none 0", "none"),
+    ("GW.ALLOW none 5 PEEK", "none"),
+    ("GW.ALLOW none 5 NONSENSE", "none"),
+    ("GW.TOKENS b 1 1 PER 3600000", "b"),
+    ("GW.TOKENS b 1 9 PER 3600000 PEEK", "b"),
+    ("GW.TOKENS b 1 9 PER 3600000 COST 0", "b"),
+    ("GW.TOKENS none 1 0", "none"),
+    ("GW.TOKENS none 1 5 PEEK", "none"),
+    ("GW.ADDCOST l nan", "l"),
+    ("GW.WITHINBUDGET l 10", "l"),
+    ("GW.WITHINBUDGET l 100 COST 5", "l"),
+    ("GW.WITHINBUDGET none 1", "none"),
+    ("GW.SPENT l", "l"),
+    ("GW.SPENT l DAY", "l"),
+    ("GW.SPENT none", "none"),
+    ("GW.LOGPUSH q MAXLEN 2 REJECT z", "q"),
+    ("GW.LOGPUSH q JSON {", "q"),
+    ("GW.LOGPUSH none MAXLEN 1 REJECT y z", "none"),
+    ("GW.LOGPOP empty COUNT 5", "empty"),
+    ("GW.LOGPOP none", "none"),
+    ("GW.LOGPEEK q COUNT 5", "q"),
+    ("GW.LOGLEN q", "q"),
+    ("GW.CACHEGET c", "c"),
+    ("GW.CACHEGET none", "none"),
+    ("GW.CACHEDEL none", "none"),
+    ("GW.CACHEDEL c text", "c"),
+    ("GW.CACHESET c v EX 0", "c"),
+    ("GW.CACHESTATS", "c"),
+    ("GW.DESCRIBE w", "w"),
+    ("GW.DESCRIBE q", "q"),
+    ("GW.STATS", "w"),
+    ("GW.ALLOW text 5", "text"),
+    ("GW.LOGPUSH text x", "text"),
+];
+
+/// Calls that change something after [`exhaust`], with the key.
+const WITH_EFFECT: &[(&str, &str)] = &[
+    ("GW.ALLOW w 9 WINDOW 3600000", "w"),
+    ("GW.TOKENS b 1 9 PER 1", "b"),
+    ("GW.ADDCOST l 0.5", "l"),
+    ("GW.LOGPUSH q z", "q"),
+    ("GW.LOGPOP q", "q"),
+    ("GW.CACHESET c other", "c"),
+    ("GW.CACHEDEL c", "c"),
+];
+
+#[test]
+fn what_changes_nothing_replicates_nothing() {
+    let (primary, mut client) = start();
+    let replica = Server::options().replica_of(&primary).start().unwrap();
+    let mut reader = replica.connect().unwrap();
+    await_in_sync(&mut client, &mut reader);
+    exhaust(&mut client);
+    await_in_sync(&mut client, &mut reader);
+    for (words, _) in WITHOUT_EFFECT {
+        let before = replication_offset(&mut client);
+        run(&mut client, words);
+        assert_eq!(replication_offset(&mut client), before, "{words}");
+    }
+    for (words, _) in WITH_EFFECT {
+        let before = replication_offset(&mut client);
+        run(&mut client, words);
+        assert!(replication_offset(&mut client) > before, "{words}");
+    }
+}
+
+/// Whether a transaction goes through although `words` ran after its WATCH.
+fn watch_holds(client: &mut Connection, other: &mut Connection, words: &str, key: &str) -> bool {
+    run(client, &format!("WATCH {key}"));
+    run(other, words);
+    run(client, "MULTI");
+    run(client, "PING");
+    match run(client, "EXEC").as_str() {
+        "[PONG]" => true,
+        "nil" => false,
+        other => panic!("{words}: {other}"),
+    }
+}
+
+#[test]
+fn what_changes_nothing_touches_no_watched_key() {
+    let (server, mut client) = start();
+    let mut other = server.connect().unwrap();
+    exhaust(&mut client);
+    for (words, key) in WITHOUT_EFFECT {
+        assert!(watch_holds(&mut client, &mut other, words, key), "{words}");
+    }
+    for (words, key) in WITH_EFFECT {
+        assert!(!watch_holds(&mut client, &mut other, words, key), "{words}");
+    }
+}
+
+/// What a command wrote to the append-only file: names and arguments, as text.
+fn written_by(words: &[&str], inside: Option<(&str, &str)>) -> Vec<String> {
+    let server = Server::options().aof().start().unwrap();
+    let mut client = server.connect().unwrap();
+    exhaust(&mut client);
+    let before = aof_commands(&server).len();
+    for words in inside.map(|(first, _)| first).iter().chain(words).chain(inside.map(|(_, last)| last).iter()) {
+        run(&mut client, words);
+    }
+    let written = aof_commands(&server).split_off(before);
+    written.iter().map(|words| words.join(&b' ').escape_ascii().to_string()).collect()
+}
+
+#[test]
+fn each_change_is_one_effect_and_never_the_request() {
+    for (words, _) in WITH_EFFECT {
+        let written = written_by(&[words], None);
+        assert_eq!(written.len(), 1, "{words}: {written:?}");
+        // A deletion is the server's own.
+        let effect = &written[0];
+        let key = words.split(' ').nth(1).unwrap();
+        assert!(
+            effect.starts_with(&format!("GW._{}", family(words))) || *effect == format!("UNLINK {key}"),
+            "{words}: {effect}"
+        );
+    }
+}
+
+fn family(words: &str) -> &'static str {
+    match words.split(' ').next().unwrap() {
+        "GW.ALLOW" | "GW.TOKENS" => "LIMIT",
+        "GW.ADDCOST" => "BUDGET",
+        "GW.LOGPUSH" | "GW.LOGPOP" => "QUEUE",
+        _ => "CACHE",
+    }
+}
+
+#[test]
+fn effects_stay_together_in_transactions_and_scripts() {
+    let changes = ["GW.ALLOW w 9 WINDOW 3600000", "GW.ADDCOST l 0.5"];
+    let written = written_by(&changes, Some(("MULTI", "EXEC")));
+    let names: Vec<_> = written.iter().map(|command| command.split(' ').next().unwrap()).collect();
+    assert_eq!(names, ["MULTI", "GW._LIMIT", "GW._BUDGET", "EXEC"]);
+
+    let server = Server::options().aof().start().unwrap();
+    let mut client = server.connect().unwrap();
+    let script = "redis.call('GW.ALLOW', KEYS[1], 5) return redis.call('GW.LOGPUSH', KEYS[2], 'x')";
+    assert_eq!(reply!(client, "EVAL", script, 2, "w", "q"), "[1, 0]");
+    let names: Vec<_> = aof_commands(&server).into_iter().map(|mut command| command.swap_remove(0)).collect();
+    // The choice of a database stands before MULTI or behind it, as the server likes.
+    let names: Vec<_> = names.into_iter().filter(|name| name != b"SELECT").collect();
+    assert_eq!(names, ["MULTI", "GW._LIMIT", "GW._QUEUE", "EXEC"].map(str::as_bytes));
+}
+
+#[test]
+fn effects_carry_absolute_times() {
+    let server = Server::options().aof().start().unwrap();
+    let mut client = server.connect().unwrap();
+    let before_ms = server_time_ms(&mut client);
+    for (words, offset_ms) in [
+        ("GW.ALLOW w 5 WINDOW 1000", 0),
+        ("GW.TOKENS b 5 5 PER 1000", 0),
+        ("GW.CACHESET c value EX 100", 100_000),
+        ("GW.CACHESET c value PX 5000", 5_000),
+        ("GW.CACHESET c value", 3_600_000),
+    ] {
+        run(&mut client, words);
+        let after_ms = server_time_ms(&mut client);
+        let effect = aof_commands(&server).pop().unwrap().join(&b' ');
+        let effect = effect.escape_ascii().to_string();
+        let expected = before_ms + offset_ms - 5..=after_ms + offset_ms + 5;
+        let times = effect.split(' ').filter_map(|word| word.parse::<i64>().ok());
+        assert!(times.into_iter().any(|number| expected.contains(&number)), "{words}: {effect}");
+    }
+}
+
+#[test]
+fn effects_reach_the_database_they_were_made_in() {
+    let (primary, mut client) = start();
+    let replica = Server::options().replica_of(&primary).start().unwrap();
+    let mut reader = replica.connect().unwrap();
+    await_in_sync(&mut client, &mut reader);
+    for words in ["SELECT 3", "GW.LOGPUSH q a b", "GW.CACHESET c v", "SWAPDB 3 4"] {
+        run(&mut client, words);
+    }
+    await_in_sync(&mut client, &mut reader);
+    assert_eq!(run(&mut reader, "DBSIZE"), "0");
+    run(&mut reader, "SELECT 4");
+    assert_eq!(run(&mut reader, "GW.LOGPEEK q COUNT 9"), r#"["a", "b"]"#);
+    assert_eq!(run(&mut reader, "GW.CACHEGET c"), "\"v\"");
+}
+
+#[test]
+fn replicas_answer_what_reads_and_refuse_what_writes() {
+    let (primary, mut client) = start();
+    let replica = Server::options().replica_of(&primary).start().unwrap();
+    let mut reader = replica.connect().unwrap();
+    exhaust(&mut client);
+    await_in_sync(&mut client, &mut reader);
+    for words in ["GW.SPENT l", "GW.LOGPEEK q COUNT 9", "GW.LOGLEN q", "GW.CACHEGET c"] {
+        assert_eq!(run(&mut reader, words), run(&mut client, words), "{words}");
+    }
+    assert!(run(&mut reader, "GW.WITHINBUDGET l 20").starts_with(r#"[1, "MONTH", "20", "10""#));
+    for key in ["w", "b", "l", "q", "c"] {
+        assert!(run(&mut reader, &format!("GW.DESCRIBE {key}")).starts_with("[\"type\", "), "{key}");
+    }
+    for (words, _) in WITH_EFFECT {
+        let refused = run(&mut reader, words);
+        assert!(refused.starts_with("READONLY "), "{words}: {refused}");
+    }
+}
+
+#[test]
+fn a_replicas_state_does_not_depend_on_what_it_is_asked() {
+    let (primary, mut client) = start();
+    let replica = Server::options().replica_of(&primary).start().unwrap();
+    let mut reader = replica.connect().unwrap();
+    await_in_sync(&mut client, &mut reader);
+    // The window moves on while both are read: what has left it must not be trimmed by a read.
+    let mut pipe = gw_testkit::redis::pipe();
+    for _ in 0..300 {
+        pipe.add_command(command("GW.ALLOW w 100000 WINDOW 20"));
+    }
+    for _ in 0..20 {
+        pipe.exec(&mut client).unwrap();
+        run(&mut reader, "GW.DESCRIBE w");
+        verdict(&mut client, "GW.ALLOW w 1 WINDOW 20 PEEK");
+    }
+    await_in_sync(&mut client, &mut reader);
+    let keys: i64 = call!(client, "EXISTS", "w");
+    assert_eq!(keys, 1);
+    assert_eq!(gw_testkit::digest(&mut client, "w"), gw_testkit::digest(&mut reader, "w"));
+}

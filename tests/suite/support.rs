@@ -1,0 +1,177 @@
+//! What several of the files need.
+
+use gw_testkit::redis::{self, Cmd, Connection, RedisResult, Value};
+use gw_testkit::{await_until, call, digest, reply_line, Server};
+use std::fs;
+use std::time::Duration;
+
+/// A server with every default, and a connection to it.
+pub fn start() -> (Server, Connection) {
+    let server = Server::start().unwrap();
+    let client = server.connect().unwrap();
+    (server, client)
+}
+
+/// A command from its words: `GW.ALLOW user:1 10 WINDOW 1000`.
+pub fn command(words: &str) -> Cmd {
+    let mut words = words.split_ascii_whitespace();
+    let mut command = redis::cmd(words.next().unwrap());
+    for word in words {
+        command.arg(word);
+    }
+    command
+}
+
+/// Runs a command given as words, and gives back its reply or error as a line (see [`reply_line`]).
+pub fn run(client: &mut Connection, words: &str) -> String {
+    reply_line(command(words).query(client))
+}
+
+/// Runs a limiter command: allowed, limit, remaining, retry_after_ms, reset_after_ms.
+pub fn verdict(client: &mut Connection, words: &str) -> [i64; 5] {
+    command(words).query(client).unwrap()
+}
+
+/// Sends all commands at once; the reply to each.
+pub fn pipeline(client: &mut Connection, commands: impl IntoIterator<Item = Cmd>) -> Vec<RedisResult<Value>> {
+    let mut pipe = redis::pipe();
+    for command in commands {
+        pipe.add_command(command);
+    }
+    pipe.ignore_errors().query(client).unwrap()
+}
+
+/// The server's clock in unix milliseconds.
+pub fn server_time_ms(client: &mut Connection) -> i64 {
+    let [seconds, micros]: [i64; 2] = call!(*client, "TIME");
+    seconds * 1_000 + micros / 1_000
+}
+
+/// Keys of each of the module's types, with more in each than fits its smallest form, and their types' names.
+pub const KEYS: [(&str, &str); 5] = [
+    ("a:window", "gw-window"),
+    ("a:bucket", "gw-bucket"),
+    ("a:ledger", "gw-ledger"),
+    ("a:queue", "gw-queues"),
+    ("a:cached", "gw-cached"),
+];
+
+/// Adds to each of [`KEYS`].
+pub fn fill(client: &mut Connection) {
+    let now_ms = server_time_ms(client);
+    let mut commands = Vec::new();
+    for step in 0..1_000 {
+        commands.push(command(&format!("GW.ALLOW a:window 100000 WINDOW 3600000 COST {}", step % 7 + 1)));
+        commands.push(command(&format!("GW.TOKENS a:bucket 7 100000 PER 1100 COST {}", step % 5 + 1)));
+    }
+    for days_ago in [0, 1, 7, 40, 400, 800] {
+        let at_ms = now_ms - days_ago * 86_400_000;
+        commands.push(command(&format!("GW.ADDCOST a:ledger 0.00012{days_ago} AT {at_ms}")));
+    }
+    for record in 0..500 {
+        let mut push = command("GW.LOGPUSH a:queue MAXLEN 450 RECORDS");
+        // From empty to some kilobytes, and never text.
+        commands.push(push.arg(vec![0xfe_u8; record * 7]).take());
+    }
+    commands.push(command("GW.LOGPOP a:queue COUNT 25"));
+    let mut set = command("GW.CACHESET a:cached");
+    commands.push(set.arg(vec![0xff_u8; 5_000]).arg("EX").arg(9_000).arg("CATEGORY").arg("chat").take());
+    for reply in pipeline(client, commands) {
+        reply.unwrap();
+    }
+}
+
+/// Admits units of many a millisecond to the window `key`, until its payload has `bytes`: some of its chunks are full.
+pub fn fill_window(client: &mut Connection, key: &str, bytes: usize) {
+    let admit = format!("GW.ALLOW {key} 100000000 WINDOW 1000000 COST");
+    let mut cost = 0;
+    await_until("the window to fill", Duration::from_secs(60), || {
+        for _ in 0..20 {
+            cost = cost % 300 + 1;
+            assert_eq!(verdict(client, &format!("{admit} {cost}"))[0], 1);
+        }
+        call!(*client, "DUMP", key => Vec<u8>).len() >= bytes
+    })
+    .unwrap();
+}
+
+/// What makes two servers' keys the same: the digest of each value, and when it expires.
+pub fn state(client: &mut Connection) -> Vec<(String, String, i64)> {
+    let mut keys: Vec<String> = call!(*client, "KEYS", "*");
+    keys.sort();
+    let states = keys.into_iter().map(|key| {
+        let expires_at_ms = call!(*client, "PEXPIRETIME", &key);
+        (key.clone(), digest(client, &key), expires_at_ms)
+    });
+    states.collect()
+}
+
+/// As [`state`], after checking that all of [`KEYS`] are there, with their types and with digests that say something.
+pub fn full_state(client: &mut Connection) -> Vec<(String, String, i64)> {
+    for (key, kind) in KEYS {
+        assert_eq!(run(client, &format!("TYPE {key}")), kind);
+    }
+    let state = state(client);
+    for (key, digest, _) in &state {
+        assert_ne!(*digest, "0".repeat(40), "{key} has no digest");
+    }
+    let mut digests: Vec<_> = state.iter().map(|(_, digest, _)| digest).collect();
+    digests.sort();
+    digests.dedup();
+    assert_eq!(digests.len(), state.len(), "values of different types have the same digest: {state:?}");
+    state
+}
+
+/// The commands in the part of the append-only file that was written command by command, oldest first.
+pub fn aof_commands(server: &Server) -> Vec<Vec<Vec<u8>>> {
+    let mut files: Vec<_> = fs::read_dir(server.dir().join("appendonlydir"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().ends_with(".incr.aof"))
+        .collect();
+    files.sort();
+    files.iter().flat_map(|file| parse_commands(&fs::read(file).unwrap())).collect()
+}
+
+/// Commands as the protocol writes them: arrays of bulk strings.
+fn parse_commands(mut bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
+    fn number(bytes: &mut &[u8], kind: u8) -> usize {
+        let end = bytes.iter().position(|&byte| byte == b'\r').unwrap();
+        let (line, rest) = bytes.split_at(end);
+        assert_eq!(line[0], kind);
+        *bytes = &rest[2..];
+        std::str::from_utf8(&line[1..]).unwrap().parse().unwrap()
+    }
+    let mut commands = Vec::new();
+    while !bytes.is_empty() {
+        let words = (0..number(&mut bytes, b'*')).map(|_| {
+            let len = number(&mut bytes, b'$');
+            let (word, rest) = bytes.split_at(len);
+            bytes = &rest[2..];
+            word.to_vec()
+        });
+        commands.push(words.collect());
+    }
+    commands
+}
+
+/// Numbers that look random and are the same on every run: xorshift64* (Vigna, <https://doi.org/10.1145/2845077>).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// 0 to `end - 1`.
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.next() >> 33) as usize % end
+    }
+
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.next() as u8).collect()
+    }
+}
