@@ -35,7 +35,8 @@ for name in "${names[@]}"; do
   heading "Integration tests on $(server_version "$server") ($name)"
   GW_SERVER=$name cargo test --package gw-testkit --test servers
   # The guard's test is ignored unless asked for: it needs the faulty build.
-  GW_SERVER=$name cargo test --test suite -- --include-ignored
+  # A server that hangs would keep its test waiting for ever.
+  GW_SERVER=$name timeout --foreground 15m cargo test --test suite -- --include-ignored
 done
 
 heading "All tests passed, on: ${names[*]}"

@@ -234,11 +234,23 @@ impl Command {
             return Err("the server refuses the command's description");
         }
         if let Some(set_categories) = raw::RedisModule_SetCommandACLCategories {
-            if set_categories(command, arena.string(ACL_CATEGORY)) != OK {
+            if set_categories(command, arena.string(&self.acl_categories())) != OK {
                 return Err("the server refuses the command's ACL category");
             }
         }
         Ok(())
+    }
+
+    /// The ACL categories, which the server does not derive from a module's flags: the module's own and the usual ones for
+    /// public commands, and for internal ones those that are granted to nobody lightly.
+    fn acl_categories(&self) -> String {
+        let has = |flag| self.flags.split(' ').any(|given| given == flag);
+        if has("admin") {
+            return "admin dangerous".to_owned();
+        }
+        let access = if has("write") { "write" } else { "read" };
+        let speed = if has("fast") { "fast" } else { "slow" };
+        format!("{ACL_CATEGORY} {access} {speed}")
     }
 
     /// The server's array of key specs, which ends in an empty one.

@@ -59,8 +59,9 @@ fn items(value: &Value) -> &[Value] {
 
 /// A command's syntax as the server's own documentation writes it, from the arguments that COMMAND DOCS lists.
 fn syntax(name: &str, docs: &Value) -> String {
-    let arguments = fields(docs).get("arguments").map(|list| items(list).iter().map(argument).collect());
-    let words: Vec<String> = [name.to_owned()].into_iter().chain(arguments.unwrap_or_else(Vec::new)).collect();
+    let arguments: Option<Vec<_>> =
+        fields(docs).get("arguments").map(|list| items(list).iter().map(argument).collect());
+    let words: Vec<String> = [name.to_owned()].into_iter().chain(arguments.unwrap_or_default()).collect();
     words.join(" ")
 }
 

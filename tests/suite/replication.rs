@@ -7,7 +7,7 @@ use gw_testkit::{await_in_sync, call, redis::Connection, replication_offset, rep
 fn exhaust(client: &mut Connection) {
     for words in [
         "GW.ALLOW w 1 WINDOW 3600000",
-        "GW.TOKENS b 1 1 PER 3600000",
+        "GW.TOKENS b 1 5 PER 3600000 COST 4",
         "GW.ADDCOST l 10",
         "GW.LOGPUSH q x y",
         "GW.LOGPUSH empty x",
@@ -28,9 +28,9 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("GW.ALLOW none 0", "none"),
     ("GW.ALLOW none 5 PEEK", "none"),
     ("GW.ALLOW none 5 NONSENSE", "none"),
-    ("GW.TOKENS b 1 1 PER 3600000", "b"),
-    ("GW.TOKENS b 1 9 PER 3600000 PEEK", "b"),
-    ("GW.TOKENS b 1 9 PER 3600000 COST 0", "b"),
+    ("GW.TOKENS b 1 5 PER 3600000 COST 2", "b"),
+    ("GW.TOKENS b 1 5 PER 3600000 PEEK", "b"),
+    ("GW.TOKENS b 1 5 PER 3600000 COST 0", "b"),
     ("GW.TOKENS none 1 0", "none"),
     ("GW.TOKENS none 1 5 PEEK", "none"),
     ("GW.ADDCOST l nan", "l"),
@@ -63,7 +63,7 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
 /// Calls that change something after [`exhaust`], with the key.
 const WITH_EFFECT: &[(&str, &str)] = &[
     ("GW.ALLOW w 9 WINDOW 3600000", "w"),
-    ("GW.TOKENS b 1 9 PER 1", "b"),
+    ("GW.TOKENS b 1 5 PER 3600000", "b"),
     ("GW.ADDCOST l 0.5", "l"),
     ("GW.LOGPUSH q z", "q"),
     ("GW.LOGPOP q", "q"),
