@@ -3,6 +3,12 @@
 # server of the matrix. Stops at the first failure. SERVERS names some of them: SERVERS="system valkey-8.1".
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+# README's examples run in the languages they are written in.
+missing=()
+command -v python3 >/dev/null || missing+=(python3)
+command -v node >/dev/null || missing+=(nodejs)
+[ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+
 heading() { printf '\n==== %s\n' "$*"; }
 
 target=${CARGO_TARGET_DIR:-$root/target}

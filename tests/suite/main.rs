@@ -6,6 +6,7 @@ mod cache;
 mod commands;
 mod concurrency;
 mod guard;
+mod headers;
 mod hostile;
 mod leases;
 mod limits;

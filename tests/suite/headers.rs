@@ -1,0 +1,88 @@
+//! README's code that turns a limiter's reply into HTTP headers, run by the interpreters it is written for.
+
+use crate::readme::{blocks, readme};
+use crate::support::{start, verdict};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+/// 2026-11-21T12:00:00.250Z
+const NOW_MS: i64 = 1_795_262_400_250;
+
+/// A header function of README called for each reply; what it gave, by reply.
+fn headers(program: &str, language: &str, driver: &str, replies: &[[i64; 5]]) -> Vec<BTreeMap<String, String>> {
+    let readme = readme();
+    let code = blocks(&readme, language).into_iter().map(|(_, lines)| lines.join("\n"));
+    let code = code.filter(|code| code.contains("Retry-After")).collect::<Vec<_>>();
+    assert_eq!(code.len(), 1, "one {language} block about headers");
+    let replies = serde_json::to_string(replies).unwrap();
+    let script = format!("{}\n{}", code[0], driver.replace("REPLIES", &replies).replace("NOW_MS", &NOW_MS.to_string()));
+    let interpreter = Command::new(program).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut interpreter = interpreter.unwrap_or_else(|error| panic!("{program}: {error}; `make test` installs it"));
+    interpreter.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let output = interpreter.wait_with_output().unwrap();
+    assert!(output.status.success(), "{program}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+const PYTHON: &str = r#"
+import json
+now = datetime.fromtimestamp(NOW_MS / 1000, timezone.utc)
+print(json.dumps([rate_limit_headers("requests", reply, 60000, now) for reply in REPLIES]))
+"#;
+
+const JAVASCRIPT: &str = r#"
+console.log(JSON.stringify(REPLIES.map((reply) => rateLimitHeaders("requests", reply, 60000, NOW_MS))));
+"#;
+
+#[test]
+fn replies_become_the_same_headers_in_python_and_javascript() {
+    let (_server, mut client) = start();
+    let mut replies = vec![
+        verdict(&mut client, "GW.ALLOW k 2"),
+        verdict(&mut client, "GW.ALLOW k 2"),
+        verdict(&mut client, "GW.ALLOW k 2"),
+        verdict(&mut client, "GW.ALLOW k 2 COST 3"),
+        verdict(&mut client, "GW.TOKENS t 100 50 COST 7"),
+    ];
+    // Durations of every size, and waits that are no whole seconds.
+    for ms in [0, 1, 999, 1_000, 1_001, 59_999, 60_000, 90_500, 3_599_999, 3_600_000, 90_061_001] {
+        replies.push([0, 10, 0, ms, ms]);
+    }
+    let python = headers("python3", "python", PYTHON, &replies);
+    assert_eq!(python.len(), replies.len());
+    assert_eq!(headers("node", "js", JAVASCRIPT, &replies), python);
+
+    let expect = |reply: usize, expected: &[(&str, Option<&str>)]| {
+        for (name, value) in expected {
+            assert_eq!(python[reply].get(*name).map(String::as_str), *value, "{name} of {:?}", replies[reply]);
+        }
+    };
+    expect(
+        0,
+        &[
+            ("Retry-After", None),
+            ("RateLimit-Policy", Some("\"requests\";q=2;w=60")),
+            ("RateLimit", Some("\"requests\";r=1;t=60")),
+            ("x-ratelimit-limit-requests", Some("2")),
+            ("x-ratelimit-remaining-requests", Some("1")),
+            ("x-ratelimit-reset-requests", Some("1m0s")),
+            ("anthropic-ratelimit-requests-limit", Some("2")),
+            ("anthropic-ratelimit-requests-remaining", Some("1")),
+            ("anthropic-ratelimit-requests-reset", Some("2026-11-21T12:01:00.250Z")),
+        ],
+    );
+    // Denied: the wait is rounded up, so that whoever keeps to it is admitted.
+    let retry_after_s = (replies[2][3] + 999) / 1_000;
+    expect(2, &[("Retry-After", Some(&retry_after_s.to_string()))]);
+    // A cost above the limit never passes: there is nothing to wait for.
+    assert_eq!(replies[3][3], -1);
+    expect(3, &[("Retry-After", None)]);
+    let durations: Vec<_> = python[5..].iter().map(|headers| &*headers["x-ratelimit-reset-requests"]).collect();
+    let expected = [
+        "0s", "1ms", "999ms", "1s", "1.001s", "59.999s", "1m0s", "1m30.5s", "59m59.999s", "1h0m0s", "25h1m1.001s",
+    ];
+    assert_eq!(durations, expected);
+    let waits: Vec<_> = python[5..].iter().map(|headers| &*headers["Retry-After"]).collect();
+    assert_eq!(waits, ["0", "1", "1", "1", "2", "60", "60", "91", "3600", "3600", "90062"]);
+}
