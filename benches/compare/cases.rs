@@ -175,7 +175,7 @@ fn allow(script: &str) -> Group {
 }
 
 fn tokens(script: &str) -> Group {
-    const RATE: &str = "1000000000 1000000000";
+    const RATE: &str = "1000000 1000000";
     let admitted_lua = format!("EVALSHA {script} 1 tokens:# {RATE} 60000 10");
     let (denied, drain) = (format!("1 {FULL} PER {DAY_MS} COST 1"), format!("1 {FULL} PER {DAY_MS} COST {FULL}"));
     let (denied_lua, drain_lua) = (format!("1 {FULL} {DAY_MS} 1"), format!("1 {FULL} {DAY_MS} {FULL}"));

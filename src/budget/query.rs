@@ -147,10 +147,8 @@ fn spent(call: &Call) -> Outcome {
             Opt::In(given) if period.is_some() => return Err(Error::new("conflicting option", given.name())),
             Opt::In(given) => period = Some(given),
             Opt::Date => {
-                let given = args.bytes("DATE")?;
-                date = Some(
-                    CivilDate::parse(given).map_err(|_| Error::new("not a date as yyyy-mm or yyyy-mm-dd", given))?,
-                );
+                let given = CivilDate::parse(args.bytes("DATE")?);
+                date = Some(given.map_err(|_| Error::new("not a date as yyyy-mm or yyyy-mm-dd", "DATE"))?);
             }
         }
     }

@@ -167,7 +167,7 @@ fn nonsense_is_refused_in_the_same_words() {
     }
     for date in ["2024", "2024-13", "2024-00", "2024-02-30", "24-01", "2024-1", "2024-01-01T00:00", "x"] {
         let error = run(&mut client, &format!("GW.SPENT k MONTH DATE {date}"));
-        assert_eq!(error, format!("ERR not a date as yyyy-mm or yyyy-mm-dd: {date}"));
+        assert_eq!(error, "ERR not a date as yyyy-mm or yyyy-mm-dd: DATE", "{date}");
     }
     let error = "ERR not DAY, WEEK, MONTH or TOTAL: FORTNIGHT";
     assert_eq!(run(&mut client, "GW.WITHINBUDGET k 1 FORTNIGHT"), error);

@@ -14,15 +14,18 @@ pub enum Access {
     Reads,
     /// Writes, and may take memory.
     Grows,
-    /// Writes, and only ever frees memory.
+    /// Writes, and takes no memory.
     Shrinks,
 }
 
 use Access::{Grows, Reads, Shrinks};
 
-pub const PUBLIC: [Public; 15] = [
-    public("gw.allow", "GW.ALLOW k 10 WINDOW 1000 COST 2 PEEK", -3, &["k"], Grows),
+pub const PUBLIC: [Public; 18] = [
+    public("gw.allow", "GW.ALLOW k 10 WINDOW 1000 COST 2 FIXED PEEK", -3, &["k"], Grows),
     public("gw.tokens", "GW.TOKENS k 10 10 PER 1000 COST 2 PEEK", -4, &["k"], Grows),
+    public("gw.acquire", "GW.ACQUIRE k 10 holder TTL 1000", 6, &["k"], Grows),
+    public("gw.renew", "GW.RENEW k holder TTL 1000", 5, &["k"], Shrinks),
+    public("gw.release", "GW.RELEASE k holder", 3, &["k"], Shrinks),
     public("gw.addcost", "GW.ADDCOST k 1.5 AT 0", -3, &["k"], Grows),
     public("gw.withinbudget", "GW.WITHINBUDGET k 10 DAY 100 MONTH COST 1", -3, &["k"], Reads),
     public("gw.spent", "GW.SPENT k DAY DATE 2024-01-31", -2, &["k"], Reads),

@@ -79,9 +79,8 @@ fn replies_become_the_same_headers_in_python_and_javascript() {
     assert_eq!(replies[3][3], -1);
     expect(3, &[("Retry-After", None)]);
     let durations: Vec<_> = python[5..].iter().map(|headers| &*headers["x-ratelimit-reset-requests"]).collect();
-    let expected = [
-        "0s", "1ms", "999ms", "1s", "1.001s", "59.999s", "1m0s", "1m30.5s", "59m59.999s", "1h0m0s", "25h1m1.001s",
-    ];
+    let expected =
+        ["0s", "1ms", "999ms", "1s", "1.001s", "59.999s", "1m0s", "1m30.5s", "59m59.999s", "1h0m0s", "25h1m1.001s"];
     assert_eq!(durations, expected);
     let waits: Vec<_> = python[5..].iter().map(|headers| &*headers["Retry-After"]).collect();
     assert_eq!(waits, ["0", "1", "1", "1", "2", "60", "60", "91", "3600", "3600", "90062"]);

@@ -17,6 +17,7 @@ fn keys_of_other_types_are_refused_and_left_alone() {
     let own_type = |name: &str| match name {
         "gw.allow" => "gw-window",
         "gw.tokens" => "gw-bucket",
+        "gw.acquire" | "gw.renew" | "gw.release" => "gw-leases",
         "gw.addcost" | "gw.withinbudget" | "gw.spent" => "gw-ledger",
         "gw.cacheset" | "gw.cacheget" | "gw.cachedel" => "gw-cached",
         _ => "gw-queues",
@@ -224,7 +225,7 @@ fn random_calls_never_harm_the_server() {
     let (mut server, mut client) = start();
     let mut random = Random(0x5eed);
     let mut words: Vec<Vec<u8>> =
-        ["a:window", "a:bucket", "a:ledger", "a:queue", "a:cached", "none", "PEEK", "COST", "AT"]
+        ["a:window", "a:bucket", "a:ledger", "a:leases", "a:queue", "a:cached", "none", "PEEK", "COST", "AT"]
             .into_iter()
             .chain([
                 "WINDOW", "PER", "DAY", "TOTAL", "DATE", "2024-01", "MAXLEN", "RECORDS", "JSON", "COUNT", "EX", "PX",

@@ -145,6 +145,7 @@ fn emptied_and_tiny_values_are_rewritten_too() {
     for words in [
         "GW.ALLOW a:window 1",
         "GW.TOKENS a:bucket 1 1",
+        "GW.ACQUIRE a:leases 1 h TTL 100000",
         "GW.ADDCOST a:ledger 1e-12",
         "GW.LOGPUSH a:queue MAXLEN 1 x y",
         "GW.LOGPOP a:queue",
@@ -195,10 +196,11 @@ fn copies_dumps_and_renames_keep_the_value() {
 }
 
 /// Commands that change a key of whatever type; those for other types fail.
-fn changes_of(key: &str) -> [String; 5] {
+fn changes_of(key: &str) -> [String; 6] {
     [
         format!("GW.ALLOW {key} 1000000 WINDOW 3600000"),
         format!("GW.TOKENS {key} 7 1000000 PER 1100 COST 50"),
+        format!("GW.RELEASE {key} holder1"),
         format!("GW.ADDCOST {key} 1"),
         format!("GW.LOGPOP {key}"),
         format!("GW.CACHESET {key} other"),

@@ -8,6 +8,7 @@ fn exhaust(client: &mut Connection) {
     for words in [
         "GW.ALLOW w 1 WINDOW 3600000",
         "GW.TOKENS b 1 5 PER 3600000 COST 4",
+        "GW.ACQUIRE s 1 a TTL 3600000",
         "GW.ADDCOST l 10",
         "GW.LOGPUSH q x y",
         "GW.LOGPUSH empty x",
@@ -33,6 +34,12 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("GW.TOKENS b 1 5 PER 3600000 COST 0", "b"),
     ("GW.TOKENS none 1 0", "none"),
     ("GW.TOKENS none 1 5 PEEK", "none"),
+    ("GW.ACQUIRE s 1 b TTL 3600000", "s"),
+    ("GW.ACQUIRE none 0 a TTL 5", "none"),
+    ("GW.RENEW s b TTL 3600000", "s"),
+    ("GW.RENEW none a TTL 5", "none"),
+    ("GW.RELEASE s b", "s"),
+    ("GW.RELEASE none a", "none"),
     ("GW.ADDCOST l nan", "l"),
     ("GW.WITHINBUDGET l 10", "l"),
     ("GW.WITHINBUDGET l 100 COST 5", "l"),
@@ -64,6 +71,11 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
 const WITH_EFFECT: &[(&str, &str)] = &[
     ("GW.ALLOW w 9 WINDOW 3600000", "w"),
     ("GW.TOKENS b 1 5 PER 3600000", "b"),
+    ("GW.ALLOW w 1 WINDOW 3600000 FORCE", "w"),
+    ("GW.TOKENS b 1 5 PER 3600000 COST -1 FORCE", "b"),
+    ("GW.ACQUIRE s 2 b TTL 3600000", "s"),
+    ("GW.RENEW s a TTL 7200000", "s"),
+    ("GW.RELEASE s a", "s"),
     ("GW.ADDCOST l 0.5", "l"),
     ("GW.LOGPUSH q z", "q"),
     ("GW.LOGPOP q", "q"),
@@ -147,7 +159,7 @@ fn each_change_is_one_effect_and_never_the_request() {
 
 fn family(words: &str) -> &'static str {
     match words.split(' ').next().unwrap() {
-        "GW.ALLOW" | "GW.TOKENS" => "LIMIT",
+        "GW.ALLOW" | "GW.TOKENS" | "GW.ACQUIRE" | "GW.RENEW" | "GW.RELEASE" => "LIMIT",
         "GW.ADDCOST" => "BUDGET",
         "GW.LOGPUSH" | "GW.LOGPOP" => "QUEUE",
         _ => "CACHE",
@@ -179,6 +191,7 @@ fn effects_carry_absolute_times() {
     for (words, offset_ms) in [
         ("GW.ALLOW w 5 WINDOW 1000", 0),
         ("GW.TOKENS b 5 5 PER 1000", 0),
+        ("GW.ACQUIRE s 5 a TTL 1000", 0),
         ("GW.CACHESET c value EX 100", 100_000),
         ("GW.CACHESET c value PX 5000", 5_000),
         ("GW.CACHESET c value", 3_600_000),
@@ -220,7 +233,7 @@ fn replicas_answer_what_reads_and_refuse_what_writes() {
         assert_eq!(run(&mut reader, words), run(&mut client, words), "{words}");
     }
     assert!(run(&mut reader, "GW.WITHINBUDGET l 20").starts_with(r#"[1, "MONTH", "20", "10""#));
-    for key in ["w", "b", "l", "q", "c"] {
+    for key in ["w", "b", "s", "l", "q", "c"] {
         assert!(run(&mut reader, &format!("GW.DESCRIBE {key}")).starts_with("[\"type\", "), "{key}");
     }
     for (words, _) in WITH_EFFECT {

@@ -145,6 +145,26 @@ fn a_bucket_survives() {
 }
 
 #[test]
+fn leases_survive() {
+    survives(
+        |client| {
+            for holder in 0..60 {
+                let acquire = format!("GW.ACQUIRE k 50 holder{holder} TTL {}", 1_000_000 + holder);
+                assert!(run(client, &acquire).starts_with('['));
+            }
+        },
+        &[
+            "GW.DESCRIBE k",
+            "GW.ACQUIRE k 9007199254740992 other TTL 31622400000",
+            "GW.RENEW k holder5 TTL 5",
+            "GW.RELEASE k holder6",
+            "COPY k k2 REPLACE",
+            "MEMORY USAGE k",
+        ],
+    );
+}
+
+#[test]
 fn a_ledger_survives() {
     survives(
         |client| {

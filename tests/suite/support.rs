@@ -48,9 +48,10 @@ pub fn server_time_ms(client: &mut Connection) -> i64 {
 }
 
 /// Keys of each of the module's types, with more in each than fits its smallest form, and their types' names.
-pub const KEYS: [(&str, &str); 5] = [
+pub const KEYS: [(&str, &str); 6] = [
     ("a:window", "gw-window"),
     ("a:bucket", "gw-bucket"),
+    ("a:leases", "gw-leases"),
     ("a:ledger", "gw-ledger"),
     ("a:queue", "gw-queues"),
     ("a:cached", "gw-cached"),
@@ -64,6 +65,10 @@ pub fn fill(client: &mut Connection) {
         commands.push(command(&format!("GW.ALLOW a:window 100000 WINDOW 3600000 COST {}", step % 7 + 1)));
         commands.push(command(&format!("GW.TOKENS a:bucket 7 100000 PER 1100 COST {}", step % 5 + 1)));
     }
+    for holder in 0..100 {
+        commands.push(command(&format!("GW.ACQUIRE a:leases 90 holder{holder} TTL {}", 3_600_000 + holder)));
+    }
+    commands.push(command("GW.RELEASE a:leases holder7"));
     for days_ago in [0, 1, 7, 40, 400, 800] {
         let at_ms = now_ms - days_ago * 86_400_000;
         commands.push(command(&format!("GW.ADDCOST a:ledger 0.00012{days_ago} AT {at_ms}")));

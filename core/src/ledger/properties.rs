@@ -1,6 +1,6 @@
 //! The ledger against a list of every charge ever made, and against payloads that no ledger wrote.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::tests::{loaded, picos, saved, KEEP};
 use super::*;
@@ -43,26 +43,40 @@ impl Model {
         }
     }
 
+    /// A charge that drops nothing.
+    fn book(&mut self, day: Day, amount: Amount) {
+        self.0.push(ModelCharge { day, month: day.month(), picos: amount.picos(), in_day: true, in_month: true });
+    }
+
     fn charge(&mut self, day: Day, amount: Amount, keep_days: u32) -> Result<(i128, i128, i128), Overflow> {
-        let keep_days = i64::from(keep_days.clamp(9, 3_600));
-        let newest = self.0.iter().map(|charge| charge.day).max().unwrap_or(day).max(day);
-        let in_day = |day: Day| i64::from(newest.number()) - i64::from(day.number()) < keep_days;
-        let in_month = |month: Month| newest.month().number() - month.number() < 120;
         let sums = (
-            if in_day(day) { self.day(day) + amount.picos() } else { 0 },
-            if in_month(day.month()) { self.month(day.month()) + amount.picos() } else { 0 },
+            self.day(day) + amount.picos(),
+            self.month(day.month()) + amount.picos(),
             self.spent(Period::Total, day) + amount.picos(),
         );
         if [sums.0, sums.1, sums.2].iter().any(|sum| sum.abs() > Amount::MAX.picos()) {
             return Err(Overflow);
         }
-        self.0.push(ModelCharge { day, month: day.month(), picos: amount.picos(), in_day: true, in_month: true });
+        self.book(day, amount);
+        let days = self.0.iter().filter(|charge| charge.in_day).map(|charge| charge.day.number());
+        let days_kept = kept(days.collect(), day.number(), keep_days.clamp(32, 3_600));
+        let months = self.0.iter().filter(|charge| charge.in_month).map(|charge| charge.month.number());
+        let months_kept = kept(months.collect(), day.month().number(), 120);
         for charge in &mut self.0 {
-            charge.in_day &= in_day(charge.day);
-            charge.in_month &= in_month(charge.month);
+            charge.in_day &= days_kept.contains(&charge.day.number());
+            charge.in_month &= months_kept.contains(&charge.month.number());
         }
         Ok(sums)
     }
+}
+
+/// One after the other, the oldest goes that is more than a quarter of `keep` from the number charged.
+fn kept(mut numbers: BTreeSet<i32>, charged: i32, keep: u32) -> BTreeSet<i32> {
+    while numbers.len() > keep as usize {
+        let oldest = numbers.iter().find(|&&number| (number - charged).abs() > keep as i32 / 4).copied();
+        numbers.remove(&oldest.expect("fewer are near than are kept"));
+    }
+    numbers
 }
 
 /// A charge some days after the one before it, or late, or early, and a day to ask about.
@@ -86,12 +100,12 @@ fn periods() -> impl Strategy<Value = Period> {
 }
 
 fn days_ahead() -> impl Strategy<Value = i32> {
-    prop_oneof![12 => Just(0), 2 => 1..3, 4 => -10..0, 2 => -100..-10, 1 => -5_000..-100]
+    prop_oneof![12 => Just(0), 2 => 1..3, 4 => -10..0, 2 => -100..-10, 1 => -5_000..-100, 1 => 3..5_000]
 }
 
 fn steps(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Step>> {
     let advance = prop_oneof![40 => Just(0), 20 => 1..3, 2 => 3..70, 1 => 70..4_000];
-    let keep_days = prop_oneof![6 => Just(KEEP), 1 => prop::sample::select(&[0, 9, 10, 400, 3_600, u32::MAX][..])];
+    let keep_days = prop_oneof![6 => Just(KEEP), 1 => prop::sample::select(&[0, 31, 32, 33, 400, 3_600, u32::MAX][..])];
     let step = (advance, days_ahead(), amounts(), keep_days, periods(), days_ahead());
     let step = step.prop_map(|(advance, ahead, amount, keep_days, period, asked_ahead)| Step {
         advance,
@@ -181,6 +195,69 @@ fn use_up(mut ledger: Ledger) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// How far today advances before a charge, how far ahead of today that is, and what it is.
+fn charges(ahead: impl Strategy<Value = i32>) -> impl Strategy<Value = Vec<(i32, i32, Amount)>> {
+    let advance = prop_oneof![4 => Just(0), 8 => 1..3, 1 => 3..10];
+    prop::collection::vec((advance, ahead, (1..1_000_000_000_000i128).prop_map(picos)), 1..150)
+}
+
+/// Far from where today's charges are.
+fn wrong_days() -> impl Strategy<Value = i32> {
+    prop_oneof![3 => 22_000..22_400, 1 => 30_000..1_000_000, 1 => 0..10_000]
+}
+
+/// Makes the charges: after each, today's periods must have all that was ever charged to them.
+fn todays_periods_are_complete(
+    mut ledger: Ledger,
+    mut model: Model,
+    keep_days: u32,
+    charges: &[(i32, i32, Amount)],
+) -> Result<(), TestCaseError> {
+    let mut today = 20_000;
+    for &(advance, ahead, amount) in charges {
+        today += advance;
+        let day = clamped_day(today + ahead);
+        ledger.charge(day, amount, keep_days).expect("within range");
+        model.book(day, amount);
+        for period in Period::ALL {
+            let today = clamped_day(today);
+            prop_assert_eq!(ledger.spent(period, today).picos(), model.spent(period, today), "{:?} {}", period, today);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn no_number_of_wrong_days_blinds_the_budgets_of_those_that_follow(
+        wrong in prop::collection::vec(wrong_days(), 0..400),
+        keep_days in prop::sample::select(&[0, KEEP, u32::MAX][..]),
+        charges in charges(-6..2),
+    ) {
+        let (mut ledger, mut model) = (Ledger::new(), Model::default());
+        for day in wrong.into_iter().map(clamped_day) {
+            ledger.charge(day, picos(1), keep_days).expect("within range");
+            model.book(day, picos(1));
+        }
+        todays_periods_are_complete(ledger, model, keep_days, &charges)?;
+    }
+
+    #[test]
+    fn no_number_of_late_charges_and_a_few_wrong_days_blind_a_budget(
+        keep_days in prop::sample::select(&[0, KEEP, u32::MAX][..]),
+        mut charges in charges(prop_oneof![1 => -6..2, 1 => -20_000..-6, 1 => -100..-6]),
+        wrong in prop::collection::vec((any::<prop::sample::Index>(), 2..1_000_000), 0..6),
+    ) {
+        for (place, ahead) in wrong {
+            let place = place.index(charges.len());
+            charges[place].1 = ahead;
+        }
+        todays_periods_are_complete(Ledger::new(), Model::default(), keep_days, &charges)?;
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(5_000))]
 
@@ -204,12 +281,12 @@ proptest! {
         prop_assert_eq!(verdict.is_none(), budgets.is_empty());
         if let Some(verdict) = verdict {
             let within = left.iter().all(|&left| cost.map_or(left > 0, |cost| cost.picos() <= left));
-            let remaining = left.iter().map(|&left| left.max(0)).min().expect("a budget");
-            let tightest = left.iter().position(|&left| left.max(0) == remaining).expect("the least");
+            let least = left.iter().copied().min().expect("a budget");
+            let tightest = left.iter().position(|&left| left == least).expect("the least");
             let (budget, period) = budgets[tightest];
             prop_assert_eq!((verdict.within, verdict.tightest, verdict.budget), (within, tightest, budget));
             prop_assert_eq!((verdict.spent, verdict.held), (ledger.spent(period, today), Amount::ZERO));
-            prop_assert_eq!(verdict.remaining.picos(), remaining);
+            prop_assert_eq!(verdict.remaining.picos(), least.max(0));
         }
     }
 

@@ -14,13 +14,17 @@ struct Entry {
 
 /// Amounts by the number of their day or month, oldest first.
 ///
-/// The array is exactly as long as it needs to be: a new day costs a copy of at most some kilobytes, once a day, and no
-/// slack is carried by keys that are not used again. The newest entry, which nearly every call is about, is found at
+/// The array is exactly as long as it needs to be: a new day costs copies of some kilobytes, once a day, and no slack
+/// is carried by keys that are not used again. The newest entry, which nearly every call is about, is found at
 /// once, others by binary search.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Series(Box<[Entry]>);
 
 impl Series {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn newest(&self) -> Option<i32> {
         self.0.last().map(|entry| entry.number)
     }
@@ -40,7 +44,9 @@ impl Series {
         entries.fold(Amount::ZERO, |sum, entry| sum.saturating_add(entry.amount))
     }
 
-    pub(super) fn set(&mut self, number: i32, amount: Amount) {
+    /// Sets the amount of `number`. Then at most `keep` entries stay: the oldest of those more than a quarter of `keep`
+    /// from `number` go. `keep` is at least 1, so that these are enough.
+    pub(super) fn set(&mut self, number: i32, amount: Amount, keep: u32) {
         match self.find(number) {
             Ok(at) => {
                 if let Some(entry) = self.0.get_mut(at) {
@@ -52,12 +58,14 @@ impl Series {
                 self.0 = [older, &[Entry { number, amount }], newer].concat().into_boxed_slice();
             }
         }
-    }
-
-    /// Drops what is older than `oldest`.
-    pub(super) fn drop_before(&mut self, oldest: i32) {
-        if self.0.first().is_some_and(|entry| entry.number < oldest) {
-            self.0 = self.0.iter().copied().filter(|entry| entry.number >= oldest).collect();
+        let mut excess = self.0.len().saturating_sub(keep as usize);
+        if excess > 0 {
+            let stays = |entry: &Entry| {
+                let goes = excess > 0 && entry.number.abs_diff(number) > keep / 4;
+                excess -= usize::from(goes);
+                !goes
+            };
+            self.0 = self.0.iter().copied().filter(stays).collect();
         }
     }
 
@@ -73,10 +81,9 @@ impl Series {
         }
     }
 
-    /// Reads what [`save`](Series::save) wrote: numbers accepted by `is_number`, each once, in order, the oldest less
-    /// than `span` before the newest.
-    pub(super) fn load(from: &mut dyn Reader, span: i32, is_number: fn(i32) -> bool) -> Result<Series, Corrupt> {
-        let count = from.uint_max(span.unsigned_abs().into(), "more days or months than a ledger keeps")?;
+    /// Reads what [`save`](Series::save) wrote: at most `keep` numbers accepted by `is_number`, each once, in order.
+    pub(super) fn load(from: &mut dyn Reader, keep: u32, is_number: fn(i32) -> bool) -> Result<Series, Corrupt> {
+        let count = from.uint_max(keep.into(), "more days or months than a ledger keeps")?;
         let mut entries: Vec<Entry> = Vec::with_capacity(count as usize);
         for _ in 0..count {
             let number = i32::try_from(from.int()?).ok().filter(|&number| is_number(number));
@@ -86,13 +93,7 @@ impl Series {
             }
             entries.push(Entry { number, amount: load_amount(from)? });
         }
-        let series = Series(entries.into_boxed_slice());
-        match (series.0.first(), series.newest()) {
-            (Some(oldest), Some(newest)) if newest - oldest.number >= span => {
-                Err(Corrupt("days or months too far apart"))
-            }
-            _ => Ok(series),
-        }
+        Ok(Series(entries.into_boxed_slice()))
     }
 
     /// Bytes allocated behind the struct.
