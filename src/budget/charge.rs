@@ -40,7 +40,7 @@ pub const EFFECT: Command = Command {
 };
 
 /// How far ahead of the server's clock a charge may be dated: the reach of a wrong time zone or a skewed clock. A charge
-/// dated further ahead is a mistake that would push real days out of the ledger.
+/// dated further ahead is a mistake.
 const AHEAD_MAX_MS: i64 = 24 * 3_600_000;
 
 /// GW.ADDCOST key amount [AT unix-time-ms]

@@ -29,7 +29,7 @@ pub static TIMEZONE: Text = Text::new("timezone", "UTC", |name| {
     Ok(())
 });
 
-/// How many days' totals a ledger keeps. Months are kept for ten years, the total for ever.
+/// How many of the days it was charged on a ledger keeps one by one. See [`gateway_core::ledger`].
 pub static KEEP_DAYS: Number = Number::new("ledger-days", 62, KEEP_DAYS_MIN as i64, KEEP_DAYS_MAX as i64);
 
 /// The day that a time belongs to.
