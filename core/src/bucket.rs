@@ -92,7 +92,9 @@ impl TokenBucket {
         let kept = if flow.per_ms == self.flow.per_ms {
             self.level
         } else {
-            (self.level * i128::from(flow.per_ms)).div_euclid(i128::from(self.flow.per_ms))
+            // Whole tokens and the rest apart: the product of a deep debt and a long period would not fit.
+            let (old, new) = (i128::from(self.flow.per_ms), i128::from(flow.per_ms));
+            self.level.div_euclid(old) * new + self.level.rem_euclid(old) * new / old
         };
         let elapsed_ms = now_ms.saturating_sub(self.at_ms).max(0);
         (kept + i128::from(elapsed_ms) * i128::from(flow.rate)).min(flow.parts(flow.burst))

@@ -139,6 +139,22 @@ fn limits_at_token_rates_of_large_models() {
 }
 
 #[test]
+fn a_deep_debt_survives_a_change_of_period() {
+    let longest = flow(1, PERIOD_MAX_MS, 1);
+    let mut bucket = TokenBucket::full(NOW, longest);
+    for _ in 0..200 {
+        bucket.record(NOW, longest, UNITS_MAX as i64);
+    }
+    for per_ms in [PERIOD_MAX_MS - 1, 60_000, 1] {
+        let changed = flow(1, per_ms, 1);
+        assert!(!bucket.decide(NOW, changed, 1).allowed, "{per_ms}");
+        bucket.record(NOW, changed, 0);
+    }
+    bucket.record(NOW, longest, 0);
+    assert!(!bucket.decide(NOW, longest, 1).allowed);
+}
+
+#[test]
 fn a_cost_above_the_burst_can_never_succeed() {
     let flow = flow(10, 1_000, 100);
     let bucket = TokenBucket::full(NOW, flow);

@@ -177,21 +177,24 @@ impl SlidingWindow {
     pub fn record(&mut self, now_ms: i64, rule: Rule, units: u64) {
         self.rewind(now_ms);
         let used = self.used(now_ms, rule.window_ms, 0);
+        let at_ms = rounded_up(now_ms, rule.tick_ms());
         if used == 0 {
             self.clear();
-        } else {
+        } else if rule.fixed || floor_ms(self.newest_ms, rule) < floor_ms(self.newest_ms, self.rule) {
+            // The floor will be earlier than what has left by now, and must not bring it back.
             self.drop_dead_chunks();
-            if rule.fixed || self.floor_ms_of(rule) < self.floor_ms() {
-                // The floor will be earlier than what has left by now, and must not bring it back.
-                self.drop_dead_pairs();
-            }
+            self.drop_dead_pairs();
+        } else {
+            // No further than the floor will be: what lies above it is saved, so it may not depend on how the pairs
+            // happen to lie in chunks.
+            self.advance(floor_ms(at_ms.max(self.newest_ms), rule));
+            self.drop_dead_chunks();
         }
         self.rule = rule;
         let units = units.min(USED_MAX.saturating_sub(used));
         if units > 0 {
             // A fixed window's units all count from its start.
-            let at_ms = if rule.fixed && used > 0 { self.newest_ms } else { rounded_up(now_ms, rule.tick_ms()) };
-            self.append(at_ms, units);
+            self.append(if rule.fixed && used > 0 { self.newest_ms } else { at_ms }, units);
         }
         let needed_until_ms = self.newest_ms.saturating_add_unsigned(rule.window_ms);
         self.expires_at_ms = extended_expiry_ms(self.expires_at_ms, now_ms, needed_until_ms);
@@ -269,16 +272,6 @@ impl SlidingWindow {
         self.units_end.wrapping_sub(self.live.units)
     }
 
-    /// The end of what can still be asked about: the last admission forgot everything up to here, whether or not its
-    /// bytes are gone. With ticks, no later than what that admission itself left out.
-    fn floor_ms(&self) -> i64 {
-        self.floor_ms_of(self.rule)
-    }
-
-    fn floor_ms_of(&self, rule: Rule) -> i64 {
-        self.newest_ms.saturating_sub_unsigned(rule.window_ms + rule.tick_ms() - 1)
-    }
-
     fn sealed_len(&self) -> usize {
         self.sealed.as_ref().map_or(0, |sealed| sealed.len())
     }
@@ -298,7 +291,7 @@ impl SlidingWindow {
 
     /// Moves the cursor behind every pair at or before `cutoff_ms`.
     fn advance(&mut self, cutoff_ms: i64) {
-        let cutoff_ms = cutoff_ms.max(self.floor_ms());
+        let cutoff_ms = cutoff_ms.max(floor_ms(self.newest_ms, self.rule));
         let mut cursor = self.live;
         if cursor.at_ms > cutoff_ms {
             // Asked about an earlier cutoff than last time (a longer window, an earlier clock): start over.
@@ -493,7 +486,7 @@ impl SlidingWindow {
         out.uint(self.rule.fixed.into());
         out.int(self.newest_ms);
         out.int(self.expires_at_ms);
-        let kept_after_ms = self.floor_ms();
+        let kept_after_ms = floor_ms(self.newest_ms, self.rule);
         let mut previous_ms = kept_after_ms;
         let mut pairs = Vec::new();
         for (at_ms, units) in self.pairs().filter(|&(at_ms, _)| at_ms > kept_after_ms) {
@@ -511,7 +504,7 @@ impl SlidingWindow {
         let expires_at_ms = from.time_ms("expiry")?;
         let bytes = from.bytes((TICKS_PER_WINDOW_MAX as usize + 1) * PAIR_BYTES_MAX)?;
         let mut window = Self { rule: Rule { limit, window_ms, fixed }, newest_ms, ..Self::default() };
-        let (mut at, mut used, mut at_ms) = (0, 0, window.floor_ms());
+        let (mut at, mut used, mut at_ms) = (0, 0, floor_ms(newest_ms, window.rule));
         while at < bytes.len() {
             let pair = get_pair(&bytes, &mut at).ok_or(Corrupt("a pair cut short"))?;
             if pair.gap_ms == 0 || pair.units == 0 || pair.units > USED_MAX - used {
@@ -557,6 +550,12 @@ impl SlidingWindow {
         }
         None
     }
+}
+
+/// The end of what can still be asked about: the last admission forgot everything up to here, whether or not its bytes are
+/// gone. With ticks, no later than what that admission itself left out.
+fn floor_ms(newest_ms: i64, rule: Rule) -> i64 {
+    newest_ms.saturating_sub_unsigned(rule.window_ms + rule.tick_ms() - 1)
 }
 
 /// `at_ms` rounded up to a multiple of `tick_ms`, within the times a value may hold.

@@ -243,6 +243,26 @@ fn a_long_window_is_late_by_less_than_a_tick_and_never_early() {
 }
 
 #[test]
+fn a_long_window_saves_the_same_however_its_pairs_lie_in_chunks() {
+    // A tick of two milliseconds, and always a pair that is exactly one window old: gone, but above the floor.
+    let step_ms = 2_146;
+    let rule = sliding(1 << 40, 490 * step_ms);
+    assert_eq!(rule.tick_ms(), 2);
+    let (mut window, mut replica) = (SlidingWindow::default(), SlidingWindow::default());
+    for step in 0..5_000u64 {
+        let now_ms = NOW + (step * step_ms) as i64;
+        window.record(now_ms, rule, 1 + step % 3);
+        replica.record(now_ms, rule, 1 + step % 3);
+        assert_eq!(saved(&window), saved(&replica), "step {step}");
+        let longer = Rule { window_ms: PERIOD_MAX_MS, ..rule };
+        assert_eq!(window.decide(now_ms, longer, 1), replica.decide(now_ms, longer, 1), "step {step}");
+        if step % 97 == 0 {
+            replica = reloaded(&replica);
+        }
+    }
+}
+
+#[test]
 fn a_clock_that_steps_back_locks_nobody_out_for_longer_than_a_window() {
     let mut window = SlidingWindow::default();
     let year_ms = 31_536_000_000;
