@@ -11,7 +11,7 @@ pub const DESCRIBE: Command = Command {
     arity: 2,
     keys: Keys::One(Access::Read),
     summary: "Replies the state of a key of any GW type as a map, nil where there is none.",
-    complexity: "O(1) for limiters and cache entries, O(N) in the periods of a ledger",
+    complexity: "O(1) for limiters and cache entries, O(N) in the periods of a ledger and in the holders of slots",
     since: "0.1.0",
     tips: "nondeterministic_output",
     args: &[Arg::key()],
@@ -57,11 +57,11 @@ pub const PANIC: Command = Command {
     args: &[],
 };
 
-fn describe(call: &Call) -> Outcome {
+fn describe(call: &mut Call) -> Outcome {
     crate::MODULE.describe(call)
 }
 
-fn load(call: &Call) -> Outcome {
+fn load(call: &mut Call) -> Outcome {
     crate::MODULE.load_value(call)
 }
 

@@ -44,7 +44,7 @@ pub const EFFECT: Command = Command {
 const AHEAD_MAX_MS: i64 = 24 * 3_600_000;
 
 /// GW.ADDCOST key amount [AT unix-time-ms]
-fn add_cost(call: &Call) -> Outcome {
+fn add_cost(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let amount = args.amount("amount")?;
@@ -56,7 +56,6 @@ fn add_cost(call: &Call) -> Outcome {
 
     let charge = Charge { day: day_of(at_ms), amount, keep_days: KEEP_DAYS.get() as u32 };
     let mut opened = call.open::<Ledger>(key)?;
-    STATS.budget_charges.add(1);
     if amount == Amount::ZERO {
         // Nothing to book, and no reason to make a ledger.
         let spent = opened.get().map_or(Amount::ZERO, |ledger| ledger.spent(Period::Month, charge.day));
@@ -64,6 +63,7 @@ fn add_cost(call: &Call) -> Outcome {
         return Ok(());
     }
     let totals = charge.book(&mut opened)?;
+    STATS.budget_charges.add(1);
     drop(opened);
     call.changed(key, c"gw.addcost", &charge.effect());
     call.reply().bytes(totals.month.to_text().as_bytes());
@@ -107,7 +107,7 @@ impl Charge {
     }
 }
 
-fn apply(call: &Call) -> Outcome {
+fn apply(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let (operation, words) = Words::new(args.bytes("effect")?)?;

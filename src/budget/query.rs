@@ -52,7 +52,7 @@ pub const SPENT: Command = Command {
 const BUDGETS_MAX: usize = 16;
 
 /// GW.WITHINBUDGET key budget [DAY|WEEK|MONTH|TOTAL] [budget period …] [COST estimate]
-fn within_budget(call: &Call) -> Outcome {
+fn within_budget(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let (budgets, cost) = parse_budgets(args)?;
@@ -138,7 +138,7 @@ const OPTIONS: [(&str, Opt); 5] = [
 ];
 
 /// GW.SPENT key [DAY|WEEK|MONTH|TOTAL] [DATE yyyy-mm[-dd]]
-fn spent(call: &Call) -> Outcome {
+fn spent(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let (mut period, mut date) = (None, None);

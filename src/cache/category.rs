@@ -1,7 +1,7 @@
 //! Categories: what entries are counted under.
 //!
-//! Names come from clients, so their number is bounded: beyond the first 1,023, all others are counted as `(other)`. An
-//! entry holds its category's number alone.
+//! Names come from clients, so their number is bounded: beyond the first 1,023, all others are counted as `(other)`. That
+//! is this node's book-keeping alone: an entry keeps its category's true name, in the table or of its own.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,17 +76,32 @@ lazy_static! {
 impl Category {
     /// The category of that name; a new one where there is room.
     pub fn named(name: &[u8]) -> Self {
+        Self::with_room(name, CATEGORIES_MAX)
+    }
+
+    /// The category of a key that was not found. Readers may ask for whatever they like: they get half of the table at
+    /// most, so that there is room for what is really stored.
+    pub fn asked_for(name: &[u8]) -> Self {
+        Self::with_room(name, CATEGORIES_MAX / 2)
+    }
+
+    fn with_room(name: &[u8], room: usize) -> Self {
         let mut names = NAMES.borrow();
         if let Some(&number) = names.numbers.get(name) {
             return Self(number);
         }
-        if names.names.len() + 1 >= CATEGORIES_MAX {
+        if names.names.len() + 1 >= room || name == OTHER {
             return Self(0);
         }
         names.names.push(name.into());
         let number = names.names.len() as u16;
         names.numbers.insert(name.into(), number);
         Self(number)
+    }
+
+    /// Does the table say what this category is called? Not of the surplus.
+    pub fn has_name(self) -> bool {
+        self.0 != 0
     }
 
     /// The category of that name where anything was ever counted in it.

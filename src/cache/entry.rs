@@ -1,5 +1,7 @@
 //! A cache entry as a data type.
 
+use std::borrow::Cow;
+
 use gateway_core::cache::CATEGORY_BYTES_MAX;
 use gateway_core::codec::{Corrupt, Reader, Writer};
 use gateway_core::memory::allocated_bytes;
@@ -18,12 +20,23 @@ pub struct Entry {
     value: Vec<u8>,
     created_at_ms: i64,
     category: Category,
+    /// The category's name where this node's table has no room for it.
+    surplus_name: Option<Box<[u8]>>,
 }
 
 impl Entry {
-    pub fn new(value: &[u8], created_at_ms: i64, category: Category) -> Self {
+    pub fn new(value: Vec<u8>, created_at_ms: i64, category_name: &[u8]) -> Self {
+        let category = Category::named(category_name);
         category.counters().entry_made(value.len());
-        Self { value: value.to_vec(), created_at_ms, category }
+        let surplus_name = (!category.has_name()).then(|| category_name.into());
+        Self { value, created_at_ms, category, surplus_name }
+    }
+
+    fn category_name(&self) -> Cow<'_, [u8]> {
+        match &self.surplus_name {
+            Some(name) => Cow::Borrowed(name),
+            None => Cow::Owned(self.category.name()),
+        }
     }
 
     pub fn value(&self) -> &[u8] {
@@ -37,7 +50,7 @@ impl Entry {
 
 impl Clone for Entry {
     fn clone(&self) -> Self {
-        Self::new(&self.value, self.created_at_ms, self.category)
+        Self::new(self.value.clone(), self.created_at_ms, &self.category_name())
     }
 }
 
@@ -59,7 +72,7 @@ impl Value for Entry {
 
     fn save(&self, out: &mut dyn Writer) {
         out.int(self.created_at_ms);
-        out.bytes(&self.category.name());
+        out.bytes(&self.category_name());
         out.bytes(&self.value);
     }
 
@@ -67,13 +80,12 @@ impl Value for Entry {
         let created_at_ms = from.time_ms("created at")?;
         let category = from.bytes(CATEGORY_BYTES_MAX)?;
         let value = from.bytes(VALUE_BYTES_MAX)?;
-        let category = Category::named(&category);
-        category.counters().entry_made(value.len());
-        Ok(Self { value, created_at_ms, category })
+        Ok(Self::new(value, created_at_ms, &category))
     }
 
     fn memory_bytes(&self) -> usize {
         allocated_bytes(self.value.capacity())
+            + self.surplus_name.as_ref().map_or(0, |name| allocated_bytes(name.len()))
     }
 
     fn allocations(&self) -> usize {
@@ -89,7 +101,7 @@ impl Value for Entry {
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
         reply.map(5).bytes("type").bytes("cache-entry");
-        reply.bytes("category").bytes(self.category.name());
+        reply.bytes("category").bytes(self.category_name());
         reply.bytes("value_bytes").count(self.value.len() as u64);
         reply.bytes("age_ms").int((now_ms - self.created_at_ms).max(0));
         reply.bytes("bytes").count(self.total_bytes() as u64);

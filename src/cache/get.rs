@@ -23,7 +23,7 @@ pub const COMMAND: Command = Command {
 };
 
 /// GW.CACHEGET key
-fn get(call: &Call) -> Outcome {
+fn get(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     args.end()?;
@@ -36,7 +36,7 @@ fn get(call: &Call) -> Outcome {
         }
         None => {
             STATS.cache_misses.add(1);
-            Category::named(category_of(key.bytes())).counters().misses.add(1);
+            Category::asked_for(category_of(key.bytes())).counters().misses.add(1);
             call.reply().null();
         }
     }

@@ -69,7 +69,7 @@ enum Opt {
 const OPTIONS: [(&str, Opt); 3] = [("EX", Opt::Ex), ("PX", Opt::Px), ("CATEGORY", Opt::Category)];
 
 /// GW.CACHESET key value [EX seconds | PX milliseconds] [CATEGORY category]
-fn set(call: &Call) -> Outcome {
+fn set(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let value = args.string("value")?;
@@ -115,15 +115,15 @@ struct NewEntry<'a> {
 }
 
 impl NewEntry<'_> {
-    fn store(&self, call: &Call, key: Str, category: &[u8]) -> Outcome {
+    fn store(&self, call: &mut Call, key: Str, category: &[u8]) -> Outcome {
         let mut opened = call.open::<Entry>(key)?;
-        opened.insert(Entry::new(self.value.bytes(), self.created_at_ms, Category::named(category)));
+        opened.insert(Entry::new(self.value.bytes().to_vec(), self.created_at_ms, category));
         opened.expire_at(self.expires_at_ms);
         Ok(())
     }
 }
 
-fn apply(call: &Call) -> Outcome {
+fn apply(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let (operation, mut words) = Words::new(args.bytes("effect")?)?;
@@ -143,7 +143,7 @@ fn apply(call: &Call) -> Outcome {
 }
 
 /// GW.CACHEDEL key [key …]
-fn del(call: &Call) -> Outcome {
+fn del(call: &mut Call) -> Outcome {
     let keys = call.args().rest("key")?;
     for &key in keys {
         call.open::<Entry>(key)?;

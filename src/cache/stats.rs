@@ -20,7 +20,7 @@ pub const COMMAND: Command = Command {
 };
 
 /// GW.CACHESTATS [category]
-fn stats(call: &Call) -> Outcome {
+fn stats(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let asked = args.peek();
     if asked.is_some() {

@@ -53,7 +53,7 @@ const OPTIONS: [(&str, Opt); 5] =
     [("WINDOW", Opt::Window), ("COST", Opt::Cost), ("FIXED", Opt::Fixed), ("PEEK", Opt::Peek), ("FORCE", Opt::Force)];
 
 /// GW.ALLOW key limit [WINDOW ms] [COST units] [FIXED] [PEEK | FORCE]
-fn allow(call: &Call) -> Outcome {
+fn allow(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let limit = args.int("limit", 0..=UNITS_MAX)?;
@@ -71,47 +71,51 @@ fn allow(call: &Call) -> Outcome {
     mode.check_cost(cost)?;
 
     let now_ms = call.now_ms();
-    let mut opened = call.open::<SlidingWindow>(key)?;
-    let mut decide = |cost: u64| match opened.get() {
-        Some(window) => window.decide(now_ms, rule, cost),
-        None => SlidingWindow::default().decide(now_ms, rule, cost),
-    };
     let usage = Usage { at_ms: now_ms, units: cost, rule };
-    let verdict = match mode {
+    let (verdict, effect) = judge(&mut call.open(key)?, &usage, mode);
+    if let Some(effect) = effect {
+        call.changed(key, c"gw.allow", &effect);
+    }
+    reply(call, &verdict);
+    Ok(())
+}
+
+/// Decides and records, and says what replicas are to be told.
+fn judge(opened: &mut Opened<SlidingWindow>, usage: &Usage, mode: Mode) -> (Verdict, Option<Effect>) {
+    let Usage { at_ms, units, rule } = *usage;
+    let decide = |opened: &mut Opened<SlidingWindow>, cost: u64| match opened.get() {
+        Some(window) => window.decide(at_ms, rule, cost),
+        None => SlidingWindow::default().decide(at_ms, rule, cost),
+    };
+    let cost = units.unsigned_abs();
+    match mode {
         Mode::Peek => {
             STATS.allow_peeked.add(1);
-            decide(cost.unsigned_abs())
+            (decide(opened, cost), None)
         }
         Mode::Force => {
             STATS.allow_forced.add(1);
-            if usage.record(&mut opened) {
-                call.changed(key, c"gw.allow", &usage.effect());
-            }
-            let after = opened.get().map(|window| window.decide(now_ms, rule, 0));
-            let after = after.unwrap_or_else(|| SlidingWindow::default().decide(now_ms, rule, 0));
-            Verdict { allowed: true, retry_after_ms: 0, ..after }
+            let effect = usage.record(opened).then(|| usage.effect());
+            (Verdict { allowed: true, retry_after_ms: 0, ..decide(opened, 0) }, effect)
         }
         Mode::Admit => {
-            let mut verdict = decide(cost.unsigned_abs());
-            if verdict.allowed {
-                STATS.allow_admitted.add(1);
-                if usage.record(&mut opened) {
-                    verdict.remaining -= cost.unsigned_abs();
-                    verdict.reset_after_ms =
-                        opened.get().map_or(verdict.reset_after_ms, |window| window.reset_after_ms(now_ms));
-                    call.changed(key, c"gw.allow", &usage.effect());
-                }
-            } else {
+            let mut verdict = decide(opened, cost);
+            if !verdict.allowed {
                 STATS.allow_denied.add(1);
-                if opened.get().is_some_and(|window| window.rewind(now_ms)) {
-                    call.changed(key, c"gw.allow", &Effect::of(EFFECT_NAME, b'w', [now_ms]));
-                }
+                let rewound = opened.get().is_some_and(|window| window.rewind(at_ms));
+                return (verdict, rewound.then(|| Effect::of(EFFECT_NAME, b'w', [at_ms])));
             }
-            verdict
+            STATS.allow_admitted.add(1);
+            if !usage.record(opened) {
+                return (verdict, None);
+            }
+            verdict.remaining -= cost;
+            if let Some(window) = opened.get() {
+                verdict.reset_after_ms = window.reset_after_ms(at_ms);
+            }
+            (verdict, Some(usage.effect()))
         }
-    };
-    reply(call, &verdict);
-    Ok(())
+    }
 }
 
 /// Units taken or given back: what a replica is told.
@@ -159,13 +163,13 @@ impl Usage {
     }
 }
 
-pub(super) fn apply(call: &Call, key: Key, words: Words) -> Outcome {
+pub(super) fn apply(call: &mut Call, key: Key, words: Words) -> Outcome {
     let usage = Usage::parse(words)?;
     usage.record(&mut call.open(key)?);
     Ok(())
 }
 
-pub(super) fn apply_rewind(call: &Call, key: Key, mut words: Words) -> Outcome {
+pub(super) fn apply_rewind(call: &mut Call, key: Key, mut words: Words) -> Outcome {
     let at_ms = words.int(0..=TIME_MAX_MS)?;
     words.end()?;
     if let Some(window) = call.open::<SlidingWindow>(key)?.get() {

@@ -23,7 +23,7 @@ pub const ACQUIRE: Command = Command {
     keys: Keys::One(Access::ReadUpdate),
     summary: "Takes one of `max` slots for a holder until its time to live has passed. Replies acquired, in_use, max, \
               retry_after_ms, fencing_token.",
-    complexity: "O(log N) in the holders",
+    complexity: "O(log N) in the holders; O(N) where `max` was lowered far below them",
     since: "0.1.0",
     tips: "",
     args: &[Arg::key(), Arg::integer("max"), Arg::text("holder"), Arg::integer("ttl-ms").after("TTL")],
@@ -74,7 +74,7 @@ fn parse_ttl_ms(mut args: Args) -> Result<u64, Error> {
 }
 
 /// GW.ACQUIRE key max holder TTL ms
-fn acquire(call: &Call) -> Outcome {
+fn acquire(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let max = args.int("max", 0..=UNITS_MAX)?;
@@ -82,25 +82,11 @@ fn acquire(call: &Call) -> Outcome {
     let ttl_ms = parse_ttl_ms(args)?;
 
     let now_ms = call.now_ms();
-    let mut opened = call.open::<Leases>(key)?;
-    let none = Leases::default();
-    let leases = opened.get().map_or(&none, |leases| leases);
-    let mut grant = leases.decide(now_ms, max, holder.bytes());
-    if grant.acquired {
-        STATS.leases_acquired.add(1);
-        let is_new = leases.token_of(now_ms, holder.bytes()).is_none();
-        if is_new {
-            grant.token = grant.token.max(LAST_TOKEN.get() + 1);
-        }
-        let Grant { token, .. } = grant;
-        let step = Step::Grant { at_ms: now_ms, max, ttl_ms, token };
-        step.apply(&mut opened, holder);
-        call.changed_with(key, c"gw.acquire", &step.effect(), &[holder]);
-    } else {
-        STATS.leases_denied.add(1);
-        if opened.get().is_some_and(|leases| leases.rewind(now_ms)) {
-            call.changed(key, c"gw.acquire", &Effect::of(EFFECT_NAME, b'l', [now_ms]));
-        }
+    let (grant, effect) = decide(&mut call.open(key)?, now_ms, max, holder, ttl_ms);
+    match effect {
+        Some(effect) if grant.acquired => call.changed_with(key, c"gw.acquire", &effect, &[holder]),
+        Some(effect) => call.changed(key, c"gw.acquire", &effect),
+        None => {}
     }
     call.reply()
         .array(5)
@@ -112,8 +98,27 @@ fn acquire(call: &Call) -> Outcome {
     Ok(())
 }
 
+/// Decides and grants, and says what replicas are to be told.
+fn decide(opened: &mut Opened<Leases>, at_ms: i64, max: u64, holder: Str, ttl_ms: u64) -> (Grant, Option<Effect>) {
+    let none = Leases::default();
+    let leases = opened.get().map_or(&none, |leases| leases);
+    let mut grant = leases.decide(at_ms, max, holder.bytes());
+    if !grant.acquired {
+        STATS.leases_denied.add(1);
+        let rewound = opened.get().is_some_and(|leases| leases.rewind(at_ms));
+        return (grant, rewound.then(|| Effect::of(EFFECT_NAME, b'l', [at_ms])));
+    }
+    STATS.leases_acquired.add(1);
+    if leases.token_of(at_ms, holder.bytes()).is_none() {
+        grant.token = grant.token.max(LAST_TOKEN.get() + 1);
+    }
+    let step = Step::Grant { at_ms, max, ttl_ms, token: grant.token };
+    step.apply(opened, holder);
+    (grant, Some(step.effect()))
+}
+
 /// GW.RENEW key holder TTL ms
-fn renew(call: &Call) -> Outcome {
+fn renew(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let holder = parse_holder(&mut args)?;
@@ -124,7 +129,7 @@ fn renew(call: &Call) -> Outcome {
 }
 
 /// GW.RELEASE key holder
-fn release(call: &Call) -> Outcome {
+fn release(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let holder = parse_holder(&mut args)?;
@@ -134,7 +139,7 @@ fn release(call: &Call) -> Outcome {
 
 /// Changes the lease of a holder that has one, and replies 1; or replies 0.
 fn change_held(
-    call: &Call,
+    call: &mut Call,
     key: Key,
     holder: Str,
     step: impl Fn(&Leases, i64) -> Step,
@@ -146,6 +151,9 @@ fn change_held(
     let step = held.map(|leases| step(leases, now_ms));
     if let Some(step) = &step {
         step.apply(&mut opened, holder);
+    }
+    drop(opened);
+    if let Some(step) = &step {
         call.changed_with(key, event, &step.effect(), &[holder]);
     }
     call.reply().int(step.is_some().into());
@@ -164,9 +172,9 @@ enum Step {
 
 impl Step {
     fn apply(&self, opened: &mut Opened<Leases>, holder: Str) {
-        let leases = opened.get_or_insert_with(Leases::default);
         match *self {
             Step::Grant { at_ms, max, ttl_ms, token } => {
+                let leases = opened.get_or_insert_with(Leases::default);
                 let before_ms = leases.expires_at_ms();
                 leases.grant(at_ms, max, holder.bytes(), ttl_ms, token);
                 LAST_TOKEN.raise(leases.last_token());
@@ -175,7 +183,11 @@ impl Step {
                     opened.expire_at(expires_at_ms);
                 }
             }
-            Step::Release { at_ms } => leases.release(at_ms, holder.bytes()),
+            Step::Release { at_ms } => {
+                if let Some(leases) = opened.get() {
+                    leases.release(at_ms, holder.bytes());
+                }
+            }
         }
     }
 
@@ -190,7 +202,7 @@ impl Step {
 }
 
 /// The effects `L` and `U`.
-pub(super) fn apply(call: &Call, key: Key, operation: u8, mut words: Words, mut args: Args) -> Outcome {
+pub(super) fn apply(call: &mut Call, key: Key, operation: u8, mut words: Words, mut args: Args) -> Outcome {
     let at_ms = words.int(0..=TIME_MAX_MS)?;
     let step = match operation {
         b'L' => Step::Grant {
@@ -208,7 +220,7 @@ pub(super) fn apply(call: &Call, key: Key, operation: u8, mut words: Words, mut 
     Ok(())
 }
 
-pub(super) fn apply_rewind(call: &Call, key: Key, mut words: Words) -> Outcome {
+pub(super) fn apply_rewind(call: &mut Call, key: Key, mut words: Words) -> Outcome {
     let at_ms = words.int(0..=TIME_MAX_MS)?;
     words.end()?;
     if let Some(leases) = call.open::<Leases>(key)?.get() {

@@ -66,7 +66,7 @@ impl Mode {
 /// The largest cost, and largest amount given back.
 const COST_MAX: i64 = UNITS_MAX as i64;
 
-fn apply(call: &Call) -> Outcome {
+fn apply(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let (operation, words) = Words::new(args.bytes("effect")?)?;
@@ -83,7 +83,7 @@ fn apply(call: &Call) -> Outcome {
 }
 
 /// The effects that have no further argument.
-fn apply_alone(call: &Call, key: Key, operation: u8, words: Words) -> Outcome {
+fn apply_alone(call: &mut Call, key: Key, operation: u8, words: Words) -> Outcome {
     match operation {
         b'W' => allow::apply(call, key, words),
         b'w' => allow::apply_rewind(call, key, words),

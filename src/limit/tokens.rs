@@ -50,7 +50,7 @@ enum Opt {
 const OPTIONS: [(&str, Opt); 4] = [("PER", Opt::Per), ("COST", Opt::Cost), ("PEEK", Opt::Peek), ("FORCE", Opt::Force)];
 
 /// GW.TOKENS key rate burst [PER ms] [COST tokens] [PEEK | FORCE]
-fn tokens(call: &Call) -> Outcome {
+fn tokens(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let rate = args.int("rate", 1..=UNITS_MAX)?;
@@ -68,47 +68,51 @@ fn tokens(call: &Call) -> Outcome {
     let flow = Flow { rate, per_ms, burst };
 
     let now_ms = call.now_ms();
-    let mut opened = call.open::<TokenBucket>(key)?;
-    let mut decide = |cost: u64| match opened.get() {
-        Some(bucket) => bucket.decide(now_ms, flow, cost),
-        None => TokenBucket::full(now_ms, flow).decide(now_ms, flow, cost),
-    };
     let usage = Usage { at_ms: now_ms, tokens: cost, flow };
-    let verdict = match mode {
+    let (verdict, effect) = judge(&mut call.open(key)?, &usage, mode);
+    if let Some(effect) = effect {
+        call.changed(key, c"gw.tokens", &effect);
+    }
+    reply(call, &verdict);
+    Ok(())
+}
+
+/// Decides and records, and says what replicas are to be told.
+fn judge(opened: &mut Opened<TokenBucket>, usage: &Usage, mode: Mode) -> (Verdict, Option<Effect>) {
+    let Usage { at_ms, tokens, flow } = *usage;
+    let decide = |opened: &mut Opened<TokenBucket>, cost: u64| match opened.get() {
+        Some(bucket) => bucket.decide(at_ms, flow, cost),
+        None => TokenBucket::full(at_ms, flow).decide(at_ms, flow, cost),
+    };
+    let cost = tokens.unsigned_abs();
+    match mode {
         Mode::Peek => {
             STATS.tokens_peeked.add(1);
-            decide(cost.unsigned_abs())
+            (decide(opened, cost), None)
         }
         Mode::Force => {
             STATS.tokens_forced.add(1);
-            if usage.record(&mut opened) {
-                call.changed(key, c"gw.tokens", &usage.effect());
-            }
-            let full = TokenBucket::full(now_ms, flow);
-            let after = opened.get().map_or(&full, |bucket| bucket).decide(now_ms, flow, 0);
-            Verdict { allowed: true, retry_after_ms: 0, ..after }
+            let effect = usage.record(opened).then(|| usage.effect());
+            (Verdict { allowed: true, retry_after_ms: 0, ..decide(opened, 0) }, effect)
         }
         Mode::Admit => {
-            let mut verdict = decide(cost.unsigned_abs());
-            if verdict.allowed {
-                STATS.tokens_admitted.add(1);
-                if usage.record(&mut opened) {
-                    verdict.remaining -= cost.unsigned_abs();
-                    verdict.reset_after_ms =
-                        opened.get().map_or(verdict.reset_after_ms, |bucket| bucket.reset_after_ms());
-                    call.changed(key, c"gw.tokens", &usage.effect());
-                }
-            } else {
+            let mut verdict = decide(opened, cost);
+            if !verdict.allowed {
                 STATS.tokens_denied.add(1);
-                if opened.get().is_some_and(|bucket| bucket.rewind(now_ms)) {
-                    call.changed(key, c"gw.tokens", &Effect::of(EFFECT_NAME, b'b', [now_ms]));
-                }
+                let rewound = opened.get().is_some_and(|bucket| bucket.rewind(at_ms));
+                return (verdict, rewound.then(|| Effect::of(EFFECT_NAME, b'b', [at_ms])));
             }
-            verdict
+            STATS.tokens_admitted.add(1);
+            if !usage.record(opened) {
+                return (verdict, None);
+            }
+            verdict.remaining -= cost;
+            if let Some(bucket) = opened.get() {
+                verdict.reset_after_ms = bucket.reset_after_ms();
+            }
+            (verdict, Some(usage.effect()))
         }
-    };
-    reply(call, &verdict);
-    Ok(())
+    }
 }
 
 /// Tokens taken or given back: what a replica is told.
@@ -152,13 +156,13 @@ impl Usage {
     }
 }
 
-pub(super) fn apply(call: &Call, key: Key, words: Words) -> Outcome {
+pub(super) fn apply(call: &mut Call, key: Key, words: Words) -> Outcome {
     let usage = Usage::parse(words)?;
     usage.record(&mut call.open(key)?);
     Ok(())
 }
 
-pub(super) fn apply_rewind(call: &Call, key: Key, mut words: Words) -> Outcome {
+pub(super) fn apply_rewind(call: &mut Call, key: Key, mut words: Words) -> Outcome {
     let at_ms = words.int(0..=TIME_MAX_MS)?;
     words.end()?;
     if let Some(bucket) = call.open::<TokenBucket>(key)?.get() {

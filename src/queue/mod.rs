@@ -35,7 +35,7 @@ pub const EFFECT: Command = Command {
 pub static MAX_RECORDS: Number = Number::new("log-max-records", 100_000, 1, 1 << 40);
 pub static MAX_BYTES: Number = Number::new("log-max-bytes", 256 << 20, 1, 1 << 50).in_bytes();
 
-fn apply(call: &Call) -> Outcome {
+fn apply(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let (operation, mut words) = Words::new(args.bytes("effect")?)?;

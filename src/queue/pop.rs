@@ -6,6 +6,7 @@ use super::EFFECT_NAME;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::effect::Effect;
+use crate::server::reply::Reply;
 use crate::server::stats::STATS;
 use crate::server::{Call, Error, Key, Outcome};
 
@@ -15,7 +16,8 @@ pub const POP: Command = Command {
     flags: "write fast",
     arity: -2,
     keys: Keys::One(Access::ReadUpdate),
-    summary: "Takes the oldest records out of a log queue and replies them, oldest first.",
+    summary: "Takes the oldest records out of a log queue and replies them, oldest first: up to COUNT \
+              of them and up to 1 MiB, but at least one.",
     complexity: "O(N) in the records replied",
     since: "0.1.0",
     tips: "",
@@ -28,7 +30,8 @@ pub const PEEK: Command = Command {
     flags: "readonly",
     arity: -2,
     keys: Keys::One(Access::Read),
-    summary: "Replies the oldest records of a log queue, oldest first, and leaves them there.",
+    summary: "Replies the oldest records of a log queue, oldest first, and leaves them there: up to \
+              COUNT of them and up to 1 MiB, but at least one.",
     complexity: "O(N) in the records replied",
     since: "0.1.0",
     tips: "",
@@ -48,8 +51,9 @@ pub const LEN: Command = Command {
     args: &[Arg::key()],
 };
 
-/// Larger batches would hold the server for too long; a consumer simply asks again.
-const COUNT_PER_CALL_MAX: u64 = 100_000;
+/// Larger batches would hold the server for too long, a millisecond or more; a consumer simply asks again.
+const COUNT_PER_CALL_MAX: u64 = 10_000;
+const BYTES_PER_CALL_MAX: usize = 1 << 20;
 
 /// key [COUNT n]
 fn parse<'a>(call: &Call<'a>) -> Result<(Key<'a>, u64), Error> {
@@ -63,17 +67,18 @@ fn parse<'a>(call: &Call<'a>) -> Result<(Key<'a>, u64), Error> {
 }
 
 /// GW.LOGPOP key [COUNT records]
-fn pop(call: &Call) -> Outcome {
+fn pop(call: &mut Call) -> Outcome {
     let (key, count) = parse(call)?;
+    let reply = call.reply();
     let mut opened = call.open::<Queue>(key)?;
     let popped = match opened.get() {
         Some(queue) => {
             // The reply is written from the queue's own blocks, so it comes before the change.
-            reply_front(call, queue, count);
-            queue.drop_front(count)
+            let replied = reply_front(&reply, queue, count);
+            queue.drop_front(replied)
         }
         None => {
-            call.reply().array(0);
+            reply.array(0);
             0
         }
     };
@@ -86,10 +91,12 @@ fn pop(call: &Call) -> Outcome {
 }
 
 /// GW.LOGPEEK key [COUNT records]
-fn peek(call: &Call) -> Outcome {
+fn peek(call: &mut Call) -> Outcome {
     let (key, count) = parse(call)?;
     match call.find::<Queue>(key)? {
-        Some(queue) => reply_front(call, queue.get(), count),
+        Some(queue) => {
+            reply_front(&call.reply(), queue.get(), count);
+        }
         None => {
             call.reply().array(0);
         }
@@ -98,7 +105,7 @@ fn peek(call: &Call) -> Outcome {
 }
 
 /// GW.LOGLEN key
-fn len(call: &Call) -> Outcome {
+fn len(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     args.end()?;
@@ -107,11 +114,18 @@ fn len(call: &Call) -> Outcome {
     Ok(())
 }
 
-fn reply_front(call: &Call, queue: &Queue, count: u64) {
-    let records = queue.front(count);
-    let reply = call.reply();
-    reply.array(records.len());
-    records.for_each(|record| {
+/// Replies the oldest records: `count` of them, and no more bytes than one call should. Returns how many it were.
+fn reply_front(reply: &Reply, queue: &Queue, count: u64) -> u64 {
+    let mut bytes = 0;
+    let fits = |record: &&[u8]| {
+        bytes += record.len();
+        // The first goes whatever its size.
+        bytes <= BYTES_PER_CALL_MAX || bytes == record.len()
+    };
+    let replied = queue.front(count).take_while(fits).count();
+    reply.array(replied);
+    queue.front(replied as u64).for_each(|record| {
         reply.bytes(record);
     });
+    replied as u64
 }

@@ -52,7 +52,7 @@ const OPTIONS: [(&str, Opt); 5] = [
 ];
 
 /// GW.LOGPUSH key [MAXLEN records] [MAXBYTES bytes] [REJECT] [JSON] [RECORDS] record [record …]
-fn push(call: &Call) -> Outcome {
+fn push(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let mut limits = Limits { max_records: MAX_RECORDS.get() as u64, max_bytes: MAX_BYTES.get() as u64 };

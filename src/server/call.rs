@@ -15,7 +15,7 @@ use super::stats::STATS;
 /// What the server calls for a command.
 pub type RawHandler = unsafe extern "C" fn(*mut RedisModuleCtx, *mut *mut RedisModuleString, c_int) -> c_int;
 
-/// Turns a `fn(&Call) -> Outcome` into what the server calls.
+/// Turns a `fn(&mut Call) -> Outcome` into what the server calls.
 macro_rules! entry {
     ($handler:path) => {{
         unsafe extern "C" fn entry(
@@ -36,11 +36,11 @@ pub unsafe fn run(
     ctx: *mut RedisModuleCtx,
     argv: *mut *mut RedisModuleString,
     argc: c_int,
-    handler: fn(&Call) -> Outcome,
+    handler: fn(&mut Call) -> Outcome,
 ) -> c_int {
     let argv = Str::list(argv, usize::try_from(argc).unwrap_or(0));
-    let call = Call { ctx, argv };
-    match guarded(|| handler(&call)) {
+    let mut call = Call { ctx, argv };
+    match guarded(|| handler(&mut call)) {
         Some(Ok(())) => {}
         Some(Err(error)) => call.reply().error(&error),
         None => {
@@ -102,7 +102,11 @@ impl<'a> Call<'a> {
         }
         // SAFETY: the format takes a vector of string objects with its length.
         unsafe { api!(RedisModule_Replicate(self.ctx, c"UNLINK".as_ptr(), c"v".as_ptr(), keys.as_ptr(), keys.len())) };
-        keys.iter().for_each(|&key| self.touched(key, event));
+        for &key in keys {
+            self.touched(key, event);
+            // What UNLINK itself tells on the replica: listeners for deletions hear of it on the primary too.
+            self.notify(raw::REDISMODULE_NOTIFY_GENERIC, c"del", key);
+        }
     }
 
     /// After a change made by an effect: hands the command on as it came, to this node's own AOF and, where this node is
@@ -114,11 +118,14 @@ impl<'a> Call<'a> {
     }
 
     fn touched(&self, key: Key, event: &CStr) {
+        // SAFETY: the context and the key's name live through the call.
+        unsafe { api!(RedisModule_SignalModifiedKey(self.ctx, key.raw)) };
+        self.notify(raw::REDISMODULE_NOTIFY_MODULE, event, key);
+    }
+
+    fn notify(&self, class: c_int, event: &CStr, key: Key) {
         // SAFETY: the context and the key's name live through the call; the event's name ends in NUL.
-        unsafe {
-            api!(RedisModule_SignalModifiedKey(self.ctx, key.raw));
-            api!(RedisModule_NotifyKeyspaceEvent(self.ctx, raw::REDISMODULE_NOTIFY_MODULE, event.as_ptr(), key.raw));
-        }
+        unsafe { api!(RedisModule_NotifyKeyspaceEvent(self.ctx, class, event.as_ptr(), key.raw)) };
     }
 }
 

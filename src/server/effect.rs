@@ -2,7 +2,7 @@
 //!
 //! An effect is the family's internal command, the key, one argument of space-separated words (a letter for the
 //! operation, then numbers with absolute times), and where needed values as further arguments. One argument instead of
-//! many keeps the cost low: the server builds an object for each. It stays readable in the AOF and under MONITOR.
+//! many keeps the cost low: the server builds an object for each. It stays readable in the AOF.
 
 use std::ffi::CStr;
 

@@ -84,8 +84,10 @@ pub struct Found<'a, T> {
     call: PhantomData<&'a ()>,
 }
 
-impl<'a> Call<'a> {
-    pub fn open<T: Value>(&self, key: Key<'a>) -> Result<Opened<'_, T>, Error> {
+impl Call<'_> {
+    /// The key, to be changed. It borrows the call, so that no key is open twice, and none while a change is announced to
+    /// replicas and to other modules.
+    pub fn open<T: Value>(&mut self, key: Key) -> Result<Opened<'_, T>, Error> {
         let mode = (raw::REDISMODULE_READ | raw::REDISMODULE_WRITE) as c_int;
         // A key opened for writing is there even when it is empty; no handle at all means that the server is out of
         // sorts, and that is no time to go on.
@@ -95,16 +97,16 @@ impl<'a> Call<'a> {
     }
 
     /// The value to read, without counting in keyspace_hits and _misses where the server lets us choose.
-    pub fn find<T: Value>(&self, key: Key<'a>) -> Result<Option<Found<'_, T>>, Error> {
+    pub fn find<T: Value>(&self, key: Key) -> Result<Option<Found<'_, T>>, Error> {
         self.find_in_mode(key, quiet_read_mode())
     }
 
     /// As [`Self::find`], counting in keyspace_hits and _misses: a cache's hit rate is what they are for.
-    pub fn look_up<T: Value>(&self, key: Key<'a>) -> Result<Option<Found<'_, T>>, Error> {
+    pub fn look_up<T: Value>(&self, key: Key) -> Result<Option<Found<'_, T>>, Error> {
         self.find_in_mode(key, raw::REDISMODULE_READ as c_int)
     }
 
-    fn find_in_mode<T: Value>(&self, key: Key<'a>, mode: c_int) -> Result<Option<Found<'_, T>>, Error> {
+    fn find_in_mode<T: Value>(&self, key: Key, mode: c_int) -> Result<Option<Found<'_, T>>, Error> {
         let Some(raw) = RawKey::open(self, key, mode) else { return Ok(None) };
         Ok(raw.value()?.map(|value| Found { _raw: raw, value, call: PhantomData }))
     }

@@ -1,23 +1,25 @@
-//! State of the whole module, which only the server's main thread touches.
+//! State of the whole module beside the keys.
 
-use std::cell::{RefCell, RefMut};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
-/// A value for the main thread alone, where all commands and configuration callbacks run.
+/// A value that commands, configuration and load callbacks share. They run one at a time on the server's main thread, so
+/// the lock is never waited for.
 ///
-/// Code that may run elsewhere (`free` of a data type, background threads) must not touch one.
-pub struct MainThread<T>(RefCell<T>);
-
-// SAFETY: the server runs commands, configuration and load callbacks one at a time on its main thread, and forked
-// children have a copy of their own.
-unsafe impl<T> Sync for MainThread<T> {}
+/// Code that runs elsewhere (`Drop` of a data type) must not touch one.
+pub struct MainThread<T>(Mutex<T>);
 
 impl<T> MainThread<T> {
     pub const fn new(value: T) -> Self {
-        Self(RefCell::new(value))
+        Self(Mutex::new(value))
     }
 
-    /// Panics, into the guard, if it is already borrowed: no command calls another.
-    pub fn borrow(&self) -> RefMut<'_, T> {
-        self.0.borrow_mut()
+    /// Panics, into the guard, if it is already borrowed: waiting for oneself would stop the server for good.
+    pub fn borrow(&self) -> MutexGuard<'_, T> {
+        match self.0.try_lock() {
+            Ok(guard) => guard,
+            // A panic while it was borrowed: the value is as good as any that a panic left behind.
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => panic!("shared state is borrowed twice"),
+        }
     }
 }

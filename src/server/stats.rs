@@ -79,7 +79,7 @@ counters! {
 }
 
 /// GW.STATS: no arguments. Replies a flat map of names and numbers.
-pub fn stats(call: &Call) -> Outcome {
+pub fn stats(call: &mut Call) -> Outcome {
     call.args().end()?;
     let counters = all();
     let reply = call.reply();

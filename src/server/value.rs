@@ -18,10 +18,12 @@ use super::rdb::Rdb;
 use super::reply::Reply;
 
 /// A value that the server stores, saves, copies and frees as a type of its own.
-pub trait Value: Clone + 'static {
+/// The server may free it on another thread, hence `Send`.
+pub trait Value: Clone + Send + 'static {
     /// Nine characters, as the RDB file has it; what `TYPE` and `SCAN … TYPE` show.
     const NAME: &'static str;
-    /// The version that `save` writes: 0 to 1,023. `load` reads it and all before it, for ever.
+    /// The version that `save` writes: 0 to 1,023. `load` reads it and all before it, for ever, and is never handed a
+    /// later one.
     const ENCODING: i32;
 
     /// Where the server's handle for this type is kept.
@@ -93,7 +95,7 @@ impl Type {
             name: T::NAME,
             registration: T::registration,
             register: register::<T>,
-            decode: |from, encoding| Ok(Box::into_raw(Box::new(T::load(from, encoding)?)).cast()),
+            decode: |from, encoding| Ok(Box::into_raw(Box::new(load::<T>(from, encoding)?)).cast()),
             free: free::<T>,
             describe: |value, now_ms, reply| unsafe { (*value.cast::<T>()).describe(now_ms, reply) },
         }
@@ -152,24 +154,27 @@ unsafe fn register<T: Value>(ctx: *mut RedisModuleCtx) -> bool {
     !handle.is_null()
 }
 
+/// Reads a value of any encoding up to ours. Why one does not load is for the log: nobody else could act on it.
+fn load<T: Value>(from: &mut dyn Reader, encoding: i32) -> Result<T, Corrupt> {
+    let loaded = match encoding {
+        ..=-1 => Err(Corrupt("an encoding that never was")),
+        encoding if encoding > T::ENCODING => {
+            Err(Corrupt("written by a newer version of this module; upgrade this server's"))
+        }
+        encoding => T::load(from, encoding),
+    };
+    loaded.inspect_err(|corrupt| log::warning(&format!("a {} value does not load: {corrupt}", T::NAME)))
+}
+
 // SAFETY of all callbacks: the server passes values that `Opened::insert`, `rdb_load`, `copy` or GW._LOAD made for this
 // very type, and contexts that live through the call. `free` alone may run on another thread, when nobody else has the
 // value any more.
 
 unsafe extern "C" fn rdb_load<T: Value>(io: *mut RedisModuleIO, encoding: c_int) -> *mut c_void {
-    let loaded = guarded(|| {
-        if encoding > T::ENCODING {
-            return Err(Corrupt("written by a newer version of this module; upgrade this server's"));
-        }
-        T::load(&mut Rdb(io), encoding).map(|value| Box::into_raw(Box::new(value)))
-    });
+    let loaded = guarded(|| load::<T>(&mut Rdb(io), encoding).map(|value| Box::into_raw(Box::new(value))));
     match loaded {
         Some(Ok(value)) => value.cast(),
-        Some(Err(corrupt)) => {
-            log::warning(&format!("a {} value does not load: {corrupt}", T::NAME));
-            std::ptr::null_mut()
-        }
-        None => std::ptr::null_mut(),
+        Some(Err(_)) | None => std::ptr::null_mut(),
     }
 }
 

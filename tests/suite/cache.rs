@@ -1,7 +1,7 @@
 //! GW.CACHESET, GW.CACHEGET, GW.CACHEDEL and GW.CACHESTATS.
 
-use crate::support::{run, server_time_ms, start};
-use gw_testkit::{await_until, call, redis::Connection, reply, Server};
+use crate::support::{command, pipeline, run, server_time_ms, start};
+use gw_testkit::{await_in_sync, await_until, call, digest, redis::Connection, reply, Server};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -155,4 +155,32 @@ fn lifetimes_are_checked() {
     let both = run(&mut client, "GW.CACHESET k v EX 1 PX 1000");
     assert!(both.starts_with("ERR "), "{both}");
     assert_eq!(run(&mut client, "EXISTS k"), "0");
+}
+
+#[test]
+fn readers_cannot_take_the_names_of_what_is_stored() {
+    let primary = Server::start().unwrap();
+    let replica = Server::options().replica_of(&primary).start().unwrap();
+    let (mut client, mut reader) = (primary.connect().unwrap(), replica.connect().unwrap());
+    await_in_sync(&mut client, &mut reader);
+    let misses = (0..1_100).map(|category| command(&format!("GW.CACHEGET c{category}:x")));
+    pipeline(&mut client, misses);
+    run(&mut client, "GW.CACHESET real:1 v");
+    // More categories than this node counts, and still each entry knows its own.
+    let sets = (0..1_100).map(|category| command(&format!("GW.CACHESET s{category}:x v")));
+    pipeline(&mut client, sets);
+    await_in_sync(&mut client, &mut reader);
+    for key in ["real:1", "s1:x", "s1099:x"] {
+        assert_eq!(digest(&mut client, key), digest(&mut reader, key), "{key}");
+        let category = format!("\"category\", \"{}\"", key.split(':').next().unwrap());
+        for client in [&mut client, &mut reader] {
+            let described = run(client, &format!("GW.DESCRIBE {key}"));
+            assert!(described.contains(&category), "{described}");
+        }
+    }
+    // One row for the surplus, also where a client names it so.
+    run(&mut client, "GW.CACHESET k v CATEGORY (other)");
+    assert_eq!(run(&mut client, "DEBUG RELOAD"), "OK");
+    assert_eq!(run(&mut client, "GW.CACHESTATS").matches("(other)").count(), 1);
+    assert!(run(&mut client, "GW.CACHESTATS real").contains("\"entries\", 1"));
 }
