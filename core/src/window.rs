@@ -185,9 +185,11 @@ impl SlidingWindow {
             self.drop_dead_chunks();
             self.drop_dead_pairs();
         } else {
-            // No further than the floor will be: what lies above it is saved, so it may not depend on how the pairs
-            // happen to lie in chunks.
-            self.advance(floor_ms(at_ms.max(self.newest_ms), rule));
+            if rule.tick_ms() > 1 {
+                // No further than the floor will be: what lies above it is saved, so it may not depend on how the pairs
+                // happen to lie in chunks. Without ticks that is where the cursor is.
+                self.advance(floor_ms(at_ms.max(self.newest_ms), rule));
+            }
             self.drop_dead_chunks();
         }
         self.rule = rule;

@@ -55,7 +55,8 @@ const BUDGETS_MAX: usize = 16;
 fn within_budget(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
-    let (budgets, cost) = parse_budgets(args)?;
+    let mut budgets = Budgets { list: [(Amount::ZERO, Period::Month); BUDGETS_MAX], len: 0 };
+    let cost = budgets.parse(args)?;
 
     let now_ms = call.now_ms();
     let found = call.find::<Ledger>(key)?;
@@ -94,31 +95,31 @@ impl Budgets {
     fn as_slice(&self) -> &[(Amount, Period)] {
         self.list.get(..self.len).unwrap_or_default()
     }
-}
 
-fn parse_budgets(mut args: Args) -> Result<(Budgets, Option<Amount>), Error> {
-    const COST: [(&str, ()); 1] = [("COST", ())];
-    let mut budgets = Budgets { list: [(Amount::ZERO, Period::Month); BUDGETS_MAX], len: 0 };
-    loop {
-        let budget = args.amount("budget")?;
-        let period = args.peek().and_then(Period::parse);
-        if period.is_some() {
-            args.string("period")?;
-        } else if budgets.len > 0 {
-            return Err(args.peek().map_or_else(|| Error::new("missing value", "period"), not_a_period));
-        }
-        budgets.push(budget, period.unwrap_or(Period::Month))?;
-        if let Some(()) = args.option_if_any(&COST)? {
-            let cost = args.amount("COST")?;
-            // Whatever follows is an error: a second COST, or no option at all.
-            args.option(&COST)?;
-            return Ok((budgets, Some(cost)));
-        }
-        match args.peek() {
-            None => return Ok((budgets, None)),
-            // A first budget without a period stands alone.
-            Some(given) if period.is_none() => return Err(not_a_period(given)),
-            Some(_) => {}
+    /// budget [period] [budget period …] [COST estimate]. Returns the estimate.
+    fn parse(&mut self, mut args: Args) -> Result<Option<Amount>, Error> {
+        const COST: [(&str, ()); 1] = [("COST", ())];
+        loop {
+            let budget = args.amount("budget")?;
+            let period = args.peek().and_then(Period::parse);
+            if period.is_some() {
+                args.string("period")?;
+            } else if self.len > 0 {
+                return Err(args.peek().map_or_else(|| Error::new("missing value", "period"), not_a_period));
+            }
+            self.push(budget, period.unwrap_or(Period::Month))?;
+            if let Some(()) = args.option_if_any(&COST)? {
+                let cost = args.amount("COST")?;
+                // Whatever follows is an error: a second COST, or no option at all.
+                args.option(&COST)?;
+                return Ok(Some(cost));
+            }
+            match args.peek() {
+                None => return Ok(None),
+                // A first budget without a period stands alone.
+                Some(given) if period.is_none() => return Err(not_a_period(given)),
+                Some(_) => {}
+            }
         }
     }
 }

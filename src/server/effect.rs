@@ -16,8 +16,8 @@ pub struct Effect {
     len: usize,
 }
 
-/// Room for eight integers of up to 20 digits. Values of any length travel as arguments of their own.
-const TEXT_MAX: usize = 176;
+/// Room for five integers of up to 20 digits. Values of any length travel as arguments of their own.
+const TEXT_MAX: usize = 112;
 
 impl Effect {
     /// An operation with integers.
