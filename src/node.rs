@@ -66,6 +66,6 @@ fn load(call: &mut Call) -> Outcome {
 }
 
 #[cfg(feature = "fault-injection")]
-fn panic(_call: &Call) -> Outcome {
+fn panic(_call: &mut Call) -> Outcome {
     panic!("on purpose")
 }

@@ -5,7 +5,7 @@ use gateway_core::limit::Verdict;
 use gateway_core::window::{Rule, SlidingWindow};
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
-use super::{reply, Mode, COST_MAX, EFFECT_NAME};
+use super::{change, denied, reply, Limiter, Mode, COST_MAX, EFFECT_NAME};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::effect::{Effect, Words};
@@ -102,8 +102,7 @@ fn judge(opened: &mut Opened<SlidingWindow>, usage: &Usage, mode: Mode) -> (Verd
             let mut verdict = decide(opened, cost);
             if !verdict.allowed {
                 STATS.allow_denied.add(1);
-                let rewound = opened.get().is_some_and(|window| window.rewind(at_ms));
-                return (verdict, rewound.then(|| Effect::of(EFFECT_NAME, b'w', [at_ms])));
+                return (verdict, denied(opened, at_ms));
             }
             STATS.allow_admitted.add(1);
             if !usage.record(opened) {
@@ -133,17 +132,10 @@ impl Usage {
         if self.units == 0 || (self.units < 0 && opened.get().is_none()) {
             return false;
         }
-        let window = opened.get_or_insert_with(SlidingWindow::default);
-        if self.units < 0 {
-            window.give_back(self.at_ms, self.rule, units);
-            return true;
-        }
-        let before_ms = window.expires_at_ms();
-        window.record(self.at_ms, self.rule, units);
-        let expires_at_ms = window.expires_at_ms();
-        if expires_at_ms != before_ms {
-            opened.expire_at(expires_at_ms);
-        }
+        change(opened, SlidingWindow::default, |window| match self.units {
+            ..=-1 => window.give_back(self.at_ms, self.rule, units),
+            _ => window.record(self.at_ms, self.rule, units),
+        });
         true
     }
 
@@ -169,13 +161,16 @@ pub(super) fn apply(call: &mut Call, key: Key, words: Words) -> Outcome {
     Ok(())
 }
 
-pub(super) fn apply_rewind(call: &mut Call, key: Key, mut words: Words) -> Outcome {
-    let at_ms = words.int(0..=TIME_MAX_MS)?;
-    words.end()?;
-    if let Some(window) = call.open::<SlidingWindow>(key)?.get() {
-        window.rewind(at_ms);
+impl Limiter for SlidingWindow {
+    const REWIND: u8 = b'w';
+
+    fn rewind(&mut self, now_ms: i64) -> bool {
+        self.rewind(now_ms)
     }
-    Ok(())
+
+    fn expires_at_ms(&self) -> i64 {
+        self.expires_at_ms()
+    }
 }
 
 static REGISTRATION: Registration = Registration::new();

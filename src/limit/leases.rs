@@ -4,7 +4,7 @@ use gateway_core::codec::{Corrupt, Reader, Writer};
 use gateway_core::lease::{Grant, Leases, HOLDER_BYTES_MAX, TOKEN_MAX};
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
-use super::EFFECT_NAME;
+use super::{change, denied, Limiter, EFFECT_NAME};
 use crate::server::args::Args;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
@@ -105,8 +105,7 @@ fn decide(opened: &mut Opened<Leases>, at_ms: i64, max: u64, holder: Str, ttl_ms
     let mut grant = leases.decide(at_ms, max, holder.bytes());
     if !grant.acquired {
         STATS.leases_denied.add(1);
-        let rewound = opened.get().is_some_and(|leases| leases.rewind(at_ms));
-        return (grant, rewound.then(|| Effect::of(EFFECT_NAME, b'l', [at_ms])));
+        return (grant, denied(opened, at_ms));
     }
     STATS.leases_acquired.add(1);
     if leases.token_of(at_ms, holder.bytes()).is_none() {
@@ -174,14 +173,10 @@ impl Step {
     fn apply(&self, opened: &mut Opened<Leases>, holder: Str) {
         match *self {
             Step::Grant { at_ms, max, ttl_ms, token } => {
-                let leases = opened.get_or_insert_with(Leases::default);
-                let before_ms = leases.expires_at_ms();
-                leases.grant(at_ms, max, holder.bytes(), ttl_ms, token);
-                LAST_TOKEN.raise(leases.last_token());
-                let expires_at_ms = leases.expires_at_ms();
-                if expires_at_ms != before_ms {
-                    opened.expire_at(expires_at_ms);
-                }
+                change(opened, Leases::default, |leases| {
+                    leases.grant(at_ms, max, holder.bytes(), ttl_ms, token);
+                    LAST_TOKEN.raise(leases.last_token());
+                });
             }
             Step::Release { at_ms } => {
                 if let Some(leases) = opened.get() {
@@ -220,13 +215,16 @@ pub(super) fn apply(call: &mut Call, key: Key, operation: u8, mut words: Words, 
     Ok(())
 }
 
-pub(super) fn apply_rewind(call: &mut Call, key: Key, mut words: Words) -> Outcome {
-    let at_ms = words.int(0..=TIME_MAX_MS)?;
-    words.end()?;
-    if let Some(leases) = call.open::<Leases>(key)?.get() {
-        leases.rewind(at_ms);
+impl Limiter for Leases {
+    const REWIND: u8 = b'l';
+
+    fn rewind(&mut self, now_ms: i64) -> bool {
+        self.rewind(now_ms)
     }
-    Ok(())
+
+    fn expires_at_ms(&self) -> i64 {
+        self.expires_at_ms()
+    }
 }
 
 static REGISTRATION: Registration = Registration::new();

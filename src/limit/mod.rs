@@ -7,13 +7,17 @@ pub mod tokens;
 
 use std::ffi::CStr;
 
+use gateway_core::bucket::TokenBucket;
+use gateway_core::lease::Leases;
 use gateway_core::limit::Verdict;
-use gateway_core::UNITS_MAX;
+use gateway_core::window::SlidingWindow;
+use gateway_core::{TIME_MAX_MS, UNITS_MAX};
 
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
-use crate::server::effect::{malformed, Words};
-use crate::server::{Call, Error, Key, Outcome};
+use crate::server::effect::{malformed, Effect, Words};
+use crate::server::key::Opened;
+use crate::server::{Call, Error, Key, Outcome, Value};
 
 /// The family's effects: `W at_ms units limit window_ms fixed` for a window, `B at_ms tokens rate per_ms burst` for a
 /// bucket, units and tokens negative where they are given back; `L at_ms max ttl_ms token` for a lease granted or renewed and
@@ -86,12 +90,51 @@ fn apply(call: &mut Call) -> Outcome {
 fn apply_alone(call: &mut Call, key: Key, operation: u8, words: Words) -> Outcome {
     match operation {
         b'W' => allow::apply(call, key, words),
-        b'w' => allow::apply_rewind(call, key, words),
+        b'w' => apply_rewind::<SlidingWindow>(call, key, words),
         b'B' => tokens::apply(call, key, words),
-        b'b' => tokens::apply_rewind(call, key, words),
-        b'l' => leases::apply_rewind(call, key, words),
+        b'b' => apply_rewind::<TokenBucket>(call, key, words),
+        b'l' => apply_rewind::<Leases>(call, key, words),
         _ => Err(malformed()),
     }
+}
+
+/// What the limiters' values have in common.
+trait Limiter: Value {
+    /// The operation that tells replicas of [`Self::rewind`].
+    const REWIND: u8;
+
+    /// Takes an earlier present where the clock has stepped back. Returns whether it had.
+    fn rewind(&mut self, now_ms: i64) -> bool;
+
+    /// When the key may go.
+    fn expires_at_ms(&self) -> i64;
+}
+
+/// Changes a limiter, made by `new` where there is none, and the key's expiry where that moves with it.
+fn change<T: Limiter>(opened: &mut Opened<T>, new: impl FnOnce() -> T, change: impl FnOnce(&mut T)) {
+    let value = opened.get_or_insert_with(new);
+    let before_ms = value.expires_at_ms();
+    change(value);
+    let expires_at_ms = value.expires_at_ms();
+    if expires_at_ms != before_ms {
+        opened.expire_at(expires_at_ms);
+    }
+}
+
+/// What a denial does: nothing, unless the clock has stepped back, which it takes note of so that nobody is locked out
+/// until the clock has caught up. Returns the effect.
+fn denied<T: Limiter>(opened: &mut Opened<T>, now_ms: i64) -> Option<Effect> {
+    let rewound = opened.get().is_some_and(|value| value.rewind(now_ms));
+    rewound.then(|| Effect::of(EFFECT_NAME, T::REWIND, [now_ms]))
+}
+
+fn apply_rewind<T: Limiter>(call: &mut Call, key: Key, mut words: Words) -> Outcome {
+    let at_ms = words.int(0..=TIME_MAX_MS)?;
+    words.end()?;
+    if let Some(value) = call.open::<T>(key)?.get() {
+        value.rewind(at_ms);
+    }
+    Ok(())
 }
 
 /// The five integers that every limiter replies.

@@ -5,7 +5,7 @@ use gateway_core::codec::{Corrupt, Reader, Writer};
 use gateway_core::limit::Verdict;
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
-use super::{reply, Mode, COST_MAX, EFFECT_NAME};
+use super::{change, denied, reply, Limiter, Mode, COST_MAX, EFFECT_NAME};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::effect::{Effect, Words};
@@ -99,8 +99,7 @@ fn judge(opened: &mut Opened<TokenBucket>, usage: &Usage, mode: Mode) -> (Verdic
             let mut verdict = decide(opened, cost);
             if !verdict.allowed {
                 STATS.tokens_denied.add(1);
-                let rewound = opened.get().is_some_and(|bucket| bucket.rewind(at_ms));
-                return (verdict, rewound.then(|| Effect::of(EFFECT_NAME, b'b', [at_ms])));
+                return (verdict, denied(opened, at_ms));
             }
             STATS.tokens_admitted.add(1);
             if !usage.record(opened) {
@@ -130,13 +129,8 @@ impl Usage {
         if self.tokens == 0 || (self.tokens < 0 && opened.get().is_none()) {
             return false;
         }
-        let bucket = opened.get_or_insert_with(|| TokenBucket::full(self.at_ms, self.flow));
-        let before_ms = bucket.expires_at_ms();
-        bucket.record(self.at_ms, self.flow, self.tokens);
-        let expires_at_ms = bucket.expires_at_ms();
-        if expires_at_ms != before_ms {
-            opened.expire_at(expires_at_ms);
-        }
+        let Self { at_ms, tokens, flow } = *self;
+        change(opened, || TokenBucket::full(at_ms, flow), |bucket| bucket.record(at_ms, flow, tokens));
         true
     }
 
@@ -162,13 +156,16 @@ pub(super) fn apply(call: &mut Call, key: Key, words: Words) -> Outcome {
     Ok(())
 }
 
-pub(super) fn apply_rewind(call: &mut Call, key: Key, mut words: Words) -> Outcome {
-    let at_ms = words.int(0..=TIME_MAX_MS)?;
-    words.end()?;
-    if let Some(bucket) = call.open::<TokenBucket>(key)?.get() {
-        bucket.rewind(at_ms);
+impl Limiter for TokenBucket {
+    const REWIND: u8 = b'b';
+
+    fn rewind(&mut self, now_ms: i64) -> bool {
+        self.rewind(now_ms)
     }
-    Ok(())
+
+    fn expires_at_ms(&self) -> i64 {
+        self.expires_at_ms()
+    }
 }
 
 static REGISTRATION: Registration = Registration::new();
