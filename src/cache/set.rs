@@ -88,9 +88,9 @@ fn set(call: &mut Call) -> Outcome {
 
     let created_at_ms = call.now_ms();
     let expires_at_ms = created_at_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
-    NewEntry { created_at_ms, expires_at_ms, value }.store(call, key, name)?;
+    let counted_in = NewEntry { created_at_ms, expires_at_ms, value }.store(call, key, name)?;
     STATS.cache_sets.add(1);
-    Category::named(name).counters().sets.add(1);
+    counted_in.counters().sets.add(1);
     let effect = Effect::of(EFFECT_NAME, b'S', [created_at_ms, expires_at_ms]);
     match category {
         Some(category) => call.changed_with(key, c"gw.cacheset", &effect, &[value, category]),
@@ -115,11 +115,13 @@ struct NewEntry<'a> {
 }
 
 impl NewEntry<'_> {
-    fn store(&self, call: &mut Call, key: Str, category: &[u8]) -> Outcome {
+    /// Returns the category that the entry is counted in.
+    fn store(&self, call: &mut Call, key: Str, category: &[u8]) -> Result<Category, Error> {
         let mut opened = call.open::<Entry>(key)?;
-        opened.insert(Entry::new(self.value.bytes().to_vec(), self.created_at_ms, category));
+        let entry = opened.insert(Entry::new(self.value.bytes().to_vec(), self.created_at_ms, category));
+        let category = entry.category();
         opened.expire_at(self.expires_at_ms);
-        Ok(())
+        Ok(category)
     }
 }
 
@@ -130,7 +132,7 @@ fn apply(call: &mut Call) -> Outcome {
     let (created_at_ms, expires_at_ms) = (words.int(0..=TIME_MAX_MS)?, words.int(0..=TIME_MAX_MS)?);
     words.end()?;
     let value = args.string("value")?;
-    let category = args.peek().map(|_| args.string("category").and_then(parse_category)).transpose()?;
+    let category = args.optional().map(parse_category).transpose()?;
     args.end()?;
     if operation != b'S' {
         return Err(malformed());

@@ -22,14 +22,11 @@ pub const COMMAND: Command = Command {
 /// GW.CACHESTATS [category]
 fn stats(call: &mut Call) -> Outcome {
     let mut args = call.args();
-    let asked = args.peek();
-    if asked.is_some() {
-        args.string("category")?;
-    }
+    let asked = args.optional();
     args.end()?;
     let reply = call.reply();
     match asked {
-        Some(name) => match Category::find(name) {
+        Some(name) => match Category::find(name.bytes()) {
             Some(category) => one(&reply, category),
             None => {
                 reply.null();

@@ -74,6 +74,11 @@ impl<'a> Args<'a> {
         self.string(name).map(|string| string.bytes())
     }
 
+    /// The next argument, where there is one.
+    pub fn optional(&mut self) -> Option<Str<'a>> {
+        self.next()
+    }
+
     /// The next argument without taking it.
     pub fn peek(&self) -> Option<&'a [u8]> {
         self.left.first().map(Str::bytes)
