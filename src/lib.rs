@@ -9,6 +9,8 @@ mod cache;
 mod limit;
 mod node;
 mod queue;
+// Waiting clients, timers and scans are there before the families that will use them.
+#[allow(dead_code, unused_macros, unused_imports)]
 mod server;
 
 use std::ffi::CStr;
@@ -20,6 +22,7 @@ use gateway_core::queue::Queue;
 use gateway_core::window::SlidingWindow;
 use server::command::Command;
 use server::config::Setting;
+use server::events::{KeyListener, Listener};
 use server::module::Module;
 use server::value::Type;
 
@@ -29,7 +32,8 @@ const VERSION: i32 = 100;
 /// The command that stores a whole value, as a rewritten AOF has it.
 const LOAD: &CStr = c"GW._LOAD";
 
-static MODULE: Module = Module { commands: COMMANDS, types: TYPES, settings: SETTINGS };
+static MODULE: Module =
+    Module { commands: COMMANDS, types: TYPES, settings: SETTINGS, key_listeners: KEY_LISTENERS, listeners: LISTENERS };
 
 const COMMANDS: &[&Command] = &[
     &limit::allow::COMMAND,
@@ -76,5 +80,11 @@ const SETTINGS: &[Setting] = &[
     Setting::Number(&queue::MAX_BYTES),
     Setting::Text(&cache::TTL),
 ];
+
+/// Who hears of keys that come, go and move.
+const KEY_LISTENERS: &[KeyListener] = &[];
+
+/// Who hears of what happens to the server as a whole.
+const LISTENERS: &[Listener] = &[];
 
 server::module::module!(MODULE);

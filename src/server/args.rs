@@ -25,10 +25,42 @@ impl<'a> Str<'a> {
     }
 
     /// # Safety
+    /// The string lives as long as the `Str` is used.
+    pub(super) unsafe fn of(raw: *mut RedisModuleString) -> Self {
+        Str { raw, call: PhantomData }
+    }
+
+    /// # Safety
     /// The array is a call's arguments.
     pub(super) unsafe fn list(argv: *mut *mut RedisModuleString, argc: usize) -> &'a [Str<'a>] {
         // A `Str` is its pointer and nothing else.
         std::slice::from_raw_parts(argv.cast::<Str<'a>>(), argc)
+    }
+}
+
+/// A key's name kept beyond a call.
+#[derive(Debug)]
+pub struct Name(*mut RedisModuleString);
+
+// SAFETY: the string has one owner; it is made, used and freed on the server's main thread.
+unsafe impl Send for Name {}
+
+impl Name {
+    pub fn new(bytes: &[u8]) -> Self {
+        // SAFETY: without a context the string is ours to free.
+        Name(unsafe { api!(RedisModule_CreateString(std::ptr::null_mut(), bytes.as_ptr().cast(), bytes.len())) })
+    }
+
+    pub fn key(&self) -> Key<'_> {
+        // SAFETY: the borrow keeps the string alive.
+        unsafe { Str::of(self.0) }
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        // SAFETY: made without a context, owned by us.
+        unsafe { api!(RedisModule_FreeString(std::ptr::null_mut(), self.0)) };
     }
 }
 

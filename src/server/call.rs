@@ -36,7 +36,7 @@ pub unsafe fn run(
     ctx: *mut RedisModuleCtx,
     argv: *mut *mut RedisModuleString,
     argc: c_int,
-    handler: fn(&mut Call) -> Outcome,
+    handler: impl FnOnce(&mut Call) -> Outcome,
 ) -> c_int {
     let argv = Str::list(argv, usize::try_from(argc).unwrap_or(0));
     let mut call = Call { ctx, argv };
@@ -49,6 +49,16 @@ pub unsafe fn run(
         }
     }
     raw::REDISMODULE_OK as c_int
+}
+
+/// Runs `task` where the server calls without a command: a timer, an event.
+///
+/// # Safety
+/// The context is the one that the server called with.
+pub unsafe fn run_alone(ctx: *mut RedisModuleCtx, task: impl FnOnce(&mut Call)) {
+    if guarded(|| task(&mut Call { ctx, argv: &[] })).is_none() {
+        STATS.internal_errors.add(1);
+    }
 }
 
 pub struct Call<'a> {
@@ -69,6 +79,27 @@ impl<'a> Call<'a> {
     /// The server's clock in unix milliseconds, the same for the whole command. Read it once.
     pub fn now_ms(&self) -> i64 {
         now_ms()
+    }
+
+    /// The number of the selected database.
+    pub fn database(&self) -> i32 {
+        // SAFETY: the context is the one of this call.
+        unsafe { api!(RedisModule_GetSelectedDb(self.ctx)) }
+    }
+
+    /// Selects a database for what this call still does; for timers and events, not for commands. Returns whether there is
+    /// such a database.
+    pub fn select_database(&mut self, number: i32) -> bool {
+        unsafe { api!(RedisModule_SelectDb(self.ctx, number)) == raw::REDISMODULE_OK as c_int }
+    }
+
+    /// Whether this node may change keys of its own accord: it is a primary, and no failover or CLIENT PAUSE is under way.
+    pub fn may_change(&self) -> bool {
+        // SAFETY: the context is the one of this call; the second takes no arguments.
+        unsafe {
+            let flags = api!(RedisModule_GetContextFlags(self.ctx)) as u32;
+            flags & raw::REDISMODULE_CTX_FLAGS_MASTER != 0 && api!(RedisModule_AvoidReplicaTraffic()) == 0
+        }
     }
 
     /// After a change: sends `effect` to the replicas and the AOF, tells WATCHing and tracking clients, and those who

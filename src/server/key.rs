@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -43,6 +44,26 @@ impl RawKey {
         } else {
             Err(Error::WRONG_TYPE)
         }
+    }
+}
+
+/// A key as a scan passes by it. Nobody owns it here.
+pub struct Glimpse<'a> {
+    raw: ManuallyDrop<RawKey>,
+    scan: PhantomData<&'a ()>,
+}
+
+impl Glimpse<'_> {
+    /// # Safety
+    /// The key is open for as long as this is used; whoever opened it closes it.
+    pub(super) unsafe fn new(raw: NonNull<RedisModuleKey>) -> Self {
+        Self { raw: ManuallyDrop::new(RawKey(raw)), scan: PhantomData }
+    }
+
+    /// The value, where it is a `T`.
+    pub fn value<T: Value>(&self) -> Option<&T> {
+        // SAFETY: nothing changes a value while a scan looks at it.
+        self.raw.value::<T>().ok().flatten().map(|value| unsafe { value.as_ref() })
     }
 }
 

@@ -18,20 +18,24 @@ macro_rules! api {
 #[cfg(not(test))]
 pub mod alloc;
 pub mod args;
+pub mod blocked;
 pub mod call;
 pub mod command;
 pub mod config;
 pub mod digest;
 pub mod effect;
 pub mod error;
+pub mod events;
 pub mod guard;
 pub mod key;
 pub mod log;
 pub mod module;
 pub mod rdb;
 pub mod reply;
+pub mod scan;
 pub mod shared;
 pub mod stats;
+pub mod timer;
 pub mod value;
 
 pub use args::{Key, Str};

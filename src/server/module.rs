@@ -9,6 +9,7 @@ use super::call::Call;
 use super::command::{self, Command};
 use super::config::Setting;
 use super::error::{Error, Outcome};
+use super::events::{self, KeyListener, Listener};
 use super::key::{learn_open_modes, quiet_read_mode, RawKey};
 use super::value::Type;
 use super::{effect, guard, log, stats};
@@ -18,6 +19,8 @@ pub struct Module {
     pub commands: &'static [&'static Command],
     pub types: &'static [Type],
     pub settings: &'static [Setting],
+    pub key_listeners: &'static [KeyListener],
+    pub listeners: &'static [Listener],
 }
 
 /// The module API version that all supported servers have.
@@ -73,6 +76,9 @@ impl Module {
         }
         if api!(RedisModule_LoadConfigs(ctx)) != raw::REDISMODULE_OK as c_int {
             return Err("a gw.* setting has a wrong value, or no such setting exists".to_owned());
+        }
+        if !events::subscribe(ctx) {
+            return Err("the server refuses to announce its events".to_owned());
         }
         api!(RedisModule_RegisterInfoFunc(ctx, Some(stats::info)));
         Ok(())

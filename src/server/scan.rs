@@ -1,0 +1,97 @@
+//! All keys of a database, in slices between which others are served.
+
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::time::{Duration, Instant};
+
+use redis_module::raw::{RedisModuleCtx, RedisModuleKey, RedisModuleScanCursor, RedisModuleString};
+
+use super::args::{Key, Name, Str};
+use super::call::Call;
+use super::guard::guarded;
+use super::key::Glimpse;
+
+/// How long one slice holds the server, and how long others have it in between.
+const SLICE: Duration = Duration::from_micros(250);
+const PAUSE_MS: u64 = 1;
+
+/// Keys that one slice hands on at most, since what is done with them takes time as well.
+const KEYS_PER_SLICE_MAX: usize = 128;
+
+/// What goes through the keys. As with SCAN, a key that is there from the start to the end is met at least once.
+pub trait Scan: 'static + Sized {
+    /// Is this a key to be handed to [`Self::take`]? Nothing may be changed or opened here.
+    fn wants(&mut self, key: Key, value: &Glimpse) -> bool;
+
+    /// The keys that were wanted, as they may be now. False ends the scan.
+    fn take(&mut self, call: &mut Call, keys: &[Name]) -> bool;
+
+    /// The end: all keys have been met, or `take` wanted no more.
+    fn done(self, call: &mut Call);
+}
+
+struct Running<S> {
+    scan: S,
+    cursor: Cursor,
+}
+
+/// Owns the server's cursor.
+struct Cursor(*mut RedisModuleScanCursor);
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        // SAFETY: the cursor is the one that `Call::scan` made.
+        unsafe { api!(RedisModule_ScanCursorDestroy(self.0)) };
+    }
+}
+
+impl Call<'_> {
+    /// Starts a scan of the selected database; its first slice comes after this command. A database that is swapped
+    /// meanwhile is left for the one in its place.
+    pub fn scan<S: Scan>(&self, scan: S) {
+        // SAFETY: takes no arguments.
+        let cursor = Cursor(unsafe { api!(RedisModule_ScanCursorCreate()) });
+        self.after(0, slice::<S>, Running { scan, cursor });
+    }
+}
+
+fn slice<S: Scan>(call: &mut Call, mut running: Running<S>) {
+    let start = Instant::now();
+    let mut found = Found { scan: &mut running.scan, names: Vec::new() };
+    let mut more = true;
+    while more && found.names.len() < KEYS_PER_SLICE_MAX && start.elapsed() < SLICE {
+        let to: *mut Found<S> = &mut found;
+        // SAFETY: `visit` gets `found` back, while this call alone has it.
+        more = unsafe { api!(RedisModule_Scan(call.ctx, running.cursor.0, Some(visit::<S>), to.cast())) } != 0;
+    }
+    let names = found.names;
+    let goes_on = names.is_empty() || running.scan.take(call, &names);
+    if more && goes_on {
+        call.after(PAUSE_MS, slice::<S>, running);
+    } else {
+        running.scan.done(call);
+    }
+}
+
+struct Found<'a, S> {
+    scan: &'a mut S,
+    names: Vec<Name>,
+}
+
+unsafe extern "C" fn visit<S: Scan>(
+    _: *mut RedisModuleCtx,
+    name: *mut RedisModuleString,
+    key: *mut RedisModuleKey,
+    found: *mut c_void,
+) {
+    guarded(|| {
+        // SAFETY: the name lives through the call; `found` is what `slice` passed. Some servers pass no key where its value
+        // is not at hand; none of our types is such.
+        let (name, found) = (Str::of(name), &mut *found.cast::<Found<S>>());
+        if let Some(key) = NonNull::new(key) {
+            if found.scan.wants(name, &Glimpse::new(key)) {
+                found.names.push(Name::new(name.bytes()));
+            }
+        }
+    });
+}
