@@ -96,6 +96,10 @@ impl Month {
         Date::new(year, month, 1).map_or(Day::MAX, Day::of)
     }
 
+    pub fn last_day(self) -> Day {
+        self.next().map_or(Day::MAX, |next| Day(next.first_day().0 - 1))
+    }
+
     fn of(date: Date) -> Month {
         Month(i32::from(date.year()) * MONTHS_PER_YEAR + i32::from(date.month()) - 1)
     }

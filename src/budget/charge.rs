@@ -1,10 +1,11 @@
 //! GW.ADDCOST: books a charge.
 
 use gateway_core::calendar::{Day, Period};
+use gateway_core::ledger::feed::VERSION_MAX;
 use gateway_core::ledger::{Ledger, Totals, KEEP_DAYS_MAX, KEEP_DAYS_MIN};
 use gateway_core::money::Amount;
 
-use super::{day_of, EFFECT_NAME, KEEP_DAYS};
+use super::{day_of, next_version, saw_version, EFFECT_NAME, KEEP_DAYS};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::effect::{malformed, Effect, Words};
@@ -54,14 +55,16 @@ fn add_cost(call: &mut Call) -> Outcome {
         at_ms = args.int("AT", 0..=now_ms + AHEAD_MAX_MS)?;
     }
 
-    let charge = Charge { day: day_of(at_ms), amount, keep_days: KEEP_DAYS.get() as u32 };
+    let day = day_of(at_ms);
     let mut opened = call.open::<Ledger>(key)?;
     if amount == Amount::ZERO {
         // Nothing to book, and no reason to make a ledger.
-        let spent = opened.get().map_or(Amount::ZERO, |ledger| ledger.spent(Period::Month, charge.day));
+        let spent = opened.get().map_or(Amount::ZERO, |ledger| ledger.spent(Period::Month, day));
         call.reply().bytes(spent.to_text().as_bytes());
         return Ok(());
     }
+    let version = next_version(opened.get().map(|ledger| &*ledger), now_ms);
+    let charge = Charge { day, amount, keep_days: KEEP_DAYS.get() as u32, version };
     let totals = charge.book(&mut opened)?;
     STATS.budget_charges.add(1);
     drop(opened);
@@ -75,12 +78,14 @@ struct Charge {
     day: Day,
     amount: Amount,
     keep_days: u32,
+    version: u64,
 }
 
 impl Charge {
     fn book(&self, opened: &mut Opened<Ledger>) -> Result<Totals, Error> {
         let book = |ledger: &mut Ledger| {
-            let booked = ledger.charge(self.day, self.amount, self.keep_days);
+            let booked = ledger.charge(self.day, self.amount, self.keep_days, self.version);
+            saw_version(ledger.version());
             booked.map_err(|overflow| Error::new(&overflow.to_string(), "amount"))
         };
         if let Some(ledger) = opened.get() {
@@ -96,6 +101,7 @@ impl Charge {
         let mut effect = Effect::of(EFFECT_NAME, b'C', [self.day.number().into()]);
         effect.word(self.amount.to_text().as_bytes());
         effect.int(self.keep_days.into());
+        effect.int(self.version as i64);
         effect
     }
 
@@ -103,7 +109,8 @@ impl Charge {
         let day = Day::from_number(words.int(i32::MIN..=i32::MAX)?).ok_or_else(malformed)?;
         let amount = Amount::parse(words.word()?).map_err(|_| malformed())?;
         let keep_days = words.int(KEEP_DAYS_MIN..=KEEP_DAYS_MAX)?;
-        words.end().map(|()| Self { day, amount, keep_days })
+        let version = words.int(0..=VERSION_MAX)?;
+        words.end().map(|()| Self { day, amount, keep_days, version })
     }
 }
 

@@ -7,15 +7,17 @@ mod value;
 use std::ffi::CStr;
 
 use gateway_core::calendar::{Calendar, Day, Period};
-use gateway_core::ledger::{KEEP_DAYS_MAX, KEEP_DAYS_MIN};
+use gateway_core::ledger::{Ledger, KEEP_DAYS_MAX, KEEP_DAYS_MIN};
 use lazy_static::lazy_static;
 
+use crate::server::call::now_ms;
 use crate::server::config::{Number, Text};
 use crate::server::shared::MainThread;
+use crate::server::stats::Counter;
 use crate::server::Error;
 
-/// The family's effects: `C day amount keep_days` for a charge, the day as days since 1970-01-01 in the time zone of the
-/// node that took it.
+/// The family's effects: `C day amount keep_days version` for a charge, the day as days since 1970-01-01 in the time zone
+/// of the node that took it.
 const EFFECT_NAME: &CStr = c"GW._BUDGET";
 
 lazy_static! {
@@ -31,6 +33,25 @@ pub static TIMEZONE: Text = Text::new("timezone", "UTC", |name| {
 
 /// How many of the days it was charged on a ledger keeps one by one. See [`gateway_core::ledger`].
 pub static KEEP_DAYS: Number = Number::new("ledger-days", 62, KEEP_DAYS_MIN as i64, KEEP_DAYS_MAX as i64);
+
+/// The largest version of a change that this node has seen in any ledger.
+static LAST_VERSION: Counter = Counter::new();
+
+/// How far ahead of the clock a version may be for others to follow it. A ledger that is further ahead stays alone.
+const VERSION_AHEAD_MAX_US: u64 = 24 * 3_600_000_000;
+
+/// Takes notice of a ledger's version.
+fn saw_version(version: u64) {
+    if version > LAST_VERSION.get() && version <= now_ms().unsigned_abs() * 1_000 + VERSION_AHEAD_MAX_US {
+        LAST_VERSION.raise(version);
+    }
+}
+
+/// The version of a change to a ledger that is made now.
+fn next_version(ledger: Option<&Ledger>, now_ms: i64) -> u64 {
+    let (now_us, last) = (now_ms.unsigned_abs() * 1_000, LAST_VERSION.get());
+    ledger.map_or_else(|| Ledger::new().next_version(now_us, last), |ledger| ledger.next_version(now_us, last))
+}
 
 /// The day that a time belongs to.
 fn day_of(at_ms: i64) -> Day {

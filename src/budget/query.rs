@@ -62,7 +62,7 @@ fn within_budget(call: &mut Call) -> Outcome {
     let found = call.find::<Ledger>(key)?;
     let empty = Ledger::new();
     let ledger = found.as_ref().map_or(&empty, |ledger| ledger.get());
-    let verdict = ledger.within(day_of(now_ms), budgets.as_slice(), cost).ok_or(Error::ARITY)?;
+    let verdict = ledger.within(now_ms, day_of(now_ms), budgets.as_slice(), cost).ok_or(Error::ARITY)?;
     let period = budgets.as_slice().get(verdict.tightest).map_or(Period::Total, |&(_, period)| period);
     let counter = if verdict.within { &STATS.budget_within } else { &STATS.budget_exceeded };
     counter.add(1);

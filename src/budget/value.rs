@@ -4,7 +4,7 @@ use gateway_core::calendar::Period;
 use gateway_core::codec::{Corrupt, Reader, Writer};
 use gateway_core::ledger::{Ledger, ENCODING_VERSION};
 
-use super::day_of;
+use super::{day_of, saw_version};
 use crate::server::reply::Reply;
 use crate::server::value::Registration;
 use crate::server::Value;
@@ -24,7 +24,7 @@ impl Value for Ledger {
     }
 
     fn load(from: &mut dyn Reader, encoding: i32) -> Result<Self, Corrupt> {
-        Ledger::load(from, encoding.unsigned_abs())
+        Ledger::load(from, encoding.unsigned_abs()).inspect(|ledger| saw_version(ledger.version()))
     }
 
     fn memory_bytes(&self) -> usize {

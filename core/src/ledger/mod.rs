@@ -19,16 +19,38 @@
 //! are kept, or more. Their months have what they lost, and in the total nothing is ever missing. A day or month that
 //! was dropped and is charged again begins at zero.
 //!
+//! # Holds and ids
+//!
+//! A hold sets a part of the budget aside until it is committed (charged), cancelled, or expires. It counts in the
+//! periods of the day it was made on, and is charged to that day, however late. What became of a hold, and which charges
+//! were made under an id, is remembered for some time, so that each is charged once: for the [`IDS_MAX`] last of them.
+//! All of it follows from the times handed in: nothing happens in between. Where the clock steps back, what is held and
+//! remembered moves back with it, at the next change.
+//!
+//! # The feed
+//!
+//! Each change of the spend has a version, larger than all before it, and each day and month kept is marked when it
+//! changes. A reader that has stored what was marked acknowledges the version it read; see [`feed`].
+//!
 //! # Cost
 //!
 //! Charging the newest day, or asking about it, its week or its month, is O(1) and allocates nothing. Other days and
-//! months are found by binary search. A new day copies the days kept: at most [`KEEP_DAYS_MAX`], once a day.
+//! months are found by binary search. A new day copies the days kept: at most [`KEEP_DAYS_MAX`], once a day. Holds are
+//! searched through, all [`HOLDS_MAX`] of them in some tens of microseconds.
 
+mod done;
+pub mod feed;
+mod holds;
 mod series;
 
 use crate::calendar::{Day, Month, Period};
 use crate::codec::{Corrupt, Reader, Writer};
+use crate::memory::allocated_bytes;
 use crate::money::Amount;
+pub use done::IDS_MAX;
+use feed::Feed;
+use holds::Holds;
+pub use holds::{HOLDS_MAX, ID_BYTES_MAX};
 use series::{load_amount, Series};
 
 /// Charged months kept: ten years of an account in steady use. The total has what was in the others.
@@ -38,7 +60,7 @@ pub const KEEP_MONTHS: u32 = 120;
 /// before a Sunday in its week, and two more for charges dated up to 24 hours ahead. So the current week is complete.
 pub const KEEP_DAYS_MIN: u32 = 4 * (6 + 2);
 
-/// The most charged days kept: 72 kB, and ten years of an account in daily use.
+/// The most charged days kept: 58 kB, and ten years of an account in daily use.
 pub const KEEP_DAYS_MAX: u32 = 3_600;
 
 /// The version of what [`Ledger::save`] writes.
@@ -81,12 +103,53 @@ pub struct Verdict {
     pub remaining: Amount,
 }
 
-/// Spend per civil day, per month and in total.
+impl Verdict {
+    /// The same with `estimate` held in addition.
+    #[must_use]
+    pub fn holding(self, estimate: Amount) -> Verdict {
+        let held = self.held.saturating_add(estimate);
+        let remaining = self.budget.saturating_sub(self.spent).saturating_sub(held).max(Amount::ZERO);
+        Verdict { held, remaining, ..self }
+    }
+}
+
+/// What an id stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// A hold, for `left_ms` more milliseconds.
+    Open { day: Day, estimate: Amount, left_ms: i64 },
+    /// A hold that expired, and can still be committed.
+    Expired { day: Day, estimate: Amount },
+    /// A hold that was cancelled.
+    Cancelled { day: Day },
+    /// A hold that was charged, with what was charged, and whether that was over the estimate.
+    Committed { day: Day, charged: Amount, over: bool },
+    /// A charge without a hold.
+    Charged { day: Day, amount: Amount },
+}
+
+/// What goes with a change, beside what it changes. Decided where the change is first made, and the same on replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// The time of the change.
+    pub at_ms: i64,
+    /// See [`Ledger::charge`].
+    pub keep_days: u32,
+    /// For how long the outcome of an id is remembered from now on: at most [`PERIOD_MAX_MS`](crate::PERIOD_MAX_MS).
+    pub remember_ms: u64,
+    /// See [`feed`]. Unused where the spend does not change.
+    pub version: u64,
+}
+
+/// Spend per civil day, per month and in total; holds; and how far a reader has followed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     total: Amount,
     months: Series,
     days: Series,
+    feed: Feed,
+    /// Most ledgers have none.
+    holds: Option<Box<Holds>>,
 }
 
 impl Ledger {
@@ -94,22 +157,109 @@ impl Ledger {
         Ledger::default()
     }
 
+    /// What the sums would be with `amount` added.
+    pub fn totals_with(&self, day: Day, amount: Amount) -> Result<Totals, Overflow> {
+        let add = |sum: Amount| sum.checked_add(amount).ok_or(Overflow);
+        let (day, month) = (self.days.get(day.number()), self.spent_month(day.month()));
+        Ok(Totals { day: add(day)?, month: add(month)?, total: add(self.total)? })
+    }
+
     /// Adds `amount`, which may be negative, to a day, its month and the total.
     ///
     /// Afterwards the ledger keeps at most `keep_days` days (brought into [`KEEP_DAYS_MIN`]`..=`[`KEEP_DAYS_MAX`]) and
     /// [`KEEP_MONTHS`] months, as the [module](self) says: among them always the day just charged and its month. All of
     /// it follows from the ledger and the arguments, so that replicas that make the same calls have the same ledger.
-    pub fn charge(&mut self, day: Day, amount: Amount, keep_days: u32) -> Result<Totals, Overflow> {
+    ///
+    /// `version` is the change's, which is [`Ledger::next_version`] or larger.
+    pub fn charge(&mut self, day: Day, amount: Amount, keep_days: u32, version: u64) -> Result<Totals, Overflow> {
+        let totals = self.totals_with(day, amount)?;
         let keep_days = keep_days.clamp(KEEP_DAYS_MIN, KEEP_DAYS_MAX);
-        let (day, month) = (day.number(), day.month().number());
-        let add = |sum: Amount| sum.checked_add(amount).ok_or(Overflow);
-        let totals =
-            Totals { day: add(self.days.get(day))?, month: add(self.months.get(month))?, total: add(self.total)? };
-
-        self.days.set(day, totals.day, keep_days);
-        self.months.set(month, totals.month, KEEP_MONTHS);
+        self.days.set(day.number(), totals.day, feed::NEW, keep_days);
+        self.months.set(day.month().number(), totals.month, feed::NEW, KEEP_MONTHS);
         self.total = totals.total;
+        self.feed.change(version);
         Ok(totals)
+    }
+
+    /// Charges as [`Ledger::charge`] does, and remembers the charge's id. Whether it was seen before,
+    /// [`Ledger::state`] tells: an id that was is here charged again.
+    pub fn charge_once(&mut self, id: &[u8], day: Day, amount: Amount, terms: &Terms) -> Result<Totals, Overflow> {
+        let totals = self.charge(day, amount, terms.keep_days, terms.version)?;
+        self.end(id, State::Charged { day, amount }, terms);
+        Ok(totals)
+    }
+
+    /// What an id stands for; `None` where it was never used, or is forgotten.
+    pub fn state(&self, now_ms: i64, id: &[u8]) -> Option<State> {
+        self.holds.as_ref()?.state(now_ms, id)
+    }
+
+    /// Whether there is room for one more hold.
+    pub fn can_hold(&self, now_ms: i64) -> bool {
+        self.holds.as_ref().is_none_or(|holds| holds.count(now_ms) < HOLDS_MAX)
+    }
+
+    /// Sets `estimate` aside until `expires_at_ms`, in the periods of `day`. Whether a budget allows it,
+    /// [`Ledger::within`] tells; whether the id is free, [`Ledger::state`]; whether there is room, [`Ledger::can_hold`].
+    pub fn hold(&mut self, id: &[u8], day: Day, estimate: Amount, expires_at_ms: i64, terms: &Terms) {
+        let holds = self.holds.get_or_insert_default();
+        holds.settle(terms.at_ms, terms.remember_ms);
+        holds.insert(id, day, estimate, expires_at_ms);
+    }
+
+    /// Charges a hold, open or expired, with `actual`: to the day it was made on, whatever the estimate. `None` where the
+    /// id stands for neither, and nothing changes. Without an amount nothing is charged, and the spend is as it was.
+    pub fn commit(&mut self, id: &[u8], actual: Amount, terms: &Terms) -> Result<Option<Totals>, Overflow> {
+        let (day, estimate) = match self.state(terms.at_ms, id) {
+            Some(State::Open { day, estimate, .. } | State::Expired { day, estimate }) => (day, estimate),
+            _ => return Ok(None),
+        };
+        let totals = match actual {
+            Amount::ZERO => self.totals_with(day, actual)?,
+            _ => self.charge(day, actual, terms.keep_days, terms.version)?,
+        };
+        self.end(id, State::Committed { day, charged: actual, over: actual > estimate }, terms);
+        Ok(Some(totals))
+    }
+
+    /// Gives a hold back, open or expired. False where the id stands for neither, and nothing changes.
+    pub fn cancel(&mut self, id: &[u8], terms: &Terms) -> bool {
+        let Some(State::Open { day, .. } | State::Expired { day, .. }) = self.state(terms.at_ms, id) else {
+            return false;
+        };
+        self.end(id, State::Cancelled { day }, terms);
+        true
+    }
+
+    fn end(&mut self, id: &[u8], state: State, terms: &Terms) {
+        let holds = self.holds.get_or_insert_default();
+        holds.settle(terms.at_ms, terms.remember_ms);
+        holds.end(terms.at_ms, id, state);
+        if holds.is_empty() {
+            self.holds = None;
+        }
+    }
+
+    /// What is held in the period that `day` is in: holds made in it that have not expired.
+    pub fn held(&self, now_ms: i64, period: Period, day: Day) -> Amount {
+        let Some(holds) = &self.holds else { return Amount::ZERO };
+        let (first, last) = match period {
+            Period::Day => (day, day),
+            Period::Week => day.week(),
+            Period::Month => (day.month().first_day(), day.month().last_day()),
+            Period::Total => (Day::MIN, Day::MAX),
+        };
+        holds.held(now_ms, first.number(), last.number())
+    }
+
+    /// The holds that have not expired: id, day, estimate and the milliseconds left, the first to expire first.
+    pub fn holds(&self, now_ms: i64) -> impl Iterator<Item = (&[u8], Day, Amount, i64)> {
+        self.holds.iter().flat_map(move |holds| holds.iter(now_ms))
+    }
+
+    /// How many ids are remembered whose holds have ended or that were charged.
+    pub fn remembered(&self) -> usize {
+        self.holds.as_ref().map_or(0, |holds| holds.remembered())
     }
 
     /// Spend in the period that `day` is in: zero where nothing was spent, or in days and months that were dropped.
@@ -140,14 +290,20 @@ impl Ledger {
         self.months.iter().filter_map(|(number, amount)| Some((Month::from_number(number)?, amount)))
     }
 
-    /// Compares the spend of each budget's current period with the budget. With a cost: whether it still fits, to the
-    /// last digit. Without: whether anything is left. `None` where no budget is named.
-    pub fn within(&self, today: Day, budgets: &[(Amount, Period)], cost: Option<Amount>) -> Option<Verdict> {
+    /// Compares the spend of each budget's current period, and what is held in it, with the budget. With a cost: whether
+    /// it still fits, to the last digit. Without: whether anything is left. `None` where no budget is named.
+    pub fn within(
+        &self,
+        now_ms: i64,
+        today: Day,
+        budgets: &[(Amount, Period)],
+        cost: Option<Amount>,
+    ) -> Option<Verdict> {
         let mut tightest: Option<(Amount, Verdict)> = None;
         let mut all_within = true;
         for (place, &(budget, period)) in budgets.iter().enumerate() {
             let spent = self.spent(period, today);
-            let held = Amount::ZERO;
+            let held = self.held(now_ms, period, today);
             let remaining = budget.saturating_sub(spent).saturating_sub(held);
             let within = cost.map_or(remaining > Amount::ZERO, |cost| cost <= remaining);
             all_within &= within;
@@ -162,7 +318,8 @@ impl Ledger {
 
     /// Bytes allocated behind the struct.
     pub fn memory_bytes(&self) -> usize {
-        self.months.memory_bytes() + self.days.memory_bytes()
+        let holds = self.holds.as_ref().map_or(0, |holds| allocated_bytes(size_of::<Holds>()) + holds.memory_bytes());
+        self.months.memory_bytes() + self.days.memory_bytes() + holds
     }
 
     /// Writes encoding [`ENCODING_VERSION`].
@@ -170,6 +327,11 @@ impl Ledger {
         out.int128(self.total.picos());
         self.months.save(out);
         self.days.save(out);
+        self.feed.save(out);
+        out.uint(self.holds.is_some().into());
+        if let Some(holds) = &self.holds {
+            holds.save(out);
+        }
     }
 
     /// Reads a ledger in the given encoding version.
@@ -181,6 +343,11 @@ impl Ledger {
             total: load_amount(from)?,
             months: Series::load(from, KEEP_MONTHS, |number| Month::from_number(number).is_some())?,
             days: Series::load(from, KEEP_DAYS_MAX, |number| Day::from_number(number).is_some())?,
+            feed: Feed::load(from)?,
+            holds: match from.uint_max(1, "neither holds nor none")? {
+                0 => None,
+                _ => Some(Box::new(Holds::load(from)?)),
+            },
         };
         // A charge enters a day, a month and the total, and the newest day and month stay. The sums cannot be compared:
         // refunds and dropped periods let them differ.
@@ -198,6 +365,13 @@ impl Ledger {
     }
 }
 
+fn load_day(from: &mut dyn Reader) -> Result<Day, Corrupt> {
+    let number = i32::try_from(from.int()?).ok();
+    number.and_then(Day::from_number).ok_or(Corrupt("a day outside the calendar"))
+}
+
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tests::{loaded, picos, saved, KEEP};
+use super::tests::{loaded, no_feed_and_no_holds, picos, saved, KEEP, NOW_MS};
 use super::*;
 use crate::codec::Encoded;
 use proptest::prelude::*;
@@ -138,7 +138,7 @@ proptest! {
             today += step.advance;
             let day = clamped_day(today + step.ahead);
             let before = ledger.clone();
-            let totals = ledger.charge(day, step.amount, step.keep_days);
+            let totals = ledger.charge(day, step.amount, step.keep_days, 0);
             let expected = model.charge(day, step.amount, step.keep_days);
             prop_assert_eq!(totals.map(|it| (it.day.picos(), it.month.picos(), it.total.picos())), expected);
             if totals.is_err() {
@@ -177,7 +177,7 @@ fn use_up(mut ledger: Ledger) -> Result<(), TestCaseError> {
         for period in Period::ALL {
             let budgets = [(Amount::MAX, period), (Amount::ZERO, Period::Week), (picos(-Amount::MAX.picos()), period)];
             for cost in [None, Some(Amount::MAX), Some(picos(-Amount::MAX.picos()))] {
-                let verdict = ledger.within(day, &budgets, cost).expect("budgets");
+                let verdict = ledger.within(NOW_MS, day, &budgets, cost).expect("budgets");
                 // Exact, where a sum of 128 bits that had overflowed would not be.
                 let left = verdict.budget.picos() - verdict.spent.picos();
                 prop_assert_eq!(verdict.remaining.picos(), left.max(0));
@@ -185,7 +185,7 @@ fn use_up(mut ledger: Ledger) -> Result<(), TestCaseError> {
         }
         for amount in [Amount::MAX, picos(-Amount::MAX.picos()), picos(1), picos(-1)] {
             let before = ledger.clone();
-            match ledger.charge(day, amount, KEEP) {
+            match ledger.charge(day, amount, KEEP, 0) {
                 Ok(totals) => prop_assert_eq!(totals.total, ledger.spent(Period::Total, day)),
                 Err(Overflow) => prop_assert_eq!(&ledger, &before),
             }
@@ -217,7 +217,7 @@ fn todays_periods_are_complete(
     for &(advance, ahead, amount) in charges {
         today += advance;
         let day = clamped_day(today + ahead);
-        ledger.charge(day, amount, keep_days).expect("within range");
+        ledger.charge(day, amount, keep_days, 0).expect("within range");
         model.book(day, amount);
         for period in Period::ALL {
             let today = clamped_day(today);
@@ -238,7 +238,7 @@ proptest! {
     ) {
         let (mut ledger, mut model) = (Ledger::new(), Model::default());
         for day in wrong.into_iter().map(clamped_day) {
-            ledger.charge(day, picos(1), keep_days).expect("within range");
+            ledger.charge(day, picos(1), keep_days, 0).expect("within range");
             model.book(day, picos(1));
         }
         todays_periods_are_complete(ledger, model, keep_days, &charges)?;
@@ -272,12 +272,12 @@ proptest! {
         for step in steps {
             today += step.advance;
             // An overflow is as good a ledger as any.
-            let _ = ledger.charge(clamped_day(today + step.ahead), step.amount, KEEP);
+            let _ = ledger.charge(clamped_day(today + step.ahead), step.amount, KEEP, 0);
         }
         let today = clamped_day(today);
         let left = |&(budget, period): &(Amount, Period)| budget.picos() - ledger.spent(period, today).picos();
         let left: Vec<i128> = budgets.iter().map(left).collect();
-        let verdict = ledger.within(today, &budgets, cost);
+        let verdict = ledger.within(NOW_MS, today, &budgets, cost);
         prop_assert_eq!(verdict.is_none(), budgets.is_empty());
         if let Some(verdict) = verdict {
             let within = left.iter().all(|&left| cost.map_or(left > 0, |cost| cost.picos() <= left));
@@ -305,9 +305,9 @@ proptest! {
                 replica = Some(loaded(&saved(&primary)).expect("what was saved"));
             }
             let day = clamped_day(today + step.ahead);
-            let totals = primary.charge(day, step.amount, step.keep_days);
+            let totals = primary.charge(day, step.amount, step.keep_days, 0);
             if let Some(replica) = &mut replica {
-                prop_assert_eq!(replica.charge(day, step.amount, step.keep_days), totals);
+                prop_assert_eq!(replica.charge(day, step.amount, step.keep_days, 0), totals);
                 prop_assert_eq!(saved(replica), saved(&primary));
             }
         }
@@ -330,7 +330,7 @@ proptest! {
         let mut today = 20_000;
         for step in steps {
             today += step.advance;
-            let _ = ledger.charge(clamped_day(today + step.ahead), step.amount, KEEP);
+            let _ = ledger.charge(clamped_day(today + step.ahead), step.amount, KEEP, 0);
         }
         let mut bytes = saved(&ledger);
         for (place, byte) in changes {
@@ -373,9 +373,11 @@ proptest! {
             out.uint(entries.len() as u64);
             for (number, amount) in entries {
                 out.int(i64::from(number));
+                out.uint(0);
                 out.int128(amount.picos());
             }
         }
+        no_feed_and_no_holds(&mut out);
         let ledger = loaded(&out.0);
         let sorted = days.is_sorted_by(|a, b| a.0 < b.0);
         prop_assert_eq!(ledger.is_ok(), sorted && months_left_out.is_none(), "{:?}", ledger);

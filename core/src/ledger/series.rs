@@ -4,12 +4,39 @@ use crate::codec::{Corrupt, Reader, Writer};
 use crate::memory::allocated_bytes;
 use crate::money::Amount;
 
-/// Twenty bytes instead of the thirty-two that an `i128`'s alignment would make of it: ledgers are the keys that stay.
+/// A day or month, an amount, and two marks, in sixteen bytes: ledgers are the keys that stay.
+///
+/// From the top: 24 bits of the number (days and months of the years 1 to 9999 need 23), 2 marks, 102 bits of the amount
+/// ([`Amount::MAX`] needs 101). Compared as a whole, entries are in the order of their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C, packed(4))]
-struct Entry {
-    number: i32,
-    amount: Amount,
+pub(super) struct Entry(i128);
+
+const NUMBER_SHIFT: u32 = 104;
+const MARKS_SHIFT: u32 = 102;
+const AMOUNT_BITS: u32 = 102;
+
+impl Entry {
+    pub(super) fn new(number: i32, amount: Amount, marks: u8) -> Entry {
+        let amount = amount.picos() & ((1 << AMOUNT_BITS) - 1);
+        Entry(i128::from(number) << NUMBER_SHIFT | i128::from(marks & 3) << MARKS_SHIFT | amount)
+    }
+
+    pub(super) fn number(self) -> i32 {
+        (self.0 >> NUMBER_SHIFT) as i32
+    }
+
+    pub(super) fn amount(self) -> Amount {
+        // Up and down again, for the sign. Everything that was put in was an amount in range.
+        Amount::from_picos(self.0 << (128 - AMOUNT_BITS) >> (128 - AMOUNT_BITS)).unwrap_or(Amount::ZERO)
+    }
+
+    pub(super) fn marks(self) -> u8 {
+        (self.0 >> MARKS_SHIFT) as u8 & 3
+    }
+
+    fn with_marks(self, marks: u8) -> Entry {
+        Entry::new(self.number(), self.amount(), marks)
+    }
 }
 
 /// Amounts by the number of their day or month, oldest first.
@@ -26,11 +53,11 @@ impl Series {
     }
 
     pub(super) fn newest(&self) -> Option<i32> {
-        self.0.last().map(|entry| entry.number)
+        self.0.last().map(|entry| entry.number())
     }
 
     pub(super) fn get(&self, number: i32) -> Amount {
-        self.find(number).ok().and_then(|at| self.0.get(at)).map_or(Amount::ZERO, |entry| entry.amount)
+        self.find(number).ok().and_then(|at| self.0.get(at)).map_or(Amount::ZERO, |entry| entry.amount())
     }
 
     pub(super) fn contains(&self, number: i32) -> bool {
@@ -39,29 +66,29 @@ impl Series {
 
     /// The sum over the numbers `first..=last`.
     pub(super) fn sum(&self, first: i32, last: i32) -> Amount {
-        let from = self.0.partition_point(|entry| entry.number < first);
-        let entries = self.0.iter().skip(from).take_while(|entry| entry.number <= last);
-        entries.fold(Amount::ZERO, |sum, entry| sum.saturating_add(entry.amount))
+        let from = self.0.partition_point(|entry| entry.number() < first);
+        let entries = self.0.iter().skip(from).take_while(|entry| entry.number() <= last);
+        entries.fold(Amount::ZERO, |sum, entry| sum.saturating_add(entry.amount()))
     }
 
-    /// Sets the amount of `number`. Then at most `keep` entries stay: the oldest of those more than a quarter of `keep`
-    /// from `number` go. `keep` is at least 1, so that these are enough.
-    pub(super) fn set(&mut self, number: i32, amount: Amount, keep: u32) {
+    /// Sets the amount of `number`, and adds `mark` to its marks. Then at most `keep` entries stay: the oldest of those
+    /// more than a quarter of `keep` from `number` go. `keep` is at least 1, so that these are enough.
+    pub(super) fn set(&mut self, number: i32, amount: Amount, mark: u8, keep: u32) {
         match self.find(number) {
             Ok(at) => {
                 if let Some(entry) = self.0.get_mut(at) {
-                    entry.amount = amount;
+                    *entry = Entry::new(number, amount, entry.marks() | mark);
                 }
             }
             Err(at) => {
                 let (older, newer) = self.0.split_at(at);
-                self.0 = [older, &[Entry { number, amount }], newer].concat().into_boxed_slice();
+                self.0 = [older, &[Entry::new(number, amount, mark)], newer].concat().into_boxed_slice();
             }
         }
         let mut excess = self.0.len().saturating_sub(keep as usize);
         if excess > 0 {
             let stays = |entry: &Entry| {
-                let goes = excess > 0 && entry.number.abs_diff(number) > keep / 4;
+                let goes = excess > 0 && entry.number().abs_diff(number) > keep / 4;
                 excess -= usize::from(goes);
                 !goes
             };
@@ -69,15 +96,26 @@ impl Series {
         }
     }
 
+    /// Changes all entries' marks.
+    pub(super) fn mark(&mut self, marks: impl Fn(u8) -> u8) {
+        self.0.iter_mut().for_each(|entry| *entry = entry.with_marks(marks(entry.marks())));
+    }
+
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (i32, Amount)> + ExactSizeIterator + '_ {
-        self.0.iter().map(|entry| (entry.number, entry.amount))
+        self.0.iter().map(|entry| (entry.number(), entry.amount()))
+    }
+
+    /// The entries that have a mark.
+    pub(super) fn marked(&self) -> impl Iterator<Item = (i32, Amount)> + '_ {
+        self.0.iter().filter(|entry| entry.marks() != 0).map(|entry| (entry.number(), entry.amount()))
     }
 
     pub(super) fn save(&self, out: &mut dyn Writer) {
         out.uint(self.0.len() as u64);
-        for (number, amount) in self.iter() {
-            out.int(i64::from(number));
-            out.int128(amount.picos());
+        for entry in &self.0 {
+            out.int(i64::from(entry.number()));
+            out.uint(entry.marks().into());
+            out.int128(entry.amount().picos());
         }
     }
 
@@ -88,10 +126,11 @@ impl Series {
         for _ in 0..count {
             let number = i32::try_from(from.int()?).ok().filter(|&number| is_number(number));
             let number = number.ok_or(Corrupt("a day or month outside the calendar"))?;
-            if entries.last().is_some_and(|before| before.number >= number) {
+            if entries.last().is_some_and(|before| before.number() >= number) {
                 return Err(Corrupt("days or months out of order"));
             }
-            entries.push(Entry { number, amount: load_amount(from)? });
+            let marks = from.uint_max(3, "an unknown mark")? as u8;
+            entries.push(Entry::new(number, load_amount(from)?, marks));
         }
         Ok(Series(entries.into_boxed_slice()))
     }
@@ -104,9 +143,9 @@ impl Series {
     /// The place of a number, or where it would be inserted.
     fn find(&self, number: i32) -> Result<usize, usize> {
         match self.0.last() {
-            Some(newest) if newest.number == number => Ok(self.0.len() - 1),
-            Some(newest) if newest.number < number => Err(self.0.len()),
-            _ => self.0.binary_search_by_key(&number, |entry| entry.number),
+            Some(newest) if newest.number() == number => Ok(self.0.len() - 1),
+            Some(newest) if newest.number() < number => Err(self.0.len()),
+            _ => self.0.binary_search_by_key(&number, |entry| entry.number()),
         }
     }
 }

@@ -1,0 +1,195 @@
+//! What became of ids: charges made once, and holds that have ended.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::series::{load_amount, Entry};
+use super::State;
+use crate::calendar::Day;
+use crate::codec::{Corrupt, Reader, Writer};
+use crate::memory::allocated_bytes;
+use crate::money::Amount;
+use crate::TIME_MAX_MS;
+
+/// The most ids remembered. One more, and the oldest is forgotten before its time.
+pub const IDS_MAX: usize = 100_000;
+
+/// What stands for an id: 64 bits of XXH3. Two of them are the same by chance with a probability of 2^-64: among the
+/// [`IDS_MAX`] that a ledger remembers, a new id is taken for an old one once in 1.8 * 10^14. That ids could be made to
+/// collide on purpose matters little: who chooses ids can as well repeat one.
+fn fingerprint(id: &[u8]) -> u64 {
+    xxh3_64(id)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Record {
+    fingerprint: u64,
+    /// The time until which it is remembered, and in the lowest eight bits which [`State`] it is.
+    until_and_state: u64,
+    /// The day of the hold or charge, and its amount: the estimate where it expired, or else what was charged.
+    entry: Entry,
+}
+
+const EXPIRED: u8 = 0;
+const CANCELLED: u8 = 1;
+const COMMITTED: u8 = 2;
+const COMMITTED_OVER: u8 = 3;
+const CHARGED: u8 = 4;
+
+impl Record {
+    /// An open hold is none: it is in the list of holds.
+    fn new(fingerprint: u64, state: State, until_ms: i64) -> Option<Record> {
+        let (kind, day, amount) = match state {
+            State::Open { .. } => return None,
+            State::Expired { day, estimate } => (EXPIRED, day, estimate),
+            State::Cancelled { day } => (CANCELLED, day, Amount::ZERO),
+            State::Committed { day, charged, over: false } => (COMMITTED, day, charged),
+            State::Committed { day, charged, over: true } => (COMMITTED_OVER, day, charged),
+            State::Charged { day, amount } => (CHARGED, day, amount),
+        };
+        let until_and_state = until_ms.clamp(0, TIME_MAX_MS).unsigned_abs() << 8 | u64::from(kind);
+        Some(Record { fingerprint, until_and_state, entry: Entry::new(day.number(), amount, 0) })
+    }
+
+    fn until_ms(&self) -> i64 {
+        (self.until_and_state >> 8) as i64
+    }
+
+    fn state(&self) -> Option<State> {
+        let (day, amount) = (Day::from_number(self.entry.number())?, self.entry.amount());
+        Some(match self.until_and_state as u8 {
+            EXPIRED => State::Expired { day, estimate: amount },
+            CANCELLED => State::Cancelled { day },
+            COMMITTED => State::Committed { day, charged: amount, over: false },
+            COMMITTED_OVER => State::Committed { day, charged: amount, over: true },
+            CHARGED => State::Charged { day, amount },
+            _ => return None,
+        })
+    }
+}
+
+/// Ids with what became of them, oldest first: 32 bytes each, and about 8 to find them by.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Done {
+    records: VecDeque<Record>,
+    /// The number of the first record. Records are numbered in turn, wrapping around.
+    first: u32,
+    /// The records' numbers, by their fingerprints.
+    numbers: HashTable<u32>,
+}
+
+impl PartialEq for Done {
+    fn eq(&self, other: &Self) -> bool {
+        self.records == other.records
+    }
+}
+
+impl Eq for Done {}
+
+impl Done {
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(super) fn get(&self, now_ms: i64, id: &[u8]) -> Option<State> {
+        self.find(fingerprint(id)).filter(|record| record.until_ms() > now_ms)?.state()
+    }
+
+    /// Remembers an id; again, where it is remembered already.
+    pub(super) fn put(&mut self, id: &[u8], state: State, until_ms: i64) {
+        if let Some(record) = Record::new(fingerprint(id), state, until_ms) {
+            self.put_record(record);
+        }
+    }
+
+    fn put_record(&mut self, record: Record) {
+        if let Some(known) = self.position(record.fingerprint).and_then(|at| self.records.get_mut(at)) {
+            *known = record;
+            return;
+        }
+        if self.records.len() >= IDS_MAX {
+            self.forget_first();
+        }
+        let number = self.first.wrapping_add(self.records.len() as u32);
+        self.records.push_back(record);
+        let (records, first) = (&self.records, self.first);
+        self.numbers.insert_unique(record.fingerprint, number, |&number| {
+            at(records, first, number).map_or(0, |it| it.fingerprint)
+        });
+    }
+
+    /// Forgets those whose time has come, from the oldest on.
+    pub(super) fn purge(&mut self, at_ms: i64) {
+        while self.records.front().is_some_and(|record| record.until_ms() <= at_ms) {
+            self.forget_first();
+        }
+        if self.records.len() < self.records.capacity() / 4 {
+            let keep = self.records.len() * 2;
+            self.records.shrink_to(keep);
+            let (records, first) = (&self.records, self.first);
+            self.numbers.shrink_to(keep, |&number| at(records, first, number).map_or(0, |it| it.fingerprint));
+        }
+    }
+
+    pub(super) fn shift_back(&mut self, by_ms: i64) {
+        for record in &mut self.records {
+            let until_ms = record.until_ms().saturating_sub(by_ms).max(0).unsigned_abs();
+            record.until_and_state = until_ms << 8 | record.until_and_state & 0xff;
+        }
+    }
+
+    fn forget_first(&mut self) {
+        let Some(record) = self.records.pop_front() else { return };
+        let first = self.first;
+        if let Ok(number) = self.numbers.find_entry(record.fingerprint, |&number| number == first) {
+            number.remove();
+        }
+        self.first = first.wrapping_add(1);
+    }
+
+    fn position(&self, fingerprint: u64) -> Option<usize> {
+        let same =
+            |&number: &u32| at(&self.records, self.first, number).is_some_and(|it| it.fingerprint == fingerprint);
+        self.numbers.find(fingerprint, same).map(|number| number.wrapping_sub(self.first) as usize)
+    }
+
+    fn find(&self, fingerprint: u64) -> Option<&Record> {
+        self.records.get(self.position(fingerprint)?)
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        allocated_bytes(self.records.capacity() * size_of::<Record>()) + allocated_bytes(self.numbers.allocation_size())
+    }
+
+    pub(super) fn save(&self, out: &mut dyn Writer) {
+        out.uint(self.records.len() as u64);
+        for record in &self.records {
+            out.uint(record.fingerprint);
+            out.uint(record.until_and_state);
+            out.int(record.entry.number().into());
+            out.int128(record.entry.amount().picos());
+        }
+    }
+
+    pub(super) fn load(from: &mut dyn Reader) -> Result<Done, Corrupt> {
+        let mut done = Done::default();
+        for _ in 0..from.uint_max(IDS_MAX as u64, "more ids than a ledger remembers")? {
+            let fingerprint = from.uint()?;
+            let until_and_state = from.uint_max((TIME_MAX_MS as u64) << 8 | 0xff, "a time out of bounds")?;
+            let day = super::load_day(from)?;
+            let entry = Entry::new(day.number(), load_amount(from)?, 0);
+            let record = Record { fingerprint, until_and_state, entry };
+            if record.state().is_none() || done.find(fingerprint).is_some() {
+                return Err(Corrupt("an id in an unknown state, or twice"));
+            }
+            done.put_record(record);
+        }
+        Ok(done)
+    }
+}
+
+fn at(records: &VecDeque<Record>, first: u32, number: u32) -> Option<&Record> {
+    records.get(number.wrapping_sub(first) as usize)
+}

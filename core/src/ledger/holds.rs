@@ -1,0 +1,228 @@
+//! Holds: parts of a budget that are set aside for requests under way, each until its own expiry.
+
+use super::done::Done;
+use super::series::{load_amount, Entry};
+use super::{load_day, State};
+use crate::calendar::Day;
+use crate::codec::{Corrupt, Reader, Writer};
+use crate::memory::allocated_bytes;
+use crate::money::Amount;
+use crate::{PERIOD_MAX_MS, TIME_MAX_MS};
+
+/// The longest id of a hold or of a charge in bytes.
+pub const ID_BYTES_MAX: usize = 512;
+
+/// The most holds that a ledger has at a time.
+pub const HOLDS_MAX: usize = 10_000;
+
+/// What identifies a hold. Most clients' request ids (a UUID has 36 bytes) need no allocation of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Id {
+    Short { len: u8, bytes: [u8; SHORT_MAX] },
+    Long(Box<[u8]>),
+}
+
+const SHORT_MAX: usize = 38;
+
+impl Id {
+    fn new(id: &[u8]) -> Id {
+        let mut bytes = [0; SHORT_MAX];
+        match bytes.get_mut(..id.len()) {
+            Some(short) => {
+                short.copy_from_slice(id);
+                Id::Short { len: id.len() as u8, bytes }
+            }
+            None => Id::Long(id.into()),
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Id::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            Id::Long(bytes) => bytes,
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Id::Short { .. } => 0,
+            Id::Long(bytes) => allocated_bytes(bytes.len()),
+        }
+    }
+}
+
+/// Sixty-four bytes, where the id is short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Hold {
+    /// The day it was made, which decides its periods, and the estimate.
+    entry: Entry,
+    expires_at_ms: i64,
+    id: Id,
+}
+
+/// The holds of one ledger, and what became of ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Holds {
+    /// The first to expire first.
+    open: Vec<Hold>,
+    done: Done,
+    /// The time of the last change here.
+    at_ms: i64,
+    /// For how long the outcome of what has ended is remembered.
+    remember_ms: u64,
+}
+
+impl Holds {
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.done.len() == 0
+    }
+
+    /// The clock as it counts here: it does not step back between changes.
+    fn now_ms(&self, now_ms: i64) -> i64 {
+        now_ms.max(self.at_ms)
+    }
+
+    fn live(&self, now_ms: i64) -> &[Hold] {
+        let now_ms = self.now_ms(now_ms);
+        let expired = self.open.partition_point(|hold| hold.expires_at_ms <= now_ms);
+        self.open.get(expired..).unwrap_or_default()
+    }
+
+    /// How many have not expired.
+    pub(super) fn count(&self, now_ms: i64) -> usize {
+        self.live(now_ms).len()
+    }
+
+    /// Id, day, estimate and remaining milliseconds of all that have not expired, the first to expire first.
+    pub(super) fn iter(&self, now_ms: i64) -> impl Iterator<Item = (&[u8], Day, Amount, i64)> {
+        let from_ms = self.now_ms(now_ms);
+        self.live(now_ms).iter().filter_map(move |hold| {
+            let day = Day::from_number(hold.entry.number())?;
+            Some((hold.id.as_bytes(), day, hold.entry.amount(), hold.expires_at_ms - from_ms))
+        })
+    }
+
+    /// The sum of those that were made on a day from `first` to `last` and have not expired.
+    pub(super) fn held(&self, now_ms: i64, first: i32, last: i32) -> Amount {
+        let entries = self.live(now_ms).iter().map(|hold| hold.entry);
+        let inside = entries.filter(|entry| (first..=last).contains(&entry.number()));
+        inside.fold(Amount::ZERO, |sum, entry| sum.saturating_add(entry.amount()))
+    }
+
+    pub(super) fn remembered(&self) -> usize {
+        self.done.len()
+    }
+
+    pub(super) fn state(&self, now_ms: i64, id: &[u8]) -> Option<State> {
+        let now_ms = self.now_ms(now_ms);
+        let Some(hold) = self.open.iter().find(|hold| hold.id.as_bytes() == id) else {
+            return self.done.get(now_ms, id);
+        };
+        let (day, estimate) = (Day::from_number(hold.entry.number())?, hold.entry.amount());
+        if hold.expires_at_ms > now_ms {
+            return Some(State::Open { day, estimate, left_ms: hold.expires_at_ms - now_ms });
+        }
+        (self.forgotten_at_ms(hold.expires_at_ms) > now_ms).then_some(State::Expired { day, estimate })
+    }
+
+    fn forgotten_at_ms(&self, ended_at_ms: i64) -> i64 {
+        ended_at_ms.saturating_add_unsigned(self.remember_ms)
+    }
+
+    /// Adds a hold. Whoever decides sees to it that there is room: where there is none, the first to expire makes some.
+    pub(super) fn insert(&mut self, id: &[u8], day: Day, estimate: Amount, expires_at_ms: i64) {
+        self.open.retain(|hold| hold.id.as_bytes() != id);
+        if self.open.len() >= HOLDS_MAX {
+            self.open.remove(0);
+        }
+        let at = self.open.partition_point(|hold| hold.expires_at_ms <= expires_at_ms);
+        if self.open.len() == self.open.capacity() {
+            // All that the allocator gives for one more: at most a quarter more.
+            let bytes = allocated_bytes((self.open.len() + 1) * size_of::<Hold>());
+            self.open.reserve_exact(bytes / size_of::<Hold>() - self.open.len());
+        }
+        let entry = Entry::new(day.number(), estimate, 0);
+        self.open.insert(at, Hold { entry, expires_at_ms, id: Id::new(id) });
+    }
+
+    /// Ends a hold, or sets what an id stands for.
+    pub(super) fn end(&mut self, at_ms: i64, id: &[u8], state: State) {
+        self.open.retain(|hold| hold.id.as_bytes() != id);
+        self.done.put(id, state, self.forgotten_at_ms(at_ms));
+    }
+
+    /// What every change begins with: the clock's step back, and the holds that have expired.
+    pub(super) fn settle(&mut self, at_ms: i64, remember_ms: u64) {
+        let behind_ms = self.at_ms - at_ms;
+        if behind_ms > 0 {
+            // No hold lasts for longer than it was made for.
+            self.open.iter_mut().for_each(|hold| hold.expires_at_ms -= behind_ms);
+            self.done.shift_back(behind_ms);
+        }
+        (self.at_ms, self.remember_ms) = (at_ms, remember_ms);
+        let expired = self.open.partition_point(|hold| hold.expires_at_ms <= at_ms);
+        for hold in self.open.drain(..expired) {
+            let until_ms = hold.expires_at_ms.saturating_add_unsigned(remember_ms);
+            if let Some(day) = Day::from_number(hold.entry.number()).filter(|_| until_ms > at_ms) {
+                self.done.put(hold.id.as_bytes(), State::Expired { day, estimate: hold.entry.amount() }, until_ms);
+            }
+        }
+        if self.open.len() < self.open.capacity() / 2 {
+            self.open.shrink_to_fit();
+        }
+        self.done.purge(at_ms);
+    }
+
+    /// Bytes allocated behind the struct.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let ids: usize = self.open.iter().map(|hold| hold.id.memory_bytes()).sum();
+        allocated_bytes(self.open.capacity() * size_of::<Hold>()) + ids + self.done.memory_bytes()
+    }
+
+    pub(super) fn save(&self, out: &mut dyn Writer) {
+        out.int(self.at_ms);
+        out.uint(self.remember_ms);
+        out.uint(self.open.len() as u64);
+        for hold in &self.open {
+            out.bytes(hold.id.as_bytes());
+            out.int(hold.expires_at_ms);
+            out.int(hold.entry.number().into());
+            out.int128(hold.entry.amount().picos());
+        }
+        self.done.save(out);
+    }
+
+    pub(super) fn load(from: &mut dyn Reader) -> Result<Holds, Corrupt> {
+        let at_ms = from.time_ms("a time out of bounds")?;
+        let remember_ms = from.uint_max(PERIOD_MAX_MS, "a time to remember out of bounds")?;
+        let mut open: Vec<Hold> = Vec::new();
+        for _ in 0..from.uint_max(HOLDS_MAX as u64, "more holds than a ledger has")? {
+            let id = from.bytes(ID_BYTES_MAX)?;
+            // One that a clock's step back has moved may have ended before 1970.
+            let expires_at_ms = from.int()?;
+            let day = load_day(from)?;
+            let estimate = load_amount(from)?;
+            if open.last().is_some_and(|before| before.expires_at_ms > expires_at_ms) {
+                return Err(Corrupt("holds out of order"));
+            }
+            if id.is_empty() || estimate < Amount::ZERO {
+                return Err(Corrupt("a hold without an id, or of a negative amount"));
+            }
+            if !(-TIME_MAX_MS..=TIME_MAX_MS).contains(&expires_at_ms) {
+                return Err(Corrupt("a hold out of bounds"));
+            }
+            open.push(Hold { entry: Entry::new(day.number(), estimate, 0), expires_at_ms, id: Id::new(&id) });
+        }
+        let mut ids: Vec<&[u8]> = open.iter().map(|hold| hold.id.as_bytes()).collect();
+        ids.sort_unstable();
+        if ids.windows(2).any(|pair| pair.first() == pair.last()) {
+            return Err(Corrupt("two holds of one id"));
+        }
+        open.shrink_to_fit();
+        let holds = Holds { open, done: Done::load(from)?, at_ms, remember_ms };
+        if holds.is_empty() {
+            return Err(Corrupt("no holds, where there should be some"));
+        }
+        Ok(holds)
+    }
+}

@@ -1,0 +1,464 @@
+//! Everything at once, charges, ids, holds and the feed, against lists of all that was ever done: on a primary, a replica
+//! that is loaded now and then, and a reader's database that must end equal.
+
+use std::collections::BTreeMap;
+
+use super::feed::Place;
+use super::tests::{loaded, money, picos, saved};
+use super::*;
+use crate::calendar::Calendar;
+use crate::{PERIOD_MAX_MS, TIME_MAX_MS};
+use proptest::prelude::*;
+
+/// As many as no test charges: which are dropped is the other tests' concern.
+const KEEP: u32 = KEEP_DAYS_MAX;
+
+/// 2024-10-20 00:00 UTC: a week before clocks are set back in Berlin, eleven days before the month's end.
+const START_MS: i64 = 1_729_382_400_000;
+
+/// What was asked for under an id, and what it came to.
+#[derive(Debug, Clone)]
+struct Request {
+    id: u8,
+    day: Day,
+    amount: i128,
+    /// While it is a hold that nobody has ended.
+    expires_at_ms: Option<i64>,
+    ended: Ended,
+    /// Once it has ended.
+    until_ms: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Ended {
+    Not,
+    Expired,
+    Cancelled,
+    Committed { over: bool },
+    Charged,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    charges: Vec<(Day, i128)>,
+    requests: Vec<Request>,
+    at_ms: i64,
+    remember_ms: i64,
+}
+
+impl Model {
+    fn spent(&self, period: Period, day: Day) -> i128 {
+        self.charges.iter().filter(|(charged, _)| same(period, *charged, day)).map(|(_, amount)| amount).sum()
+    }
+
+    fn held(&self, now_ms: i64, period: Period, day: Day) -> i128 {
+        let open = |request: &&Request| request.expires_at_ms.is_some_and(|at_ms| at_ms > now_ms.max(self.at_ms));
+        self.requests.iter().filter(open).filter(|it| same(period, it.day, day)).map(|it| it.amount).sum()
+    }
+
+    fn state(&self, now_ms: i64, id: u8) -> Option<State> {
+        let now_ms = now_ms.max(self.at_ms);
+        let request = self.requests.iter().find(|request| request.id == id)?;
+        let (day, amount) = (request.day, picos(request.amount));
+        let state = match (request.expires_at_ms, request.ended) {
+            (Some(at_ms), _) if at_ms > now_ms => {
+                return Some(State::Open { day, estimate: amount, left_ms: at_ms - now_ms })
+            }
+            (Some(at_ms), _) => {
+                return (at_ms + self.remember_ms > now_ms).then_some(State::Expired { day, estimate: amount });
+            }
+            (None, Ended::Not | Ended::Expired) => State::Expired { day, estimate: amount },
+            (None, Ended::Cancelled) => State::Cancelled { day },
+            (None, Ended::Committed { over }) => State::Committed { day, charged: amount, over },
+            (None, Ended::Charged) => State::Charged { day, amount },
+        };
+        (request.until_ms > now_ms).then_some(state)
+    }
+
+    /// The clock's step back, and what has expired.
+    fn settle(&mut self, at_ms: i64, remember_ms: i64) {
+        let behind_ms = (self.at_ms - at_ms).max(0);
+        for request in &mut self.requests {
+            request.until_ms -= behind_ms;
+            if let Some(expires_at_ms) = &mut request.expires_at_ms {
+                *expires_at_ms -= behind_ms;
+                if *expires_at_ms <= at_ms {
+                    request.until_ms = *expires_at_ms + remember_ms;
+                    (request.expires_at_ms, request.ended) = (None, Ended::Expired);
+                }
+            }
+        }
+        (self.at_ms, self.remember_ms) = (at_ms, remember_ms);
+        self.requests.retain(|request| request.expires_at_ms.is_some() || request.until_ms > at_ms);
+        if self.requests.is_empty() {
+            // A ledger without holds and ids has nothing to remember a time for.
+            (self.at_ms, self.remember_ms) = (0, 0);
+        }
+    }
+
+    fn end(&mut self, id: u8, day: Day, amount: i128, ended: Ended, terms: &Terms) {
+        self.settle(terms.at_ms, terms.remember_ms as i64);
+        (self.at_ms, self.remember_ms) = (terms.at_ms, terms.remember_ms as i64);
+        self.requests.retain(|request| request.id != id);
+        let until_ms = terms.at_ms + self.remember_ms;
+        self.requests.push(Request { id, day, amount, expires_at_ms: None, ended, until_ms });
+    }
+}
+
+fn same(period: Period, a: Day, b: Day) -> bool {
+    match period {
+        Period::Day => a == b,
+        Period::Week => a.week() == b.week(),
+        Period::Month => a.month() == b.month(),
+        Period::Total => true,
+    }
+}
+
+/// A period's name and first day.
+type Row = (&'static str, Day);
+
+/// A database that follows the feed, as the README's SQL does.
+#[derive(Debug, Default)]
+struct Database {
+    rows: BTreeMap<Row, (u64, Amount)>,
+    /// Of what was stored last.
+    version: u64,
+}
+
+impl Database {
+    /// One transaction.
+    fn store(&mut self, ledger: &Ledger) {
+        self.rows.retain(|_, row| row.0 >= ledger.since());
+        for (period, day, amount) in ledger.listed() {
+            let row = self.rows.entry((period.name(), day)).or_insert((0, Amount::ZERO));
+            if row.0 <= ledger.version() {
+                *row = (ledger.version(), amount);
+            }
+        }
+        self.version = self.version.max(ledger.version());
+    }
+
+    fn amounts(&self) -> BTreeMap<Row, Amount> {
+        self.rows.iter().map(|(&place, &(_, amount))| (place, amount)).collect()
+    }
+}
+
+fn amounts(ledger: &Ledger) -> BTreeMap<Row, Amount> {
+    let total = ((Period::Total.name(), Day::MIN), ledger.spent(Period::Total, Day::MIN));
+    let months = ledger.months().map(|(month, amount)| ((Period::Month.name(), month.first_day()), amount));
+    let days = ledger.days().map(|(day, amount)| ((Period::Day.name(), day), amount));
+    std::iter::once(total).chain(months).chain(days).collect()
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Charge {
+        amount: i128,
+        ago_ms: i64,
+    },
+    ChargeOnce {
+        id: u8,
+        amount: i128,
+        ago_ms: i64,
+    },
+    Reserve {
+        id: u8,
+        estimate: i128,
+        budget: i128,
+        period: Period,
+        ttl_ms: i64,
+    },
+    Commit {
+        id: u8,
+        actual: i128,
+    },
+    Cancel {
+        id: u8,
+    },
+    /// The reader stores what is listed, and does not get to acknowledge it.
+    Read,
+    /// The reader acknowledges what it has stored.
+    Acknowledge,
+    /// The reader starts again.
+    Restart,
+    /// The ledger comes to another place, where the reader has other amounts.
+    Move,
+    /// The primary is lost, and one from before a few changes takes its place.
+    FailOver,
+    /// The replica is loaded from what the primary saves.
+    Reload,
+}
+
+fn ops() -> impl Strategy<Value = Vec<(i64, Op)>> {
+    const HOUR: i64 = 3_600_000;
+    let advance = prop_oneof![
+        30 => 0i64..2_000, 10 => 0i64..100_000, 4 => 0..2 * HOUR, 1 => 0..30 * 24 * HOUR, 1 => -30_000i64..0, 1 => -40 * HOUR..0,
+    ];
+    let amount = || prop_oneof![1 => Just(0i128), 20 => 0i128..5_000, 2 => 0..1_000_000_000_000_000i128];
+    let signed = prop_oneof![5 => amount(), 1 => -2_000i128..0];
+    let ago = || prop_oneof![6 => Just(0i64), 2 => 0..48 * HOUR, 1 => 0..90 * 24 * HOUR, 1 => -24 * HOUR..0];
+    let ttl = prop_oneof![6 => 1i64..3_000, 2 => 1i64..300_000, 1 => Just(PERIOD_MAX_MS as i64)];
+    let id = || 0u8..24;
+    let op = prop_oneof![
+        8 => (signed, ago()).prop_map(|(amount, ago_ms)| Op::Charge { amount, ago_ms }),
+        5 => (id(), amount(), ago()).prop_map(|(id, amount, ago_ms)| Op::ChargeOnce { id, amount, ago_ms }),
+        12 => (id(), amount(), 0i128..60_000, prop::sample::select(&Period::ALL[..]), ttl).prop_map(
+            |(id, estimate, budget, period, ttl_ms)| Op::Reserve { id, estimate, budget, period, ttl_ms }
+        ),
+        10 => (id(), amount()).prop_map(|(id, actual)| Op::Commit { id, actual }),
+        4 => id().prop_map(|id| Op::Cancel { id }),
+        3 => Just(Op::Read),
+        2 => Just(Op::Acknowledge),
+        1 => prop::sample::select(vec![Op::Restart, Op::Move, Op::FailOver, Op::Reload]),
+    ];
+    prop::collection::vec((advance, op), 1..1_000)
+}
+
+/// What was done to the primary, so that it can be done to a replica.
+#[derive(Debug, Clone)]
+enum Effect {
+    Charge(Day, Amount, Terms),
+    ChargeOnce(u8, Day, Amount, Terms),
+    Hold(u8, Day, Amount, i64, Terms),
+    Commit(u8, Amount, Terms),
+    Cancel(u8, Terms),
+    Acknowledge(u64, Place),
+    ListAnew(u64, Place),
+}
+
+fn apply(ledger: &mut Ledger, effect: &Effect) {
+    let id = |id: u8| name(id);
+    match effect {
+        Effect::Charge(day, amount, terms) => {
+            ledger.charge(*day, *amount, terms.keep_days, terms.version).expect("within range");
+        }
+        Effect::ChargeOnce(it, day, amount, terms) => {
+            ledger.charge_once(&id(*it), *day, *amount, terms).expect("within range");
+        }
+        Effect::Hold(it, day, estimate, expires_at_ms, terms) => {
+            ledger.hold(&id(*it), *day, *estimate, *expires_at_ms, terms);
+        }
+        Effect::Commit(it, actual, terms) => {
+            ledger.commit(&id(*it), *actual, terms).expect("within range").expect("a hold");
+        }
+        Effect::Cancel(it, terms) => assert!(ledger.cancel(&id(*it), terms)),
+        Effect::Acknowledge(version, place) => ledger.acknowledge(*version, *place),
+        Effect::ListAnew(version, place) => ledger.list_anew(*version, *place),
+    }
+}
+
+/// Short ids and long ones.
+fn name(id: u8) -> Vec<u8> {
+    vec![id; if id.is_multiple_of(5) { 60 } else { 1 + usize::from(id) }]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_200))]
+
+    #[test]
+    fn a_ledger_is_what_was_done_to_it(ops in ops(), remember_ms in prop::sample::select(vec![0, 5_000, 86_400_000u64])) {
+        let mut calendar = Calendar::new("Europe/Berlin").expect("a time zone");
+        let (mut primary, mut replica, mut model) = (Ledger::new(), Ledger::new(), Model::default());
+        let (mut database, mut place, mut moves) = (Database::default(), Place::new(0, b"0"), 0);
+        let (mut last_version, mut connected) = (0, false);
+        // The ledger and the model as they were some changes ago.
+        let mut before = None;
+        let mut now_ms = START_MS;
+        for (step, (advance_ms, op)) in ops.into_iter().enumerate() {
+            now_ms += advance_ms;
+            let today = calendar.day_of(now_ms);
+            let version = primary.next_version(now_ms.unsigned_abs() * 1_000, last_version);
+            let terms = Terms { at_ms: now_ms, keep_days: KEEP, remember_ms, version };
+            if step % 7 == 0 {
+                before = Some((primary.clone(), Model { charges: model.charges.clone(), requests: model.requests.clone(), ..model }));
+            }
+            let mut done = None;
+            match op {
+                Op::Charge { amount, ago_ms } => {
+                    let day = calendar.day_of(now_ms - ago_ms);
+                    model.charges.push((day, amount));
+                    done = Some(Effect::Charge(day, picos(amount), terms));
+                }
+                Op::ChargeOnce { id, amount, ago_ms } => {
+                    prop_assert_eq!(primary.state(now_ms, &name(id)), model.state(now_ms, id));
+                    if model.state(now_ms, id).is_none() {
+                        let day = calendar.day_of(now_ms - ago_ms);
+                        model.charges.push((day, amount));
+                        model.end(id, day, amount, Ended::Charged, &terms);
+                        done = Some(Effect::ChargeOnce(id, day, picos(amount), terms));
+                    }
+                }
+                Op::Reserve { id, estimate, budget, period, ttl_ms } => {
+                    prop_assert_eq!(primary.state(now_ms, &name(id)), model.state(now_ms, id));
+                    let fits = model.spent(period, today) + model.held(now_ms, period, today) + estimate <= budget;
+                    let verdict = primary.within(now_ms, today, &[(picos(budget), period)], Some(picos(estimate)));
+                    prop_assert_eq!(verdict.map(|verdict| verdict.within), Some(fits));
+                    if fits && model.state(now_ms, id).is_none() {
+                        model.settle(now_ms, remember_ms as i64);
+                        (model.at_ms, model.remember_ms) = (now_ms, remember_ms as i64);
+                        model.requests.retain(|request| request.id != id);
+                        let expires_at_ms = (now_ms + ttl_ms).min(TIME_MAX_MS);
+                        let expires = Some(expires_at_ms);
+                        let request = Request { id, day: today, amount: estimate, expires_at_ms: expires, ended: Ended::Not, until_ms: 0 };
+                        model.requests.push(request);
+                        done = Some(Effect::Hold(id, today, picos(estimate), expires_at_ms, terms));
+                    }
+                }
+                Op::Commit { id, actual } => {
+                    let state = model.state(now_ms, id);
+                    prop_assert_eq!(primary.state(now_ms, &name(id)), state);
+                    if let Some(State::Open { day, estimate, .. } | State::Expired { day, estimate }) = state {
+                        if actual != 0 {
+                            model.charges.push((day, actual));
+                        }
+                        model.end(id, day, actual, Ended::Committed { over: actual > estimate.picos() }, &terms);
+                        done = Some(Effect::Commit(id, picos(actual), terms));
+                    } else {
+                        let unchanged = primary.clone();
+                        prop_assert_eq!(primary.commit(&name(id), picos(actual), &terms), Ok(None));
+                        prop_assert_eq!(&primary, &unchanged);
+                    }
+                }
+                Op::Cancel { id } => {
+                    let state = model.state(now_ms, id);
+                    prop_assert_eq!(primary.state(now_ms, &name(id)), state);
+                    if let Some(State::Open { day, .. } | State::Expired { day, .. }) = state {
+                        model.end(id, day, 0, Ended::Cancelled, &terms);
+                        done = Some(Effect::Cancel(id, terms));
+                    }
+                }
+                // A reader that has lost the server, or was lost itself, first says what it has.
+                Op::Read | Op::Acknowledge if !connected => {
+                    connected = true;
+                    done = if primary.is_in_step(database.version, place) {
+                        Some(Effect::Acknowledge(database.version, place))
+                    } else {
+                        Some(Effect::ListAnew(version.max(database.version + 1), place))
+                    };
+                }
+                Op::Read if primary.is_moved(place) => done = Some(Effect::ListAnew(version, place)),
+                Op::Read => database.store(&primary),
+                Op::Acknowledge => done = Some(Effect::Acknowledge(database.version, place)),
+                Op::Restart => connected = false,
+                Op::Move => {
+                    moves += 1;
+                    place = Place::new(0, &[moves]);
+                }
+                Op::FailOver => if let Some((ledger, past)) = before.take() {
+                    replica = ledger.clone();
+                    (primary, model, connected) = (ledger, past, false);
+                    // `last_version` stays: the clock has reached what was lost.
+                },
+                Op::Reload => {
+                    replica = loaded(&saved(&primary)).expect("what was saved");
+                    prop_assert_eq!(&replica, &primary);
+                }
+            }
+            if let Some(effect) = &done {
+                apply(&mut primary, effect);
+                apply(&mut replica, effect);
+                last_version = last_version.max(primary.version());
+            }
+            if step % 5 == 0 {
+                prop_assert_eq!(saved(&primary), saved(&replica));
+            }
+            for period in Period::ALL {
+                prop_assert_eq!(primary.spent(period, today).picos(), model.spent(period, today));
+                prop_assert_eq!(primary.held(now_ms, period, today).picos(), model.held(now_ms, period, today));
+            }
+        }
+
+        // The reader comes back: it acknowledges what it has, and reads until nothing is listed.
+        if !primary.is_in_step(database.version, place) {
+            primary.list_anew(primary.next_version(0, database.version), place);
+        }
+        primary.acknowledge(database.version, place);
+        if primary.is_listed(place) {
+            database.store(&primary);
+            primary.acknowledge(database.version, place);
+        }
+        prop_assert!(!primary.is_listed(place));
+        if primary.version() > 0 {
+            prop_assert_eq!(database.amounts(), amounts(&primary));
+        }
+
+        // After the last expiry nothing is held, and everything unspent is there.
+        let later_ms = now_ms + 2 * PERIOD_MAX_MS as i64;
+        prop_assert_eq!(primary.held(later_ms, Period::Total, Day::MAX), Amount::ZERO);
+        prop_assert_eq!(primary.holds(later_ms).count(), 0);
+    }
+}
+
+fn terms(at_ms: i64) -> Terms {
+    Terms { at_ms, keep_days: super::tests::KEEP, remember_ms: 1_000, version: 0 }
+}
+
+#[test]
+fn a_hold_takes_no_more_than_eighty_bytes() {
+    let day = Day::from_number(20_000).expect("a day");
+    let mut ledger = Ledger::new();
+    ledger.charge(day, money("1"), KEEP, 0).expect("within range");
+    ledger.hold(b"first", day, money("0.01"), START_MS + 1_000, &terms(START_MS));
+    let before = ledger.memory_bytes();
+    for number in 1..5_000 {
+        // As long as a UUID.
+        let id = format!("{number:036}");
+        ledger.hold(id.as_bytes(), day, money("0.01"), START_MS + 1_000, &terms(START_MS));
+        let each = (ledger.memory_bytes() - before) / number;
+        assert!(each <= 80, "{number}: {each} B");
+    }
+}
+
+#[test]
+fn there_are_no_more_holds_than_there_may_be() {
+    let day = Day::from_number(20_000).expect("a day");
+    let mut ledger = Ledger::new();
+    for number in 0..HOLDS_MAX {
+        assert!(ledger.can_hold(START_MS));
+        ledger.hold(&number.to_le_bytes(), day, money("1"), START_MS + 1_000, &terms(START_MS));
+    }
+    assert!(!ledger.can_hold(START_MS));
+    assert!(ledger.can_hold(START_MS + 1_000), "expired ones make room");
+    // Whatever a broken stream of effects has in it, what is saved can be loaded.
+    ledger.hold(b"one more", day, money("1"), START_MS + 1_000, &terms(START_MS));
+    assert_eq!(ledger.holds(START_MS).count(), HOLDS_MAX);
+    assert_eq!(loaded(&saved(&ledger)), Ok(ledger));
+}
+
+#[test]
+fn of_too_many_ids_the_oldest_is_forgotten() {
+    let day = Day::from_number(20_000).expect("a day");
+    let mut ledger = Ledger::new();
+    for number in 0..IDS_MAX as u64 + 1 {
+        ledger.charge_once(&number.to_le_bytes(), day, picos(1), &terms(START_MS)).expect("within range");
+    }
+    assert_eq!(ledger.remembered(), IDS_MAX);
+    assert_eq!(ledger.state(START_MS, &0u64.to_le_bytes()), None);
+    for number in 1..IDS_MAX as u64 + 1 {
+        assert!(ledger.state(START_MS, &number.to_le_bytes()).is_some(), "{number}");
+    }
+    assert!(ledger.memory_bytes() < 80 * IDS_MAX, "{} B", ledger.memory_bytes());
+    assert_eq!(loaded(&saved(&ledger)).as_ref(), Ok(&ledger));
+    // Their time over, they take no memory.
+    ledger.charge_once(b"last", day, picos(1), &terms(START_MS + 1_000)).expect("within range");
+    assert_eq!(ledger.remembered(), 1);
+    assert!(ledger.memory_bytes() < 1_000, "{} B", ledger.memory_bytes());
+}
+
+#[test]
+fn a_busy_ledger_lists_what_changed_lately() {
+    let (first, place) = (20_000, Place::new(0, b"k"));
+    let mut ledger = Ledger::new();
+    for number in first..first + 40 {
+        let day = Day::from_number(number).expect("a day");
+        // Never acknowledged at its newest version.
+        for _ in 0..3 {
+            ledger.charge(day, picos(1), KEEP, 0).expect("within range");
+            let read = ledger.version();
+            ledger.charge(day, picos(1), KEEP, 0).expect("within range");
+            ledger.acknowledge(read, place);
+            assert!(ledger.is_listed(place));
+        }
+        assert!(ledger.listed().count() <= 5, "{:?}", ledger.listed().collect::<Vec<_>>());
+    }
+}
