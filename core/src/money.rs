@@ -92,21 +92,15 @@ impl Amount {
 
     /// The plain decimal, on the stack: no exponent, no zeros behind the last place, never `-0`.
     pub fn to_text(self) -> AmountText {
-        let mut text = AmountText { bytes: [0; AMOUNT_TEXT_BYTES], start: AMOUNT_TEXT_BYTES };
         let picos = self.0.unsigned_abs();
         // A 128-bit division costs many times a 64-bit one, and few amounts need it.
-        let (units, mut fraction) = match u64::try_from(picos) {
+        let (units, fraction) = match u64::try_from(picos) {
             Ok(picos) => (u128::from(picos / PICOS_PER_UNIT), picos % PICOS_PER_UNIT),
             Err(_) => (picos / u128::from(PICOS_PER_UNIT), (picos % u128::from(PICOS_PER_UNIT)) as u64),
         };
+        let mut text = AmountText { bytes: [b'0'; AMOUNT_TEXT_BYTES], start: POINT, end: POINT };
         if fraction != 0 {
-            let mut places = PLACES;
-            while fraction % 10 == 0 {
-                fraction /= 10;
-                places -= 1;
-            }
-            text.push_digits(fraction, places);
-            text.push(b'.');
+            text.set_places(fraction);
         }
         match u64::try_from(units) {
             Ok(units) => text.push_digits(units, 1),
@@ -143,17 +137,22 @@ impl fmt::Debug for Amount {
 /// The sign, 27 digits (`i128::MIN` has 39 digits, 12 of them places), the point and the places; rounded up.
 const AMOUNT_TEXT_BYTES: usize = 48;
 
+/// Where the point is.
+const POINT: usize = AMOUNT_TEXT_BYTES - PLACES - 1;
+
 /// An amount written out, without an allocation: a reply is sent from it.
 #[derive(Debug, Clone)]
 pub struct AmountText {
-    /// Filled from the end, since digits come last first.
+    /// Units to the left of [`POINT`], filled from there since digits come last first; places to the right. Zeros
+    /// elsewhere.
     bytes: [u8; AMOUNT_TEXT_BYTES],
     start: usize,
+    end: usize,
 }
 
 impl AmountText {
     pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
+        self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 
     fn push(&mut self, byte: u8) {
@@ -163,13 +162,38 @@ impl AmountText {
 
     /// `value` with at least `width` digits.
     fn push_digits(&mut self, mut value: u64, width: usize) {
-        let end = self.start;
-        while value != 0 || end - self.start < width {
+        let widest = self.start - width;
+        while value != 0 {
             self.push(b'0' + (value % 10) as u8);
             value /= 10;
         }
+        self.start = self.start.min(widest);
+    }
+
+    /// The point, and the picos of a fraction that is not zero.
+    fn set_places(&mut self, mut picos: u64) {
+        self.bytes[POINT] = b'.';
+        for pair in self.bytes[POINT + 1..].rchunks_exact_mut(2) {
+            pair.copy_from_slice(&PAIRS[(picos % 100) as usize]);
+            picos /= 100;
+        }
+        self.end = AMOUNT_TEXT_BYTES;
+        while self.bytes[self.end - 1] == b'0' {
+            self.end -= 1;
+        }
     }
 }
+
+/// "00" to "99": one division gives two digits.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut value = 0;
+    while value < pairs.len() {
+        pairs[value] = [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8];
+        value += 1;
+    }
+    pairs
+};
 
 fn split_sign(text: &[u8]) -> (bool, &[u8]) {
     match text {
