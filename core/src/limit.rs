@@ -26,7 +26,9 @@ pub(crate) fn wait_ms(ms: i128) -> i64 {
 }
 
 /// The key's expiry after a change: `current` while it covers `needed_until_ms`, else a new one about twice as far away,
-/// so that a busy key's expiry is set once a window instead of once a call.
+/// so that a busy key's expiry is set once a window instead of once a call. However soon the state is worthless, the key
+/// stays for [`IDLE_MS`]: a fast bucket is full again within a millisecond, and to delete its key, tell replicas of
+/// that, and make it anew costs more than keeping it between two requests.
 ///
 /// Expiry is garbage collection: it never falls before the state has become worthless, so a key that is gone and a key
 /// that is there decide alike.
@@ -35,5 +37,8 @@ pub(crate) fn extended_expiry_ms(current: i64, now_ms: i64, needed_until_ms: i64
         return current;
     }
     let needed_ms = needed_until_ms.saturating_sub(now_ms);
-    now_ms.saturating_add(needed_ms.saturating_mul(2)).saturating_add(1_000).min(TIME_MAX_MS)
+    now_ms.saturating_add(needed_ms.saturating_mul(2)).saturating_add(IDLE_MS).min(TIME_MAX_MS)
 }
+
+/// What a limiter's key outlives its state by.
+const IDLE_MS: i64 = 60_000;
