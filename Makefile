@@ -18,7 +18,7 @@ build: ## build target/release/libredis_gateway.so
 	@scripts/install.sh
 	cargo build --release
 
-test: ## format, lints, unit tests, integration tests on every server (SERVERS="system valkey-8.1 ...")
+test: ## format, lints, unit tests, integration tests on every server (SERVERS="system valkey-8.1" GW_LIVE=full)
 	@scripts/install.sh
 	@$(if $(SERVERS),,scripts/servers.sh)
 	@scripts/test.sh

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything that has to hold before a change goes in: format, lints, unit tests, then the integration tests on every
-# server of the matrix. Stops at the first failure. SERVERS names some of them: SERVERS="system valkey-8.1".
+# server of the matrix. Stops at the first failure. SERVERS names some of them: SERVERS="system valkey-8.1". With
+# GW_LIVE=full the tests under load take their full length, a minute and more each, instead of some seconds.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # README's examples run in the languages they are written in.

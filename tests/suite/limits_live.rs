@@ -1,14 +1,13 @@
 //! GW.ALLOW and GW.TOKENS from many connections at random, each answer checked against the definition of the limit at the
 //! server's own time; then the same on the replica that took over.
 
-use crate::support::{aof_commands, command, Random};
+use crate::support::{aof_commands, command, live, Random};
 use gw_testkit::redis::{self, Connection};
 use gw_testkit::{await_in_sync, call, Server};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const CONNECTIONS: u64 = 20;
-const SECONDS: u64 = 60;
 
 /// Short windows and fast buckets, so that all of them fill, deny and let go many times a second.
 const KEYS: u64 = 6;
@@ -135,7 +134,7 @@ fn traffic(client: &mut Connection, random: &mut Random, until: Instant, calls: 
 }
 
 fn run_traffic(server: &Server, seed: u64) -> Vec<Call> {
-    let until = Instant::now() + Duration::from_secs(SECONDS);
+    let until = Instant::now() + Duration::from_secs(live(15, 60));
     let mut calls: Vec<Call> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..CONNECTIONS)
             .map(|connection| {

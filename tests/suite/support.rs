@@ -12,6 +12,14 @@ pub fn start() -> (Server, Connection) {
     (server, client)
 }
 
+/// How much of a long test is run: `full` where GW_LIVE=full, as before a release, or else `short`.
+pub fn live(short: u64, full: u64) -> u64 {
+    match std::env::var("GW_LIVE") {
+        Ok(given) if given == "full" => full,
+        _ => short,
+    }
+}
+
 /// A command from its words: `GW.ALLOW user:1 10 WINDOW 1000`.
 pub fn command(words: &str) -> Cmd {
     let mut words = words.split_ascii_whitespace();
