@@ -48,6 +48,11 @@ const COMMANDS: &[&Command] = &[
     &queue::pop::POP,
     &queue::pop::PEEK,
     &queue::pop::LEN,
+    &queue::batch::ACK,
+    &queue::batch::NACK,
+    &queue::batch::EXTEND,
+    &queue::batch::DEAD,
+    &queue::stats::COMMAND,
     &cache::set::SET,
     &cache::get::COMMAND,
     &cache::set::DEL,
@@ -57,7 +62,7 @@ const COMMANDS: &[&Command] = &[
     // Effects: written by the module itself.
     &limit::EFFECT,
     &budget::charge::EFFECT,
-    &queue::EFFECT,
+    &queue::effect::COMMAND,
     &cache::set::EFFECT,
     &node::LOAD,
     #[cfg(feature = "fault-injection")]
@@ -78,6 +83,7 @@ const SETTINGS: &[Setting] = &[
     Setting::Number(&budget::KEEP_DAYS),
     Setting::Number(&queue::MAX_RECORDS),
     Setting::Number(&queue::MAX_BYTES),
+    Setting::Number(&queue::MAX_DELIVERIES),
     Setting::Text(&cache::TTL),
 ];
 

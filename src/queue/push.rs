@@ -3,10 +3,9 @@
 use gateway_core::json;
 use gateway_core::queue::{Limits, PushError, Queue, WhenFull, COUNT_MAX};
 
-use super::{EFFECT_NAME, MAX_BYTES, MAX_RECORDS};
+use super::{effect, worker, MAX_BYTES, MAX_RECORDS};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
-use crate::server::effect::Effect;
 use crate::server::stats::STATS;
 use crate::server::{Call, Error, Outcome, Str};
 
@@ -71,6 +70,7 @@ fn push(call: &mut Call) -> Outcome {
         check_json(records)?;
     }
 
+    let now_ms = call.now_ms();
     let mut opened = call.open::<Queue>(key)?;
     let empty = Queue::new();
     let lens = records.iter().map(|record| record.bytes().len());
@@ -78,6 +78,9 @@ fn push(call: &mut Call) -> Outcome {
         Ok(plan) => plan,
         Err(PushError::Full) => {
             STATS.log_rejected.add(records.len() as u64);
+            if let Some(queue) = opened.get() {
+                queue.count_rejected(now_ms, records.len() as u64);
+            }
             return Err(QUEUE_FULL);
         }
         Err(PushError::TooLarge { index }) => {
@@ -87,15 +90,15 @@ fn push(call: &mut Call) -> Outcome {
     let stored = records.get(plan.skip_new..).unwrap_or_default();
     let skipped = plan.skip_new as u64;
     let queue = opened.get_or_insert_with(Queue::new);
-    queue.apply_push(plan.drop_oldest, stored.iter().map(|record| record.bytes()), skipped);
+    queue.push(now_ms, plan.drop_oldest, stored.iter().map(|record| record.bytes()), skipped);
+    worker::submit(queue);
     let len = queue.len();
     drop(opened);
 
     let dropped = plan.drop_oldest + skipped;
     STATS.log_pushed.add(records.len() as u64);
     STATS.log_dropped.add(dropped);
-    let effect = Effect::of(EFFECT_NAME, b'P', [plan.drop_oldest as i64, skipped as i64]);
-    call.changed_with(key, c"gw.logpush", &effect, stored);
+    call.changed_with(key, c"gw.logpush", &effect::pushed(now_ms, plan.drop_oldest, skipped), stored);
     call.reply().array(2).count(len).count(dropped);
     Ok(())
 }

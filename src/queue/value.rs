@@ -3,8 +3,8 @@
 use gateway_core::codec::{Corrupt, Reader, Writer};
 use gateway_core::queue::{Queue, VERSION};
 
-use super::EFFECT_NAME;
-use crate::server::effect::Effect;
+use super::stats::{figures, FIGURES};
+use super::{effect, worker, LAST_ID_US};
 use crate::server::reply::Reply;
 use crate::server::value::{Registration, Rewrite};
 use crate::server::Value;
@@ -24,7 +24,10 @@ impl Value for Queue {
     }
 
     fn load(from: &mut dyn Reader, encoding: i32) -> Result<Self, Corrupt> {
-        Queue::load(from, encoding.unsigned_abs())
+        let mut queue = Queue::load(from, encoding.unsigned_abs())?;
+        LAST_ID_US.raise(queue.last_id_us());
+        worker::submit(&mut queue);
+        Ok(queue)
     }
 
     fn digest(&self, out: &mut dyn Writer) {
@@ -43,19 +46,13 @@ impl Value for Queue {
         self.buffers(from, visit)
     }
 
-    /// A queue can be larger than one command should be: the counts, then the records in portions.
     fn rewrite(&self, out: &mut Rewrite) {
-        let counts = Effect::of(EFFECT_NAME, b'C', [self.popped() as i64, self.dropped() as i64]);
-        out.effect(&counts, std::iter::empty());
-        for chunk in self.chunks() {
-            out.effect(&Effect::of(EFFECT_NAME, b'P', [0, 0]), chunk);
-        }
+        effect::rewrite(self, out);
     }
 
-    fn describe(&mut self, _now_ms: i64, reply: &Reply) {
-        reply.map(7).bytes("type").bytes("log-queue");
-        reply.bytes("length").count(self.len()).bytes("record_bytes").count(self.bytes());
-        reply.bytes("pushed").count(self.pushed()).bytes("popped").count(self.popped());
-        reply.bytes("dropped").count(self.dropped()).bytes("bytes").count(self.total_bytes() as u64);
+    fn describe(&mut self, now_ms: i64, reply: &Reply) {
+        reply.map(2 + FIGURES).bytes("type").bytes("log-queue");
+        reply.bytes("bytes").count(self.total_bytes() as u64);
+        figures(self, now_ms, reply);
     }
 }

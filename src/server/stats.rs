@@ -64,9 +64,13 @@ counters! {
     /// GW.WITHINBUDGET: answers that there is budget, and that there is not.
     budget_within,
     budget_exceeded,
-    /// Log queues: records taken in, handed out, dropped to make room, and refused because the queue was full.
+    /// Log queues: records taken in, handed out, acknowledged, handed out again, gone to the dead letters, dropped to
+    /// make room, and refused because the queue was full.
     log_pushed,
     log_popped,
+    log_acked,
+    log_redelivered,
+    log_dead,
     log_dropped,
     log_rejected,
     /// The response cache, all categories together.

@@ -20,7 +20,7 @@ pub enum Access {
 
 use Access::{Grows, Reads, Shrinks};
 
-pub const PUBLIC: [Public; 18] = [
+pub const PUBLIC: [Public; 23] = [
     public("gw.allow", "GW.ALLOW k 10 WINDOW 1000 COST 2 FIXED PEEK", -3, &["k"], Grows),
     public("gw.tokens", "GW.TOKENS k 10 10 PER 1000 COST 2 PEEK", -4, &["k"], Grows),
     public("gw.acquire", "GW.ACQUIRE k 10 holder TTL 1000", 6, &["k"], Grows),
@@ -30,9 +30,14 @@ pub const PUBLIC: [Public; 18] = [
     public("gw.withinbudget", "GW.WITHINBUDGET k 10 DAY 100 MONTH COST 1", -3, &["k"], Reads),
     public("gw.spent", "GW.SPENT k DAY DATE 2024-01-31", -2, &["k"], Reads),
     public("gw.logpush", "GW.LOGPUSH k MAXLEN 5 MAXBYTES 100 REJECT JSON RECORDS {} []", -3, &["k"], Grows),
-    public("gw.logpop", "GW.LOGPOP k COUNT 5", -2, &["k"], Shrinks),
-    public("gw.logpeek", "GW.LOGPEEK k COUNT 5", -2, &["k"], Reads),
+    public("gw.logpop", "GW.LOGPOP k COUNT 5 MAXBYTES 100 LEASE 1000 MAXDELIVERIES 3", -2, &["k"], Shrinks),
+    public("gw.logpeek", "GW.LOGPEEK k COUNT 5 MAXBYTES 100", -2, &["k"], Reads),
     public("gw.loglen", "GW.LOGLEN k", 2, &["k"], Reads),
+    public("gw.logack", "GW.LOGACK k 000649ce3d40a00000000007", 3, &["k"], Shrinks),
+    public("gw.lognack", "GW.LOGNACK k 000649ce3d40a00000000007 DELAY 10", -3, &["k"], Shrinks),
+    public("gw.logextend", "GW.LOGEXTEND k 000649ce3d40a00000000007 LEASE 10", 5, &["k"], Shrinks),
+    public("gw.logdead", "GW.LOGDEAD k LIST COUNT 5", -3, &["k"], Shrinks),
+    public("gw.logstats", "GW.LOGSTATS k", 2, &["k"], Reads),
     public("gw.cacheset", "GW.CACHESET k value EX 100 CATEGORY chat", -3, &["k"], Grows),
     public("gw.cacheget", "GW.CACHEGET k", 2, &["k"], Reads),
     public("gw.cachedel", "GW.CACHEDEL k k2 k3", -2, &["k", "k2", "k3"], Shrinks),

@@ -1,6 +1,7 @@
 //! Integration tests: real servers with the module loaded, one file a concern. `GW_SERVER` names the server; `make test`
 //! runs the suite on each there is.
 
+mod batches;
 mod budgets;
 mod cache;
 mod commands;

@@ -107,6 +107,7 @@ fn settings_have_the_documented_defaults() {
         ("gw.timezone", "UTC"),
         ("gw.log-max-records", "100000"),
         ("gw.log-max-bytes", "268435456"),
+        ("gw.log-max-deliveries", "10"),
         ("gw.cache-ttl", ""),
         ("gw.ledger-days", "62"),
     ];

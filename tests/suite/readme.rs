@@ -40,7 +40,7 @@ fn without_remark(line: &str) -> &str {
 }
 
 /// Whether redis-cli's line is what README shows: `~N` stands for a time within five seconds of N, `...` for any number
-/// above zero, and all else for itself.
+/// above zero, in quotes for a batch's id, and all else for itself.
 fn matches(shown: &str, line: &str) -> bool {
     const TOLERANCE_MS: u64 = 5_000;
     let is = |label: &str, accept: &dyn Fn(u64) -> bool| {
@@ -50,6 +50,10 @@ fn matches(shown: &str, line: &str) -> bool {
     if let Some((label, about_ms)) = shown.split_once('~') {
         let about_ms: u64 = about_ms.parse().unwrap_or_else(|_| panic!("not a time: {shown}"));
         return is(label, &|ms| ms > 0 && ms.abs_diff(about_ms) <= TOLERANCE_MS);
+    }
+    if let Some(label) = shown.strip_suffix("\"...\"") {
+        let id = line.strip_prefix(label).and_then(|text| text.strip_prefix('"')?.strip_suffix('"'));
+        return id.is_some_and(|id| id.len() == 24 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
     }
     match shown.strip_suffix("...") {
         Some(label) => is(label, &|number| number > 0),
@@ -63,6 +67,7 @@ fn placeholders_stand_for_what_the_readme_says() {
         ("5) (integer) ~60000", "5) (integer) 60000"),
         ("5) (integer) ~60000", "5) (integer) 55000"),
         ("(integer) ...", "(integer) 1"),
+        ("1) \"...\"", "1) \"000649ce3d40a00000000007\""),
         ("OK", "OK"),
     ] {
         assert!(matches(shown, line), "{shown} / {line}");
@@ -77,6 +82,7 @@ fn placeholders_stand_for_what_the_readme_says() {
         ("(integer) ...", "(integer) -5"),
         ("(integer) ...", "(integer) +5"),
         ("(integer) ...", "\"5\""),
+        ("1) \"...\"", "1) \"000649ce3d40a0000000000\""),
         ("(integer) 60000", "(integer) 59999"),
     ] {
         assert!(!matches(shown, line), "{shown} / {line}");
@@ -204,7 +210,7 @@ fn the_table_of_settings_has_all_with_their_defaults_and_ranges() {
         }
         ranges += 1;
     }
-    assert_eq!(ranges, 3);
+    assert_eq!(ranges, 4);
 }
 
 #[test]
@@ -307,7 +313,12 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "shipper",
-        &["GW.LOGPOP log:r", "GW.LOGPEEK log:r", "GW.LOGLEN log:r"],
+        &[
+            "GW.LOGPOP log:r LEASE 5",
+            "GW.LOGACK log:r 000649ce3d40a00000000007",
+            "GW.LOGSTATS log:r",
+            "GW.LOGLEN log:r",
+        ],
         &["GW.LOGPUSH log:r x", "GW.LOGPOP rpm:a"],
     ),
     (

@@ -195,12 +195,18 @@ fn a_queue_survives() {
                 assert!(run(client, &format!("GW.LOGPUSH k MAXLEN 50 RECORDS {record}")).starts_with('['));
             }
             assert!(run(client, "GW.LOGPOP k COUNT 3").starts_with("[\"r"));
+            assert!(run(client, "GW.LOGPOP k COUNT 3 LEASE 1").starts_with("[\"0"));
+            assert!(run(client, "GW.LOGPOP k COUNT 3 LEASE 1000 MAXDELIVERIES 1").starts_with("[\"0"));
         },
         &[
             "GW.DESCRIBE k",
             "GW.LOGPEEK k COUNT 100",
             "GW.LOGPOP k COUNT 2",
+            "GW.LOGPOP k COUNT 2 LEASE 1",
             "GW.LOGPUSH k MAXLEN 5 a b c",
+            "GW.LOGDEAD k LIST",
+            "GW.LOGDEAD k REQUEUE ALL",
+            "GW.LOGSTATS k",
             "GW.LOGLEN k",
             "COPY k k2 REPLACE",
             "MEMORY USAGE k",

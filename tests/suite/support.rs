@@ -86,12 +86,23 @@ pub fn fill(client: &mut Connection) {
         // From empty to some kilobytes, and never text.
         commands.push(push.arg(vec![0xfe_u8; record * 7]).take());
     }
-    commands.push(command("GW.LOGPOP a:queue COUNT 25"));
+    // Batches that are out, back already, given back for later, and dead.
+    for lease in ["COUNT 25 LEASE 3600000", "COUNT 10 LEASE 1", "COUNT 10 LEASE 3600000 MAXDELIVERIES 1"] {
+        commands.push(command(&format!("GW.LOGPOP a:queue {lease}")));
+    }
     let mut set = command("GW.CACHESET a:cached");
     commands.push(set.arg(vec![0xff_u8; 5_000]).arg("EX").arg(9_000).arg("CATEGORY").arg("chat").take());
     for reply in pipeline(client, commands) {
         reply.unwrap();
     }
+    let [given_up, later]: [String; 2] = [(), ()].map(|()| {
+        let (id, _, _): (String, Vec<Vec<u8>>, u64) =
+            call!(*client, "GW.LOGPOP", "a:queue", "COUNT", 5, "LEASE", 3_600_000);
+        id
+    });
+    call!(*client, "GW.LOGNACK", "a:queue", given_up, "DEAD" => i64);
+    call!(*client, "GW.LOGNACK", "a:queue", later, "DELAY", 3_600_000 => i64);
+    call!(*client, "GW.LOGPOP", "a:queue", "COUNT", 15 => Vec<Vec<u8>>);
 }
 
 /// Admits units of many a millisecond to the window `key`, until its payload has `bytes`: some of its chunks are full.

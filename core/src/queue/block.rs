@@ -1,126 +1,324 @@
-//! A block: consecutive records in one buffer.
+//! A block: consecutive records, their bytes in one buffer, their lengths and times in another.
+//!
+//! The lengths stay beside the bytes, so that records are counted, skipped and dropped without expanding anything.
 
-use crate::codec::{get_varint, put_varint};
+use std::sync::Arc;
+
+use super::pack::{Job, Pack};
+use crate::codec::{get_varint, put_varint, Corrupt, Reader, Writer};
 use crate::memory::allocated_bytes;
+use crate::TIME_MAX_MS;
 
-/// The most a block of several records holds, in bytes of its buffer. Large enough that allocations and bookkeeping
-/// vanish beside the records, small enough to be moved, written or freed in one go.
+/// The most a block of several records holds, in bytes of both buffers. Large enough that allocations and bookkeeping
+/// vanish beside the records, small enough to be moved, written or expanded in one go.
 pub(super) const BLOCK_BYTES: usize = 64 * 1024;
 
-/// Records one after the other, each behind its length as a varint. Appended at the end, taken from the front.
+/// The longest a record's length and time can be, written down.
+const ENTRY_BYTES_MAX: usize = 20;
+
+/// Records and their own bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    pub records: u64,
+    pub bytes: u64,
+}
+
+impl std::ops::AddAssign for Size {
+    fn add_assign(&mut self, more: Self) {
+        self.records += more.records;
+        self.bytes += more.bytes;
+    }
+}
+
+impl std::ops::SubAssign for Size {
+    fn sub_assign(&mut self, less: Self) {
+        self.records -= less.records;
+        self.bytes -= less.bytes;
+    }
+}
+
+/// Records in the order they came. Appended at the end while it is open, taken from the front.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Block {
-    buffer: Vec<u8>,
-    /// Where in the buffer the oldest record still here begins.
+    /// Of each record its length, and the milliseconds since the one before it, as varints (the second zigzag: a clock
+    /// may step back).
+    index: Vec<u8>,
+    data: Data,
+    data_len: usize,
+    /// Where the oldest record still here begins.
+    front: Cursor,
+    /// What is still here.
+    size: Size,
+    /// The time of the youngest record.
+    newest_ms: i64,
+}
+
+#[derive(Debug, Clone)]
+enum Data {
+    Open(Vec<u8>),
+    Closed(Arc<Pack>),
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Data::Open(Vec::new())
+    }
+}
+
+/// A place between two records.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cursor {
+    index_at: usize,
+    data_at: usize,
+    /// The time of the record before, or what the first one's time is counted from.
+    at_ms: i64,
+}
+
+/// A record's place and time.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
     start: usize,
-    /// Records still here.
-    len: u64,
-    /// Their own bytes, without the lengths.
-    bytes: u64,
+    end: usize,
+    at_ms: i64,
+}
+
+impl Cursor {
+    /// The record that begins here; the cursor moves behind it. `None` where there is no whole entry.
+    fn next(&mut self, index: &[u8]) -> Option<Entry> {
+        let len = usize::try_from(get_varint(index, &mut self.index_at)?).ok()?;
+        let zigzag = get_varint(index, &mut self.index_at)?;
+        let later_ms = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
+        let start = self.data_at;
+        self.data_at = start.checked_add(len)?;
+        self.at_ms = self.at_ms.checked_add(later_ms)?;
+        Some(Entry { start, end: self.data_at, at_ms: self.at_ms })
+    }
 }
 
 impl Block {
-    pub fn len(&self) -> u64 {
-        self.len
+    pub fn size(&self) -> Size {
+        self.size
     }
 
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// The records still here, each behind its length: what [`read_record`] reads.
-    pub fn encoded(&self) -> &[u8] {
-        self.buffer.get(self.start..).unwrap_or_default()
-    }
-
-    pub fn buffer(&self) -> &Vec<u8> {
-        &self.buffer
-    }
-
-    /// For moving the buffer to another address; its contents are the block's.
-    pub fn buffer_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.buffer
+    /// When the oldest record still here was pushed.
+    pub fn oldest_ms(&self) -> i64 {
+        self.front.clone().next(&self.index).map_or(self.newest_ms, |entry| entry.at_ms)
     }
 
     /// Does a record of that length still belong in here? A long one that has the block to itself fills it.
     pub fn has_room(&self, record_len: usize) -> bool {
-        self.buffer.is_empty() || self.buffer.len() + encoded_len(record_len) <= BLOCK_BYTES
+        match &self.data {
+            Data::Open(_) if self.data_len == 0 && self.index.is_empty() => true,
+            Data::Open(_) => self.data_len + self.index.len() + record_len + ENTRY_BYTES_MAX <= BLOCK_BYTES,
+            Data::Closed(_) => false,
+        }
     }
 
     /// Appends a record the block has room for. A buffer that must grow doubles, but reserves `spacious_bytes` at once.
-    pub fn push(&mut self, record: &[u8], spacious_bytes: usize) {
-        self.reserve(encoded_len(record.len()), spacious_bytes);
-        put_varint(&mut self.buffer, record.len() as u64);
-        self.buffer.extend_from_slice(record);
-        self.len += 1;
-        self.bytes += record.len() as u64;
+    pub fn push(&mut self, record: &[u8], at_ms: i64, spacious_bytes: usize) {
+        if self.data_len + record.len() > self.capacity() {
+            self.forget_skipped();
+        }
+        let Data::Open(data) = &mut self.data else { return };
+        let needed = data.len() + record.len();
+        if needed > data.capacity() {
+            let generous = needed.max(2 * data.capacity()).max(spacious_bytes);
+            let capacity = allocated_bytes(generous).min(BLOCK_BYTES).max(needed);
+            data.reserve_exact(capacity - data.len());
+        }
+        data.extend_from_slice(record);
+        self.data_len = data.len();
+        if self.index.is_empty() {
+            (self.front.at_ms, self.newest_ms) = (at_ms, at_ms);
+        }
+        let later_ms = at_ms - self.newest_ms;
+        self.newest_ms = at_ms;
+        put_varint(&mut self.index, record.len() as u64);
+        put_varint(&mut self.index, ((later_ms << 1) ^ (later_ms >> 63)) as u64);
+        self.size += Size { records: 1, bytes: record.len() as u64 };
     }
 
-    fn reserve(&mut self, more: usize, spacious_bytes: usize) {
-        if self.buffer.len() + more <= self.buffer.capacity() {
+    fn capacity(&self) -> usize {
+        match &self.data {
+            Data::Open(data) => data.capacity(),
+            Data::Closed(_) => usize::MAX,
+        }
+    }
+
+    /// Moves what is left to the front, where that costs less than was skipped before it: a short queue that is pushed to
+    /// and popped from for ever stays in a small buffer.
+    fn forget_skipped(&mut self) {
+        let Data::Open(data) = &mut self.data else { return };
+        let (data_at, index_at) = (self.front.data_at, self.front.index_at);
+        if data_at + index_at < (data.len() + self.index.len()).div_ceil(2) {
             return;
         }
-        // Moving what is left to the front costs less than was popped before it, so a short queue that is pushed to and
-        // popped from for ever stays in a small buffer.
-        if self.start >= self.buffer.len().div_ceil(2) {
-            self.buffer.drain(..self.start);
-            self.start = 0;
+        data.drain(..data_at);
+        self.index.drain(..index_at);
+        self.data_len = data.len();
+        (self.front.data_at, self.front.index_at) = (0, 0);
+    }
+
+    /// Nothing more will be appended: gives back what the buffers have too much, and the job that compresses them.
+    pub fn close(&mut self) -> Option<Job> {
+        self.forget_skipped();
+        if allocated_bytes(self.index.len()) < allocated_bytes(self.index.capacity()) {
+            self.index.shrink_to_fit();
         }
-        let needed = self.buffer.len() + more;
-        if needed > self.buffer.capacity() {
-            let generous = needed.max(2 * self.buffer.capacity()).max(spacious_bytes);
-            let capacity = allocated_bytes(generous).min(BLOCK_BYTES).max(needed);
-            self.buffer.reserve_exact(capacity - self.buffer.len());
+        let Data::Open(data) = &mut self.data else { return None };
+        let mut data = std::mem::take(data);
+        if allocated_bytes(data.len()) < allocated_bytes(data.capacity()) {
+            data.shrink_to_fit();
+        }
+        let (pack, job) = Pack::raw(data);
+        self.data = Data::Closed(pack);
+        job
+    }
+
+    /// Expands a closed block for good, because it is about to be read bit by bit.
+    pub fn expand(&mut self) {
+        if let Data::Closed(pack) = &self.data {
+            self.data = Data::Open(pack.to_vec(self.data_len));
         }
     }
 
-    /// Gives back what the buffer has too much, where the allocator can use it: nothing more will be appended.
-    pub fn close(&mut self) {
-        if allocated_bytes(self.buffer.len()) < allocated_bytes(self.buffer.capacity()) {
-            self.buffer.shrink_to_fit();
+    /// Hands the oldest `count` records to `visit`.
+    pub fn visit(&self, count: u64, visit: &mut dyn FnMut(&[u8], i64)) {
+        let mut visit_in = |data: &[u8]| {
+            let mut at = self.front;
+            for _ in 0..count.min(self.size.records) {
+                let Some(entry) = at.next(&self.index) else { break };
+                visit(data.get(entry.start..entry.end).unwrap_or_default(), entry.at_ms);
+            }
+        };
+        match &self.data {
+            Data::Open(data) => visit_in(data),
+            Data::Closed(pack) => pack.with(self.data_len, visit_in),
         }
     }
 
-    /// Removes the oldest `count` records, or all; returns their bytes.
-    pub fn skip(&mut self, count: u64) -> u64 {
-        let mut at = self.start;
-        let mut skipped_bytes = 0;
+    /// The lengths of the records still here, oldest first.
+    pub fn lens(&self) -> impl Iterator<Item = u64> + '_ {
+        let mut at = self.front;
+        (0..self.size.records).map_while(move |_| at.next(&self.index)).map(|entry| (entry.end - entry.start) as u64)
+    }
+
+    /// Removes the oldest `count` records, or all; returns what they were.
+    pub fn skip(&mut self, count: u64) -> Size {
+        let mut skipped = Size::default();
         for _ in 0..count {
-            let Some(record) = read_record(&self.buffer, &mut at) else { break };
-            skipped_bytes += record.len() as u64;
-            self.len -= 1;
+            let Some(entry) = self.front.next(&self.index) else { break };
+            skipped += Size { records: 1, bytes: (entry.end - entry.start) as u64 };
         }
-        self.start = at;
-        self.bytes -= skipped_bytes;
-        skipped_bytes
+        self.size -= skipped;
+        skipped
     }
 
     /// How many of the oldest records it takes to hold at least `bytes`; all where that is not enough.
     pub fn oldest_holding(&self, bytes: u64) -> u64 {
-        let (mut at, mut count, mut held) = (self.start, 0, 0);
-        while held < bytes {
-            let Some(record) = read_record(&self.buffer, &mut at) else { break };
-            held += record.len() as u64;
+        let (mut count, mut held) = (0, 0);
+        for len in self.lens() {
+            if held >= bytes {
+                break;
+            }
+            held += len;
             count += 1;
         }
         count
     }
-}
 
-/// Reads the record that begins at `*at` and moves `*at` behind it. `None`, and `*at` means nothing, where there is no
-/// whole record.
-pub(super) fn read_record<'a>(encoded: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
-    let len = usize::try_from(get_varint(encoded, at)?).ok()?;
-    let end = at.checked_add(len)?;
-    let record = encoded.get(*at..end)?;
-    *at = end;
-    Some(record)
-}
+    /// The records still here and how they are kept: a block that is compressed is written as it is.
+    pub fn save(&self, out: &mut dyn Writer) {
+        match &self.data {
+            Data::Open(data) => {
+                out.uint(0);
+                out.int(self.front.at_ms);
+                out.bytes(self.index.get(self.front.index_at..).unwrap_or_default());
+                let data = data.get(self.front.data_at..).unwrap_or_default();
+                out.uint(data.len() as u64);
+                out.uint(0);
+                out.bytes(data);
+            }
+            Data::Closed(pack) => {
+                let mut at = Cursor { at_ms: self.front.at_ms, ..Cursor::default() };
+                let mut skipped = 0u64;
+                while at.index_at < self.front.index_at && at.next(&self.index).is_some() {
+                    skipped += 1;
+                }
+                // The time before the first entry, from the time at the cursor.
+                let base_ms = self.front.at_ms - (at.at_ms - self.front.at_ms);
+                out.uint(skipped);
+                out.int(base_ms);
+                out.bytes(&self.index);
+                out.uint(self.data_len as u64);
+                pack.saved(|bytes, packed| {
+                    out.uint(u64::from(packed));
+                    out.bytes(bytes);
+                });
+            }
+        }
+    }
 
-/// A record's bytes and those of its length.
-fn encoded_len(record_len: usize) -> usize {
-    let bits = usize::BITS - record_len.leading_zeros();
-    record_len + bits.div_ceil(7).max(1) as usize
+    /// Reads what [`Self::save`] wrote. Compressed bytes are expanded once, to no more than a block may hold, to see
+    /// that they are what they should be.
+    pub fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
+        let skipped = from.uint()?;
+        let base_ms = from.time_ms("a record's time")?;
+        let index = from.bytes(BLOCK_BYTES + ENTRY_BYTES_MAX)?;
+        let data_len = usize::try_from(from.uint()?).map_err(|_| Corrupt("a length out of bounds"))?;
+        let packed = from.uint_max(1, "neither raw nor compressed")? == 1;
+        let bytes = from.bytes(data_len)?;
+        let mut block = Self { index, data_len, ..Self::default() };
+        block.front.at_ms = base_ms;
+        let mut end = block.front;
+        let mut records = 0;
+        while end.index_at < block.index.len() {
+            let entry = end.next(&block.index).ok_or(Corrupt("a broken index of records"))?;
+            if !(0..=TIME_MAX_MS).contains(&entry.at_ms) {
+                return Err(Corrupt("a record's time"));
+            }
+            records += 1;
+        }
+        let fits = records == 1 || data_len.saturating_add(block.index.len()) <= BLOCK_BYTES;
+        if end.data_at != data_len || !fits || skipped >= records {
+            return Err(Corrupt("an index that contradicts its records"));
+        }
+        block.newest_ms = end.at_ms;
+        block.size = Size { records, bytes: data_len as u64 };
+        block.skip(skipped);
+        block.data = match packed {
+            true => Data::Closed(Pack::packed(bytes, data_len).ok_or(Corrupt("a block that does not expand"))?),
+            false if bytes.len() == data_len => Data::Open(bytes),
+            false => return Err(Corrupt("records cut short")),
+        };
+        Ok(block)
+    }
+
+    /// Bytes allocated.
+    pub fn memory_bytes(&self) -> usize {
+        let data = match &self.data {
+            Data::Open(data) => allocated_bytes(data.capacity()),
+            Data::Closed(pack) => pack.memory_bytes(self.data_len),
+        };
+        data + allocated_bytes(self.index.capacity())
+    }
+
+    /// Allocations to free with it.
+    pub fn allocations(&self) -> usize {
+        match &self.data {
+            Data::Open(_) => 2,
+            Data::Closed(_) => 4,
+        }
+    }
+
+    /// The buffers that may be moved to other addresses; their contents are the block's.
+    pub fn buffers_mut(&mut self) -> [Option<&mut Vec<u8>>; 2] {
+        let data = match &mut self.data {
+            Data::Open(data) => Some(data),
+            Data::Closed(pack) => Pack::buffer_mut(pack),
+        };
+        [Some(&mut self.index), data]
+    }
 }
 
 #[cfg(test)]
@@ -128,34 +326,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_encoded_length_is_foretold() {
-        for len in (0..300).chain([16_383, 16_384, 65_532, 65_533, 2_097_151, 2_097_152]) {
-            let mut block = Block::default();
-            block.push(&vec![7; len], 0);
-            assert_eq!(block.encoded().len(), encoded_len(len), "{len}");
-        }
-    }
-
-    #[test]
-    fn a_block_is_full_at_its_last_byte() {
+    fn a_block_is_full_near_its_last_byte() {
         let mut block = Block::default();
-        block.push(&[7; 30_000], 0);
-        let rest = BLOCK_BYTES - block.encoded().len();
-        assert!(block.has_room(rest - 3) && !block.has_room(rest - 2));
-        block.push(&vec![7; rest - 3], 0);
-        assert_eq!((block.buffer.len(), block.buffer.capacity()), (BLOCK_BYTES, BLOCK_BYTES));
+        block.push(&[7; 30_000], 5, 0);
+        let rest = BLOCK_BYTES - ENTRY_BYTES_MAX - block.data_len - block.index.len();
+        assert!(block.has_room(rest) && !block.has_room(rest + 1));
+        block.push(&vec![7; rest], 5, 0);
+        assert!(block.capacity() <= BLOCK_BYTES);
         assert!(!block.has_room(0));
     }
 
     #[test]
     fn popped_bytes_are_reused_before_the_buffer_grows() {
         let mut block = Block::default();
-        block.push(&[7; 100], 0);
+        block.push(&[7; 100], 0, 0);
         for round in 0..10_000u64 {
-            block.push(&round.to_le_bytes(), 0);
+            block.push(&round.to_le_bytes(), 0, 0);
             block.skip(1);
         }
-        assert_eq!(read_record(block.encoded(), &mut 0), Some(9_999u64.to_le_bytes().as_slice()));
-        assert!(block.buffer.capacity() <= 256, "{}", block.buffer.capacity());
+        let mut read = Vec::new();
+        block.visit(9, &mut |record, _| read.push(record.to_vec()));
+        assert_eq!(read, [9_999u64.to_le_bytes()]);
+        assert!(block.capacity() <= 256 && block.index.capacity() <= 256, "{}", block.capacity());
+    }
+
+    #[test]
+    fn records_keep_their_times() {
+        let mut block = Block::default();
+        for at_ms in [1_000, 1_000, 1_500, 1_400, 2_000] {
+            block.push(b"x", at_ms, 0);
+        }
+        for expected in [1_000, 1_000, 1_500, 1_400, 2_000] {
+            assert_eq!(block.oldest_ms(), expected);
+            block.skip(1);
+        }
     }
 }

@@ -1,14 +1,30 @@
-//! The log queue: byte records in the order they came, bounded in number and size.
+//! The log queue: byte records in the order they came, bounded in number and size, handed out for good or on a lease.
 //!
-//! Records lie in blocks of up to 64 KB, oldest block first, so that pushing is a copy to the end of a buffer,
-//! popping hands out slices of one, and whatever concerns many records goes block by block.
+//! Records lie in blocks of up to 64 KB, oldest block first, so that pushing is a copy to the end of a buffer, and whatever
+//! concerns many records goes block by block. A block that is full is compressed, by whoever runs the queue's
+//! [`Work`]: on another thread, or never. Whether it has been is no part of the value, nor is where blocks begin: queues with
+//! the same records, batches and counts are equal.
+//!
+//! A leased batch is taken out of the blocks and kept by its name. It returns by the passing of time alone: a batch
+//! whose lease has ended is delivered again before any other record, and nothing has to be done at that moment.
 
+mod batch;
 mod block;
+mod lease;
+mod pack;
+mod rates;
+mod saved;
 
-use crate::codec::{Corrupt, Reader, Writer};
-use crate::memory::allocated_bytes;
-use block::{read_record, Block, BLOCK_BYTES};
-use std::collections::{vec_deque, VecDeque};
+use std::collections::VecDeque;
+
+pub use batch::{Batch, BatchId, DELIVERIES_MAX};
+use batch::{Batches, Leased};
+pub use block::Size;
+use block::{Block, BLOCK_BYTES};
+pub use lease::{until_ms, Lease, Next};
+use pack::Job;
+use rates::{Rates, COUNTS};
+pub use saved::Part;
 
 /// The version of the saved form that [`Queue::save`] writes.
 pub const VERSION: u32 = 1;
@@ -16,14 +32,10 @@ pub const VERSION: u32 = 1;
 /// The most a counter counts to: centuries of pushes, and small enough that sums of counters never overflow.
 pub const COUNT_MAX: u64 = 1 << 62;
 
-/// The most records, and about the most bytes, in one of a queue's [chunks](Queue::chunks).
-const CHUNK_RECORDS: u64 = 512;
-const CHUNK_BYTES: usize = 64 * 1024;
+/// So many blocks are freed at once without anybody noticing.
+const FREED_BLOCKS_MAX: usize = 16;
 
-/// The longest a record's length can be, written down.
-const LENGTH_BYTES_MAX: u64 = 10;
-
-/// How much a queue may hold after a push.
+/// How much a queue may hold after a push. Leased records and dead letters count, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub max_records: u64,
@@ -34,7 +46,7 @@ pub struct Limits {
 /// What a push does when the queue would hold more than its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
-    /// The oldest records go, and are counted.
+    /// The oldest records that nobody has a lease on go, and are counted.
     DropOldest,
     /// Nothing of the batch is stored.
     Reject,
@@ -45,7 +57,7 @@ pub enum WhenFull {
 pub struct PushPlan {
     /// Records in the queue to drop.
     pub drop_oldest: u64,
-    /// Records of the batch itself, from its front, for which there is no room even in an empty queue.
+    /// Records of the batch itself, from its front, for which there is no room even then.
     pub skip_new: usize,
 }
 
@@ -58,17 +70,68 @@ pub enum PushError {
     TooLarge { index: usize },
 }
 
+/// Records since the queue was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Pushed, those that were dropped at once included.
+    pub pushed: u64,
+    /// Handed out for the first time, for good or on a lease.
+    pub popped: u64,
+    /// Acknowledged.
+    pub acked: u64,
+    /// Handed out again.
+    pub redelivered: u64,
+    /// Dropped because the queue was full.
+    pub dropped: u64,
+    /// Gone to the dead letters.
+    pub buried: u64,
+}
+
+impl Counts {
+    fn all(&self) -> [u64; 6] {
+        [self.pushed, self.popped, self.acked, self.redelivered, self.dropped, self.buried]
+    }
+}
+
+fn count(counter: &mut u64, more: u64) {
+    *counter = counter.saturating_add(more).min(COUNT_MAX);
+}
+
 /// A first-in, first-out queue of records: any bytes, also none.
 ///
 /// An empty queue is a value too: it carries the counts.
+///
+/// Every change takes the time at which it was decided, in unix milliseconds, and depends on nothing but that, its
+/// other arguments and the value: a primary and its replicas end with equal queues.
 #[derive(Debug, Clone, Default)]
 pub struct Queue {
-    /// Oldest first, none of them empty. Only the last is appended to.
+    /// The records that wait, oldest first. No block is empty, and only the last is appended to.
     blocks: VecDeque<Block>,
-    len: u64,
-    bytes: u64,
-    popped: u64,
-    dropped: u64,
+    waiting: Size,
+    leased: Leased,
+    dead: Batches,
+    counts: Counts,
+    /// The time of the last change.
+    at_ms: i64,
+    /// The time in the last name of a batch.
+    last_id_us: u64,
+    /// Of this node, since it has the queue: records refused, and how the counts have grown.
+    rejected: u64,
+    rates: Rates,
+    work: Work,
+}
+
+/// What is left to do after changes, on any thread: blocks to compress, and many blocks to free.
+#[derive(Debug, Clone, Default)]
+pub struct Work {
+    jobs: Vec<Job>,
+    freed: Vec<Block>,
+}
+
+impl Work {
+    pub fn run(self) {
+        self.jobs.into_iter().for_each(Job::run);
+    }
 }
 
 impl Queue {
@@ -76,37 +139,67 @@ impl Queue {
         Self::default()
     }
 
-    /// Records in the queue.
+    /// Records that wait.
     pub fn len(&self) -> u64 {
-        self.len
+        self.waiting.records
     }
 
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
-    /// The bytes of the records in the queue, their own alone.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
+    /// Records that wait, and their own bytes.
+    pub fn waiting(&self) -> Size {
+        self.waiting
     }
 
-    /// Records ever pushed, those that were dropped at once included: `popped + dropped + len`.
-    pub fn pushed(&self) -> u64 {
-        self.popped + self.dropped + self.len
+    /// Everything that counts towards the limits.
+    pub fn held(&self) -> Size {
+        let mut held = self.waiting;
+        held += self.leased.batches().size();
+        held += self.dead.size();
+        held
     }
 
-    /// Records ever popped.
-    pub fn popped(&self) -> u64 {
-        self.popped
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
-    /// Records ever dropped because the queue was full.
-    pub fn dropped(&self) -> u64 {
-        self.dropped
+    /// Records refused by this node because the queue was full.
+    pub fn rejected(&self) -> u64 {
+        self.rejected
+    }
+
+    /// Counts a refusal, which is no change of the value.
+    pub fn count_rejected(&mut self, now_ms: i64, records: u64) {
+        self.rates.mark(now_ms, self.all_counts());
+        count(&mut self.rejected, records);
+    }
+
+    /// The counts' increase per minute on this node over the last 30 to 60 seconds, and that of [`Self::rejected`].
+    pub fn per_minute(&self, now_ms: i64) -> (Counts, u64) {
+        let [pushed, popped, acked, redelivered, dropped, buried, rejected] =
+            self.rates.per_minute(now_ms, self.all_counts());
+        (Counts { pushed, popped, acked, redelivered, dropped, buried }, rejected)
+    }
+
+    fn all_counts(&self) -> [u64; COUNTS] {
+        let [a, b, c, d, e, f] = self.counts.all();
+        [a, b, c, d, e, f, self.rejected]
+    }
+
+    /// When the oldest of the records that wait was pushed.
+    pub fn oldest_ms(&self) -> Option<i64> {
+        self.blocks.front().map(Block::oldest_ms)
+    }
+
+    /// What changes left to do, where there is any.
+    pub fn take_work(&mut self) -> Option<Work> {
+        (!self.work.jobs.is_empty() || !self.work.freed.is_empty()).then(|| std::mem::take(&mut self.work))
     }
 
     /// Decides what a push of records of these lengths does. Changes nothing: the caller validates, then applies
-    /// the plan with [`Self::apply_push`].
+    /// the plan with [`Self::push`].
     ///
     /// A queue that already holds more than `limits` is cut down to them by a push that drops, and refuses one that
     /// does not.
@@ -116,251 +209,169 @@ impl Queue {
         limits: Limits,
         when_full: WhenFull,
     ) -> Result<PushPlan, PushError> {
-        let (mut new_records, mut new_bytes) = (0u64, 0u64);
+        let mut new = Size::default();
         for (index, len) in record_lens.clone().enumerate() {
             if len as u64 > limits.max_bytes {
                 return Err(PushError::TooLarge { index });
             }
-            new_records += 1;
-            new_bytes = new_bytes.saturating_add(len as u64);
+            new.records += 1;
+            new.bytes = new.bytes.saturating_add(len as u64);
         }
-        let excess_records = self.len.saturating_add(new_records).saturating_sub(limits.max_records);
-        let excess_bytes = self.bytes.saturating_add(new_bytes).saturating_sub(limits.max_bytes);
+        let held = self.held();
+        let excess_records = held.records.saturating_add(new.records).saturating_sub(limits.max_records);
+        let excess_bytes = held.bytes.saturating_add(new.bytes).saturating_sub(limits.max_bytes);
         if excess_records == 0 && excess_bytes == 0 {
             return Ok(PushPlan::default());
         }
         if when_full == WhenFull::Reject {
             return Err(PushError::Full);
         }
-        if excess_records <= self.len && excess_bytes <= self.bytes {
+        if excess_records <= self.waiting.records && excess_bytes <= self.waiting.bytes {
             let drop_oldest = excess_records.max(self.oldest_holding(excess_bytes));
             return Ok(PushPlan { drop_oldest, skip_new: 0 });
         }
+        let mut others = held;
+        others -= self.waiting;
         let mut skip_new = 0;
         for len in record_lens {
-            if new_records <= limits.max_records && new_bytes <= limits.max_bytes {
+            if others.records + new.records <= limits.max_records
+                && others.bytes.saturating_add(new.bytes) <= limits.max_bytes
+            {
                 break;
             }
-            new_records -= 1;
-            new_bytes = new_bytes.saturating_sub(len as u64);
+            new.records -= 1;
+            new.bytes = new.bytes.saturating_sub(len as u64);
             skip_new += 1;
         }
-        Ok(PushPlan { drop_oldest: self.len, skip_new })
+        Ok(PushPlan { drop_oldest: self.waiting.records, skip_new })
     }
 
-    /// Drops the oldest `drop_oldest` records, then appends `records`; `dropped_new` records of the batch were skipped
-    /// and only count. Asks no limits: a primary and its replicas apply the same plan and end with equal queues.
-    pub fn apply_push<'a>(&mut self, drop_oldest: u64, records: impl IntoIterator<Item = &'a [u8]>, dropped_new: u64) {
-        let dropped = self.remove_front(drop_oldest).saturating_add(dropped_new);
-        self.dropped = self.dropped.saturating_add(dropped).min(COUNT_MAX);
-        for record in records {
-            self.push_back(record);
-        }
+    /// Drops the oldest `drop_oldest` of the records that wait, then appends `records`; `dropped_new` records of the batch
+    /// were skipped and only count. Asks no limits.
+    pub fn push<'a>(
+        &mut self,
+        now_ms: i64,
+        drop_oldest: u64,
+        records: impl IntoIterator<Item = &'a [u8]>,
+        dropped_new: u64,
+    ) {
+        self.begin(now_ms);
+        let dropped = self.remove_front(drop_oldest).records.saturating_add(dropped_new);
+        count(&mut self.counts.dropped, dropped);
+        let before = self.waiting.records;
+        records.into_iter().for_each(|record| self.push_back(record, now_ms));
+        count(&mut self.counts.pushed, (self.waiting.records - before).saturating_add(dropped_new));
     }
 
-    fn push_back(&mut self, record: &[u8]) {
+    fn push_back(&mut self, record: &[u8], at_ms: i64) {
         if !self.blocks.back().is_some_and(|block| block.has_room(record.len())) {
             if let Some(full) = self.blocks.back_mut() {
-                full.close();
+                self.work.jobs.extend(full.close());
             }
             self.blocks.push_back(Block::default());
         }
         // A long queue allocates its blocks whole; a short one has at most a quarter of itself to spare.
-        let spacious_bytes = usize::try_from(self.bytes / 4).map_or(BLOCK_BYTES, |bytes| bytes.min(BLOCK_BYTES));
+        let spacious_bytes =
+            usize::try_from(self.waiting.bytes / 4).map_or(BLOCK_BYTES, |bytes| bytes.min(BLOCK_BYTES));
         if let Some(open) = self.blocks.back_mut() {
-            open.push(record, spacious_bytes);
-            self.len += 1;
-            self.bytes += record.len() as u64;
+            open.push(record, at_ms, spacious_bytes);
+            self.waiting += Size { records: 1, bytes: record.len() as u64 };
         }
     }
 
-    /// The oldest `count` records, or all there are, oldest first. Nothing is copied.
-    pub fn front(&self, count: u64) -> Records<'_> {
-        Records { blocks: self.blocks.iter(), encoded: &[], at: 0, left: count.min(self.len) }
+    /// What every change begins with.
+    fn begin(&mut self, now_ms: i64) {
+        let behind_ms = self.at_ms - now_ms;
+        if behind_ms > 0 {
+            // The clock has stepped back: no lease lasts longer than it was given for.
+            self.leased.shift_back(behind_ms);
+        }
+        self.at_ms = now_ms;
+        self.rates.mark(now_ms, self.all_counts());
     }
 
-    /// Removes the oldest `count` records, or all there are, and counts them as popped. Returns how many.
-    pub fn drop_front(&mut self, count: u64) -> u64 {
-        let popped = self.remove_front(count);
-        self.popped = self.popped.saturating_add(popped).min(COUNT_MAX);
-        popped
+    /// `now_ms` on the clock by which the leases were given, which may be ahead of one that has stepped back.
+    fn lease_clock_ms(&self, now_ms: i64) -> i64 {
+        now_ms.max(self.at_ms)
     }
 
-    fn remove_front(&mut self, count: u64) -> u64 {
-        let count = count.min(self.len);
+    /// Removes the oldest `count` of the records that wait, or all.
+    fn remove_front(&mut self, count: u64) -> Size {
         let mut left = count;
-        while let Some(block) = self.blocks.front_mut() {
-            if left < block.len() {
-                self.bytes -= block.skip(left);
+        let mut removed = Size::default();
+        let mut whole = 0;
+        for block in &mut self.blocks {
+            let size = block.size();
+            if left < size.records {
+                removed += block.skip(left);
                 break;
             }
-            left -= block.len();
-            self.bytes -= block.bytes();
-            self.blocks.pop_front();
+            left -= size.records;
+            removed += size;
+            whole += 1;
         }
-        self.len -= count;
+        let freed = self.blocks.drain(..whole);
+        if whole > FREED_BLOCKS_MAX {
+            self.work.freed.extend(freed);
+        } else {
+            drop(freed);
+        }
+        self.waiting -= removed;
         if self.blocks.is_empty() {
             // The list of blocks of a queue that was long once.
             self.blocks.shrink_to(4);
         }
-        count
+        removed
     }
 
-    /// The fewest of the oldest records that hold at least `bytes`.
+    /// The fewest of the oldest records that wait which hold at least `bytes`.
     fn oldest_holding(&self, bytes: u64) -> u64 {
         let (mut count, mut left) = (0, bytes);
         for block in &self.blocks {
-            if left <= block.bytes() {
+            if left <= block.size().bytes {
                 return count + block.oldest_holding(left);
             }
-            count += block.len();
-            left -= block.bytes();
+            count += block.size().records;
+            left -= block.size().bytes;
         }
         count
     }
 
-    /// All records in portions for one command each: at most 512 records and 64 KB, or one longer record.
-    pub fn chunks(&self) -> Chunks<'_> {
-        Chunks { rest: self.front(self.len) }
-    }
-
-    /// Sets the counts of a queue whose records are pushed anew. Fails above [`COUNT_MAX`], changing nothing.
-    pub fn set_counts(&mut self, popped: u64, dropped: u64) -> Result<(), Corrupt> {
-        if popped > COUNT_MAX || dropped > COUNT_MAX {
-            return Err(Corrupt("a count out of bounds"));
-        }
-        (self.popped, self.dropped) = (popped, dropped);
-        Ok(())
-    }
-
-    /// The counts, then the records block by block, a byte string each.
-    pub fn save(&self, out: &mut dyn Writer) {
-        out.uint(self.popped);
-        out.uint(self.dropped);
-        out.uint(self.len);
-        out.uint(self.bytes);
-        for block in &self.blocks {
-            out.bytes(block.encoded());
-        }
-    }
-
-    /// Reads what [`Self::save`] of that `version` wrote. The records are pushed anew, so that the blocks are as this
-    /// version of the code makes them.
-    pub fn load(from: &mut dyn Reader, version: u32) -> Result<Self, Corrupt> {
-        if version != VERSION {
-            return Err(Corrupt("a queue of an unknown version"));
-        }
-        let mut queue = Self::new();
-        queue.popped = from.uint_max(COUNT_MAX, "records popped")?;
-        queue.dropped = from.uint_max(COUNT_MAX, "records dropped")?;
-        let len = from.uint_max(COUNT_MAX, "records")?;
-        let bytes = from.uint_max(COUNT_MAX, "bytes")?;
-        while queue.len < len {
-            let lengths_max = (len - queue.len).saturating_mul(LENGTH_BYTES_MAX);
-            let encoded_max = lengths_max.saturating_add(bytes - queue.bytes);
-            let encoded = from.bytes(usize::try_from(encoded_max).unwrap_or(usize::MAX))?;
-            let mut at = 0;
-            if encoded.is_empty() {
-                return Err(Corrupt("a block without records"));
-            }
-            while at < encoded.len() {
-                queue.push_back(read_record(&encoded, &mut at).ok_or(Corrupt("a record cut short"))?);
-                if queue.len > len || queue.bytes > bytes {
-                    return Err(Corrupt("more in the blocks than was counted"));
-                }
-            }
-        }
-        if queue.bytes != bytes {
-            return Err(Corrupt("less in the blocks than was counted"));
-        }
-        Ok(queue)
-    }
-
-    /// The counts and each record: equal for queues with equal records and counts, however their blocks came about.
-    pub fn digest(&self, out: &mut dyn Writer) {
-        out.uint(self.popped);
-        out.uint(self.dropped);
-        out.uint(self.len);
-        self.front(self.len).for_each(|record| out.bytes(record));
-    }
-
-    /// Bytes allocated behind the struct itself. Takes time in the number of blocks.
+    /// Bytes allocated behind the struct itself. Of a queue with more than 2,000 blocks it looks at every second, third ...,
+    /// so that it takes no longer for the longest.
     pub fn memory_bytes(&self) -> usize {
-        let buffers: usize = self.blocks.iter().map(|block| allocated_bytes(block.buffer().capacity())).sum();
-        buffers + allocated_bytes(self.blocks.capacity() * size_of::<Block>())
+        const BLOCKS_MAX: usize = 2_000;
+        let step = self.blocks.len() / BLOCKS_MAX + 1;
+        let seen = (0..self.blocks.len()).step_by(step).filter_map(|index| self.blocks.get(index));
+        let (count, bytes) = seen.fold((0, 0), |(count, bytes), block| (count + 1, bytes + block.memory_bytes()));
+        let waiting = (bytes as u128 * self.blocks.len() as u128).checked_div(count).unwrap_or(0) as usize;
+        let batches: usize = self.leased.batches().blocks().chain(self.dead.blocks()).map(Block::memory_bytes).sum();
+        let list = crate::memory::allocated_bytes(self.blocks.capacity() * size_of::<Block>());
+        waiting + batches + list + self.leased.memory_bytes() + self.dead.memory_bytes()
     }
 
-    /// Allocations to free with the value.
+    /// Allocations to free with the value. Takes time in the number of batches.
     pub fn allocations(&self) -> usize {
-        self.blocks.len() + usize::from(self.blocks.capacity() > 0)
+        let of_batches = |batches: &Batches| batches.iter().map(|(_, batch)| 1 + 3 * batch.blocks.len()).sum::<usize>();
+        let waiting: usize = self.blocks.iter().take(64).map(Block::allocations).sum();
+        waiting + self.blocks.len() + of_batches(self.leased.batches()) + of_batches(&self.dead)
     }
 
     /// Visits the blocks' buffers from index `from` on, for defragmentation, until `visit` returns false. Returns where
     /// to go on, `None` at the end. A visitor may move a buffer, not change what is in it.
     pub fn buffers(&mut self, from: usize, visit: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<usize> {
-        let count = self.blocks.len();
-        let stopped = self.blocks.iter_mut().enumerate().skip(from).find_map(|(index, block)| {
-            let go_on = visit(block.buffer_mut());
-            (!go_on).then_some(index + 1)
-        });
-        stopped.filter(|next| *next < count)
-    }
-}
-
-/// Records of a queue, oldest first.
-#[derive(Debug, Clone)]
-pub struct Records<'a> {
-    /// The blocks after the one being read.
-    blocks: vec_deque::Iter<'a, Block>,
-    encoded: &'a [u8],
-    at: usize,
-    left: u64,
-}
-
-impl<'a> Iterator for Records<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        if self.left == 0 {
-            return None;
-        }
-        if self.at == self.encoded.len() {
-            (self.encoded, self.at) = (self.blocks.next()?.encoded(), 0);
-        }
-        self.left -= 1;
-        read_record(self.encoded, &mut self.at)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left as usize, Some(self.left as usize))
-    }
-}
-
-impl ExactSizeIterator for Records<'_> {}
-
-/// A queue's records in portions. See [`Queue::chunks`].
-#[derive(Debug, Clone)]
-pub struct Chunks<'a> {
-    rest: Records<'a>,
-}
-
-impl<'a> Iterator for Chunks<'a> {
-    type Item = Records<'a>;
-
-    fn next(&mut self) -> Option<Records<'a>> {
-        let mut chunk = self.rest.clone();
-        let mut bytes = self.rest.next()?.len();
-        chunk.left = 1;
-        while chunk.left < CHUNK_RECORDS {
-            let mut next = self.rest.clone();
-            match next.next() {
-                Some(record) if bytes + record.len() <= CHUNK_BYTES => bytes += record.len(),
-                _ => break,
+        let blocks = self.blocks.iter_mut().chain(self.leased.blocks_mut()).chain(self.dead.blocks_mut());
+        let mut buffers = blocks.flat_map(Block::buffers_mut).enumerate().skip(from).peekable();
+        while let Some((index, buffer)) = buffers.next() {
+            let go_on = buffer.is_none_or(&mut *visit);
+            if !go_on && buffers.peek().is_some() {
+                return Some(index + 1);
             }
-            self.rest = next;
-            chunk.left += 1;
+            if !go_on {
+                return None;
+            }
         }
-        Some(chunk)
+        None
     }
 }
 

@@ -1,0 +1,306 @@
+//! Batches: records handed out together under a name, until they are acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::block::{Block, Size};
+use super::pack::Job;
+use super::COUNT_MAX;
+use crate::codec::{Corrupt, Reader, Writer};
+use crate::TIME_MAX_MS;
+
+/// The most deliveries that are counted, and the largest maximum.
+pub const DELIVERIES_MAX: u64 = 1_000_000;
+
+pub(super) const TIME_MAX_US: u64 = TIME_MAX_MS.unsigned_abs() * 1_000;
+
+/// The name of a batch, unique for ever: a clock in microseconds that never stands still nor goes back on one node, and
+/// a number that another node, or the same one after a restart, has not got. (Kulkarni et al., "Logical Physical Clocks",
+/// 2014.) Names of one node sort by age.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId {
+    time_us: u64,
+    node: u32,
+}
+
+impl BatchId {
+    /// Bytes of its text: hexadecimal digits.
+    pub const TEXT_BYTES: usize = 24;
+
+    /// The next after `last_us`, the largest time in any name that this node knows of.
+    pub fn next(last_us: u64, now_ms: i64, node: u32) -> Self {
+        let time_us = last_us.saturating_add(1).max(now_ms.unsigned_abs().saturating_mul(1_000));
+        Self { time_us: time_us.min(TIME_MAX_US), node }
+    }
+
+    pub fn time_us(&self) -> u64 {
+        self.time_us
+    }
+
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let digits = std::str::from_utf8(text).ok().filter(|text| text.len() == Self::TEXT_BYTES)?;
+        if digits.bytes().any(|digit| !matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
+        }
+        let (time, node) = digits.split_at_checked(16)?;
+        let time_us = u64::from_str_radix(time, 16).ok().filter(|time_us| *time_us <= TIME_MAX_US)?;
+        Some(Self { time_us, node: u32::from_str_radix(node, 16).ok()? })
+    }
+}
+
+impl fmt::Display for BatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}{:08x}", self.time_us, self.node)
+    }
+}
+
+/// Records that were handed out together.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    pub(super) blocks: Vec<Block>,
+    pub(super) size: Size,
+    /// Until then it is somebody's; from then on it is to be delivered again.
+    pub(super) due_ms: i64,
+    pub(super) deliveries: u64,
+    /// Where it comes back after so many deliveries, it goes to the dead letters instead.
+    pub(super) deliveries_max: u64,
+}
+
+impl Batch {
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    pub fn due_ms(&self) -> i64 {
+        self.due_ms
+    }
+
+    pub fn deliveries(&self) -> u64 {
+        self.deliveries
+    }
+
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.deliveries >= self.deliveries_max
+    }
+
+    pub(super) fn add(&mut self, block: Block) {
+        self.size += block.size();
+        self.blocks.push(block);
+    }
+
+    /// Hands its records to `visit`, oldest first.
+    pub fn visit(&self, visit: &mut dyn FnMut(&[u8], i64)) {
+        self.blocks.iter().for_each(|block| block.visit(COUNT_MAX, visit));
+    }
+
+    pub(super) fn close(&mut self, jobs: &mut Vec<Job>) {
+        jobs.extend(self.blocks.iter_mut().filter_map(Block::close));
+    }
+
+    pub(super) fn save(&self, id: BatchId, out: &mut dyn Writer) {
+        out.uint(id.time_us);
+        out.uint(id.node.into());
+        out.int(self.due_ms);
+        out.uint(self.deliveries);
+        out.uint(self.deliveries_max);
+        out.uint(self.blocks.len() as u64);
+        self.blocks.iter().for_each(|block| block.save(out));
+    }
+
+    pub(super) fn load(from: &mut dyn Reader) -> Result<(BatchId, Self), Corrupt> {
+        let time_us = from.uint_max(TIME_MAX_US, "a batch's name")?;
+        let node = from.uint()?.try_into().map_err(|_| Corrupt("a batch's name"))?;
+        let mut batch = Self { due_ms: from.int()?, ..Self::default() };
+        if !(-TIME_MAX_MS..=TIME_MAX_MS).contains(&batch.due_ms) {
+            return Err(Corrupt("a lease out of bounds"));
+        }
+        batch.deliveries = from.uint_max(DELIVERIES_MAX, "deliveries")?;
+        batch.deliveries_max = from.uint_max(DELIVERIES_MAX, "a maximum of deliveries")?;
+        for _ in 0..from.uint()? {
+            batch.add(Block::load(from)?);
+        }
+        if batch.blocks.is_empty() {
+            return Err(Corrupt("a batch without records"));
+        }
+        Ok((BatchId { time_us, node }, batch))
+    }
+
+    pub(super) fn digest(&self, id: BatchId, out: &mut dyn Writer) {
+        out.uint(id.time_us);
+        out.uint(id.node.into());
+        out.int(self.due_ms);
+        out.uint(self.deliveries);
+        out.uint(self.deliveries_max);
+        out.uint(self.size.records);
+        self.visit(&mut |record, at_ms| {
+            out.int(at_ms);
+            out.bytes(record);
+        });
+    }
+}
+
+/// Batches by name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Batches {
+    by_id: BTreeMap<BatchId, Batch>,
+    size: Size,
+}
+
+impl Batches {
+    pub fn insert(&mut self, id: BatchId, batch: Batch) {
+        self.size += batch.size;
+        if let Some(before) = self.by_id.insert(id, batch) {
+            self.size -= before.size;
+        }
+    }
+
+    pub fn remove(&mut self, id: BatchId) -> Option<Batch> {
+        let batch = self.by_id.remove(&id)?;
+        self.size -= batch.size;
+        Some(batch)
+    }
+
+    pub fn get(&self, id: BatchId) -> Option<&Batch> {
+        self.by_id.get(&id)
+    }
+
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// By age.
+    pub fn iter(&self) -> impl Iterator<Item = (BatchId, &Batch)> {
+        self.by_id.iter().map(|(id, batch)| (*id, batch))
+    }
+
+    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.by_id.values().flat_map(|batch| &batch.blocks)
+    }
+
+    pub fn blocks_mut(&mut self) -> impl Iterator<Item = &mut Block> {
+        self.by_id.values_mut().flat_map(|batch| &mut batch.blocks)
+    }
+
+    /// About what the standard map takes: a node for each 8 batches.
+    pub fn memory_bytes(&self) -> usize {
+        let nodes = self.by_id.len().div_ceil(8);
+        let node = crate::memory::allocated_bytes(11 * (size_of::<BatchId>() + size_of::<Batch>()) + 16);
+        let lists: usize = self
+            .by_id
+            .values()
+            .map(|batch| crate::memory::allocated_bytes(batch.blocks.capacity() * size_of::<Block>()))
+            .sum();
+        nodes * node + lists
+    }
+}
+
+/// Batches that are out on a lease or have come back, by name and by when they are due.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Leased {
+    batches: Batches,
+    /// Those that will be delivered again.
+    retried: BTreeSet<(i64, BatchId)>,
+    /// Those that will not.
+    exhausted: BTreeSet<(i64, BatchId)>,
+}
+
+impl Leased {
+    pub fn batches(&self) -> &Batches {
+        &self.batches
+    }
+
+    pub fn blocks_mut(&mut self) -> impl Iterator<Item = &mut Block> {
+        self.batches.blocks_mut()
+    }
+
+    fn dues(&mut self, batch: &Batch) -> &mut BTreeSet<(i64, BatchId)> {
+        match batch.is_exhausted() {
+            true => &mut self.exhausted,
+            false => &mut self.retried,
+        }
+    }
+
+    pub fn insert(&mut self, id: BatchId, batch: Batch) {
+        self.remove(id);
+        self.dues(&batch).insert((batch.due_ms, id));
+        self.batches.insert(id, batch);
+    }
+
+    pub fn remove(&mut self, id: BatchId) -> Option<Batch> {
+        let batch = self.batches.remove(id)?;
+        self.dues(&batch).remove(&(batch.due_ms, id));
+        Some(batch)
+    }
+
+    /// The batches to be delivered again at `now_ms`, the first to come back first.
+    pub fn returned(&self, now_ms: i64) -> impl Iterator<Item = (BatchId, &Batch)> {
+        let due = self.retried.iter().take_while(move |(due_ms, _)| *due_ms <= now_ms);
+        due.filter_map(|&(_, id)| Some((id, self.batches.get(id)?)))
+    }
+
+    /// The first of the batches that have come back once too often.
+    pub fn exhausted(&self, now_ms: i64) -> Option<BatchId> {
+        self.exhausted.first().filter(|(due_ms, _)| *due_ms <= now_ms).map(|(_, id)| *id)
+    }
+
+    /// What would be dead letters at `now_ms`.
+    pub fn exhausted_size(&self, now_ms: i64) -> Size {
+        let mut size = Size::default();
+        let due = self.exhausted.iter().take_while(|(due_ms, _)| *due_ms <= now_ms);
+        due.filter_map(|(_, id)| self.batches.get(*id)).for_each(|batch| size += batch.size);
+        size
+    }
+
+    /// When the next batch comes back that will be delivered again.
+    pub fn next_due_ms(&self) -> Option<i64> {
+        self.retried.first().map(|(due_ms, _)| *due_ms)
+    }
+
+    pub fn shift_back(&mut self, by_ms: i64) {
+        let (mut retried, mut exhausted) = (BTreeSet::new(), BTreeSet::new());
+        for (id, batch) in &mut self.batches.by_id {
+            batch.due_ms = (batch.due_ms - by_ms).max(-TIME_MAX_MS);
+            let dues = if batch.is_exhausted() { &mut exhausted } else { &mut retried };
+            dues.insert((batch.due_ms, *id));
+        }
+        (self.retried, self.exhausted) = (retried, exhausted);
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        let node = crate::memory::allocated_bytes(11 * size_of::<(i64, BatchId)>() + 16);
+        self.batches.memory_bytes() + (self.retried.len() + self.exhausted.len()).div_ceil(8) * node
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_sort_by_age() {
+        let first = BatchId::next(0, 1_770_000_000_000, 7);
+        let second = BatchId::next(first.time_us, 1_770_000_000_000, 7);
+        // The clock steps back, the name does not.
+        let third = BatchId::next(second.time_us, 5, 7);
+        assert!(first < second && second < third);
+        assert_eq!(first.to_string(), "000649ce3d40a00000000007");
+        for id in [first, second, third] {
+            assert!(id.to_string().len() == BatchId::TEXT_BYTES);
+            assert_eq!(BatchId::parse(id.to_string().as_bytes()), Some(id));
+        }
+        for text in [
+            "",
+            "000649ce3d40a0000000000",
+            "000649CE3D40A00000000007",
+            "+00649ce3d40a00000000007",
+            "ffffffffffffffff00000007",
+            "é",
+        ] {
+            assert_eq!(BatchId::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+}

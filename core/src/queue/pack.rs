@@ -1,0 +1,254 @@
+//! Records' bytes that nobody appends to any more: compressed some time after they were closed, by whoever runs the
+//! [`Job`].
+//!
+//! Measured on 10,000 log records of 1 KB (JSON with ids, names, numbers and English text): zstd at level 1 leaves 303
+//! bytes of each in blocks of 64 KB, 332 in blocks of 16 KB; it takes 2.7 µs a record to compress and 0.7 to expand. LZ4
+//! leaves 467, levels below 1 up to 455 without being faster, levels 2 and 3 save 2 and 4 % more for 12 and 32 % more
+//! time. (<https://facebook.github.io/zstd/>, <https://lz4.org/>)
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use crate::memory::allocated_bytes;
+
+/// The most bytes that are compressed as one: expanding them takes a third of a millisecond. A record that alone is
+/// longer stays as it is.
+pub(super) const PACKED_BYTES_MAX: usize = 512 * 1024;
+
+/// Below this the allocations cost more than is saved.
+const PACKED_BYTES_MIN: usize = 1024;
+
+const LEVEL: i32 = 1;
+
+/// Bytes, raw or compressed. Once compressed they stay so.
+#[derive(Debug)]
+pub(super) struct Pack {
+    /// Taken away after `packed` is set, and locked only for that or by the thread that owns the queue. So a process that
+    /// forks never leaves a child with the lock held, as long as the child looks at `packed` first.
+    raw: Mutex<Option<Arc<Vec<u8>>>>,
+    /// `Some(None)` where compressing does not pay.
+    packed: OnceLock<Option<Vec<u8>>>,
+}
+
+enum Form<'a> {
+    Packed(&'a Vec<u8>),
+    Raw(Arc<Vec<u8>>),
+}
+
+/// The work of compressing one [`Pack`], for any thread. Does nothing where the records are gone by then.
+#[derive(Debug, Clone)]
+pub struct Job {
+    raw: Arc<Vec<u8>>,
+    pack: Weak<Pack>,
+}
+
+impl Pack {
+    /// Bytes to be compressed, and the job that does it where there is a chance that it pays.
+    pub fn raw(bytes: Vec<u8>) -> (Arc<Self>, Option<Job>) {
+        let worth_it = (PACKED_BYTES_MIN..=PACKED_BYTES_MAX).contains(&bytes.len());
+        let raw = Arc::new(bytes);
+        let pack = Arc::new(Self { raw: Mutex::new(Some(raw.clone())), packed: OnceLock::new() });
+        let job = worth_it.then(|| Job { raw, pack: Arc::downgrade(&pack) });
+        (pack, job)
+    }
+
+    /// Bytes that [`Self::saved`] gave. `None` unless they expand to exactly `len` bytes.
+    pub fn packed(bytes: Vec<u8>, len: usize) -> Option<Arc<Self>> {
+        if len > PACKED_BYTES_MAX || !with_expanded(&bytes, len, |expanded| expanded.len() == len) {
+            return None;
+        }
+        Some(Arc::new(Self { raw: Mutex::new(None), packed: OnceLock::from(Some(bytes)) }))
+    }
+
+    /// The bytes as they are kept, and whether that is compressed.
+    pub fn saved<R>(&self, with: impl FnOnce(&[u8], bool) -> R) -> R {
+        match self.form() {
+            Form::Packed(packed) => with(packed, true),
+            Form::Raw(raw) => with(&raw, false),
+        }
+    }
+
+    /// The bytes themselves, `len` of them.
+    pub fn with<R>(&self, len: usize, with: impl FnOnce(&[u8]) -> R) -> R {
+        match self.form() {
+            Form::Packed(packed) => with_expanded(packed, len, with),
+            Form::Raw(raw) => with(&raw),
+        }
+    }
+
+    pub fn to_vec(&self, len: usize) -> Vec<u8> {
+        self.with(len, <[u8]>::to_vec)
+    }
+
+    fn form(&self) -> Form<'_> {
+        if let Some(Some(packed)) = self.packed.get() {
+            return Form::Packed(packed);
+        }
+        let raw = self.raw.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (raw, self.packed.get()) {
+            (Some(raw), _) => Form::Raw(raw),
+            // It was taken away just now: then the other is set.
+            (None, Some(Some(packed))) => Form::Packed(packed),
+            (None, _) => Form::Raw(Arc::default()),
+        }
+    }
+
+    /// Bytes allocated, of `len` kept.
+    pub fn memory_bytes(&self, len: usize) -> usize {
+        let kept = match self.packed.get() {
+            Some(Some(packed)) => packed.capacity(),
+            _ => len,
+        };
+        allocated_bytes(size_of::<Self>() + 2 * size_of::<usize>()) + allocated_bytes(kept)
+    }
+
+    /// The compressed buffer, where nobody else has it.
+    pub fn buffer_mut(pack: &mut Arc<Self>) -> Option<&mut Vec<u8>> {
+        Arc::get_mut(pack)?.packed.get_mut()?.as_mut()
+    }
+}
+
+impl Job {
+    pub fn run(self) {
+        if self.pack.strong_count() == 0 {
+            return;
+        }
+        let packed = compressed(&self.raw);
+        let Some(pack) = self.pack.upgrade() else { return };
+        let is_packed = packed.is_some();
+        if pack.packed.set(packed).is_ok() && is_packed {
+            pack.raw.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+}
+
+thread_local! {
+    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    static EXPANDER: RefCell<Expander> = const { RefCell::new(Expander { zstd: None, buffer: Vec::new() }) };
+}
+
+/// The compressed bytes, where they take less memory.
+fn compressed(bytes: &[u8]) -> Option<Vec<u8>> {
+    COMPRESSOR.with(|slot| {
+        let mut slot = slot.try_borrow_mut().ok()?;
+        let compressor = match &mut *slot {
+            Some(compressor) => compressor,
+            empty => empty.insert(zstd::bulk::Compressor::new(LEVEL).ok()?),
+        };
+        let mut packed = compressor.compress(bytes).ok()?;
+        packed.shrink_to_fit();
+        (allocated_bytes(packed.len()) < allocated_bytes(bytes.len())).then_some(packed)
+    })
+}
+
+/// A context and a buffer that are used again and again.
+struct Expander {
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+    buffer: Vec<u8>,
+}
+
+impl Expander {
+    /// Expands to at most `len` bytes; to none where the bytes are no zstd frame or hold more.
+    fn expand(&mut self, packed: &[u8], len: usize) -> &[u8] {
+        self.buffer.clear();
+        // No more than this is written, whatever the frame says.
+        if self.buffer.capacity() > 2 * len.max(super::block::BLOCK_BYTES) {
+            self.buffer = Vec::new();
+        }
+        self.buffer.reserve_exact(len);
+        if self.zstd.is_none() {
+            self.zstd = zstd::bulk::Decompressor::new().ok();
+        }
+        if let Some(zstd) = &mut self.zstd {
+            if zstd.decompress_to_buffer(packed, &mut self.buffer).is_err() {
+                self.buffer.clear();
+            }
+        }
+        &self.buffer
+    }
+}
+
+fn with_expanded<R>(packed: &[u8], len: usize, with: impl FnOnce(&[u8]) -> R) -> R {
+    EXPANDER.with(|expander| match expander.try_borrow_mut() {
+        Ok(mut expander) => with(expander.expand(packed, len)),
+        // In use by a caller of this very thread.
+        Err(_) => with(Expander { zstd: None, buffer: Vec::new() }.expand(packed, len)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(len: usize) -> Vec<u8> {
+        (0..len).map(|at| b"the quick brown fox "[at % 20]).collect()
+    }
+
+    #[test]
+    fn bytes_are_the_same_before_and_after() {
+        let bytes = text(60_000);
+        let (pack, job) = Pack::raw(bytes.clone());
+        assert_eq!(pack.to_vec(60_000), bytes);
+        job.unwrap().run();
+        assert_eq!(pack.to_vec(60_000), bytes);
+        assert!(pack.memory_bytes(60_000) < 2_000);
+        let saved = pack.saved(|bytes, packed| packed.then(|| bytes.to_vec())).unwrap();
+        assert_eq!(Pack::packed(saved.clone(), 60_000).unwrap().to_vec(60_000), bytes);
+        for len in [0, 59_999, 60_001, PACKED_BYTES_MAX + 1, usize::MAX] {
+            assert!(Pack::packed(saved.clone(), len).is_none(), "{len}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_shrink_or_is_too_large_stays() {
+        let noise: Vec<u8> = (0..60_000u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+        let mut state = 1u64;
+        let noise: Vec<u8> = noise
+            .iter()
+            .map(|byte| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                byte ^ (state >> 56) as u8
+            })
+            .collect();
+        let (pack, job) = Pack::raw(noise.clone());
+        job.unwrap().run();
+        assert_eq!(pack.saved(|bytes, packed| (bytes.to_vec(), packed)), (noise, false));
+        assert!(Pack::raw(text(PACKED_BYTES_MAX + 1)).1.is_none());
+        assert!(Pack::raw(text(100)).1.is_none());
+    }
+
+    #[test]
+    fn bytes_that_are_gone_are_not_compressed() {
+        let (pack, job) = Pack::raw(text(60_000));
+        drop(pack);
+        job.unwrap().run();
+    }
+
+    #[test]
+    fn readers_and_the_job_meet_at_any_time() {
+        let bytes = text(30_000);
+        for _ in 0..2_000 {
+            let (pack, job) = Pack::raw(bytes.clone());
+            let worker = std::thread::spawn(|| job.unwrap().run());
+            assert!(pack.with(30_000, |read| read == bytes));
+            worker.join().unwrap();
+            assert!(pack.with(30_000, |read| read == bytes));
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_refused_without_panic() {
+        let mut state = 7u64;
+        for round in 0..20_000usize {
+            let mut packed = compressed(&text(5_000)).unwrap();
+            for _ in 0..1 + round % 3 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let at = (state >> 33) as usize % packed.len();
+                packed[at] = (state >> 25) as u8;
+            }
+            if let Some(pack) = Pack::packed(packed, 5_000) {
+                assert_eq!(pack.to_vec(5_000).len(), 5_000);
+            }
+        }
+    }
+}

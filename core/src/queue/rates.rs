@@ -1,0 +1,68 @@
+//! How much of each count fell into the last minute.
+
+/// What is counted of a queue, in the order of its list of counts.
+pub(super) const COUNTS: usize = 7;
+
+/// Half of what a rate is taken over at most.
+const SPAN_MS: i64 = 30_000;
+
+/// The counts at two moments in the last minute. A hint: it is neither saved nor replicated.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rates {
+    older: Mark,
+    newer: Mark,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Mark {
+    at_ms: i64,
+    counts: [u64; COUNTS],
+}
+
+impl Rates {
+    /// Before a change at `now_ms` of what are now `counts`.
+    pub fn mark(&mut self, now_ms: i64, counts: [u64; COUNTS]) {
+        let passed_ms = now_ms - self.newer.at_ms;
+        if (0..SPAN_MS).contains(&passed_ms) {
+            return;
+        }
+        let now = Mark { at_ms: now_ms, counts };
+        // After a pause, or where the clock has stepped back, the counting begins anew.
+        self.older = if (SPAN_MS..2 * SPAN_MS).contains(&passed_ms) { self.newer } else { now };
+        self.newer = now;
+    }
+
+    /// Of each count its increase per minute, over the last 30 to 60 seconds.
+    pub fn per_minute(&self, now_ms: i64, counts: [u64; COUNTS]) -> [u64; COUNTS] {
+        const MINUTE_MS: u128 = 60_000;
+        let mut rates = [0; COUNTS];
+        let mut from = self.clone();
+        from.mark(now_ms, counts);
+        // A moment counts as a second, or one record would be a thousand times too much.
+        let passed_ms = (now_ms - from.older.at_ms).max(1_000).unsigned_abs();
+        for ((rate, count), before) in rates.iter_mut().zip(counts).zip(from.older.counts) {
+            let increase = u128::from(count.saturating_sub(before));
+            *rate = (increase * MINUTE_MS / u128::from(passed_ms)) as u64;
+        }
+        rates
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_steady_flow_is_its_rate() {
+        let mut rates = Rates::default();
+        let counts = |count| [count; COUNTS];
+        for second in 0..600u64 {
+            let now_ms = 1_000_000 + second as i64 * 1_000;
+            rates.mark(now_ms, counts(second * 50));
+            let [rate, ..] = rates.per_minute(now_ms + 1_000, counts((second + 1) * 50));
+            assert_eq!(rate, 3_000, "{second}");
+        }
+        // And nothing, a minute after it ended.
+        assert_eq!(rates.per_minute(1_000_000 + 700_000, counts(600 * 50)), counts(0));
+    }
+}

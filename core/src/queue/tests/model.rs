@@ -1,0 +1,396 @@
+//! The queue against its definition, over a million random steps.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+type Record = (Vec<u8>, i64);
+
+#[derive(Debug, Clone)]
+struct ModelBatch {
+    records: Vec<Record>,
+    due_ms: i64,
+    deliveries: u64,
+    deliveries_max: u64,
+}
+
+/// The queue by its definition.
+#[derive(Debug, Default)]
+struct Model {
+    waiting: VecDeque<Record>,
+    leased: BTreeMap<BatchId, ModelBatch>,
+    dead: BTreeMap<BatchId, ModelBatch>,
+    counts: Counts,
+    at_ms: i64,
+    held: Size,
+}
+
+fn size_of_all<'a>(records: impl IntoIterator<Item = &'a Record>) -> Size {
+    let mut size = Size::default();
+    records.into_iter().for_each(|(record, _)| size += Size { records: 1, bytes: record.len() as u64 });
+    size
+}
+
+impl Model {
+    fn begin(&mut self, now_ms: i64) {
+        let behind_ms = (self.at_ms - now_ms).max(0);
+        self.leased.values_mut().for_each(|batch| batch.due_ms -= behind_ms);
+        self.at_ms = now_ms;
+    }
+
+    fn settle(&mut self, now_ms: i64) {
+        self.begin(now_ms);
+        let is_dead = |batch: &ModelBatch| batch.due_ms <= now_ms && batch.deliveries >= batch.deliveries_max;
+        let dead: Vec<_> = self.leased.iter().filter(|(_, batch)| is_dead(batch)).map(|(id, _)| *id).collect();
+        dead.into_iter().for_each(|id| self.bury(id));
+    }
+
+    fn bury(&mut self, id: BatchId) {
+        if let Some(batch) = self.leased.remove(&id) {
+            self.counts.buried += batch.records.len() as u64;
+            self.dead.insert(id, batch);
+        }
+    }
+
+    /// Batches to be delivered again, as seen at `now_ms`.
+    fn returned(&self, now_ms: i64) -> Vec<BatchId> {
+        let now_ms = now_ms.max(self.at_ms);
+        let is_due = |batch: &ModelBatch| batch.due_ms <= now_ms && batch.deliveries < batch.deliveries_max;
+        let mut returned: Vec<_> =
+            self.leased.iter().filter(|(_, batch)| is_due(batch)).map(|(id, batch)| (batch.due_ms, *id)).collect();
+        returned.sort();
+        returned.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// What is popped next, in order.
+    fn oldest(&self, now_ms: i64, count: u64) -> Vec<&Record> {
+        let returned = self.returned(now_ms);
+        let of_batches = returned.iter().flat_map(|id| &self.leased[id].records);
+        of_batches.chain(&self.waiting).take(count as usize).collect()
+    }
+
+    fn measure(&self, records: &[&Record], max_bytes: u64) -> u64 {
+        let mut bytes = 0;
+        let mut fits = |record: &&&Record| {
+            bytes += record.0.len() as u64;
+            bytes <= max_bytes
+        };
+        (records.iter().take_while(|record| fits(record)).count() as u64).max(u64::from(!records.is_empty()))
+    }
+
+    fn push(
+        &mut self,
+        now_ms: i64,
+        batch: Vec<Vec<u8>>,
+        limits: Limits,
+        when_full: WhenFull,
+    ) -> Result<PushPlan, PushError> {
+        if let Some(index) = batch.iter().position(|record| record.len() as u64 > limits.max_bytes) {
+            return Err(PushError::TooLarge { index });
+        }
+        let over = |held: Size| held.records > limits.max_records || held.bytes > limits.max_bytes;
+        let batch: Vec<Record> = batch.into_iter().map(|record| (record, now_ms)).collect();
+        let (before, new) = (self.waiting.len(), batch.len());
+        let mut held = self.held;
+        held += size_of_all(&batch);
+        if over(held) && when_full == WhenFull::Reject {
+            return Err(PushError::Full);
+        }
+        self.begin(now_ms);
+        self.waiting.extend(batch);
+        let mut dropped = 0;
+        while over(held) {
+            let Some(record) = self.waiting.pop_front() else { break };
+            held -= size_of_all([&record]);
+            dropped += 1;
+        }
+        self.held = held;
+        self.counts.pushed += new as u64;
+        self.counts.dropped += dropped as u64;
+        let drop_oldest = dropped.min(before);
+        Ok(PushPlan { drop_oldest: drop_oldest as u64, skip_new: dropped - drop_oldest })
+    }
+
+    fn pop(&mut self, now_ms: i64, count: u64) {
+        self.settle(now_ms);
+        let mut left = count as usize;
+        for id in self.returned(now_ms) {
+            if left == 0 {
+                break;
+            }
+            let mut batch = self.leased.remove(&id).unwrap();
+            let taken = left.min(batch.records.len());
+            self.held -= size_of_all(&batch.records[..taken]);
+            self.counts.redelivered += taken as u64;
+            left -= taken;
+            batch.records.drain(taken..).rev().for_each(|record| self.waiting.push_front(record));
+        }
+        for _ in 0..left {
+            let Some(record) = self.waiting.pop_front() else { break };
+            self.held -= size_of_all([&record]);
+            self.counts.popped += 1;
+        }
+    }
+
+    fn lease(&mut self, now_ms: i64, lease: Lease, count: u64) {
+        self.settle(now_ms);
+        let records: Vec<_> = self.waiting.drain(..count as usize).collect();
+        self.counts.popped += count;
+        let Lease { id, until_ms, deliveries_max } = lease;
+        self.leased.insert(id, ModelBatch { records, due_ms: until_ms, deliveries: 1, deliveries_max });
+    }
+}
+
+/// A step. Batches are meant by their place among those there are.
+#[derive(Debug, Clone)]
+enum Step {
+    Wait(i64),
+    Push { lens: Vec<usize>, limits: Limits, when_full: WhenFull },
+    Pop { count: u64, max_bytes: u64 },
+    Lease { count: u64, max_bytes: u64, ms: u64, deliveries_max: u64 },
+    Ack(usize),
+    Nack(usize, u64),
+    Kill(usize),
+    Extend(usize, u64),
+    Requeue(usize),
+    DropDead(usize),
+    Settle,
+    Work,
+    Move { from: usize, count: usize },
+    SaveAndLoad,
+}
+
+fn record_len() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        20 => 0..4usize,
+        60 => 0..300usize,
+        20 => 0..3_000usize,
+        2 => 0..70_000usize,
+        1 => 65_500..65_540usize,
+    ]
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let max_records = prop_oneof![1 => 0..4u64, 20 => 0..2_000u64, 300 => Just(u64::MAX)];
+    let max_bytes = prop_oneof![1 => 0..400u64, 20 => 0..2_000_000u64, 300 => Just(u64::MAX)];
+    (max_records, max_bytes).prop_map(|(max_records, max_bytes)| Limits { max_records, max_bytes })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let when_full = prop_oneof![Just(WhenFull::DropOldest), Just(WhenFull::Reject)];
+    let max_bytes = || prop_oneof![Just(u64::MAX), 0..5_000u64];
+    prop_oneof![
+        100 => prop_oneof![20 => 0..50i64, 1 => -2_000..2_000i64].prop_map(Step::Wait),
+        400 => (prop::collection::vec(record_len(), 1..5), limits(), when_full)
+            .prop_map(|(lens, limits, when_full)| Step::Push { lens, limits, when_full }),
+        150 => (1..4u64, max_bytes()).prop_map(|(count, max_bytes)| Step::Pop { count, max_bytes }),
+        1 => (0..2_000u64, max_bytes()).prop_map(|(count, max_bytes)| Step::Pop { count, max_bytes }),
+        150 => (1..20u64, max_bytes(), 1..2_000u64, 1..4u64).prop_map(|(count, max_bytes, ms, deliveries_max)| {
+            Step::Lease { count, max_bytes, ms, deliveries_max }
+        }),
+        80 => (0..9usize).prop_map(Step::Ack),
+        40 => (0..9usize, 0..500u64).prop_map(|(at, ms)| Step::Nack(at, ms)),
+        10 => (0..9usize).prop_map(Step::Kill),
+        20 => (0..9usize, 0..2_000u64).prop_map(|(at, ms)| Step::Extend(at, ms)),
+        20 => (0..9usize).prop_map(Step::Requeue),
+        20 => (0..9usize).prop_map(Step::DropDead),
+        5 => Just(Step::Settle),
+        20 => Just(Step::Work),
+        10 => (0..8usize, 1..4usize).prop_map(|(from, count)| Step::Move { from, count }),
+        2 => Just(Step::SaveAndLoad),
+    ]
+}
+
+/// The `number`th record: any two differ where their length allows it.
+fn record(number: u64, len: usize) -> Vec<u8> {
+    let mut record = vec![number as u8; len];
+    record.iter_mut().zip(number.to_le_bytes()).for_each(|(byte, of_number)| *byte = of_number);
+    record
+}
+
+fn assert_same(queue: &Queue, model: &Model, now_ms: i64) {
+    let mut read = Vec::new();
+    queue.peek(now_ms, u64::MAX, &mut |record, at_ms| read.push((record.to_vec(), at_ms)));
+    assert!(read.iter().eq(model.oldest(now_ms, u64::MAX)));
+    let batches = |batches: &Batches| -> BTreeMap<BatchId, Vec<Record>> {
+        let records = |batch: &Batch| {
+            let mut records = Vec::new();
+            batch.visit(&mut |record, at_ms| records.push((record.to_vec(), at_ms)));
+            records
+        };
+        batches.iter().map(|(id, batch)| (id, records(batch))).collect()
+    };
+    let of_model = |batches: &BTreeMap<BatchId, ModelBatch>| -> BTreeMap<BatchId, Vec<Record>> {
+        batches.iter().map(|(id, batch)| (*id, batch.records.clone())).collect()
+    };
+    assert_eq!(batches(queue.leased.batches()), of_model(&model.leased));
+    assert_eq!(batches(&queue.dead), of_model(&model.dead));
+}
+
+/// The queue, one that saw the same changes with blocks of another history, and the model.
+#[derive(Default)]
+struct Trial {
+    queue: Queue,
+    replica: Queue,
+    model: Model,
+    now_ms: i64,
+    records: u64,
+}
+
+impl Trial {
+    fn both(&mut self, change: impl Fn(&mut Queue, i64)) {
+        change(&mut self.queue, self.now_ms);
+        change(&mut self.replica, self.now_ms);
+    }
+
+    fn leased_at(&self, at: usize) -> Option<BatchId> {
+        self.model.leased.keys().nth(at).copied()
+    }
+
+    fn dead_at(&self, at: usize) -> Option<BatchId> {
+        self.model.dead.keys().nth(at).copied()
+    }
+
+    fn step(&mut self, step: Step) {
+        let now_ms = self.now_ms;
+        match step {
+            Step::Wait(ms) => self.now_ms = (now_ms + ms).max(0),
+            Step::Push { lens, limits, when_full } => {
+                let first = self.records;
+                self.records += lens.len() as u64;
+                let batch: Vec<_> = lens.iter().zip(first..).map(|(len, number)| record(number, *len)).collect();
+                let plan = self.queue.plan_push(lens.iter().copied(), limits, when_full);
+                if let Ok(PushPlan { drop_oldest, skip_new }) = plan {
+                    let stored: Vec<_> = batch.iter().skip(skip_new).map(Vec::as_slice).collect();
+                    self.both(|queue, now_ms| queue.push(now_ms, drop_oldest, stored.iter().copied(), skip_new as u64));
+                }
+                assert_eq!(plan, self.model.push(now_ms, batch, limits, when_full));
+            }
+            Step::Pop { count, max_bytes } => {
+                let count = self.queue.measure(now_ms, count, max_bytes);
+                let oldest = self.model.oldest(now_ms, count);
+                assert_eq!(self.model.measure(&oldest, max_bytes), count);
+                self.queue.warm(count);
+                assert!(front(&self.queue, now_ms, count).iter().eq(oldest.iter().map(|record| &record.0)));
+                self.both(|queue, now_ms| queue.pop(now_ms, count));
+                self.model.pop(now_ms, count);
+            }
+            Step::Lease { count, max_bytes, ms, deliveries_max } => {
+                let until_ms = until_ms(now_ms, ms);
+                match self.queue.next_batch(now_ms, count, max_bytes) {
+                    Next::Again(id) => {
+                        assert_eq!(self.model.returned(now_ms).first(), Some(&id));
+                        let lease = Lease { id, until_ms, deliveries_max };
+                        self.both(|queue, now_ms| queue.lease_again(now_ms, lease));
+                        self.model.settle(now_ms);
+                        let batch = self.model.leased.get_mut(&id).unwrap();
+                        (batch.due_ms, batch.deliveries_max) = (until_ms, deliveries_max);
+                        batch.deliveries += 1;
+                        self.model.counts.redelivered += batch.records.len() as u64;
+                    }
+                    Next::New { records } => {
+                        let oldest: Vec<_> = self.model.waiting.iter().take(count as usize).collect();
+                        assert_eq!(self.model.measure(&oldest, max_bytes), records);
+                        let id = self.queue.next_id(now_ms, 0, 7);
+                        let lease = Lease { id, until_ms, deliveries_max };
+                        self.both(|queue, now_ms| queue.lease(now_ms, lease, records));
+                        self.model.lease(now_ms, lease, records);
+                    }
+                    Next::Nothing => {
+                        assert!(self.model.waiting.is_empty() && self.model.returned(now_ms).is_empty());
+                    }
+                }
+            }
+            Step::Ack(at) => {
+                let Some(id) = self.leased_at(at).or_else(|| self.dead_at(at)) else { return };
+                self.both(|queue, now_ms| queue.ack(now_ms, id));
+                self.model.settle(now_ms);
+                let batch = self.model.leased.remove(&id).or_else(|| self.model.dead.remove(&id)).unwrap();
+                self.model.held -= size_of_all(&batch.records);
+                self.model.counts.acked += batch.records.len() as u64;
+            }
+            Step::Nack(at, ms) => {
+                let Some(id) = self.leased_at(at) else { return };
+                let due_ms = until_ms(now_ms, ms);
+                self.both(|queue, now_ms| queue.nack(now_ms, id, due_ms));
+                self.model.settle(now_ms);
+                match self.model.leased.get_mut(&id) {
+                    Some(batch) if batch.deliveries >= batch.deliveries_max => self.model.bury(id),
+                    Some(batch) => batch.due_ms = due_ms,
+                    None => {}
+                }
+            }
+            Step::Kill(at) => {
+                let Some(id) = self.leased_at(at) else { return };
+                self.both(|queue, now_ms| queue.kill(now_ms, id));
+                self.model.settle(now_ms);
+                self.model.bury(id);
+            }
+            Step::Extend(at, ms) => {
+                let Some(id) = self.leased_at(at) else { return };
+                let until_ms = until_ms(now_ms, ms);
+                self.both(|queue, now_ms| queue.extend(now_ms, id, until_ms));
+                self.model.settle(now_ms);
+                if let Some(batch) = self.model.leased.get_mut(&id) {
+                    batch.due_ms = until_ms;
+                }
+            }
+            Step::Requeue(at) => {
+                let Some(id) = self.dead_at(at) else { return };
+                self.both(|queue, now_ms| queue.requeue(now_ms, id));
+                self.model.settle(now_ms);
+                let batch = self.model.dead.remove(&id).unwrap();
+                let batch = ModelBatch { due_ms: now_ms, deliveries: 0, ..batch };
+                self.model.leased.insert(id, batch);
+            }
+            Step::DropDead(at) => {
+                let Some(id) = self.dead_at(at) else { return };
+                self.both(|queue, now_ms| queue.drop_dead(now_ms, id));
+                self.model.settle(now_ms);
+                let batch = self.model.dead.remove(&id).unwrap();
+                self.model.held -= size_of_all(&batch.records);
+                self.model.counts.dropped += batch.records.len() as u64;
+            }
+            Step::Settle => {
+                self.both(|queue, now_ms| queue.settle(now_ms));
+                self.model.settle(now_ms);
+                assert!(!self.queue.is_unsettled(now_ms));
+            }
+            Step::Work => run_work(&mut self.queue),
+            Step::Move { from, count } => {
+                let mut left = count;
+                self.queue.buffers(from, &mut |buffer| {
+                    let mut moved = Vec::with_capacity(buffer.capacity());
+                    moved.append(buffer);
+                    *buffer = moved;
+                    left -= 1;
+                    left > 0
+                });
+            }
+            Step::SaveAndLoad => {
+                assert_same(&self.queue, &self.model, now_ms);
+                let copy = loaded(&saved(&self.queue)).unwrap();
+                assert_eq!(digest(&copy), digest(&self.queue));
+                assert_eq!(digest(&rewritten(&self.queue)), digest(&self.queue));
+                self.replica = copy;
+            }
+        }
+        assert_eq!((self.queue.held(), self.queue.counts()), (self.model.held, self.model.counts));
+        assert_eq!(self.queue.len(), self.model.waiting.len() as u64);
+    }
+}
+
+proptest! {
+    // A million steps in all.
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn the_queue_does_what_its_definition_says(steps in prop::collection::vec(step(), 2_000)) {
+        let mut trial = Trial { now_ms: 1_000_000, ..Trial::default() };
+        steps.into_iter().for_each(|step| trial.step(step));
+        let Trial { queue, replica, model, now_ms, .. } = trial;
+        assert_same(&queue, &model, now_ms);
+        prop_assert_eq!(digest(&replica), digest(&queue));
+        prop_assert_eq!(digest(&queue.clone()), digest(&queue));
+    }
+}

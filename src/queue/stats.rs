@@ -1,0 +1,75 @@
+//! GW.LOGSTATS: a queue's figures.
+
+use gateway_core::queue::Queue;
+
+use crate::server::call::entry;
+use crate::server::command::{Access, Arg, Command, Keys};
+use crate::server::reply::Reply;
+use crate::server::{Call, Outcome, Value};
+
+pub const COMMAND: Command = Command {
+    name: "GW.LOGSTATS",
+    handler: entry!(stats),
+    flags: "readonly",
+    arity: 2,
+    keys: Keys::One(Access::Read),
+    summary: "Replies a log queue's figures as a map, nil where there is none: what it holds, since when, what went \
+              through it, and how much of that in the last minute.",
+    complexity: "O(N) in the batches that have come back once too often",
+    since: "0.1.0",
+    tips: "nondeterministic_output",
+    args: &[Arg::key()],
+};
+
+/// GW.LOGSTATS key
+fn stats(call: &mut Call) -> Outcome {
+    let mut args = call.args();
+    let key = args.key()?;
+    args.end()?;
+    let reply = call.reply();
+    match call.find::<Queue>(key)? {
+        Some(queue) => {
+            reply.map(FIGURES);
+            figures(queue.get(), call.now_ms(), &reply);
+        }
+        None => {
+            reply.null();
+        }
+    }
+    Ok(())
+}
+
+/// How many [`figures`] there are.
+pub const FIGURES: usize = 8 + 2 * 7;
+
+/// Names and numbers.
+pub fn figures(queue: &Queue, now_ms: i64, reply: &Reply) {
+    let (leased_batches, dead_batches) = queue.batches();
+    let oldest_age_ms = queue.oldest_ms().map_or(0, |oldest_ms| (now_ms - oldest_ms).max(0));
+    for (name, figure) in [
+        ("length", queue.len()),
+        ("leased", queue.leased(now_ms).records),
+        ("leased_batches", leased_batches as u64),
+        ("dead", queue.dead(now_ms).records),
+        ("dead_batches", dead_batches as u64),
+        ("record_bytes", queue.held().bytes),
+        ("memory_bytes", queue.total_bytes() as u64),
+        ("oldest_age_ms", oldest_age_ms.unsigned_abs()),
+    ] {
+        reply.bytes(name).count(figure);
+    }
+    let (counts, rejected) = (queue.counts(), queue.rejected());
+    let (rates, rejected_rate) = queue.per_minute(now_ms);
+    for (name, count, rate) in [
+        ("pushed", counts.pushed, rates.pushed),
+        ("popped", counts.popped, rates.popped),
+        ("acked", counts.acked, rates.acked),
+        ("redelivered", counts.redelivered, rates.redelivered),
+        ("dropped", counts.dropped, rates.dropped),
+        ("dead_lettered", counts.buried, rates.buried),
+        ("rejected", rejected, rejected_rate),
+    ] {
+        reply.bytes(name).count(count);
+        reply.bytes(format!("{name}_per_minute")).count(rate);
+    }
+}

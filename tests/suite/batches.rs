@@ -1,0 +1,201 @@
+//! Leased batches of log records: GW.LOGPOP with LEASE, GW.LOGACK, GW.LOGNACK, GW.LOGEXTEND, GW.LOGDEAD, GW.LOGSTATS.
+
+use crate::support::{run, server_time_ms, start, state};
+use gw_testkit::redis::Connection;
+use gw_testkit::{await_in_sync, await_until, call, reply, Server};
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+const LONG_MS: u64 = 3_600_000;
+
+type Batch = (String, Vec<String>, u64);
+
+fn lease(client: &mut Connection, key: &str, count: usize, ms: u64) -> Option<Batch> {
+    call!(*client, "GW.LOGPOP", key, "COUNT", count, "LEASE", ms)
+}
+
+fn stats(client: &mut Connection, key: &str) -> HashMap<String, u64> {
+    call!(*client, "GW.LOGSTATS", key)
+}
+
+/// Leases what comes back within a while.
+fn lease_again(client: &mut Connection, key: &str) -> Batch {
+    let mut batch = None;
+    await_until("the batch to come back", Duration::from_secs(10), || {
+        batch = lease(client, key, 1, LONG_MS);
+        batch.is_some()
+    })
+    .unwrap();
+    batch.unwrap()
+}
+
+#[test]
+fn a_batch_comes_back_as_it_was_until_it_is_acknowledged() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.LOGPUSH q a b c");
+    let (id, records, deliveries) = lease(&mut client, "q", 2, 1).unwrap();
+    assert_eq!((records, deliveries), (vec!["a".to_owned(), "b".into()], 1));
+    // What comes back goes first, whole, whatever is asked for.
+    assert_eq!(lease_again(&mut client, "q"), (id.clone(), vec!["a".into(), "b".into()], 2));
+    assert_eq!(lease(&mut client, "q", 9, LONG_MS).unwrap().1, ["c"]);
+    assert_eq!(lease(&mut client, "q", 9, LONG_MS), None);
+    assert_eq!(reply!(client, "GW.LOGACK", "q", &id), "1");
+    assert_eq!(reply!(client, "GW.LOGACK", "q", &id), "0");
+    let stats = stats(&mut client, "q");
+    for (name, figure) in
+        [("length", 0), ("leased", 1), ("leased_batches", 1), ("popped", 3), ("acked", 2), ("redelivered", 2)]
+    {
+        assert_eq!(stats[name], figure, "{name} in {stats:?}");
+    }
+    assert!(stats["pushed_per_minute"] >= 3, "{stats:?}");
+}
+
+#[test]
+fn a_batch_is_given_back_at_once_later_or_for_good() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.LOGPUSH q a b c");
+    let (id, ..) = lease(&mut client, "q", 1, LONG_MS).unwrap();
+    assert_eq!(reply!(client, "GW.LOGNACK", "q", &id), "1");
+    assert_eq!(lease(&mut client, "q", 1, LONG_MS), Some((id.clone(), vec!["a".into()], 2)));
+    assert_eq!(reply!(client, "GW.LOGNACK", "q", &id, "DELAY", 60), "1");
+    assert_eq!(lease(&mut client, "q", 1, LONG_MS).unwrap().1, ["b"]);
+    assert_eq!(lease(&mut client, "q", 1, LONG_MS).unwrap().1, ["c"]);
+    assert_eq!(lease_again(&mut client, "q"), (id.clone(), vec!["a".into()], 3));
+    assert_eq!(reply!(client, "GW.LOGNACK", "q", &id, "DEAD"), "1");
+    assert_eq!(reply!(client, "GW.LOGNACK", "q", &id), "0");
+    assert_eq!(reply!(client, "GW.LOGEXTEND", "q", &id, "LEASE", 5), "0");
+    assert_eq!(reply!(client, "GW.LOGDEAD", "q", "LIST"), format!(r#"[["{id}", ["a"], 3]]"#));
+    // The work was done after all.
+    assert_eq!(reply!(client, "GW.LOGACK", "q", &id), "1");
+    assert_eq!(reply!(client, "GW.LOGDEAD", "q", "LIST"), "[]");
+}
+
+#[test]
+fn an_extended_lease_lasts() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.LOGPUSH q a");
+    let (id, ..) = lease(&mut client, "q", 1, 200).unwrap();
+    assert_eq!(reply!(client, "GW.LOGEXTEND", "q", &id, "LEASE", LONG_MS), "1");
+    let extended_ms = server_time_ms(&mut client);
+    await_until("the first lease's end", Duration::from_secs(9), || server_time_ms(&mut client) > extended_ms + 220)
+        .unwrap();
+    assert_eq!(lease(&mut client, "q", 1, 1), None);
+    // Until it is cut short.
+    assert_eq!(reply!(client, "GW.LOGEXTEND", "q", &id, "LEASE", 1), "1");
+    assert_eq!(lease_again(&mut client, "q").0, id);
+}
+
+#[test]
+fn too_many_deliveries_make_dead_letters() {
+    let server = Server::options().config("gw.log-max-deliveries 2").start().unwrap();
+    let mut client = server.connect().unwrap();
+    run(&mut client, "GW.LOGPUSH q a b");
+    let (id, ..) = lease(&mut client, "q", 1, LONG_MS).unwrap();
+    reply!(client, "GW.LOGNACK", "q", &id);
+    assert_eq!(lease(&mut client, "q", 1, LONG_MS).unwrap().2, 2);
+    reply!(client, "GW.LOGNACK", "q", &id);
+    assert_eq!((stats(&mut client, "q")["dead"], stats(&mut client, "q")["dead_lettered"]), (1, 1));
+    // A consumer's own number; it ends by itself, with nobody there.
+    let (other, ..): Batch = call!(client, "GW.LOGPOP", "q", "LEASE", 1, "MAXDELIVERIES", 1);
+    await_until("the second batch to be dead", Duration::from_secs(9), || stats(&mut client, "q")["dead"] == 2)
+        .unwrap();
+    assert_eq!(lease(&mut client, "q", 1, LONG_MS), None);
+    assert_eq!(
+        reply!(client, "GW.LOGDEAD", "q", "LIST", "COUNT", 5),
+        format!(r#"[["{id}", ["a"], 2], ["{other}", ["b"], 1]]"#)
+    );
+    assert_eq!(reply!(client, "GW.LOGDEAD", "q", "REQUEUE", &id), "1");
+    assert_eq!(reply!(client, "GW.LOGDEAD", "q", "REQUEUE", &id), "0");
+    assert_eq!(lease(&mut client, "q", 1, LONG_MS), Some((id, vec!["a".into()], 1)));
+    assert_eq!(reply!(client, "GW.LOGDEAD", "q", "DROP", "ALL"), "1");
+    assert_eq!(stats(&mut client, "q")["dropped"], 1);
+}
+
+#[test]
+fn a_full_queue_never_drops_what_is_leased() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.LOGPUSH q a b c d");
+    let (id, ..) = lease(&mut client, "q", 2, LONG_MS).unwrap();
+    assert_eq!(run(&mut client, "GW.LOGPUSH q MAXLEN 4 e"), "[2, 1]");
+    assert!(run(&mut client, "GW.LOGPUSH q MAXLEN 4 REJECT f").starts_with("QUEUEFULL "));
+    assert_eq!(run(&mut client, "GW.LOGPUSH q MAXLEN 2 g h"), "[0, 4]");
+    assert_eq!(stats(&mut client, "q")["rejected"], 1);
+    reply!(client, "GW.LOGNACK", "q", &id);
+    assert_eq!(run(&mut client, "GW.LOGPOP q COUNT 9"), r#"["a", "b"]"#);
+}
+
+#[test]
+fn a_plain_pop_takes_what_has_come_back_first() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.LOGPUSH q a b c d");
+    let (id, ..) = lease(&mut client, "q", 3, LONG_MS).unwrap();
+    reply!(client, "GW.LOGNACK", "q", &id);
+    assert_eq!(run(&mut client, "GW.LOGPEEK q COUNT 9"), r#"["a", "b", "c", "d"]"#);
+    assert_eq!(run(&mut client, "GW.LOGPOP q COUNT 2"), r#"["a", "b"]"#);
+    // What is left is no batch any more.
+    assert_eq!(reply!(client, "GW.LOGACK", "q", &id), "0");
+    assert_eq!(run(&mut client, "GW.LOGLEN q"), "2");
+    assert_eq!(run(&mut client, "GW.LOGPOP q COUNT 9"), r#"["c", "d"]"#);
+}
+
+#[test]
+fn leases_are_the_same_on_replicas_and_after_crashes() {
+    let mut primary = Server::options().aof().start().unwrap();
+    let mut client = primary.connect().unwrap();
+    let replica = Server::options().replica_of(&primary).start().unwrap();
+    let mut reader = replica.connect().unwrap();
+    await_in_sync(&mut client, &mut reader);
+    for number in 0..1_000 {
+        call!(client, "GW.LOGPUSH", "q", "RECORDS", format!("{number:0500}") => Vec<u64>);
+    }
+    let (done, ..) = lease(&mut client, "q", 100, LONG_MS).unwrap();
+    let (out, records, _) = lease(&mut client, "q", 150, LONG_MS).unwrap();
+    call!(client, "GW.LOGACK", "q", &done => i64);
+    await_in_sync(&mut client, &mut reader);
+    let before = state(&mut client);
+    assert_eq!(before, state(&mut reader));
+    primary.crash_and_restart().unwrap();
+    reply!(reader, "REPLICAOF", "NO", "ONE");
+    for mut client in [primary.connect().unwrap(), reader] {
+        assert_eq!(before, state(&mut client));
+        assert_eq!(reply!(client, "GW.LOGNACK", "q", &out), "1");
+        assert_eq!(lease(&mut client, "q", 1, LONG_MS), Some((out.clone(), records.clone(), 2)));
+    }
+}
+
+#[test]
+fn ids_are_never_given_twice() {
+    let mut server = Server::options().aof().start().unwrap();
+    let mut ids = HashSet::new();
+    for _ in 0..3 {
+        let mut client = server.connect().unwrap();
+        for _ in 0..200 {
+            run(&mut client, "DEL q");
+            run(&mut client, "GW.LOGPUSH q a b");
+            for _ in 0..2 {
+                let (id, ..) = lease(&mut client, "q", 1, LONG_MS).unwrap();
+                assert_eq!(id.len(), 24);
+                assert!(ids.insert(id));
+            }
+        }
+        server.crash_and_restart().unwrap();
+    }
+}
+
+#[test]
+fn full_blocks_are_compressed_before_long() {
+    let (_server, mut client) = start();
+    for number in 0..2_000 {
+        let record = format!("{{\"id\":{number},\"text\":\"{}\"}}", "the quick brown fox ".repeat(50));
+        call!(client, "GW.LOGPUSH", "q", "RECORDS", record => Vec<u64>);
+    }
+    await_until("the blocks to be compressed", Duration::from_secs(30), || {
+        stats(&mut client, "q")["memory_bytes"] < 2_000 * 100
+    })
+    .unwrap();
+    let before = state(&mut client);
+    run(&mut client, "DEBUG RELOAD");
+    assert_eq!(before, state(&mut client));
+    let popped: Vec<String> = call!(client, "GW.LOGPOP", "q", "COUNT", 1_000);
+    assert!(popped.iter().enumerate().all(|(number, record)| record.starts_with(&format!("{{\"id\":{number},"))));
+}
