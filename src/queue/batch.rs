@@ -165,10 +165,10 @@ fn dead(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let operation = args.bytes("operation")?;
-    let (of_one, of_all): (fn(BatchId) -> Change, fn(u64) -> Change) = match operation.to_ascii_uppercase().as_slice() {
+    let is_requeue = match operation.to_ascii_uppercase().as_slice() {
         b"LIST" => return list(call, args, key),
-        b"REQUEUE" => (Change::Requeue, Change::RequeueOldest),
-        b"DROP" => (Change::Drop, Change::DropOldest),
+        b"REQUEUE" => true,
+        b"DROP" => false,
         _ => return Err(Error::new("unknown option", operation)),
     };
     let one = if args.peek().is_some_and(|word| word.eq_ignore_ascii_case(b"ALL")) {
@@ -179,10 +179,14 @@ fn dead(call: &mut Call) -> Outcome {
     };
     args.end()?;
     let done = change(call, key, |queue, _| match one {
-        Some(id) => queue.dead_batch(id).map(|_| (of_one(id), 1)),
+        Some(id) => {
+            let change = if is_requeue { Change::Requeue(id) } else { Change::Drop(id) };
+            queue.dead_batch(id).map(|_| (change, 1))
+        }
         None => match queue.batches().1.min(BATCHES_PER_CALL_MAX as usize) as u64 {
             0 => None,
-            count => Some((of_all(count), count)),
+            count if is_requeue => Some((Change::RequeueOldest(count), count)),
+            count => Some((Change::DropOldest(count), count)),
         },
     })?;
     call.reply().count(done.unwrap_or(0));

@@ -18,7 +18,7 @@
 
 use std::ffi::CStr;
 
-use gateway_core::codec::{Decoder, Encoded};
+use gateway_core::codec::Decoder;
 use gateway_core::queue::{BatchId, Lease, Part, Queue, COUNT_MAX, DELIVERIES_MAX};
 use gateway_core::TIME_MAX_MS;
 
@@ -201,15 +201,13 @@ fn apply(call: &mut Call) -> Outcome {
 
 /// Writes a queue anew, as the parts it is kept in: a compressed block stays compressed.
 pub fn rewrite(queue: &Queue, out: &mut Rewrite) {
-    queue.save_parts(&mut |part, save| {
+    queue.save_parts(&mut |part, payload| {
         let operation = match part {
             Part::Head => b'H',
             Part::Waiting => b'B',
             Part::Leased => b'G',
             Part::Dead => b'V',
         };
-        let mut payload = Encoded::default();
-        save(&mut payload);
         out.effect(&Effect::new(NAME, operation), std::iter::once(payload.0.as_slice()));
     });
 }

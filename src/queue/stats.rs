@@ -40,10 +40,10 @@ fn stats(call: &mut Call) -> Outcome {
 }
 
 /// How many [`figures`] there are.
-pub const FIGURES: usize = 8 + 2 * 7;
+const FIGURES: usize = 8 + 2 * 7;
 
 /// Names and numbers.
-pub fn figures(queue: &Queue, now_ms: i64, reply: &Reply) {
+fn figures(queue: &Queue, now_ms: i64, reply: &Reply) {
     let (leased_batches, dead_batches) = queue.batches();
     let oldest_age_ms = queue.oldest_ms().map_or(0, |oldest_ms| (now_ms - oldest_ms).max(0));
     for (name, figure) in [

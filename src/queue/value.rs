@@ -3,7 +3,6 @@
 use gateway_core::codec::{Corrupt, Reader, Writer};
 use gateway_core::queue::{Queue, VERSION};
 
-use super::stats::{figures, FIGURES};
 use super::{effect, worker, LAST_ID_US};
 use crate::server::reply::Reply;
 use crate::server::value::{Registration, Rewrite};
@@ -50,9 +49,14 @@ impl Value for Queue {
         effect::rewrite(self, out);
     }
 
+    /// GW.LOGSTATS says more.
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
-        reply.map(2 + FIGURES).bytes("type").bytes("log-queue");
+        let counts = self.counts();
+        reply.map(10).bytes("type").bytes("log-queue").bytes("length").count(self.len());
+        reply.bytes("leased").count(self.leased(now_ms).records).bytes("dead").count(self.dead(now_ms).records);
+        reply.bytes("record_bytes").count(self.held().bytes);
+        reply.bytes("pushed").count(counts.pushed).bytes("popped").count(counts.popped);
+        reply.bytes("acked").count(counts.acked).bytes("dropped").count(counts.dropped);
         reply.bytes("bytes").count(self.total_bytes() as u64);
-        figures(self, now_ms, reply);
     }
 }

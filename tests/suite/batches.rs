@@ -35,6 +35,8 @@ fn a_batch_comes_back_as_it_was_until_it_is_acknowledged() {
     run(&mut client, "GW.LOGPUSH q a b c");
     let (id, records, deliveries) = lease(&mut client, "q", 2, 1).unwrap();
     assert_eq!((records, deliveries), (vec!["a".to_owned(), "b".into()], 1));
+    await_until("the batch to be back", Duration::from_secs(9), || run(&mut client, "GW.LOGPEEK q") == r#"["a"]"#)
+        .unwrap();
     // What comes back goes first, whole, whatever is asked for.
     assert_eq!(lease_again(&mut client, "q"), (id.clone(), vec!["a".into(), "b".into()], 2));
     assert_eq!(lease(&mut client, "q", 9, LONG_MS).unwrap().1, ["c"]);

@@ -3,7 +3,7 @@
 use super::batch::{Batch, TIME_MAX_US};
 use super::block::Block;
 use super::{Queue, COUNT_MAX, VERSION};
-use crate::codec::{Corrupt, Reader, Writer};
+use crate::codec::{Corrupt, Encoded, Reader, Writer};
 
 /// A queue in parts of which each is one block or batch, for a rewritten AOF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +41,13 @@ impl Queue {
         Ok(queue)
     }
 
-    /// Writes the queue down part by part; `emit` gets a writer's work for each.
-    pub fn save_parts(&self, emit: &mut dyn FnMut(Part, &dyn Fn(&mut dyn Writer))) {
+    /// Writes the queue down part by part; `emit` gets each.
+    pub fn save_parts(&self, emit: &mut dyn FnMut(Part, Encoded)) {
+        let mut emit = |part, save: &dyn Fn(&mut Encoded)| {
+            let mut out = Encoded::default();
+            save(&mut out);
+            emit(part, out);
+        };
         emit(Part::Head, &|out| self.save_head(out));
         for block in &self.blocks {
             emit(Part::Waiting, &|out| block.save(out));

@@ -19,11 +19,7 @@ fn loaded(bytes: &[u8]) -> Result<Queue, Corrupt> {
 /// By way of the parts of a rewritten AOF.
 fn rewritten(queue: &Queue) -> Queue {
     let mut parts = Vec::new();
-    queue.save_parts(&mut |part, write| {
-        let mut out = Encoded::default();
-        write(&mut out);
-        parts.push((part, out.0));
-    });
+    queue.save_parts(&mut |part, payload| parts.push((part, payload.0)));
     let mut copy = Queue::new();
     for (part, bytes) in parts {
         let mut reader = Decoder::new(&bytes);
