@@ -4,10 +4,10 @@ PORT ?= 6379
 PREFIX ?= /usr/local
 export PORT
 
-.PHONY: help run build test demo bench fmt lint install clean
+.PHONY: help run build test demo bench instructions fmt lint install clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: ## build the module and run a server with it (PORT=6379)
 	@scripts/install.sh
@@ -28,6 +28,9 @@ demo: build ## replay a gateway's traffic and check every figure (TRACE=file.csv
 
 bench: build ## compare with SET, INCR and Lua scripts of the same behaviour, side by side
 	cargo bench --bench compare
+
+instructions: build ## count instructions per command with valgrind, which a busy machine does not falsify
+	INSTRUCTIONS=1 cargo bench --bench compare
 
 fmt: ## format the code
 	cargo fmt --all

@@ -31,6 +31,7 @@ pub enum State {
     Filled(Vec<Fill>),
 }
 
+#[derive(Clone)]
 pub struct Fill {
     pub arguments: Vec<String>,
     /// How many keys [`RANDOM`] stands for.
@@ -118,10 +119,10 @@ impl Scripts {
     }
 }
 
-/// All groups. Loads the scripts.
-pub fn groups(connection: &mut Connection) -> Result<Vec<Group>> {
+/// All groups; with redis-cell where it is loaded. Loads the scripts.
+pub fn groups(cell: bool, connection: &mut Connection) -> Result<Vec<Group>> {
     let scripts = Scripts::load(connection)?;
-    Ok(vec![
+    let mut groups = vec![
         plain(),
         allow(&scripts.allow),
         tokens(&scripts.tokens),
@@ -129,7 +130,11 @@ pub fn groups(connection: &mut Connection) -> Result<Vec<Group>> {
         logpush(&scripts.logpush),
         cacheget(&scripts.cacheget),
         cacheset(&scripts.cacheset),
-    ])
+    ];
+    if cell {
+        groups.push(throttle());
+    }
+    Ok(groups)
 }
 
 fn set() -> Case {
@@ -148,21 +153,30 @@ fn plain() -> Group {
     }
 }
 
-fn allow(script: &str) -> Group {
+/// A limit of the default minute, far away.
+fn allow_admitted() -> Case {
+    Case::new("GW.ALLOW", "GW.ALLOW allow:# 1000000", "[1, 1000000, ", State::Empty)
+}
+
+fn allow_denied() -> Case {
     let denied = format!("GW.ALLOW allow:# {FULL} WINDOW {DAY_MS}");
+    Case::new("GW.ALLOW denied", &denied, "[0, 60, 0, ", filled(&denied, FULL))
+}
+
+fn allow(script: &str) -> Group {
     let denied_lua = format!("EVALSHA {script} 1 allow:# {FULL} {DAY_MS}");
     Group {
         requests_max: u64::MAX,
         cases: vec![
             set(),
-            Case::new("GW.ALLOW", "GW.ALLOW allow:# 1000000 WINDOW 60000", "[1, 1000000, ", State::Empty),
+            allow_admitted(),
             Case::new(
                 "Lua window",
                 &format!("EVALSHA {script} 1 allow:# 1000000 60000"),
                 "[1, 1000000, ",
                 State::Empty,
             ),
-            Case::new("GW.ALLOW denied", &denied, "[0, 60, 0, ", filled(&denied, FULL)),
+            allow_denied(),
             Case::new("Lua window denied", &denied_lua, "[0, 60, 0, ", filled(&denied_lua, FULL)),
         ],
         pairs: vec![
@@ -174,24 +188,31 @@ fn allow(script: &str) -> Group {
     }
 }
 
-fn tokens(script: &str) -> Group {
-    const RATE: &str = "1000000 1000000";
-    let admitted_lua = format!("EVALSHA {script} 1 tokens:# {RATE} 60000 10");
+/// A bucket that fills within a minute, the default.
+fn tokens_admitted() -> Case {
+    Case::new("GW.TOKENS", "GW.TOKENS tokens:# 1000000 1000000 COST 10", "[1, ", State::Empty).on_its_own_keys()
+}
+
+fn tokens_denied() -> Case {
     let (denied, drain) = (format!("1 {FULL} PER {DAY_MS} COST 1"), format!("1 {FULL} PER {DAY_MS} COST {FULL}"));
+    Case::new(
+        "GW.TOKENS denied",
+        &format!("GW.TOKENS tokens:# {denied}"),
+        "[0, 60, 0, ",
+        filled(&format!("GW.TOKENS tokens:# {drain}"), 1),
+    )
+}
+
+fn tokens(script: &str) -> Group {
+    let admitted_lua = format!("EVALSHA {script} 1 tokens:# 1000000 1000000 60000 10");
     let (denied_lua, drain_lua) = (format!("1 {FULL} {DAY_MS} 1"), format!("1 {FULL} {DAY_MS} {FULL}"));
     Group {
         requests_max: u64::MAX,
         cases: vec![
             set(),
-            Case::new("GW.TOKENS", &format!("GW.TOKENS tokens:# {RATE} PER 60000 COST 10"), "[1, ", State::Empty)
-                .on_its_own_keys(),
+            tokens_admitted(),
             Case::new("Lua bucket", &admitted_lua, "[1, ", State::Empty).on_its_own_keys(),
-            Case::new(
-                "GW.TOKENS denied",
-                &format!("GW.TOKENS tokens:# {denied}"),
-                "[0, 60, 0, ",
-                filled(&format!("GW.TOKENS tokens:# {drain}"), 1),
-            ),
+            tokens_denied(),
             Case::new(
                 "Lua bucket denied",
                 &format!("EVALSHA {script} 1 tokens:# {denied_lua}"),
@@ -208,6 +229,31 @@ fn tokens(script: &str) -> Group {
     }
 }
 
+/// redis-cell, the limiter module that is known best. Its rates are per second or more, and its bursts one larger than
+/// said.
+fn throttle() -> Group {
+    let denied = "CL.THROTTLE cell:# 59 1 86400 1";
+    let drain = "CL.THROTTLE cell:# 59 1 86400 60";
+    let admitted = "CL.THROTTLE cell:# 1000000 1000000 60 10";
+    Group {
+        requests_max: u64::MAX,
+        cases: vec![
+            allow_admitted(),
+            tokens_admitted(),
+            Case::new("CL.THROTTLE", admitted, "[0, ", State::Empty).on_its_own_keys(),
+            allow_denied(),
+            tokens_denied(),
+            Case::new("CL.THROTTLE denied", denied, "[1, 60, 0, ", filled(drain, 1)),
+        ],
+        pairs: vec![
+            pair("GW.ALLOW", "CL.THROTTLE", 1.8),
+            pair("GW.TOKENS", "CL.THROTTLE", 1.8),
+            pair("GW.ALLOW denied", "CL.THROTTLE denied", 1.8),
+            pair("GW.TOKENS denied", "CL.THROTTLE denied", 1.8),
+        ],
+    }
+}
+
 /// Today one script checks, adds and expires, since in two round trips they would race. The module's two commands are
 /// compared with it, and each with a script of its half alone.
 fn budget(scripts: &Scripts) -> Group {
@@ -220,8 +266,8 @@ fn budget(scripts: &Scripts) -> Group {
         cases: vec![
             set(),
             Case::new("GW.ADDCOST", "GW.ADDCOST budget:# 0.0013755", "\"0.", State::Empty).on_its_own_keys(),
-            Case::new("GW.WITHINBUDGET", "GW.WITHINBUDGET budget:# 100 MONTH", spent, charged()),
-            Case::new("GW.WITHINBUDGET over", "GW.WITHINBUDGET budget:# 12.5 MONTH", "[0, \"MONTH\", ", charged()),
+            Case::new("GW.WITHINBUDGET", "GW.WITHINBUDGET budget:# 100", spent, charged()),
+            Case::new("GW.WITHINBUDGET over", "GW.WITHINBUDGET budget:# 12.5", "[0, \"MONTH\", ", charged()),
             Case::new(
                 "Lua check + add + expire",
                 &format!("EVALSHA {budget} 1 budget:# 1000000 0.0013755 {MONTH_S}"),

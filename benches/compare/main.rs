@@ -3,15 +3,18 @@
 //! `make bench`, or `cargo bench --bench compare`. A benchmark fails on errors, never on speed.
 
 mod cases;
+mod instructions;
+mod latency;
 mod load;
 mod machine;
 mod measure;
 mod memory;
+mod random;
 mod statistics;
 mod table;
 
 use cases::{Group, KEYS};
-use gw_testkit::Server;
+use gw_testkit::{Options, Server};
 use load::{Generator, CLIENTS};
 use measure::Bench;
 use std::process::ExitCode;
@@ -21,12 +24,17 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const HELP: &str = "\
 Measures each of the module's commands against the server's own and the Lua script of the same behaviour, in turn, on
-one private server, with redis-benchmark; then the memory that values take. Prints Markdown.
+one private server, with redis-benchmark; then the latency with a thousand and with a million keys (half a gigabyte,
+three minutes), and the memory that values take. Prints Markdown.
 
 Environment:
   RUNS=5            paired runs, at least 1
   REQUESTS=400000   per run at -P 16; a quarter at -P 1
-  ONLY=text         only groups with a command whose name contains this, such as GW.ALLOW; or memory
+  ONLY=text         only groups with a command whose name contains this, such as GW.ALLOW; or latency; or memory
+  CL_THROTTLE=path  also compare with CL.THROTTLE: path is a build of redis-cell, which is loaded beside the module
+                    (git clone https://github.com/brandur/redis-cell, cargo build --release, libredis_cell.so)
+  INSTRUCTIONS=1    instead of all that, count instructions per command with valgrind's callgrind: slow, and the same
+                    whatever else the machine does; takes ONLY, CL_THROTTLE and what follows
   GW_SERVER, GW_MODULE   another server than the redis-server on the PATH, another build of the module";
 
 fn main() -> ExitCode {
@@ -45,39 +53,67 @@ fn main() -> ExitCode {
 }
 
 fn compare() -> Result<()> {
+    let only = text("ONLY").unwrap_or_default().to_lowercase();
+    let wanted = |name: &str| name.to_lowercase().contains(&only);
+    let count_instructions = text("INSTRUCTIONS").is_some();
+
+    load::check_parser()?;
+    let server = start(count_instructions)?;
+    let generator = Generator::find(server.port())?;
+    let mut groups = cases::groups(text("CL_THROTTLE").is_some(), &mut server.connect()?)?;
+    groups.retain(|group| group.cases.iter().any(|case| wanted(case.name)));
+    for group in &groups {
+        check_pairs(group)?;
+    }
+    if groups.is_empty() && (count_instructions || !wanted("latency") && !wanted("memory")) {
+        return Err(format!("nothing to measure contains ONLY={only}").into());
+    }
+    if count_instructions {
+        return print_instructions(&groups, &server, &generator);
+    }
+    measure(groups, wanted, &server, &generator)
+}
+
+/// A server with redis-cell beside the module where it is named; under callgrind where its instructions are counted.
+fn start(count_instructions: bool) -> Result<Server> {
+    let mut options = Server::options();
+    if let Some(path) = text("CL_THROTTLE") {
+        // The server has a working directory of its own.
+        let path = std::fs::canonicalize(&path).map_err(|error| format!("CL_THROTTLE={path}: {error}"))?;
+        options = options.config(format!("loadmodule {}", path.display()));
+    }
+    if count_instructions {
+        options = instructions::CONFIG.into_iter().fold(options.under(&instructions::WRAPPER), Options::config);
+    }
+    Ok(options.start()?)
+}
+
+fn measure(groups: Vec<Group>, wanted: impl Fn(&str) -> bool, server: &Server, generator: &Generator) -> Result<()> {
     let rounds = number("RUNS", 5)?;
     let requests: u64 = number("REQUESTS", 400_000)?;
     if rounds == 0 || requests == 0 {
         return Err("RUNS and REQUESTS are at least 1".into());
     }
-    let only = std::env::var("ONLY").unwrap_or_default().to_lowercase();
-    let wanted = |name: &str| name.to_lowercase().contains(&only);
-
-    load::check_parser()?;
-    let server = Server::start()?;
-    let generator = Generator::find(server.port())?;
-    let machine = machine::description(&server, &generator);
+    let machine = machine::description(server, generator);
     eprintln!("{machine}");
-    let mut connection = server.connect()?;
 
-    let bench = Bench { server: &server, generator: &generator, rounds, requests };
+    let bench = Bench { server, generator, rounds, requests };
     let mut measured = Vec::new();
-    for group in cases::groups(&mut connection)? {
-        check_pairs(&group)?;
+    for group in groups {
         let names: Vec<&str> = group.cases.iter().map(|case| case.name).collect();
-        if names.iter().any(|name| wanted(name)) {
-            eprintln!("measuring {}", names.join(", "));
-            let samples = bench.group(&group)?;
-            measured.push((group, samples));
-        }
+        eprintln!("measuring {}", names.join(", "));
+        let samples = bench.group(&group)?;
+        measured.push((group, samples));
+    }
+    let mut latencies = Vec::new();
+    if wanted("latency") {
+        eprintln!("measuring latency");
+        latencies = latency::latencies(server, rounds)?;
     }
     let mut footprints = Vec::new();
     if wanted("memory") {
         eprintln!("measuring memory");
-        footprints = memory::footprints(&mut connection)?;
-    }
-    if measured.is_empty() && footprints.is_empty() {
-        return Err(format!("nothing to measure contains ONLY={only}").into());
+        footprints = memory::footprints(&mut server.connect()?)?;
     }
 
     println!("{machine}.\n");
@@ -93,10 +129,31 @@ fn compare() -> Result<()> {
         );
         println!("{}", table::ratios(&measured));
     }
+    if !latencies.is_empty() {
+        println!(
+            "Latency, as median (least - greatest) of {rounds} run(s) of {} s, with {} clients that send a command a \
+             millisecond each; ratios of paired runs:\n",
+            latency::RUN.as_secs(),
+            latency::CLIENTS
+        );
+        println!("{}", table::latency(&latencies));
+    }
     if !footprints.is_empty() {
         println!("Memory per key, and per record of a queue that holds 10,000:\n");
         println!("{}", table::memory(&footprints));
     }
+    Ok(())
+}
+
+fn print_instructions(groups: &[Group], server: &Server, generator: &Generator) -> Result<()> {
+    let counted = instructions::counts(groups, server, generator)?;
+    println!(
+        "{}. Instructions per command at -P 16, {CLIENTS} clients, {} keys at random, by callgrind: all that the \
+         server's main thread does for it.\n",
+        server.binary(),
+        instructions::KEYS
+    );
+    println!("{}", table::instructions(&counted));
     Ok(())
 }
 
@@ -110,10 +167,15 @@ fn check_pairs(group: &Group) -> Result<()> {
     Ok(())
 }
 
+/// An environment variable that is set, and not empty.
+fn text(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
 /// An environment variable; where it is not set, or empty, the default.
 fn number<T: FromStr>(name: &str, default: T) -> Result<T> {
-    match std::env::var(name) {
-        Ok(text) if !text.is_empty() => text.parse().map_err(|_| format!("{name} is not a number: {text}").into()),
-        _ => Ok(default),
+    match text(name) {
+        Some(text) => text.parse().map_err(|_| format!("{name} is not a number: {text}").into()),
+        None => Ok(default),
     }
 }

@@ -50,7 +50,7 @@ impl Bench<'_> {
             let mut connection = self.server.connect()?;
             cmd("SELECT").arg(database).exec(&mut connection)?;
             cmd("FLUSHDB").exec(&mut connection)?;
-            prepare(case, &mut connection)?;
+            prepare(case, KEYS, &mut connection)?;
             connections.push(connection);
         }
         for pipeline in PIPELINES {
@@ -101,11 +101,12 @@ impl Bench<'_> {
     }
 }
 
-/// Brings the database into the case's state, and makes sure that the command does what it is measured for.
-fn prepare(case: &Case, connection: &mut Connection) -> Result<()> {
+/// Brings the database into the case's state, of at most `keys` keys, and makes sure that the command does what it is
+/// measured for.
+pub fn prepare(case: &Case, keys: u64, connection: &mut Connection) -> Result<()> {
     if let State::Filled(fills) = &case.state {
         for fill in fills {
-            apply(fill, connection)?;
+            apply(&Fill { keys: fill.keys.min(keys), ..fill.clone() }, connection)?;
         }
     }
     let mut first = redis::Cmd::new();
@@ -121,7 +122,8 @@ fn prepare(case: &Case, connection: &mut Connection) -> Result<()> {
     Ok(())
 }
 
-fn apply(fill: &Fill, connection: &mut Connection) -> Result<()> {
+/// Fills keys, a thousand commands at a time.
+pub fn apply(fill: &Fill, connection: &mut Connection) -> Result<()> {
     const BATCH: u64 = 1_000;
     for _ in 0..fill.rounds {
         for start in (0..fill.keys).step_by(BATCH as usize) {
@@ -140,7 +142,7 @@ fn apply(fill: &Fill, connection: &mut Connection) -> Result<()> {
 }
 
 /// A number as redis-benchmark writes it.
-fn key_number(key: u64) -> String {
+pub fn key_number(key: u64) -> String {
     format!("{key:012}")
 }
 

@@ -2,6 +2,7 @@
 
 use crate::cases::log_record;
 use crate::load::RANDOM;
+use crate::random::Random;
 use crate::Result;
 use gw_testkit::info;
 use redis::{cmd, Cmd, Connection};
@@ -145,15 +146,8 @@ fn memory_usage(connection: &mut Connection, key: &str) -> Result<f64> {
 
 /// `count` times of the last minute, uniformly at random, in order; others for each `seed`.
 fn random_times(seed: u64, count: u64, now_ms: i64) -> Vec<i64> {
-    let mut state = seed;
-    let random = |_| {
-        // SplitMix64, https://prng.di.unimi.it/splitmix64.c
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        now_ms - ((mixed ^ (mixed >> 31)) % WINDOW_MS as u64) as i64
-    };
+    let mut random = Random(seed);
+    let random = |_| now_ms - random.below(WINDOW_MS as u64) as i64;
     let mut times: Vec<i64> = (0..count).map(random).collect();
     times.sort_unstable();
     times

@@ -2,9 +2,9 @@
 
 use crate::measure::Sample;
 
-/// The median of a few paired ratios, and how far they spread.
+/// The median of a few values, and how far they spread.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Ratio {
+pub struct Spread {
     pub median: f64,
     pub min: f64,
     pub max: f64,
@@ -22,12 +22,23 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
+/// The value that a share of all (0 to 1) does not exceed; 0 of none. They are sorted.
+pub fn percentile(sorted: &[u64], share: f64) -> u64 {
+    let at = (sorted.len() as f64 * share) as usize;
+    sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
 /// By what factor the candidate's `of` exceeds the reference's, run by run.
-pub fn ratio(candidate: &[Sample], reference: &[Sample], of: fn(&Sample) -> f64) -> Ratio {
-    let ratios: Vec<f64> = candidate.iter().zip(reference).map(|(one, other)| of(one) / of(other)).collect();
-    Ratio {
-        median: median(ratios.iter().copied()),
-        min: ratios.iter().copied().fold(f64::INFINITY, f64::min),
-        max: ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+pub fn ratio(candidate: &[Sample], reference: &[Sample], of: fn(&Sample) -> f64) -> Spread {
+    spread(candidate.iter().zip(reference).map(|(one, other)| of(one) / of(other)))
+}
+
+/// The median of some values, and how far they spread.
+pub fn spread(values: impl Iterator<Item = f64>) -> Spread {
+    let values: Vec<f64> = values.collect();
+    Spread {
+        median: median(values.iter().copied()),
+        min: values.iter().copied().fold(f64::INFINITY, f64::min),
+        max: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
     }
 }

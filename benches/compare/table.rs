@@ -1,9 +1,11 @@
 //! The results as Markdown.
 
 use crate::cases::Group;
+use crate::instructions::Count;
+use crate::latency::{Latencies, Latency, KEYS};
 use crate::measure::{Sample, Samples, PIPELINES};
 use crate::memory::Footprint;
-use crate::statistics::{median, ratio, Ratio};
+use crate::statistics::{median, ratio, spread, Spread};
 
 /// Of each case: throughput and CPU time.
 pub fn throughput(measured: &[(Group, Samples)]) -> String {
@@ -48,7 +50,7 @@ pub fn ratios(measured: &[(Group, Samples)]) -> String {
                 Some(bar) => (format!("{bar}"), if sixteen.median >= bar { "pass" } else { "FAIL" }),
                 None => Default::default(),
             };
-            let [one, sixteen, cpu] = [one, sixteen, cpu].map(spread);
+            let [one, sixteen, cpu] = [one, sixteen, cpu].map(|ratio| range(ratio, 2));
             text += &format!(
                 "| {} | {} | {one} | {sixteen} | {cpu} | {bar} | {verdict} |\n",
                 pair.candidate, pair.reference
@@ -74,8 +76,41 @@ pub fn memory(footprints: &[Footprint]) -> String {
     text
 }
 
-fn spread(ratio: Ratio) -> String {
-    format!("{:.2} ({:.2} - {:.2})", ratio.median, ratio.min, ratio.max)
+/// Of each command, with few keys and with many: percentiles, and how they compare.
+pub fn latency(measured: &[Latencies]) -> String {
+    const COLUMNS: [fn(&Latency) -> f64; 4] =
+        [|run| run.p50_us, |run| run.p99_us, |run| run.p999_us, |run| run.call_p999_us];
+    let mut text = String::from(
+        "| command | keys | p50, us | p99, us | p99.9, us | p99.9 in the command, us |\n\
+         |---|---:|---:|---:|---:|---:|\n",
+    );
+    for Latencies { name, runs: [few, many] } in measured {
+        let mut row = |title: String, columns: [String; COLUMNS.len()]| {
+            text += &format!("| {name} | {title} | {} |\n", columns.join(" | "));
+        };
+        for (keys, runs) in KEYS.into_iter().zip([few, many]) {
+            row(thousands(keys as f64), COLUMNS.map(|of| range(spread(runs.iter().map(of)), 0)));
+        }
+        let ratios = |of: fn(&Latency) -> f64| many.iter().zip(few).map(move |(many, few)| of(many) / of(few));
+        row("ratio".into(), COLUMNS.map(|of| range(spread(ratios(of)), 2)));
+    }
+    text
+}
+
+/// Of each case: instructions, and SET's as a multiple of them where SET was counted.
+pub fn instructions(counted: &[Count]) -> String {
+    let mut text = String::from("| command | instructions | SET / command |\n|---|---:|---:|\n");
+    let set = counted.iter().find(|count| count.name == "SET").map(|count| count.instructions);
+    for &Count { name, instructions } in counted {
+        let ratio = set.map(|set| format!("{:.2}", set / instructions)).unwrap_or_default();
+        text += &format!("| {name} | {} | {ratio} |\n", thousands(instructions));
+    }
+    text
+}
+
+fn range(spread: Spread, decimals: usize) -> String {
+    let Spread { median, min, max } = spread;
+    format!("{median:.decimals$} ({min:.decimals$} - {max:.decimals$})")
 }
 
 fn thousands(value: f64) -> String {

@@ -2,6 +2,7 @@
 
 use crate::{await_until, module_path, Binary, Error};
 use redis::{Connection, ProtocolVersion, RedisConnectionInfo};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub struct Options {
     module_arguments: String,
     config: Vec<String>,
     cluster: bool,
+    wrapper: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -81,6 +83,12 @@ impl Options {
         self
     }
 
+    /// Runs the server under another program, such as valgrind with its options, that becomes the server's own process.
+    pub fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     /// Starts the server and returns when it answers.
     ///
     /// # Errors
@@ -91,7 +99,8 @@ impl Options {
         let binary = self.binary.clone().map_or_else(Binary::chosen, Ok)?;
         let mut last = Error::new("no port is free");
         for _ in 0..TRIES {
-            let mut server = Server { binary: binary.clone(), port: free_port()?, dir: new_dir()?, process: None };
+            let (wrapper, binary) = (self.wrapper.clone(), binary.clone());
+            let mut server = Server { binary, wrapper, port: free_port()?, dir: new_dir()?, process: None };
             fs::write(server.dir.join("server.conf"), self.config_file(&server)?).map_err(io_error)?;
             match server.launch() {
                 Ok(()) => {
@@ -138,6 +147,7 @@ impl Options {
 #[derive(Debug)]
 pub struct Server {
     binary: Binary,
+    wrapper: Vec<String>,
     port: u16,
     dir: PathBuf,
     process: Option<Child>,
@@ -263,13 +273,19 @@ impl Server {
     fn launch(&mut self) -> Result<(), Error> {
         // Not the option `logfile`: what the server says before it has read its configuration belongs here, too.
         let log = File::options().create(true).append(true).open(self.log_path()).map_err(io_error)?;
-        let process = Command::new(&self.binary.path)
+        let path = self.binary.path.as_os_str();
+        let (program, before) = match self.wrapper.split_first() {
+            Some((wrapper, options)) => (OsStr::new(wrapper), options.iter().map(OsStr::new).chain([path]).collect()),
+            None => (path, Vec::new()),
+        };
+        let process = Command::new(program)
+            .args(before)
             .arg(self.dir.join("server.conf"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(io_error)?)
             .stderr(log)
             .spawn()
-            .map_err(|error| Error::new(format!("cannot run {}: {error}", self.binary.path.display())))?;
+            .map_err(|error| Error::new(format!("cannot run {}: {error}", program.display())))?;
         self.process = Some(process);
         let mut ready = false;
         let waited = await_until("the server to answer", PATIENCE, || {

@@ -1,0 +1,75 @@
+//! Instructions per command, counted by callgrind: the one measure that a busy machine does not change.
+
+use crate::cases::{Case, Group};
+use crate::load::{Generator, Load};
+use crate::measure::prepare;
+use crate::Result;
+use gw_testkit::Server;
+use redis::{cmd, Connection};
+use std::process::Command;
+
+/// What a server is started under. No caches are simulated, and nothing is written: the counter is read as it runs.
+pub const WRAPPER: [&str; 3] = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"];
+
+/// Lines of its configuration: the server's timer runs by the clock, and under callgrind a command takes fifty times as
+/// long, so the timer's share would be too large.
+pub const CONFIG: [&str; 2] = ["hz 1", "dynamic-hz no"];
+
+/// So few that each is met several times before the counting starts.
+pub const KEYS: u64 = 1_000;
+
+/// Of the shorter run.
+pub const COMMANDS: u64 = 10_000;
+
+/// At -P 16, so that what the server does once for a batch of commands is shared as under load.
+const PIPELINE: u32 = 16;
+
+/// A case's instructions per command: with all of the server's own work around it.
+pub struct Count {
+    pub name: &'static str,
+    pub instructions: f64,
+}
+
+/// Counts every case of the groups once: some are in several.
+pub fn counts(groups: &[Group], server: &Server, generator: &Generator) -> Result<Vec<Count>> {
+    let mut connection = server.connect()?;
+    let mut counts: Vec<Count> = Vec::new();
+    for case in groups.iter().flat_map(|group| &group.cases) {
+        if counts.iter().any(|known| known.name == case.name) {
+            continue;
+        }
+        eprintln!("counting {}", case.name);
+        let counted = per_command(case, server, generator, &mut connection);
+        let instructions = counted.map_err(|error| format!("{}: {error}", case.name))?;
+        counts.push(Count { name: case.name, instructions });
+    }
+    Ok(counts)
+}
+
+fn per_command(case: &Case, server: &Server, generator: &Generator, connection: &mut Connection) -> Result<f64> {
+    cmd("FLUSHALL").arg("SYNC").exec(connection)?;
+    prepare(case, KEYS, connection)?;
+    let run = |requests| -> Result<u64> {
+        let before = executed(server)?;
+        generator.run(&Load { arguments: &case.arguments, database: 0, pipeline: PIPELINE, requests, keys: KEYS })?;
+        Ok(executed(server)? - before)
+    };
+    // Values grow into their first buffers.
+    run(COMMANDS)?;
+    // Two runs of different lengths: what does not depend on the length, such as the clients' arrival, falls out.
+    let (short, long) = (run(COMMANDS)?, run(3 * COMMANDS)?);
+    Ok((long as f64 - short as f64) / (2 * COMMANDS) as f64)
+}
+
+/// Instructions that the server's main thread has executed so far.
+fn executed(server: &Server) -> Result<u64> {
+    let pid = server.pid().ok_or("the server has stopped")?;
+    let output = Command::new("vgdb")
+        .arg(format!("--pid={pid}"))
+        .args(["status", "internal"])
+        .output()
+        .map_err(|error| format!("cannot run vgdb, which comes with valgrind: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let count = text.lines().find_map(|line| line.strip_prefix("events-1: ")?.trim().parse().ok());
+    count.ok_or_else(|| format!("no count of instructions from vgdb: {text}").into())
+}
