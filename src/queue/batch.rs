@@ -113,6 +113,8 @@ fn change(
     STATS.log_dead.add(queue.counts().buried.saturating_sub(buried));
     drop(opened);
     call.changed(key, c"gw.logbatch", &change.effect(now_ms));
+    // Something may be ready now, or at another time than before.
+    call.wake(key);
     Ok(decided.map(|_| number))
 }
 

@@ -195,6 +195,7 @@ fn apply(call: &mut Call) -> Outcome {
     }
     drop(opened);
     call.applied(key, c"gw.queue");
+    call.wake(key);
     call.reply().ok();
     Ok(())
 }

@@ -7,6 +7,7 @@ pub mod pop;
 pub mod push;
 pub mod stats;
 mod value;
+mod wait;
 mod worker;
 
 use crate::server::config::Number;

@@ -7,6 +7,7 @@ use gateway_core::PERIOD_MAX_MS;
 
 use super::batch::reply_batch;
 use super::effect::Change;
+use super::wait::wait;
 use super::{LAST_ID_US, MAX_DELIVERIES};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
@@ -16,12 +17,12 @@ use crate::server::{Call, Error, Key, Outcome};
 pub const POP: Command = Command {
     name: "GW.LOGPOP",
     handler: entry!(pop),
-    flags: "write fast",
+    flags: "write blocking",
     arity: -2,
     keys: Keys::One(Access::ReadUpdate),
     summary: "Takes the oldest records out of a log queue and replies them, oldest first: up to COUNT \
               of them and up to MAXBYTES, but at least one. With LEASE as a batch that comes back unless it is \
-              acknowledged in time.",
+              acknowledged in time; with BLOCK it waits where there is nothing.",
     complexity: "O(N) in the records replied",
     since: "0.1.0",
     tips: "",
@@ -29,6 +30,7 @@ pub const POP: Command = Command {
         Arg::key(),
         Arg::integer("count").after("COUNT").optional(),
         Arg::integer("max-bytes").after("MAXBYTES").optional(),
+        Arg::integer("timeout-ms").after("BLOCK").optional(),
         Arg::integer("lease-ms").after("LEASE").optional(),
         Arg::integer("deliveries").after("MAXDELIVERIES").optional(),
     ],
@@ -80,33 +82,47 @@ struct Amount {
 enum Opt {
     Count,
     MaxBytes,
+    Block,
     Lease,
     MaxDeliveries,
 }
 
-const POP_OPTIONS: [(&str, Opt); 4] =
-    [("COUNT", Opt::Count), ("MAXBYTES", Opt::MaxBytes), ("LEASE", Opt::Lease), ("MAXDELIVERIES", Opt::MaxDeliveries)];
+const POP_OPTIONS: [(&str, Opt); 5] = [
+    ("COUNT", Opt::Count),
+    ("MAXBYTES", Opt::MaxBytes),
+    ("BLOCK", Opt::Block),
+    ("LEASE", Opt::Lease),
+    ("MAXDELIVERIES", Opt::MaxDeliveries),
+];
 
 /// A pop as asked for.
-struct Request<'a> {
-    key: Key<'a>,
+pub struct Request<'a> {
+    pub key: Key<'a>,
     amount: Amount,
+    /// 0 is for ever.
+    block_ms: Option<u64>,
     lease_ms: Option<u64>,
     deliveries_max: u64,
 }
 
 impl<'a> Request<'a> {
+    pub fn parse_pop(call: &Call<'a>) -> Result<Self, Error> {
+        Self::parse(call, &POP_OPTIONS)
+    }
+
     /// key [COUNT n] [MAXBYTES n], and of all `options`
     fn parse(call: &Call<'a>, options: &[(&'static str, Opt)]) -> Result<Self, Error> {
         let mut args = call.args();
         let key = args.key()?;
         let amount = Amount { count: 1, max_bytes: BYTES_PER_CALL_MAX };
-        let mut request = Self { key, amount, lease_ms: None, deliveries_max: MAX_DELIVERIES.get().unsigned_abs() };
+        let deliveries_max = MAX_DELIVERIES.get().unsigned_abs();
+        let mut request = Self { key, amount, block_ms: None, lease_ms: None, deliveries_max };
         let mut needs_lease = false;
         while let Some(option) = args.option(options)? {
             match option {
                 Opt::Count => request.amount.count = args.int("COUNT", 1..=COUNT_PER_CALL_MAX)?,
                 Opt::MaxBytes => request.amount.max_bytes = args.int("MAXBYTES", 1..=BYTES_PER_CALL_MAX)?,
+                Opt::Block => request.block_ms = Some(args.int("BLOCK", 0..=PERIOD_MAX_MS)?),
                 Opt::Lease => request.lease_ms = Some(args.int("LEASE", 1..=PERIOD_MAX_MS)?),
                 Opt::MaxDeliveries => {
                     request.deliveries_max = args.int("MAXDELIVERIES", 1..=DELIVERIES_MAX)?;
@@ -121,27 +137,36 @@ impl<'a> Request<'a> {
     }
 }
 
-/// GW.LOGPOP key [COUNT records] [MAXBYTES bytes] [LEASE ms [MAXDELIVERIES n]]
+/// GW.LOGPOP key [COUNT records] [MAXBYTES bytes] [BLOCK ms] [LEASE ms [MAXDELIVERIES n]]
 fn pop(call: &mut Call) -> Outcome {
-    let request = Request::parse(call, &POP_OPTIONS)?;
-    let served = match request.lease_ms {
-        None => pop_for_good(call, request.key, request.amount)?,
-        Some(lease_ms) => pop_on_lease(call, &request, lease_ms)?,
-    };
-    if !served {
-        reply_nothing(call, &request);
+    let request = Request::parse_pop(call)?;
+    if serve(call, &request)? {
+        return Ok(());
     }
-    Ok(())
+    match request.block_ms {
+        Some(timeout_ms) if call.may_wait() => wait(call, request.key, timeout_ms),
+        _ => {
+            reply_nothing(call, &request);
+            Ok(())
+        }
+    }
 }
 
-fn reply_nothing(call: &Call, request: &Request) {
+/// Pops and replies, if there is anything.
+pub fn serve(call: &mut Call, request: &Request) -> Result<bool, Error> {
+    match request.lease_ms {
+        None => pop_for_good(call, request.key, request.amount),
+        Some(lease_ms) => pop_on_lease(call, request, lease_ms),
+    }
+}
+
+pub fn reply_nothing(call: &Call, request: &Request) {
     match request.lease_ms {
         None => call.reply().array(0),
         Some(_) => call.reply().null(),
     };
 }
 
-/// Pops and replies, if there is anything.
 fn pop_for_good(call: &mut Call, key: Key, amount: Amount) -> Result<bool, Error> {
     let (now_ms, reply) = (call.now_ms(), call.reply());
     let mut opened = call.open::<Queue>(key)?;

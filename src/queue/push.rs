@@ -99,6 +99,7 @@ fn push(call: &mut Call) -> Outcome {
     STATS.log_pushed.add(records.len() as u64);
     STATS.log_dropped.add(dropped);
     call.changed_with(key, c"gw.logpush", &effect::pushed(now_ms, plan.drop_oldest, skipped), stored);
+    call.wake(key);
     call.reply().array(2).count(len).count(dropped);
     Ok(())
 }

@@ -30,7 +30,7 @@ pub const PUBLIC: [Public; 23] = [
     public("gw.withinbudget", "GW.WITHINBUDGET k 10 DAY 100 MONTH COST 1", -3, &["k"], Reads),
     public("gw.spent", "GW.SPENT k DAY DATE 2024-01-31", -2, &["k"], Reads),
     public("gw.logpush", "GW.LOGPUSH k MAXLEN 5 MAXBYTES 100 REJECT JSON RECORDS {} []", -3, &["k"], Grows),
-    public("gw.logpop", "GW.LOGPOP k COUNT 5 MAXBYTES 100 LEASE 1000 MAXDELIVERIES 3", -2, &["k"], Shrinks),
+    public("gw.logpop", "GW.LOGPOP k COUNT 5 MAXBYTES 100 BLOCK 1 LEASE 1000 MAXDELIVERIES 3", -2, &["k"], Shrinks),
     public("gw.logpeek", "GW.LOGPEEK k COUNT 5 MAXBYTES 100", -2, &["k"], Reads),
     public("gw.loglen", "GW.LOGLEN k", 2, &["k"], Reads),
     public("gw.logack", "GW.LOGACK k 000649ce3d40a00000000007", 3, &["k"], Shrinks),

@@ -120,6 +120,7 @@ fn integers_are_strict_and_within_their_range() {
         ("GW.LOGPOP k COUNT", "COUNT", "1 to 10000"),
         ("GW.LOGPOP k MAXBYTES", "MAXBYTES", "1 to 1048576"),
         ("GW.LOGPOP k LEASE", "LEASE", "1 to 31622400000"),
+        ("GW.LOGPOP k BLOCK", "BLOCK", "0 to 31622400000"),
         ("GW.LOGPOP k LEASE 5 MAXDELIVERIES", "MAXDELIVERIES", "1 to 1000000"),
         ("GW.LOGPEEK k COUNT", "COUNT", "1 to 10000"),
         ("GW.LOGPEEK k MAXBYTES", "MAXBYTES", "1 to 1048576"),

@@ -2,6 +2,7 @@
 //! runs the suite on each there is.
 
 mod batches;
+mod blocking;
 mod budgets;
 mod cache;
 mod commands;

@@ -1,0 +1,212 @@
+//! GW.LOGPOP with BLOCK: who waits, who is served, and how a wait ends.
+
+use crate::support::{aof_commands, run, start, state};
+use gw_testkit::redis::{self, Connection, RedisResult, Value};
+use gw_testkit::{await_in_sync, await_until, call, info, reply, reply_line, Server};
+use std::sync::mpsc::{channel, Receiver};
+use std::thread;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Sends `words` on a connection of its own; the reply comes when it comes.
+fn ask(server: &Server, words: &str) -> Receiver<RedisResult<Value>> {
+    let (sender, receiver) = channel();
+    let (mut client, words) = (server.connect().unwrap(), words.to_owned());
+    thread::spawn(move || sender.send(crate::support::command(&words).query(&mut client)));
+    receiver
+}
+
+fn answer(waiting: &Receiver<RedisResult<Value>>) -> String {
+    reply_line(waiting.recv_timeout(PATIENCE).unwrap())
+}
+
+fn await_waiting(client: &mut Connection, count: usize) {
+    let all_wait = || info(client, "clients")["blocked_clients"] == count.to_string();
+    await_until("clients to wait", PATIENCE, all_wait).unwrap();
+}
+
+#[test]
+fn the_first_to_wait_is_the_first_to_be_served() {
+    let (server, mut client) = start();
+    let waiting: Vec<_> = (1..=3)
+        .map(|count| {
+            let waiting = ask(&server, "GW.LOGPOP q BLOCK 0 COUNT 2");
+            await_waiting(&mut client, count);
+            waiting
+        })
+        .collect();
+    run(&mut client, "GW.LOGPUSH q a b c");
+    assert_eq!(answer(&waiting[0]), r#"["a", "b"]"#);
+    assert_eq!(answer(&waiting[1]), r#"["c"]"#);
+    await_waiting(&mut client, 1);
+    run(&mut client, "GW.LOGPUSH q d");
+    assert_eq!(answer(&waiting[2]), r#"["d"]"#);
+    assert_eq!(run(&mut client, "GW.LOGLEN q"), "0");
+}
+
+#[test]
+fn a_wait_ends_with_its_time_as_if_there_had_been_none() {
+    let (_server, mut client) = start();
+    assert_eq!(run(&mut client, "GW.LOGPOP q BLOCK 10"), "[]");
+    assert_eq!(run(&mut client, "GW.LOGPOP q BLOCK 10 LEASE 5"), "nil");
+    run(&mut client, "GW.LOGPUSH q a");
+    assert_eq!(run(&mut client, "GW.LOGPOP q BLOCK 0"), r#"["a"]"#);
+    assert_eq!(run(&mut client, "EXISTS none"), "0");
+}
+
+#[test]
+fn transactions_and_scripts_never_wait() {
+    let (_server, mut client) = start();
+    for (words, nothing) in [("GW.LOGPOP q BLOCK 0", "[]"), ("GW.LOGPOP q BLOCK 0 LEASE 5", "nil")] {
+        run(&mut client, "MULTI");
+        run(&mut client, words);
+        assert_eq!(run(&mut client, "EXEC"), format!("[{nothing}]"));
+        let arguments = words.split(' ').map(|word| format!("'{word}'")).collect::<Vec<_>>().join(",");
+        let reply = reply!(client, "EVAL", format!("return redis.call({arguments})"), 1, "q");
+        assert_eq!(reply, nothing);
+    }
+}
+
+#[test]
+fn leases_that_end_wake_who_waits() {
+    let (server, mut client) = start();
+    run(&mut client, "GW.LOGPUSH q a b c");
+    run(&mut client, "GW.LOGPOP q LEASE 300");
+    let (later, ..): (String, Vec<String>, u64) = call!(client, "GW.LOGPOP", "q", "LEASE", 3_600_000);
+    let (much_later, ..): (String, Vec<String>, u64) = call!(client, "GW.LOGPOP", "q", "LEASE", 3_600_000);
+    let waiting: Vec<_> = (1..=3)
+        .map(|count| {
+            let waiting = ask(&server, "GW.LOGPOP q BLOCK 0 LEASE 3600000");
+            await_waiting(&mut client, count);
+            waiting
+        })
+        .collect();
+    assert!(answer(&waiting[0]).ends_with(r#", ["a"], 2]"#));
+    // Given back for soon, and cut short: both move what is waited for.
+    call!(client, "GW.LOGNACK", "q", &later, "DELAY", 100 => i64);
+    assert_eq!(answer(&waiting[1]), format!(r#"["{later}", ["b"], 2]"#));
+    call!(client, "GW.LOGEXTEND", "q", &much_later, "LEASE", 100 => i64);
+    assert_eq!(answer(&waiting[2]), format!(r#"["{much_later}", ["c"], 2]"#));
+}
+
+#[test]
+fn what_a_wait_pops_is_replicated_once() {
+    let primary = Server::options().aof().start().unwrap();
+    let mut client = primary.connect().unwrap();
+    let replica = Server::options().replica_of(&primary).start().unwrap();
+    let mut reader = replica.connect().unwrap();
+    await_in_sync(&mut client, &mut reader);
+    let plain = ask(&primary, "GW.LOGPOP q BLOCK 0");
+    await_waiting(&mut client, 1);
+    let leased = ask(&primary, "GW.LOGPOP q BLOCK 0 LEASE 50");
+    await_waiting(&mut client, 2);
+    run(&mut client, "GW.LOGPUSH q a b c");
+    assert_eq!(answer(&plain), r#"["a"]"#);
+    assert!(answer(&leased).ends_with(r#", ["b"], 1]"#));
+    run(&mut client, "GW.LOGPOP q");
+    // By a timer.
+    let again = ask(&primary, "GW.LOGPOP q BLOCK 0 LEASE 3600000");
+    assert!(answer(&again).ends_with(r#", ["b"], 2]"#));
+    await_in_sync(&mut client, &mut reader);
+    assert_eq!(state(&mut client), state(&mut reader));
+    let operations: Vec<u8> =
+        aof_commands(&primary).into_iter().filter(|words| words[0] == b"GW._QUEUE").map(|words| words[2][0]).collect();
+    assert_eq!(String::from_utf8(operations).unwrap(), "PDLDR");
+}
+
+#[test]
+fn a_client_that_has_gone_takes_nothing_with_it() {
+    let (server, mut client) = start();
+    for words in ["GW.LOGPOP q BLOCK 0", "GW.LOGPOP q BLOCK 0 LEASE 3600000"] {
+        let mut gone = server.connect().unwrap();
+        let id: i64 = call!(gone, "CLIENT", "ID");
+        thread::spawn({
+            let command = crate::support::command(words);
+            move || command.query::<Value>(&mut gone)
+        });
+        await_waiting(&mut client, 1);
+        call!(client, "CLIENT", "KILL", "ID", id => i64);
+        await_waiting(&mut client, 0);
+    }
+    run(&mut client, "GW.LOGPUSH q a");
+    assert_eq!(run(&mut client, "GW.LOGPOP q"), r#"["a"]"#);
+}
+
+#[test]
+fn deleted_and_replaced_queues_keep_their_clients_waiting() {
+    let (server, mut client) = start();
+    run(&mut client, "GW.LOGPUSH q a");
+    run(&mut client, "GW.LOGPOP q");
+    let waiting = ask(&server, "GW.LOGPOP q BLOCK 0");
+    await_waiting(&mut client, 1);
+    for words in ["DEL q", "RPUSH q x", "DEL q", "GW.LOGPUSH other b"] {
+        run(&mut client, words);
+        assert_eq!(info(&mut client, "clients")["blocked_clients"], "1", "{words}");
+    }
+    assert_eq!(run(&mut client, "RENAME other q"), "OK");
+    assert_eq!(answer(&waiting), r#"["b"]"#);
+}
+
+#[test]
+fn clients_are_unblocked_by_name_and_by_a_failover() {
+    let (server, mut client) = start();
+    let other = Server::start().unwrap();
+    for (reason, reply) in [("TIMEOUT", "nil"), ("ERROR", "UNBLOCKED client unblocked via CLIENT UNBLOCK")] {
+        let mut waiting = server.connect().unwrap();
+        let id: i64 = call!(waiting, "CLIENT", "ID");
+        let answered = thread::spawn(move || {
+            reply_line(redis::cmd("GW.LOGPOP").arg(&["q", "BLOCK", "0", "LEASE", "5"]).query(&mut waiting))
+        });
+        await_waiting(&mut client, 1);
+        assert_eq!(reply!(client, "CLIENT", "UNBLOCK", id, reason), "1");
+        assert_eq!(answered.join().unwrap(), reply);
+    }
+    let waiting = ask(&server, "GW.LOGPOP q BLOCK 0");
+    await_waiting(&mut client, 1);
+    reply!(client, "REPLICAOF", "127.0.0.1", other.port());
+    let answer = answer(&waiting);
+    assert!(answer.starts_with("UNBLOCKED "), "{answer}");
+}
+
+#[test]
+fn nothing_is_popped_while_writes_are_paused() {
+    let (server, mut client) = start();
+    run(&mut client, "GW.LOGPUSH q a");
+    run(&mut client, "GW.LOGPOP q LEASE 50");
+    let waiting = ask(&server, "GW.LOGPOP q BLOCK 0 LEASE 3600000");
+    await_waiting(&mut client, 1);
+    run(&mut client, "CLIENT PAUSE 400 WRITE");
+    assert!(waiting.recv_timeout(Duration::from_millis(200)).is_err());
+    assert!(answer(&waiting).ends_with(r#", ["a"], 2]"#));
+}
+
+#[test]
+fn a_wait_is_for_a_key_of_a_database() {
+    let (server, mut client) = start();
+    let mut other = server.connect().unwrap();
+    run(&mut other, "SELECT 1");
+    let waiting = ask(&server, "GW.LOGPOP q BLOCK 0 LEASE 3600000");
+    await_waiting(&mut client, 1);
+    run(&mut other, "GW.LOGPUSH q a b");
+    // One of the two is out for a while, and the other for long, when the databases change places.
+    run(&mut other, "GW.LOGPOP q LEASE 300");
+    run(&mut other, "GW.LOGPOP q LEASE 3600000");
+    assert_eq!(info(&mut client, "clients")["blocked_clients"], "1");
+    assert_eq!(run(&mut client, "SWAPDB 0 1"), "OK");
+    assert!(answer(&waiting).ends_with(r#", ["a"], 2]"#));
+}
+
+#[test]
+fn who_waits_is_not_served_dead_letters() {
+    let (server, mut client) = start();
+    run(&mut client, "GW.LOGPUSH q a");
+    run(&mut client, "GW.LOGPOP q LEASE 20 MAXDELIVERIES 1");
+    let waiting = ask(&server, "GW.LOGPOP q BLOCK 0");
+    await_waiting(&mut client, 1);
+    let is_dead = || call!(client, "GW.LOGDEAD", "q", "LIST" => Vec<Value>).len() == 1;
+    await_until("the batch to be dead", PATIENCE, is_dead).unwrap();
+    assert_eq!(info(&mut client, "clients")["blocked_clients"], "1");
+    assert_eq!(run(&mut client, "GW.LOGDEAD q REQUEUE ALL"), "1");
+    assert_eq!(answer(&waiting), r#"["a"]"#);
+}
