@@ -44,6 +44,12 @@ const COMMANDS: &[&Command] = &[
     &budget::charge::COMMAND,
     &budget::query::WITHIN_BUDGET,
     &budget::query::SPENT,
+    &budget::hold::RESERVE,
+    &budget::hold::COMMIT,
+    &budget::hold::CANCEL,
+    &budget::feed::CHANGES,
+    &budget::feed::ACKNOWLEDGE,
+    &budget::feed::SYNC,
     &queue::push::COMMAND,
     &queue::pop::POP,
     &queue::pop::PEEK,
@@ -61,7 +67,7 @@ const COMMANDS: &[&Command] = &[
     &node::STATS,
     // Effects: written by the module itself.
     &limit::EFFECT,
-    &budget::charge::EFFECT,
+    &budget::change::EFFECT,
     &queue::effect::COMMAND,
     &cache::set::EFFECT,
     &node::LOAD,
@@ -81,6 +87,7 @@ const TYPES: &[Type] = &[
 const SETTINGS: &[Setting] = &[
     Setting::Text(&budget::TIMEZONE),
     Setting::Number(&budget::KEEP_DAYS),
+    Setting::Number(&budget::IDEMPOTENCY_MS),
     Setting::Number(&queue::MAX_RECORDS),
     Setting::Number(&queue::MAX_BYTES),
     Setting::Number(&queue::MAX_DELIVERIES),
@@ -88,9 +95,9 @@ const SETTINGS: &[Setting] = &[
 ];
 
 /// Who hears of keys that come, go and move.
-const KEY_LISTENERS: &[KeyListener] = &[];
+const KEY_LISTENERS: &[KeyListener] = &[budget::listing::hear_of_key];
 
 /// Who hears of what happens to the server as a whole.
-const LISTENERS: &[Listener] = &[];
+const LISTENERS: &[Listener] = &[budget::listing::hear, budget::hear_of_policy];
 
 server::module::module!(MODULE);

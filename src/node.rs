@@ -11,7 +11,8 @@ pub const DESCRIBE: Command = Command {
     arity: 2,
     keys: Keys::One(Access::Read),
     summary: "Replies the state of a key of any GW type as a map, nil where there is none.",
-    complexity: "O(1) for limiters and cache entries, O(N) in the periods of a ledger and in the holders of slots",
+    complexity:
+        "O(1) for limiters and cache entries, O(N) in the periods and holds of a ledger and in the holders of slots",
     since: "0.1.0",
     tips: "nondeterministic_output",
     args: &[Arg::key()],

@@ -181,6 +181,16 @@ pub enum Period {
 impl Period {
     pub const ALL: [Period; 4] = [Period::Day, Period::Week, Period::Month, Period::Total];
 
+    /// The first day of the period that `day` is in; the calendar's first of `Total`.
+    pub fn first_day(self, day: Day) -> Day {
+        match self {
+            Period::Day => day,
+            Period::Week => day.week().0,
+            Period::Month => day.month().first_day(),
+            Period::Total => Day::MIN,
+        }
+    }
+
     /// Reads a keyword, in upper or lower case.
     pub fn parse(text: &[u8]) -> Option<Period> {
         Self::ALL.into_iter().find(|period| period.name().as_bytes().eq_ignore_ascii_case(text))

@@ -1,24 +1,29 @@
-//! Budgets: GW.ADDCOST, GW.WITHINBUDGET and GW.SPENT, over a ledger of calendar periods.
+//! Budgets: charges, holds and questions over a ledger of calendar periods, and the feed of changed ledgers.
 
+pub mod account;
+mod budgets;
+pub mod change;
 pub mod charge;
+pub mod feed;
+pub mod hold;
+pub mod listing;
 pub mod query;
 mod value;
 
-use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gateway_core::calendar::{Calendar, Day, Period};
-use gateway_core::ledger::{Ledger, KEEP_DAYS_MAX, KEEP_DAYS_MIN};
+use gateway_core::ledger::{Ledger, Terms, ID_BYTES_MAX, KEEP_DAYS_MAX, KEEP_DAYS_MIN};
+use gateway_core::PERIOD_MAX_MS;
 use lazy_static::lazy_static;
 
+use crate::server::args::Args;
 use crate::server::call::now_ms;
 use crate::server::config::{Number, Text};
+use crate::server::events::Event;
 use crate::server::shared::MainThread;
 use crate::server::stats::Counter;
-use crate::server::Error;
-
-/// The family's effects: `C day amount keep_days version` for a charge, the day as days since 1970-01-01 in the time zone
-/// of the node that took it.
-const EFFECT_NAME: &CStr = c"GW._BUDGET";
+use crate::server::{log, Call, Error, Str};
 
 lazy_static! {
     /// The calendar of gw.timezone.
@@ -34,6 +39,9 @@ pub static TIMEZONE: Text = Text::new("timezone", "UTC", |name| {
 /// How many of the days it was charged on a ledger keeps one by one. See [`gateway_core::ledger`].
 pub static KEEP_DAYS: Number = Number::new("ledger-days", 62, KEEP_DAYS_MIN as i64, KEEP_DAYS_MAX as i64);
 
+/// For how long a ledger remembers ids: of charges, and of holds that have ended.
+pub static IDEMPOTENCY_MS: Number = Number::new("idempotency-ms", 86_400_000, 1_000, PERIOD_MAX_MS as i64);
+
 /// The largest version of a change that this node has seen in any ledger.
 static LAST_VERSION: Counter = Counter::new();
 
@@ -41,25 +49,39 @@ static LAST_VERSION: Counter = Counter::new();
 const VERSION_AHEAD_MAX_US: u64 = 24 * 3_600_000_000;
 
 /// Takes notice of a ledger's version.
-fn saw_version(version: u64) {
+pub fn saw_version(version: u64) {
     if version > LAST_VERSION.get() && version <= now_ms().unsigned_abs() * 1_000 + VERSION_AHEAD_MAX_US {
         LAST_VERSION.raise(version);
     }
 }
 
 /// The version of a change to a ledger that is made now.
-fn next_version(ledger: Option<&Ledger>, now_ms: i64) -> u64 {
-    let (now_us, last) = (now_ms.unsigned_abs() * 1_000, LAST_VERSION.get());
-    ledger.map_or_else(|| Ledger::new().next_version(now_us, last), |ledger| ledger.next_version(now_us, last))
+pub fn next_version(ledger: &Ledger, now_ms: i64) -> u64 {
+    ledger.next_version(now_ms.unsigned_abs() * 1_000, LAST_VERSION.get())
+}
+
+/// What goes with a change that is made now, by this node's settings.
+pub fn terms(now_ms: i64, version: u64) -> Terms {
+    let (keep_days, remember_ms) = (KEEP_DAYS.get() as u32, IDEMPOTENCY_MS.get().unsigned_abs());
+    Terms { at_ms: now_ms, keep_days, remember_ms, version }
+}
+
+/// The id of a hold or of a charge.
+pub fn parse_id<'a>(args: &mut Args<'a>, name: &str) -> Result<Str<'a>, Error> {
+    let id = args.string(name)?;
+    match id.bytes().len() {
+        1..=ID_BYTES_MAX => Ok(id),
+        _ => Err(Error::new("not a name of 1 to 512 bytes", name)),
+    }
 }
 
 /// The day that a time belongs to.
-fn day_of(at_ms: i64) -> Day {
+pub fn day_of(at_ms: i64) -> Day {
     CALENDAR.borrow().day_of(at_ms)
 }
 
 /// Milliseconds until the period that `now_ms` is in ends; -1 for TOTAL, which never does.
-fn reset_after_ms(period: Period, now_ms: i64) -> i64 {
+pub fn reset_after_ms(period: Period, now_ms: i64) -> i64 {
     match period {
         Period::Total => -1,
         _ => CALENDAR.borrow().bounds(period, now_ms).1.saturating_sub(now_ms),
@@ -68,4 +90,23 @@ fn reset_after_ms(period: Period, now_ms: i64) -> i64 {
 
 fn not_a_period(given: &[u8]) -> Error {
     Error::new("not DAY, WEEK, MONTH or TOTAL", given)
+}
+
+/// Whether the last warning still holds, so that it is not repeated with every other setting that changes.
+static WARNED: AtomicBool = AtomicBool::new(false);
+
+/// Warns of an eviction policy that takes ledgers and queues, which is a reset that nobody sees.
+pub fn hear_of_policy(call: &mut Call, event: Event) {
+    if !matches!(event, Event::ModuleLoaded | Event::ConfigChanged) {
+        return;
+    }
+    let policy = call.server_info(c"memory", c"maxmemory_policy").unwrap_or_default();
+    let takes_all = policy.starts_with("allkeys-");
+    if takes_all && !WARNED.swap(takes_all, Ordering::Relaxed) {
+        log::warning(&format!(
+            "maxmemory-policy {policy} may evict ledgers and log queues, and what was spent with them; set one of the \
+             volatile policies, or noeviction"
+        ));
+    }
+    WARNED.store(takes_all, Ordering::Relaxed);
 }

@@ -4,15 +4,14 @@ use gateway_core::calendar::{CivilDate, Day, Period};
 use gateway_core::ledger::Ledger;
 use gateway_core::money::Amount;
 
-use super::{day_of, not_a_period, reset_after_ms};
+use super::account::AccountRead;
+use super::budgets::{Budgets, MORE, PERIODS};
+use super::day_of;
 use crate::server::args::Args;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::stats::STATS;
-use crate::server::{Call, Error, Outcome};
-
-const PERIODS: &[Arg] =
-    &[Arg::word("day", "DAY"), Arg::word("week", "WEEK"), Arg::word("month", "MONTH"), Arg::word("total", "TOTAL")];
+use crate::server::{Call, Error, Key, Outcome};
 
 pub const WITHIN_BUDGET: Command = Command {
     name: "GW.WITHINBUDGET",
@@ -23,17 +22,19 @@ pub const WITHIN_BUDGET: Command = Command {
     summary:
         "Tells whether a ledger is within its budgets, with COST whether that much still fits. Replies within, and of \
               the tightest budget: period, budget, spent, held, remaining, reset_after_ms.",
-    complexity: "O(N) in the budgets named",
+    complexity: "O(N*M) for N budgets named and M holds",
     since: "0.1.0",
     tips: "",
     args: &[
         Arg::key(),
         Arg::text("budget"),
         Arg::one_of("period", PERIODS).optional(),
-        Arg::block("more", &[Arg::text("budget"), Arg::one_of("period", PERIODS)]).optional().multiple(),
+        Arg::block("more", MORE).optional().multiple(),
         Arg::text("estimate").after("COST").optional(),
     ],
 };
+
+const ROW_PERIODS: &[Arg] = &[Arg::word("day", "DAY"), Arg::word("week", "WEEK"), Arg::word("month", "MONTH")];
 
 pub const SPENT: Command = Command {
     name: "GW.SPENT",
@@ -41,108 +42,72 @@ pub const SPENT: Command = Command {
     flags: "readonly fast",
     arity: -2,
     keys: Keys::One(Access::Read),
-    summary: "Replies what was spent in the current day, week or month, in that of a date, or in total.",
-    complexity: "O(1)",
+    summary:
+        "Replies what was spent in the current day, week or month, in that of a date, or in total; or in each of the \
+              last days, weeks or months.",
+    complexity: "O(1), O(N) in the rows of a history",
     since: "0.1.0",
     tips: "",
-    args: &[Arg::key(), Arg::one_of("period", PERIODS).optional(), Arg::text("date").after("DATE").optional()],
+    args: &[
+        Arg::key(),
+        Arg::one_of("period", PERIODS).optional(),
+        Arg::text("date").after("DATE").optional(),
+        Arg::block("rows", &[Arg::one_of("rows-period", ROW_PERIODS), Arg::integer("count")])
+            .after("HISTORY")
+            .optional(),
+    ],
 };
-
-/// More budgets than there are periods make no sense; this leaves room for every way to write them.
-const BUDGETS_MAX: usize = 16;
 
 /// GW.WITHINBUDGET key budget [DAY|WEEK|MONTH|TOTAL] [budget period …] [COST estimate]
 fn within_budget(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
-    let mut budgets = Budgets { list: [(Amount::ZERO, Period::Month); BUDGETS_MAX], len: 0 };
-    let cost = budgets.parse(args)?;
+    const COST: [(&str, ()); 1] = [("COST", ())];
+    let (budgets, option) = Budgets::parse(&mut args, &COST)?;
+    let mut cost = None;
+    if let Some(()) = option {
+        cost = Some(args.amount("COST")?);
+        // Whatever follows is an error: a second COST, or no option at all.
+        args.option(&COST)?;
+    }
 
     let now_ms = call.now_ms();
-    let found = call.find::<Ledger>(key)?;
+    let found = AccountRead::find(call, key)?;
     let empty = Ledger::new();
-    let ledger = found.as_ref().map_or(&empty, |ledger| ledger.get());
+    let ledger = found.as_ref().map_or(&empty, |account| account.ledger());
     let verdict = ledger.within(now_ms, day_of(now_ms), budgets.as_slice(), cost).ok_or(Error::ARITY)?;
-    let period = budgets.as_slice().get(verdict.tightest).map_or(Period::Total, |&(_, period)| period);
     let counter = if verdict.within { &STATS.budget_within } else { &STATS.budget_exceeded };
     counter.add(1);
-    call.reply()
-        .array(7)
-        .int(verdict.within.into())
-        .bytes(period.name())
-        .bytes(verdict.budget.to_text().as_bytes())
-        .bytes(verdict.spent.to_text().as_bytes())
-        .bytes(verdict.held.to_text().as_bytes())
-        .bytes(verdict.remaining.to_text().as_bytes())
-        .int(reset_after_ms(period, now_ms));
+    let reply = call.reply();
+    reply.array(7).int(verdict.within.into());
+    budgets.reply(&verdict, now_ms, &reply);
     Ok(())
-}
-
-/// Budgets with their periods, on the stack: this is on the path of every request.
-struct Budgets {
-    list: [(Amount, Period); BUDGETS_MAX],
-    len: usize,
-}
-
-impl Budgets {
-    fn push(&mut self, budget: Amount, period: Period) -> Outcome {
-        let place = self.list.get_mut(self.len).ok_or_else(|| Error::new("more than 16 budgets", "budget"))?;
-        *place = (budget, period);
-        self.len += 1;
-        Ok(())
-    }
-
-    fn as_slice(&self) -> &[(Amount, Period)] {
-        self.list.get(..self.len).unwrap_or_default()
-    }
-
-    /// budget [period] [budget period …] [COST estimate]. Returns the estimate.
-    fn parse(&mut self, mut args: Args) -> Result<Option<Amount>, Error> {
-        const COST: [(&str, ()); 1] = [("COST", ())];
-        loop {
-            let budget = args.amount("budget")?;
-            let period = args.peek().and_then(Period::parse);
-            if period.is_some() {
-                args.string("period")?;
-            } else if self.len > 0 {
-                return Err(args.peek().map_or_else(|| Error::new("missing value", "period"), not_a_period));
-            }
-            self.push(budget, period.unwrap_or(Period::Month))?;
-            if let Some(()) = args.option_if_any(&COST)? {
-                let cost = args.amount("COST")?;
-                // Whatever follows is an error: a second COST, or no option at all.
-                args.option(&COST)?;
-                return Ok(Some(cost));
-            }
-            match args.peek() {
-                None => return Ok(None),
-                // A first budget without a period stands alone.
-                Some(given) if period.is_none() => return Err(not_a_period(given)),
-                Some(_) => {}
-            }
-        }
-    }
 }
 
 #[derive(Clone, Copy)]
 enum Opt {
     In(Period),
     Date,
+    History,
 }
 
-const OPTIONS: [(&str, Opt); 5] = [
+const OPTIONS: [(&str, Opt); 6] = [
     ("DAY", Opt::In(Period::Day)),
     ("WEEK", Opt::In(Period::Week)),
     ("MONTH", Opt::In(Period::Month)),
     ("TOTAL", Opt::In(Period::Total)),
     ("DATE", Opt::Date),
+    ("HISTORY", Opt::History),
 ];
 
-/// GW.SPENT key [DAY|WEEK|MONTH|TOTAL] [DATE yyyy-mm[-dd]]
+/// The most rows of a history: two years and more of days.
+const HISTORY_MAX: usize = 1_000;
+
+/// GW.SPENT key [DAY|WEEK|MONTH|TOTAL] [DATE yyyy-mm[-dd]] [HISTORY DAY|WEEK|MONTH count]
 fn spent(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
-    let (mut period, mut date) = (None, None);
+    let (mut period, mut date, mut history) = (None, None, None);
     while let Some(option) = args.option(&OPTIONS)? {
         match option {
             Opt::In(given) if period.is_some() => return Err(Error::new("conflicting option", given.name())),
@@ -151,13 +116,44 @@ fn spent(call: &mut Call) -> Outcome {
                 let given = CivilDate::parse(args.bytes("DATE")?);
                 date = Some(given.map_err(|_| Error::new("not a date as yyyy-mm or yyyy-mm-dd", "DATE"))?);
             }
+            Opt::History => history = Some(parse_history(&mut args)?),
         }
+    }
+    if let Some((period_of_rows, count)) = history {
+        if period.is_some() || date.is_some() {
+            return Err(Error::new("conflicting option", "HISTORY"));
+        }
+        return spent_history(call, key, period_of_rows, count);
     }
     let period = period.unwrap_or(Period::Month);
     let day = asked_day(period, date, call.now_ms())?;
 
-    let spent = call.find::<Ledger>(key)?.map_or(Amount::ZERO, |ledger| ledger.get().spent(period, day));
+    let spent = AccountRead::find(call, key)?.map_or(Amount::ZERO, |account| account.ledger().spent(period, day));
     call.reply().bytes(spent.to_text().as_bytes());
+    Ok(())
+}
+
+/// A period and a count.
+fn parse_history(args: &mut Args) -> Result<(Period, usize), Error> {
+    let given = args.bytes("period")?;
+    let period = Period::parse(given).filter(|period| *period != Period::Total);
+    let period = period.ok_or_else(|| Error::new("not DAY, WEEK or MONTH", given))?;
+    Ok((period, args.int("count", 1..=HISTORY_MAX as i64)? as usize))
+}
+
+/// A row for each of the last periods, the current one first: its first day, and what was spent in it.
+fn spent_history(call: &mut Call, key: Key, period: Period, count: usize) -> Outcome {
+    let first = period.first_day(day_of(call.now_ms()));
+    let before = |day: &Day| Some(period.first_day(Day::from_number(day.number() - 1)?));
+    let days: Vec<Day> = std::iter::successors(Some(first), before).take(count).collect();
+
+    let found = AccountRead::find(call, key)?;
+    let spent = |day| found.as_ref().map_or(Amount::ZERO, |account| account.ledger().spent(period, day));
+    let reply = call.reply();
+    reply.array(days.len());
+    for day in days {
+        reply.array(2).bytes(day.to_string()).bytes(spent(day).to_text().as_bytes());
+    }
     Ok(())
 }
 

@@ -32,17 +32,26 @@ impl Value for Ledger {
     }
 
     fn allocations(&self) -> usize {
-        3
+        self.allocations()
     }
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
         let today = day_of(now_ms);
-        reply.map(8).bytes("type").bytes("ledger");
+        reply.map(14).bytes("type").bytes("ledger");
         for (name, period) in
             [("day", Period::Day), ("week", Period::Week), ("month", Period::Month), ("total", Period::Total)]
         {
             reply.bytes(name).bytes(self.spent(period, today).to_text().as_bytes());
         }
+        reply.bytes("held").bytes(self.held(now_ms, Period::Total, today).to_text().as_bytes());
+        reply.bytes("version").count(self.version()).bytes("acknowledged").count(self.last_acknowledged());
+        reply.bytes("since").count(self.since());
+        // Each hold with the day it belongs to, and what is left of its time; the first to expire first.
+        reply.bytes("holds").array(self.holds(now_ms).count());
+        for (id, day, estimate, left_ms) in self.holds(now_ms) {
+            reply.array(4).bytes(id).bytes(day.to_string()).bytes(estimate.to_text().as_bytes()).int(left_ms);
+        }
+        reply.bytes("ids_remembered").count(self.remembered() as u64);
         reply.bytes("months").map(self.months().count());
         for (month, spent) in self.months() {
             reply.bytes(month.to_string()).bytes(spent.to_text().as_bytes());

@@ -136,11 +136,15 @@ impl<'a> Args<'a> {
 
     /// An amount of money or of whatever a ledger counts, not negative; see [`Amount::parse`].
     pub fn amount(&mut self, name: &str) -> Result<Amount, Error> {
-        match Amount::parse(self.bytes(name)?) {
-            Ok(amount) if amount < Amount::ZERO => Err(Error::new("negative amount", name)),
-            Ok(amount) => Ok(amount),
-            Err(error) => Err(Error::new(&error.to_string(), name)),
+        match self.signed_amount(name)? {
+            amount if amount < Amount::ZERO => Err(Error::new("negative amount", name)),
+            amount => Ok(amount),
         }
+    }
+
+    /// As [`Self::amount`], or negative.
+    pub fn signed_amount(&mut self, name: &str) -> Result<Amount, Error> {
+        Amount::parse(self.bytes(name)?).map_err(|error| Error::new(&error.to_string(), name))
     }
 
     /// The rest of the arguments: at least one.

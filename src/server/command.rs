@@ -40,6 +40,8 @@ pub enum Keys {
     One(Access),
     /// Argument 1 and all that follow.
     All(Access),
+    /// Argument 1 and every second that follows.
+    Pairs(Access),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -213,6 +215,7 @@ impl Command {
             Keys::None => (0, 0, 0),
             Keys::One(_) => (1, 1, 1),
             Keys::All(_) => (1, -1, 1),
+            Keys::Pairs(_) => (1, -1, 2),
         };
         if api!(RedisModule_CreateCommand(ctx, name, Some(self.handler), flags, first, last, step)) != OK {
             return Err("the server refuses the command; is another module with this name loaded?");
@@ -257,10 +260,11 @@ impl Command {
     fn key_specs(&self) -> Vec<RedisModuleCommandKeySpec> {
         // SAFETY: all fields are integers, pointers and unions of integers; zero is the documented empty entry.
         let empty: RedisModuleCommandKeySpec = unsafe { std::mem::zeroed() };
-        let (access, last_key) = match self.keys {
+        let (access, last_key, step) = match self.keys {
             Keys::None => return vec![empty],
-            Keys::One(access) => (access, 0),
-            Keys::All(access) => (access, -1),
+            Keys::One(access) => (access, 0, 1),
+            Keys::All(access) => (access, -1, 1),
+            Keys::Pairs(access) => (access, -1, 2),
         };
         let mut spec = empty;
         spec.flags = u64::from(access.flags());
@@ -268,7 +272,7 @@ impl Command {
         spec.bs.index.pos = 1;
         spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
         spec.fk.range.lastkey = last_key;
-        spec.fk.range.keystep = 1;
+        spec.fk.range.keystep = step;
         vec![spec, empty]
     }
 }

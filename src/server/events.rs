@@ -12,6 +12,8 @@ use super::call::{self, Call};
 /// Something that concerns the server as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
+    /// The module has been loaded, with the server's settings as they are.
+    ModuleLoaded,
     /// A database, or with `None` all of them, is about to lose all of its keys.
     Flush { database: Option<i32> },
     /// Two databases have changed places.
@@ -73,6 +75,12 @@ unsafe extern "C" fn key_changed(
         crate::MODULE.key_listeners.iter().for_each(|hear| hear(call, event, key));
     });
     raw::REDISMODULE_OK as c_int
+}
+
+/// # Safety
+/// Once the module is loaded, with a context of the server's.
+pub(super) unsafe fn announce_load(ctx: *mut RedisModuleCtx) {
+    call::run_alone(ctx, |call| crate::MODULE.listeners.iter().for_each(|hear| hear(call, Event::ModuleLoaded)));
 }
 
 unsafe extern "C" fn server_changed(ctx: *mut RedisModuleCtx, event: RedisModuleEvent, which: u64, data: *mut c_void) {

@@ -27,6 +27,7 @@ pub mod effect;
 pub mod error;
 pub mod events;
 pub mod guard;
+pub mod info;
 pub mod key;
 pub mod log;
 pub mod module;

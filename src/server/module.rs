@@ -81,6 +81,7 @@ impl Module {
             return Err("the server refuses to announce its events".to_owned());
         }
         api!(RedisModule_RegisterInfoFunc(ctx, Some(stats::info)));
+        events::announce_load(ctx);
         Ok(())
     }
 

@@ -35,6 +35,13 @@ struct Running<S> {
     cursor: Cursor,
 }
 
+impl<S> Running<S> {
+    fn new(scan: S) -> Self {
+        // SAFETY: takes no arguments.
+        Running { scan, cursor: Cursor(unsafe { api!(RedisModule_ScanCursorCreate()) }) }
+    }
+}
+
 /// Owns the server's cursor.
 struct Cursor(*mut RedisModuleScanCursor);
 
@@ -49,9 +56,12 @@ impl Call<'_> {
     /// Starts a scan of the selected database; its first slice comes after this command. A database that is swapped
     /// meanwhile is left for the one in its place.
     pub fn scan<S: Scan>(&self, scan: S) {
-        // SAFETY: takes no arguments.
-        let cursor = Cursor(unsafe { api!(RedisModule_ScanCursorCreate()) });
-        self.after(0, slice::<S>, Running { scan, cursor });
+        self.after(0, slice::<S>, Running::new(scan));
+    }
+
+    /// As [`Self::scan`], with the first slice at once: a small database is done before this returns.
+    pub fn scan_from_now<S: Scan>(&mut self, scan: S) {
+        slice(self, Running::new(scan));
     }
 }
 

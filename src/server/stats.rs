@@ -59,11 +59,18 @@ counters! {
     /// GW.ACQUIRE: slots taken or kept, and requests for which there was none.
     leases_acquired,
     leases_denied,
-    /// GW.ADDCOST: charges.
+    /// GW.ADDCOST: charges and refunds.
     budget_charges,
-    /// GW.WITHINBUDGET: answers that there is budget, and that there is not.
+    budget_refunds,
+    /// GW.WITHINBUDGET: answers that there is budget. And with GW.RESERVE: that there is not.
     budget_within,
     budget_exceeded,
+    /// GW.RESERVE, GW.COMMIT, GW.CANCEL: holds made, committed, cancelled.
+    budget_holds,
+    budget_commits,
+    budget_cancels,
+    /// Calls with an id that was seen before: they changed nothing.
+    budget_repeated,
     /// Log queues: records taken in, handed out, acknowledged, handed out again, gone to the dead letters, dropped to
     /// make room, and refused because the queue was full.
     log_pushed,

@@ -9,11 +9,15 @@ const LATE_JANUARY_MS: i64 = 1_706_731_200_000;
 #[test]
 fn sums_are_exact() {
     let (_server, mut client) = start();
-    // In doubles this comes to 0.149999999999901.
-    let charges = (0..100_000).map(|_| command("GW.ADDCOST k 0.0000015"));
-    let last = pipeline(&mut client, charges).pop().unwrap();
-    assert_eq!(gw_testkit::reply_line(last), "\"0.15\"");
-    assert_eq!(run(&mut client, "GW.SPENT k"), "\"0.15\"");
+    // In doubles this comes to 1.4999999999887617.
+    let charge = command("GW.ADDCOST k 0.0000015");
+    for _ in 0..100 {
+        pipeline(&mut client, (0..10_000).map(|_| charge.clone())).into_iter().for_each(|reply| drop(reply.unwrap()));
+    }
+    assert_eq!(run(&mut client, "GW.SPENT k"), "\"1.5\"");
+    // A price with all of its twelve places.
+    pipeline(&mut client, (0..9_999).map(|_| command("GW.ADDCOST p 0.000000123457")));
+    assert_eq!(run(&mut client, "GW.SPENT p"), "\"0.001234446543\"");
 }
 
 #[test]
@@ -25,6 +29,8 @@ fn amounts_are_read_as_decimals_and_written_plainly() {
         ("2.500", "2.5"),
         ("1E3", "1000"),
         (".5", "0.5"),
+        ("+1", "1"),
+        ("1e-7", "0.0000001"),
         ("0", "0"),
         // Beyond the twelfth place: to the nearest, and from the middle to the even one.
         ("0.0000000000005", "0"),
@@ -153,7 +159,7 @@ fn nonsense_is_refused_in_the_same_words() {
     for (words, argument) in
         [("GW.ADDCOST k", "amount"), ("GW.WITHINBUDGET k", "budget"), ("GW.WITHINBUDGET k 1 COST", "COST")]
     {
-        for amount in ["nan", "NaN", "inf", "-inf", "infinity", "0x10", "1,5", "1.2.3", "e5", "-", "."] {
+        for amount in ["nan", "NaN", "inf", "-inf", "infinity", "0x10", "1,5", "1_000", "1.2.3", "e5", "-", "."] {
             let error = run(&mut client, &format!("{words} {amount}"));
             assert_eq!(error, format!("ERR not an amount: {argument}"), "{words} {amount}");
         }

@@ -20,15 +20,21 @@ pub enum Access {
 
 use Access::{Grows, Reads, Shrinks};
 
-pub const PUBLIC: [Public; 23] = [
+pub const PUBLIC: [Public; 29] = [
     public("gw.allow", "GW.ALLOW k 10 WINDOW 1000 COST 2 FIXED PEEK", -3, &["k"], Grows),
     public("gw.tokens", "GW.TOKENS k 10 10 PER 1000 COST 2 PEEK", -4, &["k"], Grows),
     public("gw.acquire", "GW.ACQUIRE k 10 holder TTL 1000", 6, &["k"], Grows),
     public("gw.renew", "GW.RENEW k holder TTL 1000", 5, &["k"], Shrinks),
     public("gw.release", "GW.RELEASE k holder", 3, &["k"], Shrinks),
-    public("gw.addcost", "GW.ADDCOST k 1.5 AT 0", -3, &["k"], Grows),
+    public("gw.addcost", "GW.ADDCOST k 0 AT 0 ID a REFUND", -3, &["k"], Grows),
     public("gw.withinbudget", "GW.WITHINBUDGET k 10 DAY 100 MONTH COST 1", -3, &["k"], Reads),
-    public("gw.spent", "GW.SPENT k DAY DATE 2024-01-31", -2, &["k"], Reads),
+    public("gw.spent", "GW.SPENT k HISTORY DAY 3", -2, &["k"], Reads),
+    public("gw.reserve", "GW.RESERVE k 1 10 DAY 100 MONTH TTL 60000 ID a", -4, &["k"], Grows),
+    public("gw.commit", "GW.COMMIT k a 1.5", 4, &["k"], Shrinks),
+    public("gw.cancel", "GW.CANCEL k a", 3, &["k"], Shrinks),
+    public("gw.costchanges", "GW.COSTCHANGES COUNT 5", -1, &[], Shrinks),
+    public("gw.costack", "GW.COSTACK k 1 k2 2", -3, &["k", "k2"], Shrinks),
+    public("gw.costsync", "GW.COSTSYNC k 1 k2 2", -3, &["k", "k2"], Shrinks),
     public("gw.logpush", "GW.LOGPUSH k MAXLEN 5 MAXBYTES 100 REJECT JSON RECORDS {} []", -3, &["k"], Grows),
     public("gw.logpop", "GW.LOGPOP k COUNT 5 MAXBYTES 100 BLOCK 1 LEASE 1000 MAXDELIVERIES 3", -2, &["k"], Shrinks),
     public("gw.logpeek", "GW.LOGPEEK k COUNT 5 MAXBYTES 100", -2, &["k"], Reads),

@@ -3,12 +3,15 @@
 
 mod batches;
 mod blocking;
+mod budget_live;
 mod budgets;
 mod cache;
 mod commands;
 mod concurrency;
+mod feed;
 mod guard;
 mod headers;
+mod holds;
 mod hostile;
 mod leases;
 mod limits;

@@ -110,6 +110,7 @@ fn settings_have_the_documented_defaults() {
         ("gw.log-max-deliveries", "10"),
         ("gw.cache-ttl", ""),
         ("gw.ledger-days", "62"),
+        ("gw.idempotency-ms", "86400000"),
     ];
     assert_eq!(settings, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
 }
@@ -143,6 +144,7 @@ fn bad_settings_are_refused_and_the_old_ones_stay() {
         "gw.log-max-bytes -1",
         "gw.ledger-days -1",
         "gw.ledger-days 1000000000",
+        "gw.idempotency-ms 0",
         "gw.cache-ttl chat",
         "gw.cache-ttl chat=",
         "gw.cache-ttl chat=0",
@@ -192,7 +194,7 @@ fn keys_are_small() {
         ("w60", "GW.ALLOW w60 60 WINDOW 3600000", 60, 400),
         ("w600", "GW.ALLOW w600 600 WINDOW 3600000", 600, 2_400),
         ("b", "GW.TOKENS b 1000 1000", 50, 200),
-        ("l", "GW.ADDCOST l 0.000123", 50, 250),
+        ("l", "GW.ADDCOST l 0.000123", 50, 220),
     ] {
         let taken = bytes(key, words, times);
         assert!(taken <= most, "{key}: {taken} bytes");

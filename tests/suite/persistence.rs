@@ -146,7 +146,7 @@ fn emptied_and_tiny_values_are_rewritten_too() {
         "GW.ALLOW a:window 1",
         "GW.TOKENS a:bucket 1 1",
         "GW.ACQUIRE a:leases 1 h TTL 100000",
-        "GW.ADDCOST a:ledger 1e-12",
+        "GW.RESERVE a:ledger 1 1 TTL 100000",
         "GW.LOGPUSH a:queue MAXLEN 1 x y",
         "GW.LOGPOP a:queue",
     ] {

@@ -210,7 +210,7 @@ fn the_table_of_settings_has_all_with_their_defaults_and_ranges() {
         }
         ranges += 1;
     }
-    assert_eq!(ranges, 4);
+    assert_eq!(ranges, 5);
 }
 
 #[test]
@@ -325,6 +325,11 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
         "billing",
         &["GW.SPENT spend:u", "GW.WITHINBUDGET spend:u 5", "GW.DESCRIBE spend:u"],
         &["GW.ADDCOST spend:u 1", "GW.SPENT rpm:u"],
+    ),
+    (
+        "accountant",
+        &["GW.COSTCHANGES", "GW.COSTSYNC spend:a 5", "GW.COSTACK spend:a 5"],
+        &["GW.ADDCOST spend:a 1", "GW.COSTACK k 5"],
     ),
     ("monitor", &["GW.STATS", "GW.CACHESTATS", "INFO", "SLOWLOG GET"], &["GW.DESCRIBE k", "GET k", "CONFIG SET a b"]),
     ("operator", &["DEL rpm:user:1", "GW.DESCRIBE any", "SCAN 0"], &["FLUSHALL", "GW._LOAD k a 0 b", "GW.ADDCOST k 1"]),

@@ -172,7 +172,12 @@ fn a_ledger_survives() {
             for step in 0..40 {
                 let at_ms = now_ms - step * 5 * 86_400_000;
                 assert!(run(client, &format!("GW.ADDCOST k 1.23456789{step} AT {at_ms}")).starts_with('"'));
+                run(client, &format!("GW.ADDCOST k 0.5 ID charge{step}"));
+                run(client, &format!("GW.RESERVE k 2 1000000 TTL 3600000 ID hold{step}"));
             }
+            run(client, "GW.COMMIT k hold1 3");
+            run(client, "GW.CANCEL k hold2");
+            run(client, "GW.COSTSYNC k 1");
         },
         &[
             "GW.DESCRIBE k",
@@ -180,6 +185,12 @@ fn a_ledger_survives() {
             "GW.SPENT k TOTAL",
             "GW.SPENT k WEEK",
             "GW.WITHINBUDGET k 5 DAY 5 MONTH",
+            "GW.ADDCOST k 0.5 ID charge3",
+            "GW.RESERVE k 1 1e18",
+            "GW.COMMIT k hold3 2",
+            "GW.CANCEL k hold4",
+            "GW.COSTCHANGES",
+            "GW.COSTSYNC k 5",
             "COPY k k2 REPLACE",
             "MEMORY USAGE k",
         ],

@@ -112,6 +112,11 @@ impl Ledger {
         }
     }
 
+    /// The version that a reader last acknowledged, at this place or at another.
+    pub fn last_acknowledged(&self) -> u64 {
+        self.feed.acknowledged
+    }
+
     /// Whether a reader has something to read.
     pub fn is_listed(&self, place: Place) -> bool {
         self.acknowledged(place) < self.feed.version
@@ -145,11 +150,12 @@ impl Ledger {
 
     /// Whether [`Ledger::acknowledge`] would change anything.
     pub fn can_acknowledge(&self, version: u64, place: Place) -> bool {
-        !self.is_moved(place) && self.acknowledged(place) < version && version <= self.feed.version
+        let Feed { version: last, since, .. } = self.feed;
+        !self.is_moved(place) && self.acknowledged(place) < version && (since..=last).contains(&version)
     }
 
-    /// A reader at `place` has stored what was listed under `version`. Nothing changes where it is no news, where the
-    /// ledger never had that version, and where it must be listed anew first.
+    /// A reader at `place` has stored what was listed under `version`. Nothing changes where that is no news, where it is of
+    /// another ledger that was at this place, and where the ledger must be listed anew first.
     pub fn acknowledge(&mut self, version: u64, place: Place) {
         if !self.can_acknowledge(version, place) {
             return;
@@ -167,12 +173,8 @@ impl Ledger {
         self.mark(marks);
     }
 
-    /// Lists everything anew at `place`, under `version`, which is [`Ledger::next_version`] or larger. Nothing changes
-    /// where nothing was ever spent.
+    /// Lists everything anew at `place`, under `version`, which is [`Ledger::next_version`] or larger.
     pub fn list_anew(&mut self, version: u64, place: Place) {
-        if self.feed.version == 0 {
-            return;
-        }
         self.feed.change(version);
         let version = self.feed.version;
         self.feed = Feed { version, acknowledged: 0, cut: 0, since: version, place };

@@ -173,6 +173,11 @@ impl Holds {
         self.done.purge(at_ms);
     }
 
+    /// This struct's own, and those behind it.
+    pub(super) fn allocations(&self) -> usize {
+        4 + self.open.iter().filter(|hold| matches!(hold.id, Id::Long(_))).count()
+    }
+
     /// Bytes allocated behind the struct.
     pub(super) fn memory_bytes(&self) -> usize {
         let ids: usize = self.open.iter().map(|hold| hold.id.memory_bytes()).sum();

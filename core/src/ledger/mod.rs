@@ -322,6 +322,11 @@ impl Ledger {
         self.months.memory_bytes() + self.days.memory_bytes() + holds
     }
 
+    /// Allocations to free with the value.
+    pub fn allocations(&self) -> usize {
+        3 + self.holds.as_ref().map_or(0, |holds| holds.allocations())
+    }
+
     /// Writes encoding [`ENCODING_VERSION`].
     pub fn save(&self, out: &mut dyn Writer) {
         out.int128(self.total.picos());

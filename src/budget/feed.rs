@@ -1,0 +1,232 @@
+//! GW.COSTCHANGES, GW.COSTACK and GW.COSTSYNC: a worker keeps a database in step with the ledgers.
+
+use gateway_core::calendar::{Day, Period};
+use gateway_core::ledger::feed::{Place, VERSION_MAX};
+use gateway_core::money::Amount;
+
+use super::account::{Account, AccountRead};
+use super::change::Change;
+use super::{listing, next_version, VERSION_AHEAD_MAX_US};
+use crate::server::args::{Args, Name};
+use crate::server::call::entry;
+use crate::server::command::{Access, Arg, Command, Keys};
+use crate::server::{Call, Error, Key, Outcome};
+
+pub const CHANGES: Command = Command {
+    name: "GW.COSTCHANGES",
+    handler: entry!(cost_changes),
+    flags: "write",
+    arity: -1,
+    keys: Keys::None,
+    summary:
+        "Lists ledgers whose spend has changed since it was acknowledged. Replies more, and for each ledger: key, \
+              version, since, and rows of period, first day, amount.",
+    complexity: "O(N) in the ledgers listed and their rows",
+    since: "0.1.0",
+    tips: "nondeterministic_output request_policy:all_shards response_policy:special",
+    args: &[Arg::integer("count").after("COUNT").optional()],
+};
+
+const PAIR: &[Arg] = &[Arg::key(), Arg::integer("version")];
+
+pub const ACKNOWLEDGE: Command = Command {
+    name: "GW.COSTACK",
+    handler: entry!(cost_ack),
+    flags: "write",
+    arity: -3,
+    keys: Keys::Pairs(Access::ReadUpdate),
+    summary:
+        "Tells that what GW.COSTCHANGES listed under these versions is stored. Replies for each ledger 1, 0 where it \
+              has changed since, -1 where there is none.",
+    complexity: "O(N) in the ledgers named and the periods they keep",
+    since: "0.1.0",
+    tips: "",
+    args: &[Arg::block("stored", PAIR).multiple()],
+};
+
+pub const SYNC: Command = Command {
+    name: "GW.COSTSYNC",
+    handler: entry!(cost_sync),
+    flags: "write",
+    arity: -3,
+    keys: Keys::Pairs(Access::ReadUpdate),
+    summary:
+        "Tells which versions a database has, when its worker starts. Ledgers that it cannot follow from there are \
+              listed anew. Replies as GW.COSTACK.",
+    complexity: "O(N) in the ledgers named and the periods they keep",
+    since: "0.1.0",
+    tips: "",
+    args: &[Arg::block("stored", PAIR).multiple()],
+};
+
+/// Ledgers in one call: to list, or to acknowledge.
+const LEDGERS_MAX: usize = 1_000;
+const LEDGERS_DEFAULT: usize = 100;
+
+/// A reply of so many rows takes no longer than a millisecond. One ledger is listed whole.
+const ROWS_MAX: usize = 1_000;
+
+struct Listed {
+    name: Name,
+    version: u64,
+    since: u64,
+    rows: Vec<(Period, Day, Amount)>,
+}
+
+/// GW.COSTCHANGES [COUNT count]
+fn cost_changes(call: &mut Call) -> Outcome {
+    const COUNT: [(&str, ()); 1] = [("COUNT", ())];
+    let mut args = call.args();
+    let mut count = LEDGERS_DEFAULT;
+    while let Some(()) = args.option(&COUNT)? {
+        count = args.int("COUNT", 1..=LEDGERS_MAX as i64)? as usize;
+    }
+
+    let (candidates, mut more) = listing::first(call, count);
+    let (mut listed, mut rows) = (Vec::new(), 0);
+    for candidate in candidates {
+        if rows >= ROWS_MAX {
+            more = true;
+            break;
+        }
+        if let Some(ledger) = list(call, Name::new(&candidate.key), candidate.anew)? {
+            rows += ledger.rows.len();
+            listed.push(ledger);
+        }
+    }
+
+    let reply = call.reply();
+    reply.array(2).int(more.into()).array(listed.len());
+    for ledger in &listed {
+        reply.array(4).bytes(ledger.name.key().bytes()).count(ledger.version).count(ledger.since);
+        reply.array(ledger.rows.len());
+        for (period, day, amount) in &ledger.rows {
+            reply.array(3).bytes(period.name()).bytes(day.to_string()).bytes(amount.to_text().as_bytes());
+        }
+    }
+    Ok(())
+}
+
+/// What a ledger has to list, where it is one and has anything. Lists it anew where that is due.
+fn list(call: &mut Call, name: Name, anew: bool) -> Result<Option<Listed>, Error> {
+    let (database, key) = (call.database(), name.key());
+    let place = Place::new(database, key.bytes());
+    // Another type may have taken its place, or nothing.
+    let found = AccountRead::find(call, key).ok().flatten();
+    let due = found.as_ref().map(AccountRead::ledger).filter(|ledger| ledger.version() > 0);
+    let anew = due.is_some_and(|ledger| anew || ledger.is_moved(place));
+    if !anew && !due.is_some_and(|ledger| ledger.is_listed(place)) {
+        listing::settled(database, key.bytes());
+        return Ok(None);
+    }
+    drop(found);
+    if anew {
+        list_anew(call, key, 0)?;
+        listing::listed_anew(database, key.bytes());
+    }
+    let listed = AccountRead::find(call, key)?.map(|account| {
+        let ledger = account.ledger();
+        (ledger.version(), ledger.since(), ledger.listed().collect())
+    });
+    Ok(listed.map(|(version, since, rows)| Listed { name, version, since, rows }))
+}
+
+/// Lists a ledger anew, under a version above `above`.
+fn list_anew(call: &mut Call, key: Key, above: u64) -> Outcome {
+    let (now_ms, database) = (call.now_ms(), call.database());
+    let mut account = Account::open(call, key)?;
+    let Some(ledger) = account.ledger() else { return Ok(()) };
+    let change = Change::ListAnew { version: next_version(ledger, now_ms).max(above + 1).min(VERSION_MAX) };
+    change.apply(ledger, &[], || Place::new(database, key.bytes()));
+    drop(account);
+    change.announce(call, key, c"gw.costchanges", None);
+    Ok(())
+}
+
+/// key version [key version …]
+fn parse_pairs<'a>(args: &mut Args<'a>) -> Result<Vec<(Key<'a>, u64)>, Error> {
+    let mut pairs = Vec::new();
+    while let Some(key) = args.optional() {
+        if pairs.len() == LEDGERS_MAX {
+            return Err(Error::new("more than 1000 ledgers", "key"));
+        }
+        pairs.push((key, args.int("version", 0..=VERSION_MAX)?));
+    }
+    Ok(pairs)
+}
+
+/// GW.COSTACK key version [key version …]
+fn cost_ack(call: &mut Call) -> Outcome {
+    let pairs = parse_pairs(&mut call.args())?;
+    each(call, &pairs, |_, _| Ok(()), acknowledge)
+}
+
+/// GW.COSTSYNC key version [key version …]
+fn cost_sync(call: &mut Call) -> Outcome {
+    let pairs = parse_pairs(&mut call.args())?;
+    let now_ms = call.now_ms();
+    let ahead_max = now_ms.unsigned_abs() * 1_000 + VERSION_AHEAD_MAX_US;
+    // A version that no clock has reached would take all that follow along.
+    let check = |account: &AccountRead, version| match version <= ahead_max.max(account.ledger().version()) {
+        true => Ok(()),
+        false => Err(Error::new("version from the future", "version")),
+    };
+    each(call, &pairs, check, |call, key, version| {
+        let place = Place::new(call.database(), key.bytes());
+        let in_step = AccountRead::find(call, key)?.map(|account| account.ledger().is_in_step(version, place));
+        if in_step == Some(false) {
+            list_anew(call, key, version)?;
+        }
+        acknowledge(call, key, version)
+    })
+}
+
+/// Checks all ledgers, then changes each and replies how it stands.
+fn each(
+    call: &mut Call,
+    pairs: &[(Key, u64)],
+    check: impl Fn(&AccountRead, u64) -> Outcome,
+    change: impl Fn(&mut Call, Key, u64) -> Result<i64, Error>,
+) -> Outcome {
+    for &(key, version) in pairs {
+        AccountRead::find(call, key)?.map_or(Ok(()), |account| check(&account, version))?;
+    }
+    let standing: Vec<i64> =
+        pairs.iter().map(|&(key, version)| change(call, key, version)).collect::<Result<_, _>>()?;
+    let reply = call.reply();
+    reply.array(standing.len());
+    for standing in standing {
+        reply.int(standing);
+    }
+    Ok(())
+}
+
+/// Acknowledges a version where that is news. How the ledger stands: 1, 0 where it has something to list, -1 where there
+/// is none.
+fn acknowledge(call: &mut Call, key: Key, version: u64) -> Result<i64, Error> {
+    let database = call.database();
+    let place = Place::new(database, key.bytes());
+    // Opened for reading first: what is no news must not make a ledger.
+    let Some(news) = AccountRead::find(call, key)?.map(|account| account.ledger().can_acknowledge(version, place))
+    else {
+        listing::settled(database, key.bytes());
+        return Ok(-1);
+    };
+    let mut account = Account::open(call, key)?;
+    let Some(ledger) = account.ledger() else { return Ok(-1) };
+    let change = Change::Acknowledge { version };
+    if news {
+        change.apply(ledger, &[], || place);
+    }
+    let listed = ledger.is_listed(place) || ledger.is_moved(place);
+    drop(account);
+    if news {
+        change.announce(call, key, c"gw.costack", None);
+        if listed {
+            listing::still_listed(database, key.bytes());
+        } else {
+            listing::settled(database, key.bytes());
+        }
+    }
+    Ok((!listed).into())
+}

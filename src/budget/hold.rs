@@ -1,0 +1,234 @@
+//! GW.RESERVE, GW.COMMIT and GW.CANCEL: a budget's share is set aside before the model is called, and charged or given
+//! back afterwards.
+
+use std::ffi::CStr;
+
+use gateway_core::calendar::{Day, Period};
+use gateway_core::ledger::feed::Place;
+use gateway_core::ledger::{Ledger, State};
+use gateway_core::money::Amount;
+use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
+
+use super::account::Account;
+use super::budgets::{Budgets, MORE, PERIODS};
+use super::change::Change;
+use super::charge::overflow;
+use super::{day_of, next_version, parse_id, saw_version, terms};
+use crate::server::args::Name;
+use crate::server::call::entry;
+use crate::server::command::{Access, Arg, Command, Keys};
+use crate::server::reply::Reply;
+use crate::server::stats::STATS;
+use crate::server::{Call, Error, Outcome, Str};
+
+pub const RESERVE: Command = Command {
+    name: "GW.RESERVE",
+    handler: entry!(reserve),
+    flags: "write deny-oom",
+    arity: -4,
+    keys: Keys::One(Access::ReadUpdate),
+    summary: "Holds an estimate against budgets, if it fits all of them, until it is committed, cancelled or expires. \
+              Replies granted, hold_id, and of the tightest budget: period, budget, spent, held, remaining, \
+              reset_after_ms.",
+    complexity: "O(N*M) for N budgets named and M holds",
+    since: "0.1.0",
+    tips: "nondeterministic_output",
+    args: &[
+        Arg::key(),
+        Arg::text("estimate"),
+        Arg::text("budget"),
+        Arg::one_of("period", PERIODS).optional(),
+        Arg::block("more", MORE).optional().multiple(),
+        Arg::integer("ttl-ms").after("TTL").optional(),
+        Arg::text("id").after("ID").optional(),
+    ],
+};
+
+pub const COMMIT: Command = Command {
+    name: "GW.COMMIT",
+    handler: entry!(commit),
+    flags: "write",
+    arity: 4,
+    keys: Keys::One(Access::ReadUpdate),
+    summary: "Charges what a hold's request has really cost, once. Replies changed, state, charged, over, month_total.",
+    complexity: "O(N) in the holds",
+    since: "0.1.0",
+    tips: "",
+    args: &[Arg::key(), Arg::text("hold-id"), Arg::text("actual")],
+};
+
+pub const CANCEL: Command = Command {
+    name: "GW.CANCEL",
+    handler: entry!(cancel),
+    flags: "write",
+    arity: 3,
+    keys: Keys::One(Access::ReadUpdate),
+    summary: "Gives back what a hold set aside. Replies changed, state, charged, over, month_total.",
+    complexity: "O(N) in the holds",
+    since: "0.1.0",
+    tips: "",
+    args: &[Arg::key(), Arg::text("hold-id")],
+};
+
+/// As long as a request to a model may well take.
+const TTL_DEFAULT_MS: u64 = 300_000;
+
+const NO_HOLD: Error = Error::coded("NOHOLD no such hold: it was never made, or is forgotten");
+
+#[derive(Clone, Copy)]
+enum Opt {
+    Ttl,
+    Id,
+}
+
+/// GW.RESERVE key estimate budget [period] [budget period …] [TTL ttl-ms] [ID id]
+fn reserve(call: &mut Call) -> Outcome {
+    const OPTIONS: [(&str, Opt); 2] = [("TTL", Opt::Ttl), ("ID", Opt::Id)];
+    let mut args = call.args();
+    let key = args.key()?;
+    let estimate = args.amount("estimate")?;
+    let (budgets, mut option) = Budgets::parse(&mut args, &OPTIONS)?;
+    let (mut ttl_ms, mut id) = (TTL_DEFAULT_MS, None::<Str>);
+    while let Some(given) = option {
+        match given {
+            Opt::Ttl => ttl_ms = args.int("TTL", 1..=PERIOD_MAX_MS)?,
+            Opt::Id => id = Some(parse_id(&mut args, "ID")?),
+        }
+        option = args.option(&OPTIONS)?;
+    }
+
+    let now_ms = call.now_ms();
+    let today = day_of(now_ms);
+    let database = call.database();
+    let mut account = Account::open(call, key)?;
+    let none = Ledger::new();
+    let ledger = account.ledger().map_or(&none, |ledger| ledger);
+    let state = id.and_then(|id| ledger.state(now_ms, id.bytes()));
+    if let Some(State::Expired { .. } | State::Cancelled { .. } | State::Committed { .. } | State::Charged { .. }) =
+        state
+    {
+        return Err(Error::new("id already used", "ID"));
+    }
+    let verdict = ledger.within(now_ms, today, budgets.as_slice(), Some(estimate)).ok_or(Error::ARITY)?;
+    // The hold is there: this call is the repetition of one whose reply was lost.
+    let is_there = state.is_some();
+    let granted = is_there || verdict.within;
+    if granted && !is_there && !ledger.can_hold(now_ms) {
+        return Err(Error::new("too many holds in this ledger", "estimate"));
+    }
+    // Versions are unique on a node, and so are ids made of them: one that is used for an id is used up.
+    let version = next_version(ledger, now_ms);
+    let own = id.is_none().then(|| Name::new(version.to_string().as_bytes()));
+    let id = id.or(own.as_ref().map(Name::key)).ok_or(NO_HOLD)?;
+    let made = granted && !is_there;
+    if made {
+        saw_version(version);
+        let expires_at_ms = now_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
+        let change = Change::Hold { day: today, estimate, expires_at_ms, terms: terms(now_ms, version) };
+        change.apply(account.ledger_or_new(), id.bytes(), || Place::new(database, key.bytes()));
+        drop(account);
+        change.announce(call, key, c"gw.reserve", Some(id));
+    }
+    let counter = match granted {
+        true if is_there => &STATS.budget_repeated,
+        true => &STATS.budget_holds,
+        false => &STATS.budget_exceeded,
+    };
+    counter.add(1);
+    let reply = call.reply();
+    reply.array(8).int(granted.into());
+    if granted {
+        reply.bytes(id.bytes());
+    } else {
+        reply.null();
+    }
+    let shown = if made { verdict.holding(estimate) } else { verdict };
+    budgets.reply(&shown, now_ms, &reply);
+    Ok(())
+}
+
+/// GW.COMMIT key hold-id actual
+fn commit(call: &mut Call) -> Outcome {
+    let mut args = call.args();
+    let key = args.key()?;
+    let id = parse_id(&mut args, "hold-id")?;
+    let actual = args.amount("actual")?;
+    args.end()?;
+    end_hold(call, key, id, Some(actual), c"gw.commit")
+}
+
+/// GW.CANCEL key hold-id
+fn cancel(call: &mut Call) -> Outcome {
+    let mut args = call.args();
+    let key = args.key()?;
+    let id = parse_id(&mut args, "hold-id")?;
+    args.end()?;
+    end_hold(call, key, id, None, c"gw.cancel")
+}
+
+/// Commits a hold or, without an amount, cancels it. One that has ended already stays as it is. Replies what has become
+/// of it.
+fn end_hold(call: &mut Call, key: Str, id: Str, actual: Option<Amount>, event: &'static CStr) -> Outcome {
+    let now_ms = call.now_ms();
+    let database = call.database();
+    let mut account = Account::open(call, key)?;
+    let ledger = account.ledger().ok_or(NO_HOLD)?;
+    let state = ledger.state(now_ms, id.bytes()).ok_or(NO_HOLD)?;
+    let (State::Open { day, estimate, .. } | State::Expired { day, estimate }) = state else {
+        STATS.budget_repeated.add(1);
+        Ended::of(ledger, state).reply(false, &call.reply());
+        return Ok(());
+    };
+    let terms = terms(now_ms, next_version(ledger, now_ms));
+    let (change, state, counter) = match actual {
+        Some(actual) => {
+            ledger.totals_with(day, actual).map_err(|out_of_range| overflow(out_of_range, "actual"))?;
+            let state = State::Committed { day, charged: actual, over: actual > estimate };
+            (Change::Commit { actual, terms }, state, &STATS.budget_commits)
+        }
+        None => (Change::Cancel { terms }, State::Cancelled { day }, &STATS.budget_cancels),
+    };
+    change.apply(ledger, id.bytes(), || Place::new(database, key.bytes()));
+    counter.add(1);
+    let ended = Ended::of(ledger, state);
+    drop(account);
+    change.announce(call, key, event, Some(id));
+    ended.reply(true, &call.reply());
+    Ok(())
+}
+
+/// What became of a hold.
+struct Ended {
+    state: &'static str,
+    charged: Amount,
+    over: bool,
+    month_total: Amount,
+}
+
+impl Ended {
+    fn of(ledger: &Ledger, state: State) -> Ended {
+        let ended = |state, day: Day, charged, over| Ended {
+            state,
+            charged,
+            over,
+            month_total: ledger.spent(Period::Month, day),
+        };
+        match state {
+            State::Open { day, .. } => ended("open", day, Amount::ZERO, false),
+            State::Expired { day, .. } => ended("expired", day, Amount::ZERO, false),
+            State::Cancelled { day } => ended("cancelled", day, Amount::ZERO, false),
+            State::Committed { day, charged, over } => ended("committed", day, charged, over),
+            State::Charged { day, amount } => ended("charged", day, amount, false),
+        }
+    }
+
+    fn reply(&self, changed: bool, reply: &Reply) {
+        reply
+            .array(5)
+            .int(changed.into())
+            .bytes(self.state)
+            .bytes(self.charged.to_text().as_bytes())
+            .int(self.over.into())
+            .bytes(self.month_total.to_text().as_bytes());
+    }
+}

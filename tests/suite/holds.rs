@@ -1,0 +1,250 @@
+//! GW.RESERVE, GW.COMMIT and GW.CANCEL; charges under an id; refunds; histories.
+
+use crate::support::{run, server_time_ms, start};
+use gw_testkit::redis::Connection;
+use gw_testkit::{await_until, call, reply, Server};
+use std::time::Duration;
+
+const DAY_MS: i64 = 86_400_000;
+const NO_HOLD: &str = "NOHOLD no such hold: it was never made, or is forgotten";
+
+/// GW.RESERVE's reply without the last field, which is a time.
+fn reserve(client: &mut Connection, words: &str) -> String {
+    let reply = run(client, words);
+    reply.rsplit_once(", ").unwrap_or_else(|| panic!("{words}: {reply}")).0.to_owned()
+}
+
+/// What is held, by GW.WITHINBUDGET.
+fn held(client: &mut Connection, words: &str) -> String {
+    let reply: (i64, String, String, String, String, String, i64) =
+        crate::support::command(words).query(client).unwrap();
+    reply.4
+}
+
+#[test]
+fn a_hold_counts_until_it_is_committed() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.ADDCOST k 2");
+    let granted = reserve(&mut client, "GW.RESERVE k 5 10 ID a");
+    assert_eq!(granted, r#"[1, "a", "MONTH", "10", "2", "5", "3""#);
+    // To the last digit.
+    let denied = reserve(&mut client, "GW.RESERVE k 3.000000000001 10 ID b");
+    assert_eq!(denied, r#"[0, nil, "MONTH", "10", "2", "5", "3""#);
+    assert_eq!(reserve(&mut client, "GW.RESERVE k 3 10 ID b"), r#"[1, "b", "MONTH", "10", "2", "8", "0""#);
+    assert_eq!(held(&mut client, "GW.WITHINBUDGET k 10"), "8");
+    // Less than was held: the rest is free. Spent: what it was.
+    assert_eq!(run(&mut client, "GW.COMMIT k a 1.25"), r#"[1, "committed", "1.25", 0, "3.25"]"#);
+    assert_eq!(run(&mut client, "GW.CANCEL k b"), r#"[1, "cancelled", "0", 0, "3.25"]"#);
+    assert_eq!(held(&mut client, "GW.WITHINBUDGET k 10"), "0");
+    assert_eq!(run(&mut client, "GW.SPENT k"), "\"3.25\"");
+    // More than was held is charged whole, and told.
+    run(&mut client, "GW.RESERVE k 1 10 ID c");
+    assert_eq!(run(&mut client, "GW.COMMIT k c 9"), r#"[1, "committed", "9", 1, "12.25"]"#);
+    assert_eq!(run(&mut client, "GW.SPENT k DAY"), "\"12.25\"");
+}
+
+#[test]
+fn all_budgets_must_bear_a_hold_or_none_has_it() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.ADDCOST k 3");
+    let words = "GW.RESERVE k 2 100 MONTH 4 DAY 50 TOTAL ID a";
+    assert_eq!(reserve(&mut client, words), r#"[0, nil, "DAY", "4", "3", "0", "1""#);
+    assert_eq!(held(&mut client, "GW.WITHINBUDGET k 100 TOTAL"), "0");
+    assert_eq!(
+        reserve(&mut client, "GW.RESERVE k 1 100 MONTH 4 DAY 50 TOTAL ID a"),
+        r#"[1, "a", "DAY", "4", "3", "1", "0""#
+    );
+    for period in ["DAY", "WEEK", "MONTH", "TOTAL"] {
+        assert_eq!(held(&mut client, &format!("GW.WITHINBUDGET k 100 {period}")), "1");
+    }
+}
+
+#[test]
+fn ids_are_made_where_none_is_given() {
+    let (_server, mut client) = start();
+    let mut ids = Vec::new();
+    for _ in 0..200 {
+        let (granted, id): (i64, String) = {
+            let reply: (i64, String, String, String, String, String, String, i64) =
+                call!(client, "GW.RESERVE", "k", 1, 1_000_000);
+            (reply.0, reply.1)
+        };
+        assert_eq!(granted, 1);
+        ids.push(id);
+    }
+    for id in &ids {
+        assert!(reply!(client, "GW.COMMIT", "k", id, "0.5").starts_with("[1, "), "{id}");
+    }
+    assert_eq!(run(&mut client, "GW.SPENT k"), "\"100\"");
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 200);
+}
+
+#[test]
+fn what_has_ended_stays_as_it_ended() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.RESERVE k 5 10 ID a");
+    run(&mut client, "GW.RESERVE k 5 10 ID b");
+    assert_eq!(run(&mut client, "GW.COMMIT k a 7"), r#"[1, "committed", "7", 1, "7"]"#);
+    for again in ["GW.COMMIT k a 7", "GW.COMMIT k a 1", "GW.CANCEL k a"] {
+        assert_eq!(run(&mut client, again), r#"[0, "committed", "7", 1, "7"]"#, "{again}");
+    }
+    assert_eq!(run(&mut client, "GW.CANCEL k b"), r#"[1, "cancelled", "0", 0, "7"]"#);
+    for again in ["GW.COMMIT k b 1", "GW.CANCEL k b"] {
+        assert_eq!(run(&mut client, again), r#"[0, "cancelled", "0", 0, "7"]"#, "{again}");
+    }
+    assert_eq!(run(&mut client, "GW.SPENT k"), "\"7\"");
+    for unknown in ["GW.COMMIT k x 1", "GW.CANCEL k x", "GW.COMMIT none a 1", "GW.CANCEL none a"] {
+        assert_eq!(run(&mut client, unknown), NO_HOLD, "{unknown}");
+    }
+    // A reservation that is sent again finds its hold, or hears that it has ended.
+    assert_eq!(reserve(&mut client, "GW.RESERVE k 1 10 ID c"), r#"[1, "c", "MONTH", "10", "7", "1", "2""#);
+    assert_eq!(reserve(&mut client, "GW.RESERVE k 1 10 ID c"), r#"[1, "c", "MONTH", "10", "7", "1", "2""#);
+    for used in ["a", "b"] {
+        assert_eq!(run(&mut client, &format!("GW.RESERVE k 1 10 ID {used}")), "ERR id already used: ID");
+    }
+}
+
+#[test]
+fn a_hold_expires_by_itself_and_is_charged_all_the_same() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.RESERVE k 6 10 TTL 50 ID a");
+    run(&mut client, "GW.RESERVE k 4 10 TTL 60000 ID b");
+    assert_eq!(held(&mut client, "GW.WITHINBUDGET k 10"), "10");
+    await_until("the hold to expire", Duration::from_secs(10), || held(&mut client, "GW.WITHINBUDGET k 10") == "4")
+        .unwrap();
+    assert_eq!(reserve(&mut client, "GW.RESERVE k 6 10 ID c"), r#"[1, "c", "MONTH", "10", "0", "10", "0""#);
+    // Late, and once.
+    assert_eq!(run(&mut client, "GW.COMMIT k a 6"), r#"[1, "committed", "6", 0, "6"]"#);
+    assert_eq!(run(&mut client, "GW.COMMIT k a 6"), r#"[0, "committed", "6", 0, "6"]"#);
+    assert_eq!(run(&mut client, "GW.SPENT k"), "\"6\"");
+}
+
+#[test]
+fn a_hold_belongs_to_the_day_it_was_made_on() {
+    let (_server, mut client) = start();
+    let now_ms = server_time_ms(&mut client);
+    let yesterday = now_ms / DAY_MS - 1;
+    // As a replica is told of a hold that was made yesterday, and lasts until tomorrow.
+    let effect = format!("H {yesterday} {} 5 {} 62 86400000 0", now_ms + DAY_MS, now_ms - DAY_MS);
+    assert_eq!(reply!(client, "GW._BUDGET", "k", effect, "a"), "OK");
+    assert_eq!(held(&mut client, "GW.WITHINBUDGET k 10 DAY"), "0");
+    assert_eq!(held(&mut client, "GW.WITHINBUDGET k 10 TOTAL"), "5");
+    assert!(run(&mut client, "GW.COMMIT k a 4").starts_with(r#"[1, "committed", "4", 0, "#));
+    assert_eq!(run(&mut client, "GW.SPENT k DAY"), "\"0\"");
+    let rows: Vec<(String, String)> = call!(client, "GW.SPENT", "k", "HISTORY", "DAY", 3);
+    assert_eq!(rows.iter().map(|row| row.1.as_str()).collect::<Vec<_>>(), ["0", "4", "0"]);
+}
+
+#[test]
+fn an_id_is_charged_once() {
+    let (_server, mut client) = start();
+    let at_ms = 1_706_731_200_000i64;
+    for _ in 0..3 {
+        assert_eq!(run(&mut client, "GW.ADDCOST k 2 ID a"), "\"2\"");
+        assert_eq!(run(&mut client, &format!("GW.ADDCOST k 3 AT {at_ms} ID b")), "\"3\"");
+    }
+    // The total is the one that the first call went to.
+    run(&mut client, &format!("GW.ADDCOST k 1 AT {at_ms}"));
+    assert_eq!(run(&mut client, "GW.ADDCOST k 3 ID b"), "\"4\"");
+    assert_eq!(run(&mut client, "GW.SPENT k TOTAL"), "\"6\"");
+    // A hold's id is an id as well: what it was charged with is not charged again.
+    run(&mut client, "GW.RESERVE k 1 100 ID h");
+    assert_eq!(run(&mut client, "GW.ADDCOST k 1 ID h"), "ERR a hold has this id: ID");
+    run(&mut client, "GW.COMMIT k h 1");
+    assert_eq!(run(&mut client, "GW.ADDCOST k 1 ID h"), "\"3\"");
+    assert_eq!(run(&mut client, "GW.COMMIT k a 5"), r#"[0, "charged", "2", 0, "3"]"#);
+    assert_eq!(run(&mut client, "GW.RESERVE k 1 100 ID a"), "ERR id already used: ID");
+    assert_eq!(run(&mut client, "GW.SPENT k TOTAL"), "\"7\"");
+    for id in ["", &"x".repeat(513)] {
+        assert_eq!(reply!(client, "GW.ADDCOST", "k", 1, "ID", id), "ERR not a name of 1 to 512 bytes: ID");
+    }
+    assert_eq!(reply!(client, "GW.ADDCOST", "k", 1, "ID", "x".repeat(512)), "\"4\"");
+}
+
+#[test]
+fn ids_are_remembered_for_the_time_that_is_set() {
+    let server = Server::options().config("gw.idempotency-ms 1000").start().unwrap();
+    let mut client = server.connect().unwrap();
+    run(&mut client, "GW.ADDCOST k 1 ID a");
+    assert_eq!(run(&mut client, "GW.ADDCOST k 1 ID a"), "\"1\"");
+    run(&mut client, "GW.RESERVE k 1 10 TTL 1 ID h");
+    await_until("the id to be forgotten", Duration::from_secs(10), || {
+        run(&mut client, "GW.ADDCOST k 1 ID a") == "\"2\""
+    })
+    .unwrap();
+    await_until("the hold to be forgotten", Duration::from_secs(10), || {
+        run(&mut client, "GW.COMMIT k h 1") == NO_HOLD || run(&mut client, "GW.SPENT k") == "\"3\""
+    })
+    .unwrap();
+}
+
+#[test]
+fn refunds_are_asked_for() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.ADDCOST k 5");
+    assert_eq!(run(&mut client, "GW.ADDCOST k -2"), "ERR negative amount: amount");
+    assert_eq!(run(&mut client, "GW.ADDCOST k 2 REFUND"), "ERR not a negative amount, as REFUND wants it: amount");
+    assert_eq!(run(&mut client, "GW.ADDCOST k -2 REFUND ID r"), "\"3\"");
+    assert_eq!(run(&mut client, "GW.ADDCOST k -2 REFUND ID r"), "\"3\"");
+    assert_eq!(run(&mut client, "GW.ADDCOST k -4 REFUND AT 0"), "\"-4\"");
+    assert_eq!(run(&mut client, "GW.SPENT k TOTAL"), "\"-1\"");
+}
+
+#[test]
+fn a_history_has_a_row_for_each_period() {
+    let (_server, mut client) = start();
+    let now_ms = server_time_ms(&mut client);
+    for days_ago in 0..40 {
+        run(&mut client, &format!("GW.ADDCOST k 1 AT {}", now_ms - days_ago * DAY_MS));
+    }
+    let rows = |client: &mut Connection, period: &str, count: usize| -> Vec<(String, i64)> {
+        let rows: Vec<(String, String)> = call!(*client, "GW.SPENT", "k", "HISTORY", period, count);
+        rows.into_iter().map(|(start, spent)| (start, spent.parse().unwrap())).collect()
+    };
+    let days = rows(&mut client, "DAY", 45);
+    assert_eq!(days.iter().map(|row| row.1).collect::<Vec<_>>(), [vec![1; 40], vec![0; 5]].concat());
+    assert!(days.is_sorted_by(|a, b| a.0 > b.0), "{days:?}");
+    let weeks = rows(&mut client, "WEEK", 8);
+    assert_eq!(weeks.iter().map(|row| row.1).sum::<i64>(), 40);
+    assert!(weeks[1..5].iter().all(|row| row.1 == 7), "{weeks:?}");
+    let months = rows(&mut client, "MONTH", 4);
+    assert_eq!(months.iter().map(|row| row.1).sum::<i64>(), 40);
+    assert!(months.iter().all(|row| row.0.ends_with("-01")), "{months:?}");
+    for (period, day) in [("DAY", &days[3]), ("WEEK", &weeks[1]), ("MONTH", &months[1])] {
+        assert_eq!(reply!(client, "GW.SPENT", "k", period, "DATE", &day.0), format!("\"{}\"", day.1));
+    }
+    assert_eq!(run(&mut client, "GW.SPENT none HISTORY DAY 1").matches("\"0\"").count(), 1);
+}
+
+#[test]
+fn a_description_tells_of_every_hold() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.ADDCOST k 2 ID once");
+    run(&mut client, "GW.RESERVE k 3 100 TTL 60000 ID late");
+    run(&mut client, "GW.RESERVE k 4.5 100 TTL 30000 ID early");
+    let description = run(&mut client, "GW.DESCRIBE k");
+    let holds = description.split_once(r#""holds", "#).unwrap().1;
+    let (early, late) = (holds.find(r#"["early", "#).unwrap(), holds.find(r#"["late", "#).unwrap());
+    assert!(early < late, "{description}");
+    assert!(
+        description.contains(r#""held", "7.5""#) && description.contains(r#""ids_remembered", 1"#),
+        "{description}"
+    );
+}
+
+#[test]
+fn a_policy_that_evicts_ledgers_is_warned_of() {
+    let warnings = |server: &Server| server.log().matches("may evict ledgers").count();
+    let server = Server::options().config("maxmemory-policy allkeys-lru").start().unwrap();
+    assert_eq!(warnings(&server), 1);
+    let (server, mut client) = start();
+    assert_eq!(warnings(&server), 0);
+    for (policy, count) in
+        [("volatile-lfu", 0), ("allkeys-lfu", 1), ("allkeys-random", 1), ("noeviction", 1), ("allkeys-lru", 2)]
+    {
+        run(&mut client, &format!("CONFIG SET maxmemory-policy {policy}"));
+        assert_eq!(warnings(&server), count, "{policy}");
+    }
+}
