@@ -62,7 +62,9 @@ const COMMANDS: &[&Command] = &[
     &cache::set::SET,
     &cache::get::COMMAND,
     &cache::set::DEL,
+    &cache::clear::COMMAND,
     &cache::stats::COMMAND,
+    &cache::key::COMMAND,
     &node::DESCRIBE,
     &node::STATS,
     // Effects: written by the module itself.
@@ -70,6 +72,7 @@ const COMMANDS: &[&Command] = &[
     &budget::change::EFFECT,
     &queue::effect::COMMAND,
     &cache::set::EFFECT,
+    &cache::clear::EFFECT,
     &node::LOAD,
     #[cfg(feature = "fault-injection")]
     &node::PANIC,
@@ -92,12 +95,15 @@ const SETTINGS: &[Setting] = &[
     Setting::Number(&queue::MAX_BYTES),
     Setting::Number(&queue::MAX_DELIVERIES),
     Setting::Text(&cache::TTL),
+    Setting::Text(&cache::STALE),
+    Setting::Number(&cache::PACK_FROM_BYTES),
 ];
 
 /// Who hears of keys that come, go and move.
-const KEY_LISTENERS: &[KeyListener] = &[budget::listing::hear_of_key];
+const KEY_LISTENERS: &[KeyListener] = &[budget::listing::hear_of_key, cache::flights::key_changed];
 
 /// Who hears of what happens to the server as a whole.
-const LISTENERS: &[Listener] = &[budget::listing::hear, budget::hear_of_policy];
+const LISTENERS: &[Listener] =
+    &[budget::listing::hear, budget::hear_of_policy, cache::flights::happened, cache::clear::happened];
 
 server::module::module!(MODULE);

@@ -7,7 +7,9 @@
 pub mod bucket;
 pub mod cache;
 pub mod calendar;
+pub mod canonical;
 pub mod codec;
+pub mod glob;
 pub mod json;
 pub mod lease;
 pub mod ledger;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use gateway_core::money::Amount;
 use lazy_static::lazy_static;
 
 use crate::server::shared::MainThread;
@@ -20,43 +21,62 @@ const OTHER: &[u8] = b"(other)";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Category(u16);
 
-/// A category's counters.
+/// A category's counters. Each GW.CACHEGET that is no error is one of `hits`, `stale_hits` and `misses`.
 pub struct Counters {
     pub hits: Counter,
+    pub stale_hits: Counter,
     pub misses: Counter,
+    /// Found nothing but somebody else's lease, whether they waited for it or not.
+    pub pending: Counter,
+    /// Got a lease, at once or after a wait.
+    pub leader_grants: Counter,
+    pub wait_timeouts: Counter,
     pub sets: Counter,
-    /// Entries there are and their values' bytes. The server may free entries in the background: true atomics.
-    entries: AtomicU64,
-    bytes: AtomicU64,
+    /// Entries that CACHECLEAR has cleared by the category, as part of ALL, or found by a pattern.
+    pub clears: Counter,
+    pub errors: Counter,
+    /// Entries that lived to their end. The server may free entries in the background: a true atomic.
+    expired: AtomicU64,
+    /// The sum of SAVED over hits: its low and its high half.
+    saved_picos: [AtomicU64; 2],
 }
 
 impl Counters {
     const fn new() -> Self {
         Self {
             hits: Counter::new(),
+            stale_hits: Counter::new(),
             misses: Counter::new(),
+            pending: Counter::new(),
+            leader_grants: Counter::new(),
+            wait_timeouts: Counter::new(),
             sets: Counter::new(),
-            entries: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
+            clears: Counter::new(),
+            errors: Counter::new(),
+            expired: AtomicU64::new(0),
+            saved_picos: [const { AtomicU64::new(0) }; 2],
         }
     }
 
-    pub fn entries(&self) -> u64 {
-        self.entries.load(Ordering::Relaxed)
+    pub fn expired(&self) -> u64 {
+        self.expired.load(Ordering::Relaxed)
     }
 
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+    pub fn entry_expired(&self) {
+        self.expired.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn entry_made(&self, bytes: usize) {
-        self.entries.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    pub fn saved(&self) -> Amount {
+        let [low, high] = self.saved_picos.each_ref().map(|half| u128::from(half.load(Ordering::Relaxed)));
+        i128::try_from(high << 64 | low).ok().and_then(Amount::from_picos).unwrap_or(Amount::MAX)
     }
 
-    pub fn entry_gone(&self, bytes: usize) {
-        self.entries.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+    /// On the main thread alone.
+    pub fn save(&self, amount: Amount) {
+        let sum = self.saved().saturating_add(amount).min(Amount::MAX).picos() as u128;
+        let [low, high] = &self.saved_picos;
+        low.store(sum as u64, Ordering::Relaxed);
+        high.store((sum >> 64) as u64, Ordering::Relaxed);
     }
 }
 
@@ -74,6 +94,9 @@ lazy_static! {
 }
 
 impl Category {
+    /// All for which the table has no room.
+    pub const OTHER: Self = Self(0);
+
     /// The category of that name; a new one where there is room.
     pub fn named(name: &[u8]) -> Self {
         Self::with_room(name, CATEGORIES_MAX)
@@ -99,11 +122,6 @@ impl Category {
         Self(number)
     }
 
-    /// Does the table say what this category is called? Not of the surplus.
-    pub fn has_name(self) -> bool {
-        self.0 != 0
-    }
-
     /// The category of that name where anything was ever counted in it.
     pub fn find(name: &[u8]) -> Option<Self> {
         match NAMES.borrow().numbers.get(name) {
@@ -122,12 +140,6 @@ impl Category {
             Some(index) => NAMES.borrow().names.get(index).map_or(OTHER.to_vec(), |name| name.to_vec()),
             None => OTHER.to_vec(),
         }
-    }
-
-    /// Was anything ever counted in it? Only the surplus category may not have been.
-    pub fn was_used(self) -> bool {
-        let Counters { hits, misses, sets, .. } = self.counters();
-        self.0 != 0 || hits.get() + misses.get() + sets.get() + self.counters().entries() > 0
     }
 
     pub fn counters(self) -> &'static Counters {

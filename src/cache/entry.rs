@@ -1,62 +1,175 @@
 //! A cache entry as a data type.
 
-use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use gateway_core::cache::CATEGORY_BYTES_MAX;
+use gateway_core::cache::{packed, Life, CATEGORY_BYTES_MAX, TAGS_MAX, TAG_BYTES_MAX, TTL_MAX_S};
 use gateway_core::codec::{Corrupt, Reader, Writer};
 use gateway_core::memory::allocated_bytes;
+use gateway_core::money::Amount;
+use gateway_core::TIME_MAX_MS;
 
-use super::category::Category;
+use super::group::Group;
+use super::{clear, groups};
 use crate::server::reply::Reply;
-use crate::server::value::Registration;
+use crate::server::value::{Registration, Rewrite};
 use crate::server::Value;
 
 /// The longest value in bytes: what the server takes as one argument by default.
 const VALUE_BYTES_MAX: usize = 512 << 20;
 
-/// A cached value. When it expires is the key's own expiry, so that TTL and PEXPIREAT mean what they say.
-#[derive(Debug)]
+/// A cached value. When its key expires is the key's own affair, so that TTL and PEXPIREAT mean what they say.
 pub struct Entry {
-    value: Vec<u8>,
+    value: Box<[u8]>,
+    /// The value's length where it is packed, else 0.
+    unpacked_len: u32,
     created_at_ms: i64,
-    category: Category,
-    /// The category's name where this node's table has no room for it.
-    surplus_name: Option<Box<[u8]>>,
+    ttl_ms: u64,
+    fresh_until_ms: i64,
+    category: Arc<Group>,
+    extras: Option<Box<Extras>>,
+}
+
+/// What most entries do without.
+#[derive(Clone)]
+struct Extras {
+    stale_ms: u64,
+    /// What each hit saves.
+    saved: Amount,
+    tags: Box<[Arc<Group>]>,
+}
+
+/// What an entry is made of.
+pub struct New<'a> {
+    pub value: &'a [u8],
+    pub created_at_ms: i64,
+    pub life: Life,
+    pub saved: Amount,
+    pub category: &'a [u8],
+    pub tags: Vec<&'a [u8]>,
 }
 
 impl Entry {
-    pub fn new(value: Vec<u8>, created_at_ms: i64, category_name: &[u8]) -> Self {
-        let category = Category::named(category_name);
-        category.counters().entry_made(value.len());
-        let surplus_name = (!category.has_name()).then(|| category_name.into());
-        Self { value, created_at_ms, category, surplus_name }
+    /// `pack_from_bytes`: the shortest value that is packed where it pays; 0 for none.
+    pub fn new(new: New, pack_from_bytes: usize) -> Self {
+        let worth_it = pack_from_bytes > 0 && new.value.len() >= pack_from_bytes;
+        let packed = if worth_it { packed::pack(new.value) } else { None };
+        let unpacked_len = packed.as_ref().map_or(0, |_| new.value.len() as u32);
+        let value = packed.map_or_else(|| new.value.into(), Vec::into_boxed_slice);
+        let tags = new.tags.into_iter().map(groups::of_tag).collect();
+        let category = groups::of_category(new.category);
+        Self::with(value, unpacked_len, new.created_at_ms, new.life, new.saved, category, tags)
     }
 
-    fn category_name(&self) -> Cow<'_, [u8]> {
-        match &self.surplus_name {
-            Some(name) => Cow::Borrowed(name),
-            None => Cow::Owned(self.category.name()),
+    fn with(
+        value: Box<[u8]>,
+        unpacked_len: u32,
+        created_at_ms: i64,
+        life: Life,
+        saved: Amount,
+        category: Arc<Group>,
+        tags: Box<[Arc<Group>]>,
+    ) -> Self {
+        let plain = life.stale_ms == 0 && saved == Amount::ZERO && tags.is_empty();
+        let extras = (!plain).then(|| Box::new(Extras { stale_ms: life.stale_ms, saved, tags }));
+        let Life { ttl_ms, fresh_until_ms, .. } = life;
+        Self { value, unpacked_len, created_at_ms, ttl_ms, fresh_until_ms, category, extras }.counted()
+    }
+
+    fn counted(self) -> Self {
+        self.category.entry_made(self.value.len(), self.len());
+        self.tags().iter().for_each(|tag| tag.tagged());
+        self
+    }
+
+    /// The value's length in bytes.
+    fn len(&self) -> usize {
+        match self.unpacked_len {
+            0 => self.value.len(),
+            len => len as usize,
         }
     }
 
-    pub fn value(&self) -> &[u8] {
-        &self.value
+    /// The value; unpacked into `room` where it is packed.
+    ///
+    /// # Errors
+    /// Never, since packed values are checked when they are loaded.
+    pub fn value<'a>(&'a self, room: &'a mut Vec<u8>) -> Result<&'a [u8], Corrupt> {
+        match self.unpacked_len {
+            0 => Ok(&self.value),
+            len => packed::unpack(&self.value, len as usize, room),
+        }
     }
 
-    pub fn category(&self) -> Category {
-        self.category
+    /// The value where it is not packed.
+    pub fn plain_value(&self) -> Option<&[u8]> {
+        (self.unpacked_len == 0).then_some(&self.value)
+    }
+
+    pub fn life(&self) -> Life {
+        let stale_ms = self.extras.as_ref().map_or(0, |extras| extras.stale_ms);
+        Life { ttl_ms: self.ttl_ms, stale_ms, fresh_until_ms: self.fresh_until_ms }
+    }
+
+    pub fn is_fresh(&self, now_ms: i64) -> bool {
+        now_ms < self.fresh_until_ms
+    }
+
+    pub fn set_fresh_until(&mut self, at_ms: i64) {
+        self.fresh_until_ms = at_ms;
+    }
+
+    pub fn age_ms(&self, now_ms: i64) -> i64 {
+        (now_ms - self.created_at_ms).max(0)
+    }
+
+    pub fn category(&self) -> &Group {
+        &self.category
+    }
+
+    pub fn tags(&self) -> &[Arc<Group>] {
+        self.extras.as_ref().map_or(&[], |extras| &extras.tags)
+    }
+
+    pub fn saved(&self) -> Amount {
+        self.extras.as_ref().map_or(Amount::ZERO, |extras| extras.saved)
+    }
+
+    /// Whether readers see it no more. Its memory goes later.
+    pub fn is_cleared(&self) -> bool {
+        self.category.is_cleared() || self.tags().iter().any(|tag| tag.is_cleared())
+    }
+
+    fn write(&self, out: &mut dyn Writer) {
+        out.int(self.created_at_ms);
+        out.uint(self.ttl_ms);
+        out.uint(self.life().stale_ms);
+        out.int(self.fresh_until_ms);
+        out.int128(self.saved().picos());
+        // The mark itself is memory: written down, it is this entry's own.
+        out.uint(u64::from(self.is_cleared()));
+        out.bytes(self.category.name());
+        out.uint(self.tags().len() as u64);
+        self.tags().iter().for_each(|tag| out.bytes(tag.name()));
     }
 }
 
 impl Clone for Entry {
     fn clone(&self) -> Self {
-        Self::new(self.value.clone(), self.created_at_ms, &self.category_name())
+        Self { value: self.value.clone(), category: Arc::clone(&self.category), extras: self.extras.clone(), ..*self }
+            .counted()
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.category.counters().entry_gone(self.value.len());
+        self.category.entry_gone(self.value.len(), self.len());
+        self.tags().iter().for_each(|tag| tag.untagged());
+        // Nobody says why a value goes. One that has lived to its end has expired, whoever took it away.
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        if now_ms >= self.life().ends_at_ms() && !self.is_cleared() {
+            self.category.counters().entry_expired();
+        }
     }
 }
 
@@ -71,39 +184,93 @@ impl Value for Entry {
     }
 
     fn save(&self, out: &mut dyn Writer) {
-        out.int(self.created_at_ms);
-        out.bytes(&self.category_name());
+        self.write(out);
+        out.uint(u64::from(self.unpacked_len));
         out.bytes(&self.value);
     }
 
     fn load(from: &mut dyn Reader, _encoding: i32) -> Result<Self, Corrupt> {
+        const TTL_MAX_MS: u64 = TTL_MAX_S * 1_000;
         let created_at_ms = from.time_ms("created at")?;
+        let ttl_ms = from.uint_max(TTL_MAX_MS, "a time to live out of bounds")?;
+        let stale_ms = from.uint_max(TTL_MAX_MS, "a stale time out of bounds")?;
+        let life = Life { ttl_ms, stale_ms, fresh_until_ms: from.time_ms("fresh until")? };
+        let saved = Amount::from_picos(from.int128()?).filter(|saved| *saved >= Amount::ZERO);
+        let saved = saved.ok_or(Corrupt("an amount out of bounds"))?;
+        let cleared = from.uint_max(1, "neither cleared nor not")? == 1;
         let category = from.bytes(CATEGORY_BYTES_MAX)?;
-        let value = from.bytes(VALUE_BYTES_MAX)?;
-        Ok(Self::new(value, created_at_ms, &category))
+        let tag_count = from.uint_max(TAGS_MAX as u64, "too many tags")?;
+        let tags = (0..tag_count).map(|_| from.bytes(TAG_BYTES_MAX)).collect::<Result<Vec<_>, _>>()?;
+        let unpacked_len = from.uint_max(packed::PACKED_MAX as u64, "a packed value too long")? as u32;
+        let value = from.bytes(VALUE_BYTES_MAX)?.into_boxed_slice();
+        if unpacked_len > 0 {
+            packed::unpack(&value, unpacked_len as usize, &mut Vec::new())?;
+        }
+        let category = match cleared {
+            true => {
+                clear::left_over();
+                groups::cleared(&category)
+            }
+            false => groups::of_category(&category),
+        };
+        let tags = tags.iter().map(|tag| groups::of_tag(tag)).collect();
+        Ok(Self::with(value, unpacked_len, created_at_ms, life, saved, category, tags))
+    }
+
+    /// Whether and how the value is packed is each node's own affair.
+    fn digest(&self, out: &mut dyn Writer) {
+        self.write(out);
+        if let Ok(value) = self.value(&mut Vec::new()) {
+            out.bytes(value);
+        }
     }
 
     fn memory_bytes(&self) -> usize {
-        allocated_bytes(self.value.capacity())
-            + self.surplus_name.as_ref().map_or(0, |name| allocated_bytes(name.len()))
+        let extras = self
+            .extras
+            .as_ref()
+            .map_or(0, |extras| allocated_bytes(size_of::<Extras>()) + allocated_bytes(size_of_val(&*extras.tags)));
+        allocated_bytes(self.value.len()) + extras
     }
 
     fn allocations(&self) -> usize {
-        2
+        2 + 2 * usize::from(self.extras.is_some())
     }
 
     fn buffers(&mut self, from: usize, visit: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<usize> {
         if from == 0 {
-            visit(&mut self.value);
+            let mut value = std::mem::take(&mut self.value).into_vec();
+            visit(&mut value);
+            self.value = value.into_boxed_slice();
         }
         None
     }
 
+    /// What was cleared needs no writing anew.
+    fn rewrite(&self, out: &mut Rewrite) {
+        if !self.is_cleared() {
+            out.whole(self);
+        }
+    }
+
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
-        reply.map(5).bytes("type").bytes("cache-entry");
-        reply.bytes("category").bytes(self.category_name());
-        reply.bytes("value_bytes").count(self.value.len() as u64);
-        reply.bytes("age_ms").int((now_ms - self.created_at_ms).max(0));
+        let state = match (self.is_cleared(), self.is_fresh(now_ms)) {
+            (true, _) => "cleared",
+            (false, true) => "fresh",
+            (false, false) => "stale",
+        };
+        reply.map(11).bytes("type").bytes("cache-entry").bytes("state").bytes(state);
+        reply.bytes("category").bytes(self.category.name());
+        reply.bytes("tags").array(self.tags().len());
+        self.tags().iter().for_each(|tag| {
+            reply.bytes(tag.name());
+        });
+        reply.bytes("value_bytes").count(self.len() as u64);
+        reply.bytes("stored_bytes").count(self.value.len() as u64);
+        reply.bytes("saved").bytes(self.saved().to_text().as_bytes());
+        reply.bytes("age_ms").int(self.age_ms(now_ms));
+        reply.bytes("fresh_ms").int((self.fresh_until_ms - now_ms).clamp(0, TIME_MAX_MS));
+        reply.bytes("stale_ms").count(self.life().stale_ms);
         reply.bytes("bytes").count(self.total_bytes() as u64);
     }
 }

@@ -1,44 +1,281 @@
-//! GW.CACHEGET: the cached value, or nil.
+//! GW.CACHEGET: the cached value, or nil; with LEASE, single flight.
 
 use gateway_core::cache::category_of;
+use gateway_core::cache::flight::{Asked, LEASE_MAX_MS};
+use gateway_core::money::Amount;
+use lazy_static::lazy_static;
 
-use super::category::Category;
+use super::category::{Category, Counters};
 use super::entry::Entry;
+use super::flights::Scope;
+use super::set::parse_category;
+use super::{count_error, flights, touch};
+use crate::server::blocked::Parking;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
+use crate::server::shared::MainThread;
 use crate::server::stats::STATS;
-use crate::server::{Call, Outcome};
+use crate::server::{Call, Error, Key, Outcome, Str};
 
 pub const COMMAND: Command = Command {
     name: "GW.CACHEGET",
     handler: entry!(get),
     flags: "readonly fast",
-    arity: 2,
+    arity: -2,
     keys: Keys::One(Access::Read),
-    summary: "Replies a cached value, nil where there is none or it has expired, and counts the hit or miss.",
+    summary:
+        "Replies a cached value or nil; with LEASE, one of all who miss it computes, and the others wait or are told.",
     complexity: "O(1)",
     since: "0.1.0",
     tips: "",
-    args: &[Arg::key()],
+    args: &[
+        Arg::key(),
+        Arg::word("meta", "META").optional(),
+        Arg::word("touch", "TOUCH").optional(),
+        Arg::integer("lease-ms").after("LEASE").optional(),
+        Arg::integer("wait-ms").after("WAIT").optional(),
+        Arg::text("category").after("CATEGORY").optional(),
+    ],
 };
 
-/// GW.CACHEGET key
-fn get(call: &mut Call) -> Outcome {
-    let mut args = call.args();
-    let key = args.key()?;
-    args.end()?;
-    match call.look_up::<Entry>(key)? {
-        Some(entry) => {
-            let entry = entry.get();
-            STATS.cache_hits.add(1);
-            entry.category().counters().hits.add(1);
-            call.reply().bytes(entry.value());
+#[derive(Clone, Copy)]
+enum Opt {
+    Meta,
+    Touch,
+    Lease,
+    Wait,
+    Category,
+}
+
+const OPTIONS: [(&str, Opt); 5] = [
+    ("META", Opt::Meta),
+    ("TOUCH", Opt::Touch),
+    ("LEASE", Opt::Lease),
+    ("WAIT", Opt::Wait),
+    ("CATEGORY", Opt::Category),
+];
+
+/// What a get asks for.
+struct Request<'a> {
+    key: Key<'a>,
+    meta: bool,
+    touch: bool,
+    lease_ms: Option<u64>,
+    wait_ms: Option<u64>,
+    category: Option<Str<'a>>,
+}
+
+impl<'a> Request<'a> {
+    fn parse(call: &Call<'a>) -> Result<Self, Error> {
+        let mut args = call.args();
+        let key = args.key()?;
+        let mut request = Self { key, meta: false, touch: false, lease_ms: None, wait_ms: None, category: None };
+        while let Some(option) = args.option(&OPTIONS)? {
+            match option {
+                Opt::Meta => request.meta = true,
+                Opt::Touch => request.touch = true,
+                Opt::Lease => request.lease_ms = Some(args.int("LEASE", 1..=LEASE_MAX_MS)?),
+                Opt::Wait => request.wait_ms = Some(args.int("WAIT", 1..=LEASE_MAX_MS)?),
+                Opt::Category => request.category = Some(parse_category(args.string("CATEGORY")?)?),
+            }
         }
-        None => {
-            STATS.cache_misses.add(1);
-            Category::asked_for(category_of(key.bytes())).counters().misses.add(1);
-            call.reply().null();
+        if request.wait_ms.is_some() && request.lease_ms.is_none() {
+            return Err(Error::new("only with LEASE", "WAIT"));
+        }
+        Ok(request)
+    }
+
+    fn category_name(&self) -> &'a [u8] {
+        self.category.map_or_else(|| category_of(self.key.bytes()), |category| category.bytes())
+    }
+
+    /// Where a miss counts.
+    fn counters(&self) -> &'static Counters {
+        Category::asked_for(self.category_name()).counters()
+    }
+
+    /// Whether the reply is a value alone.
+    fn is_plain(&self) -> bool {
+        !self.meta && self.lease_ms.is_none()
+    }
+}
+
+fn get(call: &mut Call) -> Outcome {
+    let key = call.args().key()?;
+    get_entry(call).inspect_err(|_| count_error(key))
+}
+
+/// GW.CACHEGET key [META] [TOUCH] [LEASE lease-ms] [WAIT wait-ms] [CATEGORY category]
+fn get_entry(call: &mut Call) -> Outcome {
+    let request = Request::parse(call)?;
+    // Both end in a write, by this node or by the client.
+    if (request.touch || request.lease_ms.is_some()) && !call.is_primary() {
+        return Err(Error::READ_ONLY);
+    }
+    if reply_found(call, &request, true)? {
+        return Ok(());
+    }
+    match request.lease_ms {
+        Some(lease_ms) => miss_with_lease(call, &request, lease_ms),
+        None => reply_miss(call, &request, Meta::MISS),
+    }
+}
+
+/// Replies the value, where there is one. Where that is stale, the first who `may_lead` gets a lease to refresh it.
+fn reply_found(call: &Call, request: &Request, may_lead: bool) -> Result<bool, Error> {
+    let found = call.look_up::<Entry>(request.key)?;
+    let Some(entry) = found.as_ref().map(|found| found.get()).filter(|entry| !entry.is_cleared()) else {
+        return Ok(false);
+    };
+    let now_ms = call.now_ms();
+    let fresh = entry.is_fresh(now_ms);
+    count_hit(entry, fresh);
+    if request.is_plain() {
+        reply_value(call, entry)?;
+    } else {
+        let lease_ms = request.lease_ms.filter(|_| may_lead && !fresh);
+        let token = lease_ms.map_or(0, |lease_ms| lead_refresh(call, request, entry, lease_ms));
+        Meta { token, ..Meta::of(entry, now_ms) }.reply(call, Some(entry))?;
+    }
+    if request.touch && fresh {
+        touch::soon(call, request.key);
+    }
+    Ok(true)
+}
+
+/// The token of the lease to refresh a stale entry; 0 where somebody else has it.
+fn lead_refresh(call: &Call, request: &Request, entry: &Entry, lease_ms: u64) -> u64 {
+    let scope = || Scope { category: entry.category().name().into(), tags: entry.tags().into() };
+    match flights::ask(call, request.key, lease_ms, scope) {
+        Asked::Leader { token } => {
+            STATS.cache_leader_grants.add(1);
+            entry.category().counters().leader_grants.add(1);
+            token
+        }
+        Asked::Held { .. } => 0,
+    }
+}
+
+fn miss_with_lease(call: &mut Call, request: &Request, lease_ms: u64) -> Outcome {
+    let scope = || Scope { category: request.category_name().into(), tags: [].into() };
+    let left_ms = match flights::ask(call, request.key, lease_ms, scope) {
+        Asked::Leader { token } => return lead(call, request, lease_ms, token),
+        Asked::Held { left_ms } => left_ms,
+    };
+    STATS.cache_pending.add(1);
+    request.counters().pending.add(1);
+    match request.wait_ms {
+        Some(wait_ms) if call.may_wait() => {
+            let parked = call.park(wait_ms, PARKING);
+            flights::wait(call, request.key, parked, lease_ms);
+            Ok(())
+        }
+        _ => reply_miss(call, request, Meta { ttl_ms: left_ms as i64, ..Meta::PENDING }),
+    }
+}
+
+fn lead(call: &Call, request: &Request, lease_ms: u64, token: u64) -> Outcome {
+    STATS.cache_leader_grants.add(1);
+    request.counters().leader_grants.add(1);
+    reply_miss(call, request, Meta { ttl_ms: lease_ms as i64, token, ..Meta::MISS })
+}
+
+const PARKING: Parking = Parking { called_back, timed_out, gone: flights::gone };
+
+/// A client that waited: there is a value, or it is this one's turn to compute.
+fn called_back(call: &mut Call, message: u64) -> Outcome {
+    let request = Request::parse(call)?;
+    // Whoever else waits for a key that holds another type is told so, too.
+    let found = reply_found(call, &request, false).inspect_err(|_| {
+        flights::filled(call, request.key);
+        count_error(request.key);
+    });
+    match (found?, request.lease_ms) {
+        (true, _) => Ok(()),
+        (false, Some(lease_ms)) if message != flights::LOOK_AGAIN => lead(call, &request, lease_ms, message),
+        (false, _) => reply_miss(call, &request, Meta::PENDING),
+    }
+}
+
+fn timed_out(call: &mut Call) -> Outcome {
+    let request = Request::parse(call)?;
+    STATS.cache_wait_timeouts.add(1);
+    request.counters().wait_timeouts.add(1);
+    let left_ms = flights::left_ms(call, request.key);
+    reply_miss(call, &request, Meta { ttl_ms: left_ms as i64, ..Meta::PENDING })
+}
+
+fn reply_miss(call: &Call, request: &Request, meta: Meta) -> Outcome {
+    STATS.cache_misses.add(1);
+    request.counters().misses.add(1);
+    if request.is_plain() {
+        call.reply().null();
+        return Ok(());
+    }
+    meta.reply(call, None)
+}
+
+fn count_hit(entry: &Entry, fresh: bool) {
+    let Counters { hits, stale_hits, .. } = entry.category().counters();
+    match fresh {
+        true => {
+            STATS.cache_hits.add(1);
+            hits.add(1);
+        }
+        false => {
+            STATS.cache_stale_hits.add(1);
+            stale_hits.add(1);
         }
     }
+    let saved = entry.saved();
+    if saved != Amount::ZERO {
+        entry.category().counters().save(saved);
+    }
+}
+
+fn reply_value(call: &Call, entry: &Entry) -> Outcome {
+    lazy_static! {
+        /// Where values are unpacked, one after the other. As long as the longest of them.
+        static ref ROOM: MainThread<Vec<u8>> = MainThread::new(Vec::new());
+    }
+    match entry.plain_value() {
+        Some(value) => call.reply().bytes(value),
+        None => call.reply().bytes(entry.value(&mut ROOM.borrow()).map_err(|_| Error::coded("ERR internal error"))?),
+    };
     Ok(())
+}
+
+/// What `META` tells beside the value.
+struct Meta {
+    state: &'static str,
+    age_ms: i64,
+    ttl_ms: i64,
+    token: u64,
+}
+
+impl Meta {
+    const MISS: Meta = Meta { state: "MISS", age_ms: 0, ttl_ms: 0, token: 0 };
+    /// Somebody else has the lease.
+    const PENDING: Meta = Meta { state: "PENDING", ..Self::MISS };
+
+    fn of(entry: &Entry, now_ms: i64) -> Self {
+        let life = entry.life();
+        let (state, until_ms) = match entry.is_fresh(now_ms) {
+            true => ("HIT", life.fresh_until_ms),
+            false => ("STALE", life.ends_at_ms()),
+        };
+        Self { state, age_ms: entry.age_ms(now_ms), ttl_ms: (until_ms - now_ms).max(0), token: 0 }
+    }
+
+    fn reply(&self, call: &Call, entry: Option<&Entry>) -> Outcome {
+        call.reply().array(5).bytes(self.state);
+        match entry {
+            Some(entry) => reply_value(call, entry)?,
+            None => {
+                call.reply().null();
+            }
+        }
+        call.reply().int(self.age_ms).int(self.ttl_ms).count(self.token);
+        Ok(())
+    }
 }

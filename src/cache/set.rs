@@ -1,16 +1,17 @@
 //! GW.CACHESET and GW.CACHEDEL: puts entries in and takes them out.
 
-use gateway_core::cache::{category_of, CATEGORY_BYTES_MAX, TTL_MAX_S};
-use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
+use gateway_core::cache::{category_of, Life, CATEGORY_BYTES_MAX, DEFAULT_TTL_MS, TAGS_MAX, TAG_BYTES_MAX, TTL_MAX_S};
+use gateway_core::money::Amount;
+use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
-use super::category::Category;
-use super::entry::Entry;
-use super::{EFFECT_NAME, LIFETIMES};
+use super::category::Counters;
+use super::entry::{Entry, New};
+use super::{count_error, flights, EFFECT_NAME, PACK_FROM_BYTES, STALE_TIMES, TTLS};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::effect::{malformed, Effect, Words};
 use crate::server::stats::STATS;
-use crate::server::{Call, Error, Outcome, Str};
+use crate::server::{Call, Error, Key, Outcome, Str};
 
 pub const SET: Command = Command {
     name: "GW.CACHESET",
@@ -28,7 +29,11 @@ pub const SET: Command = Command {
         Arg::text("value"),
         Arg::one_of("expiration", &[Arg::integer("seconds").after("EX"), Arg::integer("milliseconds").after("PX")])
             .optional(),
+        Arg::integer("stale-ms").after("STALE").optional(),
         Arg::text("category").after("CATEGORY").optional(),
+        Arg::text("tag").after("TAG").repeated().optional(),
+        Arg::text("amount").after("SAVED").optional(),
+        Arg::integer("token").after("TOKEN").optional(),
     ],
 };
 
@@ -50,95 +55,197 @@ pub const EFFECT: Command = Command {
     name: "GW._CACHE",
     handler: entry!(apply),
     flags: "write admin fast",
-    arity: -4,
+    arity: -3,
     keys: Keys::One(Access::Overwrite),
-    summary: "Internal: a cache entry as it was set, for replicas and the AOF.",
+    summary: "Internal: a cache entry as it was set or touched, for replicas and the AOF.",
     complexity: "O(1)",
     since: "0.1.0",
     tips: "",
-    args: &[Arg::key(), Arg::text("effect"), Arg::text("value"), Arg::text("category").optional()],
+    args: &[Arg::key(), Arg::text("effect"), Arg::text("argument").multiple().optional()],
 };
 
 #[derive(Clone, Copy)]
 enum Opt {
     Ex,
     Px,
+    Stale,
     Category,
+    Tag,
+    Saved,
+    Token,
 }
 
-const OPTIONS: [(&str, Opt); 3] = [("EX", Opt::Ex), ("PX", Opt::Px), ("CATEGORY", Opt::Category)];
+const OPTIONS: [(&str, Opt); 7] = [
+    ("EX", Opt::Ex),
+    ("PX", Opt::Px),
+    ("STALE", Opt::Stale),
+    ("CATEGORY", Opt::Category),
+    ("TAG", Opt::Tag),
+    ("SAVED", Opt::Saved),
+    ("TOKEN", Opt::Token),
+];
 
-/// GW.CACHESET key value [EX seconds | PX milliseconds] [CATEGORY category]
+/// What a set asks for.
+struct Request<'a> {
+    key: Key<'a>,
+    value: Str<'a>,
+    ttl_ms: Option<u64>,
+    stale_ms: Option<u64>,
+    category: Option<Str<'a>>,
+    tags: Vec<Str<'a>>,
+    saved: Amount,
+    token: Option<u64>,
+}
+
 fn set(call: &mut Call) -> Outcome {
-    let mut args = call.args();
-    let key = args.key()?;
-    let value = args.string("value")?;
-    let (mut ttl_ms, mut category) = (None, None);
-    while let Some(option) = args.option(&OPTIONS)? {
-        match option {
-            Opt::Ex if ttl_ms.is_some() => return Err(Error::new("conflicting option", "EX")),
-            Opt::Px if ttl_ms.is_some() => return Err(Error::new("conflicting option", "PX")),
-            Opt::Ex => ttl_ms = Some(args.int("EX", 1..=TTL_MAX_S)? * 1_000),
-            Opt::Px => ttl_ms = Some(args.int("PX", 1..=PERIOD_MAX_MS)?),
-            Opt::Category => category = Some(parse_category(args.string("CATEGORY")?)?),
-        }
+    let key = call.args().key()?;
+    set_entry(call).inspect_err(|_| count_error(key))
+}
+
+/// GW.CACHESET key value [EX seconds | PX milliseconds] [STALE stale-ms] [CATEGORY category] [TAG tag [TAG tag ...]]
+/// [SAVED amount] [TOKEN token]
+fn set_entry(call: &mut Call) -> Outcome {
+    let request = Request::parse(call)?;
+    let Request { key, value, category, ref tags, saved, .. } = request;
+    if request.token.is_some_and(|token| !flights::holds(call, key, token)) {
+        call.reply().null();
+        return Ok(());
     }
-    let name = category.map_or_else(|| category_of(key.bytes()), |category: Str| category.bytes());
-    let ttl_ms = ttl_ms.unwrap_or_else(|| LIFETIMES.borrow().ttl_ms(name));
+    let name = category.map_or_else(|| category_of(key.bytes()), |category| category.bytes());
+    let ttl_ms = request.ttl_ms.or_else(|| TTLS.borrow().of_ms(name)).unwrap_or(DEFAULT_TTL_MS);
+    let stale_ms = request.stale_ms.or_else(|| STALE_TIMES.borrow().of_ms(name)).unwrap_or(0);
 
     let created_at_ms = call.now_ms();
-    let expires_at_ms = created_at_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
-    let counted_in = NewEntry { created_at_ms, expires_at_ms, value }.store(call, key, name)?;
+    let new = New {
+        value: value.bytes(),
+        created_at_ms,
+        life: Life::new(created_at_ms, ttl_ms, stale_ms),
+        saved,
+        category: name,
+        tags: tags.iter().map(Str::bytes).collect(),
+    };
+    // Who waits for a key that holds another type is told so, too.
+    let counters = store(call, key, new).inspect_err(|_| flights::filled(call, key))?;
     STATS.cache_sets.add(1);
-    counted_in.counters().sets.add(1);
-    let effect = Effect::of(EFFECT_NAME, b'S', [created_at_ms, expires_at_ms]);
-    match category {
-        Some(category) => call.changed_with(key, c"gw.cacheset", &effect, &[value, category]),
-        None => call.changed_with(key, c"gw.cacheset", &effect, &[value]),
+    counters.sets.add(1);
+
+    let operation = if category.is_some() { b'C' } else { b'S' };
+    let mut effect = Effect::of(EFFECT_NAME, operation, [created_at_ms, ttl_ms as i64, stale_ms as i64]);
+    if saved != Amount::ZERO {
+        effect.word(saved.to_text().as_bytes());
     }
+    if category.is_none() && tags.is_empty() {
+        call.changed_with(key, c"gw.cacheset", &effect, &[value]);
+    } else {
+        let rest: Vec<Str> = [value].into_iter().chain(category).chain(tags.iter().copied()).collect();
+        call.changed_with(key, c"gw.cacheset", &effect, &rest);
+    }
+    flights::filled(call, key);
     call.reply().ok();
     Ok(())
 }
 
-fn parse_category(category: Str) -> Result<Str, Error> {
+impl<'a> Request<'a> {
+    fn parse(call: &Call<'a>) -> Result<Self, Error> {
+        let mut args = call.args();
+        let (key, value) = (args.key()?, args.string("value")?);
+        let mut request = Self {
+            key,
+            value,
+            ttl_ms: None,
+            stale_ms: None,
+            category: None,
+            tags: Vec::new(),
+            saved: Amount::ZERO,
+            token: None,
+        };
+        while let Some(option) = args.option(&OPTIONS)? {
+            match option {
+                Opt::Ex if request.ttl_ms.is_some() => return Err(Error::new("conflicting option", "EX")),
+                Opt::Px if request.ttl_ms.is_some() => return Err(Error::new("conflicting option", "PX")),
+                Opt::Ex => request.ttl_ms = Some(args.int("EX", 1..=TTL_MAX_S)? * 1_000),
+                Opt::Px => request.ttl_ms = Some(args.int("PX", 1..=PERIOD_MAX_MS)?),
+                Opt::Stale => request.stale_ms = Some(args.int("STALE", 0..=PERIOD_MAX_MS)?),
+                Opt::Category => request.category = Some(parse_category(args.string("CATEGORY")?)?),
+                Opt::Tag => {
+                    request.tags.push(parse_tag(args.string("TAG")?)?);
+                    if request.tags.len() > TAGS_MAX {
+                        return Err(Error::new("more than 16 tags", "TAG"));
+                    }
+                    args.may_come_again(&OPTIONS, "TAG");
+                }
+                Opt::Saved => request.saved = args.amount("SAVED")?,
+                Opt::Token => request.token = Some(args.int("TOKEN", 1..=UNITS_MAX)?),
+            }
+        }
+        Ok(request)
+    }
+}
+
+pub fn parse_category(category: Str) -> Result<Str, Error> {
     match category.bytes().len() {
         1..=CATEGORY_BYTES_MAX => Ok(category),
         _ => Err(Error::new("not a name of 1 to 64 bytes", "CATEGORY")),
     }
 }
 
-/// What a set is to a replica.
-struct NewEntry<'a> {
-    created_at_ms: i64,
-    expires_at_ms: i64,
-    value: Str<'a>,
+pub fn parse_tag(tag: Str) -> Result<Str, Error> {
+    match tag.bytes().len() {
+        1..=TAG_BYTES_MAX => Ok(tag),
+        _ => Err(Error::new("not a name of 1 to 256 bytes", "TAG")),
+    }
 }
 
-impl NewEntry<'_> {
-    /// Returns the category that the entry is counted in.
-    fn store(&self, call: &mut Call, key: Str, category: &[u8]) -> Result<Category, Error> {
-        let mut opened = call.open::<Entry>(key)?;
-        let entry = opened.insert(Entry::new(self.value.bytes().to_vec(), self.created_at_ms, category));
-        let category = entry.category();
-        opened.expire_at(self.expires_at_ms);
-        Ok(category)
-    }
+/// Returns where the entry is counted.
+fn store(call: &mut Call, key: Key, new: New) -> Result<&'static Counters, Error> {
+    let mut opened = call.open::<Entry>(key)?;
+    let ends_at_ms = new.life.ends_at_ms();
+    let entry = opened.insert(Entry::new(new, PACK_FROM_BYTES.get() as usize));
+    let counters = entry.category().counters();
+    opened.expire_at(ends_at_ms);
+    Ok(counters)
 }
 
 fn apply(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let (operation, mut words) = Words::new(args.bytes("effect")?)?;
-    let (created_at_ms, expires_at_ms) = (words.int(0..=TIME_MAX_MS)?, words.int(0..=TIME_MAX_MS)?);
-    words.end()?;
-    let value = args.string("value")?;
-    let category = args.optional().map(parse_category).transpose()?;
-    args.end()?;
-    if operation != b'S' {
-        return Err(malformed());
+    match operation {
+        b'S' | b'C' => {
+            let created_at_ms = words.int(0..=TIME_MAX_MS)?;
+            let (ttl_ms, stale_ms) = (words.int(0..=PERIOD_MAX_MS)?, words.int(0..=PERIOD_MAX_MS)?);
+            let saved = match words.optional() {
+                Some(text) => Amount::parse(text).ok().filter(|saved| *saved >= Amount::ZERO).ok_or_else(malformed)?,
+                None => Amount::ZERO,
+            };
+            words.end()?;
+            let value = args.bytes("value")?;
+            let category = if operation == b'C' { Some(parse_category(args.string("category")?)?) } else { None };
+            let mut tags = Vec::new();
+            while let Some(tag) = args.optional() {
+                tags.push(parse_tag(tag)?.bytes());
+            }
+            if tags.len() > TAGS_MAX {
+                return Err(malformed());
+            }
+            let category = category.map_or_else(|| category_of(key.bytes()), |category| category.bytes());
+            let life = Life::new(created_at_ms, ttl_ms, stale_ms);
+            store(call, key, New { value, created_at_ms, life, saved, category, tags })?;
+            flights::filled(call, key);
+        }
+        b'T' => {
+            let fresh_until_ms = words.int(0..=TIME_MAX_MS)?;
+            words.end()?;
+            args.end()?;
+            let mut opened = call.open::<Entry>(key)?;
+            if let Some(entry) = opened.get() {
+                entry.set_fresh_until(fresh_until_ms);
+                let ends_at_ms = entry.life().ends_at_ms();
+                opened.expire_at(ends_at_ms);
+            }
+        }
+        _ => return Err(malformed()),
     }
-    let name = category.map_or_else(|| category_of(key.bytes()), |category| category.bytes());
-    NewEntry { created_at_ms, expires_at_ms, value }.store(call, key, name)?;
     call.applied(key, c"gw.cache");
     call.reply().ok();
     Ok(())
@@ -148,18 +255,22 @@ fn apply(call: &mut Call) -> Outcome {
 fn del(call: &mut Call) -> Outcome {
     let keys = call.args().rest("key")?;
     for &key in keys {
-        call.open::<Entry>(key)?;
+        call.open::<Entry>(key).inspect_err(|_| count_error(key))?;
     }
-    let mut deleted = Vec::new();
+    let (mut deleted, mut live) = (Vec::new(), 0);
     for &key in keys {
         let mut opened = call.open::<Entry>(key)?;
-        if opened.get().is_some() {
+        if let Some(entry) = opened.get() {
+            live += u64::from(!entry.is_cleared());
             opened.delete();
             deleted.push(key);
+        } else {
+            drop(opened);
+            flights::revoked(call, key);
         }
     }
-    STATS.cache_deletes.add(deleted.len() as u64);
+    STATS.cache_deletes.add(live);
     call.deleted(&deleted, c"gw.cachedel");
-    call.reply().count(deleted.len() as u64);
+    call.reply().count(live);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! GW.CACHESTATS: what the cache did on this node, by category.
 
-use super::category::Category;
+use super::category::{Category, Counters};
+use super::groups;
 use crate::server::call::entry;
 use crate::server::command::{Arg, Command, Keys};
 use crate::server::reply::Reply;
@@ -12,7 +13,8 @@ pub const COMMAND: Command = Command {
     flags: "readonly",
     arity: -1,
     keys: Keys::None,
-    summary: "Replies this node's hits, misses, hit rate, sets, entries and bytes, of each category or of one.",
+    summary:
+        "Replies this node's hits, misses, hit rate, entries, bytes, money saved and more, of each category or of one.",
     complexity: "O(N) in the categories",
     since: "0.1.0",
     tips: "nondeterministic_output request_policy:all_shards response_policy:special",
@@ -33,7 +35,7 @@ fn stats(call: &mut Call) -> Outcome {
             }
         },
         None => {
-            let seen: Vec<_> = Category::all().filter(|category| category.was_used()).collect();
+            let seen: Vec<_> = Category::all().filter(|category| was_used(*category)).collect();
             reply.map(seen.len());
             for category in seen {
                 reply.bytes(category.name());
@@ -44,13 +46,39 @@ fn stats(call: &mut Call) -> Outcome {
     Ok(())
 }
 
+/// Was anything ever counted in it? Only that of the surplus may not have been.
+fn was_used(category: Category) -> bool {
+    let Counters { hits, stale_hits, misses, sets, errors, .. } = category.counters();
+    let [entries, ..] = groups::held(category);
+    category != Category::OTHER || [hits, stale_hits, misses, sets, errors].iter().any(|c| c.get() > 0) || entries > 0
+}
+
 fn one(reply: &Reply, category: Category) {
     let counters = category.counters();
-    let (hits, misses) = (counters.hits.get(), counters.misses.get());
-    reply.map(6).bytes("hits").count(hits).bytes("misses").count(misses);
-    reply.bytes("hit_rate").bytes(rate(hits, hits.saturating_add(misses)));
-    reply.bytes("sets").count(counters.sets.get());
-    reply.bytes("entries").count(counters.entries()).bytes("bytes").count(counters.bytes());
+    let (hits, stale_hits, misses) = (counters.hits.get(), counters.stale_hits.get(), counters.misses.get());
+    let served = hits.saturating_add(stale_hits);
+    let [entries, bytes, raw_bytes] = groups::held(category);
+    let counts = [
+        ("hits", hits),
+        ("stale_hits", stale_hits),
+        ("misses", misses),
+        ("pending", counters.pending.get()),
+        ("leader_grants", counters.leader_grants.get()),
+        ("wait_timeouts", counters.wait_timeouts.get()),
+        ("sets", counters.sets.get()),
+        ("clears", counters.clears.get()),
+        ("expired", counters.expired()),
+        ("errors", counters.errors.get()),
+        ("entries", entries),
+        ("bytes", bytes),
+        ("raw_bytes", raw_bytes),
+    ];
+    reply.map(counts.len() + 2);
+    for (name, count) in counts {
+        reply.bytes(name).count(count);
+    }
+    reply.bytes("hit_rate").bytes(rate(served, served.saturating_add(misses)));
+    reply.bytes("saved").bytes(counters.saved().to_text().as_bytes());
 }
 
 /// `part` of `whole` with four places, rounded down: `0.9950`, and never `1.0000` unless it is all.

@@ -177,6 +177,13 @@ impl<'a> Args<'a> {
         self.left = &self.left[1..];
         Ok(Some(words[index].1))
     }
+
+    /// Lets an option that has been taken come again.
+    pub fn may_come_again<T>(&mut self, words: &[(&'static str, T)], option: &str) {
+        if let Some(index) = words.iter().position(|(word, _)| *word == option) {
+            self.seen &= !(1 << index);
+        }
+    }
 }
 
 /// A decimal integer without leading zeros, plus sign or spaces: what the server's own commands take.

@@ -93,13 +93,15 @@ impl<'a> Call<'a> {
         unsafe { api!(RedisModule_SelectDb(self.ctx, number)) == raw::REDISMODULE_OK as c_int }
     }
 
+    pub fn is_primary(&self) -> bool {
+        // SAFETY: the context is the one of this call.
+        unsafe { api!(RedisModule_GetContextFlags(self.ctx)) as u32 & raw::REDISMODULE_CTX_FLAGS_MASTER != 0 }
+    }
+
     /// Whether this node may change keys of its own accord: it is a primary, and no failover or CLIENT PAUSE is under way.
     pub fn may_change(&self) -> bool {
-        // SAFETY: the context is the one of this call; the second takes no arguments.
-        unsafe {
-            let flags = api!(RedisModule_GetContextFlags(self.ctx)) as u32;
-            flags & raw::REDISMODULE_CTX_FLAGS_MASTER != 0 && api!(RedisModule_AvoidReplicaTraffic()) == 0
-        }
+        // SAFETY: takes no arguments.
+        self.is_primary() && unsafe { api!(RedisModule_AvoidReplicaTraffic()) } == 0
     }
 
     /// After a change: sends `effect` to the replicas and the AOF, tells WATCHing and tracking clients, and those who
@@ -146,6 +148,22 @@ impl<'a> Call<'a> {
         // SAFETY: the context is the one of this call.
         unsafe { api!(RedisModule_ReplicateVerbatim(self.ctx)) };
         self.touched(key, event);
+    }
+
+    /// After a change that is not one of a single key: sends `effect` to the replicas and the AOF, with a name behind it.
+    pub fn changed_everywhere(&self, effect: &Effect, name: &[u8]) {
+        let (command, text) = (effect.command().as_ptr(), effect.text());
+        let (text_at, name_at) = (text.as_ptr().cast::<c_char>(), name.as_ptr().cast::<c_char>());
+        // SAFETY: the format takes two buffers with their lengths, which the call copies.
+        unsafe {
+            api!(RedisModule_Replicate(self.ctx, command, c"bb".as_ptr(), text_at, text.len(), name_at, name.len()))
+        };
+    }
+
+    /// As [`Self::applied`], for an effect that is not one of a single key.
+    pub fn applied_everywhere(&self) {
+        // SAFETY: the context is the one of this call.
+        unsafe { api!(RedisModule_ReplicateVerbatim(self.ctx)) };
     }
 
     fn touched(&self, key: Key, event: &CStr) {

@@ -134,6 +134,11 @@ impl Arg {
         Self { flags: self.flags | raw::REDISMODULE_CMD_ARG_OPTIONAL, ..self }
     }
 
+    /// May come several times, its keyword each time.
+    pub const fn repeated(self) -> Self {
+        Self { flags: self.flags | raw::REDISMODULE_CMD_ARG_MULTIPLE_TOKEN, ..self }.multiple()
+    }
+
     pub const fn multiple(self) -> Self {
         Self { flags: self.flags | raw::REDISMODULE_CMD_ARG_MULTIPLE, ..self }
     }

@@ -75,6 +75,10 @@ impl<'a> Words<'a> {
         self.0.next().ok_or_else(malformed)
     }
 
+    pub fn optional(&mut self) -> Option<&'a [u8]> {
+        self.0.next()
+    }
+
     pub fn int<T>(&mut self, range: std::ops::RangeInclusive<T>) -> Result<T, Error>
     where
         T: Copy + PartialOrd + TryFrom<i64>,

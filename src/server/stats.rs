@@ -82,9 +82,15 @@ counters! {
     log_rejected,
     /// The response cache, all categories together.
     cache_hits,
+    cache_stale_hits,
     cache_misses,
+    cache_pending,
+    cache_leader_grants,
+    cache_wait_timeouts,
     cache_sets,
     cache_deletes,
+    cache_cleared,
+    cache_errors,
     /// Panics that the guard caught. Anything but 0 is a bug to report.
     internal_errors,
 }

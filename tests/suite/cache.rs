@@ -184,3 +184,147 @@ fn readers_cannot_take_the_names_of_what_is_stored() {
     assert_eq!(run(&mut client, "GW.CACHESTATS").matches("(other)").count(), 1);
     assert!(run(&mut client, "GW.CACHESTATS real").contains("\"entries\", 1"));
 }
+
+#[test]
+fn meta_tells_state_age_and_time_left() {
+    let (_server, mut client) = start();
+    assert_eq!(run(&mut client, "GW.CACHEGET k META"), "[\"MISS\", nil, 0, 0, 0]");
+    run(&mut client, "GW.CACHESET k v EX 100 STALE 60000");
+    let (state, value, age_ms, ttl_ms, token): (String, String, i64, i64, u64) =
+        call!(client, "GW.CACHEGET", "k", "meta");
+    assert_eq!((state.as_str(), value.as_str(), token), ("HIT", "v", 0));
+    assert!((0..5_000).contains(&age_ms) && (95_000..=100_000).contains(&ttl_ms), "{age_ms} {ttl_ms}");
+    // The key lives until the value is served no more.
+    let left_ms: i64 = call!(client, "PTTL", "k");
+    assert!((155_000..=160_000).contains(&left_ms), "{left_ms}");
+}
+
+#[test]
+fn a_touch_starts_a_life_anew_and_reaches_replicas() {
+    let primary = Server::options().aof().start().unwrap();
+    let replica = Server::options().replica_of(&primary).start().unwrap();
+    let (mut client, mut reader) = (primary.connect().unwrap(), replica.connect().unwrap());
+    await_in_sync(&mut client, &mut reader);
+    run(&mut client, "GW.CACHESET k v PX 100000 STALE 50000");
+    let before: i64 = call!(client, "PEXPIRETIME", "k");
+    await_until("some time to pass", Duration::from_secs(10), || server_time_ms(&mut client) > before - 150_000 + 50)
+        .unwrap();
+    run(&mut client, "GW.CACHEGET k");
+    assert_eq!(call!(client, "PEXPIRETIME", "k" => i64), before);
+    // By the time of the reply, it is done.
+    assert_eq!(run(&mut client, "GW.CACHEGET k TOUCH"), "\"v\"");
+    let touched: i64 = call!(client, "PEXPIRETIME", "k");
+    assert!((before + 50..before + 10_000).contains(&touched), "{before} {touched}");
+    await_in_sync(&mut client, &mut reader);
+    assert_eq!(call!(reader, "PEXPIRETIME", "k" => i64), touched);
+    assert_eq!(digest(&mut client, "k"), digest(&mut reader, "k"));
+    // In a transaction, after it; a miss touches nothing.
+    for words in ["MULTI", "GW.CACHEGET k TOUCH", "GW.CACHEGET none TOUCH", "EXEC"] {
+        run(&mut client, words);
+    }
+    assert!(call!(client, "PEXPIRETIME", "k" => i64) >= touched);
+    // While the server lets nobody write, later.
+    run(&mut client, "CLIENT PAUSE 100000 WRITE");
+    assert_eq!(run(&mut client, "GW.CACHEGET k TOUCH"), "\"v\"");
+    run(&mut client, "CLIENT UNPAUSE");
+    assert_eq!(run(&mut client, "EXISTS none"), "0");
+}
+
+#[test]
+fn stale_times_come_from_the_call_or_the_category() {
+    let server = Server::options().config(r#"gw.cache-stale "chat=60""#).config(r#"gw.cache-ttl "chat=30""#).start();
+    let server = server.unwrap();
+    let mut client = server.connect().unwrap();
+    for (words, ttl_ms) in [
+        ("GW.CACHESET chat:1 v", 90_000),
+        ("GW.CACHESET chat:2 v STALE 0", 30_000),
+        ("GW.CACHESET chat:3 v EX 5 STALE 7000", 12_000),
+        ("GW.CACHESET k v EX 5", 5_000),
+        ("GW.CACHESET k2 v EX 5 CATEGORY chat", 65_000),
+    ] {
+        run(&mut client, words);
+        let left_ms: i64 = call!(client, "PTTL", words.split(' ').nth(1).unwrap());
+        assert!((ttl_ms - 4_000..=ttl_ms).contains(&left_ms), "{words}: {left_ms}");
+    }
+}
+
+#[test]
+fn what_hits_save_is_added_up() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.CACHESET llm:1 v SAVED 0.0000015");
+    run(&mut client, "GW.CACHESET llm:2 v SAVED 1e18");
+    for _ in 0..1_000 {
+        run(&mut client, "GW.CACHEGET llm:1");
+    }
+    assert_eq!(stats(&mut client, "llm")["saved"], "0.0015");
+    // Beyond what an amount can be, no further.
+    for _ in 0..3 {
+        run(&mut client, "GW.CACHEGET llm:2");
+    }
+    assert_eq!(stats(&mut client, "llm")["saved"], "1000000000000000000");
+    assert_eq!(run(&mut client, "GW.CACHESET llm:3 v SAVED nan"), "ERR not an amount: SAVED");
+    assert_eq!(run(&mut client, "GW.CACHESET llm:3 v SAVED -1"), "ERR negative amount: SAVED");
+}
+
+#[test]
+fn expired_entries_and_errors_are_counted() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.CACHESET llm:1 v PX 1");
+    run(&mut client, "GW.CACHESET llm:2 v");
+    run(&mut client, "GW.CACHEDEL llm:2");
+    run(&mut client, "SET llm:text v");
+    run(&mut client, "GW.CACHEGET llm:text");
+    run(&mut client, "GW.CACHESET llm:3 v EX x");
+    let expired = || stats(&mut client, "llm")["expired"] == "1";
+    await_until("the entry to expire", Duration::from_secs(10), expired).unwrap();
+    assert_eq!(stats(&mut client, "llm")["errors"], "2");
+}
+
+#[test]
+fn names_of_categories_and_tags_have_bounds() {
+    let (_server, mut client) = start();
+    let name = |bytes: usize| "n".repeat(bytes);
+    assert_eq!(reply!(client, "GW.CACHESET", "k", "v", "CATEGORY", name(64), "TAG", name(256)), "OK");
+    let error = reply!(client, "GW.CACHESET", "k", "v", "CATEGORY", name(65));
+    assert_eq!(error, "ERR not a name of 1 to 64 bytes: CATEGORY");
+    for tag in [name(0), name(257)] {
+        assert_eq!(reply!(client, "GW.CACHESET", "k", "v", "TAG", tag), "ERR not a name of 1 to 256 bytes: TAG");
+    }
+    let tags = |count: usize| (0..count).flat_map(|tag| ["TAG".to_owned(), tag.to_string()]).collect::<Vec<_>>();
+    assert_eq!(reply!(client, "GW.CACHESET", "k", "v", tags(16)), "OK");
+    assert_eq!(reply!(client, "GW.CACHESET", "k", "v", tags(17)), "ERR more than 16 tags: TAG");
+}
+
+/// A chat completion of 4,096 bytes.
+const COMPLETION: &[u8] = include_bytes!("../vectors/completion.json");
+
+#[test]
+fn values_are_compressed_where_it_pays() {
+    let primary = Server::start().unwrap();
+    let replica = Server::options().replica_of(&primary).start().unwrap();
+    let (mut client, mut reader) = (primary.connect().unwrap(), replica.connect().unwrap());
+    await_in_sync(&mut client, &mut reader);
+    run(&mut client, "CONFIG SET gw.cache-compress-bytes 1kb");
+    reply!(client, "SET", "plain", COMPLETION);
+    reply!(client, "GW.CACHESET", "llm:completion", COMPLETION);
+    let [plain, compressed]: [u64; 2] = ["plain", "llm:completion"].map(|key| call!(client, "MEMORY", "USAGE", key));
+    assert!(compressed * 10 <= plain * 6, "{compressed} of {plain} bytes");
+    let figures = stats(&mut client, "llm");
+    assert_eq!(figures["raw_bytes"], "4096");
+    assert!(figures["bytes"].parse::<u64>().unwrap() < 3_000, "{figures:?}");
+
+    let incompressible = crate::support::Random(7).bytes(4_096);
+    for value in [&b""[..], b"short", &incompressible, &b"x".repeat(262_144), &b"x".repeat(262_145), COMPLETION] {
+        reply!(client, "GW.CACHESET", "k", value);
+        assert_eq!(call!(client, "GW.CACHEGET", "k" => Vec<u8>), value);
+    }
+    // Whether it is compressed is each node's own affair: the replica does not.
+    await_in_sync(&mut client, &mut reader);
+    for key in ["k", "llm:completion"] {
+        assert_eq!(digest(&mut client, key), digest(&mut reader, key));
+    }
+    assert_eq!(call!(reader, "GW.CACHEGET", "llm:completion" => Vec<u8>), COMPLETION);
+    run(&mut client, "DEBUG RELOAD");
+    assert_eq!(call!(client, "GW.CACHEGET", "llm:completion" => Vec<u8>), COMPLETION);
+    assert_eq!(digest(&mut client, "llm:completion"), digest(&mut reader, "llm:completion"));
+}

@@ -20,7 +20,7 @@ pub enum Access {
 
 use Access::{Grows, Reads, Shrinks};
 
-pub const PUBLIC: [Public; 29] = [
+pub const PUBLIC: [Public; 31] = [
     public("gw.allow", "GW.ALLOW k 10 WINDOW 1000 COST 2 FIXED PEEK", -3, &["k"], Grows),
     public("gw.tokens", "GW.TOKENS k 10 10 PER 1000 COST 2 PEEK", -4, &["k"], Grows),
     public("gw.acquire", "GW.ACQUIRE k 10 holder TTL 1000", 6, &["k"], Grows),
@@ -44,16 +44,18 @@ pub const PUBLIC: [Public; 29] = [
     public("gw.logextend", "GW.LOGEXTEND k 000649ce3d40a00000000007 LEASE 10", 5, &["k"], Shrinks),
     public("gw.logdead", "GW.LOGDEAD k LIST COUNT 5", -3, &["k"], Shrinks),
     public("gw.logstats", "GW.LOGSTATS k", 2, &["k"], Reads),
-    public("gw.cacheset", "GW.CACHESET k value EX 100 CATEGORY chat", -3, &["k"], Grows),
-    public("gw.cacheget", "GW.CACHEGET k", 2, &["k"], Reads),
+    public("gw.cacheset", "GW.CACHESET k value EX 100 STALE 5 CATEGORY chat TAG a TAG b SAVED 0.1", -3, &["k"], Grows),
+    public("gw.cacheget", "GW.CACHEGET k META CATEGORY chat", -2, &["k"], Reads),
     public("gw.cachedel", "GW.CACHEDEL k k2 k3", -2, &["k", "k2", "k3"], Shrinks),
+    public("gw.cacheclear", "GW.CACHECLEAR CATEGORY none", -2, &[], Shrinks),
+    public("gw.cachekey", "GW.CACHEKEY chat {} IGNORE a b", -3, &[], Reads),
     public("gw.cachestats", "GW.CACHESTATS chat", -1, &[], Reads),
     public("gw.describe", "GW.DESCRIBE k", 2, &["k"], Reads),
     public("gw.stats", "GW.STATS", 1, &[], Reads),
 ];
 
 /// Effects: the module's own, in the append-only file and the replication stream.
-pub const INTERNAL: [&str; 5] = ["gw._limit", "gw._budget", "gw._queue", "gw._cache", "gw._load"];
+pub const INTERNAL: [&str; 6] = ["gw._limit", "gw._budget", "gw._queue", "gw._cache", "gw._cacheclear", "gw._load"];
 
 const fn public(
     name: &'static str,

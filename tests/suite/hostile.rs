@@ -100,6 +100,18 @@ fn options_are_known_single_and_complete() {
         ("GW.CACHESET k v KEEPTTL", "ERR unknown option: KEEPTTL"),
         ("GW.CACHESET k v EX 5 ex 5", "ERR repeated option: EX"),
         ("GW.CACHESET k v CATEGORY", "ERR missing value: CATEGORY"),
+        ("GW.CACHESET k v STALE 5 STALE 5", "ERR repeated option: STALE"),
+        ("GW.CACHESET k v TAG a b", "ERR unknown option: b"),
+        ("GW.CACHESET k v TAG a TAG", "ERR missing value: TAG"),
+        ("GW.CACHEGET k FRESH", "ERR unknown option: FRESH"),
+        ("GW.CACHEGET k META META", "ERR repeated option: META"),
+        ("GW.CACHEGET k LEASE", "ERR missing value: LEASE"),
+        ("GW.CACHEGET k WAIT 5", "ERR only with LEASE: WAIT"),
+        ("GW.CACHECLEAR CATEGORY", "ERR missing value: CATEGORY"),
+        ("GW.CACHECLEAR EVERYTHING", "ERR unknown option: EVERYTHING"),
+        ("GW.CACHECLEAR ALL ALL", "ERR wrong number of arguments"),
+        ("GW.CACHEKEY p {} WITHOUT x", "ERR unknown option: WITHOUT"),
+        ("GW.CACHEKEY p {} IGNORE", "ERR missing value: IGNORE"),
     ] {
         assert_eq!(run(&mut client, call), error, "{call}");
     }
@@ -135,6 +147,9 @@ fn integers_are_strict_and_within_their_range() {
         ("GW.COSTCHANGES COUNT", "COUNT", "1 to 1000"),
         ("GW.COSTACK k", "version", "0 to 9007199254740992"),
         ("GW.COSTSYNC k", "version", "0 to 9007199254740992"),
+        ("GW.CACHEGET k LEASE", "LEASE", "1 to 3600000"),
+        ("GW.CACHEGET k LEASE 5 WAIT", "WAIT", "1 to 3600000"),
+        ("GW.CACHESET k v TOKEN", "TOKEN", "1 to 9007199254740992"),
         ("GW.LOGPOP k COUNT", "COUNT", "1 to 10000"),
         ("GW.LOGPOP k MAXBYTES", "MAXBYTES", "1 to 1048576"),
         ("GW.LOGPOP k LEASE", "LEASE", "1 to 31622400000"),
@@ -190,6 +205,11 @@ fn errors_change_nothing() {
         "GW.LOGACK a:queue none",
         "GW.LOGDEAD a:queue DROP ALL NONSENSE",
         "GW.CACHESET a:cached v EX -1",
+        "GW.CACHESET a:cached v SAVED -1",
+        "GW.CACHESET a:cached v STALE -1",
+        "GW.CACHEGET a:cached TOUCH LEASE 0",
+        "GW.CACHECLEAR CATEGORY chat TAG x",
+        "GW.CACHECLEAR TAG",
         "GW.CACHEDEL a:cached a:ledger",
     ] {
         let error = run(&mut client, call);

@@ -109,6 +109,8 @@ fn settings_have_the_documented_defaults() {
         ("gw.log-max-bytes", "268435456"),
         ("gw.log-max-deliveries", "10"),
         ("gw.cache-ttl", ""),
+        ("gw.cache-stale", ""),
+        ("gw.cache-compress-bytes", "0"),
         ("gw.ledger-days", "62"),
         ("gw.idempotency-ms", "86400000"),
     ];
@@ -151,6 +153,10 @@ fn bad_settings_are_refused_and_the_old_ones_stay() {
         "gw.cache-ttl chat=-5",
         "gw.cache-ttl chat=x",
         "gw.cache-ttl =5",
+        "gw.cache-stale chat",
+        "gw.cache-stale chat=-1",
+        "gw.cache-compress-bytes -1",
+        "gw.cache-compress-bytes 1mb",
         "gw.no-such-setting 1",
     ] {
         let error = run(&mut client, &format!("CONFIG SET {setting}"));

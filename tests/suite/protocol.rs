@@ -141,6 +141,7 @@ fn acls_hold_for_keys_and_commands() {
             assert!(reply.starts_with("NOPERM"), "{}: {reply}", public.call);
         }
         let refused = run(&mut reader, public.call).starts_with("NOPERM");
+        // What names no key needs no right to keys.
         assert_eq!(refused, public.writes() && !public.keys.is_empty(), "{}", public.call);
         let refused = run(&mut limiter, public.call).starts_with("NOPERM");
         assert_eq!(refused, public.name != "gw.allow", "{}", public.call);

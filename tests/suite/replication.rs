@@ -1,7 +1,8 @@
 //! What goes to replicas and the append-only file: one effect for each change, nothing where nothing changed.
 
 use crate::support::{aof_commands, command, run, server_time_ms, start, verdict};
-use gw_testkit::{await_in_sync, call, redis::Connection, replication_offset, reply, Server};
+use gw_testkit::{await_in_sync, await_until, call, redis::Connection, replication_offset, reply, Server};
+use std::time::Duration;
 
 /// Exhausted limiters, a spent budget, a full queue, a cached answer.
 fn exhaust(client: &mut Connection) {
@@ -235,10 +236,14 @@ fn effects_carry_absolute_times() {
         ("GW.TOKENS b 5 5 PER 1000", 0),
         ("GW.ACQUIRE s 5 a TTL 1000", 0),
         ("GW.RESERVE l 5 1000 TTL 7000 ID a", 7_000),
-        ("GW.CACHESET c value EX 100", 100_000),
-        ("GW.CACHESET c value PX 5000", 5_000),
-        ("GW.CACHESET c value", 3_600_000),
+        // With the durations that count from then on.
+        ("GW.CACHESET c value EX 100", 0),
+        ("GW.CACHESET c value PX 5000 STALE 70", 0),
+        ("GW.CACHEGET c TOUCH", 5_000),
     ] {
+        // A touch in the millisecond of the set would change nothing.
+        let last_ms = server_time_ms(&mut client);
+        await_until("time to pass", Duration::from_secs(10), || server_time_ms(&mut client) > last_ms).unwrap();
         run(&mut client, words);
         let after_ms = server_time_ms(&mut client);
         let effect = aof_commands(&server).pop().unwrap().join(&b' ');

@@ -106,6 +106,13 @@ pub fn fill(client: &mut Connection) {
     }
     let mut set = command("GW.CACHESET a:cached");
     commands.push(set.arg(vec![0xff_u8; 5_000]).arg("EX").arg(9_000).arg("CATEGORY").arg("chat").take());
+    // Packed, with everything that an entry can have, and touched.
+    commands.push(command("CONFIG SET gw.cache-compress-bytes 100"));
+    let mut set = command("GW.CACHESET a:rich");
+    set.arg("rich value ".repeat(500)).arg(&["STALE", "60000", "TAG", "x", "TAG", "y", "SAVED", "0.002"]);
+    commands.push(set);
+    commands.push(command("CONFIG SET gw.cache-compress-bytes 0"));
+    commands.push(command("GW.CACHEGET a:rich TOUCH"));
     for reply in pipeline(client, commands) {
         match reply {
             // Filled a second time, the holds that have ended are there.

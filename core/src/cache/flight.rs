@@ -1,0 +1,212 @@
+//! Single flight: of all who miss one key, one gets a lease and computes, and the others wait for it.
+//!
+//! A lease is not part of the data: it is one node's memory, and lost with it. The worst that follows is a second
+//! computation. It ends when its holder fills the key, when its time is up, or when what it would have filled is
+//! invalidated; in the last two cases the first who waits gets the next lease.
+//!
+//! Time is that of a clock that never steps back: a lease is for a while, not until a date.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use crate::{TIME_MAX_MS, UNITS_MAX};
+
+/// Leases at once. Beyond, a miss gets none, and computes alone.
+pub const LEASES_MAX: usize = 1 << 16;
+
+/// The longest lease, and the longest wait, in milliseconds: an hour.
+pub const LEASE_MAX_MS: u64 = 3_600_000;
+
+/// A database's number and a key's name.
+type Place = (i32, Arc<[u8]>);
+
+/// All leases. `W` is a waiting client, `S` what the lease's value belongs to (its category).
+#[derive(Debug)]
+pub struct Flights<W, S> {
+    leases: HashMap<Place, Lease<W, S>>,
+    ends: BTreeSet<(i64, Place)>,
+    /// Where each waits.
+    waiting: HashMap<W, (Place, u64)>,
+    token_last: u64,
+    arrival_last: u64,
+}
+
+#[derive(Debug)]
+struct Lease<W, S> {
+    token: u64,
+    ends_at_ms: i64,
+    scope: S,
+    /// By arrival: who waits, and how long a lease they want.
+    waiters: BTreeMap<u64, (W, u64)>,
+}
+
+/// What asking for a lease came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// The lease, by its token: compute, and fill. 0 where there are [`LEASES_MAX`] already: compute, and just set.
+    Leader { token: u64 },
+    /// Somebody else has it, for so long yet.
+    Held { left_ms: u64 },
+}
+
+/// Who gets the next lease, and its token.
+pub type Successor<W> = (W, u64);
+
+impl<W, S> Flights<W, S> {
+    /// Tokens go up from `token_first`: the time in microseconds, so that none comes twice, not even after a restart.
+    pub fn new(token_first: u64) -> Self {
+        Self {
+            leases: HashMap::new(),
+            ends: BTreeSet::new(),
+            waiting: HashMap::new(),
+            token_last: token_first.min(UNITS_MAX),
+            arrival_last: 0,
+        }
+    }
+}
+
+impl<W: Copy + Eq + Hash, S> Flights<W, S> {
+    pub fn is_empty(&self) -> bool {
+        self.leases.is_empty()
+    }
+
+    /// Leases there are.
+    pub fn len(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// When the first lease ends.
+    pub fn next_end_ms(&self) -> Option<i64> {
+        self.ends.first().map(|(at_ms, _)| *at_ms)
+    }
+
+    /// Asks for the lease of a key that has no fresh value.
+    pub fn ask(&mut self, key: (i32, &[u8]), lease_ms: u64, now_ms: i64, scope: impl FnOnce() -> S) -> Asked {
+        let place = (key.0, Arc::from(key.1));
+        if let Some(lease) = self.leases.get(&place) {
+            if let Some(left_ms) = left_ms(lease.ends_at_ms, now_ms) {
+                return Asked::Held { left_ms };
+            }
+        } else if self.leases.len() >= LEASES_MAX {
+            return Asked::Leader { token: 0 };
+        }
+        let token = self.next_token();
+        let ends_at_ms = end_ms(now_ms, lease_ms);
+        match self.leases.get_mut(&place) {
+            // Its time is up and nobody has noticed yet: who waits goes on waiting, for the next holder.
+            Some(lease) => {
+                self.ends.remove(&(lease.ends_at_ms, place.clone()));
+                (lease.token, lease.ends_at_ms, lease.scope) = (token, ends_at_ms, scope());
+            }
+            None => {
+                let lease = Lease { token, ends_at_ms, scope: scope(), waiters: BTreeMap::new() };
+                self.leases.insert(place.clone(), lease);
+            }
+        }
+        self.ends.insert((ends_at_ms, place));
+        Asked::Leader { token }
+    }
+
+    /// Lets `waiter` wait for a key whose lease is [`Asked::Held`]; its turn to lead would be for `lease_ms`.
+    pub fn wait(&mut self, key: (i32, &[u8]), waiter: W, lease_ms: u64) {
+        let place = (key.0, Arc::from(key.1));
+        if let Some(lease) = self.leases.get_mut(&place) {
+            self.arrival_last += 1;
+            lease.waiters.insert(self.arrival_last, (waiter, lease_ms));
+            self.waiting.insert(waiter, (place, self.arrival_last));
+        }
+    }
+
+    /// Forgets one who no longer waits.
+    pub fn gone(&mut self, waiter: W) {
+        if let Some((place, arrival)) = self.waiting.remove(&waiter) {
+            if let Some(lease) = self.leases.get_mut(&place) {
+                lease.waiters.remove(&arrival);
+            }
+        }
+    }
+
+    /// Is `token` that of the key's lease, and the lease not over?
+    pub fn holds(&self, key: (i32, &[u8]), token: u64, now_ms: i64) -> bool {
+        let lease = self.leases.get(&(key.0, Arc::from(key.1)));
+        lease.is_some_and(|lease| lease.token == token && left_ms(lease.ends_at_ms, now_ms).is_some())
+    }
+
+    /// How long the key's lease lasts yet, 0 where there is none.
+    pub fn left_ms(&self, key: (i32, &[u8]), now_ms: i64) -> u64 {
+        let lease = self.leases.get(&(key.0, Arc::from(key.1)));
+        lease.and_then(|lease| left_ms(lease.ends_at_ms, now_ms)).unwrap_or(0)
+    }
+
+    /// The key has a value now, whoever set it: ends its lease, and gives all who wait for it.
+    pub fn filled(&mut self, key: (i32, &[u8])) -> Vec<W> {
+        let place = (key.0, Arc::from(key.1));
+        let Some(lease) = self.leases.remove(&place) else { return Vec::new() };
+        self.ends.remove(&(lease.ends_at_ms, place));
+        let waiters: Vec<W> = lease.waiters.into_values().map(|(waiter, _)| waiter).collect();
+        for waiter in &waiters {
+            self.waiting.remove(waiter);
+        }
+        waiters
+    }
+
+    /// What the key's lease was taken for is no longer wanted as it was: its holder's token is worth nothing from now on.
+    pub fn revoked(&mut self, key: (i32, &[u8]), now_ms: i64) -> Option<Successor<W>> {
+        self.hand_over(&(key.0, Arc::from(key.1)), now_ms)
+    }
+
+    /// As [`Self::revoked`], of all leases that are meant. Takes time in proportion to all of them.
+    pub fn revoked_where(&mut self, now_ms: i64, is_meant: impl Fn(i32, &[u8], &S) -> bool) -> Vec<Successor<W>> {
+        let meant = |(place, lease): (&Place, &Lease<W, S>)| is_meant(place.0, &place.1, &lease.scope);
+        let places: Vec<Place> =
+            self.leases.iter().filter(|lease| meant(*lease)).map(|(place, _)| place.clone()).collect();
+        places.iter().filter_map(|place| self.hand_over(place, now_ms)).collect()
+    }
+
+    /// Ends the first lease whose time is up: `None` where there is none, and then who gets the next one, if anybody waits.
+    pub fn end_due(&mut self, now_ms: i64) -> Option<Option<Successor<W>>> {
+        let (ends_at_ms, place) = self.ends.first()?;
+        if left_ms(*ends_at_ms, now_ms).is_some() {
+            return None;
+        }
+        let place = place.clone();
+        Some(self.hand_over(&place, now_ms))
+    }
+
+    fn hand_over(&mut self, place: &Place, now_ms: i64) -> Option<Successor<W>> {
+        let token = self.next_token();
+        let lease = self.leases.get_mut(place)?;
+        self.ends.remove(&(lease.ends_at_ms, place.clone()));
+        match lease.waiters.pop_first() {
+            Some((_, (waiter, lease_ms))) => {
+                self.waiting.remove(&waiter);
+                (lease.token, lease.ends_at_ms) = (token, end_ms(now_ms, lease_ms));
+                self.ends.insert((lease.ends_at_ms, place.clone()));
+                Some((waiter, token))
+            }
+            None => {
+                self.leases.remove(place);
+                None
+            }
+        }
+    }
+
+    fn next_token(&mut self) -> u64 {
+        self.token_last += 1;
+        self.token_last
+    }
+}
+
+fn end_ms(now_ms: i64, lease_ms: u64) -> i64 {
+    now_ms.saturating_add_unsigned(lease_ms).min(TIME_MAX_MS)
+}
+
+/// How long until then, `None` where that is now or past.
+fn left_ms(ends_at_ms: i64, now_ms: i64) -> Option<u64> {
+    u64::try_from(ends_at_ms - now_ms).ok().filter(|&left_ms| left_ms > 0)
+}
+
+#[cfg(test)]
+#[path = "flight_tests.rs"]
+mod tests;

@@ -1,0 +1,127 @@
+//! The response cache's rules: which category an entry is in, how long it is fresh and how long it is served.
+
+pub mod flight;
+pub mod packed;
+
+use std::collections::HashMap;
+
+use crate::{PERIOD_MAX_MS, TIME_MAX_MS};
+
+/// The longest name of a category in bytes.
+pub const CATEGORY_BYTES_MAX: usize = 64;
+
+/// The category of keys that name none, or a longer one than [`CATEGORY_BYTES_MAX`].
+pub const DEFAULT_CATEGORY: &[u8] = b"default";
+
+/// How long an entry lives where nothing else is configured: an hour.
+pub const DEFAULT_TTL_MS: u64 = 3_600_000;
+
+/// The longest time to live, and to be served stale, in seconds: 366 days.
+pub const TTL_MAX_S: u64 = PERIOD_MAX_MS / 1_000;
+
+/// The longest tag in bytes, and the most that one entry has.
+pub const TAG_BYTES_MAX: usize = 256;
+pub const TAGS_MAX: usize = 16;
+
+/// The category of an entry that is set without one: the key's part before the first ':'.
+pub fn category_of(key: &[u8]) -> &[u8] {
+    match key.iter().take(CATEGORY_BYTES_MAX + 1).position(|&byte| byte == b':') {
+        None | Some(0) => DEFAULT_CATEGORY,
+        Some(end) => key.get(..end).unwrap_or(DEFAULT_CATEGORY),
+    }
+}
+
+/// When an entry is what. Its end is the key's own expiry, so that TTL and PEXPIREAT mean what they say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// How long it is fresh, from when it was set or touched, in milliseconds.
+    pub ttl_ms: u64,
+    /// How long it is served after that.
+    pub stale_ms: u64,
+    pub fresh_until_ms: i64,
+}
+
+impl Life {
+    pub fn new(from_ms: i64, ttl_ms: u64, stale_ms: u64) -> Self {
+        Self { ttl_ms, stale_ms, fresh_until_ms: from_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS) }
+    }
+
+    pub fn is_fresh(&self, now_ms: i64) -> bool {
+        now_ms < self.fresh_until_ms
+    }
+
+    /// When the key is to expire.
+    pub fn ends_at_ms(&self) -> i64 {
+        self.fresh_until_ms.saturating_add_unsigned(self.stale_ms).min(TIME_MAX_MS)
+    }
+
+    /// As if it had been set at `now_ms`, and never for shorter than before: the clock may have stepped back.
+    pub fn touched(&self, now_ms: i64) -> Self {
+        let touched = Self::new(now_ms, self.ttl_ms, self.stale_ms);
+        Self { fresh_until_ms: touched.fresh_until_ms.max(self.fresh_until_ms), ..touched }
+    }
+}
+
+/// A time by category: to live, or to be served stale.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lifetimes(HashMap<Box<[u8]>, u64>);
+
+impl Lifetimes {
+    /// Reads `category=seconds` pairs with spaces between them, such as `models=3600 sessions=300`, each from
+    /// `least_s`. The error says what is wrong and where.
+    pub fn parse(text: &str, least_s: u64) -> Result<Self, String> {
+        let mut lifetimes = HashMap::new();
+        for pair in text.split_ascii_whitespace() {
+            let (category, seconds) = pair.split_once('=').ok_or_else(|| format!("not category=seconds: {pair}"))?;
+            if category.is_empty() || category.len() > CATEGORY_BYTES_MAX {
+                return Err(format!("a category's name has 1 to {CATEGORY_BYTES_MAX} bytes: {pair}"));
+            }
+            let in_range = |seconds: &u64| (least_s..=TTL_MAX_S).contains(seconds);
+            let seconds = seconds.parse().ok().filter(in_range);
+            let seconds = seconds.ok_or_else(|| format!("not seconds from {least_s} to {TTL_MAX_S}: {pair}"))?;
+            if lifetimes.insert(category.as_bytes().into(), seconds * 1_000).is_some() {
+                return Err(format!("a category named twice: {category}"));
+            }
+        }
+        Ok(Self(lifetimes))
+    }
+
+    /// A category's time in milliseconds, where it has one.
+    pub fn of_ms(&self, category: &[u8]) -> Option<u64> {
+        self.0.get(category).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_in_the_category_before_its_first_colon() {
+        for (key, category) in [
+            ("models:gpt", "models"),
+            ("llm_response:a:b", "llm_response"),
+            ("plain", "default"),
+            (":x", "default"),
+            ("", "default"),
+        ] {
+            assert_eq!(category_of(key.as_bytes()), category.as_bytes(), "{key}");
+        }
+        let longest = [b'c'; CATEGORY_BYTES_MAX];
+        assert_eq!(category_of(&[&longest[..], b":k"].concat()), longest);
+        assert_eq!(category_of(&[&longest[..], b"c:k"].concat()), DEFAULT_CATEGORY);
+    }
+
+    #[test]
+    fn lifetimes_are_read_and_checked() {
+        let lifetimes = Lifetimes::parse(" models=3600  sessions=300 ", 1).unwrap();
+        assert_eq!(lifetimes.of_ms(b"sessions"), Some(300_000));
+        assert_eq!(lifetimes.of_ms(b"other"), None);
+        assert_eq!(Lifetimes::parse("", 1), Ok(Lifetimes::default()));
+        assert!(Lifetimes::parse("models=0", 0).is_ok());
+        for text in ["models", "models=", "=1", "models=0", "models=-1", "models=1.5", "models=31622401", "a=1 a=2"] {
+            assert!(Lifetimes::parse(text, 1).is_err(), "{text}");
+        }
+        assert!(Lifetimes::parse(&format!("{}=1", "c".repeat(65)), 1).is_err());
+    }
+}

@@ -1,0 +1,90 @@
+//! Values in fewer bytes: LZ4 blocks (<https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md>).
+//!
+//! LZ4 and not Zstandard, because a hit is what happens most. Chat completions of 4 KB, on one core of an AMD EPYC: LZ4
+//! leaves 50 to 73 % of the bytes (code, prose) and unpacks in 1.1 µs; Zstandard leaves 35 to 49 % at its level 1 and
+//! unpacks in 4.3 to 5.6 µs, which would take a hit below half of GET's rate. A dictionary of what such answers are made
+//! of brings LZ4 to 43 to 65 %, packing in about 7 µs, and costs nothing when unpacking.
+
+use crate::codec::Corrupt;
+use crate::memory::allocated_bytes;
+
+/// The longest value in bytes that is packed: packing and unpacking it take a third of a millisecond at most.
+pub const PACKED_MAX: usize = 256 << 10;
+
+/// The envelopes of the usual model APIs, Markdown and frequent English. What is packed with it can be unpacked with
+/// nothing else: it is part of the entries' encoding, for ever.
+const DICTIONARY: &[u8] = include_bytes!("dictionary.txt");
+
+/// The value in fewer bytes, where that saves an eighth of the memory at least.
+pub fn pack(value: &[u8]) -> Option<Vec<u8>> {
+    if value.len() > PACKED_MAX {
+        return None;
+    }
+    let mut packed = lz4_flex::block::compress_with_dict(value, DICTIONARY);
+    let (before, after) = (allocated_bytes(value.len()), allocated_bytes(packed.len()));
+    packed.shrink_to_fit();
+    (after <= before - before / 8).then_some(packed)
+}
+
+/// Unpacks into the front of `room`, and gives that part of it.
+///
+/// # Errors
+/// Where `packed` is not what [`pack`] made of a value of `len` bytes.
+pub fn unpack<'a>(packed: &[u8], len: usize, room: &'a mut Vec<u8>) -> Result<&'a [u8], Corrupt> {
+    const BROKEN: Corrupt = Corrupt("a packed value that does not unpack");
+    if len > PACKED_MAX {
+        return Err(BROKEN);
+    }
+    if room.len() < len {
+        room.resize(len, 0);
+    }
+    let room = room.get_mut(..len).ok_or(BROKEN)?;
+    match lz4_flex::block::decompress_into_with_dict(packed, room, DICTIONARY) {
+        Ok(unpacked) if unpacked == len => Ok(room),
+        _ => Err(BROKEN),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn unpacked(packed: &[u8], len: usize) -> Result<Vec<u8>, Corrupt> {
+        // What was there before does not matter.
+        unpack(packed, len, &mut vec![7; 100]).map(<[u8]>::to_vec)
+    }
+
+    #[test]
+    fn packing_is_done_where_it_pays() {
+        assert_eq!(pack(b""), None);
+        assert_eq!(pack(b"short"), None);
+        let mut state = 1u64;
+        let random = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        });
+        assert!(pack(&random.take(4_096).collect::<Vec<_>>()).is_none());
+        assert!(pack(&[b'x'; 4_096]).is_some_and(|packed| packed.len() < 100));
+        assert!(pack(&vec![b'x'; PACKED_MAX]).is_some());
+        assert_eq!(pack(&vec![b'x'; PACKED_MAX + 1]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_unpacks(words in prop::collection::vec("[a-d]{1,3}", 0..2_000)) {
+            let value = words.concat().into_bytes();
+            if let Some(packed) = pack(&value) {
+                prop_assert!(packed.len() < value.len());
+                prop_assert_eq!(unpacked(&packed, value.len()), Ok(value.clone()));
+                prop_assert!(unpacked(&packed, value.len() + 1).is_err());
+                prop_assert!(unpacked(&packed, value.len() - 1).is_err());
+            }
+        }
+
+        #[test]
+        fn any_bytes_unpack_without_panic(bytes: Vec<u8>, len in 0..2 * PACKED_MAX) {
+            let _ = unpacked(&bytes, len);
+        }
+    }
+}

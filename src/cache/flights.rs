@@ -1,0 +1,179 @@
+//! Single flight: leases on keys that are computed, and the clients that wait for them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use gateway_core::cache::flight::{Asked, Flights, Successor};
+use lazy_static::lazy_static;
+
+use super::group::Group;
+use crate::server::blocked::Parked;
+use crate::server::call::now_ms;
+use crate::server::events::Event;
+use crate::server::shared::MainThread;
+use crate::server::{Call, Key};
+
+/// Leases that one timer ends, before others are served.
+const ENDS_PER_SLICE: usize = 256;
+
+/// What a lease's value belongs to: clearing any of it makes the lease worthless.
+pub struct Scope {
+    pub category: Box<[u8]>,
+    /// Of the stale entry that is being refreshed.
+    pub tags: Box<[Arc<Group>]>,
+}
+
+struct State {
+    flights: Flights<Parked, Scope>,
+    /// When the timer is due that ends the next lease.
+    timer_at_ms: Option<i64>,
+    /// Whether keys are being deleted that were cleared before: nothing that concerns leases.
+    reclaiming: bool,
+}
+
+lazy_static! {
+    static ref STATE: MainThread<State> = MainThread::new(State::new());
+    static ref START: Instant = Instant::now();
+}
+
+impl State {
+    fn new() -> Self {
+        // Tokens are made of the time, so that those of before a restart are not handed out again.
+        let token_first = u64::try_from(now_ms()).unwrap_or(0) * 1_000;
+        Self { flights: Flights::new(token_first), timer_at_ms: None, reclaiming: false }
+    }
+}
+
+/// A clock that never steps back: leases are for a while.
+fn clock_ms() -> i64 {
+    START.elapsed().as_millis() as i64
+}
+
+fn place<'a>(call: &Call, key: Key<'a>) -> (i32, &'a [u8]) {
+    (call.database(), key.bytes())
+}
+
+pub fn ask(call: &Call, key: Key, lease_ms: u64, scope: impl FnOnce() -> Scope) -> Asked {
+    let asked = STATE.borrow().flights.ask(place(call, key), lease_ms, clock_ms(), scope);
+    set_timer(call);
+    asked
+}
+
+/// Lets a parked client wait for a key's lease to be filled or to end.
+pub fn wait(call: &Call, key: Key, waiter: Parked, lease_ms: u64) {
+    STATE.borrow().flights.wait(place(call, key), waiter, lease_ms);
+}
+
+/// A client no longer waits.
+pub fn gone(waiter: Parked) {
+    STATE.borrow().flights.gone(waiter);
+}
+
+pub fn holds(call: &Call, key: Key, token: u64) -> bool {
+    STATE.borrow().flights.holds(place(call, key), token, clock_ms())
+}
+
+/// How long the key's lease lasts yet, 0 where there is none.
+pub fn left_ms(call: &Call, key: Key) -> u64 {
+    STATE.borrow().flights.left_ms(place(call, key), clock_ms())
+}
+
+/// The key has a value, or can have none: whoever waits looks for himself.
+pub fn filled(call: &Call, key: Key) {
+    let waiters = {
+        let flights = &mut STATE.borrow().flights;
+        if flights.is_empty() {
+            return;
+        }
+        flights.filled(place(call, key))
+    };
+    for waiter in waiters {
+        call.call_back(waiter, LOOK_AGAIN);
+    }
+}
+
+/// The key was deleted: what is being computed for it is not to come back.
+pub fn revoked(call: &Call, key: Key) {
+    let successor = {
+        let State { flights, reclaiming, .. } = &mut *STATE.borrow();
+        if flights.is_empty() || *reclaiming {
+            return;
+        }
+        flights.revoked(place(call, key), clock_ms())
+    };
+    go_on(call, successor);
+}
+
+/// As [`revoked`], of all leases that are meant.
+pub fn revoked_where(call: &Call, is_meant: impl Fn(i32, &[u8], &Scope) -> bool) {
+    let successors = STATE.borrow().flights.revoked_where(clock_ms(), is_meant);
+    go_on(call, successors);
+}
+
+/// Runs `task`, which deletes what readers have long been told is gone.
+pub fn while_reclaiming(task: impl FnOnce()) {
+    STATE.borrow().reclaiming = true;
+    task();
+    STATE.borrow().reclaiming = false;
+}
+
+/// The message that tells a waiting client to look for the value; any other is the token of its lease.
+pub const LOOK_AGAIN: u64 = 0;
+
+fn go_on(call: &Call, successors: impl IntoIterator<Item = Successor<Parked>>) {
+    for (waiter, token) in successors {
+        call.call_back(waiter, token);
+    }
+    set_timer(call);
+}
+
+/// One timer, for the lease that ends first.
+fn set_timer(call: &Call) {
+    let State { flights, timer_at_ms, .. } = &mut *STATE.borrow();
+    let Some(end_ms) = flights.next_end_ms() else { return };
+    if timer_at_ms.is_none_or(|at_ms| end_ms < at_ms) {
+        *timer_at_ms = Some(end_ms);
+        let delay_ms = u64::try_from(end_ms - clock_ms()).unwrap_or(0);
+        call.after(delay_ms, end_due, end_ms);
+    }
+}
+
+fn end_due(call: &mut Call, at_ms: i64) {
+    {
+        let timer_at_ms = &mut STATE.borrow().timer_at_ms;
+        // One that was set earlier, for a later end: the other one has taken its place.
+        if *timer_at_ms != Some(at_ms) {
+            return;
+        }
+        *timer_at_ms = None;
+    }
+    let mut successors = Vec::new();
+    for _ in 0..ENDS_PER_SLICE {
+        match STATE.borrow().flights.end_due(clock_ms()) {
+            Some(successor) => successors.extend(successor),
+            None => break,
+        }
+    }
+    go_on(call, successors);
+}
+
+/// Keys that come and go by other commands than the cache's.
+pub fn key_changed(call: &mut Call, event: &std::ffi::CStr, key: Key) {
+    match event.to_bytes() {
+        b"del" | b"move_from" | b"rename_from" => revoked(call, key),
+        b"restore" | b"copy_to" | b"move_to" | b"rename_to" => filled(call, key),
+        _ => {}
+    }
+}
+
+pub fn happened(call: &mut Call, event: Event) {
+    match event {
+        Event::Flush { database } => {
+            revoked_where(call, |place, _, _| database.is_none_or(|flushed| flushed == place));
+        }
+        Event::SwapDatabases(one, other) => revoked_where(call, |place, _, _| place == one || place == other),
+        // Who waits is told by the server, and hears of no lease on a replica.
+        Event::RoleChanged { primary: false } => STATE.borrow().flights = State::new().flights,
+        _ => {}
+    }
+}

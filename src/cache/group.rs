@@ -1,0 +1,344 @@
+//! Groups: what entries share that are cleared together, by category and by tag.
+//!
+//! Each entry points to the group of its category and to those of its tags. To clear a group is to mark it, whatever its
+//! size, and to forget it: every reader sees the mark at once, and entries that are set from then on are in a new group of
+//! the same name. All entries together have an era in the same way.
+//!
+//! The groups' figures tell how many entries a mark has hit. The server may free entries on other threads, so they are
+//! true atomics, and each has its mark in its own highest bit: an entry is counted out either by its end or by the mark.
+
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use super::category::{Category, Counters};
+
+const MARK: u64 = 1 << 63;
+
+/// A count that ends with a mark.
+#[derive(Default)]
+struct Marked(AtomicU64);
+
+impl Marked {
+    fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Returns whether it was still counting.
+    fn sub(&self, count: u64) -> bool {
+        self.0.fetch_sub(count, Ordering::Relaxed) & MARK == 0
+    }
+
+    /// The count so far; 0 from the mark on.
+    fn get(&self) -> u64 {
+        Some(self.0.load(Ordering::Relaxed)).filter(|count| count & MARK == 0).unwrap_or(0)
+    }
+
+    fn is_marked(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & MARK != 0
+    }
+
+    /// Returns the count at the mark, 0 where it was marked before.
+    fn mark(&self) -> u64 {
+        Some(self.0.fetch_or(MARK, Ordering::Relaxed)).filter(|count| count & MARK == 0).unwrap_or(0)
+    }
+}
+
+/// What entries there are, and what their values take: in fact, and unpacked.
+#[derive(Default)]
+struct Held {
+    entries: Marked,
+    bytes: Marked,
+    raw_bytes: Marked,
+}
+
+impl Held {
+    fn figures(&self) -> [&Marked; 3] {
+        [&self.entries, &self.bytes, &self.raw_bytes]
+    }
+
+    fn add(&self, [entries, bytes, raw_bytes]: [u64; 3]) {
+        self.entries.add(entries);
+        self.bytes.add(bytes);
+        self.raw_bytes.add(raw_bytes);
+    }
+
+    /// Returns whether it was still counting.
+    fn sub(&self, [entries, bytes, raw_bytes]: [u64; 3]) -> bool {
+        self.bytes.sub(bytes);
+        self.raw_bytes.sub(raw_bytes);
+        self.entries.sub(entries)
+    }
+
+    fn mark(&self) -> [u64; 3] {
+        self.figures().map(Marked::mark)
+    }
+}
+
+/// All entries, of whatever category, until all are cleared.
+#[derive(Default)]
+pub struct Era {
+    entries: Marked,
+    /// Of the categories that have no name in the table of counters.
+    surplus: Held,
+}
+
+impl Era {
+    pub fn clear(&self) -> u64 {
+        self.surplus.mark();
+        self.entries.mark()
+    }
+
+    pub fn surplus(&self) -> [u64; 3] {
+        self.surplus.figures().map(Marked::get)
+    }
+}
+
+/// The entries of one category, or of one tag.
+pub struct Group {
+    name: Box<[u8]>,
+    /// What hits and the like count in.
+    category: Category,
+    /// None of a tag's: its entries are counted in their categories.
+    era: Option<Arc<Era>>,
+    held: Held,
+}
+
+impl Group {
+    pub fn of_category(name: &[u8], category: Category, era: &Arc<Era>) -> Self {
+        Self { name: name.into(), category, era: Some(Arc::clone(era)), held: Held::default() }
+    }
+
+    pub fn of_tag(name: &[u8]) -> Self {
+        Self { name: name.into(), category: Category::OTHER, era: None, held: Held::default() }
+    }
+
+    /// A category's group that was cleared before it had entries: for those that were saved so.
+    pub fn cleared(name: &[u8], category: Category) -> Arc<Self> {
+        let group = Self::of_category(name, category, &Arc::default());
+        group.clear();
+        Arc::new(group)
+    }
+
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    pub fn counters(&self) -> &'static Counters {
+        self.category.counters()
+    }
+
+    pub fn is_cleared(&self) -> bool {
+        self.held.entries.is_marked() || self.era.as_ref().is_some_and(|era| era.entries.is_marked())
+    }
+
+    /// Where the entries are counted that have no category of their own to be counted in.
+    fn surplus(&self) -> Option<&Held> {
+        self.era.as_ref().filter(|_| self.category == Category::OTHER).map(|era| &era.surplus)
+    }
+
+    /// Returns how many entries there were.
+    pub fn clear(&self) -> u64 {
+        let held = self.held.mark();
+        let [entries, ..] = held;
+        if let Some(surplus) = self.surplus() {
+            surplus.sub(held);
+        }
+        match &self.era {
+            // They were counted with the era, when it ended.
+            Some(era) if !era.entries.sub(entries) => 0,
+            _ => entries,
+        }
+    }
+
+    /// Counts an entry of the category in, with what its value takes, in fact and unpacked.
+    pub fn entry_made(&self, bytes: usize, raw_bytes: usize) {
+        let one = [1, bytes as u64, raw_bytes as u64];
+        self.held.add(one);
+        if let Some(era) = &self.era {
+            era.entries.add(1);
+        }
+        if let Some(surplus) = self.surplus() {
+            surplus.add(one);
+        }
+    }
+
+    pub fn entry_gone(&self, bytes: usize, raw_bytes: usize) {
+        let one = [1, bytes as u64, raw_bytes as u64];
+        if !self.held.sub(one) {
+            return;
+        }
+        if let Some(era) = &self.era {
+            era.entries.sub(1);
+        }
+        if let Some(surplus) = self.surplus() {
+            surplus.sub(one);
+        }
+    }
+
+    /// Counts an entry with the tag in.
+    pub fn tagged(&self) {
+        self.held.entries.add(1);
+    }
+
+    pub fn untagged(&self) {
+        self.held.entries.sub(1);
+    }
+
+    /// Entries, the bytes of their values, and those bytes unpacked.
+    pub fn held(&self) -> [u64; 3] {
+        match self.is_cleared() {
+            true => [0; 3],
+            false => self.held.figures().map(Marked::get),
+        }
+    }
+}
+
+/// A group in a set, found by its name.
+struct ByName(Arc<Group>);
+
+impl Borrow<[u8]> for ByName {
+    fn borrow(&self) -> &[u8] {
+        self.0.name()
+    }
+}
+
+impl Hash for ByName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.name().hash(state);
+    }
+}
+
+impl PartialEq for ByName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name() == other.0.name()
+    }
+}
+
+impl Eq for ByName {}
+
+/// So many parts that none takes long to grow, to be swept or to be freed, even with millions of groups.
+const SHARDS: usize = 1_024;
+
+/// Below so many groups a part is not worth sweeping.
+const SWEEP_MIN: usize = 16;
+
+#[derive(Default)]
+struct Shard {
+    groups: HashSet<ByName>,
+    /// How many groups make it worth looking for those without entries.
+    sweep_at: usize,
+}
+
+/// Groups by name. Those that lost their last entry are swept out as new ones come, so that there are at most twice as
+/// many as entries have.
+pub struct Groups {
+    shards: Vec<Shard>,
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self { shards: std::iter::repeat_with(Shard::default).take(SHARDS).collect() }
+    }
+}
+
+/// FNV-1a (<https://www.rfc-editor.org/rfc/rfc9923>): cheap, and the sets behind it hash on their own.
+fn shard_of(name: &[u8]) -> usize {
+    let hash = |hash: u32, &byte: &u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    name.iter().fold(0x811c_9dc5, hash) as usize % SHARDS
+}
+
+impl Groups {
+    /// None once [`Self::free_some`] was called.
+    fn shard(&mut self, name: &[u8]) -> Option<&mut Shard> {
+        self.shards.get_mut(shard_of(name))
+    }
+
+    /// The group of that name, made where there is none.
+    pub fn named(&mut self, name: &[u8], new: impl FnOnce() -> Group) -> Arc<Group> {
+        let Some(shard) = self.shard(name) else { return Arc::new(new()) };
+        if let Some(found) = shard.groups.get(name) {
+            return Arc::clone(&found.0);
+        }
+        if shard.groups.len() >= shard.sweep_at.max(SWEEP_MIN) {
+            // Only this thread hands groups out, so one that nothing else points to stays so.
+            shard.groups.retain(|group| Arc::strong_count(&group.0) > 1);
+            shard.sweep_at = 2 * shard.groups.len();
+        }
+        let made = Arc::new(new());
+        shard.groups.insert(ByName(Arc::clone(&made)));
+        made
+    }
+
+    pub fn find(&self, name: &[u8]) -> Option<&Group> {
+        self.shards.get(shard_of(name))?.groups.get(name).map(|group| &*group.0)
+    }
+
+    /// Clears the group of that name, and returns how many entries it had.
+    pub fn clear(&mut self, name: &[u8]) -> u64 {
+        self.shard(name).and_then(|shard| shard.groups.take(name)).map_or(0, |group| group.0.clear())
+    }
+
+    /// Frees a part of the groups; true while there is more.
+    pub fn free_some(&mut self) -> bool {
+        self.shards.pop();
+        !self.shards.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(groups: &mut Groups, name: &[u8]) -> Arc<Group> {
+        groups.named(name, || Group::of_category(name, Category::named(b"test"), &Arc::default()))
+    }
+
+    #[test]
+    fn an_entry_is_counted_out_once_by_its_end_or_by_the_mark() {
+        let mut groups = Groups::default();
+        let old = group(&mut groups, b"g");
+        old.entry_made(10, 20);
+        old.entry_made(1, 2);
+        old.entry_gone(1, 2);
+        assert_eq!((old.held(), groups.find(b"g").map(Group::held)), ([1, 10, 20], Some([1, 10, 20])));
+        assert_eq!(groups.clear(b"g"), 1);
+        let new = group(&mut groups, b"g");
+        new.entry_made(5, 5);
+        // The end of what was cleared changes nothing any more.
+        old.entry_gone(10, 20);
+        assert!(old.is_cleared() && !new.is_cleared());
+        assert_eq!((old.held(), new.held()), ([0; 3], [1, 5, 5]));
+        assert_eq!((groups.clear(b"g"), groups.clear(b"g")), (1, 0));
+    }
+
+    #[test]
+    fn an_era_ends_for_all_groups() {
+        let era = Arc::<Era>::default();
+        let one = Group::of_category(b"one", Category::named(b"test"), &era);
+        let other = Group::of_category(b"other", Category::named(b"test"), &era);
+        one.entry_made(1, 1);
+        other.entry_made(1, 1);
+        assert_eq!(one.clear(), 1);
+        assert_eq!((era.clear(), era.clear()), (1, 0));
+        assert!(one.is_cleared() && other.is_cleared());
+        assert_eq!((other.held(), other.clear()), ([0; 3], 0));
+        one.entry_gone(1, 1);
+        other.entry_gone(1, 1);
+        assert_eq!((one.clear(), era.clear()), (0, 0));
+    }
+
+    #[test]
+    fn groups_without_entries_are_swept() {
+        let mut groups = Groups::default();
+        let kept = group(&mut groups, b"kept");
+        for name in 0..1_000_000_u32 {
+            group(&mut groups, &name.to_be_bytes());
+        }
+        let left: usize = groups.shards.iter().map(|shard| shard.groups.len()).sum();
+        assert!(left <= SHARDS * (SWEEP_MIN + 1), "{left}");
+        assert!(groups.find(b"kept").is_some_and(|found| std::ptr::eq(found, &*kept)));
+    }
+}

@@ -1,0 +1,75 @@
+//! The groups of this node's entries.
+
+use std::sync::Arc;
+
+use lazy_static::lazy_static;
+
+use super::category::Category;
+use super::group::{Era, Group, Groups};
+use crate::server::shared::MainThread;
+
+#[derive(Default)]
+struct State {
+    era: Arc<Era>,
+    categories: Groups,
+    tags: Groups,
+}
+
+lazy_static! {
+    static ref STATE: MainThread<State> = MainThread::new(State::default());
+}
+
+/// The group that entries of the category are put into.
+pub fn of_category(name: &[u8]) -> Arc<Group> {
+    let State { era, categories, .. } = &mut *STATE.borrow();
+    categories.named(name, || Group::of_category(name, Category::named(name), era))
+}
+
+/// The group of entries that were cleared before they were loaded.
+pub fn cleared(name: &[u8]) -> Arc<Group> {
+    Group::cleared(name, Category::named(name))
+}
+
+pub fn of_tag(name: &[u8]) -> Arc<Group> {
+    STATE.borrow().tags.named(name, || Group::of_tag(name))
+}
+
+/// A category's entries, the bytes of their values, and those bytes unpacked.
+pub fn held(category: Category) -> [u64; 3] {
+    let state = STATE.borrow();
+    match category {
+        Category::OTHER => state.era.surplus(),
+        named => state.categories.find(&named.name()).map_or([0; 3], Group::held),
+    }
+}
+
+pub fn clear_category(name: &[u8]) -> u64 {
+    let cleared = STATE.borrow().categories.clear(name);
+    Category::asked_for(name).counters().clears.add(cleared);
+    cleared
+}
+
+pub fn clear_tag(name: &[u8]) -> u64 {
+    STATE.borrow().tags.clear(name)
+}
+
+/// Groups that no name leads to any more. There may be millions: to be freed in slices.
+pub struct Old([Groups; 2]);
+
+impl Old {
+    /// True while there is more.
+    pub fn free_some(&mut self) -> bool {
+        // Both, whatever the first says.
+        self.0.each_mut().map(Groups::free_some) != [false; 2]
+    }
+}
+
+/// Returns how many entries there were.
+pub fn clear_all() -> (u64, Old) {
+    for category in Category::all() {
+        let [entries, ..] = held(category);
+        category.counters().clears.add(entries);
+    }
+    let State { era, categories, tags } = std::mem::take(&mut *STATE.borrow());
+    (era.clear(), Old([categories, tags]))
+}

@@ -1,0 +1,221 @@
+//! GW.CACHECLEAR: many entries at once, for every reader, and the same everywhere.
+
+use crate::support::{command, pipeline, run, start, state};
+use gw_testkit::redis::Connection;
+use gw_testkit::{await_in_sync, await_until, call, info, Server};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+fn entry(category: &str, number: usize) -> String {
+    format!("GW.CACHESET {category}:{number} v TAG t{} TAG u{}", number % 2, number % 3)
+}
+
+fn fill(client: &mut Connection, count: usize) {
+    let sets = ["chat", "embed"]
+        .into_iter()
+        .flat_map(|category| (0..count).map(move |number| command(&entry(category, number))));
+    for reply in pipeline(client, sets) {
+        reply.unwrap();
+    }
+}
+
+/// How many of the keys that [`fill`] set readers see.
+fn visible(client: &mut Connection, count: usize) -> usize {
+    let gets = ["chat", "embed"]
+        .into_iter()
+        .flat_map(|category| (0..count).map(move |number| command(&format!("GW.CACHEGET {category}:{number}"))));
+    let replies = pipeline(client, gets);
+    replies.into_iter().filter(|reply| *reply.as_ref().unwrap() != gw_testkit::redis::Value::Nil).count()
+}
+
+fn await_reclaimed(client: &mut Connection, left: usize) {
+    let done = || call!(*client, "DBSIZE" => usize) == left;
+    await_until("the memory to be reclaimed", Duration::from_secs(60), done).unwrap();
+}
+
+#[test]
+fn what_is_cleared_is_gone_at_once() {
+    let (_server, mut client) = start();
+    fill(&mut client, 600);
+    assert_eq!(run(&mut client, "GW.CACHECLEAR CATEGORY none"), "0");
+    assert_eq!(run(&mut client, "GW.CACHECLEAR TAG u0"), "400");
+    assert_eq!(visible(&mut client, 600), 800);
+    await_reclaimed(&mut client, 800);
+    assert_eq!(run(&mut client, "GW.CACHECLEAR CATEGORY chat"), "400");
+    assert_eq!(visible(&mut client, 600), 400);
+    // What is set from then on is new.
+    run(&mut client, "GW.CACHESET chat:1 new TAG u0");
+    assert_eq!(run(&mut client, "GW.CACHEGET chat:1"), "\"new\"");
+    await_reclaimed(&mut client, 401);
+    assert_eq!(run(&mut client, "GW.CACHECLEAR PATTERN *:*[13579]"), "201");
+    assert_eq!(call!(client, "DBSIZE" => usize), 200);
+    assert_eq!(run(&mut client, "GW.CACHECLEAR ALL"), "200");
+    assert_eq!(run(&mut client, "GW.CACHECLEAR ALL"), "0");
+    assert_eq!(visible(&mut client, 600), 0);
+    let stats = run(&mut client, "GW.CACHESTATS chat");
+    assert!(stats.contains("\"entries\", 0, \"bytes\", 0"), "{stats}");
+    await_reclaimed(&mut client, 0);
+}
+
+#[test]
+fn entries_of_every_database_are_cleared_and_of_no_other_type() {
+    let (_server, mut client) = start();
+    for database in [0, 3, 15] {
+        run(&mut client, &format!("SELECT {database}"));
+        run(&mut client, "GW.CACHESET chat:1 v");
+        run(&mut client, "SET chat:text v");
+        run(&mut client, "GW.ADDCOST chat:ledger 1");
+    }
+    assert_eq!(run(&mut client, "GW.CACHECLEAR PATTERN chat:*"), "1");
+    assert_eq!(run(&mut client, "GW.CACHECLEAR CATEGORY chat"), "2");
+    for database in [0, 3, 15] {
+        run(&mut client, &format!("SELECT {database}"));
+        await_reclaimed(&mut client, 2);
+    }
+}
+
+#[test]
+fn cleared_entries_stay_so_whatever_becomes_of_their_keys() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.CACHESET chat:1 v TAG t");
+    // In one transaction: no memory is reclaimed in between.
+    for words in [
+        "MULTI",
+        "GW.CACHECLEAR TAG t",
+        "GW.CACHEGET chat:1",
+        "GW.CACHEGET chat:1 META",
+        "COPY chat:1 chat:2",
+        "GW.CACHEGET chat:2",
+        "RENAME chat:1 chat:3",
+        "GW.CACHEGET chat:3",
+        "GW.CACHEDEL chat:3",
+        "GW.DESCRIBE chat:2",
+    ] {
+        run(&mut client, words);
+    }
+    let replies = run(&mut client, "EXEC");
+    assert!(replies.starts_with("[1, nil, [\"MISS\", nil, 0, 0, 0], 1, nil, OK, nil, 0, "), "{replies}");
+    assert!(replies.contains("\"state\", \"cleared\""), "{replies}");
+    await_reclaimed(&mut client, 0);
+}
+
+#[test]
+fn a_clear_is_the_same_on_replicas_and_after_a_restart() {
+    for preamble in ["yes", "no"] {
+        let options = Server::options().aof().config(format!("aof-use-rdb-preamble {preamble}"));
+        let mut primary = options.start().unwrap();
+        let mut client = primary.connect().unwrap();
+        let replica = Server::options().replica_of(&primary).start().unwrap();
+        let mut reader = replica.connect().unwrap();
+        await_in_sync(&mut client, &mut reader);
+        fill(&mut client, 3_000);
+        assert_eq!(run(&mut client, "GW.CACHECLEAR TAG t0"), "3000");
+        // A replica that comes when some are cleared and not yet deleted gets them as they are.
+        let late = Server::options().replica_of(&primary).start().unwrap();
+        let mut latecomer = late.connect().unwrap();
+        run(&mut client, "GW.CACHECLEAR CATEGORY chat");
+        run(&mut client, &entry("chat", 0));
+        assert_eq!(visible(&mut client, 3_000), 1_501);
+        await_in_sync(&mut client, &mut reader);
+        await_in_sync(&mut client, &mut latecomer);
+        assert_eq!(visible(&mut reader, 3_000), 1_501);
+        assert_eq!(visible(&mut latecomer, 3_000), 1_501);
+        // A crash in the middle, with what had been written so far.
+        run(&mut client, "BGREWRITEAOF");
+        run(&mut client, "GW.CACHECLEAR TAG u1");
+        let left = visible(&mut client, 3_000);
+        await_until("the rewrite to end", Duration::from_secs(60), || {
+            info(&mut client, "persistence")["aof_rewrite_in_progress"] == "0"
+        })
+        .unwrap();
+        primary.crash_and_restart().unwrap();
+        let mut client = primary.connect().unwrap();
+        assert_eq!(visible(&mut client, 3_000), left, "preamble {preamble}");
+        await_reclaimed(&mut client, left);
+        for reader in [&mut reader, &mut latecomer] {
+            await_in_sync(&mut client, reader);
+            assert_eq!(state(&mut client), state(reader));
+        }
+    }
+}
+
+#[test]
+fn what_was_saved_as_cleared_is_loaded_as_cleared() {
+    let (mut server, mut client) = start();
+    fill(&mut client, 2_000);
+    // Nothing is reclaimed while nobody may write.
+    for words in ["MULTI", "GW.CACHECLEAR CATEGORY chat", "CLIENT PAUSE 100000 WRITE", "EXEC"] {
+        run(&mut client, words);
+    }
+    assert_eq!(run(&mut client, "SAVE"), "OK");
+    server.kill();
+    server.crash_and_restart().unwrap();
+    let mut client = server.connect().unwrap();
+    assert_eq!(visible(&mut client, 2_000), 2_000);
+    await_reclaimed(&mut client, 2_000);
+}
+
+#[test]
+fn a_new_primary_reclaims_what_the_old_one_had_not() {
+    let primary = Server::start().unwrap();
+    let replica = Server::options().replica_of(&primary).start().unwrap();
+    let (mut client, mut reader) = (primary.connect().unwrap(), replica.connect().unwrap());
+    await_in_sync(&mut client, &mut reader);
+    fill(&mut client, 1_000);
+    await_in_sync(&mut client, &mut reader);
+    for words in ["MULTI", "GW.CACHECLEAR ALL", "CLIENT PAUSE 100000 WRITE", "EXEC"] {
+        run(&mut client, words);
+    }
+    await_until("the clear to arrive", Duration::from_secs(10), || visible(&mut reader, 1_000) == 0).unwrap();
+    assert_eq!(call!(reader, "DBSIZE" => usize), 2_000);
+    assert_eq!(run(&mut reader, "REPLICAOF NO ONE"), "OK");
+    await_reclaimed(&mut reader, 0);
+    // The old one goes on when it may.
+    assert_eq!(call!(client, "DBSIZE" => usize), 2_000);
+    run(&mut client, "CLIENT UNPAUSE");
+    await_reclaimed(&mut client, 0);
+}
+
+/// Others are served while many entries are cleared. `GW_CLEAR_ENTRIES` says how many.
+#[test]
+fn nobody_waits_for_a_clear() {
+    let entries: usize = std::env::var("GW_CLEAR_ENTRIES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
+    let (server, mut client) = start();
+    for what in ["CATEGORY chat", "TAG t", "ALL", "PATTERN chat:*"] {
+        for start in (0..entries).step_by(10_000) {
+            let set = |number| command(&format!("GW.CACHESET chat:{number} v TAG t"));
+            pipeline(&mut client, (start..entries.min(start + 10_000)).map(set));
+        }
+        let stop = AtomicBool::new(false);
+        let mut waits = std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                let (mut other, mut waits) = (server.connect().unwrap(), Vec::new());
+                while !stop.load(Ordering::Relaxed) {
+                    let start = Instant::now();
+                    run(&mut other, "PING");
+                    waits.push(start.elapsed());
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                waits
+            });
+            let start = Instant::now();
+            assert_eq!(run(&mut client, &format!("GW.CACHECLEAR {what}")), entries.to_string());
+            let cleared = start.elapsed();
+            await_reclaimed(&mut client, 0);
+            eprintln!("{what}: {entries} entries, reply after {cleared:?}, reclaimed after {:?}", start.elapsed());
+            stop.store(true, Ordering::Relaxed);
+            other.join().unwrap()
+        });
+        waits.sort();
+        let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
+        eprintln!(
+            "{what}: PINGs took {:?} (p50), {:?} (p99.9), {:?} (longest of {})",
+            at(0.5),
+            at(0.999),
+            at(1.0),
+            waits.len()
+        );
+        // The longest tells of the machine as well.
+        assert!(at(0.5) < Duration::from_millis(3), "{waits:?}");
+    }
+}

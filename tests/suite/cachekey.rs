@@ -1,0 +1,123 @@
+//! GW.CACHEKEY: one key for one request, from every client: the committed vectors through the server, and through the
+//! README's functions for clients that make the key themselves.
+
+use crate::readme::{blocks, readme};
+use crate::support::start;
+use gw_testkit::{call, reply};
+use serde_json::Value;
+use std::collections::HashSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+const VECTORS: &str = include_str!("../vectors/cachekey.json");
+
+fn vectors(part: &str) -> Vec<Value> {
+    let vectors: Value = serde_json::from_str(VECTORS).unwrap();
+    vectors[part].as_array().unwrap().clone()
+}
+
+#[test]
+fn the_server_makes_the_committed_keys() {
+    let (_server, mut client) = start();
+    for vector in vectors("keys") {
+        let mut command = gw_testkit::redis::cmd("GW.CACHEKEY");
+        command.arg("llm").arg(vector["json"].as_str());
+        let ignored: Vec<_> = vector["ignore"].as_array().unwrap().iter().map(|name| name.as_str()).collect();
+        if !ignored.is_empty() {
+            command.arg("IGNORE").arg(ignored);
+        }
+        assert_eq!(command.query::<String>(&mut client).unwrap(), key_of(&vector), "{vector}");
+    }
+    for vector in vectors("refused") {
+        let error = format!("ERR {}: at byte {}", vector["error"].as_str().unwrap(), vector["at"]);
+        assert_eq!(reply!(client, "GW.CACHEKEY", "llm", vector["json"].as_str()), error, "{vector}");
+    }
+}
+
+fn key_of(vector: &Value) -> String {
+    format!("llm:{}", vector["sha256"].as_str().unwrap())
+}
+
+/// A key function of the README called for each vector.
+fn keys_by(program: &str, language: &str, driver: &str) -> Vec<String> {
+    let readme = readme();
+    let code = blocks(&readme, language).into_iter().map(|(_, lines)| lines.join("\n"));
+    let code = code.filter(|code| code.contains("sha256")).collect::<Vec<_>>();
+    assert_eq!(code.len(), 1, "one {language} block about cache keys");
+    let vectors = serde_json::to_string(VECTORS).unwrap();
+    let script = format!("{}\n{}", code[0], driver.replace("VECTORS", &vectors));
+    let interpreter = Command::new(program).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut interpreter = interpreter.unwrap_or_else(|error| panic!("{program}: {error}; `make test` installs it"));
+    interpreter.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let output = interpreter.wait_with_output().unwrap();
+    assert!(output.status.success(), "{program}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+const PYTHON: &str = r#"
+vectors = json.loads(VECTORS)["keys"]
+print(json.dumps([cache_key("llm", json.loads(v["json"]), v["ignore"]) for v in vectors]))
+"#;
+
+const JAVASCRIPT: &str = r#"
+const vectors = JSON.parse(VECTORS).keys;
+console.log(JSON.stringify(vectors.map((v) => cacheKey("llm", JSON.parse(v.json), v.ignore))));
+"#;
+
+#[test]
+fn clients_make_the_same_keys_in_python_and_javascript() {
+    let expected: Vec<String> = vectors("keys").iter().map(key_of).collect();
+    assert_eq!(keys_by("python3", "python", PYTHON), expected);
+    assert_eq!(keys_by("node", "js", JAVASCRIPT), expected);
+}
+
+#[test]
+fn every_field_changes_the_key() {
+    let (_server, mut client) = start();
+    let request = |change: &str, to: &str| {
+        let request = r#"{"model":"gpt-4o","messages":[{"role":"system","content":"Be terse."},{"role":"user","content":"Hi"}],
+            "tools":[{"name":"f","parameters":{"a":{"type":"string"}}}],"temperature":0.7,"seed":42,"stop":null,"n":1}"#;
+        assert!(request.contains(change), "{change}");
+        request.replacen(change, to, 1)
+    };
+    let mut keys = HashSet::new();
+    for (change, to) in [
+        ("", ""),
+        ("gpt-4o", "gpt-4o-mini"),
+        ("system", "developer"),
+        ("terse.", "terse"),
+        ("Hi", "hi"),
+        ("\"f\"", "\"g\""),
+        ("string", "number"),
+        ("0.7", "0.70000001"),
+        ("42", "43"),
+        ("null", "[]"),
+        ("null", "false"),
+        (",\"n\":1", ""),
+        ("\"n\":1", "\"n\":\"1\""),
+        ("\"n\"", "\"m\""),
+        (
+            r#"{"role":"system","content":"Be terse."},{"role":"user","content":"Hi"}"#,
+            r#"{"role":"user","content":"Hi"},{"role":"system","content":"Be terse."}"#,
+        ),
+    ] {
+        let key: String = call!(client, "GW.CACHEKEY", "llm", request(change, to));
+        assert!(keys.insert(key), "{change} -> {to}");
+    }
+    // And what is the same request has the same key.
+    for (change, to) in
+        [("0.7", "7e-1"), ("\"n\":1", "\"n\":1.0"), (",\n            \"tools\"", ",\"tools\""), ("Hi", "\\u0048i")]
+    {
+        let key: String = call!(client, "GW.CACHEKEY", "llm", request(change, to));
+        assert!(keys.contains(&key), "{change} -> {to}");
+    }
+}
+
+#[test]
+fn what_is_too_long_is_refused() {
+    let (_server, mut client) = start();
+    let text = |len: usize| format!("\"{}\"", "x".repeat(len - 2));
+    assert!(reply!(client, "GW.CACHEKEY", "p".repeat(256), text(131_072)).starts_with("\"ppp"));
+    assert_eq!(reply!(client, "GW.CACHEKEY", "p".repeat(257), "{}"), "ERR longer than 256 bytes: prefix");
+    assert_eq!(reply!(client, "GW.CACHEKEY", "p", text(131_073)), "ERR longer than 131072 bytes: json");
+}

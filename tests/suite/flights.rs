@@ -1,0 +1,334 @@
+//! Single flight: of all who miss a key, one computes, and the others get what it computed.
+
+use crate::support::{run, start};
+use gw_testkit::redis::{Connection, RedisResult};
+use gw_testkit::{await_in_sync, await_until, call, reply, Server};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+/// State, value, age, ttl, token.
+type Meta = (String, Option<String>, i64, i64, u64);
+
+fn get(client: &mut Connection, words: &str) -> Meta {
+    crate::support::command(&format!("GW.CACHEGET {words}")).query(client).unwrap()
+}
+
+fn state(client: &mut Connection, words: &str) -> String {
+    get(client, words).0
+}
+
+fn lead(client: &mut Connection, words: &str) -> u64 {
+    let (state, value, _, _, token) = get(client, words);
+    assert_eq!((state.as_str(), value), ("MISS", None), "{words}");
+    assert_ne!(token, 0);
+    token
+}
+
+fn blocked(client: &mut Connection) -> usize {
+    gw_testkit::info(client, "clients")["blocked_clients"].parse().unwrap()
+}
+
+/// Clients that wait, each with what it gets in the end, after `act` on a connection that does not wait.
+fn waiters<const N: usize>(
+    server: &Server,
+    calls: [&str; N],
+    act: impl FnOnce(&mut Connection),
+) -> [RedisResult<Meta>; N] {
+    let mut client = server.connect().unwrap();
+    std::thread::scope(|scope| {
+        let mut started = blocked(&mut client);
+        let threads = calls.map(|words| {
+            let mut waiter = server.connect().unwrap();
+            let thread =
+                scope.spawn(move || crate::support::command(&format!("GW.CACHEGET {words}")).query(&mut waiter));
+            // One after the other, so that their order is known.
+            started += 1;
+            await_until("a client to wait", Duration::from_secs(10), || blocked(&mut client) == started).unwrap();
+            thread
+        });
+        act(&mut client);
+        threads.map(|thread| thread.join().unwrap())
+    })
+}
+
+#[test]
+fn one_leads_and_the_others_are_told_or_wait() {
+    let (server, mut client) = start();
+    let token = lead(&mut client, "k LEASE 60000");
+    let (pending, value, _, left_ms, none) = get(&mut client, "k LEASE 60000");
+    assert_eq!((pending.as_str(), value, none), ("PENDING", None, 0));
+    assert!((1..=60_000).contains(&left_ms));
+    let got = waiters(&server, ["k LEASE 60000 WAIT 60000", "k LEASE 1 WAIT 60000 META"], |client| {
+        assert_eq!(reply!(*client, "GW.CACHESET", "k", "other", "TOKEN", token + 1), "nil");
+        assert_eq!(reply!(*client, "GW.CACHESET", "k", "answer", "TOKEN", token), "OK");
+    });
+    for got in got {
+        let (state, value, _, ttl_ms, token) = got.unwrap();
+        assert_eq!((state.as_str(), value.as_deref(), token), ("HIT", Some("answer"), 0));
+        assert!((3_500_000..=3_600_000).contains(&ttl_ms));
+    }
+    // A token is good for one fill.
+    assert_eq!(reply!(client, "GW.CACHESET", "k", "again", "TOKEN", token), "nil");
+    let stats: HashMap<String, String> = call!(client, "GW.CACHESTATS", "default");
+    for (name, count) in [("leader_grants", "1"), ("pending", "3"), ("misses", "2"), ("hits", "2"), ("sets", "1")] {
+        assert_eq!(stats[name], count, "{name} in {stats:?}");
+    }
+}
+
+#[test]
+fn a_lease_that_ends_goes_to_the_first_who_waits() {
+    let (server, mut client) = start();
+    let first = lead(&mut client, "k LEASE 300");
+    let start = Instant::now();
+    let [second, third] = waiters(&server, ["k LEASE 60000 WAIT 60000", "k LEASE 60000 WAIT 60000"], |client| {
+        let mut token = 0;
+        await_until("the next to lead", Duration::from_secs(10), || {
+            let stats: HashMap<String, String> = call!(*client, "GW.CACHESTATS", "default");
+            stats["leader_grants"] == "2"
+        })
+        .unwrap();
+        assert!(start.elapsed() >= Duration::from_millis(290));
+        // Tokens are counted up.
+        for guess in [first, first + 2, first + 1] {
+            token = guess;
+            if reply!(*client, "GW.CACHESET", "k", "answer", "TOKEN", guess) == "OK" {
+                break;
+            }
+        }
+        assert_eq!(token, first + 1);
+    });
+    assert_eq!(second.unwrap().4, first + 1);
+    assert_eq!(third.unwrap().1.as_deref(), Some("answer"));
+}
+
+#[test]
+fn a_wait_ends_by_itself() {
+    let (server, mut client) = start();
+    lead(&mut client, "k LEASE 60000");
+    let start = Instant::now();
+    let [got] = waiters(&server, ["k LEASE 60000 WAIT 200"], |_| {});
+    assert_eq!(got.unwrap().0, "PENDING");
+    assert!(start.elapsed() >= Duration::from_millis(200));
+    let stats: HashMap<String, String> = call!(client, "GW.CACHESTATS", "default");
+    assert_eq!((stats["wait_timeouts"].as_str(), stats["misses"].as_str()), ("1", "2"));
+}
+
+#[test]
+fn a_stale_value_is_served_while_one_refreshes_it() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.CACHESET k old PX 1 STALE 60000 TAG t");
+    await_until("the value to be stale", Duration::from_secs(10), || state(&mut client, "k META") == "STALE").unwrap();
+    let (state, value, _, ttl_ms, token) = get(&mut client, "k LEASE 60000 WAIT 60000");
+    assert_eq!((state.as_str(), value.as_deref()), ("STALE", Some("old")));
+    assert!(token > 0 && (50_000..=60_000).contains(&ttl_ms));
+    // All others at once, and the plain form too.
+    for _ in 0..3 {
+        assert_eq!(get(&mut client, "k LEASE 60000 WAIT 60000").4, 0);
+    }
+    assert_eq!(run(&mut client, "GW.CACHEGET k"), "\"old\"");
+    assert_eq!(reply!(client, "GW.CACHESET", "k", "new", "TOKEN", token), "OK");
+    assert_eq!(get(&mut client, "k LEASE 60000").1.as_deref(), Some("new"));
+    let stats: HashMap<String, String> = call!(client, "GW.CACHESTATS", "default");
+    assert_eq!((stats["hit_rate"].as_str(), stats["leader_grants"].as_str()), ("1.0000", "1"));
+    assert!(stats["stale_hits"].parse::<u32>().unwrap() >= 5);
+}
+
+#[test]
+fn what_was_computed_before_an_invalidation_is_not_stored_after_it() {
+    let (server, mut client) = start();
+    let stale = |client: &mut Connection| {
+        run(client, "GW.CACHESET llm:k old PX 1 STALE 60000 TAG t");
+        await_until("the value to be stale", Duration::from_secs(10), || state(client, "llm:k META") == "STALE")
+            .unwrap();
+        get(client, "llm:k LEASE 60000").4
+    };
+    for invalidation in [
+        "GW.CACHEDEL llm:k",
+        "DEL llm:k",
+        "GW.CACHECLEAR TAG t",
+        "GW.CACHECLEAR CATEGORY llm",
+        "GW.CACHECLEAR PATTERN llm:*",
+        "GW.CACHECLEAR ALL",
+        "FLUSHALL",
+        "FLUSHDB",
+        "RENAME llm:k llm:other",
+    ] {
+        let token = stale(&mut client);
+        assert_ne!(token, 0, "{invalidation}");
+        run(&mut client, invalidation);
+        assert_eq!(reply!(client, "GW.CACHESET", "llm:k", "old", "TOKEN", token), "nil", "{invalidation}");
+        assert_eq!(run(&mut client, "GW.CACHEGET llm:k"), "nil", "{invalidation}");
+    }
+    // Of a key that is not there, too; and who waits goes on at once.
+    for invalidation in ["GW.CACHEDEL llm:k", "GW.CACHECLEAR CATEGORY llm", "GW.CACHECLEAR ALL", "FLUSHALL"] {
+        let token = lead(&mut client, "llm:k LEASE 60000");
+        let [got] = waiters(&server, ["llm:k LEASE 60000 WAIT 60000"], |client| {
+            run(client, invalidation);
+            assert_eq!(reply!(*client, "GW.CACHESET", "llm:k", "old", "TOKEN", token), "nil", "{invalidation}");
+        });
+        let (state, _, _, _, next) = got.unwrap();
+        assert_eq!(state, "MISS", "{invalidation}");
+        assert_eq!(reply!(client, "GW.CACHESET", "llm:k", "new", "TOKEN", next), "OK", "{invalidation}");
+        run(&mut client, "GW.CACHEDEL llm:k");
+    }
+}
+
+#[test]
+fn memory_that_is_reclaimed_ends_no_lease() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.CACHESET llm:k old");
+    run(&mut client, "GW.CACHECLEAR CATEGORY llm");
+    let token = lead(&mut client, "llm:k LEASE 60000");
+    await_until("the memory to be reclaimed", Duration::from_secs(10), || run(&mut client, "DBSIZE") == "0").unwrap();
+    assert_eq!(reply!(client, "GW.CACHESET", "llm:k", "new", "TOKEN", token), "OK");
+}
+
+#[test]
+fn who_waits_hears_of_values_that_come_by_other_ways() {
+    let (server, mut client) = start();
+    run(&mut client, "GW.CACHESET source value");
+    for arrival in ["RENAME copy k", "COPY source k", "GW.CACHESET k value"] {
+        run(&mut client, "COPY source copy REPLACE");
+        lead(&mut client, "k LEASE 60000");
+        let [got] = waiters(&server, ["k LEASE 60000 WAIT 60000"], |client| {
+            run(client, arrival);
+        });
+        assert_eq!(got.unwrap().1.as_deref(), Some("value"), "{arrival}");
+        run(&mut client, "DEL k");
+    }
+}
+
+#[test]
+fn a_key_of_another_type_is_an_error_for_all() {
+    let (server, mut client) = start();
+    let token = lead(&mut client, "k LEASE 60000");
+    let wrong_type = "WRONGTYPE Operation against a key holding the wrong kind of value";
+    let got = waiters(&server, ["k LEASE 60000 WAIT 60000", "k LEASE 60000 WAIT 60000"], |client| {
+        run(client, "SET k text");
+        assert_eq!(reply!(*client, "GW.CACHESET", "k", "answer", "TOKEN", token), wrong_type);
+    });
+    for got in got {
+        assert_eq!(got.unwrap_err().code(), Some("WRONGTYPE"));
+    }
+    assert_eq!(run(&mut client, "GW.CACHEGET k LEASE 1000"), wrong_type);
+}
+
+#[test]
+fn nobody_waits_where_waiting_is_not_allowed() {
+    let (_server, mut client) = start();
+    let token = lead(&mut client, "k LEASE 60000");
+    run(&mut client, "MULTI");
+    run(&mut client, "GW.CACHEGET k LEASE 60000 WAIT 60000");
+    let replies = run(&mut client, "EXEC");
+    assert!(replies.starts_with("[[\"PENDING\", nil"), "{replies}");
+    for words in ["MULTI", "GW.CACHECLEAR PATTERN *"] {
+        run(&mut client, words);
+    }
+    let error = run(&mut client, "EXEC");
+    assert!(error.contains("cannot wait for: PATTERN"), "{error}");
+    let script = "return redis.call('GW.CACHEGET', KEYS[1], 'LEASE', '60000', 'WAIT', '60000')";
+    assert!(reply!(client, "EVAL", script, 1, "k").starts_with("[\"PENDING\""));
+    assert_eq!(reply!(client, "GW.CACHESET", "k", "v", "TOKEN", token), "OK");
+}
+
+#[test]
+fn a_client_that_leaves_is_passed_over() {
+    let (server, mut client) = start();
+    lead(&mut client, "k LEASE 500");
+    let mut leaver = server.connect().unwrap();
+    leaver
+        .send_packed_command(&crate::support::command("GW.CACHEGET k LEASE 60000 WAIT 60000").get_packed_command())
+        .unwrap();
+    await_until("the first to wait", Duration::from_secs(10), || blocked(&mut client) == 1).unwrap();
+    let [got] = waiters(&server, ["k LEASE 60000 WAIT 60000"], |client| {
+        drop(leaver);
+        await_until("the first to be gone", Duration::from_secs(10), || blocked(client) == 1).unwrap();
+    });
+    assert_ne!(got.unwrap().4, 0);
+}
+
+#[test]
+fn replicas_read_and_lead_nobody() {
+    let primary = Server::start().unwrap();
+    let replica = Server::options().replica_of(&primary).start().unwrap();
+    let (mut client, mut reader) = (primary.connect().unwrap(), replica.connect().unwrap());
+    run(&mut client, "GW.CACHESET k v");
+    await_in_sync(&mut client, &mut reader);
+    assert_eq!(run(&mut reader, "GW.CACHEGET k"), "\"v\"");
+    assert_eq!(state(&mut reader, "k META"), "HIT");
+    let read_only = "READONLY You can't write against a read only replica.";
+    for words in ["GW.CACHEGET k LEASE 5", "GW.CACHEGET k TOUCH", "GW.CACHECLEAR ALL"] {
+        assert_eq!(run(&mut reader, words), read_only);
+    }
+    // One that becomes a replica lets go of all who wait.
+    let mut other = Server::start().unwrap();
+    let mut operator = other.connect().unwrap();
+    lead(&mut operator, "none LEASE 60000");
+    let [got] = waiters(&other, ["none LEASE 60000 WAIT 60000"], |client| {
+        assert_eq!(reply!(*client, "REPLICAOF", "127.0.0.1", primary.port()), "OK");
+    });
+    assert_eq!(got.unwrap_err().code(), Some("UNBLOCKED"));
+    assert!(other.is_running());
+}
+
+/// 200 gateways want the same answer at once from a model that takes half a second: it is called once, and all have its
+/// answer soon after. And again with a leader that dies in the middle: one other takes over. `GW_FLIGHTS` repeats it.
+#[test]
+fn two_hundred_misses_are_one_call() {
+    const CLIENTS: usize = 200;
+    const MODEL: Duration = Duration::from_millis(500);
+    let rounds: Option<usize> = std::env::var("GW_FLIGHTS").ok().and_then(|rounds| rounds.parse().ok());
+    // Among other tests, 200 threads on a few cores say little about the server.
+    let soon = Duration::from_millis(if rounds.is_some() { 50 } else { 1_000 });
+    let rounds = rounds.unwrap_or(2);
+    let (server, mut client) = start();
+    let mut slowest = Duration::ZERO;
+    for round in 0..rounds {
+        for leader_dies in [false, true] {
+            let key = format!("llm:{round}:{leader_dies}");
+            let lease = Duration::from_millis(if leader_dies { 700 } else { 60_000 });
+            let calls = AtomicUsize::new(0);
+            let answered = std::sync::Mutex::new(None);
+            let barrier = Barrier::new(CLIENTS);
+            let connections: Vec<_> = (0..CLIENTS).map(|_| server.connect().unwrap()).collect();
+            let times: Vec<Option<Instant>> = std::thread::scope(|scope| {
+                let (key, calls, answered, barrier) = (&key, &calls, &answered, &barrier);
+                let threads: Vec<_> = connections
+                    .into_iter()
+                    .map(|mut connection| {
+                        scope.spawn(move || {
+                            barrier.wait();
+                            let words = format!("{key} LEASE {} WAIT 60000", lease.as_millis());
+                            let (state, value, _, _, token) = get(&mut connection, &words);
+                            if token == 0 {
+                                assert_eq!((state.as_str(), value.as_deref()), ("HIT", Some("answer")));
+                                return Some(Instant::now());
+                            }
+                            let call = calls.fetch_add(1, Ordering::SeqCst);
+                            if leader_dies && call == 0 {
+                                std::thread::sleep(MODEL / 2);
+                                return None;
+                            }
+                            std::thread::sleep(MODEL);
+                            *answered.lock().unwrap() = Some(Instant::now());
+                            let set = reply!(connection, "GW.CACHESET", key, "answer", "TOKEN", token);
+                            assert_eq!(set, "OK");
+                            Some(Instant::now())
+                        })
+                    })
+                    .collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert_eq!(calls.into_inner(), 1 + usize::from(leader_dies), "{key}");
+            let answered = answered.into_inner().unwrap().unwrap();
+            let last = times.iter().flatten().map(|at| at.saturating_duration_since(answered)).max().unwrap();
+            assert_eq!(times.iter().flatten().count(), CLIENTS - usize::from(leader_dies));
+            slowest = slowest.max(last);
+            run(&mut client, &format!("GW.CACHEDEL {key}"));
+        }
+    }
+    eprintln!("{rounds} rounds of two: the last of {CLIENTS} had the answer {slowest:?} after it was there");
+    assert!(slowest < soon, "{slowest:?}");
+}
