@@ -97,3 +97,11 @@ pub fn await_until(what: &str, deadline: Duration, mut condition: impl FnMut() -
     }
     Ok(())
 }
+
+/// How much of a long test is run: `full` where GW_LIVE=full, as before a release, or else `short`.
+pub fn live(short: u64, full: u64) -> u64 {
+    match std::env::var("GW_LIVE") {
+        Ok(given) if given == "full" => full,
+        _ => short,
+    }
+}

@@ -1,5 +1,6 @@
 //! What several of the files need.
 
+pub use gw_testkit::live;
 use gw_testkit::redis::{self, Cmd, Connection, RedisResult, Value};
 use gw_testkit::{await_until, call, digest, reply_line, Server};
 use std::fs;
@@ -10,14 +11,6 @@ pub fn start() -> (Server, Connection) {
     let server = Server::start().unwrap();
     let client = server.connect().unwrap();
     (server, client)
-}
-
-/// How much of a long test is run: `full` where GW_LIVE=full, as before a release, or else `short`.
-pub fn live(short: u64, full: u64) -> u64 {
-    match std::env::var("GW_LIVE") {
-        Ok(given) if given == "full" => full,
-        _ => short,
-    }
 }
 
 /// A command from its words: `GW.ALLOW user:1 10 WINDOW 1000`.
