@@ -164,6 +164,8 @@ fn cost_ack(call: &mut Call) -> Outcome {
 /// GW.COSTSYNC key version [key version …]
 fn cost_sync(call: &mut Call) -> Outcome {
     let pairs = parse_pairs(&mut call.args())?;
+    // The worker has said what it has: what comes to these places from now on has to be remembered.
+    listing::watch(call);
     let now_ms = call.now_ms();
     let ahead_max = now_ms.unsigned_abs() * 1_000 + VERSION_AHEAD_MAX_US;
     // A version that no clock has reached would take all that follow along.
@@ -176,6 +178,7 @@ fn cost_sync(call: &mut Call) -> Outcome {
         let in_step = AccountRead::find(call, key)?.map(|account| account.ledger().is_in_step(version, place));
         if in_step == Some(false) {
             list_anew(call, key, version)?;
+            listing::listed_anew(call.database(), key.bytes());
         }
         acknowledge(call, key, version)
     })
@@ -206,8 +209,10 @@ fn each(
 fn acknowledge(call: &mut Call, key: Key, version: u64) -> Result<i64, Error> {
     let database = call.database();
     let place = Place::new(database, key.bytes());
+    let due_anew = listing::is_due_anew(database, key.bytes());
     // Opened for reading first: what is no news must not make a ledger.
-    let Some(news) = AccountRead::find(call, key)?.map(|account| account.ledger().can_acknowledge(version, place))
+    let Some(news) =
+        AccountRead::find(call, key)?.map(|account| !due_anew && account.ledger().can_acknowledge(version, place))
     else {
         listing::settled(database, key.bytes());
         return Ok(-1);
@@ -218,7 +223,7 @@ fn acknowledge(call: &mut Call, key: Key, version: u64) -> Result<i64, Error> {
     if news {
         change.apply(ledger, &[], || place);
     }
-    let listed = ledger.is_listed(place) || ledger.is_moved(place);
+    let listed = due_anew || ledger.is_listed(place) || ledger.is_moved(place);
     drop(account);
     if news {
         change.announce(call, key, c"gw.costack", None);

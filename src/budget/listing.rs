@@ -1,10 +1,13 @@
 //! Which ledgers have changes that were not acknowledged: an index beside the keys, so that listing them costs as much as
 //! there are.
 //!
-//! A database has an index from the first time that somebody asks for its changes; where nobody does, it costs nothing. It
+//! A database has an index from the first time that a worker comes for its changes; where none does, it costs nothing. It
 //! is filled by a scan of the keys, in slices, and from then on kept by the changes. It may name too many keys, since
 //! each is looked at before it is listed, but never too few: where keys have changed places by the thousand (SWAPDB,
-//! loading), it is given up, and the next who asks has a new one made. Nothing of it is persistent.
+//! loading), they are scanned again for the next who asks.
+//!
+//! Nothing of it is persistent. What a ledger itself does not tell, that it came to its place from elsewhere or from the
+//! past, is known here for as long as the server runs, and a worker that has lost its connection says what it has.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CStr;
@@ -29,8 +32,9 @@ static GENERATION: Counter = Counter::new();
 
 #[derive(Default)]
 struct Listing {
+    /// Of the scan that fills it; 0 where one is due.
     generation: u64,
-    scanning: bool,
+    scanned: bool,
     /// Who waits longest is listed first: a ledger that changes all the time does not keep others waiting.
     queue: BTreeMap<u64, Candidate>,
     places: HashMap<Arc<[u8]>, u64>,
@@ -60,10 +64,15 @@ impl Listing {
         self.queue.insert(self.last, Candidate { key, anew });
     }
 
-    fn remove(&mut self, key: &[u8]) {
-        if let Some(place) = self.places.remove(key) {
-            self.queue.remove(&place);
-        }
+    fn remove(&mut self, key: &[u8]) -> Option<Candidate> {
+        self.queue.remove(&self.places.remove(key)?)
+    }
+
+    /// Gives up all but what no scan would find.
+    fn give_up(&mut self) {
+        self.queue.retain(|_, candidate| candidate.anew);
+        self.places.retain(|_, place| self.queue.contains_key(place));
+        (self.generation, self.scanned) = (0, false);
     }
 }
 
@@ -101,27 +110,39 @@ pub fn listed_anew(database: i32, key: &[u8]) {
     });
 }
 
+/// Whether a ledger is still to be listed anew: what was read under this key is not acknowledged by it.
+pub fn is_due_anew(database: i32, key: &[u8]) -> bool {
+    let due = |listing: &mut Listing| Some(listing.queue.get(listing.places.get(key)?)?.anew);
+    with(database, due).flatten().unwrap_or(false)
+}
+
 /// A ledger was acknowledged, and has changed since: others first.
 pub fn still_listed(database: i32, key: &[u8]) {
     with(database, |listing| {
-        listing.remove(key);
-        listing.insert(key, false);
+        let anew = listing.remove(key).is_some_and(|candidate| candidate.anew);
+        listing.insert(key, anew);
     });
 }
 
-/// The first `count` candidates, and whether there may be others. Starts an index where there is none.
+/// Keeps an index of the selected database from now on.
+pub fn watch(call: &Call) {
+    LISTINGS.borrow().entry(call.database()).or_default();
+}
+
+/// The first `count` candidates, and whether there may be others.
 pub fn first(call: &mut Call, count: usize) -> (Vec<Candidate>, bool) {
+    watch(call);
     let database = call.database();
-    if with(database, |_| ()).is_none() {
+    if with(database, |listing| listing.generation) == Some(0) {
         GENERATION.add(1);
         let generation = GENERATION.get();
-        LISTINGS.borrow().insert(database, Listing { generation, scanning: true, ..Listing::default() });
+        with(database, |listing| listing.generation = generation);
         // A small database is scanned at once.
         call.scan_from_now(Rebuild { database, generation });
     }
     let listed = with(database, |listing| {
         let candidates: Vec<_> = listing.queue.values().take(count).cloned().collect();
-        let more = listing.scanning || listing.queue.len() > candidates.len();
+        let more = !listing.scanned || listing.queue.len() > candidates.len();
         (candidates, more)
     });
     listed.unwrap_or_default()
@@ -156,7 +177,7 @@ impl Scan for Rebuild {
     }
 
     fn done(self, _call: &mut Call) {
-        self.with(|listing| listing.scanning = false);
+        self.with(|listing| listing.scanned = true);
     }
 }
 
@@ -171,13 +192,20 @@ pub fn hear_of_key(call: &mut Call, event: &CStr, key: Key) {
 pub fn hear(_call: &mut Call, event: Event) {
     let mut listings = LISTINGS.borrow();
     match event {
-        Event::Flush { database: Some(database) } => drop(listings.remove(&database)),
+        Event::Flush { database: Some(database) } => {
+            listings.get_mut(&database).into_iter().for_each(Listing::give_up);
+        }
         Event::SwapDatabases(one, other) => {
-            listings.remove(&one);
-            listings.remove(&other);
+            let swapped = [(other, listings.remove(&one)), (one, listings.remove(&other))];
+            for (database, listing) in swapped {
+                if let Some(mut listing) = listing {
+                    listing.give_up();
+                    listings.insert(database, listing);
+                }
+            }
         }
         Event::Flush { database: None } | Event::LoadingStarted | Event::LoadingEnded | Event::RoleChanged { .. } => {
-            listings.clear()
+            listings.values_mut().for_each(Listing::give_up);
         }
         Event::ModuleLoaded | Event::ConfigChanged => {}
     }

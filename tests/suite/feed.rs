@@ -220,6 +220,28 @@ fn versions_stay_and_ledgers_that_move_are_followed() {
 }
 
 #[test]
+fn what_was_read_of_another_ledger_is_not_acknowledged() {
+    for between in
+        [&[][..], &["DEBUG RELOAD"], &["SWAPDB 0 3", "SWAPDB 0 3"], &["SWAPDB 0 3", "GW.COSTCHANGES", "SWAPDB 0 3"]]
+    {
+        let (_server, mut client) = start();
+        let mut database = Database::default();
+        run(&mut client, "GW.ADDCOST a 1");
+        run(&mut client, "GW.ADDCOST b 2 AT 1706731200000");
+        let listed = all_changes(&mut client);
+        listed.iter().for_each(|ledger| database.store(ledger));
+        // Among the versions of `a`, which nobody has acknowledged, is the one that `b` was read under.
+        run(&mut client, "GW.ADDCOST a 1");
+        run(&mut client, "RENAME a b");
+        between.iter().for_each(|words| drop(run(&mut client, words)));
+        let read = listed.iter().find(|ledger| ledger.key == "b").unwrap();
+        assert_eq!(acknowledge(&mut client, read), 0, "{between:?}");
+        database.follow(&mut client);
+        database.assert_has(&mut client, "b");
+    }
+}
+
+#[test]
 fn a_restart_and_a_failover_lose_no_change() {
     let mut primary = Server::options().aof().start().unwrap();
     let mut client = primary.connect().unwrap();
