@@ -44,7 +44,7 @@ for name in "${names[@]}"; do
   # The guard's test is ignored unless asked for: it needs the faulty build.
   # A server that hangs would keep its test waiting for ever.
   GW_SERVER=$name timeout --foreground 15m cargo test --test suite -- --include-ignored
-  GW_SERVER=$name timeout --foreground 15m cargo test --package gw-log-shipper --test '*'
+  GW_SERVER=$name timeout --foreground 15m cargo test --package gw-cost-sync --package gw-log-shipper --test '*'
 done
 
 heading "All tests passed, on: ${names[*]}"

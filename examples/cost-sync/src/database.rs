@@ -1,0 +1,52 @@
+//! The database's side: what was stored.
+
+use rusqlite::{params, Connection, Result};
+
+use crate::feed::Ledger;
+
+pub struct Database(Connection);
+
+impl Database {
+    pub fn open(path: &str) -> Result<Database> {
+        let mut connection = Connection::open(path)?;
+        // Killed at any moment, SQLite has a transaction or has it not, in its own defaults.
+        let transaction = connection.transaction()?;
+        if !transaction.table_exists(None, "spend")? {
+            transaction.execute_batch(include_str!("schema.sql"))?;
+        }
+        transaction.commit()?;
+        Ok(Database(connection))
+    }
+
+    /// Each account with the version of its ledger that was stored last.
+    pub fn versions(&self) -> Result<Vec<(Vec<u8>, i64)>> {
+        let mut versions = self.0.prepare("SELECT name, version FROM account")?;
+        let rows = versions.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect()
+    }
+
+    /// All or nothing. Any number of times: the amounts are whole sums, and only newer versions replace what is there.
+    pub fn store(&mut self, ledgers: &[Ledger]) -> Result<()> {
+        let transaction = self.0.transaction()?;
+        {
+            let mut delete = transaction.prepare_cached("DELETE FROM spend WHERE account = ?1 AND version < ?2")?;
+            let mut account = transaction.prepare_cached(
+                "INSERT INTO account VALUES (?1, ?2) ON CONFLICT (name)
+                 DO UPDATE SET version = excluded.version WHERE account.version < excluded.version",
+            )?;
+            let mut spend = transaction.prepare_cached(
+                "INSERT INTO spend VALUES (?1, ?3, ?4, ?5, ?2) ON CONFLICT (account, period, first_day)
+                 DO UPDATE SET amount = excluded.amount, version = excluded.version
+                 WHERE spend.version <= excluded.version",
+            )?;
+            for Ledger { key, version, since, rows } in ledgers {
+                delete.execute(params![key, since])?;
+                account.execute(params![key, version])?;
+                for (period, first_day, amount) in rows {
+                    spend.execute(params![key, version, period, first_day, amount])?;
+                }
+            }
+        }
+        transaction.commit()
+    }
+}

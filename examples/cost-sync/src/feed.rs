@@ -1,0 +1,67 @@
+//! The server's side: what has changed.
+
+use redis::{Connection, FromRedisValue, RedisResult, Value};
+
+/// A ledger with what has changed in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ledger {
+    pub key: Vec<u8>,
+    pub version: i64,
+    /// What the database has under an older version is of another ledger.
+    pub since: i64,
+    /// Period, first day, amount.
+    pub rows: Vec<(String, String, String)>,
+}
+
+pub struct Feed(Connection);
+
+/// Commands sent at a time. Each names one ledger, so that a cluster's nodes take them whatever their slots.
+const BATCH: usize = 500;
+
+impl Feed {
+    pub fn connect(url: &str) -> RedisResult<Feed> {
+        redis::Client::open(url)?.get_connection().map(Feed)
+    }
+
+    /// Tells the server which versions the database has. Returns how many of these ledgers are gone.
+    pub fn tell_versions(&mut self, versions: &[(Vec<u8>, i64)]) -> RedisResult<usize> {
+        self.standings("GW.COSTSYNC", versions)
+    }
+
+    /// Ledgers with changes, and whether to ask again at once.
+    pub fn changes(&mut self) -> RedisResult<(bool, Vec<Ledger>)> {
+        let (more, ledgers): (i64, Vec<Value>) =
+            redis::cmd("GW.COSTCHANGES").arg("COUNT").arg(BATCH).query(&mut self.0)?;
+        let ledgers = ledgers.into_iter().map(|ledger| {
+            let (key, version, since, rows) = FromRedisValue::from_redis_value(ledger)?;
+            Ok(Ledger { key, version, since, rows })
+        });
+        Ok((more == 1, ledgers.collect::<RedisResult<_>>()?))
+    }
+
+    pub fn acknowledge(&mut self, ledgers: &[Ledger]) -> RedisResult<()> {
+        let versions: Vec<_> = ledgers.iter().map(|ledger| (ledger.key.clone(), ledger.version)).collect();
+        self.standings("GW.COSTACK", &versions).map(drop)
+    }
+
+    /// Sends key and version of each ledger. Returns for how many the server has none.
+    fn standings(&mut self, command: &str, versions: &[(Vec<u8>, i64)]) -> RedisResult<usize> {
+        let mut gone = 0;
+        for batch in versions.chunks(BATCH) {
+            let mut pipe = redis::pipe();
+            for (key, version) in batch {
+                pipe.cmd(command).arg(key).arg(version);
+            }
+            // A key that has become something else is no ledger any more, and no reason to stop.
+            let replies: Vec<RedisResult<Vec<i64>>> = pipe.ignore_errors().query(&mut self.0)?;
+            for reply in replies {
+                match reply {
+                    Ok(standing) => gone += usize::from(standing == [-1]),
+                    Err(error) if error.code() == Some("WRONGTYPE") => gone += 1,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(gone)
+    }
+}
