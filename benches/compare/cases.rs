@@ -1,6 +1,6 @@
 //! What is measured against what.
 
-use crate::load::RANDOM;
+use crate::load::{RANDOM, UNIQUE};
 use crate::Result;
 use redis::{cmd, Connection};
 
@@ -13,11 +13,11 @@ const FULL: u64 = 60;
 /// So long that nothing leaves a window and nothing flows into a bucket while the benchmark lasts.
 const DAY_MS: &str = "86400000";
 
-/// A command under load.
+/// A command under load, or several that belong together and count as one.
 pub struct Case {
     pub name: &'static str,
-    /// With [`RANDOM`] where a number changes from command to command.
-    pub arguments: Vec<String>,
+    /// With [`RANDOM`] where a number changes from command to command, and [`UNIQUE`] where it is never the same.
+    pub commands: Vec<Vec<String>>,
     /// How the first reply begins, in the notation of the test kit: that the command does what it is measured for.
     pub expected: &'static str,
     pub state: State,
@@ -60,35 +60,45 @@ fn pair(candidate: &'static str, reference: &'static str, bar: impl Into<Option<
 }
 
 fn words(line: &str) -> Vec<String> {
-    line.split(' ').map(str::to_owned).collect()
+    line.split(' ').map(|word| word.replace('#', RANDOM).replace('@', UNIQUE)).collect()
 }
 
 impl Case {
     /// `line` is the command; in it, `#` stands for [`RANDOM`].
     fn new(name: &'static str, line: &str, expected: &'static str, state: State) -> Self {
-        Self { name, arguments: words(&line.replace('#', RANDOM)), expected, state }
+        Self { name, commands: vec![words(line)], expected, state }
     }
 
     /// One more argument, which may contain anything.
     fn value(mut self, value: &str) -> Self {
-        self.arguments.push(value.to_owned());
+        self.commands.iter_mut().for_each(|arguments| arguments.push(value.to_owned()));
         self
+    }
+
+    /// One more command, for the same key and with the same unique id: `@` stands for [`UNIQUE`].
+    fn then(mut self, line: &str) -> Self {
+        self.commands.push(words(line));
+        self
+    }
+
+    fn fill(&self, keys: u64, rounds: u64) -> State {
+        let fill = |arguments: &Vec<String>| Fill { arguments: arguments.clone(), keys, rounds };
+        State::Filled(self.commands.iter().map(fill).collect())
     }
 
     /// Of a command that can fill its own keys: measured on keys that exist.
     fn on_its_own_keys(mut self) -> Self {
-        self.state = State::Filled(vec![Fill { arguments: self.arguments.clone(), keys: KEYS, rounds: 1 }]);
+        self.state = self.fill(KEYS, 1);
         self
     }
 }
 
 fn filled(line: &str, rounds: u64) -> State {
-    State::Filled(vec![Fill { arguments: words(&line.replace('#', RANDOM)), keys: KEYS, rounds }])
+    State::Filled(vec![Fill { arguments: words(line), keys: KEYS, rounds }])
 }
 
 fn filled_with(line: &str, value: &str) -> State {
-    let arguments = Case::new("", line, "", State::Empty).value(value).arguments;
-    State::Filled(vec![Fill { arguments, keys: KEYS, rounds: 1 }])
+    Case::new("", line, "", State::Empty).value(value).fill(KEYS, 1)
 }
 
 /// The SHA-1 names of the scripts.
@@ -98,6 +108,8 @@ struct Scripts {
     budget: String,
     charge: String,
     budget_check: String,
+    reserve: String,
+    commit: String,
     logpush: String,
     cacheget: String,
     cacheset: String,
@@ -112,6 +124,8 @@ impl Scripts {
             budget: load(include_str!("lua/budget.lua"))?,
             charge: load(include_str!("lua/charge.lua"))?,
             budget_check: load(include_str!("lua/budget_check.lua"))?,
+            reserve: load(include_str!("lua/reserve.lua"))?,
+            commit: load(include_str!("lua/commit.lua"))?,
             logpush: load(include_str!("lua/logpush.lua"))?,
             cacheget: load(include_str!("lua/cacheget.lua"))?,
             cacheset: load(include_str!("lua/cacheset.lua"))?,
@@ -127,6 +141,7 @@ pub fn groups(cell: bool, connection: &mut Connection) -> Result<Vec<Group>> {
         allow(&scripts.allow),
         tokens(&scripts.tokens),
         budget(&scripts),
+        reserve(&scripts),
         logpush(&scripts.logpush),
         cacheget(&scripts.cacheget),
         cacheset(&scripts.cacheset),
@@ -290,14 +305,45 @@ fn budget(scripts: &Scripts) -> Group {
             ),
         ],
         pairs: vec![
-            pair("GW.ADDCOST", "SET", 0.6),
-            pair("GW.ADDCOST", "Lua check + add + expire", 3.0),
+            pair("GW.ADDCOST", "SET", 0.75),
+            pair("GW.ADDCOST", "Lua check + add + expire", 4.0),
             pair("GW.ADDCOST", "Lua add + expire", None),
-            pair("GW.WITHINBUDGET", "SET", 0.6),
-            pair("GW.WITHINBUDGET", "Lua check + add + expire", 3.0),
+            pair("GW.WITHINBUDGET", "SET", 0.9),
+            pair("GW.WITHINBUDGET", "Lua check + add + expire", 4.0),
             pair("GW.WITHINBUDGET", "Lua check", None),
             pair("GW.WITHINBUDGET over", "SET", None),
         ],
+    }
+}
+
+/// A hold and its commit, as one: the pairs in a second are what is compared.
+fn reserve(scripts: &Scripts) -> Group {
+    const DAY_S: u32 = 86_400;
+    const TTL_MS: u32 = 60_000;
+    const PAIR: &str = "GW.RESERVE + GW.COMMIT";
+    const LUA_PAIR: &str = "Lua reserve + commit";
+    let Scripts { reserve, commit, .. } = scripts;
+    let keys = "spent:# holds:# held:#";
+    Group {
+        requests_max: 200_000,
+        cases: vec![
+            set(),
+            Case::new(
+                PAIR,
+                &format!("GW.RESERVE spent:# 0.0025 1000000 MONTH TTL {TTL_MS} ID request:@"),
+                "[1, ",
+                State::Empty,
+            )
+            .then("GW.COMMIT spent:# request:@ 0.0013755"),
+            Case::new(
+                LUA_PAIR,
+                &format!("EVALSHA {reserve} 3 {keys} request:@ 0.0025 1000000 {TTL_MS}"),
+                "[1, ",
+                State::Empty,
+            )
+            .then(&format!("EVALSHA {commit} 4 {keys} done:@ request:@ 0.0013755 {DAY_S}")),
+        ],
+        pairs: vec![pair(PAIR, "SET", 0.35), pair(PAIR, LUA_PAIR, 4.0)],
     }
 }
 
@@ -309,7 +355,7 @@ fn logpush(script: &str) -> Group {
     let push = |name, line: &str, expected| Case::new(name, line, expected, State::Empty).value(&record);
     // One queue, which is full: each push drops the oldest record.
     let full = |mut case: Case| {
-        case.state = State::Filled(vec![Fill { arguments: case.arguments.clone(), keys: 1, rounds: FULL_RECORDS }]);
+        case.state = case.fill(1, FULL_RECORDS);
         case
     };
     Group {

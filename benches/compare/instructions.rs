@@ -51,7 +51,7 @@ fn per_command(case: &Case, server: &Server, generator: &Generator, connection: 
     prepare(case, KEYS, connection)?;
     let run = |requests| -> Result<u64> {
         let before = executed(server)?;
-        generator.run(&Load { arguments: &case.arguments, database: 0, pipeline: PIPELINE, requests, keys: KEYS })?;
+        generator.run(&Load { commands: &case.commands, database: 0, pipeline: PIPELINE, requests, keys: KEYS })?;
         Ok(executed(server)? - before)
     };
     // Values grow into their first buffers.

@@ -1,10 +1,13 @@
 //! The load: redis-benchmark, the generator that comes with the server.
 
-use crate::Result;
+use crate::{cycles, Result};
 use std::process::{Command, Stdio};
 
 /// What redis-benchmark replaces by a random number of twelve digits below the number of keys, anew in each command.
 pub const RANDOM: &str = "__rand_int__";
+
+/// What is another number in each cycle of commands that belong together.
+pub const UNIQUE: &str = "__unique_id__";
 
 pub const CLIENTS: u32 = 50;
 
@@ -15,12 +18,13 @@ pub struct Generator {
     port: u16,
 }
 
-/// One run of one command.
+/// One run of one command, or of several that belong together.
 pub struct Load<'a> {
-    pub arguments: &'a [String],
+    pub commands: &'a [Vec<String>],
     pub database: usize,
     /// Commands in flight per client.
     pub pipeline: u32,
+    /// Of each command.
     pub requests: u64,
     pub keys: u64,
 }
@@ -37,11 +41,12 @@ impl Generator {
         Err("no redis-benchmark on the PATH: install the package redis-tools".into())
     }
 
-    /// Requests per second.
+    /// Requests per second of each command.
     ///
     /// # Errors
     /// Also when the server replied errors.
     pub fn run(&self, load: &Load) -> Result<f64> {
+        let [arguments] = load.commands else { return cycles::run(self.port, load) };
         let options: [(&str, String); 6] = [
             ("-p", self.port.to_string()),
             ("--dbnum", load.database.to_string()),
@@ -54,7 +59,7 @@ impl Generator {
         for (name, value) in options {
             command.arg(name).arg(value);
         }
-        let output = command.arg("--csv").args(load.arguments).stdin(Stdio::null()).output()?;
+        let output = command.arg("--csv").args(arguments).stdin(Stdio::null()).output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         if !output.status.success() || text.contains("Error from server") {
             let errors = String::from_utf8_lossy(&output.stderr);

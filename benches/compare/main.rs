@@ -3,6 +3,7 @@
 //! `make bench`, or `cargo bench --bench compare`. A benchmark fails on errors, never on speed.
 
 mod cases;
+mod cycles;
 mod instructions;
 mod latency;
 mod load;

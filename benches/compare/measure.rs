@@ -1,7 +1,7 @@
 //! Runs in alternation, and what they have in common.
 
 use crate::cases::{Case, Fill, Group, State, KEYS};
-use crate::load::{Generator, Load, RANDOM};
+use crate::load::{Generator, Load, RANDOM, UNIQUE};
 use crate::Result;
 use gw_testkit::{info, reply_line, Server};
 use redis::{cmd, Connection};
@@ -65,7 +65,7 @@ impl Bench<'_> {
                     };
                     let requests = if pipeline == 1 { self.requests / 4 } else { self.requests };
                     let load = Load {
-                        arguments: &case.arguments,
+                        commands: &case.commands,
                         database: index,
                         pipeline,
                         requests: requests.clamp(1, group.requests_max),
@@ -92,8 +92,7 @@ impl Bench<'_> {
         let cpu_before_us = cpu_us(connection)?;
         let requests_per_s = self.generator.run(load)?;
         let cpu_us = (cpu_us(connection)? - cpu_before_us) / load.requests as f64;
-        let name = case.arguments.first().map(|name| name.to_lowercase()).unwrap_or_default();
-        let call_us = call_us(connection, &name, load.requests)?;
+        let call_us = call_us(connection, case, load.requests)?;
         if grows {
             cmd("FLUSHDB").exec(connection)?;
         }
@@ -110,8 +109,8 @@ pub fn prepare(case: &Case, keys: u64, connection: &mut Connection) -> Result<()
         }
     }
     let mut first = redis::Cmd::new();
-    for argument in &case.arguments {
-        first.arg(argument.replace(RANDOM, &key_number(0)));
+    for argument in case.commands.iter().take(1).flatten() {
+        first.arg(argument.replace(RANDOM, &key_number(0)).replace(UNIQUE, &key_number(0)));
     }
     let reply = first.query::<redis::Value>(connection);
     let failed = reply.is_err();
@@ -157,17 +156,29 @@ fn cpu_us(connection: &mut Connection) -> Result<f64> {
     Ok((seconds("user")? + seconds("sys")?) * 1e6)
 }
 
-/// Microseconds per call by the server's statistics, which also tell whether every call succeeded.
-fn call_us(connection: &mut Connection, command: &str, requests: u64) -> Result<f64> {
+/// Microseconds in the case's commands, once each, by the server's statistics, which also tell whether every call
+/// succeeded.
+fn call_us(connection: &mut Connection, case: &Case, requests: u64) -> Result<f64> {
     let fields = info(connection, "commandstats");
-    let line = fields.get(&format!("cmdstat_{command}")).ok_or_else(|| format!("no statistics of {command}"))?;
-    let field = |name: &str| -> Result<f64> {
-        let value = line.split(',').find_map(|part| part.split_once('=').filter(|(key, _)| *key == name));
-        let (_, value) = value.ok_or_else(|| format!("no {name} in {line}"))?;
-        Ok(value.parse()?)
-    };
-    if field("calls")? < requests as f64 || field("failed_calls")? + field("rejected_calls")? > 0.0 {
-        return Err(format!("not every call succeeded: {line}").into());
+    let mut names: Vec<_> = case.commands.iter().filter_map(|words| Some(words.first()?.to_lowercase())).collect();
+    names.sort();
+    names.dedup();
+    let (mut calls, mut total_us) = (0.0, 0.0);
+    for name in names {
+        let line = fields.get(&format!("cmdstat_{name}")).ok_or_else(|| format!("no statistics of {name}"))?;
+        let field = |name: &str| -> Result<f64> {
+            let value = line.split(',').find_map(|part| part.split_once('=').filter(|(key, _)| *key == name));
+            let (_, value) = value.ok_or_else(|| format!("no {name} in {line}"))?;
+            Ok(value.parse()?)
+        };
+        if field("failed_calls")? + field("rejected_calls")? > 0.0 {
+            return Err(format!("not every call succeeded: {line}").into());
+        }
+        calls += field("calls")?;
+        total_us += field("usec")?;
     }
-    field("usec_per_call")
+    if calls < requests as f64 * case.commands.len() as f64 {
+        return Err(format!("{calls} calls, of {requests} of each command").into());
+    }
+    Ok(total_us / requests as f64)
 }

@@ -48,7 +48,7 @@ pub fn footprints(connection: &mut Connection) -> Result<Vec<Footprint>> {
     let simple: [(&str, Option<u64>, &[&str]); 6] = [
         ("GW.TOKENS bucket", Some(200), &["GW.TOKENS", "#", "90000", "90000", "COST", "418"]),
         ("HASH of two fields", None, &["HSET", "#", "level", "89582.331", "at", "1770000000000"]),
-        ("GW.ADDCOST ledger, one month", Some(250), &["GW.ADDCOST", "#", "0.0013755"]),
+        ("GW.ADDCOST ledger, one month", Some(220), &["GW.ADDCOST", "#", "0.0013755"]),
         ("STRING counter", None, &["INCRBYFLOAT", "#", "0.0013755"]),
         ("GW.CACHESET entry, 4,096 bytes", None, &["GW.CACHESET", "#", "$"]),
         ("STRING with a TTL, 4,096 bytes", None, &["SETEX", "#", "3600", "$"]),
@@ -68,6 +68,19 @@ pub fn footprints(connection: &mut Connection) -> Result<Vec<Footprint>> {
             vec![command(&words)]
         })?);
     }
+    footprints.push(of_keys(
+        connection,
+        "GW.ADDCOST ledger, 62 days of spend".to_owned(),
+        1_000,
+        Some(1_600),
+        |now_ms, key| {
+            let charge = |day: i64| {
+                command(&["GW.ADDCOST", &name(key), "0.0013755", "AT", &(now_ms - day * 86_400_000).to_string()])
+            };
+            (0..62).map(charge).collect()
+        },
+    )?);
+    footprints.push(of_holds(connection)?);
     footprints.push(of_records(connection, "GW.LOGPUSH record, 1,024 bytes", &["GW.LOGPUSH", "logs", "RECORDS"])?);
     footprints.push(of_records(connection, "LIST record, 1,024 bytes", &["RPUSH", "logs"])?);
     Ok(footprints)
@@ -113,6 +126,26 @@ fn of_keys(
         usage += memory_usage(connection, &name(key))? / count as f64;
     }
     Ok(Footprint { name: name_of_row, usage, used, bar })
+}
+
+/// Per hold, of a thousand in one ledger that has spend already.
+fn of_holds(connection: &mut Connection) -> Result<Footprint> {
+    const HOLDS: usize = 1_000;
+    cmd("FLUSHALL").arg("SYNC").exec(connection)?;
+    cmd("GW.ADDCOST").arg("ledger").arg("0.0013755").exec(connection)?;
+    let (used, usage) = (used_memory(connection)?, memory_usage(connection, "ledger")?);
+    for number in 0..HOLDS {
+        // As long as a UUID.
+        let id = format!("{number:036}");
+        cmd("GW.RESERVE").arg(&["ledger", "0.0025", "1000000", "TTL", "3600000", "ID", &id]).exec(connection)?;
+    }
+    let per_hold = |bytes: f64| bytes / HOLDS as f64;
+    Ok(Footprint {
+        name: "GW.RESERVE hold".to_owned(),
+        usage: per_hold(memory_usage(connection, "ledger")? - usage),
+        used: per_hold(used_memory(connection)? - used),
+        bar: Some(80),
+    })
 }
 
 /// Per record, of [`RECORDS`] of them in one key.

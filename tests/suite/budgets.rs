@@ -1,7 +1,7 @@
 //! GW.ADDCOST, GW.WITHINBUDGET and GW.SPENT.
 
 use crate::support::{command, pipeline, run, server_time_ms, start};
-use gw_testkit::Server;
+use gw_testkit::{reply_line, Server};
 
 /// 2024-01-31 20:00:00 UTC: February in Kiritimati (UTC+14), January in most other places.
 const LATE_JANUARY_MS: i64 = 1_706_731_200_000;
@@ -163,6 +163,8 @@ fn nonsense_is_refused_in_the_same_words() {
             let error = run(&mut client, &format!("{words} {amount}"));
             assert_eq!(error, format!("ERR not an amount: {argument}"), "{words} {amount}");
         }
+        let (before, empty) = (command(words), "");
+        assert_eq!(reply_line(before.clone().arg(empty).query(&mut client)), format!("ERR not an amount: {argument}"));
         for amount in ["-1", "-0.000000000001", "1e30", "1e400"] {
             let error = run(&mut client, &format!("{words} {amount}"));
             assert!(
