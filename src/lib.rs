@@ -100,7 +100,8 @@ const SETTINGS: &[Setting] = &[
 ];
 
 /// Who hears of keys that come, go and move.
-const KEY_LISTENERS: &[KeyListener] = &[budget::listing::hear_of_key, cache::flights::key_changed];
+const KEY_LISTENERS: &[KeyListener] =
+    &[budget::listing::hear_of_key, cache::flights::key_changed, cache::clear::key_changed];
 
 /// Who hears of what happens to the server as a whole.
 const LISTENERS: &[Listener] =

@@ -167,6 +167,8 @@ impl Rebuild {
 }
 
 impl Scan for Rebuild {
+    const CHANGES: bool = false;
+
     fn wants(&mut self, key: Key, value: &Glimpse) -> bool {
         let place = Place::new(self.database, key.bytes());
         value.value::<Ledger>().is_some_and(|ledger| ledger.is_listed(place))

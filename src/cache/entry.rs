@@ -16,7 +16,7 @@ use crate::server::value::{Registration, Rewrite};
 use crate::server::Value;
 
 /// The longest value in bytes: what the server takes as one argument by default.
-const VALUE_BYTES_MAX: usize = 512 << 20;
+pub const VALUE_BYTES_MAX: usize = 512 << 20;
 
 /// A cached value. When its key expires is the key's own affair, so that TTL and PEXPIREAT mean what they say.
 pub struct Entry {
@@ -56,7 +56,7 @@ impl Entry {
         let packed = if worth_it { packed::pack(new.value) } else { None };
         let unpacked_len = packed.as_ref().map_or(0, |_| new.value.len() as u32);
         let value = packed.map_or_else(|| new.value.into(), Vec::into_boxed_slice);
-        let tags = new.tags.into_iter().map(groups::of_tag).collect();
+        let tags = without_repeats(new.tags).map(groups::of_tag).collect();
         let category = groups::of_category(new.category);
         Self::with(value, unpacked_len, new.created_at_ms, new.life, new.saved, category, tags)
     }
@@ -154,6 +154,19 @@ impl Entry {
     }
 }
 
+/// An entry with a tag has it once.
+fn without_repeats(mut tags: Vec<&[u8]>) -> impl Iterator<Item = &[u8]> {
+    let mut kept: Vec<&[u8]> = Vec::with_capacity(tags.len());
+    tags.retain(|tag| {
+        let new = !kept.contains(tag);
+        if new {
+            kept.push(tag);
+        }
+        new
+    });
+    tags.into_iter()
+}
+
 impl Clone for Entry {
     fn clone(&self) -> Self {
         Self { value: self.value.clone(), category: Arc::clone(&self.category), extras: self.extras.clone(), ..*self }
@@ -206,14 +219,14 @@ impl Value for Entry {
         if unpacked_len > 0 {
             packed::unpack(&value, unpacked_len as usize, &mut Vec::new())?;
         }
-        let category = match cleared {
+        let tags = without_repeats(tags.iter().map(Vec::as_slice).collect());
+        let (category, tags) = match cleared {
             true => {
                 clear::left_over();
-                groups::cleared(&category)
+                (groups::cleared_category(&category), tags.map(groups::cleared_tag).collect())
             }
-            false => groups::of_category(&category),
+            false => (groups::of_category(&category), tags.map(groups::of_tag).collect()),
         };
-        let tags = tags.iter().map(|tag| groups::of_tag(tag)).collect();
         Ok(Self::with(value, unpacked_len, created_at_ms, life, saved, category, tags))
     }
 
@@ -274,3 +287,7 @@ impl Value for Entry {
         reply.bytes("bytes").count(self.total_bytes() as u64);
     }
 }
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+mod tests;

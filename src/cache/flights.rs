@@ -16,6 +16,9 @@ use crate::server::{Call, Key};
 /// Leases that one timer ends, before others are served.
 const ENDS_PER_SLICE: usize = 256;
 
+/// Waiting clients that are told of a value at once: their replies are written before anybody else is served.
+const WAKES_PER_SLICE: usize = 128;
+
 /// What a lease's value belongs to: clearing any of it makes the lease worthless.
 pub struct Scope {
     pub category: Box<[u8]>,
@@ -87,8 +90,16 @@ pub fn filled(call: &Call, key: Key) {
         }
         flights.filled(place(call, key))
     };
-    for waiter in waiters {
+    wake_some(call, waiters.into_iter());
+}
+
+/// Those whose turn comes later may lose patience or leave meanwhile, and are then passed over.
+fn wake_some(call: &Call, mut waiters: std::vec::IntoIter<Parked>) {
+    for waiter in waiters.by_ref().take(WAKES_PER_SLICE) {
         call.call_back(waiter, LOOK_AGAIN);
+    }
+    if waiters.len() > 0 {
+        call.after(0, |call, waiters| wake_some(call, waiters), waiters);
     }
 }
 
@@ -104,10 +115,34 @@ pub fn revoked(call: &Call, key: Key) {
     go_on(call, successor);
 }
 
-/// As [`revoked`], of all leases that are meant.
+/// As [`revoked`], of all leases that are meant. Of many who wait, some are told a little later.
 pub fn revoked_where(call: &Call, is_meant: impl Fn(i32, &[u8], &Scope) -> bool) {
-    let successors = STATE.borrow().flights.revoked_where(clock_ms(), is_meant);
+    STATE.borrow().flights.revoked_where(is_meant);
+    hand_over_some(call);
+}
+
+fn hand_over_some(call: &Call) {
+    let (successors, more) = end_some(Flights::next_void);
     go_on(call, successors);
+    if more {
+        call.after(0, |call, ()| hand_over_some(call), ());
+    }
+}
+
+/// What ends one lease: `None` where there is none to end, and then who gets the next one.
+type End = fn(&mut Flights<Parked, Scope>, now_ms: i64) -> Option<Option<Successor<Parked>>>;
+
+/// Ends as many leases as one slice may. Returns who gets the next ones, and whether there may be more to end.
+fn end_some(end: End) -> (Vec<Successor<Parked>>, bool) {
+    let flights = &mut STATE.borrow().flights;
+    let mut successors = Vec::new();
+    for _ in 0..ENDS_PER_SLICE {
+        match end(flights, clock_ms()) {
+            Some(successor) => successors.extend(successor),
+            None => return (successors, false),
+        }
+    }
+    (successors, true)
 }
 
 /// Runs `task`, which deletes what readers have long been told is gone.
@@ -147,13 +182,8 @@ fn end_due(call: &mut Call, at_ms: i64) {
         }
         *timer_at_ms = None;
     }
-    let mut successors = Vec::new();
-    for _ in 0..ENDS_PER_SLICE {
-        match STATE.borrow().flights.end_due(clock_ms()) {
-            Some(successor) => successors.extend(successor),
-            None => break,
-        }
-    }
+    // What this slice leaves to do is due at once: a timer for it is set.
+    let (successors, _) = end_some(Flights::end_due);
     go_on(call, successors);
 }
 

@@ -143,22 +143,21 @@ fn reply_found(call: &Call, request: &Request, may_lead: bool) -> Result<bool, E
     Ok(true)
 }
 
-/// The token of the lease to refresh a stale entry; 0 where somebody else has it.
+/// The token of the lease to refresh a stale entry; 0 where somebody else has it, or there are too many.
 fn lead_refresh(call: &Call, request: &Request, entry: &Entry, lease_ms: u64) -> u64 {
     let scope = || Scope { category: entry.category().name().into(), tags: entry.tags().into() };
     match flights::ask(call, request.key, lease_ms, scope) {
-        Asked::Leader { token } => {
+        Asked::Leader { token } if token > 0 => {
             STATS.cache_leader_grants.add(1);
             entry.category().counters().leader_grants.add(1);
             token
         }
-        Asked::Held { .. } => 0,
+        Asked::Leader { .. } | Asked::Held { .. } => 0,
     }
 }
 
 fn miss_with_lease(call: &mut Call, request: &Request, lease_ms: u64) -> Outcome {
-    let scope = || Scope { category: request.category_name().into(), tags: [].into() };
-    let left_ms = match flights::ask(call, request.key, lease_ms, scope) {
+    let left_ms = match ask(call, request, lease_ms) {
         Asked::Leader { token } => return lead(call, request, lease_ms, token),
         Asked::Held { left_ms } => left_ms,
     };
@@ -170,8 +169,13 @@ fn miss_with_lease(call: &mut Call, request: &Request, lease_ms: u64) -> Outcome
             flights::wait(call, request.key, parked, lease_ms);
             Ok(())
         }
-        _ => reply_miss(call, request, Meta { ttl_ms: left_ms as i64, ..Meta::PENDING }),
+        _ => reply_miss(call, request, Meta::pending(left_ms)),
     }
+}
+
+fn ask(call: &Call, request: &Request, lease_ms: u64) -> Asked {
+    let scope = || Scope { category: request.category_name().into(), tags: [].into() };
+    flights::ask(call, request.key, lease_ms, scope)
 }
 
 fn lead(call: &Call, request: &Request, lease_ms: u64, token: u64) -> Outcome {
@@ -185,24 +189,39 @@ const PARKING: Parking = Parking { called_back, timed_out, gone: flights::gone }
 /// A client that waited: there is a value, or it is this one's turn to compute.
 fn called_back(call: &mut Call, message: u64) -> Outcome {
     let request = Request::parse(call)?;
-    // Whoever else waits for a key that holds another type is told so, too.
-    let found = reply_found(call, &request, false).inspect_err(|_| {
-        flights::filled(call, request.key);
-        count_error(request.key);
-    });
-    match (found?, request.lease_ms) {
-        (true, _) => Ok(()),
-        (false, Some(lease_ms)) if message != flights::LOOK_AGAIN => lead(call, &request, lease_ms, message),
-        (false, _) => reply_miss(call, &request, Meta::PENDING),
+    if reply_waited_for(call, &request)? {
+        return Ok(());
+    }
+    let Some(lease_ms) = request.lease_ms else { return reply_miss(call, &request, Meta::pending(0)) };
+    if message != flights::LOOK_AGAIN {
+        return lead(call, &request, lease_ms, message);
+    }
+    // The value has come and gone again. There is no waiting twice.
+    match ask(call, &request, lease_ms) {
+        Asked::Leader { token } => lead(call, &request, lease_ms, token),
+        Asked::Held { left_ms } => reply_miss(call, &request, Meta::pending(left_ms)),
     }
 }
 
 fn timed_out(call: &mut Call) -> Outcome {
     let request = Request::parse(call)?;
+    // It may have come in this very moment.
+    if reply_waited_for(call, &request)? {
+        return Ok(());
+    }
     STATS.cache_wait_timeouts.add(1);
     request.counters().wait_timeouts.add(1);
     let left_ms = flights::left_ms(call, request.key);
-    reply_miss(call, &request, Meta { ttl_ms: left_ms as i64, ..Meta::PENDING })
+    reply_miss(call, &request, Meta::pending(left_ms))
+}
+
+/// Replies the value that has come, where there is one.
+fn reply_waited_for(call: &Call, request: &Request) -> Result<bool, Error> {
+    reply_found(call, request, false).inspect_err(|_| {
+        // Whoever else waits for a key that holds another type is told so, too.
+        flights::filled(call, request.key);
+        count_error(request.key);
+    })
 }
 
 fn reply_miss(call: &Call, request: &Request, meta: Meta) -> Outcome {
@@ -255,8 +274,11 @@ struct Meta {
 
 impl Meta {
     const MISS: Meta = Meta { state: "MISS", age_ms: 0, ttl_ms: 0, token: 0 };
-    /// Somebody else has the lease.
-    const PENDING: Meta = Meta { state: "PENDING", ..Self::MISS };
+
+    /// Somebody else has the lease, for so long yet.
+    fn pending(left_ms: u64) -> Self {
+        Meta { state: "PENDING", ttl_ms: left_ms as i64, ..Self::MISS }
+    }
 
     fn of(entry: &Entry, now_ms: i64) -> Self {
         let life = entry.life();

@@ -9,7 +9,7 @@
 
 use std::borrow::Borrow;
 use std::collections::HashSet;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -115,11 +115,10 @@ impl Group {
         Self { name: name.into(), category: Category::OTHER, era: None, held: Held::default() }
     }
 
-    /// A category's group that was cleared before it had entries: for those that were saved so.
-    pub fn cleared(name: &[u8], category: Category) -> Arc<Self> {
-        let group = Self::of_category(name, category, &Arc::default());
-        group.clear();
-        Arc::new(group)
+    /// A group that was cleared before it had entries: for those that were saved so.
+    pub fn into_cleared(self) -> Arc<Self> {
+        self.clear();
+        Arc::new(self)
     }
 
     pub fn name(&self) -> &[u8] {
@@ -157,6 +156,10 @@ impl Group {
     pub fn entry_made(&self, bytes: usize, raw_bytes: usize) {
         let one = [1, bytes as u64, raw_bytes as u64];
         self.held.add(one);
+        // A copy of what is cleared is as dead as that.
+        if self.held.entries.is_marked() {
+            return;
+        }
         if let Some(era) = &self.era {
             era.entries.add(1);
         }
@@ -236,24 +239,26 @@ struct Shard {
 /// many as entries have.
 pub struct Groups {
     shards: Vec<Shard>,
+    /// Keyed at random: names come from clients, and none may fill one part with them.
+    hasher: RandomState,
 }
 
 impl Default for Groups {
     fn default() -> Self {
-        Self { shards: std::iter::repeat_with(Shard::default).take(SHARDS).collect() }
+        let shards = std::iter::repeat_with(Shard::default).take(SHARDS).collect();
+        Self { shards, hasher: RandomState::new() }
     }
 }
 
-/// FNV-1a (<https://www.rfc-editor.org/rfc/rfc9923>): cheap, and the sets behind it hash on their own.
-fn shard_of(name: &[u8]) -> usize {
-    let hash = |hash: u32, &byte: &u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    name.iter().fold(0x811c_9dc5, hash) as usize % SHARDS
-}
-
 impl Groups {
+    fn shard_of(&self, name: &[u8]) -> usize {
+        self.hasher.hash_one(name) as usize % SHARDS
+    }
+
     /// None once [`Self::free_some`] was called.
     fn shard(&mut self, name: &[u8]) -> Option<&mut Shard> {
-        self.shards.get_mut(shard_of(name))
+        let index = self.shard_of(name);
+        self.shards.get_mut(index)
     }
 
     /// The group of that name, made where there is none.
@@ -273,7 +278,7 @@ impl Groups {
     }
 
     pub fn find(&self, name: &[u8]) -> Option<&Group> {
-        self.shards.get(shard_of(name))?.groups.get(name).map(|group| &*group.0)
+        self.shards.get(self.shard_of(name))?.groups.get(name).map(|group| &*group.0)
     }
 
     /// Clears the group of that name, and returns how many entries it had.
@@ -293,7 +298,7 @@ mod tests {
     use super::*;
 
     fn group(groups: &mut Groups, name: &[u8]) -> Arc<Group> {
-        groups.named(name, || Group::of_category(name, Category::named(b"test"), &Arc::default()))
+        groups.named(name, || Group::of_category(name, Category::OTHER, &Arc::default()))
     }
 
     #[test]
@@ -317,8 +322,8 @@ mod tests {
     #[test]
     fn an_era_ends_for_all_groups() {
         let era = Arc::<Era>::default();
-        let one = Group::of_category(b"one", Category::named(b"test"), &era);
-        let other = Group::of_category(b"other", Category::named(b"test"), &era);
+        let one = Group::of_category(b"one", Category::OTHER, &era);
+        let other = Group::of_category(b"other", Category::OTHER, &era);
         one.entry_made(1, 1);
         other.entry_made(1, 1);
         assert_eq!(one.clear(), 1);

@@ -25,9 +25,13 @@ pub fn of_category(name: &[u8]) -> Arc<Group> {
     categories.named(name, || Group::of_category(name, Category::named(name), era))
 }
 
-/// The group of entries that were cleared before they were loaded.
-pub fn cleared(name: &[u8]) -> Arc<Group> {
-    Group::cleared(name, Category::named(name))
+/// The groups of entries that were cleared before they were loaded.
+pub fn cleared_category(name: &[u8]) -> Arc<Group> {
+    Group::of_category(name, Category::named(name), &Arc::default()).into_cleared()
+}
+
+pub fn cleared_tag(name: &[u8]) -> Arc<Group> {
+    Group::of_tag(name).into_cleared()
 }
 
 pub fn of_tag(name: &[u8]) -> Arc<Group> {
@@ -72,4 +76,11 @@ pub fn clear_all() -> (u64, Old) {
     }
     let State { era, categories, tags } = std::mem::take(&mut *STATE.borrow());
     (era.clear(), Old([categories, tags]))
+}
+
+/// All entries are about to be freed by the server, in the background perhaps: from now on they count no more.
+pub fn forget_all() -> Old {
+    let State { era, categories, tags } = std::mem::take(&mut *STATE.borrow());
+    era.clear();
+    Old([categories, tags])
 }

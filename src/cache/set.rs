@@ -5,7 +5,7 @@ use gateway_core::money::Amount;
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
 use super::category::Counters;
-use super::entry::{Entry, New};
+use super::entry::{Entry, New, VALUE_BYTES_MAX};
 use super::{count_error, flights, EFFECT_NAME, PACK_FROM_BYTES, STALE_TIMES, TTLS};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
@@ -148,7 +148,7 @@ fn set_entry(call: &mut Call) -> Outcome {
 impl<'a> Request<'a> {
     fn parse(call: &Call<'a>) -> Result<Self, Error> {
         let mut args = call.args();
-        let (key, value) = (args.key()?, args.string("value")?);
+        let (key, value) = (args.key()?, parse_value(args.string("value")?)?);
         let mut request = Self {
             key,
             value,
@@ -179,6 +179,13 @@ impl<'a> Request<'a> {
             }
         }
         Ok(request)
+    }
+}
+
+fn parse_value(value: Str) -> Result<Str, Error> {
+    match value.bytes().len() {
+        0..=VALUE_BYTES_MAX => Ok(value),
+        _ => Err(Error::new(&format!("longer than {VALUE_BYTES_MAX} bytes"), "value")),
     }
 }
 
@@ -219,7 +226,7 @@ fn apply(call: &mut Call) -> Outcome {
                 None => Amount::ZERO,
             };
             words.end()?;
-            let value = args.bytes("value")?;
+            let value = parse_value(args.string("value")?)?.bytes();
             let category = if operation == b'C' { Some(parse_category(args.string("category")?)?) } else { None };
             let mut tags = Vec::new();
             while let Some(tag) = args.optional() {

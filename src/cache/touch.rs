@@ -21,43 +21,68 @@ const SLICE_KEYS: usize = 256;
 /// How long to wait while the server lets nobody write.
 const PAUSE_MS: u64 = 5;
 
+/// Bytes that waiting keys take at most, names and all. It takes a long pause of all writes to get there; touches beyond
+/// are lost.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// What a waiting key takes beside its name.
+const PLACE_BYTES: usize = 64;
+
+/// What is to be touched.
+#[derive(Default)]
+struct Waiting {
+    /// By database and name.
+    places: HashSet<(i32, Box<[u8]>)>,
+    bytes: usize,
+}
+
 lazy_static! {
-    /// What is to be touched, by database and name.
-    static ref TOUCHED: MainThread<HashSet<(i32, Box<[u8]>)>> = MainThread::new(HashSet::new());
+    static ref WAITING: MainThread<Waiting> = MainThread::new(Waiting::default());
 }
 
 pub fn soon(call: &Call, key: Key) {
-    let mut touched = TOUCHED.borrow();
-    if touched.is_empty() {
+    let Waiting { places, bytes } = &mut *WAITING.borrow();
+    let more_bytes = key.bytes().len() + PLACE_BYTES;
+    if *bytes + more_bytes > WAITING_BYTES_MAX {
+        return;
+    }
+    if places.is_empty() {
         call.after(0, touch_some, ());
     }
-    touched.insert((call.database(), key.bytes().into()));
+    if places.insert((call.database(), key.bytes().into())) {
+        *bytes += more_bytes;
+    }
+}
+
+impl Waiting {
+    /// A slice of what is to be touched.
+    fn take_some(&mut self) -> Vec<(i32, Box<[u8]>)> {
+        let some: Vec<_> = self.places.iter().take(SLICE_KEYS).cloned().collect();
+        for place in &some {
+            self.places.remove(place);
+            self.bytes -= place.1.len() + PLACE_BYTES;
+        }
+        some
+    }
 }
 
 fn touch_some(call: &mut Call, (): ()) {
     if !call.is_primary() {
-        TOUCHED.borrow().clear();
+        *WAITING.borrow() = Waiting::default();
         return;
     }
     if !call.may_change() {
         call.after(PAUSE_MS, touch_some, ());
         return;
     }
-    let some: Vec<_> = {
-        let mut touched = TOUCHED.borrow();
-        let some: Vec<_> = touched.iter().take(SLICE_KEYS).cloned().collect();
-        some.iter().for_each(|place| {
-            touched.remove(place);
-        });
-        some
-    };
+    let some = WAITING.borrow().take_some();
     for (database, name) in some {
         // What is no cache entry any more needs no touch.
         if call.select_database(database) {
             let _: Result<(), Error> = touch(call, Name::new(&name).key());
         }
     }
-    if !TOUCHED.borrow().is_empty() {
+    if !WAITING.borrow().places.is_empty() {
         call.after(0, touch_some, ());
     }
 }

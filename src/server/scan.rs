@@ -15,18 +15,24 @@ use super::key::Glimpse;
 const SLICE: Duration = Duration::from_micros(250);
 const PAUSE_MS: u64 = 1;
 
+/// How long to wait while the server lets nobody write.
+const WRITE_PAUSE_MS: u64 = 5;
+
 /// Keys that one slice hands on at most, since what is done with them takes time as well.
 const KEYS_PER_SLICE_MAX: usize = 128;
 
 /// What goes through the keys. As with SCAN, a key that is there from the start to the end is met at least once.
 pub trait Scan: 'static + Sized {
+    /// Whether it changes keys: no slice comes while the server lets nobody write, and on a replica the scan ends.
+    const CHANGES: bool;
+
     /// Is this a key to be handed to [`Self::take`]? Nothing may be changed or opened here.
     fn wants(&mut self, key: Key, value: &Glimpse) -> bool;
 
     /// The keys that were wanted, as they may be now. False ends the scan.
     fn take(&mut self, call: &mut Call, keys: &[Name]) -> bool;
 
-    /// The end: all keys have been met, or `take` wanted no more.
+    /// The end: all keys have been met, or it was ended.
     fn done(self, call: &mut Call);
 }
 
@@ -66,6 +72,14 @@ impl Call<'_> {
 }
 
 fn slice<S: Scan>(call: &mut Call, mut running: Running<S>) {
+    if S::CHANGES && !call.may_change() {
+        if call.is_primary() {
+            call.after(WRITE_PAUSE_MS, slice::<S>, running);
+        } else {
+            running.scan.done(call);
+        }
+        return;
+    }
     let start = Instant::now();
     let mut found = Found { scan: &mut running.scan, names: Vec::new() };
     let mut more = true;

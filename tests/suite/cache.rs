@@ -131,8 +131,12 @@ fn entries_and_bytes_follow_what_is_there() {
     let expired = || run(&mut client, "EXISTS chat:3") == "0";
     await_until("an entry to expire", Duration::from_secs(10), expired).unwrap();
     assert_eq!(entries(&mut client), "1");
+    let held =
+        |client: &mut Connection| ["entries", "bytes", "raw_bytes"].map(|name| stats(client, "chat")[name].clone());
+    let before = held(&mut client);
+    assert_eq!(before, ["1", "5", "5"]);
     run(&mut client, "DEBUG RELOAD");
-    assert_eq!(entries(&mut client), "1");
+    assert_eq!(held(&mut client), before);
     run(&mut client, "COPY chat:1 chat:4");
     assert_eq!(entries(&mut client), "2");
     run(&mut client, "FLUSHALL SYNC");
@@ -281,7 +285,7 @@ fn expired_entries_and_errors_are_counted() {
 }
 
 #[test]
-fn names_of_categories_and_tags_have_bounds() {
+fn names_and_patterns_have_bounds() {
     let (_server, mut client) = start();
     let name = |bytes: usize| "n".repeat(bytes);
     assert_eq!(reply!(client, "GW.CACHESET", "k", "v", "CATEGORY", name(64), "TAG", name(256)), "OK");
@@ -293,6 +297,8 @@ fn names_of_categories_and_tags_have_bounds() {
     let tags = |count: usize| (0..count).flat_map(|tag| ["TAG".to_owned(), tag.to_string()]).collect::<Vec<_>>();
     assert_eq!(reply!(client, "GW.CACHESET", "k", "v", tags(16)), "OK");
     assert_eq!(reply!(client, "GW.CACHESET", "k", "v", tags(17)), "ERR more than 16 tags: TAG");
+    assert_eq!(reply!(client, "GW.CACHECLEAR", "PATTERN", name(1_024)), "0");
+    assert_eq!(reply!(client, "GW.CACHECLEAR", "PATTERN", name(1_025)), "ERR longer than 1024 bytes: PATTERN");
 }
 
 /// A chat completion of 4,096 bytes.
@@ -327,4 +333,37 @@ fn values_are_compressed_where_it_pays() {
     run(&mut client, "DEBUG RELOAD");
     assert_eq!(call!(client, "GW.CACHEGET", "llm:completion" => Vec<u8>), COMPLETION);
     assert_eq!(digest(&mut client, "llm:completion"), digest(&mut reader, "llm:completion"));
+}
+
+/// With the policy of the redis.conf that is shipped, more than fits.
+#[test]
+fn eviction_takes_cache_entries_and_leaves_ledgers_and_queues() {
+    let conf = std::fs::read_to_string(gw_testkit::project_root().join("redis.conf")).unwrap();
+    let memory = conf.lines().filter(|line| line.starts_with("maxmemory-") || line.starts_with("lazyfree-"));
+    let options = memory.fold(Server::options(), |options, line| options.config(line));
+    let server = options.start().unwrap();
+    let mut client = server.connect().unwrap();
+    const KEPT: usize = 100;
+    for key in 0..KEPT {
+        run(&mut client, &format!("GW.ADDCOST spend:{key} 0.5"));
+        reply!(client, "GW.LOGPUSH", format!("log:{key}"), "RECORDS", "r".repeat(1_000));
+    }
+    let used: u64 = gw_testkit::info(&mut client, "memory")["used_memory"].parse().unwrap();
+    reply!(client, "CONFIG", "SET", "maxmemory", used + (8 << 20));
+    let value = "v".repeat(4_000);
+    for key in 0..10_000 {
+        assert_eq!(reply!(client, "GW.CACHESET", format!("chat:{key}"), &value, "TAG", format!("t{key}")), "OK");
+    }
+    let evicted: u64 = gw_testkit::info(&mut client, "stats")["evicted_keys"].parse().unwrap();
+    assert!(evicted > 5_000, "{evicted}");
+    run(&mut client, "CONFIG SET maxmemory 0");
+    for key in 0..KEPT {
+        assert_eq!(run(&mut client, &format!("GW.SPENT spend:{key} TOTAL")), "\"0.5\"");
+        assert_eq!(run(&mut client, &format!("GW.LOGLEN log:{key}")), "1");
+    }
+    let figures = stats(&mut client, "chat");
+    let left: u64 = call!(client, "DBSIZE");
+    assert_eq!(figures["entries"].parse::<u64>().unwrap(), left - 2 * KEPT as u64);
+    assert_eq!(figures["bytes"].parse::<u64>().unwrap(), 4_000 * (left - 2 * KEPT as u64));
+    assert_eq!(run(&mut client, "GW.CACHECLEAR ALL"), figures["entries"]);
 }

@@ -1,6 +1,6 @@
 //! Single flight: of all who miss a key, one computes, and the others get what it computed.
 
-use crate::support::{run, start};
+use crate::support::{live, run, start};
 use gw_testkit::redis::{Connection, RedisResult};
 use gw_testkit::{await_in_sync, await_until, call, reply, Server};
 use std::collections::HashMap;
@@ -176,6 +176,34 @@ fn what_was_computed_before_an_invalidation_is_not_stored_after_it() {
 }
 
 #[test]
+fn a_value_that_has_come_and_gone_leaves_one_to_lead() {
+    let (server, mut client) = start();
+    lead(&mut client, "k LEASE 60000");
+    let got = waiters(&server, ["k LEASE 60000 WAIT 60000", "k LEASE 60000 WAIT 60000"], |client| {
+        for words in ["MULTI", "GW.CACHESET k v", "GW.CACHEDEL k", "EXEC"] {
+            run(client, words);
+        }
+    });
+    let [first, second] = got.map(|got| got.unwrap());
+    assert_eq!((first.0.as_str(), second.0.as_str()), ("MISS", "PENDING"));
+    assert!((1..=60_000).contains(&second.3), "{second:?}");
+    assert_eq!(reply!(client, "GW.CACHESET", "k", "v", "TOKEN", first.4), "OK");
+}
+
+#[test]
+fn a_lease_outlives_the_stale_entry_that_it_refreshes() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.CACHESET k old PX 1 STALE 300");
+    await_until("the value to be stale", Duration::from_secs(10), || state(&mut client, "k META") == "STALE").unwrap();
+    let token = get(&mut client, "k LEASE 60000").4;
+    assert_ne!(token, 0);
+    await_until("the value to go", Duration::from_secs(10), || run(&mut client, "EXISTS k") == "0").unwrap();
+    assert_eq!(state(&mut client, "k LEASE 60000"), "PENDING");
+    assert_eq!(reply!(client, "GW.CACHESET", "k", "new", "TOKEN", token), "OK");
+    assert_eq!(state(&mut client, "k META"), "HIT");
+}
+
+#[test]
 fn memory_that_is_reclaimed_ends_no_lease() {
     let (_server, mut client) = start();
     run(&mut client, "GW.CACHESET llm:k old");
@@ -274,15 +302,14 @@ fn replicas_read_and_lead_nobody() {
 }
 
 /// 200 gateways want the same answer at once from a model that takes half a second: it is called once, and all have its
-/// answer soon after. And again with a leader that dies in the middle: one other takes over. `GW_FLIGHTS` repeats it.
+/// answer soon after. And again with a leader that dies in the middle: one other takes over.
 #[test]
 fn two_hundred_misses_are_one_call() {
     const CLIENTS: usize = 200;
     const MODEL: Duration = Duration::from_millis(500);
-    let rounds: Option<usize> = std::env::var("GW_FLIGHTS").ok().and_then(|rounds| rounds.parse().ok());
+    let rounds = live(2, 200);
     // Among other tests, 200 threads on a few cores say little about the server.
-    let soon = Duration::from_millis(if rounds.is_some() { 50 } else { 1_000 });
-    let rounds = rounds.unwrap_or(2);
+    let soon = Duration::from_millis(live(1_000, 50));
     let (server, mut client) = start();
     let mut slowest = Duration::ZERO;
     for round in 0..rounds {

@@ -110,6 +110,7 @@ fn options_are_known_single_and_complete() {
         ("GW.CACHECLEAR CATEGORY", "ERR missing value: CATEGORY"),
         ("GW.CACHECLEAR EVERYTHING", "ERR unknown option: EVERYTHING"),
         ("GW.CACHECLEAR ALL ALL", "ERR wrong number of arguments"),
+        ("GW.CACHECLEAR PATTERN a b", "ERR wrong number of arguments"),
         ("GW.CACHEKEY p {} WITHOUT x", "ERR unknown option: WITHOUT"),
         ("GW.CACHEKEY p {} IGNORE", "ERR missing value: IGNORE"),
     ] {

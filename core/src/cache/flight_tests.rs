@@ -31,13 +31,24 @@ fn leases_are_bounded() {
     assert_eq!(flights.ask((0, b"one more"), 10, 0, || ()), Asked::Leader { token: 0 });
     while flights.end_due(10).is_some() {}
     assert!(flights.is_empty());
+
+    // And so are the names that they keep.
+    let name = vec![b'n'; NAMES_BYTES_MAX / 2];
+    assert_ne!(flights.ask((0, &name), 10, 20, || ()), Asked::Leader { token: 0 });
+    assert_ne!(flights.ask((1, &name), 10, 20, || ()), Asked::Leader { token: 0 });
+    assert_eq!(flights.ask((2, b"k"), 10, 20, || ()), Asked::Leader { token: 0 });
+    assert_eq!(flights.ask((1, &name), 10, 20, || ()), Asked::Held { left_ms: 10 });
+    flights.filled((0, &name));
+    assert_ne!(flights.ask((2, b"k"), 10, 20, || ()), Asked::Leader { token: 0 });
+    while flights.end_due(30).is_some() {}
+    assert_eq!((flights.len(), flights.names_bytes), (0, 0));
 }
 
 /// Everything by linear search: who holds what until when, and who waits in which order.
 #[derive(Default)]
 struct Naive {
     token_last: u64,
-    /// Key, token, end, category.
+    /// Key, token, end, category; the newest last.
     leases: Vec<(u8, u64, i64, u8)>,
     /// Key, waiter, lease wanted.
     waiters: Vec<(u8, u32, u64)>,
@@ -50,7 +61,8 @@ impl Naive {
     }
 
     fn ask(&mut self, key: u8, lease_ms: u64, now_ms: i64) -> Asked {
-        if let Some(&(.., end_ms, _)) = self.leases.iter().find(|lease| lease.0 == key && lease.2 > now_ms) {
+        let held = |lease: &&(u8, u64, i64, u8)| lease.0 == key && lease.1 != VOID && lease.2 > now_ms;
+        if let Some(&(.., end_ms, _)) = self.leases.iter().find(held) {
             return Asked::Held { left_ms: (end_ms - now_ms) as u64 };
         }
         self.leases.retain(|lease| lease.0 != key);
@@ -100,12 +112,12 @@ fn entries_and_leases_are_as_a_naive_model_has_them() {
     let mut entries: [Option<Entry>; 5] = [None; 5];
     let mut times: [Option<(i64, i64)>; 5] = [None; 5];
     let mut now_ms = 0_i64;
-    let mut seen = [0_u32; 8];
+    let mut seen = [0_u32; 9];
     for step in 0..STEPS {
         now_ms += below(4) as i64;
         // As the server does it: who is late loses the lease before anything else happens.
         loop {
-            let due = naive.leases.iter().filter(|lease| lease.2 <= now_ms).min_by_key(|lease| (lease.2, lease.0));
+            let due = naive.leases.iter().filter(|lease| lease.2 <= now_ms).min_by_key(|lease| lease.2);
             let expected = due.map(|lease| lease.0).map(|key| naive.end(key, now_ms));
             let ended = flights.end_due(now_ms);
             assert_eq!(ended, expected);
@@ -113,6 +125,31 @@ fn entries_and_leases_are_as_a_naive_model_has_them() {
                 break;
             }
             seen[6] += 1;
+        }
+        // And tells those who wait for void leases, one at a time, in whatever order.
+        if below(4) == 0 {
+            match flights.next_void(now_ms) {
+                Some(Some((waiter, token))) => {
+                    assert_eq!(naive.next_token(), token);
+                    let place = naive.waiters.iter().position(|waiting| waiting.1 == waiter).unwrap();
+                    let (key, _, lease_ms) = naive.waiters.remove(place);
+                    assert!(naive.waiters.iter().take(place).all(|waiting| waiting.0 != key));
+                    let at = naive.leases.iter().position(|lease| lease.0 == key).unwrap();
+                    assert_eq!(naive.leases.remove(at).1, VOID);
+                    naive.leases.push((key, token, now_ms + lease_ms as i64, key % 3));
+                    seen[8] += 1;
+                }
+                // One that nobody waited for is gone, or one has been taken anew.
+                Some(None) => {
+                    let gone = |lease: &(u8, u64, i64, u8)| !flights.leases.contains_key(&(0, Arc::from([lease.0])));
+                    if let Some(at) = naive.leases.iter().position(gone) {
+                        let (key, token, ..) = naive.leases.remove(at);
+                        assert!(token == VOID && naive.waiters.iter().all(|waiting| waiting.0 != key));
+                        naive.next_token();
+                    }
+                }
+                None => assert!(naive.leases.iter().all(|lease| lease.1 != VOID)),
+            }
         }
         let key = below(5) as u8;
         let (name, at) = ([key], usize::from(key));
@@ -150,6 +187,7 @@ fn entries_and_leases_are_as_a_naive_model_has_them() {
             // Sets, with the holder's token, an old one, or none.
             4 | 5 => {
                 let lease = naive.leases.iter().find(|lease| lease.0 == key);
+                let lease = lease.filter(|lease| lease.1 != VOID);
                 let token = lease.map(|lease| lease.1 - below(2)).filter(|_| below(3) > 0);
                 let refused = token.is_some_and(|token| !flights.holds((0, &name), token, now_ms));
                 assert_eq!(refused, token.is_some() && token != lease.map(|lease| lease.1));
@@ -169,7 +207,7 @@ fn entries_and_leases_are_as_a_naive_model_has_them() {
                 // A key without a lease costs a token too; which one it is, nobody sees.
                 assert_eq!(flights.revoked((0, &name), now_ms), expected.unwrap_or_else(|| naive.end(key, now_ms)));
             }
-            7 if below(10) == 0 => {
+            7 if below(3) == 0 => {
                 let category = key % 3;
                 for key in (0..5).filter(|key| key % 3 == category) {
                     if let Some(entry) = &mut entries[usize::from(key)] {
@@ -177,27 +215,13 @@ fn entries_and_leases_are_as_a_naive_model_has_them() {
                     }
                     times[usize::from(key)] = None;
                 }
-                let mut revoked = flights.revoked_where(now_ms, |_, _, scope| *scope == category);
-                revoked.sort_unstable_by_key(|(_, token)| *token);
-                // In whatever order: the same who go on, and the same tokens.
-                let keys: Vec<u8> =
-                    naive.leases.iter().filter(|lease| lease.3 == category).map(|lease| lease.0).collect();
-                let mut expected: Vec<u32> = Vec::new();
-                let first = naive.token_last;
-                naive.leases.retain(|lease| lease.3 != category);
-                for (waiter, token) in &revoked {
-                    let place = naive.waiters.iter().position(|waiting| waiting.1 == *waiter).unwrap();
-                    let (key, waiter, lease_ms) = naive.waiters.remove(place);
-                    assert!(naive.waiters.iter().take(place).all(|waiting| waiting.0 != key));
-                    naive.leases.push((key, *token, now_ms + lease_ms as i64, key % 3));
-                    expected.push(waiter);
+                // Their holders lose them at once; who waits is told in a later step.
+                for lease in naive.leases.iter_mut().filter(|lease| lease.3 == category) {
+                    assert!(lease.1 == VOID || flights.holds((0, &[lease.0]), lease.1, now_ms));
+                    lease.1 = VOID;
                 }
-                let with_waiters = keys.iter().filter(|key| {
-                    let waits = |waiting: &&(u8, u32, u64)| waiting.0 == **key;
-                    naive.waiters.iter().any(|waiting| waits(&waiting)) && !naive.leases.iter().any(|l| l.0 == **key)
-                });
-                assert_eq!(with_waiters.count(), 0);
-                naive.token_last = first + keys.len() as u64;
+                flights.revoked_where(|_, _, scope| *scope == category);
+                assert!(flights.left_ms((0, &[category]), now_ms) == 0);
                 seen[5] += 1;
             }
             8 if !naive.waiters.is_empty() => {
