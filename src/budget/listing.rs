@@ -9,7 +9,7 @@
 //! Nothing of it is persistent. What a ledger itself does not tell, that it came to its place from elsewhere or from the
 //! past, is known here for as long as the server runs, and a worker that has lost its connection says what it has.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::sync::Arc;
 
@@ -37,7 +37,8 @@ struct Listing {
     scanned: bool,
     /// Who waits longest is listed first: a ledger that changes all the time does not keep others waiting.
     queue: BTreeMap<u64, Candidate>,
-    places: HashMap<Arc<[u8]>, u64>,
+    /// A tree, since a table of a million keys would grow in one go.
+    places: BTreeMap<Arc<[u8]>, u64>,
     last: u64,
 }
 
@@ -68,10 +69,8 @@ impl Listing {
         self.queue.remove(&self.places.remove(key)?)
     }
 
-    /// Gives up all but what no scan would find.
+    /// The keys must be scanned again. Those that are here stay, and are looked at in their turn.
     fn give_up(&mut self) {
-        self.queue.retain(|_, candidate| candidate.anew);
-        self.places.retain(|_, place| self.queue.contains_key(place));
         (self.generation, self.scanned) = (0, false);
     }
 }

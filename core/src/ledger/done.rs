@@ -16,6 +16,9 @@ use crate::TIME_MAX_MS;
 /// The most ids remembered. One more, and the oldest is forgotten before its time.
 pub const IDS_MAX: usize = 100_000;
 
+/// The most ids forgotten at one change: some tens of microseconds. Each change brings one, so they do not pile up.
+const PURGED_MAX: usize = 1_000;
+
 /// What stands for an id: 64 bits of XXH3. Two of them are the same by chance with a probability of 2^-64: among the
 /// [`IDS_MAX`] that a ledger remembers, a new id is taken for an old one once in 1.8 * 10^14. That ids could be made to
 /// collide on purpose matters little: who chooses ids can as well repeat one.
@@ -120,9 +123,12 @@ impl Done {
         });
     }
 
-    /// Forgets those whose time has come, from the oldest on.
+    /// Forgets those whose time has come, from the oldest on, and the others of a large number at later changes.
     pub(super) fn purge(&mut self, at_ms: i64) {
-        while self.records.front().is_some_and(|record| record.until_ms() <= at_ms) {
+        for _ in 0..PURGED_MAX {
+            if self.records.front().is_none_or(|record| record.until_ms() > at_ms) {
+                break;
+            }
             self.forget_first();
         }
         if self.records.len() < self.records.capacity() / 4 {

@@ -439,8 +439,12 @@ fn of_too_many_ids_the_oldest_is_forgotten() {
     }
     assert!(ledger.memory_bytes() < 80 * IDS_MAX, "{} B", ledger.memory_bytes());
     assert_eq!(loaded(&saved(&ledger)).as_ref(), Ok(&ledger));
-    // Their time over, they take no memory.
-    ledger.charge_once(b"last", day, picos(1), &terms(START_MS + 1_000)).expect("within range");
+    // Their time over, they are unknown at once, and soon take no memory.
+    let later = terms(START_MS + 1_000);
+    assert_eq!(ledger.state(later.at_ms, &(IDS_MAX as u64).to_le_bytes()), None);
+    for _ in 0..=IDS_MAX / 1_000 {
+        ledger.charge_once(b"last", day, picos(1), &later).expect("within range");
+    }
     assert_eq!(ledger.remembered(), 1);
     assert!(ledger.memory_bytes() < 1_000, "{} B", ledger.memory_bytes());
 }
