@@ -25,23 +25,25 @@ impl Database {
         rows.collect()
     }
 
-    /// All or nothing. Any number of times: the amounts are whole sums, and only newer versions replace what is there.
+    /// All or nothing. Any number of times, and however late: the amounts are whole sums, and what is older than the account
+    /// is left out.
     pub fn store(&mut self, ledgers: &[Ledger]) -> Result<()> {
         let transaction = self.0.transaction()?;
         {
-            let mut delete = transaction.prepare_cached("DELETE FROM spend WHERE account = ?1 AND version < ?2")?;
             let mut account = transaction.prepare_cached(
                 "INSERT INTO account VALUES (?1, ?2) ON CONFLICT (name)
                  DO UPDATE SET version = excluded.version WHERE account.version < excluded.version",
             )?;
+            let mut delete = transaction.prepare_cached("DELETE FROM spend WHERE account = ?1 AND version < ?2")?;
             let mut spend = transaction.prepare_cached(
-                "INSERT INTO spend VALUES (?1, ?3, ?4, ?5, ?2) ON CONFLICT (account, period, first_day)
-                 DO UPDATE SET amount = excluded.amount, version = excluded.version
-                 WHERE spend.version <= excluded.version",
+                "INSERT INTO spend SELECT ?1, ?3, ?4, ?5, ?2
+                 WHERE EXISTS (SELECT 1 FROM account WHERE name = ?1 AND version = ?2)
+                 ON CONFLICT (account, period, first_day)
+                 DO UPDATE SET amount = excluded.amount, version = excluded.version",
             )?;
             for Ledger { key, version, since, rows } in ledgers {
-                delete.execute(params![key, since])?;
                 account.execute(params![key, version])?;
+                delete.execute(params![key, since])?;
                 for (period, first_day, amount) in rows {
                     spend.execute(params![key, version, period, first_day, amount])?;
                 }
