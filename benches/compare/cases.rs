@@ -143,8 +143,11 @@ pub fn groups(cell: bool, connection: &mut Connection) -> Result<Vec<Group>> {
         budget(&scripts),
         reserve(&scripts),
         logpush(&scripts.logpush),
-        cacheget(&scripts.cacheget),
-        cacheset(&scripts.cacheset),
+        cacheget(&scripts.cacheget, ["GET 100 B", "GW.CACHEGET 100 B", "Lua cache get 100 B"], &json(100), 0.9),
+        cacheget_4_kb(&scripts.cacheget),
+        cacheget(&scripts.cacheget, ["GET 64 KB", "GW.CACHEGET 64 KB", "Lua cache get 64 KB"], &json(65_536), 0.95),
+        cacheset(&scripts.cacheset, ["SETEX 100 B", "GW.CACHESET 100 B", "Lua cache set 100 B"], &json(100)),
+        cacheset(&scripts.cacheset, ["SETEX 4 KB", "GW.CACHESET 4 KB", "Lua cache set 4 KB"], COMPLETION),
     ];
     if cell {
         groups.push(throttle());
@@ -377,41 +380,59 @@ fn logpush(script: &str) -> Group {
     }
 }
 
-fn cacheget(script: &str) -> Group {
-    let response = response();
+/// Hits on values of one size. `names` are those of the cases: the server's own, the module's and the script's.
+fn cacheget(script: &str, names: [&'static str; 3], value: &str, bar: f64) -> Group {
+    let [get, cacheget, lua] = names;
+    let plain = || filled_with("SETEX cache:# 86400", value);
+    let script = format!("EVALSHA {script} 2 cache:# cache-stats");
     Group {
-        requests_max: u64::MAX,
+        requests_max: if value.len() > 10_000 { 40_000 } else { u64::MAX },
         cases: vec![
-            Case::new("GET 4 KB", "GET cache:#", "\"{", filled_with("SETEX cache:# 86400", &response)),
-            Case::new("GW.CACHEGET 4 KB", "GW.CACHEGET cache:#", "\"{", filled_with("GW.CACHESET cache:#", &response)),
-            Case::new(
-                "Lua cache get 4 KB",
-                &format!("EVALSHA {script} 2 cache:# cache-stats"),
-                "\"{",
-                filled_with("SETEX cache:# 86400", &response),
-            ),
-            Case::new("GET miss", "GET cache:#", "nil", State::Empty),
-            Case::new("GW.CACHEGET miss", "GW.CACHEGET cache:#", "nil", State::Empty),
+            Case::new(get, "GET cache:#", "\"{", plain()),
+            Case::new(cacheget, "GW.CACHEGET cache:#", "\"{", filled_with("GW.CACHESET cache:#", value)),
+            Case::new(lua, &script, "\"{", plain()),
         ],
-        pairs: vec![
-            pair("GW.CACHEGET 4 KB", "GET 4 KB", 0.9),
-            pair("GW.CACHEGET 4 KB", "Lua cache get 4 KB", None),
-            pair("GW.CACHEGET miss", "GET miss", None),
-        ],
+        pairs: vec![pair(cacheget, get, bar), pair(cacheget, lua, 5.0)],
     }
 }
 
-fn cacheset(script: &str) -> Group {
-    let response = response();
-    let set = |name, line: &str| Case::new(name, line, "OK", State::Empty).value(&response).on_its_own_keys();
+/// Those of 4 KB also compressed, and misses.
+fn cacheget_4_kb(script: &str) -> Group {
+    let mut group = cacheget(script, ["GET 4 KB", "GW.CACHEGET 4 KB", "Lua cache get 4 KB"], COMPLETION, 0.95);
+    group.cases.extend([
+        Case::new("GW.CACHEGET 4 KB compressed", "GW.CACHEGET cache:#", "\"{", compressed(COMPLETION)),
+        Case::new("GET miss", "GET cache:#", "nil", State::Empty),
+        Case::new("GW.CACHEGET miss", "GW.CACHEGET cache:#", "nil", State::Empty),
+    ]);
+    group
+        .pairs
+        .extend([pair("GW.CACHEGET 4 KB compressed", "GET 4 KB", 0.55), pair("GW.CACHEGET miss", "GET miss", None)]);
+    group
+}
+
+/// Cache entries that are stored compressed.
+fn compressed(value: &str) -> State {
+    let compress = |from_bytes| {
+        let arguments = words(&format!("CONFIG SET gw.cache-compress-bytes {from_bytes}"));
+        Fill { arguments, keys: 1, rounds: 1 }
+    };
+    let State::Filled(mut fills) = filled_with("GW.CACHESET cache:#", value) else { return State::Empty };
+    fills.insert(0, compress(1_000));
+    fills.push(compress(0));
+    State::Filled(fills)
+}
+
+fn cacheset(script: &str, names: [&'static str; 3], value: &str) -> Group {
+    let [setex, cacheset, lua] = names;
+    let set = |name, line: &str| Case::new(name, line, "OK", State::Empty).value(value).on_its_own_keys();
     Group {
         requests_max: u64::MAX,
         cases: vec![
-            set("SETEX 4 KB", "SETEX cache:# 3600"),
-            set("GW.CACHESET 4 KB", "GW.CACHESET cache:#"),
-            set("Lua cache set 4 KB", &format!("EVALSHA {script} 2 cache:# cache-stats 3600")),
+            set(setex, "SETEX cache:# 3600"),
+            set(cacheset, "GW.CACHESET cache:#"),
+            set(lua, &format!("EVALSHA {script} 2 cache:# cache-stats 3600")),
         ],
-        pairs: vec![pair("GW.CACHESET 4 KB", "SETEX 4 KB", None), pair("GW.CACHESET 4 KB", "Lua cache set 4 KB", None)],
+        pairs: vec![pair(cacheset, setex, 0.85), pair(cacheset, lua, None)],
     }
 }
 
@@ -427,8 +448,10 @@ pub fn log_record() -> String {
 }
 
 /// A chat completion of 4,096 bytes of JSON.
-fn response() -> String {
-    padded(r#"{"id":"chatcmpl-8f3b","object":"chat.completion","model":"gpt-4o-mini","content":""#.to_owned(), 4_096)
+pub const COMPLETION: &str = include_str!("../../tests/vectors/completion.json");
+
+fn json(bytes: usize) -> String {
+    padded(r#"{"model":"gpt-4o-mini","content":""#.to_owned(), bytes)
 }
 
 fn padded(mut text: String, bytes: usize) -> String {

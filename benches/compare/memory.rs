@@ -1,6 +1,6 @@
 //! How much memory values take, beside what they replace.
 
-use crate::cases::log_record;
+use crate::cases::{log_record, COMPLETION};
 use crate::load::RANDOM;
 use crate::random::Random;
 use crate::Result;
@@ -45,29 +45,31 @@ pub fn footprints(connection: &mut Connection) -> Result<Vec<Footprint>> {
             times.map(|(index, at_ms)| add(index, at_ms)).collect()
         })?);
     }
-    let simple: [(&str, Option<u64>, &[&str]); 6] = [
+    let simple: [(&str, Option<u64>, &[&str]); 5] = [
         ("GW.TOKENS bucket", Some(200), &["GW.TOKENS", "#", "90000", "90000", "COST", "418"]),
         ("HASH of two fields", None, &["HSET", "#", "level", "89582.331", "at", "1770000000000"]),
         ("GW.ADDCOST ledger, one month", Some(220), &["GW.ADDCOST", "#", "0.0013755"]),
         ("STRING counter", None, &["INCRBYFLOAT", "#", "0.0013755"]),
-        ("GW.CACHESET entry, 4,096 bytes", None, &["GW.CACHESET", "#", "$"]),
-        ("STRING with a TTL, 4,096 bytes", None, &["SETEX", "#", "3600", "$"]),
+        ("STRING with a TTL, 4,096 bytes", None, &["SETEX", "#", "3600", COMPLETION]),
     ];
-    let value = "v".repeat(4_096);
     for (label, bar, words) in simple {
         footprints.push(of_keys(connection, label.to_owned(), 1_000, bar, |_, key| {
             let name = name(key);
-            let words: Vec<&str> = words
-                .iter()
-                .map(|&word| match word {
-                    "#" => name.as_str(),
-                    "$" => value.as_str(),
-                    word => word,
-                })
-                .collect();
+            let words: Vec<&str> = words.iter().map(|&word| if word == "#" { &name } else { word }).collect();
             vec![command(&words)]
         })?);
     }
+    // Six tenths of the string.
+    let string_bytes = footprints.last().map_or(0.0, |string: &Footprint| string.usage);
+    for (label, from_bytes, bar) in [
+        ("GW.CACHESET entry, 4,096 bytes", 0, None),
+        ("GW.CACHESET entry, 4,096 bytes, compressed", 1_000, Some((string_bytes * 0.6) as u64)),
+    ] {
+        cmd("CONFIG").arg(&["SET", "gw.cache-compress-bytes"]).arg(from_bytes).exec(connection)?;
+        let set = |_, key| vec![command(&["GW.CACHESET", &name(key), COMPLETION])];
+        footprints.push(of_keys(connection, label.to_owned(), 1_000, bar, set)?);
+    }
+    cmd("CONFIG").arg(&["SET", "gw.cache-compress-bytes"]).arg(0).exec(connection)?;
     footprints.push(of_keys(
         connection,
         "GW.ADDCOST ledger, 62 days of spend".to_owned(),

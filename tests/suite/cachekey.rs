@@ -71,6 +71,36 @@ fn clients_make_the_same_keys_in_python_and_javascript() {
     assert_eq!(keys_by("node", "js", JAVASCRIPT), expected);
 }
 
+/// As it stands in the README.
+mod client {
+    use gateway_core::canonical::{Json, NotCanonical};
+    use sha2::{Digest, Sha256};
+
+    pub fn cache_key(prefix: &str, request: &[u8], ignore: &[&[u8]]) -> Result<String, NotCanonical> {
+        let mut hash = Sha256::new();
+        Json::parse(request)?.without(ignore).write(&mut |piece| hash.update(piece));
+        Ok(format!("{prefix}:{:x}", hash.finalize()))
+    }
+}
+
+#[test]
+fn clients_make_the_same_keys_in_rust() {
+    for vector in vectors("keys") {
+        let ignored: Vec<_> = vector["ignore"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        let ignored: Vec<_> = ignored.into_iter().map(str::as_bytes).collect();
+        let key = client::cache_key("llm", vector["json"].as_str().unwrap().as_bytes(), &ignored);
+        assert_eq!(key, Ok(key_of(&vector)), "{vector}");
+    }
+    let readme = readme();
+    let words = |text: &str| text.replace("pub ", "").split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let code = blocks(&readme, "rust").into_iter().map(|(_, lines)| lines.join("\n"));
+    let code: Vec<_> = code.filter(|code| code.contains("Sha256")).collect();
+    assert_eq!(code.len(), 1, "one rust block about cache keys");
+    let here = words(include_str!("cachekey.rs"));
+    let there = words(&code[0]);
+    assert!(here.windows(there.len()).any(|part| part == there), "the README's function is another one");
+}
+
 #[test]
 fn every_field_changes_the_key() {
     let (_server, mut client) = start();
