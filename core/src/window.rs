@@ -51,6 +51,11 @@ impl Rule {
             self.window_ms.div_ceil(TICKS_PER_WINDOW_MAX).max(1)
         }
     }
+
+    /// The time under which units of `now_ms` are kept.
+    pub fn tick_at_ms(&self, now_ms: i64) -> i64 {
+        rounded_up(now_ms, self.tick_ms())
+    }
 }
 
 /// A run of pairs. Times are sums: `base_ms` plus all time differences up to and with the pair's own.
@@ -61,6 +66,68 @@ struct Chunk {
     /// Units of all pairs before this chunk, counted from an arbitrary origin, wrapping.
     units_before: u64,
     pairs: Vec<u8>,
+}
+
+impl Chunk {
+    /// Changes the units at a time, making or removing a pair. Returns the change that could be made.
+    fn adjust(&mut self, at_ms: i64, more: i64) -> i64 {
+        self.rebase(at_ms);
+        let (mut before_ms, mut start, mut end) = (self.base_ms, 0, 0);
+        let mut found = None;
+        while let Some(pair) = get_pair(&self.pairs, &mut end) {
+            let pair_ms = before_ms.saturating_add_unsigned(pair.gap_ms);
+            if pair_ms >= at_ms {
+                found = Some((pair_ms, pair));
+                break;
+            }
+            before_ms = pair_ms;
+            start = end;
+        }
+        let here = found.filter(|&(pair_ms, _)| pair_ms == at_ms).map_or(0, |(_, pair)| pair.units);
+        let units = here.saturating_add_signed(more);
+        let mut bytes = Vec::with_capacity(2 * PAIR_BYTES_MAX);
+        if units > 0 {
+            put_pair(&mut bytes, Pair { gap_ms: at_ms.abs_diff(before_ms), units });
+        }
+        // The pair behind counts its time from the one before it: it is written anew where that changes.
+        let behind = match found {
+            Some((pair_ms, pair)) if pair_ms > at_ms => Some((pair_ms, pair)),
+            Some((pair_ms, _)) if units == 0 => get_pair(&self.pairs, &mut end)
+                .map(|pair| (pair_ms.saturating_add_unsigned(pair.gap_ms), pair)),
+            _ => None,
+        };
+        if let Some((behind_ms, pair)) = behind {
+            let after_ms = if units > 0 { at_ms } else { before_ms };
+            put_pair(&mut bytes, Pair { gap_ms: behind_ms.abs_diff(after_ms), ..pair });
+        }
+        self.pairs.splice(start..end, bytes);
+        units.wrapping_sub(here) as i64
+    }
+
+    /// Begins no later than at a time. Only the oldest chunk's base can be later: units are put before its first pair.
+    fn rebase(&mut self, at_ms: i64) {
+        let earlier_ms = self.base_ms.saturating_sub(at_ms);
+        let mut next = 0;
+        if earlier_ms > 0 {
+            self.base_ms = at_ms;
+            if let Some(first) = get_pair(&self.pairs, &mut next) {
+                let mut bytes = Vec::with_capacity(PAIR_BYTES_MAX);
+                put_pair(&mut bytes, Pair { gap_ms: first.gap_ms + earlier_ms.unsigned_abs(), ..first });
+                self.pairs.splice(..next, bytes);
+            }
+        }
+    }
+
+    /// Cuts the second half off.
+    fn split(&mut self) -> Option<Chunk> {
+        let (mut at_ms, mut units, mut next) = (self.base_ms, self.units_before, 0);
+        while next < self.pairs.len() / 2 {
+            let pair = get_pair(&self.pairs, &mut next)?;
+            at_ms = at_ms.saturating_add_unsigned(pair.gap_ms);
+            units = units.wrapping_add(pair.units);
+        }
+        Some(Chunk { base_ms: at_ms, units_before: units, pairs: self.pairs.split_off(next) })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,6 +287,40 @@ impl SlidingWindow {
             self.drop_newest(units);
         }
         self.rule = rule;
+    }
+
+    /// Counts `more` units, or so many fewer where it is negative, at a time that [`Self::newest_at_ms`] gave right
+    /// after they were recorded, or [`Rule::tick_at_ms`] where none were: usage that turned out otherwise. Where that time has left the window, nothing changes; where fewer
+    /// units are left there, they go. As deterministic as [`Self::record`].
+    ///
+    /// Cost: O(1) in the units, a walk of one chunk, and one addition for each later chunk.
+    pub fn adjust(&mut self, now_ms: i64, rule: Rule, at_ms: i64, more: i64) {
+        self.rewind(now_ms);
+        let used = self.used(now_ms, rule.window_ms, 0);
+        let first_live_ms = now_ms.saturating_sub_unsigned(rule.window_ms).max(floor_ms(self.newest_ms, self.rule));
+        if at_ms <= first_live_ms || more == 0 {
+            return;
+        }
+        if used == 0 {
+            self.clear();
+        } else {
+            self.drop_dead_chunks();
+            self.drop_dead_pairs();
+        }
+        self.rule = rule;
+        let more = more.min(USED_MAX.saturating_sub(used) as i64);
+        if used == 0 || at_ms > self.newest_ms {
+            if more > 0 {
+                self.append(at_ms, more.unsigned_abs());
+            }
+        } else {
+            self.adjust_pair(at_ms, more);
+        }
+    }
+
+    /// The time under which the units that were recorded last are kept.
+    pub fn newest_at_ms(&self) -> i64 {
+        self.newest_ms
     }
 
     /// Where the clock has stepped back since the newest unit, moves the history back with it, so that the newest units
@@ -416,6 +517,67 @@ impl SlidingWindow {
         self.newest_ms = at_ms;
         self.units_end = end;
         self.forget_hints();
+    }
+
+    /// Changes the units at a time not after the newest. All pairs are live.
+    fn adjust_pair(&mut self, at_ms: i64, more: i64) {
+        let index = match &self.sealed {
+            // A chunk's pairs are later than its base, but for the very first.
+            Some(sealed) if self.open.base_ms >= at_ms => {
+                sealed.partition_point(|chunk| chunk.base_ms < at_ms).saturating_sub(1)
+            }
+            sealed => sealed.as_ref().map_or(0, |sealed| sealed.len()),
+        };
+        let chunk = match &mut self.sealed {
+            Some(sealed) if index < sealed.len() => &mut sealed[index],
+            _ => &mut self.open,
+        };
+        let change = chunk.adjust(at_ms, more);
+        let emptied = chunk.pairs.is_empty();
+        let tail = if chunk.pairs.len() > 2 * CHUNK_BYTES { chunk.split() } else { None };
+        let sealed = self.sealed.iter_mut().flat_map(|sealed| sealed.iter_mut()).skip(index + 1);
+        sealed.for_each(|chunk| chunk.units_before = chunk.units_before.wrapping_add_signed(change));
+        if index < self.sealed_len() {
+            self.open.units_before = self.open.units_before.wrapping_add_signed(change);
+        }
+        self.units_end = self.units_end.wrapping_add_signed(change);
+        match &mut self.sealed {
+            Some(sealed) if index < sealed.len() => {
+                if emptied {
+                    sealed.remove(index);
+                }
+                if let Some(tail) = tail {
+                    sealed.insert(index + 1, tail);
+                }
+            }
+            sealed => {
+                if emptied {
+                    if let Some(before) = sealed.as_mut().and_then(|sealed| sealed.pop_back()) {
+                        self.open = before;
+                    }
+                }
+                if let Some(tail) = tail {
+                    let full = std::mem::replace(&mut self.open, tail);
+                    sealed.get_or_insert_default().push_back(full);
+                }
+            }
+        }
+        self.sealed = self.sealed.take().filter(|sealed| !sealed.is_empty());
+        self.find_newest();
+        self.forget_hints();
+    }
+
+    /// Where the newest pair is, after the open chunk has changed.
+    fn find_newest(&mut self) {
+        let (mut at_ms, mut start, mut next) = (self.open.base_ms, 0, 0);
+        while let Some(pair) = get_pair(&self.open.pairs, &mut next) {
+            at_ms = at_ms.saturating_add_unsigned(pair.gap_ms);
+            self.newest_offset = start as u16;
+            start = next;
+        }
+        if start > 0 {
+            self.newest_ms = at_ms;
+        }
     }
 
     fn shift_back(&mut self, by_ms: i64) {

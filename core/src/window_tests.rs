@@ -28,6 +28,8 @@ impl SlidingWindow {
 struct Model {
     admitted: Vec<(i64, u64)>,
     newest_ms: i64,
+    /// As of the last change: what it had let go stays gone.
+    window_ms: u64,
 }
 
 impl Model {
@@ -68,6 +70,7 @@ impl Model {
     }
 
     fn record(&mut self, now_ms: i64, rule: Rule, cost: u64) {
+        self.window_ms = rule.window_ms;
         self.admitted = self.in_window(now_ms, rule.window_ms);
         let at_ms = self.admitted.last().filter(|_| rule.fixed).map_or(now_ms, |&(at_ms, _)| at_ms);
         self.admitted.push((at_ms, cost));
@@ -75,6 +78,7 @@ impl Model {
     }
 
     fn give_back(&mut self, now_ms: i64, rule: Rule, units: u64) {
+        self.window_ms = rule.window_ms;
         self.admitted = self.in_window(now_ms, rule.window_ms);
         self.newest_ms = self.newest_ms.min(now_ms);
         let mut left = units;
@@ -84,6 +88,29 @@ impl Model {
                 break;
             }
             left -= newest;
+        }
+        self.newest_ms = self.admitted.last().map_or(self.newest_ms, |&(at_ms, _)| at_ms);
+    }
+
+    fn adjust(&mut self, now_ms: i64, rule: Rule, at_ms: i64, more: i64) {
+        if self.behind_ms(now_ms) > 0 {
+            self.admitted = self.in_window(now_ms, i64::MAX as u64 / 2);
+            self.newest_ms = now_ms;
+        }
+        if at_ms <= now_ms - rule.window_ms as i64 || at_ms <= self.newest_ms - self.window_ms as i64 || more == 0 {
+            return;
+        }
+        self.window_ms = rule.window_ms;
+        self.admitted = self.in_window(now_ms, rule.window_ms);
+        for _ in 0..more {
+            let place = self.admitted.partition_point(|&(other_ms, _)| other_ms <= at_ms);
+            self.admitted.insert(place, (at_ms, 1));
+        }
+        for _ in more..0 {
+            if let Some(place) = self.admitted.iter().position(|&(other_ms, _)| other_ms == at_ms) {
+                self.admitted[place].1 -= 1;
+                self.admitted.retain(|&(_, units)| units > 0);
+            }
         }
         self.newest_ms = self.admitted.last().map_or(self.newest_ms, |&(at_ms, _)| at_ms);
     }
@@ -117,6 +144,8 @@ enum Kind {
     Peek,
     Force,
     GiveBack,
+    /// At so many milliseconds ago, or where there are units.
+    Adjust { ago_ms: i64, unit: usize, more: i64 },
     /// Saved and loaded before it admits.
     Reload,
 }
@@ -133,6 +162,7 @@ fn steps(limits: Vec<u64>, windows: Vec<u64>) -> impl Strategy<Value = Vec<Step>
     };
     let kind = prop_oneof![
         80 => Just(Kind::Admit), 10 => Just(Kind::Peek), 5 => Just(Kind::Force), 5 => Just(Kind::GiveBack),
+        10 => (0i64..70_000, 0usize..400, -9i64..9).prop_map(|(ago_ms, unit, more)| Kind::Adjust { ago_ms, unit, more }),
         1 => Just(Kind::Reload),
     ];
     let fixed = prop_oneof![Just(0.0), Just(1.0), Just(0.1)];
@@ -176,9 +206,12 @@ fn agrees_with_a_naive_model_over_a_million_steps() {
             let mut window = SlidingWindow::default();
             let mut replica = SlidingWindow::default();
             let mut model = Model::default();
+            // Corrections are for those whose clock never goes back, as an account's does not.
+            let mut has_gone_back = false;
             total.set(total.get() + steps.len());
             for Step { advance_ms, cost, limit, window_ms, fixed, kind } in steps {
                 now_ms += advance_ms;
+                has_gone_back |= advance_ms < 0;
                 let rule = Rule { limit, window_ms, fixed };
                 match kind {
                     Kind::Reload => window = reloaded(&window),
@@ -191,6 +224,15 @@ fn agrees_with_a_naive_model_over_a_million_steps() {
                         window.give_back(now_ms, rule, cost + 1);
                         model.give_back(now_ms, rule, cost + 1);
                         replica.give_back(now_ms, rule, cost + 1);
+                    }
+                    Kind::Adjust { ago_ms, unit, more } => {
+                        let live = model.in_window(now_ms, window_ms);
+                        let at_ms = live.get(unit).map_or(now_ms - ago_ms % 1_500, |&(at_ms, _)| at_ms);
+                        if !has_gone_back && (!fixed || !live.is_empty()) {
+                            window.adjust(now_ms, rule, at_ms, more);
+                            model.adjust(now_ms, rule, at_ms, more);
+                            replica.adjust(now_ms, rule, at_ms, more);
+                        }
                     }
                     Kind::Admit | Kind::Peek => {}
                 }

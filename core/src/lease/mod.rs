@@ -7,10 +7,13 @@
 
 mod table;
 
+use std::sync::Arc;
+
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::limit::{extended_expiry_ms, wait_ms, NEVER};
 use crate::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
-use table::{Lease, Table};
+pub use table::Lease;
+use table::Table;
 
 /// The longest name of a holder in bytes.
 pub const HOLDER_BYTES_MAX: usize = 512;
@@ -24,6 +27,25 @@ const TOKENS_PER_MS: u64 = 1_024;
 
 /// The largest token: 2^62, which no clock and no count reaches.
 pub const TOKEN_MAX: u64 = 1 << 62;
+
+/// What goes with a lease, and is saved with it.
+pub trait Load: Default {
+    fn save(&self, out: &mut dyn Writer);
+    fn load(from: &mut dyn Reader) -> Result<Self, Corrupt>;
+
+    /// Bytes allocated behind the load itself.
+    fn memory_bytes(&self) -> usize {
+        0
+    }
+}
+
+impl Load for () {
+    fn save(&self, _out: &mut dyn Writer) {}
+
+    fn load(_from: &mut dyn Reader) -> Result<Self, Corrupt> {
+        Ok(())
+    }
+}
 
 /// The answer to a request for a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +61,12 @@ pub struct Grant {
 }
 
 /// The holders of one key.
-#[derive(Debug, Clone, Default)]
-pub struct Leases {
-    table: Table,
+pub type Leases = LeasesWith<()>;
+
+/// The holders of one key, each with a load `T` that goes with its lease.
+#[derive(Debug, Clone)]
+pub struct LeasesWith<T> {
+    table: Table<T>,
     /// As of the last acquisition.
     max: u64,
     last_token: u64,
@@ -51,7 +76,13 @@ pub struct Leases {
     expires_at_ms: i64,
 }
 
-impl Leases {
+impl<T> Default for LeasesWith<T> {
+    fn default() -> Self {
+        Self { table: Table::default(), max: 0, last_token: 0, at_ms: 0, expires_at_ms: 0 }
+    }
+}
+
+impl<T> LeasesWith<T> {
     /// Would `holder` get a lease at `now_ms`? Changes nothing. A holder that has one keeps it, with its token.
     pub fn decide(&self, now_ms: i64, max: u64, holder: &[u8]) -> Grant {
         let behind_ms = self.behind_ms(now_ms);
@@ -81,16 +112,63 @@ impl Leases {
     ///
     /// The token is [`Grant::token`] or a larger one: the caller may know of tokens that were given out under this key
     /// before it was deleted.
-    pub fn grant(&mut self, now_ms: i64, max: u64, holder: &[u8], ttl_ms: u64, token: u64) {
+    pub fn grant(&mut self, now_ms: i64, max: u64, holder: &[u8], ttl_ms: u64, token: u64)
+    where
+        T: Default,
+    {
         self.settle(now_ms);
-        let token =
-            self.table.remove(holder).map_or(token.max(self.last_token + 1).min(TOKEN_MAX), |lease| lease.token);
-        self.last_token = self.last_token.max(token);
+        let (token, load) = match self.table.remove(holder) {
+            Some(lease) => (lease.token, lease.load),
+            None => (token.max(self.last_token + 1).min(TOKEN_MAX), T::default()),
+        };
         self.max = max;
+        self.insert(now_ms, holder.into(), ttl_ms, token, load);
+    }
+
+    /// Gives a new holder a lease with a load, as [`Self::grant`] does.
+    pub fn hold(&mut self, now_ms: i64, holder: Arc<[u8]>, ttl_ms: u64, load: T) {
+        self.settle(now_ms);
+        self.table.remove(&holder);
+        let token = (self.last_token + 1).min(TOKEN_MAX);
+        self.insert(now_ms, holder, ttl_ms, token, load);
+    }
+
+    fn insert(&mut self, now_ms: i64, holder: Arc<[u8]>, ttl_ms: u64, token: u64, load: T) {
+        self.last_token = self.last_token.max(token);
         let expires_at_ms = now_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
-        self.table.insert(Lease { holder: holder.into(), expires_at_ms, token });
+        self.table.insert(Lease { holder, expires_at_ms, token, load });
         let needed_until_ms = expires_at_ms.saturating_add(TOKEN_KEPT_MS);
         self.expires_at_ms = extended_expiry_ms(self.expires_at_ms, now_ms, needed_until_ms);
+    }
+
+    /// A holder's lease, whether or not it has ended.
+    pub fn get(&self, holder: &[u8]) -> Option<&Lease<T>> {
+        self.table.get(holder)
+    }
+
+    /// Takes a holder's lease out, whether or not it has ended.
+    pub fn take(&mut self, holder: &[u8]) -> Option<Lease<T>> {
+        self.table.remove(holder)
+    }
+
+    /// Takes out the lease that ended first, of those that have.
+    pub fn take_ended(&mut self, now_ms: i64) -> Option<Lease<T>> {
+        self.table.pop_first(now_ms)
+    }
+
+    /// Milliseconds until all leases have ended; 0 where there is none.
+    pub fn ends_after_ms(&self, now_ms: i64) -> i64 {
+        let live_after_ms = now_ms + self.behind_ms(now_ms);
+        self.table.last_expiry_ms().map_or(0, |last_ms| wait_ms(i128::from(last_ms) - i128::from(live_after_ms)))
+    }
+
+    /// All leases, ended or not.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.table.len() == 0
     }
 
     /// The token of a holder whose lease has not ended, which is what keeps it.
@@ -131,7 +209,7 @@ impl Leases {
     }
 
     /// Each holder whose lease has not ended, with the milliseconds left and its token; the first to end first.
-    pub fn holders(&self, now_ms: i64) -> impl Iterator<Item = (&[u8], i64, u64)> {
+    pub fn holders(&self, now_ms: i64) -> impl Iterator<Item = (&[u8], i64, u64)> + '_ {
         let live_after_ms = now_ms + self.behind_ms(now_ms);
         let live = self.table.expiring(live_after_ms);
         live.map(move |lease| (&*lease.holder, lease.expires_at_ms - live_after_ms, lease.token))
@@ -157,7 +235,10 @@ impl Leases {
         self.table.drop_expired(now_ms);
     }
 
-    pub fn save(&self, out: &mut dyn Writer) {
+    pub fn save(&self, out: &mut dyn Writer)
+    where
+        T: Load,
+    {
         out.uint(self.max);
         out.uint(self.last_token);
         out.int(self.at_ms);
@@ -167,10 +248,14 @@ impl Leases {
             out.bytes(&lease.holder);
             out.int(lease.expires_at_ms);
             out.uint(lease.token);
+            lease.load.save(out);
         }
     }
 
-    pub fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
+    pub fn load(from: &mut dyn Reader) -> Result<Self, Corrupt>
+    where
+        T: Load,
+    {
         let max = from.uint_max(UNITS_MAX, "max")?;
         let last_token = from.uint_max(TOKEN_MAX, "token")?;
         let (at_ms, expires_at_ms) = (from.time_ms("time")?, from.time_ms("expiry")?);
@@ -189,14 +274,19 @@ impl Leases {
                 return Err(Corrupt("a lease out of bounds"));
             }
             before = order;
-            leases.table.insert(Lease { holder: holder.into(), expires_at_ms, token });
+            let load = T::load(from)?;
+            leases.table.insert(Lease { holder: holder.into(), expires_at_ms, token, load });
         }
         Ok(leases)
     }
 
     /// Bytes allocated behind the struct itself.
-    pub fn memory_bytes(&self) -> usize {
-        self.table.memory_bytes()
+    pub fn memory_bytes(&self) -> usize
+    where
+        T: Load,
+    {
+        let loads: usize = self.table.expiring(i64::MIN).map(|lease| lease.load.memory_bytes()).sum();
+        self.table.memory_bytes() + loads
     }
 
     /// Allocations to free with the value.

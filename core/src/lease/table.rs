@@ -11,14 +11,16 @@ use crate::memory::allocated_bytes;
 const LIST_MAX: usize = 32;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Lease {
+pub struct Lease<T> {
     /// Shared between the two indexes.
     pub holder: Arc<[u8]>,
     pub expires_at_ms: i64,
     pub token: u64,
+    /// What the holder holds beside its slot.
+    pub load: T,
 }
 
-impl Lease {
+impl<T> Lease<T> {
     /// Tokens are unique, so no two leases stand in the same place.
     fn place(&self) -> Place {
         (self.expires_at_ms, self.token)
@@ -28,25 +30,31 @@ impl Lease {
 type Place = (i64, u64);
 
 #[derive(Debug, Clone)]
-pub(super) enum Table {
+pub(super) enum Table<T> {
     /// By place.
-    List(Vec<Lease>),
-    Index(Box<Index>),
+    List(Vec<Lease<T>>),
+    Index(Box<Index<T>>),
 }
 
-#[derive(Debug, Clone, Default)]
-pub(super) struct Index {
+#[derive(Debug, Clone)]
+pub(super) struct Index<T> {
     by_holder: HashMap<Arc<[u8]>, Place>,
-    by_place: BTreeMap<Place, Lease>,
+    by_place: BTreeMap<Place, Lease<T>>,
 }
 
-impl Default for Table {
+impl<T> Default for Table<T> {
     fn default() -> Self {
         Table::List(Vec::new())
     }
 }
 
-impl Table {
+impl<T> Default for Index<T> {
+    fn default() -> Self {
+        Self { by_holder: HashMap::new(), by_place: BTreeMap::new() }
+    }
+}
+
+impl<T> Table<T> {
     pub fn len(&self) -> usize {
         match self {
             Table::List(list) => list.len(),
@@ -54,7 +62,7 @@ impl Table {
         }
     }
 
-    pub fn get(&self, holder: &[u8]) -> Option<&Lease> {
+    pub fn get(&self, holder: &[u8]) -> Option<&Lease<T>> {
         match self {
             Table::List(list) => list.iter().find(|lease| *lease.holder == *holder),
             Table::Index(index) => index.by_place.get(index.by_holder.get(holder)?),
@@ -62,7 +70,7 @@ impl Table {
     }
 
     /// Adds a lease of a holder that has none.
-    pub fn insert(&mut self, lease: Lease) {
+    pub fn insert(&mut self, lease: Lease<T>) {
         match self {
             Table::List(list) if list.len() < LIST_MAX => {
                 let at = list.partition_point(|other| other.place() < lease.place());
@@ -82,7 +90,7 @@ impl Table {
         }
     }
 
-    pub fn remove(&mut self, holder: &[u8]) -> Option<Lease> {
+    pub fn remove(&mut self, holder: &[u8]) -> Option<Lease<T>> {
         let lease = match self {
             Table::List(list) => {
                 let at = list.iter().position(|lease| *lease.holder == *holder)?;
@@ -98,7 +106,7 @@ impl Table {
     }
 
     /// Leases that end after `after_ms`, the first to end first.
-    pub fn expiring(&self, after_ms: i64) -> Box<dyn Iterator<Item = &Lease> + '_> {
+    pub fn expiring(&self, after_ms: i64) -> Box<dyn Iterator<Item = &Lease<T>> + '_> {
         match self {
             Table::List(list) => Box::new(list.iter().skip_while(move |lease| lease.expires_at_ms <= after_ms)),
             Table::Index(index) => {
@@ -131,6 +139,31 @@ impl Table {
         self.settle();
     }
 
+    /// Takes out the lease that ends first, where it ends by `until_ms`.
+    pub fn pop_first(&mut self, until_ms: i64) -> Option<Lease<T>> {
+        let lease = match self {
+            Table::List(list) => {
+                list.first().filter(|first| first.expires_at_ms <= until_ms)?;
+                list.remove(0)
+            }
+            Table::Index(index) => {
+                let first = index.by_place.first_entry().filter(|first| first.key().0 <= until_ms)?.remove();
+                index.by_holder.remove(&first.holder);
+                first
+            }
+        };
+        self.settle();
+        Some(lease)
+    }
+
+    /// When the last one ends.
+    pub fn last_expiry_ms(&self) -> Option<i64> {
+        match self {
+            Table::List(list) => list.last().map(|lease| lease.expires_at_ms),
+            Table::Index(index) => index.by_place.last_key_value().map(|(place, _)| place.0),
+        }
+    }
+
     pub fn shift_back(&mut self, by_ms: i64) {
         match self {
             Table::List(list) => list.iter_mut().for_each(|lease| lease.expires_at_ms -= by_ms),
@@ -159,13 +192,13 @@ impl Table {
         let names: usize = self.expiring(i64::MIN).map(|lease| allocated_bytes(16 + lease.holder.len())).sum();
         names
             + match self {
-                Table::List(list) => allocated_bytes(list.capacity() * size_of::<Lease>()),
+                Table::List(list) => allocated_bytes(list.capacity() * size_of::<Lease<T>>()),
                 // About what the standard collections take: a tree node for each 8 leases, a hash table 7/8 full at most.
                 Table::Index(index) => {
-                    let node = allocated_bytes(11 * (size_of::<Place>() + size_of::<Lease>()) + 16);
+                    let node = allocated_bytes(11 * (size_of::<Place>() + size_of::<Lease<T>>()) + 16);
                     let slot = size_of::<Arc<[u8]>>() + size_of::<Place>() + 1;
                     let slots = (index.by_holder.capacity() * 8).div_ceil(7).next_power_of_two();
-                    allocated_bytes(size_of::<Index>())
+                    allocated_bytes(size_of::<Index<T>>())
                         + index.by_place.len().div_ceil(8) * node
                         + allocated_bytes(slots * slot)
                 }
@@ -173,8 +206,8 @@ impl Table {
     }
 }
 
-impl Index {
-    fn insert(&mut self, lease: Lease) {
+impl<T> Index<T> {
+    fn insert(&mut self, lease: Lease<T>) {
         self.by_holder.insert(lease.holder.clone(), lease.place());
         self.by_place.insert(lease.place(), lease);
     }
