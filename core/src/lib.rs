@@ -4,6 +4,7 @@
 //! be tested in microseconds against a naive model, at any date, with the clock stepping as a test likes.
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod bucket;
 pub mod cache;
 pub mod calendar;

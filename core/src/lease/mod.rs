@@ -29,7 +29,7 @@ const TOKENS_PER_MS: u64 = 1_024;
 pub const TOKEN_MAX: u64 = 1 << 62;
 
 /// What goes with a lease, and is saved with it.
-pub trait Load: Default {
+pub trait Load: Sized {
     fn save(&self, out: &mut dyn Writer);
     fn load(from: &mut dyn Reader) -> Result<Self, Corrupt>;
 

@@ -1,0 +1,71 @@
+//! One request, decided by all policies of all its accounts, and charged to all of them or to none.
+
+use super::{Account, Amounts, Answer, Full, Moment, Row, Standing};
+use crate::calendar::Period;
+
+/// A request for admission.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The lease: 1 to 512 bytes.
+    pub id: &'a [u8],
+    pub ttl_ms: u64,
+    pub amounts: Amounts<'a>,
+    /// Only asks.
+    pub shadow: bool,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub struct Decision {
+    pub answer: Answer,
+    /// The answers of all policies, account by account.
+    pub rows: Vec<Row>,
+    /// It had been admitted by all accounts before.
+    pub repeated: bool,
+    /// The accounts that were charged, by their places.
+    pub charged: Vec<usize>,
+    /// The accounts that did what was due by time, by their places: a change, even where the request is refused.
+    pub tidied: Vec<usize>,
+}
+
+/// Decides, and charges where all admit. An account that has admitted the same lease before is not asked and not charged
+/// again.
+///
+/// # Errors
+/// Where an account cannot take one more hold. Nothing was changed.
+pub fn admit(
+    accounts: &mut [&mut Account],
+    now: &Moment,
+    request: &Request,
+    ends_after_ms: &dyn Fn(Period) -> i64,
+) -> Result<Decision, Full> {
+    let Request { id, ttl_ms, amounts, shadow } = request;
+    let now_ms = now.terms.at_ms;
+    let is_new = |account: &Account| account.standing(now_ms, id) == Standing::Unknown;
+    let (mut rows, mut charged, mut tidied) = (Vec::new(), Vec::new(), Vec::new());
+    if !shadow {
+        for account in accounts.iter().filter(|account| is_new(account)) {
+            account.can_hold(now_ms, amounts)?;
+        }
+    }
+    let repeated = !accounts.is_empty() && !accounts.iter().any(|account| is_new(account));
+    for (place, account) in accounts.iter_mut().enumerate() {
+        if !shadow && is_new(account) && account.tidy(now) {
+            tidied.push(place);
+        }
+        account.decide(now, id, amounts, ends_after_ms, &mut rows);
+    }
+    let answer = Answer::of(&rows);
+    if answer.admitted && !shadow {
+        let mut first = 0;
+        for (place, account) in accounts.iter_mut().enumerate() {
+            let count = account.policies().len();
+            if is_new(account) {
+                account.charge(now, id, *ttl_ms, amounts, rows.get_mut(first..first + count).unwrap_or_default());
+                charged.push(place);
+            }
+            first += count;
+        }
+    }
+    Ok(Decision { answer, rows, repeated, charged, tidied })
+}

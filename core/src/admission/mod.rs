@@ -1,0 +1,539 @@
+//! Admission: all that an account is allowed, decided and charged in one step.
+//!
+//! An account has policies (windows, buckets, leases in flight, budgets) and one state for all of them. A request is
+//! admitted by all policies of all its accounts or by none: [`Account::decide`] asks, [`Account::charge`] takes the
+//! estimates, [`Account::settle`] replaces them by what was used. What lies between is an admission, named by its lease
+//! id, which makes all three harmless to repeat.
+//!
+//! # The life of an admission
+//!
+//! - It is live until it is settled or its lease ends by time. While it is live it is one request in flight, and its
+//!   estimates of money are held in the ledgers.
+//! - Settled, it is remembered for [`SETTLED_KEPT_MS`]: to settle or admit it again changes nothing.
+//! - A lease that ends by time frees its slot and its money. Windows and buckets keep what it took, since the model was
+//!   probably called; policies that say so give it back. It can be settled late for [`EXPIRED_KEPT_MS`]: what was used is
+//!   then charged, once.
+//! - Of all that have ended, the last [`FINISHED_MAX`] are remembered.
+//!
+//! # Time
+//!
+//! An account has a clock of its own that follows the server's and never goes back: where the server's steps back, the
+//! account's goes on from where it was. So what was taken last counts as taken now, which can admit too few for as long
+//! as the step, and never too many. Calendar days and the holds of a ledger go by the server's clock.
+//!
+//! Everything depends on the state and the arguments alone, so that a replica that makes the same changes ends with the
+//! same value.
+//!
+//! # Cost
+//!
+//! O(1) for each policy, O(log n) in the leases, O(n) in the holds of a ledger that an account with money has in flight.
+
+mod decide;
+mod lease;
+mod policy;
+mod request;
+
+use std::sync::Arc;
+
+use crate::calendar::{Day, Period};
+use crate::codec::{Corrupt, Reader, Writer};
+use crate::lease::LeasesWith;
+use crate::ledger::{self, Ledger, Overflow};
+use crate::memory::allocated_bytes;
+use crate::money::Amount;
+use crate::TIME_MAX_MS;
+
+pub use decide::{admit, Decision, Request};
+pub use lease::{Admission, Finished, Standing};
+pub use policy::{Held, Policy, State, Terms, NAME_BYTES_MAX, REQUESTS, USD};
+pub use request::{Amounts, Answer, Figures, Row, Soft};
+
+use lease::Taken;
+use policy::load_name;
+
+/// The most policies of an account.
+pub const POLICIES_MAX: usize = 32;
+
+/// The most meters of an account's budgets beside the money in its own ledger.
+pub const LEDGERS_MAX: usize = 8;
+
+/// How long a settled admission is remembered: five minutes.
+pub const SETTLED_KEPT_MS: u64 = 300_000;
+
+/// How long after its lease's end an admission can be settled: an hour.
+pub const EXPIRED_KEPT_MS: u64 = 3_600_000;
+
+/// The most ended admissions that an account remembers.
+pub const FINISHED_MAX: usize = 65_536;
+
+/// A request that is refused leaves the leases that have ended where they are, up to so many.
+const ENDED_MAX: usize = 32;
+
+/// When a change is made, and what goes with it. The same on replicas.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// The day of the budgets.
+    pub day: Day,
+    pub terms: ledger::Terms,
+}
+
+/// Something that an account has too many of already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    Policies,
+    Meters,
+    Holds,
+}
+
+/// What became of a reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    Done,
+    NoSuchPolicy,
+    /// Spend is not forgotten.
+    Budget,
+}
+
+/// What an account spent of one meter.
+#[derive(Debug, Clone)]
+struct Purse {
+    meter: Box<[u8]>,
+    ledger: Ledger,
+}
+
+/// An account: see the [module](self).
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// In the order in which they were first set.
+    policies: Vec<Held>,
+    live: LeasesWith<Admission>,
+    finished: LeasesWith<Finished>,
+    /// Money first; then the other meters that budgets count.
+    purses: Vec<Purse>,
+    /// How far the account's clock is ahead of the server's.
+    ahead_ms: i64,
+    /// The account's time of the last change.
+    at_ms: i64,
+    last_serial: u64,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self::with_ledger(Ledger::default())
+    }
+}
+
+impl Account {
+    /// An account that has spent before.
+    pub fn with_ledger(ledger: Ledger) -> Self {
+        Self {
+            policies: Vec::new(),
+            live: LeasesWith::default(),
+            finished: LeasesWith::default(),
+            purses: vec![Purse { meter: USD.into(), ledger }],
+            ahead_ms: 0,
+            at_ms: 0,
+            last_serial: 0,
+        }
+    }
+
+    pub fn policies(&self) -> &[Held] {
+        &self.policies
+    }
+
+    /// Sets a policy; whether it is new. One of the same kind and meter keeps what it has counted.
+    pub fn set(&mut self, name: &[u8], policy: Policy) -> Result<bool, Full> {
+        let known = self.policies.iter().position(|held| *held.name == *name);
+        if known.is_none() && self.policies.len() >= POLICIES_MAX {
+            return Err(Full::Policies);
+        }
+        if matches!(policy.terms, Terms::Budget { .. }) && !self.purses.iter().any(|it| it.meter == policy.meter) {
+            if self.purses.len() > LEDGERS_MAX {
+                return Err(Full::Meters);
+            }
+            self.purses.push(Purse { meter: policy.meter.clone(), ledger: Ledger::default() });
+        }
+        match known.and_then(|at| self.policies.get_mut(at)) {
+            Some(held) if held.counts_as(&policy) => held.policy = policy,
+            Some(held) => {
+                self.last_serial += 1;
+                (held.state, held.serial, held.policy) = (State::new(&policy.terms), self.last_serial, policy);
+            }
+            None => {
+                self.last_serial += 1;
+                let (name, state) = (name.into(), State::new(&policy.terms));
+                self.policies.push(Held { name, policy, state, serial: self.last_serial });
+            }
+        }
+        Ok(known.is_none())
+    }
+
+    /// Removes a policy and what it has counted; whether there was one.
+    pub fn delete(&mut self, name: &[u8]) -> bool {
+        let before = self.policies.len();
+        self.policies.retain(|held| *held.name != *name);
+        self.policies.len() < before
+    }
+
+    /// Whether a policy can be reset.
+    pub fn can_reset(&self, name: &[u8]) -> Reset {
+        match self.policies.iter().find(|held| *held.name == *name) {
+            None => Reset::NoSuchPolicy,
+            Some(held) if matches!(held.policy.terms, Terms::Budget { .. }) => Reset::Budget,
+            Some(_) => Reset::Done,
+        }
+    }
+
+    /// Forgets what a window or bucket has counted; of leases in flight, ends all, as if their time had come.
+    pub fn reset(&mut self, now: &Moment, name: &[u8]) -> Reset {
+        let reset = self.can_reset(name);
+        let Some(held) = self.policies.iter_mut().find(|held| *held.name == *name && reset == Reset::Done) else {
+            return reset;
+        };
+        self.last_serial += 1;
+        (held.state, held.serial) = (State::new(&held.policy.terms), self.last_serial);
+        if matches!(held.policy.terms, Terms::InFlight { .. }) {
+            let at_ms = self.advance(now);
+            while let Some(lease) = self.live.take_ended(i64::MAX) {
+                self.end(at_ms, lease.holder, at_ms, lease.load);
+            }
+        }
+        reset
+    }
+
+    /// The account's own ledger, of money.
+    pub fn ledger(&self) -> &Ledger {
+        // There always is one.
+        static NONE: std::sync::OnceLock<Ledger> = std::sync::OnceLock::new();
+        self.purses.first().map_or_else(|| NONE.get_or_init(Ledger::default), |purse| &purse.ledger)
+    }
+
+    pub fn ledger_mut(&mut self) -> &mut Ledger {
+        if self.purses.is_empty() {
+            self.purses.push(Purse { meter: USD.into(), ledger: Ledger::default() });
+        }
+        &mut self.purses[0].ledger
+    }
+
+    /// All ledgers by their meters, money first.
+    pub fn ledgers(&self) -> impl Iterator<Item = (&[u8], &Ledger)> {
+        self.purses.iter().map(|purse| (&*purse.meter, &purse.ledger))
+    }
+
+    /// The version for a change that spends: see [`Ledger::next_version`].
+    pub fn next_version(&self, now_us: u64, last: u64) -> u64 {
+        self.purses.iter().fold(last, |version, purse| version.max(purse.ledger.next_version(now_us, last)))
+    }
+
+    /// Leases in flight.
+    pub fn in_flight(&self, now_ms: i64) -> u64 {
+        self.live.in_use(self.time_ms(now_ms))
+    }
+
+    /// Each lease in flight with the milliseconds left; the first to end first.
+    pub fn leases(&self, now_ms: i64) -> impl Iterator<Item = (&[u8], i64)> {
+        self.live.holders(self.time_ms(now_ms)).map(|(id, left_ms, _)| (id, left_ms))
+    }
+
+    /// Ended admissions that are remembered.
+    pub fn remembered(&self) -> usize {
+        self.finished.len()
+    }
+
+    /// The account's time.
+    pub fn time_ms(&self, now_ms: i64) -> i64 {
+        now_ms.saturating_add(self.ahead_ms).min(TIME_MAX_MS).max(self.at_ms)
+    }
+
+    /// What an id stands for.
+    pub fn standing(&self, now_ms: i64, id: &[u8]) -> Standing {
+        let at_ms = self.time_ms(now_ms);
+        if let Some(lease) = self.live.get(id) {
+            return match lease.expires_at_ms {
+                end_ms if end_ms > at_ms => Standing::Live,
+                end_ms if end_ms.saturating_add_unsigned(EXPIRED_KEPT_MS) > at_ms => Standing::Expired,
+                _ => Standing::Unknown,
+            };
+        }
+        match self.finished.get(id) {
+            Some(lease) if lease.expires_at_ms > at_ms => lease.load.standing(),
+            _ => Standing::Unknown,
+        }
+    }
+
+    /// Does what is due by time before a decision, where it cannot wait for the next change: the clock has stepped
+    /// back, or leases have ended that give units back, or too many of them. Whether it changed anything.
+    pub fn tidy(&mut self, now: &Moment) -> bool {
+        let at_ms = self.time_ms(now.terms.at_ms);
+        let ended = self.live.len().saturating_sub(self.live.in_use(at_ms) as usize);
+        let behind = now.terms.at_ms.saturating_add(self.ahead_ms) < self.at_ms;
+        // What they gave back or set free would be missing: a ledger's clock knows nothing of how far this one is ahead.
+        let missed = || self.ahead_ms > 0 || self.policies.iter().any(|held| held.policy.give_back);
+        let due = behind || ended > ENDED_MAX || (ended > 0 && missed());
+        if due {
+            self.advance(now);
+        }
+        due
+    }
+
+    /// Appends every policy's answer, in the policies' order. Changes nothing but hints. `ends_after_ms` tells how long a
+    /// budget's current period lasts.
+    ///
+    /// A window or bucket whose meter the request does not name asks whether any unit is left, as a budget does.
+    pub fn decide(
+        &mut self,
+        now: &Moment,
+        id: &[u8],
+        amounts: &Amounts,
+        ends_after_ms: &dyn Fn(Period) -> i64,
+        rows: &mut Vec<Row>,
+    ) {
+        let at_ms = self.time_ms(now.terms.at_ms);
+        let known = self.standing(now.terms.at_ms, id) != Standing::Unknown;
+        for held in &mut self.policies {
+            let mut row = match held.policy.terms {
+                Terms::InFlight { max } => in_flight_row(&self.live, at_ms, max, id),
+                Terms::Budget { amount, period, soft_percent } => {
+                    let purse = self.purses.iter().find(|purse| purse.meter == held.policy.meter);
+                    let asked = request::Asked {
+                        budget: amount,
+                        cost: if known { Some(Amount::ZERO) } else { amounts.of(&held.policy.meter) },
+                        soft_percent,
+                        ends_after_ms: ends_after_ms(period),
+                    };
+                    purse.map_or_else(Row::default, |purse| asked.row(&purse.ledger, now, period))
+                }
+                Terms::Window(_) | Terms::Bucket(_) => {
+                    let units = if known { Some(0) } else { amounts.estimate(&held.policy.meter) };
+                    held.decide(at_ms, units).map_or_else(Row::default, Row::from)
+                }
+            };
+            if known {
+                (row.allowed, row.retry_after_ms) = (true, 0);
+            }
+            row.shadow = held.policy.shadow;
+            rows.push(row);
+        }
+    }
+
+    /// Whether there is room for one more hold in every ledger that the amounts need one in.
+    pub fn can_hold(&self, now_ms: i64, amounts: &Amounts) -> Result<(), Full> {
+        let full = |purse: &Purse| amounts.of(&purse.meter).is_some() && !purse.ledger.can_hold(now_ms);
+        if self.purses.iter().any(full) {
+            return Err(Full::Holds);
+        }
+        Ok(())
+    }
+
+    /// Admits: takes the estimates for `ttl_ms`, whatever the policies say, and brings `rows`, the answers to the same
+    /// request, up to date. An account without policies takes note all the same.
+    pub fn charge(&mut self, now: &Moment, id: &[u8], ttl_ms: u64, amounts: &Amounts, rows: &mut [Row]) {
+        let at_ms = self.advance(now);
+        let mut taken = Vec::with_capacity(self.policies.len());
+        for (index, held) in self.policies.iter_mut().enumerate() {
+            let units = amounts.estimate(&held.policy.meter);
+            // What a shadow policy would have refused, it does not count either: its answers stay what they would be.
+            let counts = !held.policy.shadow || held.decide(at_ms, units).is_some_and(|verdict| verdict.allowed);
+            let units = units.unwrap_or(0);
+            let Some((taken_ms, reset_after_ms)) = counts.then(|| held.take(at_ms, units)).flatten() else { continue };
+            taken.push(Taken { serial: held.serial, units, at_ms: taken_ms });
+            if let Some(row) = rows.get_mut(index) {
+                row.take_units(units, reset_after_ms);
+            }
+        }
+        let expires_at_ms = now.terms.at_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
+        let mut estimates = Vec::new();
+        for (index, purse) in self.purses.iter_mut().enumerate() {
+            let Some(estimate) = amounts.of(&purse.meter) else { continue };
+            purse.ledger.hold(id, now.day, estimate, expires_at_ms, &now.terms);
+            estimates.resize(index, Amount::ZERO);
+            estimates.push(estimate);
+        }
+        let load = Admission { day: now.day, taken: taken.into(), estimates: estimates.into() };
+        self.live.hold(at_ms, id.into(), ttl_ms, load);
+        self.take_rows(at_ms, amounts, rows);
+    }
+
+    /// What leases and budgets have after an admission.
+    fn take_rows(&self, at_ms: i64, amounts: &Amounts, rows: &mut [Row]) {
+        for (held, row) in self.policies.iter().zip(rows) {
+            match held.policy.terms {
+                Terms::InFlight { .. } => row.take_units(1, self.live.ends_after_ms(at_ms)),
+                Terms::Budget { .. } => row.take_money(amounts.of(&held.policy.meter).unwrap_or(Amount::ZERO)),
+                Terms::Window(_) | Terms::Bucket(_) => {}
+            }
+        }
+    }
+
+    /// Ends an admission: what was used takes the place of what was estimated, in the tick and on the day where it was
+    /// estimated; what is not named stays as estimated. Replies how the admission stood before.
+    ///
+    /// # Errors
+    /// Where a sum of money would be out of range. Nothing was changed but what was due by time.
+    pub fn settle(&mut self, now: &Moment, id: &[u8], actuals: &Amounts) -> Result<Standing, Overflow> {
+        let at_ms = self.advance(now);
+        let standing = self.standing(now.terms.at_ms, id);
+        let lease = match standing {
+            Standing::Live => self.live.get(id).map(|lease| &lease.load),
+            Standing::Expired => self.finished.get(id).and_then(|lease| lease.load.0.as_ref()),
+            Standing::Settled | Standing::Unknown => None,
+        };
+        let Some(day) = lease.map(|admission| admission.day) else { return Ok(standing) };
+        let estimates: Vec<Amount> = lease.map(|admission| admission.estimates.to_vec()).unwrap_or_default();
+        let used = |index: usize, meter: &[u8]| {
+            actuals.of(meter).unwrap_or_else(|| estimates.get(index).copied().unwrap_or_default())
+        };
+        for (index, purse) in self.purses.iter().enumerate() {
+            purse.ledger.totals_with(day, used(index, &purse.meter))?;
+        }
+        for (index, purse) in self.purses.iter_mut().enumerate() {
+            purse.ledger.release(id);
+            let amount = used(index, &purse.meter);
+            if amount != Amount::ZERO {
+                purse.ledger.charge(day, amount, now.terms.keep_days, now.terms.version)?;
+            }
+        }
+        let ended = match standing {
+            Standing::Live => self.live.take(id).map(|lease| (lease.holder, lease.load)),
+            _ => self.finished.take(id).and_then(|lease| Some((lease.holder, lease.load.0?))),
+        };
+        if let Some((id, admission)) = ended {
+            for taken in &admission.taken {
+                let Some(held) = self.policies.iter_mut().find(|held| held.serial == taken.serial) else { continue };
+                if let Some(units) = actuals.units(&held.policy.meter) {
+                    held.correct(at_ms, taken.at_ms, units as i64 - taken.units as i64);
+                }
+            }
+            self.remember(at_ms, id, SETTLED_KEPT_MS, None);
+        }
+        Ok(standing)
+    }
+
+    /// Lets a live admission's lease end `ttl_ms` from now. Whether there is one.
+    pub fn keep_alive(&mut self, now: &Moment, id: &[u8], ttl_ms: u64) -> bool {
+        let at_ms = self.advance(now);
+        let Some(lease) = self.live.take(id) else { return false };
+        let expires_at_ms = now.terms.at_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
+        for (purse, &estimate) in self.purses.iter_mut().zip(&lease.load.estimates) {
+            if purse.ledger.state(now.terms.at_ms, id).is_some() {
+                purse.ledger.hold(id, lease.load.day, estimate, expires_at_ms, &now.terms);
+            }
+        }
+        self.live.hold(at_ms, lease.holder, ttl_ms, lease.load);
+        true
+    }
+
+    /// What every change begins with: the clock, the leases that have ended and what is to be forgotten. Returns the
+    /// account's time.
+    pub fn advance(&mut self, now: &Moment) -> i64 {
+        let at_ms = self.time_ms(now.terms.at_ms);
+        self.ahead_ms = self.ahead_ms.max(at_ms.saturating_sub(now.terms.at_ms).min(TIME_MAX_MS));
+        self.at_ms = at_ms;
+        while let Some(lease) = self.live.take_ended(at_ms) {
+            self.end(at_ms, lease.holder, lease.expires_at_ms, lease.load);
+        }
+        while self.finished.take_ended(at_ms).is_some() {}
+        at_ms
+    }
+
+    /// A lease's end by time: see the [module](self).
+    fn end(&mut self, at_ms: i64, id: Arc<[u8]>, ended_ms: i64, mut admission: Admission) {
+        for purse in self.purses.iter_mut().take(admission.estimates.len()) {
+            purse.ledger.release(&id);
+        }
+        for taken in &mut admission.taken {
+            let held = self.policies.iter_mut().find(|held| held.serial == taken.serial);
+            if let Some(held) = held.filter(|held| held.policy.give_back) {
+                held.correct(at_ms, taken.at_ms, -(taken.units as i64));
+                taken.units = 0;
+            }
+        }
+        let left_ms = ended_ms.saturating_add_unsigned(EXPIRED_KEPT_MS).saturating_sub(at_ms);
+        if left_ms > 0 {
+            self.remember(at_ms, id, left_ms.unsigned_abs(), Some(admission));
+        }
+    }
+
+    fn remember(&mut self, at_ms: i64, id: Arc<[u8]>, for_ms: u64, admission: Option<Admission>) {
+        self.finished.hold(at_ms, id, for_ms, Finished(admission));
+        if self.finished.len() > FINISHED_MAX {
+            self.finished.take_ended(i64::MAX);
+        }
+    }
+
+    /// Bytes allocated behind the struct itself.
+    pub fn memory_bytes(&self) -> usize {
+        let lists = allocated_bytes(self.policies.capacity() * size_of::<Held>())
+            + allocated_bytes(self.purses.capacity() * size_of::<Purse>());
+        let policies: usize = self.policies.iter().map(Held::memory_bytes).sum();
+        let purse_bytes = |purse: &Purse| allocated_bytes(purse.meter.len()) + purse.ledger.memory_bytes();
+        let purses: usize = self.purses.iter().map(purse_bytes).sum();
+        lists + policies + purses + self.live.memory_bytes() + self.finished.memory_bytes()
+    }
+
+    /// Allocations to free with the value.
+    pub fn allocations(&self) -> usize {
+        2 + 3 * self.policies.len() + 4 * self.purses.len() + 2 * self.live.allocations() + self.finished.allocations()
+    }
+
+    pub fn save(&self, out: &mut dyn Writer) {
+        [self.ahead_ms, self.at_ms].into_iter().for_each(|time_ms| out.int(time_ms));
+        out.uint(self.last_serial);
+        out.uint(self.policies.len() as u64);
+        self.policies.iter().for_each(|held| held.save(out));
+        out.uint(self.purses.len() as u64);
+        for purse in &self.purses {
+            out.bytes(&purse.meter);
+            purse.ledger.save(out);
+        }
+        self.live.save(out);
+        self.finished.save(out);
+    }
+
+    pub fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
+        let (ahead_ms, at_ms) = (from.time_ms("a clock ahead")?, from.time_ms("time")?);
+        let last_serial = from.uint_max(u64::MAX >> 1, "serial")?;
+        let mut account = Self { ahead_ms, at_ms, last_serial, purses: Vec::new(), ..Self::default() };
+        for _ in 0..from.uint_max(POLICIES_MAX as u64, "more policies than an account has")? {
+            let held = Held::load(from)?;
+            let twice = |other: &Held| other.name == held.name || other.serial == held.serial;
+            if held.serial > last_serial || account.policies.iter().any(twice) {
+                return Err(Corrupt("a policy twice, or of the future"));
+            }
+            account.policies.push(held);
+        }
+        for _ in 0..from.uint_max(1 + LEDGERS_MAX as u64, "more ledgers than an account has")? {
+            let meter = load_name(from)?;
+            if account.purses.iter().any(|purse| purse.meter == meter) || (account.purses.is_empty() && *meter != *USD) {
+                return Err(Corrupt("a meter twice, or money not first"));
+            }
+            account.purses.push(Purse { meter, ledger: Ledger::load(from, ledger::ENCODING_VERSION)? });
+        }
+        if account.purses.is_empty() {
+            return Err(Corrupt("an account without a ledger"));
+        }
+        account.live = LeasesWith::load(from)?;
+        account.finished = LeasesWith::load(from)?;
+        if account.finished.len() > FINISHED_MAX {
+            return Err(Corrupt("more ended leases than an account remembers"));
+        }
+        Ok(account)
+    }
+}
+
+fn in_flight_row(live: &LeasesWith<Admission>, at_ms: i64, max: u64, id: &[u8]) -> Row {
+    let grant = live.decide(at_ms, max, id);
+    let in_use = live.in_use(at_ms);
+    Row {
+        allowed: grant.acquired,
+        figures: Figures::Units { limit: max, remaining: max.saturating_sub(in_use) },
+        retry_after_ms: grant.retry_after_ms,
+        reset_after_ms: live.ends_after_ms(at_ms),
+        ..Row::default()
+    }
+}
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,439 @@
+//! The account by its definition: lists of everything that was ever taken, searched from end to end.
+
+use super::*;
+use crate::bucket::Flow;
+use crate::limit::NEVER;
+use crate::window::Rule;
+
+pub struct Model {
+    pub policies: Vec<ModelPolicy>,
+    admissions: Vec<ModelAdmission>,
+    purses: Vec<ModelPurse>,
+    ahead_ms: i64,
+    at_ms: i64,
+    serial: u64,
+}
+
+pub struct ModelPolicy {
+    name: Vec<u8>,
+    policy: Policy,
+    serial: u64,
+    /// A window's units with their times.
+    units: Vec<(i64, i128)>,
+    newest_ms: i64,
+    /// As of the last change: what it had let go stays gone.
+    window_ms: i64,
+    /// A bucket's exact level, in parts of a token, at a time.
+    level: Option<(i128, i64)>,
+}
+
+#[derive(Clone, PartialEq)]
+struct ModelAdmission {
+    id: Vec<u8>,
+    day: Day,
+    order: u64,
+    ends_ms: i64,
+    /// Until when an ended one is remembered.
+    kept_ms: Option<i64>,
+    settled: bool,
+    taken: Vec<(u64, i64, i64)>,
+    estimates: Vec<(Vec<u8>, Amount)>,
+}
+
+struct ModelPurse {
+    meter: Vec<u8>,
+    spent: Vec<(Day, Amount)>,
+    holds: Vec<(Vec<u8>, Day, Amount, i64)>,
+    at_ms: i64,
+}
+
+fn parts(units: i64, flow: Flow) -> i128 {
+    i128::from(units) * i128::from(flow.per_ms)
+}
+
+impl ModelPolicy {
+    fn level_at(&self, at_ms: i64, flow: Flow) -> i128 {
+        let full = parts(flow.burst as i64, flow);
+        let (level, since_ms) = self.level.unwrap_or((full, at_ms));
+        full.min(level + i128::from(at_ms - since_ms) * i128::from(flow.rate))
+    }
+
+    fn live(&self, at_ms: i64, rule: Rule) -> Vec<(i64, i128)> {
+        let mut live = self.units.clone();
+        live.retain(|&(unit_ms, units)| unit_ms > at_ms - rule.window_ms as i64 && units > 0);
+        live
+    }
+
+    fn row(&self, at_ms: i64, cost: u64) -> Row {
+        let (limit, used_up, retry_after_ms, reset_after_ms);
+        match self.policy.terms {
+            Terms::Window(rule) => {
+                let live = self.live(at_ms, rule);
+                let used: i128 = live.iter().map(|&(_, units)| units).sum();
+                let leaves_ms = |unit_ms: i64| unit_ms + rule.window_ms as i64 - at_ms;
+                let mut left = used;
+                let frees = live.iter().find(|&&(_, units)| {
+                    left -= units;
+                    left + i128::from(cost) <= i128::from(rule.limit)
+                });
+                limit = rule.limit;
+                used_up = used;
+                retry_after_ms = frees.filter(|_| cost <= limit).map_or(NEVER, |&(unit_ms, _)| leaves_ms(unit_ms));
+                reset_after_ms = live.last().map_or(0, |&(unit_ms, _)| leaves_ms(unit_ms));
+            }
+            Terms::Bucket(flow) => {
+                let level = self.level_at(at_ms, flow);
+                let wait = |parts: i128| ((parts.max(0) + i128::from(flow.rate) - 1) / i128::from(flow.rate)) as i64;
+                limit = flow.burst;
+                used_up = i128::from(flow.burst) - level.div_euclid(i128::from(flow.per_ms));
+                retry_after_ms = if cost > limit { NEVER } else { wait(parts(cost as i64, flow) - level) };
+                reset_after_ms = wait(parts(flow.burst as i64, flow) - level);
+            }
+            _ => unreachable!(),
+        }
+        let allowed = used_up + i128::from(cost) <= i128::from(limit);
+        let remaining = (i128::from(limit) - used_up).max(0) as u64;
+        let retry_after_ms = if allowed { 0 } else { retry_after_ms };
+        let figures = Figures::Units { limit, remaining };
+        Row { allowed, figures, retry_after_ms, reset_after_ms, ..Row::default() }
+    }
+
+    fn add(&mut self, at_ms: i64, taken_ms: i64, more: i64, is_new: bool) {
+        match self.policy.terms {
+            Terms::Window(rule) => {
+                let gone_ms = (at_ms - rule.window_ms as i64).max(self.newest_ms - self.window_ms);
+                if more == 0 || (!is_new && taken_ms <= gone_ms) {
+                    return;
+                }
+                self.units = self.live(at_ms, rule);
+                self.window_ms = rule.window_ms as i64;
+                self.units.push((taken_ms, more.max(0).into()));
+                self.units.sort();
+                for _ in more..0 {
+                    if let Some(unit) = self.units.iter_mut().find(|(ms, units)| *ms == taken_ms && *units > 0) {
+                        unit.1 -= 1;
+                    }
+                }
+                self.units = self.live(at_ms, rule);
+                self.newest_ms = self.units.last().map_or(self.newest_ms, |&(unit_ms, _)| unit_ms);
+            }
+            Terms::Bucket(flow) if more > 0 || (more < 0 && self.level.is_some()) => {
+                let level = self.level_at(at_ms, flow) - parts(more, flow);
+                self.level = Some((level.min(parts(flow.burst as i64, flow)), at_ms));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl ModelPurse {
+    fn spent(&self, period: Period, day: Day) -> Amount {
+        let mut spent = Ledger::new();
+        for &(day, amount) in &self.spent {
+            spent.charge(day, amount, ledger::KEEP_DAYS_MAX, 1).unwrap();
+        }
+        spent.spent(period, day)
+    }
+
+    fn held(&self, now_ms: i64, period: Period, day: Day) -> Amount {
+        let inside = |other: Day| match period {
+            Period::Day => other == day,
+            Period::Week => other.week() == day.week(),
+            Period::Month => other.month() == day.month(),
+            Period::Total => true,
+        };
+        let held = self.live(now_ms).filter(|(_, day, ..)| inside(*day));
+        held.fold(Amount::ZERO, |sum, (_, _, amount, _)| sum.saturating_add(*amount))
+    }
+
+    fn live(&self, now_ms: i64) -> impl Iterator<Item = &(Vec<u8>, Day, Amount, i64)> {
+        let now_ms = now_ms.max(self.at_ms);
+        self.holds.iter().filter(move |hold| hold.3 > now_ms)
+    }
+
+    fn hold(&mut self, now: &Moment, id: &[u8], day: Day, amount: Amount, ttl_ms: u64) {
+        let now_ms = now.terms.at_ms;
+        let behind_ms = (self.at_ms - now_ms).max(0);
+        self.holds.iter_mut().for_each(|hold| hold.3 -= behind_ms);
+        self.at_ms = now_ms;
+        self.holds.retain(|hold| hold.0 != id && hold.3 > now_ms);
+        self.holds.push((id.into(), day, amount, now_ms + ttl_ms as i64));
+    }
+
+    fn release(&mut self, id: &[u8]) {
+        self.holds.retain(|hold| hold.0 != id);
+        if self.holds.is_empty() {
+            self.at_ms = 0;
+        }
+    }
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        let (policies, admissions) = (Vec::new(), Vec::new());
+        Self { policies, admissions, purses: vec![ModelPurse::new(USD)], ahead_ms: 0, at_ms: 0, serial: 0 }
+    }
+}
+
+impl ModelPurse {
+    fn new(meter: &[u8]) -> Self {
+        Self { meter: meter.into(), spent: Vec::new(), holds: Vec::new(), at_ms: 0 }
+    }
+}
+
+impl Model {
+    fn time(&self, now: &Moment) -> i64 {
+        (now.terms.at_ms + self.ahead_ms).max(self.at_ms)
+    }
+
+    fn advance(&mut self, now: &Moment) -> i64 {
+        let at_ms = self.time(now);
+        self.ahead_ms = self.ahead_ms.max(at_ms - now.terms.at_ms);
+        self.at_ms = at_ms;
+        let mut ended: Vec<_> =
+            self.admissions.iter().filter(|it| it.kept_ms.is_none() && it.ends_ms <= at_ms).cloned().collect();
+        ended.sort_by_key(|it| (it.ends_ms, it.order));
+        for admission in ended {
+            self.end(at_ms, &admission.id, admission.ends_ms);
+        }
+        self.admissions.retain(|it| it.kept_ms.is_none_or(|kept_ms| kept_ms > at_ms));
+        at_ms
+    }
+
+    fn end(&mut self, at_ms: i64, id: &[u8], ended_ms: i64) {
+        self.purses.iter_mut().for_each(|purse| purse.release(id));
+        let Some(admission) = self.admissions.iter_mut().find(|it| it.id == id) else { return };
+        admission.kept_ms = Some(ended_ms + EXPIRED_KEPT_MS as i64);
+        for (serial, taken_ms, units) in &mut admission.taken {
+            let policy = self.policies.iter_mut().find(|it| it.serial == *serial && it.policy.give_back);
+            if let Some(policy) = policy {
+                policy.add(at_ms, *taken_ms, -*units, false);
+                *units = 0;
+            }
+        }
+    }
+
+    pub fn standing(&self, now: &Moment, id: &[u8]) -> Standing {
+        let at_ms = self.time(now);
+        match self.admissions.iter().find(|it| it.id == id) {
+            Some(it) if it.kept_ms.is_none() && it.ends_ms > at_ms => Standing::Live,
+            Some(it) if it.kept_ms.unwrap_or(it.ends_ms + EXPIRED_KEPT_MS as i64) <= at_ms => Standing::Unknown,
+            Some(it) if it.settled => Standing::Settled,
+            Some(_) => Standing::Expired,
+            None => Standing::Unknown,
+        }
+    }
+
+    pub fn set(&mut self, name: &[u8], policy: &Policy) {
+        if matches!(policy.terms, Terms::Budget { .. }) && !self.purses.iter().any(|it| *it.meter == *policy.meter) {
+            self.purses.push(ModelPurse::new(&policy.meter));
+        }
+        let known = self.policies.iter().position(|it| it.name == name);
+        let kind = |terms: &Terms| std::mem::discriminant(terms);
+        if let Some(old) = known.map(|at| &mut self.policies[at]) {
+            if kind(&old.policy.terms) == kind(&policy.terms) && old.policy.meter == policy.meter {
+                old.policy = policy.clone();
+                return;
+            }
+        }
+        self.serial += 1;
+        let policy = ModelPolicy::new(name, policy.clone(), self.serial);
+        match known {
+            Some(at) => self.policies[at] = policy,
+            None => self.policies.push(policy),
+        }
+    }
+
+    pub fn delete(&mut self, name: &[u8]) {
+        self.policies.retain(|it| it.name != name);
+    }
+
+    pub fn reset(&mut self, now: &Moment, name: &[u8]) {
+        let Some(at) = self.policies.iter().position(|it| it.name == name) else { return };
+        let policy = self.policies[at].policy.clone();
+        if matches!(policy.terms, Terms::Budget { .. }) {
+            return;
+        }
+        self.serial += 1;
+        let leases = matches!(policy.terms, Terms::InFlight { .. });
+        self.policies[at] = ModelPolicy::new(name, policy, self.serial);
+        if leases {
+            let at_ms = self.advance(now);
+            let mut live: Vec<_> = self.admissions.iter().filter(|it| it.kept_ms.is_none()).cloned().collect();
+            live.sort_by_key(|it| (it.ends_ms, it.order));
+            live.iter().for_each(|it| self.end(at_ms, &it.id, at_ms));
+        }
+    }
+
+    pub fn tidy(&mut self, now: &Moment) -> bool {
+        let at_ms = self.time(now);
+        let ended = self.admissions.iter().filter(|it| it.kept_ms.is_none() && it.ends_ms <= at_ms).count();
+        let due = now.terms.at_ms + self.ahead_ms < self.at_ms
+            || (ended > 0 && (self.ahead_ms > 0 || self.policies.iter().any(|it| it.policy.give_back)))
+            || ended > ENDED_MAX;
+        if due {
+            self.advance(now);
+        }
+        due
+    }
+
+    pub fn decide(&self, now: &Moment, id: &[u8], amounts: &Amounts, ends_after_ms: &dyn Fn(Period) -> i64) -> Vec<Row> {
+        let known = self.standing(now, id) != Standing::Unknown;
+        let rows = self.policies.iter().map(|it| {
+            let mut row = match it.policy.terms {
+                Terms::Window(_) | Terms::Bucket(_) => {
+                    let units = amounts.units(&it.policy.meter);
+                    it.row(self.time(now), if known { 0 } else { units.unwrap_or(1) })
+                }
+                Terms::InFlight { max } => self.in_flight_row(now, max),
+                Terms::Budget { .. } => self.budget_row(now, &it.policy, known, amounts, ends_after_ms),
+            };
+            if known {
+                (row.allowed, row.retry_after_ms) = (true, 0);
+            }
+            Row { shadow: it.policy.shadow, ..row }
+        });
+        rows.collect()
+    }
+
+    fn in_flight_row(&self, now: &Moment, max: u64) -> Row {
+        let at_ms = self.time(now);
+        let mut ends: Vec<i64> =
+            self.admissions.iter().filter(|it| it.kept_ms.is_none() && it.ends_ms > at_ms).map(|it| it.ends_ms).collect();
+        ends.sort();
+        let in_use = ends.len() as u64;
+        let allowed = in_use < max;
+        let retry_after_ms = match max {
+            _ if allowed => 0,
+            0 => NEVER,
+            _ => ends[(in_use - max) as usize] - at_ms,
+        };
+        Row {
+            allowed,
+            figures: Figures::Units { limit: max, remaining: max.saturating_sub(in_use) },
+            retry_after_ms,
+            reset_after_ms: ends.last().map_or(0, |end_ms| end_ms - at_ms),
+            ..Row::default()
+        }
+    }
+
+    fn budget_row(
+        &self,
+        now: &Moment,
+        policy: &Policy,
+        known: bool,
+        amounts: &Amounts,
+        ends_after_ms: &dyn Fn(Period) -> i64,
+    ) -> Row {
+        let Terms::Budget { amount: limit, period, soft_percent } = policy.terms else { unreachable!() };
+        let purse = self.purses.iter().find(|it| *it.meter == *policy.meter).unwrap();
+        let spent = purse.spent(period, now.day);
+        let left = limit.picos() - spent.picos() - purse.held(now.terms.at_ms, period, now.day).picos();
+        // One pico, where it is not known how much.
+        let cost = if known { 0 } else { amounts.of(&policy.meter).map_or(1, Amount::picos) };
+        let ends_after_ms = ends_after_ms(period);
+        let next_ms = purse.live(now.terms.at_ms).map(|hold| hold.3 - now.terms.at_ms.max(purse.at_ms)).min();
+        let retry_after_ms = match cost <= left {
+            true => 0,
+            false if cost > limit.picos() => NEVER,
+            false if cost <= limit.picos() - spent.picos() => match (next_ms, ends_after_ms) {
+                (Some(next_ms), -1) => next_ms,
+                (Some(next_ms), ends_after_ms) => next_ms.min(ends_after_ms),
+                (None, _) => unreachable!(),
+            },
+            false => ends_after_ms,
+        };
+        let named = if known { 0 } else { amounts.of(&policy.meter).map_or(0, Amount::picos) };
+        let reached = |left: i128| {
+            soft_percent > 0 && (limit.picos() - left) * 100 >= limit.picos() * i128::from(soft_percent)
+        };
+        let soft = match (reached(left), reached(left - named)) {
+            (true, _) => Soft::Above,
+            (_, true) => Soft::Reached,
+            _ => Soft::Below,
+        };
+        let remaining = Amount::from_picos(left.max(0)).unwrap();
+        let figures = Figures::Money { limit, remaining };
+        Row { allowed: cost <= left, soft, figures, retry_after_ms, reset_after_ms: ends_after_ms, ..Row::default() }
+    }
+
+    pub fn charge(&mut self, now: &Moment, id: &[u8], ttl_ms: u64, amounts: &Amounts) {
+        let at_ms = self.advance(now);
+        let mut taken = Vec::new();
+        for policy in self.policies.iter_mut().filter(|it| matches!(it.policy.terms, Terms::Window(_) | Terms::Bucket(_))) {
+            let units = amounts.estimate(&policy.policy.meter);
+            if !policy.policy.shadow || policy.row(at_ms, units.unwrap_or(1)).allowed {
+                let units = units.unwrap_or(0) as i64;
+                policy.add(at_ms, at_ms, units, true);
+                taken.push((policy.serial, at_ms, units));
+            }
+        }
+        let mut estimates = Vec::new();
+        for purse in &mut self.purses {
+            if let Some(amount) = amounts.of(&purse.meter) {
+                purse.hold(now, id, now.day, amount, ttl_ms);
+                estimates.push((purse.meter.clone(), amount));
+            }
+        }
+        let order = self.admissions.iter().map(|it| it.order).max().unwrap_or(0) + 1;
+        let ends_ms = at_ms + ttl_ms as i64;
+        let (id, day) = (id.to_vec(), now.day);
+        self.admissions.push(ModelAdmission { id, day, order, ends_ms, kept_ms: None, settled: false, taken, estimates });
+    }
+
+    pub fn settle(&mut self, now: &Moment, id: &[u8], actuals: &Amounts) -> Standing {
+        let at_ms = self.advance(now);
+        let standing = self.standing(now, id);
+        if !matches!(standing, Standing::Live | Standing::Expired) {
+            return standing;
+        }
+        let admission = self.admissions.iter_mut().find(|it| it.id == id).unwrap();
+        (admission.settled, admission.kept_ms) = (true, Some(at_ms + SETTLED_KEPT_MS as i64));
+        for purse in &mut self.purses {
+            purse.release(id);
+            let estimate = admission.estimates.iter().find(|it| it.0 == purse.meter).map(|it| it.1);
+            if let Some(amount) = actuals.of(&purse.meter).or(estimate) {
+                purse.spent.push((admission.day, amount));
+            }
+        }
+        for &(serial, taken_ms, units) in &admission.taken {
+            let Some(policy) = self.policies.iter_mut().find(|it| it.serial == serial) else { continue };
+            if let Some(actual) = actuals.units(&policy.policy.meter) {
+                policy.add(at_ms, taken_ms, actual as i64 - units, false);
+            }
+        }
+        standing
+    }
+
+    pub fn keep_alive(&mut self, now: &Moment, id: &[u8], ttl_ms: u64) -> bool {
+        let at_ms = self.advance(now);
+        let order = self.admissions.iter().map(|it| it.order).max().unwrap_or(0) + 1;
+        let Some(admission) = self.admissions.iter_mut().find(|it| it.id == id && it.kept_ms.is_none()) else {
+            return false;
+        };
+        (admission.ends_ms, admission.order) = (at_ms + ttl_ms as i64, order);
+        for (meter, amount) in &admission.estimates {
+            let purse = self.purses.iter_mut().find(|it| it.meter == *meter).unwrap();
+            purse.hold(now, id, admission.day, *amount, ttl_ms);
+        }
+        true
+    }
+
+    pub fn spend(&mut self, day: Day, amount: Amount) {
+        self.purses[0].spent.push((day, amount));
+    }
+
+    /// Spend and holds of money, and leases in flight.
+    pub fn sums(&self, now: &Moment) -> (Amount, Amount, u64) {
+        let at_ms = self.time(now);
+        let live = self.admissions.iter().filter(|it| it.kept_ms.is_none() && it.ends_ms > at_ms).count();
+        let purse = &self.purses[0];
+        (purse.spent(Period::Total, now.day), purse.held(now.terms.at_ms, Period::Total, now.day), live as u64)
+    }
+}
+
+impl ModelPolicy {
+    fn new(name: &[u8], policy: Policy, serial: u64) -> Self {
+        Self { name: name.into(), policy, serial, units: Vec::new(), newest_ms: 0, window_ms: 0, level: None }
+    }
+}

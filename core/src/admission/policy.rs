@@ -1,0 +1,232 @@
+//! Policies: what an account is allowed, and what it has taken of it.
+
+use crate::bucket::{Flow, TokenBucket};
+use crate::calendar::Period;
+use crate::codec::{Corrupt, Reader, Writer};
+use crate::limit::Verdict;
+use crate::money::Amount;
+use crate::window::{Rule, SlidingWindow};
+use crate::{PERIOD_MAX_MS, UNITS_MAX};
+
+/// The longest name of a policy or a meter in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// The meter that windows and buckets count where none is named: each admission is one.
+pub const REQUESTS: &[u8] = b"requests";
+
+/// The meter of budgets where none is named, and that of the account's own ledger.
+pub const USD: &[u8] = b"usd";
+
+/// What a policy limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Terms {
+    /// Units in any window of time. Never a fixed window.
+    Window(Rule),
+    /// Units from a bucket.
+    Bucket(Flow),
+    /// Leases at once.
+    InFlight { max: u64 },
+    /// Spend in a calendar period. Above `soft_percent` (1 to 100) of it, admissions are counted; 0 stands for none.
+    Budget { amount: Amount, period: Period, soft_percent: u8 },
+}
+
+/// A policy as it is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    pub terms: Terms,
+    /// What windows, buckets and budgets count: 1 to 64 bytes. Empty for leases.
+    pub meter: Box<[u8]>,
+    /// Refuses nothing, and takes what it would have allowed.
+    pub shadow: bool,
+    /// A lease that expires gives its units back to windows and buckets.
+    pub give_back: bool,
+}
+
+/// A policy of an account, with what was taken of it.
+#[derive(Debug, Clone)]
+pub struct Held {
+    pub name: Box<[u8]>,
+    pub policy: Policy,
+    pub(super) state: State,
+    /// Changes when what was counted is forgotten, so that older admissions leave the new count alone.
+    pub(super) serial: u64,
+}
+
+/// Leases and spend are the account's, not the policy's.
+#[derive(Debug, Clone)]
+pub enum State {
+    Window(SlidingWindow),
+    /// `None` is full.
+    Bucket(Option<TokenBucket>),
+    Stateless,
+}
+
+impl State {
+    pub(super) fn new(terms: &Terms) -> Self {
+        match terms {
+            Terms::Window(_) => State::Window(SlidingWindow::default()),
+            Terms::Bucket(_) => State::Bucket(None),
+            Terms::InFlight { .. } | Terms::Budget { .. } => State::Stateless,
+        }
+    }
+}
+
+impl Held {
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Whether what was counted under `self` is what `policy` counts.
+    pub(super) fn counts_as(&self, policy: &Policy) -> bool {
+        let (old, new) = (&self.policy, policy);
+        std::mem::discriminant(&old.terms) == std::mem::discriminant(&new.terms) && old.meter == new.meter
+    }
+
+    /// Would so many units be admitted by a window or bucket? Units that are not known ask whether any are left.
+    pub(super) fn decide(&mut self, at_ms: i64, units: Option<u64>) -> Option<Verdict> {
+        let cost = units.unwrap_or(1);
+        match (&mut self.state, self.policy.terms) {
+            (State::Window(window), Terms::Window(rule)) => Some(window.decide(at_ms, rule, cost)),
+            (State::Bucket(Some(bucket)), Terms::Bucket(flow)) => Some(bucket.decide(at_ms, flow, cost)),
+            (State::Bucket(None), Terms::Bucket(flow)) => {
+                Some(TokenBucket::full(at_ms, flow).decide(at_ms, flow, cost))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes units. Returns the time they are kept under, and the milliseconds until the whole limit is free again.
+    pub(super) fn take(&mut self, at_ms: i64, units: u64) -> Option<(i64, i64)> {
+        match (&mut self.state, self.policy.terms) {
+            (State::Window(_), Terms::Window(rule)) if units == 0 => Some((rule.tick_at_ms(at_ms), 0)),
+            (State::Window(window), Terms::Window(rule)) => {
+                window.record(at_ms, rule, units);
+                Some((window.newest_at_ms(), window.reset_after_ms(at_ms)))
+            }
+            (State::Bucket(_), Terms::Bucket(_)) if units == 0 => Some((at_ms, 0)),
+            (State::Bucket(bucket), Terms::Bucket(flow)) => {
+                let bucket = bucket.get_or_insert_with(|| TokenBucket::full(at_ms, flow));
+                bucket.record(at_ms, flow, units as i64);
+                Some((at_ms, bucket.reset_after_ms()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes `more` units, or so many fewer where it is negative, on top of those taken at `taken_ms`.
+    pub(super) fn correct(&mut self, at_ms: i64, taken_ms: i64, more: i64) {
+        match (&mut self.state, self.policy.terms) {
+            (State::Window(window), Terms::Window(rule)) => window.adjust(at_ms, rule, taken_ms, more),
+            (State::Bucket(bucket), Terms::Bucket(flow)) if more != 0 && (more > 0 || bucket.is_some()) => {
+                bucket.get_or_insert_with(|| TokenBucket::full(at_ms, flow)).record(at_ms, flow, more);
+            }
+            _ => {}
+        }
+    }
+
+    /// Milliseconds until the whole limit is free again, of a window or bucket.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let state = match &self.state {
+            State::Window(window) => window.memory_bytes(),
+            State::Bucket(_) | State::Stateless => 0,
+        };
+        let texts = [&self.name, &self.policy.meter].map(|text| crate::memory::allocated_bytes(text.len()));
+        texts.iter().sum::<usize>() + state
+    }
+
+    pub(super) fn save(&self, out: &mut dyn Writer) {
+        out.bytes(&self.name);
+        self.policy.save(out);
+        out.uint(self.serial);
+        match &self.state {
+            State::Window(window) => window.save(out),
+            State::Bucket(bucket) => {
+                out.uint(bucket.is_some().into());
+                if let Some(bucket) = bucket {
+                    bucket.save(out);
+                }
+            }
+            State::Stateless => {}
+        }
+    }
+
+    pub(super) fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
+        let name = load_name(from)?;
+        let policy = Policy::load(from)?;
+        let serial = from.uint()?;
+        let state = match policy.terms {
+            Terms::Window(_) => State::Window(SlidingWindow::load(from)?),
+            Terms::Bucket(_) => match from.uint_max(1, "a bucket or none")? {
+                0 => State::Bucket(None),
+                _ => State::Bucket(Some(TokenBucket::load(from)?)),
+            },
+            Terms::InFlight { .. } | Terms::Budget { .. } => State::Stateless,
+        };
+        Ok(Self { name, policy, state, serial })
+    }
+}
+
+const WINDOW: u64 = 0;
+const BUCKET: u64 = 1;
+const IN_FLIGHT: u64 = 2;
+const BUDGET: u64 = 3;
+
+impl Policy {
+    fn save(&self, out: &mut dyn Writer) {
+        match self.terms {
+            Terms::Window(rule) => {
+                [WINDOW, rule.limit, rule.window_ms].into_iter().for_each(|field| out.uint(field));
+            }
+            Terms::Bucket(flow) => {
+                [BUCKET, flow.rate, flow.burst, flow.per_ms].into_iter().for_each(|field| out.uint(field));
+            }
+            Terms::InFlight { max } => [IN_FLIGHT, max].into_iter().for_each(|field| out.uint(field)),
+            Terms::Budget { amount, period, soft_percent } => {
+                out.uint(BUDGET);
+                out.int128(amount.picos());
+                out.bytes(period.name().as_bytes());
+                out.uint(soft_percent.into());
+            }
+        }
+        out.bytes(&self.meter);
+        out.uint(u64::from(self.shadow) | u64::from(self.give_back) << 1);
+    }
+
+    fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
+        let terms = match from.uint()? {
+            WINDOW => {
+                let limit = from.uint_max(UNITS_MAX, "limit")?;
+                let window_ms = from.uint_max(PERIOD_MAX_MS, "window")?.max(1);
+                Terms::Window(Rule { limit, window_ms, fixed: false })
+            }
+            BUCKET => {
+                let rate = from.uint_max(UNITS_MAX, "rate")?.max(1);
+                let burst = from.uint_max(UNITS_MAX, "burst")?;
+                Terms::Bucket(Flow { rate, burst, per_ms: from.uint_max(PERIOD_MAX_MS, "period")?.max(1) })
+            }
+            IN_FLIGHT => Terms::InFlight { max: from.uint_max(UNITS_MAX, "max")? },
+            BUDGET => {
+                let amount = Amount::from_picos(from.int128()?).filter(|&amount| amount >= Amount::ZERO);
+                let period = Period::parse(&from.bytes(NAME_BYTES_MAX)?).ok_or(Corrupt("an unknown period"))?;
+                let soft_percent = from.uint_max(100, "soft percent")? as u8;
+                Terms::Budget { amount: amount.ok_or(Corrupt("a budget out of range"))?, period, soft_percent }
+            }
+            _ => return Err(Corrupt("a policy of an unknown kind")),
+        };
+        let meter = from.bytes(NAME_BYTES_MAX)?.into_boxed_slice();
+        if meter.is_empty() != matches!(terms, Terms::InFlight { .. }) {
+            return Err(Corrupt("a policy without a meter, or leases with one"));
+        }
+        let flags = from.uint_max(3, "flags")?;
+        Ok(Self { terms, meter, shadow: flags & 1 != 0, give_back: flags & 2 != 0 })
+    }
+}
+
+/// A name of 1 to [`NAME_BYTES_MAX`] bytes.
+pub(super) fn load_name(from: &mut dyn Reader) -> Result<Box<[u8]>, Corrupt> {
+    let name = from.bytes(NAME_BYTES_MAX)?;
+    if name.is_empty() {
+        return Err(Corrupt("an empty name"));
+    }
+    Ok(name.into_boxed_slice())
+}

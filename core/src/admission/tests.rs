@@ -1,0 +1,326 @@
+use super::model::Model;
+use super::*;
+use crate::bucket::Flow;
+use crate::codec::{Decoder, Encoded};
+use crate::window::Rule;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+/// 2023-11-14T22:13:20Z.
+const NOW: i64 = 1_700_000_000_000;
+const DAY_MS: i64 = 86_400_000;
+
+/// How many accounts a request can have.
+const ACCOUNTS: usize = 3;
+
+fn moment(now_ms: i64) -> Moment {
+    let day = Day::from_number((now_ms / DAY_MS) as i32).unwrap();
+    let version = now_ms as u64 * 1_000;
+    Moment { day, terms: ledger::Terms { at_ms: now_ms, keep_days: 3_600, remember_ms: DAY_MS as u64, version } }
+}
+
+/// Periods as long as their names say are enough here: the calendar has tests of its own.
+fn ends_after_ms(now_ms: i64) -> impl Fn(Period) -> i64 {
+    move |period| match period {
+        Period::Total => -1,
+        Period::Day => DAY_MS - now_ms % DAY_MS,
+        Period::Week => 7 * DAY_MS - now_ms % (7 * DAY_MS),
+        Period::Month => 31 * DAY_MS - now_ms % (31 * DAY_MS),
+    }
+}
+
+fn saved(account: &Account) -> Vec<u8> {
+    let mut out = Encoded::default();
+    account.save(&mut out);
+    out.0
+}
+
+fn reloaded(account: &Account) -> Account {
+    let bytes = saved(account);
+    let mut from = Decoder::new(&bytes);
+    let account = Account::load(&mut from).expect("what was saved loads");
+    from.finish().unwrap();
+    account
+}
+
+fn amount(text: &str) -> Amount {
+    Amount::parse(text.as_bytes()).unwrap()
+}
+
+fn window(limit: u64, window_ms: u64, meter: &str) -> Policy {
+    policy(Terms::Window(Rule { limit, window_ms, fixed: false }), meter)
+}
+
+fn bucket(rate: u64, burst: u64, per_ms: u64, meter: &str) -> Policy {
+    policy(Terms::Bucket(Flow { rate, per_ms, burst }), meter)
+}
+
+fn in_flight(max: u64) -> Policy {
+    policy(Terms::InFlight { max }, "")
+}
+
+fn budget(text: &str, period: Period, meter: &str) -> Policy {
+    policy(Terms::Budget { amount: amount(text), period, soft_percent: 80 }, meter)
+}
+
+fn policy(terms: Terms, meter: &str) -> Policy {
+    Policy { terms, meter: meter.as_bytes().into(), shadow: false, give_back: false }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Set { account: usize, name: u8, policy: Policy },
+    Delete { account: usize, name: u8 },
+    Reset { account: usize, name: u8 },
+    /// Sent so many times: replies get lost.
+    Admit { accounts: u8, id: u8, ttl_ms: u64, amounts: Vec<(usize, Amount)>, shadow: bool, times: u8 },
+    Settle { accounts: u8, id: u8, actuals: Vec<(usize, Amount)>, times: u8 },
+    KeepAlive { accounts: u8, id: u8, ttl_ms: u64 },
+    Spend { account: usize, picos: i64 },
+    Reload { account: usize },
+}
+
+const METERS: [&str; 3] = ["requests", "tokens", "usd"];
+
+fn policies() -> impl Strategy<Value = Policy> {
+    let meter = || prop::sample::select(vec!["requests", "tokens", "tokens", "usd"]);
+    let terms = prop_oneof![
+        4 => (1u64..60, prop::sample::select(vec![10u64, 1_000, 60_000, 900_000]), meter())
+            .prop_map(|(limit, window_ms, meter)| window(limit, window_ms, meter)),
+        // A period for each meter: what a bucket makes of its level when that changes, its own tests tell.
+        3 => (1u64..40, 0u64..90, meter()).prop_map(|(rate, burst, meter)| {
+            bucket(rate, burst, if meter == "usd" { 1_000 } else { 60_000 }, meter)
+        }),
+        2 => (0u64..6).prop_map(in_flight),
+        3 => (0u32..90, prop::sample::select(Period::ALL.to_vec()), prop::sample::select(vec!["usd", "usd", "tokens"]))
+            .prop_map(|(units, period, meter)| budget(&format!("{units}.5"), period, meter)),
+    ];
+    (terms, prop::bool::weighted(0.15), prop::bool::weighted(0.15))
+        .prop_map(|(policy, shadow, give_back)| Policy { shadow, give_back, ..policy })
+}
+
+fn amounts() -> impl Strategy<Value = Vec<(usize, Amount)>> {
+    let picos = prop_oneof![
+        3 => (0i128..20).prop_map(|units| units * 1_000_000_000_000),
+        1 => 0i128..3_000_000_000_000,
+    ];
+    let value = picos.prop_map(|picos| Amount::from_picos(picos).unwrap());
+    prop::collection::vec((0..METERS.len(), value), 0..4).prop_map(|mut list| {
+        list.sort_by_key(|it| it.0);
+        list.dedup_by_key(|it| it.0);
+        list
+    })
+}
+
+fn ops() -> impl Strategy<Value = (i64, Op)> {
+    let advance = prop_oneof![
+        6 => Just(0i64), 8 => 0i64..20, 4 => 0i64..2_000, 1 => 0i64..200_000, 1 => 0i64..5_000_000,
+        1 => -30i64..0, 1 => -700_000i64..0,
+    ];
+    let account = 0..ACCOUNTS;
+    let accounts = || prop_oneof![3 => Just(1u8), 2 => 1u8..8, 2 => Just(7u8)];
+    let name = 0u8..5;
+    let ttl = || prop_oneof![4 => 1u64..3_000, 1 => 1u64..400_000];
+    let times = || prop_oneof![8 => Just(1u8), 1 => Just(2u8)];
+    let op = prop_oneof![
+        3 => (account.clone(), name.clone(), policies()).prop_map(|(account, name, policy)| Op::Set { account, name, policy }),
+        1 => (account.clone(), name.clone()).prop_map(|(account, name)| Op::Delete { account, name }),
+        1 => (account.clone(), name).prop_map(|(account, name)| Op::Reset { account, name }),
+        40 => (accounts(), 0u8..24, ttl(), amounts(), prop::bool::weighted(0.1), times())
+            .prop_map(|(accounts, id, ttl_ms, amounts, shadow, times)| Op::Admit { accounts, id, ttl_ms, amounts, shadow, times }),
+        30 => (accounts(), 0u8..24, amounts(), times())
+            .prop_map(|(accounts, id, actuals, times)| Op::Settle { accounts, id, actuals, times }),
+        5 => (accounts(), 0u8..24, ttl()).prop_map(|(accounts, id, ttl_ms)| Op::KeepAlive { accounts, id, ttl_ms }),
+        2 => (account.clone(), 0i64..2_000_000_000_000).prop_map(|(account, picos)| Op::Spend { account, picos }),
+        1 => account.prop_map(|account| Op::Reload { account }),
+    ];
+    (advance, op)
+}
+
+/// The accounts with what a replica has of each, and the model.
+#[derive(Default)]
+struct World {
+    accounts: [Account; ACCOUNTS],
+    replicas: [Account; ACCOUNTS],
+    models: [Model; ACCOUNTS],
+}
+
+fn named(list: &[(usize, Amount)]) -> Vec<(&'static [u8], Amount)> {
+    list.iter().map(|&(meter, amount)| (METERS[meter].as_bytes(), amount)).collect()
+}
+
+fn chosen(accounts: u8) -> Vec<usize> {
+    (0..ACCOUNTS).filter(|place| accounts >> place & 1 == 1).collect()
+}
+
+impl World {
+    fn step(&mut self, now_ms: i64, op: Op) -> Result<(), TestCaseError> {
+        let now = moment(now_ms);
+        match op {
+            Op::Set { account, name, policy } => {
+                self.accounts[account].set(&[name], policy.clone()).unwrap();
+                self.replicas[account].set(&[name], policy.clone()).unwrap();
+                self.models[account].set(&[name], &policy);
+            }
+            Op::Delete { account, name } => {
+                self.accounts[account].delete(&[name]);
+                self.replicas[account].delete(&[name]);
+                self.models[account].delete(&[name]);
+            }
+            Op::Reset { account, name } => {
+                if self.accounts[account].reset(&now, &[name]) == Reset::Done {
+                    self.replicas[account].reset(&now, &[name]);
+                }
+                self.models[account].reset(&now, &[name]);
+            }
+            Op::Admit { accounts, id, ttl_ms, amounts, shadow, times } => {
+                for _ in 0..times {
+                    self.admit(&now, accounts, id, ttl_ms, &named(&amounts), shadow)?;
+                }
+            }
+            Op::Settle { accounts, id, actuals, times } => {
+                for _ in 0..times {
+                    self.settle(&now, accounts, id, &named(&actuals))?;
+                }
+            }
+            Op::KeepAlive { accounts, id, ttl_ms } => {
+                for place in chosen(accounts) {
+                    let live = self.accounts[place].standing(now_ms, &[id]) == Standing::Live;
+                    prop_assert_eq!(live, self.models[place].standing(&now, &[id]) == Standing::Live);
+                    if live {
+                        prop_assert!(self.accounts[place].keep_alive(&now, &[id], ttl_ms));
+                        self.replicas[place].keep_alive(&now, &[id], ttl_ms);
+                        self.models[place].keep_alive(&now, &[id], ttl_ms);
+                    }
+                }
+            }
+            Op::Spend { account, picos } => {
+                let amount = Amount::from_picos(picos.into()).unwrap();
+                for account in [&mut self.accounts[account], &mut self.replicas[account]] {
+                    account.ledger_mut().charge(now.day, amount, 3_600, 1).unwrap();
+                }
+                self.models[account].spend(now.day, amount);
+            }
+            Op::Reload { account } => self.accounts[account] = reloaded(&self.accounts[account]),
+        }
+        Ok(())
+    }
+
+    fn admit(
+        &mut self,
+        now: &Moment,
+        accounts: u8,
+        id: u8,
+        ttl_ms: u64,
+        amounts: &[(&[u8], Amount)],
+        shadow: bool,
+    ) -> Result<(), TestCaseError> {
+        let (id, amounts, places) = (&[id][..], Amounts(amounts), chosen(accounts));
+        let ends = ends_after_ms(now.terms.at_ms);
+        let before = self.accounts.each_ref().map(saved);
+        let mut rows = Vec::new();
+        let mut new = Vec::new();
+        let mut tidied = Vec::new();
+        for (index, &place) in places.iter().enumerate() {
+            let is_new = self.models[place].standing(now, id) == Standing::Unknown;
+            new.extend(is_new.then_some(index));
+            tidied.extend((!shadow && is_new && self.models[place].tidy(now)).then_some(index));
+            rows.extend(self.models[place].decide(now, id, &amounts, &ends));
+        }
+        let expected = Answer::of(&rows);
+        let mut asked: Vec<&mut Account> = self.accounts.iter_mut().collect();
+        asked = asked.into_iter().enumerate().filter(|(place, _)| places.contains(place)).map(|it| it.1).collect();
+        let request = Request { id, ttl_ms, amounts, shadow };
+        let decision = admit(&mut asked, now, &request, &ends).unwrap();
+        prop_assert_eq!(decision.answer, expected);
+        prop_assert_eq!(decision.repeated, new.is_empty());
+        prop_assert_eq!(&decision.tidied, &tidied);
+        if decision.charged.is_empty() {
+            prop_assert_eq!(&decision.rows, &rows);
+        }
+        let charges = expected.admitted && !shadow;
+        prop_assert_eq!(&decision.charged, if charges { &new } else { const { &Vec::new() } }, "all of them or none");
+        for (index, &place) in places.iter().enumerate() {
+            if charges && new.contains(&index) {
+                self.models[place].charge(now, id, ttl_ms, &amounts);
+                self.replicas[place].charge(now, id, ttl_ms, &amounts, &mut []);
+            } else if tidied.contains(&index) {
+                self.replicas[place].advance(now);
+            } else {
+                prop_assert_eq!(&saved(&self.accounts[place]), &before[place], "a refusal changes nothing");
+            }
+        }
+        if charges {
+            // The rows say what is left now. Those of a request that was charged name other waits than one that asks.
+            let mut first = 0;
+            for &place in &places {
+                let again = self.models[place].decide(now, id, &amounts, &ends);
+                for (row, again) in decision.rows[first..].iter().zip(&again) {
+                    prop_assert_eq!((row.figures, row.reset_after_ms), (again.figures, again.reset_after_ms));
+                }
+                first += again.len();
+            }
+        }
+        // A wait is true: after it, the refused request fits, unless a hold that ends was too small.
+        Ok(())
+    }
+
+    fn settle(
+        &mut self,
+        now: &Moment,
+        accounts: u8,
+        id: u8,
+        actuals: &[(&[u8], Amount)],
+    ) -> Result<(), TestCaseError> {
+        let (id, actuals) = (&[id][..], Amounts(actuals));
+        for place in chosen(accounts) {
+            let standing = self.accounts[place].standing(now.terms.at_ms, id);
+            prop_assert_eq!(standing, self.models[place].standing(now, id));
+            // What changes nothing is not even tried: see the handlers.
+            if matches!(standing, Standing::Live | Standing::Expired) {
+                prop_assert_eq!(self.accounts[place].settle(now, id, &actuals), Ok(standing));
+                self.replicas[place].settle(now, id, &actuals).unwrap();
+                self.models[place].settle(now, id, &actuals);
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, now_ms: i64) -> Result<(), TestCaseError> {
+        let now = moment(now_ms);
+        for place in 0..ACCOUNTS {
+            let (account, model) = (&self.accounts[place], &self.models[place]);
+            let ledger = account.ledger();
+            let held = ledger.held(now_ms, Period::Total, now.day);
+            let sums = (ledger.spent(Period::Total, now.day), held, account.in_flight(now_ms));
+            prop_assert_eq!(sums, model.sums(&now));
+            prop_assert_eq!(saved(account), saved(&self.replicas[place]), "the effects alone give the same value");
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn agrees_with_a_naive_model_over_a_million_steps() {
+    let config = ProptestConfig { cases: 6_000, failure_persistence: None, ..ProptestConfig::default() };
+    let total = std::cell::Cell::new(0);
+    TestRunner::new(config)
+        .run(&prop::collection::vec(ops(), 1..400), |steps| {
+            total.set(total.get() + steps.len());
+            let (mut now_ms, mut world) = (NOW, World::default());
+            // Something to limit from the start on.
+            world.step(now_ms, Op::Set { account: 0, name: 0, policy: window(20, 1_000, "requests") })?;
+            world.step(now_ms, Op::Set { account: 1, name: 0, policy: budget("40", Period::Day, "usd") })?;
+            world.step(now_ms, Op::Set { account: 2, name: 0, policy: in_flight(4) })?;
+            for (index, (advance_ms, op)) in steps.into_iter().enumerate() {
+                now_ms += advance_ms;
+                world.step(now_ms, op)?;
+                if index % 16 == 0 {
+                    world.check(now_ms)?;
+                }
+            }
+            world.check(now_ms)
+        })
+        .unwrap();
+    assert!(total.get() > 1_000_000, "{} steps", total.get());
+}
