@@ -4,6 +4,7 @@
 //! data type are in its family's folder; the algorithms are in the `gateway-core` crate; how the server is spoken to is in
 //! [`server`].
 
+mod admission;
 mod budget;
 mod cache;
 mod limit;
@@ -15,6 +16,7 @@ mod server;
 
 use std::ffi::CStr;
 
+use gateway_core::admission::Account;
 use gateway_core::bucket::TokenBucket;
 use gateway_core::lease::Leases;
 use gateway_core::ledger::Ledger;
@@ -65,6 +67,13 @@ const COMMANDS: &[&Command] = &[
     &cache::clear::COMMAND,
     &cache::stats::COMMAND,
     &cache::key::COMMAND,
+    &admission::policy::SET,
+    &admission::policy::DEL,
+    &admission::policy::RESET,
+    &admission::policy::LIST,
+    &admission::admit::COMMAND,
+    &admission::settle::SETTLE,
+    &admission::settle::KEEP_ALIVE,
     &node::DESCRIBE,
     &node::STATS,
     // Effects: written by the module itself.
@@ -73,6 +82,7 @@ const COMMANDS: &[&Command] = &[
     &queue::effect::COMMAND,
     &cache::set::EFFECT,
     &cache::clear::EFFECT,
+    &admission::EFFECT,
     &node::LOAD,
     #[cfg(feature = "fault-injection")]
     &node::PANIC,
@@ -85,6 +95,7 @@ const TYPES: &[Type] = &[
     Type::of::<Ledger>(),
     Type::of::<Queue>(),
     Type::of::<cache::entry::Entry>(),
+    Type::of::<Account>(),
 ];
 
 const SETTINGS: &[Setting] = &[

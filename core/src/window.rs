@@ -92,8 +92,9 @@ impl Chunk {
         // The pair behind counts its time from the one before it: it is written anew where that changes.
         let behind = match found {
             Some((pair_ms, pair)) if pair_ms > at_ms => Some((pair_ms, pair)),
-            Some((pair_ms, _)) if units == 0 => get_pair(&self.pairs, &mut end)
-                .map(|pair| (pair_ms.saturating_add_unsigned(pair.gap_ms), pair)),
+            Some((pair_ms, _)) if units == 0 => {
+                get_pair(&self.pairs, &mut end).map(|pair| (pair_ms.saturating_add_unsigned(pair.gap_ms), pair))
+            }
             _ => None,
         };
         if let Some((behind_ms, pair)) = behind {

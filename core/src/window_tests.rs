@@ -145,7 +145,11 @@ enum Kind {
     Force,
     GiveBack,
     /// At so many milliseconds ago, or where there are units.
-    Adjust { ago_ms: i64, unit: usize, more: i64 },
+    Adjust {
+        ago_ms: i64,
+        unit: usize,
+        more: i64,
+    },
     /// Saved and loaded before it admits.
     Reload,
 }

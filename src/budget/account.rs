@@ -1,38 +1,54 @@
-//! The ledger of a key: the one way by which this family's commands come to it, whatever type the key is of.
+//! The ledger of a key: the one way by which this family's commands come to it, whether the key holds a ledger alone or an
+//! account with policies.
 
+use gateway_core::admission;
 use gateway_core::ledger::Ledger;
 
-use crate::server::key::{Found, Opened};
+use crate::server::key::{Either, FoundEither, Glimpse, OpenedEither};
 use crate::server::{Call, Error, Key};
 
 /// A key whose ledger may be changed.
-pub struct Account<'a>(Opened<'a, Ledger>);
+pub struct Account<'a>(OpenedEither<'a, Ledger, admission::Account>);
 
 /// A key whose ledger is only read.
-pub struct AccountRead<'a>(Found<'a, Ledger>);
+pub struct AccountRead<'a>(FoundEither<'a, Ledger, admission::Account>);
 
 impl<'a> Account<'a> {
     pub fn open(call: &'a mut Call, key: Key) -> Result<Self, Error> {
-        call.open(key).map(Self)
+        call.open_either(key).map(Self)
     }
 
     pub fn ledger(&mut self) -> Option<&mut Ledger> {
-        self.0.get()
+        match &mut self.0 {
+            Either::One(opened) => opened.get(),
+            Either::Other(opened) => opened.get().map(admission::Account::ledger_mut),
+        }
     }
 
     /// The ledger, a new one where there is none.
     pub fn ledger_or_new(&mut self) -> &mut Ledger {
-        self.0.get_or_insert_with(Ledger::new)
+        match &mut self.0 {
+            Either::One(opened) => opened.get_or_insert_with(Ledger::new),
+            Either::Other(opened) => opened.get_or_insert_with(admission::Account::default).ledger_mut(),
+        }
     }
 }
 
 impl<'a> AccountRead<'a> {
     /// `None` where there is no key.
     pub fn find(call: &'a Call, key: Key) -> Result<Option<Self>, Error> {
-        Ok(call.find(key)?.map(Self))
+        Ok(call.find_either(key)?.map(Self))
     }
 
     pub fn ledger(&self) -> &Ledger {
-        self.0.get()
+        match &self.0 {
+            Either::One(found) => found.get(),
+            Either::Other(found) => found.get().ledger(),
+        }
     }
+}
+
+/// The ledger of a key that a scan passes by.
+pub fn glimpse<'a>(value: &'a Glimpse) -> Option<&'a Ledger> {
+    value.value::<Ledger>().or_else(|| value.value::<admission::Account>().map(admission::Account::ledger))
 }

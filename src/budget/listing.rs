@@ -14,8 +14,8 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 use gateway_core::ledger::feed::Place;
-use gateway_core::ledger::Ledger;
 
+use super::account;
 use crate::server::args::Name;
 use crate::server::events::Event;
 use crate::server::key::Glimpse;
@@ -170,7 +170,7 @@ impl Scan for Rebuild {
 
     fn wants(&mut self, key: Key, value: &Glimpse) -> bool {
         let place = Place::new(self.database, key.bytes());
-        value.value::<Ledger>().is_some_and(|ledger| ledger.is_listed(place))
+        account::glimpse(value).is_some_and(|ledger| ledger.is_listed(place))
     }
 
     fn take(&mut self, _call: &mut Call, keys: &[Name]) -> bool {

@@ -1,7 +1,7 @@
 //! Budgets: charges, holds and questions over a ledger of calendar periods, and the feed of changed ledgers.
 
 pub mod account;
-mod budgets;
+pub mod budgets;
 pub mod change;
 pub mod charge;
 pub mod feed;
@@ -88,7 +88,7 @@ pub fn reset_after_ms(period: Period, now_ms: i64) -> i64 {
     }
 }
 
-fn not_a_period(given: &[u8]) -> Error {
+pub fn not_a_period(given: &[u8]) -> Error {
     Error::new("not DAY, WEEK, MONTH or TOTAL", given)
 }
 

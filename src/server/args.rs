@@ -106,9 +106,21 @@ impl<'a> Args<'a> {
         self.string(name).map(|string| string.bytes())
     }
 
+    /// The next arguments, so many.
+    pub fn list(&mut self, count: usize, name: &str) -> Result<&'a [Str<'a>], Error> {
+        let (list, rest) = self.left.split_at_checked(count).ok_or_else(|| Error::new("missing value", name))?;
+        self.left = rest;
+        Ok(list)
+    }
+
     /// The next argument, where there is one.
     pub fn optional(&mut self) -> Option<Str<'a>> {
         self.next()
+    }
+
+    /// The next argument as it came, without taking it.
+    pub fn first(&self) -> Option<Str<'a>> {
+        self.left.first().copied()
     }
 
     /// The next argument without taking it.
@@ -135,16 +147,17 @@ impl<'a> Args<'a> {
     }
 
     /// An amount of money or of whatever a ledger counts, not negative; see [`Amount::parse`].
-    pub fn amount(&mut self, name: &str) -> Result<Amount, Error> {
-        match self.signed_amount(name)? {
+    pub fn amount(&mut self, name: impl AsRef<[u8]>) -> Result<Amount, Error> {
+        match self.signed_amount(&name)? {
             amount if amount < Amount::ZERO => Err(Error::new("negative amount", name)),
             amount => Ok(amount),
         }
     }
 
     /// As [`Self::amount`], or negative.
-    pub fn signed_amount(&mut self, name: &str) -> Result<Amount, Error> {
-        Amount::parse(self.bytes(name)?).map_err(|error| Error::new(&error.to_string(), name))
+    pub fn signed_amount(&mut self, name: impl AsRef<[u8]>) -> Result<Amount, Error> {
+        let text = self.next().ok_or_else(|| Error::new("missing value", &name))?;
+        Amount::parse(text.bytes()).map_err(|error| Error::new(&error.to_string(), name))
     }
 
     /// The rest of the arguments: at least one.

@@ -1,6 +1,6 @@
 //! One command on its way through the module.
 
-use std::ffi::{c_char, c_int, CStr};
+use std::ffi::{c_char, c_int, c_longlong, CStr};
 
 use gateway_core::TIME_MAX_MS;
 use redis_module::raw::{self, RedisModuleCtx, RedisModuleString};
@@ -27,8 +27,41 @@ macro_rules! entry {
         }
         entry
     }};
+    // For commands whose keys are not all at fixed places.
+    ($handler:path, $keys:path) => {{
+        unsafe extern "C" fn entry(
+            ctx: *mut redis_module::raw::RedisModuleCtx,
+            argv: *mut *mut redis_module::raw::RedisModuleString,
+            argc: std::ffi::c_int,
+        ) -> std::ffi::c_int {
+            $crate::server::call::run_or_tell_keys(ctx, argv, argc, $handler, $keys)
+        }
+        entry
+    }};
 }
 pub(crate) use entry;
+
+/// As [`run`], or tells the server where the keys are. It has the key specs, but before it routes a command in a cluster,
+/// it asks.
+///
+/// # Safety
+/// The arguments are those the server called the command with.
+pub unsafe fn run_or_tell_keys(
+    ctx: *mut RedisModuleCtx,
+    argv: *mut *mut RedisModuleString,
+    argc: c_int,
+    handler: fn(&mut Call) -> Outcome,
+    keys: fn(&[Str]) -> Vec<usize>,
+) -> c_int {
+    if api!(RedisModule_IsKeysPositionRequest(ctx)) == 0 {
+        return run(ctx, argv, argc, handler);
+    }
+    let places = guarded(|| keys(Str::list(argv, usize::try_from(argc).unwrap_or(0))));
+    for place in places.unwrap_or_default() {
+        api!(RedisModule_KeyAtPos(ctx, place as c_int));
+    }
+    raw::REDISMODULE_OK as c_int
+}
 
 /// # Safety
 /// The arguments are those the server called the command with.
@@ -128,6 +161,34 @@ impl<'a> Call<'a> {
         self.touched(key, event);
     }
 
+    /// As [`Self::changed_with`] for a change to several keys: one effect of them all, its words, the keys' number and the
+    /// keys before `rest`.
+    pub fn changed_all(&self, keys: &[Key], event: &CStr, effect: &Effect, rest: &[Str]) {
+        let text = effect.text();
+        // SAFETY: the format takes a buffer with its length, an integer, and two vectors of string objects with their
+        // lengths.
+        unsafe {
+            api!(RedisModule_Replicate(
+                self.ctx,
+                effect.command().as_ptr(),
+                c"blvv".as_ptr(),
+                text.as_ptr().cast::<c_char>(),
+                text.len(),
+                keys.len() as c_longlong,
+                keys.as_ptr(),
+                keys.len(),
+                rest.as_ptr(),
+                rest.len()
+            ));
+        }
+        keys.iter().for_each(|&key| self.touched(key, event));
+    }
+
+    /// Tells those who listen to keyspace events of module types.
+    pub fn tell(&self, key: Key, event: &CStr) {
+        self.notify(raw::REDISMODULE_NOTIFY_MODULE, event, key);
+    }
+
     /// After `keys` were deleted: one UNLINK of them all is their effect.
     pub fn deleted(&self, keys: &[Key], event: &CStr) {
         if keys.is_empty() {
@@ -145,9 +206,14 @@ impl<'a> Call<'a> {
     /// After a change made by an effect: hands the command on as it came, to this node's own AOF and, where this node is
     /// a primary (an AOF piped in, a migration tool), to its replicas.
     pub fn applied(&self, key: Key, event: &CStr) {
+        self.applied_all(&[key], event);
+    }
+
+    /// As [`Self::applied`], for an effect on several keys.
+    pub fn applied_all(&self, keys: &[Key], event: &CStr) {
         // SAFETY: the context is the one of this call.
         unsafe { api!(RedisModule_ReplicateVerbatim(self.ctx)) };
-        self.touched(key, event);
+        keys.iter().for_each(|&key| self.touched(key, event));
     }
 
     /// After a change that is not one of a single key: sends `effect` to the replicas and the AOF, with a name behind it.

@@ -9,6 +9,7 @@ use redis_module::raw::{
     RedisModuleCtx,
 };
 
+use super::args::{parse_int, Str};
 use super::call::RawHandler;
 
 /// The module's own ACL category, on servers that let modules have one (Redis 7.4, Valkey 8).
@@ -42,6 +43,29 @@ pub enum Keys {
     All(Access),
     /// Argument 1 and every second that follows.
     Pairs(Access),
+    /// Argument 1, and those that `WITH` and their number come before: see [`keys_with`].
+    With(Access),
+    /// Those that argument 2, their number, comes before: see [`keys_counted`].
+    Counted(Access),
+}
+
+/// Where the keys of a [`Keys::With`] are.
+pub fn keys_with(argv: &[Str]) -> Vec<usize> {
+    let is_with = argv.get(2).is_some_and(|word| word.bytes().eq_ignore_ascii_case(b"WITH"));
+    let more = if is_with { counted_places(argv, 3) } else { Vec::new() };
+    std::iter::once(1).chain(more).collect()
+}
+
+/// Where the keys of a [`Keys::Counted`] are.
+pub fn keys_counted(argv: &[Str]) -> Vec<usize> {
+    counted_places(argv, 2)
+}
+
+/// The places behind a number, as many as it says, where there are so many.
+fn counted_places(argv: &[Str], at: usize) -> Vec<usize> {
+    let count = argv.get(at).and_then(|number| parse_int(number.bytes())).and_then(|count| usize::try_from(count).ok());
+    let end = count.and_then(|count| (at + 1).checked_add(count)).filter(|&end| end <= argv.len());
+    end.map_or_else(Vec::new, |end| (at + 1..end).collect())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,7 +106,8 @@ pub struct Arg {
 
 #[derive(Clone, Copy)]
 enum Kind {
-    Key,
+    /// Of the key spec with this index.
+    Key(c_int),
     Text,
     Integer,
     UnixTime,
@@ -97,7 +122,17 @@ impl Arg {
     }
 
     pub const fn key() -> Self {
-        Self::new("key", Kind::Key)
+        Self::new("key", Kind::Key(0))
+    }
+
+    /// The key that is argument 1, under another name.
+    pub const fn key_as(name: &'static str) -> Self {
+        Self::new(name, Kind::Key(0))
+    }
+
+    /// Keys of a [`Keys::With`] behind their number.
+    pub const fn more_keys(name: &'static str) -> Self {
+        Self::new(name, Kind::Key(1)).multiple()
     }
 
     pub const fn text(name: &'static str) -> Self {
@@ -167,7 +202,7 @@ impl Arena {
 
     fn arg(&mut self, arg: &Arg) -> RedisModuleCommandArg {
         let (kind, subargs) = match arg.kind {
-            Kind::Key => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_KEY, null_mut()),
+            Kind::Key(_) => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_KEY, null_mut()),
             Kind::Text => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING, null_mut()),
             Kind::Integer => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_INTEGER, null_mut()),
             Kind::UnixTime => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_UNIX_TIME, null_mut()),
@@ -178,7 +213,7 @@ impl Arena {
         RedisModuleCommandArg {
             name: self.string(arg.name),
             type_: kind,
-            key_spec_index: if matches!(arg.kind, Kind::Key) { 0 } else { -1 },
+            key_spec_index: if let Kind::Key(spec) = arg.kind { spec } else { -1 },
             token: arg.token.map_or(std::ptr::null(), |token| self.string(token)),
             flags: arg.flags as c_int,
             subargs,
@@ -215,10 +250,12 @@ impl Command {
         const OK: c_int = raw::REDISMODULE_OK as c_int;
         let mut arena = Arena::default();
         // In lower case, as the server shows its own in INFO commandstats, ACL LIST and error texts.
-        let (name, flags) = (arena.string(&self.name.to_ascii_lowercase()), arena.string(self.flags));
+        let asks_for_keys = if let Keys::With(_) | Keys::Counted(_) = self.keys { " getkeys-api" } else { "" };
+        let name = arena.string(&self.name.to_ascii_lowercase());
+        let flags = arena.string(&format!("{}{asks_for_keys}", self.flags));
         let (first, last, step) = match self.keys {
-            Keys::None => (0, 0, 0),
-            Keys::One(_) => (1, 1, 1),
+            Keys::None | Keys::Counted(_) => (0, 0, 0),
+            Keys::One(_) | Keys::With(_) => (1, 1, 1),
             Keys::All(_) => (1, -1, 1),
             Keys::Pairs(_) => (1, -1, 2),
         };
@@ -265,21 +302,46 @@ impl Command {
     fn key_specs(&self) -> Vec<RedisModuleCommandKeySpec> {
         // SAFETY: all fields are integers, pointers and unions of integers; zero is the documented empty entry.
         let empty: RedisModuleCommandKeySpec = unsafe { std::mem::zeroed() };
-        let (access, last_key, step) = match self.keys {
-            Keys::None => return vec![empty],
-            Keys::One(access) => (access, 0, 1),
-            Keys::All(access) => (access, -1, 1),
-            Keys::Pairs(access) => (access, -1, 2),
+        let range = |access: Access, last_key, step| {
+            let mut spec = at_argument(empty, access, 1);
+            spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
+            spec.fk.range.lastkey = last_key;
+            spec.fk.range.keystep = step;
+            spec
         };
-        let mut spec = empty;
-        spec.flags = u64::from(access.flags());
-        spec.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
-        spec.bs.index.pos = 1;
-        spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
-        spec.fk.range.lastkey = last_key;
-        spec.fk.range.keystep = step;
-        vec![spec, empty]
+        match self.keys {
+            Keys::None => vec![empty],
+            Keys::One(access) => vec![range(access, 0, 1), empty],
+            Keys::All(access) => vec![range(access, -1, 1), empty],
+            Keys::Pairs(access) => vec![range(access, -1, 2), empty],
+            Keys::With(access) => {
+                let mut more = counted(at_argument(empty, access, 1));
+                more.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_KEYWORD;
+                more.bs.keyword.keyword = c"WITH".as_ptr();
+                more.bs.keyword.startfrom = 2;
+                vec![range(access, 0, 1), more, empty]
+            }
+            Keys::Counted(access) => vec![counted(at_argument(empty, access, 2)), empty],
+        }
     }
+}
+
+/// A key spec that begins at an argument.
+fn at_argument(empty: RedisModuleCommandKeySpec, access: Access, argument: c_int) -> RedisModuleCommandKeySpec {
+    let mut spec = empty;
+    spec.flags = u64::from(access.flags());
+    spec.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
+    spec.bs.index.pos = argument;
+    spec
+}
+
+/// The keys' number, and then the keys.
+fn counted(mut spec: RedisModuleCommandKeySpec) -> RedisModuleCommandKeySpec {
+    spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM;
+    spec.fk.keynum.keynumidx = 0;
+    spec.fk.keynum.firstkey = 1;
+    spec.fk.keynum.keystep = 1;
+    spec
 }
 
 /// Makes the module's ACL category known. Servers without such categories grant commands by name.

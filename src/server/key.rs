@@ -23,6 +23,13 @@ impl RawKey {
         NonNull::new(unsafe { api!(RedisModule_OpenKey(call.ctx, key.raw, mode)) }.cast()).map(Self)
     }
 
+    fn open_to_change(call: &Call, key: Key) -> Result<Self, Error> {
+        let mode = (raw::REDISMODULE_READ | raw::REDISMODULE_WRITE) as c_int;
+        // A key opened for writing is there even when it is empty; no handle at all means that the server is out of
+        // sorts, and that is no time to go on.
+        Self::open(call, key, mode).ok_or(Error::coded("ERR internal error: the key cannot be opened"))
+    }
+
     fn is_empty(&self) -> bool {
         unsafe { api!(RedisModule_KeyType(self.0.as_ptr())) == raw::REDISMODULE_KEYTYPE_EMPTY as c_int }
     }
@@ -43,6 +50,15 @@ impl RawKey {
             Ok(None)
         } else {
             Err(Error::WRONG_TYPE)
+        }
+    }
+}
+
+impl RawKey {
+    fn either<A: Value, B: Value>(&self) -> Result<ValueEither<A, B>, Error> {
+        match self.value::<A>() {
+            Ok(value) => Ok(Either::One(value)),
+            Err(_) => self.value::<B>().map(Either::Other),
         }
     }
 }
@@ -98,6 +114,16 @@ pub struct Opened<'a, T> {
     call: PhantomData<&'a ()>,
 }
 
+/// What a key holds that may be of either of two types.
+pub enum Either<A, B> {
+    One(A),
+    Other(B),
+}
+
+pub type OpenedEither<'a, A, B> = Either<Opened<'a, A>, Opened<'a, B>>;
+pub type FoundEither<'a, A, B> = Either<Found<'a, A>, Found<'a, B>>;
+type ValueEither<A, B> = Either<Option<NonNull<A>>, Option<NonNull<B>>>;
+
 /// A key that is only read.
 pub struct Found<'a, T> {
     _raw: RawKey,
@@ -109,12 +135,33 @@ impl Call<'_> {
     /// The key, to be changed. It borrows the call, so that no key is open twice, and none while a change is announced to
     /// replicas and to other modules.
     pub fn open<T: Value>(&mut self, key: Key) -> Result<Opened<'_, T>, Error> {
-        let mode = (raw::REDISMODULE_READ | raw::REDISMODULE_WRITE) as c_int;
-        // A key opened for writing is there even when it is empty; no handle at all means that the server is out of
-        // sorts, and that is no time to go on.
-        let raw = RawKey::open(self, key, mode).ok_or(Error::coded("ERR internal error: the key cannot be opened"))?;
+        let raw = RawKey::open_to_change(self, key)?;
         let value = raw.value()?;
         Ok(Opened { raw, value, call: PhantomData })
+    }
+
+    /// As [`Self::open`], of a key that may hold an `A` or a `B`. One that holds nothing may hold an `A`.
+    pub fn open_either<A: Value, B: Value>(&mut self, key: Key) -> Result<OpenedEither<'_, A, B>, Error> {
+        let raw = RawKey::open_to_change(self, key)?;
+        Ok(match raw.either::<A, B>()? {
+            Either::One(value) => Either::One(Opened { raw, value, call: PhantomData }),
+            Either::Other(value) => Either::Other(Opened { raw, value, call: PhantomData }),
+        })
+    }
+
+    /// Several keys, to be changed: each named once, so that none is open twice.
+    pub fn open_all<T: Value>(&mut self, keys: &[Key]) -> Result<Vec<Opened<'_, T>>, Error> {
+        for (place, key) in keys.iter().enumerate() {
+            if keys.iter().take(place).any(|other| other.bytes() == key.bytes()) {
+                return Err(Error::new("repeated key", key.bytes()));
+            }
+        }
+        let open = |&key: &Key| {
+            let raw = RawKey::open_to_change(self, key)?;
+            let value = raw.value()?;
+            Ok(Opened { raw, value, call: PhantomData })
+        };
+        keys.iter().map(open).collect()
     }
 
     /// The value to read, without counting in keyspace_hits and _misses where the server lets us choose.
@@ -127,13 +174,30 @@ impl Call<'_> {
         self.find_in_mode(key, raw::REDISMODULE_READ as c_int)
     }
 
+    /// As [`Self::find`], of a key that may hold an `A` or a `B`.
+    pub fn find_either<A: Value, B: Value>(&self, key: Key) -> Result<Option<FoundEither<'_, A, B>>, Error> {
+        let Some(raw) = RawKey::open(self, key, quiet_read_mode()) else { return Ok(None) };
+        let call = PhantomData;
+        Ok(match raw.either::<A, B>()? {
+            Either::One(value) => value.map(|value| Either::One(Found { _raw: raw, value, call })),
+            Either::Other(value) => value.map(|value| Either::Other(Found { _raw: raw, value, call })),
+        })
+    }
+
     fn find_in_mode<T: Value>(&self, key: Key, mode: c_int) -> Result<Option<Found<'_, T>>, Error> {
         let Some(raw) = RawKey::open(self, key, mode) else { return Ok(None) };
         Ok(raw.value()?.map(|value| Found { _raw: raw, value, call: PhantomData }))
     }
 }
 
-impl<T: Value> Opened<'_, T> {
+impl<'a, T: Value> Opened<'a, T> {
+    /// Stores a value of another type in place of this one, without an expiry.
+    pub fn replace<U: Value>(self, value: U) -> Opened<'a, U> {
+        let mut opened = Opened { raw: self.raw, value: None, call: PhantomData };
+        opened.insert(value);
+        opened
+    }
+
     pub fn get(&mut self) -> Option<&mut T> {
         // SAFETY: the key is open and borrowed, the server runs one command at a time, and nothing else hands out the
         // value meanwhile.

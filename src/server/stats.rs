@@ -71,6 +71,20 @@ counters! {
     budget_cancels,
     /// Calls with an id that was seen before: they changed nothing.
     budget_repeated,
+    /// GW.ADMIT: requests admitted, refused, admitted before, and refused if it were not for SHADOW.
+    admit_admitted,
+    admit_denied,
+    admit_repeated,
+    admit_would_deny,
+    /// GW.ADMIT calls that name an account that does not exist, which limits nothing.
+    admit_no_account,
+    /// Admissions with which a budget is at its SOFT percentage or above.
+    admit_soft,
+    /// GW.SETTLE: admissions settled in time, after their lease had expired, settled before, and not known.
+    settle_done,
+    settle_late,
+    settle_repeated,
+    settle_unknown,
     /// Log queues: records taken in, handed out, acknowledged, handed out again, gone to the dead letters, dropped to
     /// make room, and refused because the queue was full.
     log_pushed,

@@ -20,7 +20,7 @@ pub enum Access {
 
 use Access::{Grows, Reads, Shrinks};
 
-pub const PUBLIC: [Public; 31] = [
+pub const PUBLIC: [Public; 38] = [
     public("gw.allow", "GW.ALLOW k 10 WINDOW 1000 COST 2 FIXED PEEK", -3, &["k"], Grows),
     public("gw.tokens", "GW.TOKENS k 10 10 PER 1000 COST 2 PEEK", -4, &["k"], Grows),
     public("gw.acquire", "GW.ACQUIRE k 10 holder TTL 1000", 6, &["k"], Grows),
@@ -50,12 +50,20 @@ pub const PUBLIC: [Public; 31] = [
     public("gw.cacheclear", "GW.CACHECLEAR CATEGORY none", -2, &[], Shrinks),
     public("gw.cachekey", "GW.CACHEKEY chat {} IGNORE a b", -3, &[], Reads),
     public("gw.cachestats", "GW.CACHESTATS chat", -1, &[], Reads),
+    public("gw.policyset", "GW.POLICYSET k tpm BUCKET 10 10 PER 1000 METER tokens GIVEBACK SHADOW", -5, &["k"], Grows),
+    public("gw.policydel", "GW.POLICYDEL k tpm", 3, &["k"], Shrinks),
+    public("gw.policyreset", "GW.POLICYRESET k tpm", 3, &["k"], Shrinks),
+    public("gw.policylist", "GW.POLICYLIST k", 2, &["k"], Reads),
+    public("gw.admit", "GW.ADMIT k WITH 2 k2 k3 LEASE id TTL 1000 tokens 5 SHADOW", -6, &["k", "k2", "k3"], Grows),
+    public("gw.settle", "GW.SETTLE k WITH 2 k2 k3 LEASE id tokens 5", -4, &["k", "k2", "k3"], Grows),
+    public("gw.keepalive", "GW.KEEPALIVE k WITH 2 k2 k3 LEASE id TTL 1000", -6, &["k", "k2", "k3"], Shrinks),
     public("gw.describe", "GW.DESCRIBE k", 2, &["k"], Reads),
     public("gw.stats", "GW.STATS", 1, &[], Reads),
 ];
 
 /// Effects: the module's own, in the append-only file and the replication stream.
-pub const INTERNAL: [&str; 6] = ["gw._limit", "gw._budget", "gw._queue", "gw._cache", "gw._cacheclear", "gw._load"];
+pub const INTERNAL: [&str; 7] =
+    ["gw._limit", "gw._budget", "gw._queue", "gw._cache", "gw._cacheclear", "gw._admit", "gw._load"];
 
 const fn public(
     name: &'static str,

@@ -13,7 +13,7 @@ const NOW_MS: i64 = 1_795_262_400_250;
 fn headers(program: &str, language: &str, driver: &str, replies: &[[i64; 5]]) -> Vec<BTreeMap<String, String>> {
     let readme = readme();
     let code = blocks(&readme, language).into_iter().map(|(_, lines)| lines.join("\n"));
-    let code = code.filter(|code| code.contains("Retry-After")).collect::<Vec<_>>();
+    let code = code.filter(|code| code.contains("anthropic-ratelimit")).collect::<Vec<_>>();
     assert_eq!(code.len(), 1, "one {language} block about headers");
     let replies = serde_json::to_string(replies).unwrap();
     let script = format!("{}\n{}", code[0], driver.replace("REPLIES", &replies).replace("NOW_MS", &NOW_MS.to_string()));

@@ -14,17 +14,20 @@ fn keys_of_other_types_are_refused_and_left_alone() {
     run(&mut client, "SET text value");
     run(&mut client, "RPUSH list a");
     let before = state(&mut client);
-    let own_type = |name: &str| match name {
-        "gw.allow" => "gw-window",
-        "gw.tokens" => "gw-bucket",
-        "gw.acquire" | "gw.renew" | "gw.release" => "gw-leases",
+    let own_types = |name: &str| match name {
+        "gw.allow" => ["gw-window"].as_slice(),
+        "gw.tokens" => &["gw-bucket"],
+        "gw.acquire" | "gw.renew" | "gw.release" => &["gw-leases"],
+        // An account has a ledger, and a ledger becomes an account with its first policy.
         "gw.addcost" | "gw.withinbudget" | "gw.spent" | "gw.reserve" | "gw.commit" | "gw.cancel" | "gw.costack"
-        | "gw.costsync" => "gw-ledger",
-        "gw.cacheset" | "gw.cacheget" | "gw.cachedel" => "gw-cached",
-        _ => "gw-queues",
+        | "gw.costsync" | "gw.policyset" => &["gw-ledger", "gw-accnts"],
+        "gw.cacheset" | "gw.cacheget" | "gw.cachedel" => &["gw-cached"],
+        "gw.policydel" | "gw.policyreset" | "gw.policylist" => &["gw-accnts"],
+        "gw.admit" | "gw.settle" | "gw.keepalive" => &["gw-accnts"],
+        _ => &["gw-queues"],
     };
     for public in PUBLIC.iter().filter(|public| !public.keys.is_empty() && public.name != "gw.describe") {
-        let others = KEYS.iter().filter(|(_, kind)| *kind != own_type(public.name)).map(|(key, _)| *key);
+        let others = KEYS.iter().filter(|(_, kind)| !own_types(public.name).contains(kind)).map(|(key, _)| *key);
         for key in others.chain(["text", "list"]) {
             let call = public.call_on(key);
             assert_eq!(run(&mut client, &call), WRONG_TYPE, "{call}");
@@ -113,6 +116,23 @@ fn options_are_known_single_and_complete() {
         ("GW.CACHECLEAR PATTERN a b", "ERR wrong number of arguments"),
         ("GW.CACHEKEY p {} WITHOUT x", "ERR unknown option: WITHOUT"),
         ("GW.CACHEKEY p {} IGNORE", "ERR missing value: IGNORE"),
+        ("GW.POLICYSET k p WINDOW 5", "ERR missing option: PER"),
+        ("GW.POLICYSET k p WINDOW 5 PER 5 PER 5", "ERR repeated option: PER"),
+        ("GW.POLICYSET k p WINDOW 5 PER 5 SOFT 5", "ERR unknown option: SOFT"),
+        ("GW.POLICYSET k p BUCKET 5 5 METER", "ERR missing value: METER"),
+        ("GW.POLICYSET k p INFLIGHT 5 METER m", "ERR unknown option: METER"),
+        ("GW.POLICYSET k p BUDGET 5", "ERR missing value: period"),
+        ("GW.POLICYSET k p LEASES 5", "ERR not WINDOW, BUCKET, INFLIGHT or BUDGET: LEASES"),
+        ("GW.ADMIT k LEASE id tokens 5", "ERR missing option: TTL"),
+        ("GW.ADMIT k tokens 5 TTL 5", "ERR missing option: LEASE"),
+        ("GW.ADMIT k LEASE id TTL 5 TTL 5", "ERR repeated option: TTL"),
+        ("GW.ADMIT k LEASE id TTL 5 tokens", "ERR missing value: tokens"),
+        ("GW.ADMIT k LEASE id TTL 5 tokens 5 tokens 5", "ERR repeated meter: tokens"),
+        ("GW.ADMIT k LEASE id TTL 5 with 5", "ERR reserved name: with"),
+        ("GW.ADMIT k WITH 1 k LEASE id TTL 5", "ERR repeated key: k"),
+        ("GW.ADMIT k WITH 9 k2 LEASE id TTL 5", "ERR missing value: account"),
+        ("GW.SETTLE k LEASE id TTL 5", "ERR reserved name: TTL"),
+        ("GW.KEEPALIVE k LEASE id TTL 5 tokens 5", "ERR unknown option: tokens"),
     ] {
         assert_eq!(run(&mut client, call), error, "{call}");
     }
@@ -152,6 +172,10 @@ fn integers_are_strict_and_within_their_range() {
         ("GW.CACHEGET k LEASE 5 WAIT", "WAIT", "1 to 3600000"),
         ("GW.CACHESET k v TOKEN", "TOKEN", "1 to 9007199254740992"),
         ("GW.LOGPOP k COUNT", "COUNT", "1 to 10000"),
+        ("GW.POLICYSET k p WINDOW", "limit", "0 to 9007199254740992"),
+        ("GW.POLICYSET k p WINDOW 5 PER", "PER", "1 to 31622400000"),
+        ("GW.POLICYSET k p INFLIGHT", "max", "0 to 9007199254740992"),
+        ("GW.ADMIT k LEASE id x 1 TTL", "TTL", "1 to 31622400000"),
         ("GW.LOGPOP k MAXBYTES", "MAXBYTES", "1 to 1048576"),
         ("GW.LOGPOP k LEASE", "LEASE", "1 to 31622400000"),
         ("GW.LOGPOP k BLOCK", "BLOCK", "0 to 31622400000"),
@@ -212,6 +236,11 @@ fn errors_change_nothing() {
         "GW.CACHECLEAR CATEGORY chat TAG x",
         "GW.CACHECLEAR TAG",
         "GW.CACHEDEL a:cached a:ledger",
+        "GW.POLICYSET a:account rpm WINDOW 5 PER 0",
+        "GW.POLICYRESET a:account spend",
+        "GW.ADMIT a:account LEASE new TTL 5 tokens -1",
+        "GW.ADMIT a:account WITH 1 a:ledger LEASE new TTL 5",
+        "GW.SETTLE a:account LEASE l1 usd 1e18",
     ] {
         let error = run(&mut client, call);
         assert!(error.split(' ').next().unwrap().chars().all(|c| c.is_ascii_uppercase()), "{call}: {error}");
@@ -237,6 +266,13 @@ fn keys_are_bytes() {
         call!(client, "DEL", key => ());
         assert_eq!(reply!(client, "GW.CACHESET", key, key, "CATEGORY", [b"c", key].concat()), "OK");
         assert_eq!(call!(client, "GW.CACHEGET", key => Vec<u8>), key);
+        call!(client, "DEL", key => ());
+        let id = [b"id", key].concat();
+        assert_eq!(reply!(client, "GW.POLICYSET", key, &id, "INFLIGHT", 5), "1");
+        assert!(reply!(client, "GW.ADMIT", key, "LEASE", &id, "TTL", 5_000, &id, 5).starts_with("[1, 0, [["));
+        assert_eq!(reply!(client, "GW.SETTLE", key, "LEASE", &id, &id, 7), "\"SETTLED\"");
+        call!(client, "DEL", key => ());
+        assert_eq!(reply!(client, "GW.CACHESET", key, key, "CATEGORY", [b"c", key].concat()), "OK");
         let stats = reply!(client, "GW.CACHESTATS", [b"c", key].concat());
         assert!(stats.starts_with("[\"hits\", 1, "), "{stats}");
         assert!(reply!(client, "GW.DESCRIBE", key).starts_with("[\"type\""));
@@ -294,51 +330,12 @@ fn a_hundred_thousand_arguments_are_one_batch() {
 fn random_calls_never_harm_the_server() {
     let (mut server, mut client) = start();
     let mut random = Random(0x5eed);
-    let mut words: Vec<Vec<u8>> =
-        ["a:window", "a:bucket", "a:ledger", "a:leases", "a:queue", "a:cached", "none", "PEEK", "COST", "AT"]
-            .into_iter()
-            .chain([
-                "WINDOW",
-                "PER",
-                "DAY",
-                "TOTAL",
-                "DATE",
-                "2024-01",
-                "MAXLEN",
-                "RECORDS",
-                "JSON",
-                "COUNT",
-                "EX",
-                "PX",
-                "LEASE",
-                "MAXDELIVERIES",
-                "DELAY",
-                "DEAD",
-                "LIST",
-                "REQUEUE",
-                "DROP",
-                "ALL",
-                "000649ce3d40a00000000007",
-                "TTL",
-                "ID",
-                "REFUND",
-                "HISTORY",
-                "hold:0",
-                "gone:1",
-            ])
-            .chain([
-                "0",
-                "1",
-                "-1",
-                "9007199254740992",
-                "9223372036854775807",
-                "-9223372036854775808",
-                "1e-12",
-                "nan",
-                "{}",
-            ])
-            .map(|word| word.as_bytes().to_vec())
-            .collect();
+    const WORDS: &str = "
+        a:window a:bucket a:ledger a:leases a:queue a:cached a:account none PEEK COST AT ID REFUND HISTORY hold:0 gone:1
+        WINDOW PER DAY TOTAL DATE 2024-01 MAXLEN RECORDS JSON COUNT EX PX LEASE MAXDELIVERIES DELAY DEAD LIST REQUEUE DROP
+        ALL 000649ce3d40a00000000007 TTL WITH BUDGET INFLIGHT tokens l1 rpm
+        0 1 -1 9007199254740992 9223372036854775807 -9223372036854775808 1e-12 nan {}";
+    let mut words: Vec<Vec<u8>> = WORDS.split_ascii_whitespace().map(|word| word.as_bytes().to_vec()).collect();
     words.extend([vec![], vec![0xff, 0], vec![b'9'; 3_000]]);
     for _ in 0..20 {
         fill(&mut client);
@@ -372,6 +369,7 @@ fn random_effects_never_harm_the_server() {
     let effects: Vec<_> =
         crate::support::aof_commands(&source).into_iter().filter(|effect| effect[0].starts_with(b"GW._")).collect();
     assert!(effects.len() > 1_000);
+    let key_of = |effect: &[Vec<u8>]| if effect[0] == b"GW._ADMIT" { 3 } else { 1 };
     for _ in 0..20 {
         let calls = (0..2_000).map(|_| {
             let mut effect = effects[random.below(effects.len())].clone();
@@ -388,11 +386,17 @@ fn random_effects_never_harm_the_server() {
                 }
                 // A word or a byte of a real one that is another.
                 1 => {
-                    let at = 2 + random.below(effect.len() - 2);
-                    mutate_words(&mut effect[at], &mut random);
+                    let key = key_of(&effect);
+                    let at = 1 + random.below(effect.len() - 1);
+                    if at != key {
+                        mutate_words(&mut effect[at], &mut random);
+                    }
                 }
                 // A real one for a key of another type.
-                _ => effect[1] = KEYS[random.below(KEYS.len())].0.into(),
+                _ => {
+                    let key = key_of(&effect);
+                    effect[key] = KEYS[random.below(KEYS.len())].0.into();
+                }
             }
             let mut command = redis::cmd(std::str::from_utf8(&effect[0]).unwrap());
             command.arg(&effect[1..]);

@@ -1,6 +1,8 @@
 //! Integration tests: real servers with the module loaded, one file a concern. `GW_SERVER` names the server; `make test`
 //! runs the suite on each there is.
 
+mod admission;
+mod admission_replay;
 mod batches;
 mod blocking;
 mod budget_live;

@@ -149,6 +149,7 @@ fn emptied_and_tiny_values_are_rewritten_too() {
         "GW.RESERVE a:ledger 1 1 TTL 100000",
         "GW.LOGPUSH a:queue MAXLEN 1 x y",
         "GW.LOGPOP a:queue",
+        "GW.POLICYSET a:account p INFLIGHT 0",
     ] {
         run(&mut client, words);
     }
@@ -196,7 +197,7 @@ fn copies_dumps_and_renames_keep_the_value() {
 }
 
 /// Commands that change a key of whatever type; those for other types fail.
-fn changes_of(key: &str) -> [String; 6] {
+fn changes_of(key: &str) -> [String; 7] {
     [
         format!("GW.ALLOW {key} 1000000 WINDOW 3600000"),
         format!("GW.TOKENS {key} 7 1000000 PER 1100 COST 50"),
@@ -204,6 +205,7 @@ fn changes_of(key: &str) -> [String; 6] {
         format!("GW.ADDCOST {key} 1"),
         format!("GW.LOGPOP {key}"),
         format!("GW.CACHESET {key} other"),
+        format!("GW.ADMIT {key} LEASE other TTL 3600000"),
     ]
 }
 

@@ -21,6 +21,12 @@ fn exhaust(client: &mut Connection) {
         "GW.LOGPOP out LEASE 3600000 COUNT 2",
         "GW.CACHESET c value",
         "SET text value",
+        "GW.POLICYSET k rpm WINDOW 2 PER 3600000",
+        "GW.POLICYSET k usd BUDGET 10 MONTH",
+        "GW.POLICYSET k2 inflight INFLIGHT 5 SHADOW",
+        "GW.ADMIT k WITH 1 k2 LEASE settled TTL 3600000 usd 1",
+        "GW.SETTLE k WITH 1 k2 LEASE settled",
+        "GW.ADMIT k LEASE live TTL 3600000 usd 1",
     ] {
         run(client, words);
     }
@@ -96,6 +102,21 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("GW.CACHEDEL c text", "c"),
     ("GW.CACHESET c v EX 0", "c"),
     ("GW.CACHESTATS", "c"),
+    ("GW.POLICYSET k rpm WINDOW 2 PER 3600000", "k"),
+    ("GW.POLICYSET k rpm WINDOW 2", "k"),
+    ("GW.POLICYDEL k none", "k"),
+    ("GW.POLICYRESET k none", "k"),
+    ("GW.POLICYRESET k usd", "k"),
+    ("GW.POLICYLIST k", "k"),
+    ("GW.ADMIT k LEASE refused TTL 3600000", "k"),
+    ("GW.ADMIT k WITH 1 k2 LEASE refused TTL 3600000", "k2"),
+    ("GW.ADMIT k LEASE live TTL 3600000 usd 1", "k"),
+    ("GW.ADMIT k LEASE settled TTL 3600000", "k"),
+    ("GW.ADMIT k2 LEASE asked TTL 3600000 SHADOW", "k2"),
+    ("GW.ADMIT none LEASE id TTL 3600000", "none"),
+    ("GW.SETTLE k LEASE settled usd 5", "k"),
+    ("GW.SETTLE k LEASE unknown", "k"),
+    ("GW.KEEPALIVE k LEASE settled TTL 5", "k"),
     ("GW.DESCRIBE w", "w"),
     ("GW.DESCRIBE q", "q"),
     ("GW.STATS", "w"),
@@ -124,6 +145,12 @@ const WITH_EFFECT: &[(&str, &str)] = &[
     ("GW.LOGPOP q LEASE 1000", "q"),
     ("GW.CACHESET c other", "c"),
     ("GW.CACHEDEL c", "c"),
+    ("GW.POLICYSET k rpm WINDOW 9 PER 3600000", "k"),
+    ("GW.ADMIT k WITH 2 k2 none LEASE new TTL 3600000 requests 0 usd 1", "k"),
+    ("GW.KEEPALIVE k WITH 1 k2 LEASE live TTL 7200000", "k"),
+    ("GW.SETTLE k WITH 1 k2 LEASE live usd 0.5", "k"),
+    ("GW.POLICYRESET k rpm", "k"),
+    ("GW.POLICYDEL k rpm", "k"),
 ];
 
 #[test]
@@ -205,6 +232,7 @@ fn family(words: &str) -> &'static str {
         "GW.ALLOW" | "GW.TOKENS" | "GW.ACQUIRE" | "GW.RENEW" | "GW.RELEASE" => "LIMIT",
         "GW.ADDCOST" | "GW.RESERVE" | "GW.COMMIT" | "GW.CANCEL" | "GW.COSTSYNC" => "BUDGET",
         "GW.LOGPUSH" | "GW.LOGPOP" => "QUEUE",
+        "GW.ADMIT" | "GW.SETTLE" | "GW.KEEPALIVE" | "GW.POLICYSET" | "GW.POLICYDEL" | "GW.POLICYRESET" => "ADMIT",
         _ => "CACHE",
     }
 }

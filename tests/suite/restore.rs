@@ -226,6 +226,43 @@ fn a_queue_survives() {
 }
 
 #[test]
+fn an_account_survives() {
+    survives(
+        |client| {
+            for policy in [
+                "rpm WINDOW 1000 PER 3600000",
+                "tpm BUCKET 7 1000 PER 1100 METER tokens GIVEBACK",
+                "inflight INFLIGHT 50",
+                "spend BUDGET 100 MONTH SOFT 80",
+                "tokens BUDGET 1e6 DAY METER tokens SHADOW",
+            ] {
+                assert_eq!(run(client, &format!("GW.POLICYSET k {policy}")), "1");
+            }
+            for lease in 0..20 {
+                let ttl_ms = if lease % 5 == 0 { 1 } else { 1_000_000 + lease };
+                run(client, &format!("GW.ADMIT k LEASE l{lease} TTL {ttl_ms} tokens {lease} usd 0.{lease}"));
+                if lease % 3 == 0 {
+                    run(client, &format!("GW.SETTLE k LEASE l{lease} tokens 3"));
+                }
+            }
+        },
+        &[
+            "GW.DESCRIBE k",
+            "GW.POLICYLIST k",
+            "GW.ADMIT k LEASE new TTL 5 tokens 9007199254740992 usd 1e18",
+            "GW.ADMIT k LEASE small TTL 5 tokens 1 usd 0.1",
+            "GW.SETTLE k LEASE l1 tokens 9007199254740992 usd 5",
+            "GW.SETTLE k LEASE l5",
+            "GW.KEEPALIVE k LEASE l2 TTL 31622400000",
+            "GW.POLICYRESET k inflight",
+            "GW.POLICYSET k rpm WINDOW 5 PER 31622400000",
+            "COPY k k2 REPLACE",
+            "MEMORY USAGE k",
+        ],
+    );
+}
+
+#[test]
 fn a_cache_entry_survives() {
     survives(
         |client| assert_eq!(run(client, "GW.CACHESET k some-value CATEGORY chat EX 1000"), "OK"),

@@ -49,13 +49,14 @@ pub fn server_time_ms(client: &mut Connection) -> i64 {
 }
 
 /// Keys of each of the module's types, with more in each than fits its smallest form, and their types' names.
-pub const KEYS: [(&str, &str); 6] = [
+pub const KEYS: [(&str, &str); 7] = [
     ("a:window", "gw-window"),
     ("a:bucket", "gw-bucket"),
     ("a:leases", "gw-leases"),
     ("a:ledger", "gw-ledger"),
     ("a:queue", "gw-queues"),
     ("a:cached", "gw-cached"),
+    ("a:account", "gw-accnts"),
 ];
 
 /// Adds to each of [`KEYS`].
@@ -106,6 +107,25 @@ pub fn fill(client: &mut Connection) {
     commands.push(set);
     commands.push(command("CONFIG SET gw.cache-compress-bytes 0"));
     commands.push(command("GW.CACHEGET a:rich TOUCH"));
+    for policy in [
+        "rpm WINDOW 100000 PER 3600000",
+        "tpm BUCKET 7 100000 PER 1100 METER tokens GIVEBACK",
+        "inflight INFLIGHT 200",
+        "spend BUDGET 1000 MONTH SOFT 80",
+        "tokens BUDGET 1e9 DAY METER tokens SHADOW",
+    ] {
+        commands.push(command(&format!("GW.POLICYSET a:account {policy}")));
+    }
+    for lease in 0..150 {
+        // Some expire at once, and some are settled.
+        let ttl_ms = if lease % 10 == 9 { 1 } else { 3_600_000 + lease };
+        let amounts = format!("tokens {} usd 0.0{lease}", lease % 7);
+        commands.push(command(&format!("GW.ADMIT a:account LEASE l{lease} TTL {ttl_ms} {amounts}")));
+        if lease % 3 == 0 {
+            commands.push(command(&format!("GW.SETTLE a:account LEASE l{lease} tokens 5 usd 0.01")));
+        }
+    }
+    commands.push(command("GW.KEEPALIVE a:account LEASE l1 TTL 7200000"));
     for reply in pipeline(client, commands) {
         match reply {
             // Filled a second time, the holds that have ended are there.

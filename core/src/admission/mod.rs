@@ -31,31 +31,30 @@
 mod decide;
 mod lease;
 mod policy;
+mod purse;
 mod request;
+mod saved;
 
 use std::sync::Arc;
 
 use crate::calendar::{Day, Period};
-use crate::codec::{Corrupt, Reader, Writer};
 use crate::lease::LeasesWith;
 use crate::ledger::{self, Ledger, Overflow};
-use crate::memory::allocated_bytes;
 use crate::money::Amount;
 use crate::TIME_MAX_MS;
 
 pub use decide::{admit, Decision, Request};
 pub use lease::{Admission, Finished, Standing};
-pub use policy::{Held, Policy, State, Terms, NAME_BYTES_MAX, REQUESTS, USD};
+pub use policy::{Held, Policy, Terms, NAME_BYTES_MAX, REQUESTS, USD};
+pub use purse::LEDGERS_MAX;
 pub use request::{Amounts, Answer, Figures, Row, Soft};
 
 use lease::Taken;
-use policy::load_name;
+use policy::State;
+use purse::{Purse, Purses};
 
 /// The most policies of an account.
 pub const POLICIES_MAX: usize = 32;
-
-/// The most meters of an account's budgets beside the money in its own ledger.
-pub const LEDGERS_MAX: usize = 8;
 
 /// How long a settled admission is remembered: five minutes.
 pub const SETTLED_KEPT_MS: u64 = 300_000;
@@ -94,13 +93,6 @@ pub enum Reset {
     Budget,
 }
 
-/// What an account spent of one meter.
-#[derive(Debug, Clone)]
-struct Purse {
-    meter: Box<[u8]>,
-    ledger: Ledger,
-}
-
 /// An account: see the [module](self).
 #[derive(Debug, Clone)]
 pub struct Account {
@@ -108,8 +100,7 @@ pub struct Account {
     policies: Vec<Held>,
     live: LeasesWith<Admission>,
     finished: LeasesWith<Finished>,
-    /// Money first; then the other meters that budgets count.
-    purses: Vec<Purse>,
+    purses: Purses,
     /// How far the account's clock is ahead of the server's.
     ahead_ms: i64,
     /// The account's time of the last change.
@@ -130,7 +121,7 @@ impl Account {
             policies: Vec::new(),
             live: LeasesWith::default(),
             finished: LeasesWith::default(),
-            purses: vec![Purse { meter: USD.into(), ledger }],
+            purses: Purses::new(ledger),
             ahead_ms: 0,
             at_ms: 0,
             last_serial: 0,
@@ -147,11 +138,8 @@ impl Account {
         if known.is_none() && self.policies.len() >= POLICIES_MAX {
             return Err(Full::Policies);
         }
-        if matches!(policy.terms, Terms::Budget { .. }) && !self.purses.iter().any(|it| it.meter == policy.meter) {
-            if self.purses.len() > LEDGERS_MAX {
-                return Err(Full::Meters);
-            }
-            self.purses.push(Purse { meter: policy.meter.clone(), ledger: Ledger::default() });
+        if matches!(policy.terms, Terms::Budget { .. }) {
+            self.purses.open(&policy.meter)?;
         }
         match known.and_then(|at| self.policies.get_mut(at)) {
             Some(held) if held.counts_as(&policy) => held.policy = policy,
@@ -203,16 +191,11 @@ impl Account {
 
     /// The account's own ledger, of money.
     pub fn ledger(&self) -> &Ledger {
-        // There always is one.
-        static NONE: std::sync::OnceLock<Ledger> = std::sync::OnceLock::new();
-        self.purses.first().map_or_else(|| NONE.get_or_init(Ledger::default), |purse| &purse.ledger)
+        &self.purses.money().ledger
     }
 
     pub fn ledger_mut(&mut self) -> &mut Ledger {
-        if self.purses.is_empty() {
-            self.purses.push(Purse { meter: USD.into(), ledger: Ledger::default() });
-        }
-        &mut self.purses[0].ledger
+        &mut self.purses.money_mut().ledger
     }
 
     /// All ledgers by their meters, money first.
@@ -220,9 +203,10 @@ impl Account {
         self.purses.iter().map(|purse| (&*purse.meter, &purse.ledger))
     }
 
-    /// The version for a change that spends: see [`Ledger::next_version`].
-    pub fn next_version(&self, now_us: u64, last: u64) -> u64 {
-        self.purses.iter().fold(last, |version, purse| version.max(purse.ledger.next_version(now_us, last)))
+    /// The units in windows, and the tokens in buckets, below zero in debt; by the policies' names.
+    pub fn counts(&mut self, now_ms: i64) -> Vec<(&[u8], i64)> {
+        let at_ms = self.time_ms(now_ms);
+        self.policies.iter_mut().filter_map(|held| held.count(at_ms)).collect()
     }
 
     /// Leases in flight.
@@ -318,7 +302,8 @@ impl Account {
 
     /// Whether there is room for one more hold in every ledger that the amounts need one in.
     pub fn can_hold(&self, now_ms: i64, amounts: &Amounts) -> Result<(), Full> {
-        let full = |purse: &Purse| amounts.of(&purse.meter).is_some() && !purse.ledger.can_hold(now_ms);
+        let holds = |purse: &Purse| amounts.of(&purse.meter).is_some_and(|amount| amount > Amount::ZERO);
+        let full = |purse: &Purse| holds(purse) && !purse.ledger.can_hold(now_ms);
         if self.purses.iter().any(full) {
             return Err(Full::Holds);
         }
@@ -344,8 +329,8 @@ impl Account {
         let expires_at_ms = now.terms.at_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
         let mut estimates = Vec::new();
         for (index, purse) in self.purses.iter_mut().enumerate() {
-            let Some(estimate) = amounts.of(&purse.meter) else { continue };
-            purse.ledger.hold(id, now.day, estimate, expires_at_ms, &now.terms);
+            let Some(estimate) = amounts.of(&purse.meter).filter(|&estimate| estimate > Amount::ZERO) else { continue };
+            purse.ledger.set_aside(id, now.day, estimate, expires_at_ms, &now.terms);
             estimates.resize(index, Amount::ZERO);
             estimates.push(estimate);
         }
@@ -365,32 +350,52 @@ impl Account {
         }
     }
 
+    /// The admission that can be settled under an id.
+    fn unsettled(&self, now_ms: i64, id: &[u8]) -> Option<&Admission> {
+        match self.standing(now_ms, id) {
+            Standing::Unknown | Standing::Settled => None,
+            Standing::Live | Standing::Expired => match self.live.get(id) {
+                Some(lease) => Some(&lease.load),
+                None => self.finished.get(id).and_then(|lease| lease.load.0.as_ref()),
+            },
+        }
+    }
+
+    /// What an admission used, meter by meter in the ledgers' order, with its day.
+    fn used(&self, now_ms: i64, id: &[u8], actuals: &Amounts) -> Option<(Day, Vec<Amount>)> {
+        let admission = self.unsettled(now_ms, id)?;
+        let estimates = admission.estimates.iter().copied().chain(std::iter::repeat(Amount::ZERO));
+        let used = self.purses.iter().zip(estimates);
+        let used = used.map(|(purse, estimate)| actuals.of(&purse.meter).unwrap_or(estimate));
+        Some((admission.day, used.collect()))
+    }
+
+    /// Whether [`Self::settle`] has an effect.
+    ///
+    /// # Errors
+    /// Where a sum of money would be out of range.
+    pub fn can_settle(&self, now_ms: i64, id: &[u8], actuals: &Amounts) -> Result<bool, Overflow> {
+        let Some((day, used)) = self.used(now_ms, id, actuals) else { return Ok(false) };
+        for (purse, used) in self.purses.iter().zip(used) {
+            purse.ledger.totals_with(day, used)?;
+        }
+        Ok(true)
+    }
+
     /// Ends an admission: what was used takes the place of what was estimated, in the tick and on the day where it was
     /// estimated; what is not named stays as estimated. Replies how the admission stood before.
     ///
     /// # Errors
-    /// Where a sum of money would be out of range. Nothing was changed but what was due by time.
+    /// Where [`Self::can_settle`] has one. Nothing was changed.
     pub fn settle(&mut self, now: &Moment, id: &[u8], actuals: &Amounts) -> Result<Standing, Overflow> {
-        let at_ms = self.advance(now);
         let standing = self.standing(now.terms.at_ms, id);
-        let lease = match standing {
-            Standing::Live => self.live.get(id).map(|lease| &lease.load),
-            Standing::Expired => self.finished.get(id).and_then(|lease| lease.load.0.as_ref()),
-            Standing::Settled | Standing::Unknown => None,
-        };
-        let Some(day) = lease.map(|admission| admission.day) else { return Ok(standing) };
-        let estimates: Vec<Amount> = lease.map(|admission| admission.estimates.to_vec()).unwrap_or_default();
-        let used = |index: usize, meter: &[u8]| {
-            actuals.of(meter).unwrap_or_else(|| estimates.get(index).copied().unwrap_or_default())
-        };
-        for (index, purse) in self.purses.iter().enumerate() {
-            purse.ledger.totals_with(day, used(index, &purse.meter))?;
-        }
-        for (index, purse) in self.purses.iter_mut().enumerate() {
+        self.can_settle(now.terms.at_ms, id, actuals)?;
+        let Some((day, used)) = self.used(now.terms.at_ms, id, actuals) else { return Ok(standing) };
+        let at_ms = self.advance(now);
+        for (purse, used) in self.purses.iter_mut().zip(used) {
             purse.ledger.release(id);
-            let amount = used(index, &purse.meter);
-            if amount != Amount::ZERO {
-                purse.ledger.charge(day, amount, now.terms.keep_days, now.terms.version)?;
+            if used != Amount::ZERO {
+                purse.ledger.charge(day, used, now.terms.keep_days, now.terms.version)?;
             }
         }
         let ended = match standing {
@@ -415,8 +420,8 @@ impl Account {
         let Some(lease) = self.live.take(id) else { return false };
         let expires_at_ms = now.terms.at_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
         for (purse, &estimate) in self.purses.iter_mut().zip(&lease.load.estimates) {
-            if purse.ledger.state(now.terms.at_ms, id).is_some() {
-                purse.ledger.hold(id, lease.load.day, estimate, expires_at_ms, &now.terms);
+            if estimate > Amount::ZERO {
+                purse.ledger.set_aside(id, lease.load.day, estimate, expires_at_ms, &now.terms);
             }
         }
         self.live.hold(at_ms, lease.holder, ttl_ms, lease.load);
@@ -459,65 +464,6 @@ impl Account {
         if self.finished.len() > FINISHED_MAX {
             self.finished.take_ended(i64::MAX);
         }
-    }
-
-    /// Bytes allocated behind the struct itself.
-    pub fn memory_bytes(&self) -> usize {
-        let lists = allocated_bytes(self.policies.capacity() * size_of::<Held>())
-            + allocated_bytes(self.purses.capacity() * size_of::<Purse>());
-        let policies: usize = self.policies.iter().map(Held::memory_bytes).sum();
-        let purse_bytes = |purse: &Purse| allocated_bytes(purse.meter.len()) + purse.ledger.memory_bytes();
-        let purses: usize = self.purses.iter().map(purse_bytes).sum();
-        lists + policies + purses + self.live.memory_bytes() + self.finished.memory_bytes()
-    }
-
-    /// Allocations to free with the value.
-    pub fn allocations(&self) -> usize {
-        2 + 3 * self.policies.len() + 4 * self.purses.len() + 2 * self.live.allocations() + self.finished.allocations()
-    }
-
-    pub fn save(&self, out: &mut dyn Writer) {
-        [self.ahead_ms, self.at_ms].into_iter().for_each(|time_ms| out.int(time_ms));
-        out.uint(self.last_serial);
-        out.uint(self.policies.len() as u64);
-        self.policies.iter().for_each(|held| held.save(out));
-        out.uint(self.purses.len() as u64);
-        for purse in &self.purses {
-            out.bytes(&purse.meter);
-            purse.ledger.save(out);
-        }
-        self.live.save(out);
-        self.finished.save(out);
-    }
-
-    pub fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
-        let (ahead_ms, at_ms) = (from.time_ms("a clock ahead")?, from.time_ms("time")?);
-        let last_serial = from.uint_max(u64::MAX >> 1, "serial")?;
-        let mut account = Self { ahead_ms, at_ms, last_serial, purses: Vec::new(), ..Self::default() };
-        for _ in 0..from.uint_max(POLICIES_MAX as u64, "more policies than an account has")? {
-            let held = Held::load(from)?;
-            let twice = |other: &Held| other.name == held.name || other.serial == held.serial;
-            if held.serial > last_serial || account.policies.iter().any(twice) {
-                return Err(Corrupt("a policy twice, or of the future"));
-            }
-            account.policies.push(held);
-        }
-        for _ in 0..from.uint_max(1 + LEDGERS_MAX as u64, "more ledgers than an account has")? {
-            let meter = load_name(from)?;
-            if account.purses.iter().any(|purse| purse.meter == meter) || (account.purses.is_empty() && *meter != *USD) {
-                return Err(Corrupt("a meter twice, or money not first"));
-            }
-            account.purses.push(Purse { meter, ledger: Ledger::load(from, ledger::ENCODING_VERSION)? });
-        }
-        if account.purses.is_empty() {
-            return Err(Corrupt("an account without a ledger"));
-        }
-        account.live = LeasesWith::load(from)?;
-        account.finished = LeasesWith::load(from)?;
-        if account.finished.len() > FINISHED_MAX {
-            return Err(Corrupt("more ended leases than an account remembers"));
-        }
-        Ok(account)
     }
 }
 

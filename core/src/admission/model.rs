@@ -277,7 +277,13 @@ impl Model {
         due
     }
 
-    pub fn decide(&self, now: &Moment, id: &[u8], amounts: &Amounts, ends_after_ms: &dyn Fn(Period) -> i64) -> Vec<Row> {
+    pub fn decide(
+        &self,
+        now: &Moment,
+        id: &[u8],
+        amounts: &Amounts,
+        ends_after_ms: &dyn Fn(Period) -> i64,
+    ) -> Vec<Row> {
         let known = self.standing(now, id) != Standing::Unknown;
         let rows = self.policies.iter().map(|it| {
             let mut row = match it.policy.terms {
@@ -298,8 +304,12 @@ impl Model {
 
     fn in_flight_row(&self, now: &Moment, max: u64) -> Row {
         let at_ms = self.time(now);
-        let mut ends: Vec<i64> =
-            self.admissions.iter().filter(|it| it.kept_ms.is_none() && it.ends_ms > at_ms).map(|it| it.ends_ms).collect();
+        let mut ends: Vec<i64> = self
+            .admissions
+            .iter()
+            .filter(|it| it.kept_ms.is_none() && it.ends_ms > at_ms)
+            .map(|it| it.ends_ms)
+            .collect();
         ends.sort();
         let in_use = ends.len() as u64;
         let allowed = in_use < max;
@@ -344,9 +354,8 @@ impl Model {
             false => ends_after_ms,
         };
         let named = if known { 0 } else { amounts.of(&policy.meter).map_or(0, Amount::picos) };
-        let reached = |left: i128| {
-            soft_percent > 0 && (limit.picos() - left) * 100 >= limit.picos() * i128::from(soft_percent)
-        };
+        let reached =
+            |left: i128| soft_percent > 0 && (limit.picos() - left) * 100 >= limit.picos() * i128::from(soft_percent);
         let soft = match (reached(left), reached(left - named)) {
             (true, _) => Soft::Above,
             (_, true) => Soft::Reached,
@@ -360,7 +369,9 @@ impl Model {
     pub fn charge(&mut self, now: &Moment, id: &[u8], ttl_ms: u64, amounts: &Amounts) {
         let at_ms = self.advance(now);
         let mut taken = Vec::new();
-        for policy in self.policies.iter_mut().filter(|it| matches!(it.policy.terms, Terms::Window(_) | Terms::Bucket(_))) {
+        for policy in
+            self.policies.iter_mut().filter(|it| matches!(it.policy.terms, Terms::Window(_) | Terms::Bucket(_)))
+        {
             let units = amounts.estimate(&policy.policy.meter);
             if !policy.policy.shadow || policy.row(at_ms, units.unwrap_or(1)).allowed {
                 let units = units.unwrap_or(0) as i64;
@@ -370,7 +381,7 @@ impl Model {
         }
         let mut estimates = Vec::new();
         for purse in &mut self.purses {
-            if let Some(amount) = amounts.of(&purse.meter) {
+            if let Some(amount) = amounts.of(&purse.meter).filter(|&amount| amount > Amount::ZERO) {
                 purse.hold(now, id, now.day, amount, ttl_ms);
                 estimates.push((purse.meter.clone(), amount));
             }
@@ -378,7 +389,16 @@ impl Model {
         let order = self.admissions.iter().map(|it| it.order).max().unwrap_or(0) + 1;
         let ends_ms = at_ms + ttl_ms as i64;
         let (id, day) = (id.to_vec(), now.day);
-        self.admissions.push(ModelAdmission { id, day, order, ends_ms, kept_ms: None, settled: false, taken, estimates });
+        self.admissions.push(ModelAdmission {
+            id,
+            day,
+            order,
+            ends_ms,
+            kept_ms: None,
+            settled: false,
+            taken,
+            estimates,
+        });
     }
 
     pub fn settle(&mut self, now: &Moment, id: &[u8], actuals: &Amounts) -> Standing {

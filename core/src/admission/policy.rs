@@ -54,7 +54,7 @@ pub struct Held {
 
 /// Leases and spend are the account's, not the policy's.
 #[derive(Debug, Clone)]
-pub enum State {
+pub(super) enum State {
     Window(SlidingWindow),
     /// `None` is full.
     Bucket(Option<TokenBucket>),
@@ -72,10 +72,6 @@ impl State {
 }
 
 impl Held {
-    pub fn state(&self) -> &State {
-        &self.state
-    }
-
     /// Whether what was counted under `self` is what `policy` counts.
     pub(super) fn counts_as(&self, policy: &Policy) -> bool {
         let (old, new) = (&self.policy, policy);
@@ -124,7 +120,17 @@ impl Held {
         }
     }
 
-    /// Milliseconds until the whole limit is free again, of a window or bucket.
+    /// The name, and the units in a window or the tokens in a bucket.
+    pub(super) fn count(&mut self, at_ms: i64) -> Option<(&[u8], i64)> {
+        let count = match (&mut self.state, self.policy.terms) {
+            (State::Window(window), _) => window.state(at_ms).used as i64,
+            (State::Bucket(Some(bucket)), _) => bucket.state(at_ms).tokens(),
+            (State::Bucket(None), Terms::Bucket(flow)) => flow.burst as i64,
+            _ => return None,
+        };
+        Some((&self.name, count))
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
         let state = match &self.state {
             State::Window(window) => window.memory_bytes(),

@@ -84,7 +84,13 @@ impl Default for Row {
 impl From<Verdict> for Row {
     fn from(verdict: Verdict) -> Self {
         let Verdict { allowed, limit, remaining, retry_after_ms, reset_after_ms } = verdict;
-        Self { allowed, figures: Figures::Units { limit, remaining }, retry_after_ms, reset_after_ms, ..Self::default() }
+        Self {
+            allowed,
+            figures: Figures::Units { limit, remaining },
+            retry_after_ms,
+            reset_after_ms,
+            ..Self::default()
+        }
     }
 }
 

@@ -69,15 +69,46 @@ fn policy(terms: Terms, meter: &str) -> Policy {
 
 #[derive(Debug, Clone)]
 enum Op {
-    Set { account: usize, name: u8, policy: Policy },
-    Delete { account: usize, name: u8 },
-    Reset { account: usize, name: u8 },
+    Set {
+        account: usize,
+        name: u8,
+        policy: Policy,
+    },
+    Delete {
+        account: usize,
+        name: u8,
+    },
+    Reset {
+        account: usize,
+        name: u8,
+    },
     /// Sent so many times: replies get lost.
-    Admit { accounts: u8, id: u8, ttl_ms: u64, amounts: Vec<(usize, Amount)>, shadow: bool, times: u8 },
-    Settle { accounts: u8, id: u8, actuals: Vec<(usize, Amount)>, times: u8 },
-    KeepAlive { accounts: u8, id: u8, ttl_ms: u64 },
-    Spend { account: usize, picos: i64 },
-    Reload { account: usize },
+    Admit {
+        accounts: u8,
+        id: u8,
+        ttl_ms: u64,
+        amounts: Vec<(usize, Amount)>,
+        shadow: bool,
+        times: u8,
+    },
+    Settle {
+        accounts: u8,
+        id: u8,
+        actuals: Vec<(usize, Amount)>,
+        times: u8,
+    },
+    KeepAlive {
+        accounts: u8,
+        id: u8,
+        ttl_ms: u64,
+    },
+    Spend {
+        account: usize,
+        picos: i64,
+    },
+    Reload {
+        account: usize,
+    },
 }
 
 const METERS: [&str; 3] = ["requests", "tokens", "usd"];
@@ -95,8 +126,11 @@ fn policies() -> impl Strategy<Value = Policy> {
         3 => (0u32..90, prop::sample::select(Period::ALL.to_vec()), prop::sample::select(vec!["usd", "usd", "tokens"]))
             .prop_map(|(units, period, meter)| budget(&format!("{units}.5"), period, meter)),
     ];
-    (terms, prop::bool::weighted(0.15), prop::bool::weighted(0.15))
-        .prop_map(|(policy, shadow, give_back)| Policy { shadow, give_back, ..policy })
+    (terms, prop::bool::weighted(0.15), prop::bool::weighted(0.15)).prop_map(|(policy, shadow, give_back)| Policy {
+        shadow,
+        give_back,
+        ..policy
+    })
 }
 
 fn amounts() -> impl Strategy<Value = Vec<(usize, Amount)>> {
@@ -265,13 +299,7 @@ impl World {
         Ok(())
     }
 
-    fn settle(
-        &mut self,
-        now: &Moment,
-        accounts: u8,
-        id: u8,
-        actuals: &[(&[u8], Amount)],
-    ) -> Result<(), TestCaseError> {
+    fn settle(&mut self, now: &Moment, accounts: u8, id: u8, actuals: &[(&[u8], Amount)]) -> Result<(), TestCaseError> {
         let (id, actuals) = (&[id][..], Amounts(actuals));
         for place in chosen(accounts) {
             let standing = self.accounts[place].standing(now.terms.at_ms, id);

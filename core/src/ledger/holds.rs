@@ -15,38 +15,57 @@ pub const ID_BYTES_MAX: usize = 512;
 /// The most holds that a ledger has at a time.
 pub const HOLDS_MAX: usize = 10_000;
 
+/// Whose a hold is. The two do not know of each other's ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Owner {
+    /// Whoever reserved it, and commits or cancels it.
+    Client,
+    /// An admission, which remembers itself what became of it.
+    Admission,
+}
+
 /// What identifies a hold. Most clients' request ids (a UUID has 36 bytes) need no allocation of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Id {
-    Short { len: u8, bytes: [u8; SHORT_MAX] },
-    Long(Box<[u8]>),
+    Short { owner: Owner, len: u8, bytes: [u8; SHORT_MAX] },
+    Long(Owner, Box<[u8]>),
 }
 
-const SHORT_MAX: usize = 38;
+const SHORT_MAX: usize = 37;
 
 impl Id {
-    fn new(id: &[u8]) -> Id {
+    fn new(owner: Owner, id: &[u8]) -> Id {
         let mut bytes = [0; SHORT_MAX];
         match bytes.get_mut(..id.len()) {
             Some(short) => {
                 short.copy_from_slice(id);
-                Id::Short { len: id.len() as u8, bytes }
+                Id::Short { owner, len: id.len() as u8, bytes }
             }
-            None => Id::Long(id.into()),
+            None => Id::Long(owner, id.into()),
         }
     }
 
     fn as_bytes(&self) -> &[u8] {
         match self {
-            Id::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
-            Id::Long(bytes) => bytes,
+            Id::Short { len, bytes, .. } => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            Id::Long(_, bytes) => bytes,
         }
+    }
+
+    fn owner(&self) -> Owner {
+        match self {
+            Id::Short { owner, .. } | Id::Long(owner, _) => *owner,
+        }
+    }
+
+    fn is(&self, owner: Owner, id: &[u8]) -> bool {
+        self.owner() == owner && self.as_bytes() == id
     }
 
     fn memory_bytes(&self) -> usize {
         match self {
             Id::Short { .. } => 0,
-            Id::Long(bytes) => allocated_bytes(bytes.len()),
+            Id::Long(_, bytes) => allocated_bytes(bytes.len()),
         }
     }
 }
@@ -115,7 +134,7 @@ impl Holds {
 
     pub(super) fn state(&self, now_ms: i64, id: &[u8]) -> Option<State> {
         let now_ms = self.now_ms(now_ms);
-        let Some(hold) = self.open.iter().find(|hold| hold.id.as_bytes() == id) else {
+        let Some(hold) = self.open.iter().find(|hold| hold.id.is(Owner::Client, id)) else {
             return self.done.get(now_ms, id);
         };
         let (day, estimate) = (Day::from_number(hold.entry.number())?, hold.entry.amount());
@@ -130,8 +149,8 @@ impl Holds {
     }
 
     /// Adds a hold. Whoever decides sees to it that there is room: where there is none, the first to expire makes some.
-    pub(super) fn insert(&mut self, id: &[u8], day: Day, estimate: Amount, expires_at_ms: i64) {
-        self.open.retain(|hold| hold.id.as_bytes() != id);
+    pub(super) fn insert(&mut self, owner: Owner, id: &[u8], day: Day, estimate: Amount, expires_at_ms: i64) {
+        self.remove(owner, id);
         if self.open.len() >= HOLDS_MAX {
             self.open.remove(0);
         }
@@ -142,12 +161,19 @@ impl Holds {
             self.open.reserve_exact(bytes / size_of::<Hold>() - self.open.len());
         }
         let entry = Entry::new(day.number(), estimate, 0);
-        self.open.insert(at, Hold { entry, expires_at_ms, id: Id::new(id) });
+        self.open.insert(at, Hold { entry, expires_at_ms, id: Id::new(owner, id) });
     }
 
-    /// Ends a hold, or sets what an id stands for.
+    pub(super) fn remove(&mut self, owner: Owner, id: &[u8]) {
+        // Ids are unique, and what ends is most often what began first.
+        if let Some(place) = self.open.iter().position(|hold| hold.id.is(owner, id)) {
+            self.open.remove(place);
+        }
+    }
+
+    /// Ends a client's hold, or sets what an id stands for.
     pub(super) fn end(&mut self, at_ms: i64, id: &[u8], state: State) {
-        self.open.retain(|hold| hold.id.as_bytes() != id);
+        self.remove(Owner::Client, id);
         self.done.put(id, state, self.forgotten_at_ms(at_ms));
     }
 
@@ -161,7 +187,7 @@ impl Holds {
         }
         (self.at_ms, self.remember_ms) = (at_ms, remember_ms);
         let expired = self.open.partition_point(|hold| hold.expires_at_ms <= at_ms);
-        for hold in self.open.drain(..expired) {
+        for hold in self.open.drain(..expired).filter(|hold| hold.id.owner() == Owner::Client) {
             let until_ms = hold.expires_at_ms.saturating_add_unsigned(remember_ms);
             if let Some(day) = Day::from_number(hold.entry.number()).filter(|_| until_ms > at_ms) {
                 self.done.put(hold.id.as_bytes(), State::Expired { day, estimate: hold.entry.amount() }, until_ms);
@@ -175,7 +201,7 @@ impl Holds {
 
     /// This struct's own, and those behind it.
     pub(super) fn allocations(&self) -> usize {
-        4 + self.open.iter().filter(|hold| matches!(hold.id, Id::Long(_))).count()
+        4 + self.open.iter().filter(|hold| matches!(hold.id, Id::Long(..))).count()
     }
 
     /// Bytes allocated behind the struct.
@@ -189,6 +215,7 @@ impl Holds {
         out.uint(self.remember_ms);
         out.uint(self.open.len() as u64);
         for hold in &self.open {
+            out.uint((hold.id.owner() == Owner::Admission).into());
             out.bytes(hold.id.as_bytes());
             out.int(hold.expires_at_ms);
             out.int(hold.entry.number().into());
@@ -202,6 +229,10 @@ impl Holds {
         let remember_ms = from.uint_max(PERIOD_MAX_MS, "a time to remember out of bounds")?;
         let mut open: Vec<Hold> = Vec::new();
         for _ in 0..from.uint_max(HOLDS_MAX as u64, "more holds than a ledger has")? {
+            let owner = match from.uint_max(1, "the owner of a hold")? {
+                0 => Owner::Client,
+                _ => Owner::Admission,
+            };
             let id = from.bytes(ID_BYTES_MAX)?;
             // One that a clock's step back has moved may have ended before 1970.
             let expires_at_ms = from.int()?;
@@ -216,9 +247,9 @@ impl Holds {
             if !(-TIME_MAX_MS..=TIME_MAX_MS).contains(&expires_at_ms) {
                 return Err(Corrupt("a hold out of bounds"));
             }
-            open.push(Hold { entry: Entry::new(day.number(), estimate, 0), expires_at_ms, id: Id::new(&id) });
+            open.push(Hold { entry: Entry::new(day.number(), estimate, 0), expires_at_ms, id: Id::new(owner, &id) });
         }
-        let mut ids: Vec<&[u8]> = open.iter().map(|hold| hold.id.as_bytes()).collect();
+        let mut ids: Vec<_> = open.iter().map(|hold| (hold.id.owner(), hold.id.as_bytes())).collect();
         ids.sort_unstable();
         if ids.windows(2).any(|pair| pair.first() == pair.last()) {
             return Err(Corrupt("two holds of one id"));

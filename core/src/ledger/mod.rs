@@ -49,7 +49,7 @@ use crate::memory::allocated_bytes;
 use crate::money::Amount;
 pub use done::IDS_MAX;
 use feed::Feed;
-use holds::Holds;
+use holds::{Holds, Owner};
 pub use holds::{HOLDS_MAX, ID_BYTES_MAX};
 use series::{load_amount, Series};
 
@@ -204,7 +204,15 @@ impl Ledger {
     pub fn hold(&mut self, id: &[u8], day: Day, estimate: Amount, expires_at_ms: i64, terms: &Terms) {
         let holds = self.holds.get_or_insert_default();
         holds.settle(terms.at_ms, terms.remember_ms);
-        holds.insert(id, day, estimate, expires_at_ms);
+        holds.insert(Owner::Client, id, day, estimate, expires_at_ms);
+    }
+
+    /// As [`Ledger::hold`] for an admission, under an id of its own kind: [`Ledger::state`] does not know it, and no
+    /// client can commit or cancel it.
+    pub fn set_aside(&mut self, id: &[u8], day: Day, estimate: Amount, expires_at_ms: i64, terms: &Terms) {
+        let holds = self.holds.get_or_insert_default();
+        holds.settle(terms.at_ms, terms.remember_ms);
+        holds.insert(Owner::Admission, id, day, estimate, expires_at_ms);
     }
 
     /// Charges a hold, open or expired, with `actual`: to the day it was made on, whatever the estimate. `None` where the
@@ -229,6 +237,16 @@ impl Ledger {
         };
         self.end(id, State::Cancelled { day }, terms);
         true
+    }
+
+    /// Ends what was set aside for an admission, where it is there.
+    pub fn release(&mut self, id: &[u8]) {
+        if let Some(holds) = &mut self.holds {
+            holds.remove(Owner::Admission, id);
+            if holds.is_empty() {
+                self.holds = None;
+            }
+        }
     }
 
     fn end(&mut self, id: &[u8], state: State, terms: &Terms) {

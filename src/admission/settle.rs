@@ -1,0 +1,141 @@
+//! GW.SETTLE and GW.KEEPALIVE: what becomes of an admission.
+
+use gateway_core::admission::{Account, Amounts, Standing};
+
+use super::{moment, parse_accounts, Asked, EFFECT_NAME, LEASE, TTL};
+use crate::budget;
+use crate::server::call::entry;
+use crate::server::command::{keys_with, Access, Arg, Command, Keys};
+use crate::server::effect::Effect;
+use crate::server::key::Opened;
+use crate::server::stats::STATS;
+use crate::server::{Call, Error, Key, Outcome};
+
+pub const SETTLE: Command = Command {
+    name: "GW.SETTLE",
+    handler: entry!(settle, keys_with),
+    flags: "write deny-oom fast",
+    arity: -4,
+    keys: Keys::With(Access::ReadUpdate),
+    summary:
+        "Replaces an admission's estimates by what was used, and frees its slot, once. Replies SETTLED, LATE after \
+              its lease had expired, REPEATED, or UNKNOWN.",
+    complexity: "O(N) in the policies of the accounts; O(M) in the money held of an account with M requests in flight",
+    since: "0.1.0",
+    tips: "",
+    args: &[
+        Arg::key_as("account"),
+        super::WITH_ARG,
+        Arg::text("lease-id").after("LEASE"),
+        Arg::block("amounts", &[Arg::text("meter"), Arg::text("actual")]).optional().multiple(),
+    ],
+};
+
+pub const KEEP_ALIVE: Command = Command {
+    name: "GW.KEEPALIVE",
+    handler: entry!(keep_alive, keys_with),
+    flags: "write fast",
+    arity: -6,
+    keys: Keys::With(Access::ReadUpdate),
+    summary: "Lets an admission's lease end later. Replies in how many of the accounts it was live.",
+    complexity: "O(N) in the accounts; O(M) in the money held of an account with M requests in flight",
+    since: "0.1.0",
+    tips: "",
+    args: &[
+        Arg::key_as("account"),
+        super::WITH_ARG,
+        Arg::text("lease-id").after("LEASE"),
+        Arg::integer("ttl-ms").after("TTL"),
+    ],
+};
+
+/// The accounts in which a lease stands as `wanted` says, and the standings of all.
+fn select<'a>(
+    accounts: &[Key<'a>],
+    opened: &mut [Opened<Account>],
+    now_ms: i64,
+    id: &[u8],
+    wanted: &[Standing],
+) -> (Vec<Key<'a>>, Vec<Standing>) {
+    let (mut keys, mut standings) = (Vec::with_capacity(accounts.len()), Vec::with_capacity(accounts.len()));
+    for (&key, account) in accounts.iter().zip(opened) {
+        let standing = account.get().map_or(Standing::Unknown, |account| account.standing(now_ms, id));
+        standings.push(standing);
+        if wanted.contains(&standing) {
+            keys.push(key);
+        }
+    }
+    (keys, standings)
+}
+
+/// GW.SETTLE account [WITH numkeys account …] LEASE id [meter actual …]
+fn settle(call: &mut Call) -> Outcome {
+    const WANTED: [Standing; 2] = [Standing::Live, Standing::Expired];
+    let mut args = call.args();
+    let accounts = parse_accounts(&mut args)?;
+    let asked = Asked::parse(args, &[LEASE], true)?;
+    let (now_ms, id, actuals) = (call.now_ms(), asked.id.bytes(), Amounts(&asked.amounts));
+
+    let mut opened = call.open_all::<Account>(&accounts)?;
+    let (keys, standings) = select(&accounts, &mut opened, now_ms, id, &WANTED);
+    let concerned = || standings.iter().map(|standing| WANTED.contains(standing));
+    let mut version = 0;
+    for (account, _) in opened.iter_mut().zip(concerned()).filter(|(_, concerned)| *concerned) {
+        let Some(account) = account.get() else { continue };
+        account.can_settle(now_ms, id, &actuals).map_err(|overflow| Error::new(&overflow.to_string(), "actual"))?;
+        for (_, ledger) in account.ledgers() {
+            version = version.max(budget::next_version(ledger, now_ms));
+        }
+    }
+    let moment = moment(now_ms, version);
+    for (account, _) in opened.iter_mut().zip(concerned()).filter(|(_, concerned)| *concerned) {
+        let Some(account) = account.get() else { continue };
+        account.settle(&moment, id, &actuals).map_err(|overflow| Error::new(&overflow.to_string(), "actual"))?;
+        budget::saw_version(account.ledger().version());
+    }
+    drop(opened);
+    if !keys.is_empty() {
+        let terms = moment.terms;
+        let mut effect = Effect::of(EFFECT_NAME, b'S', [now_ms, terms.remember_ms as i64]);
+        effect.int(terms.keep_days.into());
+        effect.int(terms.version as i64);
+        call.changed_all(&keys, c"gw.settle", &effect, &asked.texts);
+        keys.iter().for_each(|&key| budget::listing::changed(call, key));
+    }
+    let (counter, outcome) = match [Standing::Live, Standing::Expired, Standing::Settled]
+        .into_iter()
+        .find(|standing| standings.contains(standing))
+    {
+        Some(Standing::Live) => (&STATS.settle_done, "SETTLED"),
+        Some(Standing::Expired) => (&STATS.settle_late, "LATE"),
+        Some(_) => (&STATS.settle_repeated, "REPEATED"),
+        None => (&STATS.settle_unknown, "UNKNOWN"),
+    };
+    counter.add(1);
+    call.reply().bytes(outcome);
+    Ok(())
+}
+
+/// GW.KEEPALIVE account [WITH numkeys account …] LEASE id TTL ms
+fn keep_alive(call: &mut Call) -> Outcome {
+    let mut args = call.args();
+    let accounts = parse_accounts(&mut args)?;
+    let asked = Asked::parse(args, &[LEASE, TTL], false)?;
+    let (now_ms, id, ttl_ms) = (call.now_ms(), asked.id.bytes(), asked.ttl_ms.unwrap_or(1));
+
+    let moment = moment(now_ms, 0);
+    let mut opened = call.open_all::<Account>(&accounts)?;
+    let (keys, _) = select(&accounts, &mut opened, now_ms, id, &[Standing::Live]);
+    for account in opened.iter_mut().filter_map(|account| account.get()) {
+        if account.standing(now_ms, id) == Standing::Live {
+            account.keep_alive(&moment, id, ttl_ms);
+        }
+    }
+    drop(opened);
+    if !keys.is_empty() {
+        let effect = Effect::of(EFFECT_NAME, b'K', [now_ms, moment.terms.remember_ms as i64, ttl_ms as i64]);
+        call.changed_all(&keys, c"gw.keepalive", &effect, &asked.texts);
+    }
+    call.reply().count(keys.len() as u64);
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! The account as a data type.
+
+use gateway_core::admission::Account;
+use gateway_core::calendar::Period;
+use gateway_core::codec::{Corrupt, Reader, Writer};
+
+use super::policy::reply_words;
+use crate::budget;
+use crate::server::reply::Reply;
+use crate::server::value::Registration;
+use crate::server::Value;
+
+static REGISTRATION: Registration = Registration::new();
+
+impl Value for Account {
+    const NAME: &'static str = "gw-accnts";
+    const ENCODING: i32 = 0;
+
+    fn registration() -> &'static Registration {
+        &REGISTRATION
+    }
+
+    fn save(&self, out: &mut dyn Writer) {
+        self.save(out);
+    }
+
+    fn load(from: &mut dyn Reader, _encoding: i32) -> Result<Self, Corrupt> {
+        Account::load(from).inspect(|account| budget::saw_version(account.ledger().version()))
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.memory_bytes()
+    }
+
+    fn allocations(&self) -> usize {
+        self.allocations()
+    }
+
+    fn describe(&mut self, now_ms: i64, reply: &Reply) {
+        let today = budget::day_of(now_ms);
+        reply.map(7).bytes("type").bytes("account");
+        reply.bytes("policies").array(self.policies().len());
+        self.policies().iter().for_each(|held| reply_words(reply, held));
+        // The units in windows, and the tokens in buckets, fewer than none in debt; by the policies' names.
+        let counts = self.counts(now_ms);
+        reply.bytes("counts").map(counts.len());
+        for (name, count) in counts {
+            reply.bytes(name).int(count);
+        }
+        reply.bytes("ledgers").map(self.ledgers().count());
+        for (meter, ledger) in self.ledgers() {
+            reply.bytes(meter).map(5);
+            for (name, period) in
+                [("day", Period::Day), ("week", Period::Week), ("month", Period::Month), ("total", Period::Total)]
+            {
+                reply.bytes(name).bytes(ledger.spent(period, today).to_text().as_bytes());
+            }
+            reply.bytes("held").bytes(ledger.held(now_ms, Period::Total, today).to_text().as_bytes());
+        }
+        // Each lease in flight with what is left of it; the first to end first.
+        reply.bytes("leases").array(self.in_flight(now_ms) as usize);
+        for (id, left_ms) in self.leases(now_ms) {
+            reply.array(2).bytes(id).int(left_ms);
+        }
+        reply.bytes("remembered").count(self.remembered() as u64);
+        reply.bytes("bytes").count(self.total_bytes() as u64);
+    }
+}
