@@ -41,26 +41,28 @@ pub fn admit(
 ) -> Result<Decision, Full> {
     let Request { id, ttl_ms, amounts, shadow } = request;
     let now_ms = now.terms.at_ms;
-    let is_new = |account: &Account| account.standing(now_ms, id) == Standing::Unknown;
-    let (mut rows, mut charged, mut tidied) = (Vec::new(), Vec::new(), Vec::new());
+    // What has ended by time is known before it is tidied up, and after: found out once.
+    let is_new: Vec<bool> = accounts.iter().map(|account| account.standing(now_ms, id) == Standing::Unknown).collect();
+    let policies = accounts.iter().map(|account| account.policies().len()).sum();
+    let (mut rows, mut charged, mut tidied) = (Vec::with_capacity(policies), Vec::new(), Vec::new());
     if !shadow {
-        for account in accounts.iter().filter(|account| is_new(account)) {
+        for (account, _) in accounts.iter().zip(&is_new).filter(|(_, &is_new)| is_new) {
             account.can_hold(now_ms, amounts)?;
         }
     }
-    let repeated = !accounts.is_empty() && !accounts.iter().any(|account| is_new(account));
-    for (place, account) in accounts.iter_mut().enumerate() {
-        if !shadow && is_new(account) && account.tidy(now) {
+    let repeated = !accounts.is_empty() && !is_new.contains(&true);
+    for (place, (account, &is_new)) in accounts.iter_mut().zip(&is_new).enumerate() {
+        if !shadow && is_new && account.tidy(now) {
             tidied.push(place);
         }
-        account.decide(now, id, amounts, ends_after_ms, &mut rows);
+        account.decide(now, !is_new, amounts, ends_after_ms, &mut rows);
     }
     let answer = Answer::of(&rows);
     if answer.admitted && !shadow {
         let mut first = 0;
-        for (place, account) in accounts.iter_mut().enumerate() {
+        for (place, (account, &is_new)) in accounts.iter_mut().zip(&is_new).enumerate() {
             let count = account.policies().len();
-            if is_new(account) {
+            if is_new {
                 account.charge(now, id, *ttl_ms, amounts, rows.get_mut(first..first + count).unwrap_or_default());
                 charged.push(place);
             }

@@ -263,20 +263,21 @@ impl Account {
     /// Appends every policy's answer, in the policies' order. Changes nothing but hints. `ends_after_ms` tells how long a
     /// budget's current period lasts.
     ///
+    /// `known` is a request that was admitted before: every policy allows it, and shows what is left.
+    ///
     /// A window or bucket whose meter the request does not name asks whether any unit is left, as a budget does.
     pub fn decide(
         &mut self,
         now: &Moment,
-        id: &[u8],
+        known: bool,
         amounts: &Amounts,
         ends_after_ms: &dyn Fn(Period) -> i64,
         rows: &mut Vec<Row>,
     ) {
         let at_ms = self.time_ms(now.terms.at_ms);
-        let known = self.standing(now.terms.at_ms, id) != Standing::Unknown;
         for held in &mut self.policies {
             let mut row = match held.policy.terms {
-                Terms::InFlight { max } => in_flight_row(&self.live, at_ms, max, id),
+                Terms::InFlight { max } => in_flight_row(&self.live, at_ms, max),
                 Terms::Budget { amount, period, soft_percent } => {
                     let purse = self.purses.iter().find(|purse| purse.meter == held.policy.meter);
                     let asked = request::Asked {
@@ -351,8 +352,8 @@ impl Account {
     }
 
     /// The admission that can be settled under an id.
-    fn unsettled(&self, now_ms: i64, id: &[u8]) -> Option<&Admission> {
-        match self.standing(now_ms, id) {
+    fn unsettled(&self, standing: Standing, id: &[u8]) -> Option<&Admission> {
+        match standing {
             Standing::Unknown | Standing::Settled => None,
             Standing::Live | Standing::Expired => match self.live.get(id) {
                 Some(lease) => Some(&lease.load),
@@ -362,8 +363,8 @@ impl Account {
     }
 
     /// What an admission used, meter by meter in the ledgers' order, with its day.
-    fn used(&self, now_ms: i64, id: &[u8], actuals: &Amounts) -> Option<(Day, Vec<Amount>)> {
-        let admission = self.unsettled(now_ms, id)?;
+    fn used(&self, standing: Standing, id: &[u8], actuals: &Amounts) -> Option<(Day, Vec<Amount>)> {
+        let admission = self.unsettled(standing, id)?;
         let estimates = admission.estimates.iter().copied().chain(std::iter::repeat(Amount::ZERO));
         let used = self.purses.iter().zip(estimates);
         let used = used.map(|(purse, estimate)| actuals.of(&purse.meter).unwrap_or(estimate));
@@ -375,11 +376,12 @@ impl Account {
     /// # Errors
     /// Where a sum of money would be out of range.
     pub fn can_settle(&self, now_ms: i64, id: &[u8], actuals: &Amounts) -> Result<bool, Overflow> {
-        let Some((day, used)) = self.used(now_ms, id, actuals) else { return Ok(false) };
-        for (purse, used) in self.purses.iter().zip(used) {
-            purse.ledger.totals_with(day, used)?;
-        }
-        Ok(true)
+        let Some((day, used)) = self.used(self.standing(now_ms, id), id, actuals) else { return Ok(false) };
+        self.can_spend(day, &used).map(|()| true)
+    }
+
+    fn can_spend(&self, day: Day, used: &[Amount]) -> Result<(), Overflow> {
+        self.purses.iter().zip(used).try_for_each(|(purse, &used)| purse.ledger.totals_with(day, used).map(drop))
     }
 
     /// Ends an admission: what was used takes the place of what was estimated, in the tick and on the day where it was
@@ -389,8 +391,8 @@ impl Account {
     /// Where [`Self::can_settle`] has one. Nothing was changed.
     pub fn settle(&mut self, now: &Moment, id: &[u8], actuals: &Amounts) -> Result<Standing, Overflow> {
         let standing = self.standing(now.terms.at_ms, id);
-        self.can_settle(now.terms.at_ms, id, actuals)?;
-        let Some((day, used)) = self.used(now.terms.at_ms, id, actuals) else { return Ok(standing) };
+        let Some((day, used)) = self.used(standing, id, actuals) else { return Ok(standing) };
+        self.can_spend(day, &used)?;
         let at_ms = self.advance(now);
         for (purse, used) in self.purses.iter_mut().zip(used) {
             purse.ledger.release(id);
@@ -467,9 +469,9 @@ impl Account {
     }
 }
 
-fn in_flight_row(live: &LeasesWith<Admission>, at_ms: i64, max: u64, id: &[u8]) -> Row {
-    let grant = live.decide(at_ms, max, id);
+fn in_flight_row(live: &LeasesWith<Admission>, at_ms: i64, max: u64) -> Row {
     let in_use = live.in_use(at_ms);
+    let grant = live.decide_new(at_ms, max, in_use);
     Row {
         allowed: grant.acquired,
         figures: Figures::Units { limit: max, remaining: max.saturating_sub(in_use) },

@@ -85,11 +85,16 @@ impl<T> Default for LeasesWith<T> {
 impl<T> LeasesWith<T> {
     /// Would `holder` get a lease at `now_ms`? Changes nothing. A holder that has one keeps it, with its token.
     pub fn decide(&self, now_ms: i64, max: u64, holder: &[u8]) -> Grant {
-        let behind_ms = self.behind_ms(now_ms);
         let in_use = self.in_use(now_ms);
         if let Some(token) = self.token_of(now_ms, holder) {
             return Grant { acquired: true, in_use, max, retry_after_ms: 0, token };
         }
+        self.decide_new(now_ms, max, in_use)
+    }
+
+    /// As [`Self::decide`], for a holder that has no lease, where [`Self::in_use`] is known.
+    pub fn decide_new(&self, now_ms: i64, max: u64, in_use: u64) -> Grant {
+        let behind_ms = self.behind_ms(now_ms);
         if in_use < max {
             let token = self.next_token(now_ms);
             return Grant { acquired: true, in_use: in_use + 1, max, retry_after_ms: 0, token };
