@@ -1,5 +1,7 @@
 //! What is measured against what.
 
+mod admission;
+
 use crate::load::{RANDOM, UNIQUE};
 use crate::Result;
 use redis::{cmd, Connection};
@@ -27,6 +29,8 @@ pub struct Case {
 pub enum State {
     /// Nothing: the command makes its data grow, so each run starts anew.
     Empty,
+    /// What these commands made, anew for each run: the command makes its data grow.
+    Anew(Vec<Fill>),
     /// What these commands made of each key, once; the measured command leaves it as large as it is.
     Filled(Vec<Fill>),
 }
@@ -113,6 +117,8 @@ struct Scripts {
     logpush: String,
     cacheget: String,
     cacheset: String,
+    admit: String,
+    settle: String,
 }
 
 impl Scripts {
@@ -129,6 +135,8 @@ impl Scripts {
             logpush: load(include_str!("lua/logpush.lua"))?,
             cacheget: load(include_str!("lua/cacheget.lua"))?,
             cacheset: load(include_str!("lua/cacheset.lua"))?,
+            admit: load(include_str!("lua/admit.lua"))?,
+            settle: load(include_str!("lua/settle.lua"))?,
         })
     }
 }
@@ -148,6 +156,7 @@ pub fn groups(cell: bool, connection: &mut Connection) -> Result<Vec<Group>> {
         cacheget(&scripts.cacheget, ["GET 64 KB", "GW.CACHEGET 64 KB", "Lua cache get 64 KB"], &json(65_536), 0.95),
         cacheset(&scripts.cacheset, ["SETEX 100 B", "GW.CACHESET 100 B", "Lua cache set 100 B"], &json(100)),
         cacheset(&scripts.cacheset, ["SETEX 4 KB", "GW.CACHESET 4 KB", "Lua cache set 4 KB"], COMPLETION),
+        admission::admission(&scripts.admit, &scripts.settle),
     ];
     if cell {
         groups.push(throttle());

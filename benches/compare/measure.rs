@@ -84,16 +84,21 @@ impl Bench<'_> {
     }
 
     fn run(&self, case: &Case, load: &Load, connection: &mut Connection) -> Result<Sample> {
-        let grows = matches!(case.state, State::Empty);
-        if grows {
+        let anew = match &case.state {
+            State::Empty => Some([].as_slice()),
+            State::Anew(fills) => Some(fills.as_slice()),
+            State::Filled(_) => None,
+        };
+        if let Some(fills) = anew {
             cmd("FLUSHDB").exec(connection)?;
+            fills.iter().try_for_each(|fill| apply(fill, connection))?;
         }
         cmd("CONFIG").arg("RESETSTAT").exec(connection)?;
         let cpu_before_us = cpu_us(connection)?;
         let requests_per_s = self.generator.run(load)?;
         let cpu_us = (cpu_us(connection)? - cpu_before_us) / load.requests as f64;
         let call_us = call_us(connection, case, load.requests)?;
-        if grows {
+        if anew.is_some() {
             cmd("FLUSHDB").exec(connection)?;
         }
         Ok(Sample { requests_per_s, cpu_us, call_us })
@@ -103,7 +108,7 @@ impl Bench<'_> {
 /// Brings the database into the case's state, of at most `keys` keys, and makes sure that the command does what it is
 /// measured for.
 pub fn prepare(case: &Case, keys: u64, connection: &mut Connection) -> Result<()> {
-    if let State::Filled(fills) = &case.state {
+    if let State::Filled(fills) | State::Anew(fills) = &case.state {
         for fill in fills {
             apply(&Fill { keys: fill.keys.min(keys), ..fill.clone() }, connection)?;
         }

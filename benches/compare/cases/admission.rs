@@ -1,0 +1,69 @@
+//! Admission: one call against the several that it replaces, and against a script.
+
+use super::{allow_admitted, pair, set, words, Case, Fill, Group, State, KEYS};
+
+/// Limits far away.
+const RPM: &str = "rpm WINDOW 1000000 PER 60000";
+const TPM: &str = "tpm BUCKET 100000000 100000000 PER 60000 METER tokens";
+const IN_FLIGHT: &str = "inflight INFLIGHT 1000000";
+const BUDGET: &str = "spend BUDGET 1000000 MONTH";
+
+/// Accounts with policies.
+fn accounts(keys: &[&str], policies: &[&str]) -> State {
+    let set = |key: &&str| {
+        let fills = policies.iter().map(|policy| words(&format!("GW.POLICYSET {key} {policy}")));
+        fills.map(|arguments| Fill { arguments, keys: KEYS, rounds: 1 }).collect::<Vec<_>>()
+    };
+    State::Anew(keys.iter().flat_map(set).collect())
+}
+
+pub fn admission(admit_script: &str, settle_script: &str) -> Group {
+    let three = || accounts(&["k:#"], &[RPM, TPM, IN_FLIGHT]);
+    let four = |keys: &[&str]| accounts(keys, &[RPM, TPM, IN_FLIGHT, BUDGET]);
+    let bucket = "100000000 100000000 60000";
+    let admit = |lease: &str| format!("GW.ADMIT k:# LEASE {lease} TTL 600000 tokens 100");
+    let admit_lua = |lease: &str| {
+        format!("EVALSHA {admit_script} 4 w:# b:# l:# t:# {lease} 600000 100 1000000 60000 {bucket} 1000000")
+    };
+    let settle_lua = format!("EVALSHA {settle_script} 3 b:# l:# t:# l:@ 90 {bucket}");
+    let admitted = "[1, 0, [[";
+    // Alone, a request's lease is drawn at random, from so many that hardly any is drawn twice for an account.
+    Group {
+        requests_max: 200_000,
+        cases: vec![
+            set(),
+            allow_admitted(),
+            Case::new("GW.ADMIT", &admit("l:#"), admitted, three()),
+            Case::new("Lua admit", &admit_lua("l:#"), admitted, State::Empty),
+            Case::new("GW.ADMIT + GW.SETTLE", &admit("l:@"), admitted, three())
+                .then("GW.SETTLE k:# LEASE l:@ tokens 90"),
+            Case::new("Lua admit + settle", &admit_lua("l:@"), admitted, State::Empty).then(&settle_lua),
+            Case::new(
+                "GW.ADMIT 4 policies",
+                "GW.ADMIT k:# LEASE l:# TTL 600000 tokens 100 usd 0.0013755",
+                admitted,
+                four(&["k:#"]),
+            ),
+            Case::new("the four calls", "GW.ALLOW rpm:# 1000000", "[1, ", State::Empty)
+                .then("GW.TOKENS tpm:# 100000000 100000000 COST 100")
+                .then("GW.ACQUIRE inflight:# 1000000 l:@ TTL 600000")
+                .then("GW.RESERVE spend:# 0.0013755 1000000 ID l:@ TTL 600000"),
+            Case::new(
+                "GW.ADMIT 3 accounts of 4 policies",
+                "GW.ADMIT k:# WITH 2 u:# t:# LEASE l:# TTL 600000 tokens 100 usd 0.0013755",
+                admitted,
+                four(&["k:#", "u:#", "t:#"]),
+            ),
+        ],
+        pairs: vec![
+            pair("GW.ADMIT", "SET", 0.45),
+            pair("GW.ADMIT", "Lua admit", 5.0),
+            // Two commands: each of them at 0.45 of SET.
+            pair("GW.ADMIT + GW.SETTLE", "SET", 0.225),
+            pair("GW.ADMIT + GW.SETTLE", "Lua admit + settle", 5.0),
+            pair("GW.ADMIT 4 policies", "the four calls", 2.0),
+            // No more than the cost of three.
+            pair("GW.ADMIT 3 accounts of 4 policies", "GW.ALLOW", 0.34),
+        ],
+    }
+}
