@@ -28,5 +28,6 @@ mod queue;
 mod readme;
 mod reference;
 mod replication;
+mod request_path;
 mod restore;
 mod support;
