@@ -41,6 +41,10 @@ impl Value for Queue {
         self.allocations()
     }
 
+    fn free(self) {
+        worker::free(self);
+    }
+
     fn buffers(&mut self, from: usize, visit: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<usize> {
         self.buffers(from, visit)
     }

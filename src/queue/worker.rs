@@ -12,24 +12,47 @@ use gateway_core::queue::{Queue, Work};
 
 use crate::server::guard::guarded;
 
-static WORKER: OnceLock<Option<Sender<Work>>> = OnceLock::new();
+static WORKER: OnceLock<Option<Sender<Task>>> = OnceLock::new();
+
+/// A queue with more than so many records, or batches of them, takes noticeably long to free.
+const FREED_RECORDS_MAX: u64 = 1_000;
+
+enum Task {
+    Work(Work),
+    Free(Box<Queue>),
+}
 
 /// Hands over what the last changes of a queue left to do. Where there is no thread to be had, blocks stay as they are.
 pub fn submit(queue: &mut Queue) {
-    let Some(work) = queue.take_work() else { return };
-    if let Some(worker) = WORKER.get_or_init(start) {
-        // It ends with the process only.
-        let _ = worker.send(work);
+    if let Some(work) = queue.take_work() {
+        send(Task::Work(work));
     }
 }
 
-fn start() -> Option<Sender<Work>> {
+/// Frees a queue: a million records take longer than anybody should wait for a DEL.
+pub fn free(queue: Queue) {
+    if queue.held().records > FREED_RECORDS_MAX {
+        send(Task::Free(Box::new(queue)));
+    }
+}
+
+fn send(task: Task) {
+    if let Some(worker) = WORKER.get_or_init(start) {
+        // It ends with the process only.
+        let _ = worker.send(task);
+    }
+}
+
+fn start() -> Option<Sender<Task>> {
     let (sender, receiver) = channel();
     Builder::new().name("gw-queues".to_owned()).spawn(move || run(&receiver)).ok().map(|_| sender)
 }
 
-fn run(receiver: &Receiver<Work>) {
-    while let Ok(work) = receiver.recv() {
-        guarded(|| work.run());
+fn run(receiver: &Receiver<Task>) {
+    while let Ok(task) = receiver.recv() {
+        guarded(|| match task {
+            Task::Work(work) => work.run(),
+            Task::Free(queue) => drop(queue),
+        });
     }
 }

@@ -51,6 +51,10 @@ pub trait Value: Clone + Send + 'static {
         1
     }
 
+    /// Frees the value, on whatever thread the server does. DEL waits for it unless `lazyfree-lazy-user-del` says
+    /// otherwise: a type whose values can take long hands them to a thread of its own.
+    fn free(self) {}
+
     /// The value's buffers, for the defragmenter: from index `from` on, until `visit` returns false. Returns where to
     /// go on.
     fn buffers(&mut self, _from: usize, _visit: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<usize> {
@@ -195,7 +199,7 @@ unsafe extern "C" fn digest<T: Value>(digest: *mut RedisModuleDigest, value: *mu
 }
 
 unsafe extern "C" fn free<T: Value>(value: *mut c_void) {
-    guarded(|| drop(Box::from_raw(value.cast::<T>())));
+    guarded(|| Box::from_raw(value.cast::<T>()).free());
 }
 
 unsafe extern "C" fn free_effort<T: Value>(_key: *mut RedisModuleString, value: *const c_void) -> usize {

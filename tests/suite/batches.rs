@@ -1,8 +1,8 @@
 //! Leased batches of log records: GW.LOGPOP with LEASE, GW.LOGACK, GW.LOGNACK, GW.LOGEXTEND, GW.LOGDEAD, GW.LOGSTATS.
 
-use crate::support::{run, server_time_ms, start, state};
+use crate::support::{run, server_time_ms, start, state, Random};
 use gw_testkit::redis::Connection;
-use gw_testkit::{await_in_sync, await_until, call, reply, Server};
+use gw_testkit::{await_in_sync, await_until, call, info, reply, Server};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -200,4 +200,22 @@ fn full_blocks_are_compressed_before_long() {
     assert_eq!(before, state(&mut client));
     let popped: Vec<String> = call!(client, "GW.LOGPOP", "q", "COUNT", 1_000);
     assert!(popped.iter().enumerate().all(|(number, record)| record.starts_with(&format!("{{\"id\":{number},"))));
+}
+
+#[test]
+fn a_long_queue_is_freed_without_anybody_waiting() {
+    let (_server, mut client) = start();
+    let used = |client: &mut Connection| info(client, "memory")["used_memory"].parse::<u64>().unwrap();
+    let before = used(&mut client);
+    let mut random = Random(7);
+    // Text that compresses to a half.
+    let mut record = || -> String { random.bytes(100).iter().map(|byte| format!("{byte:02x}")).collect() };
+    let records: Vec<String> = (0..1_000).map(|_| record()).collect();
+    for _ in 0..50 {
+        call!(client, "GW.LOGPUSH", "q", "RECORDS", &records => Vec<u64>);
+        lease(&mut client, "q", 10, LONG_MS).unwrap();
+    }
+    assert!(used(&mut client) > before + 3_000_000);
+    assert_eq!(run(&mut client, "DEL q"), "1");
+    await_until("the memory to be free", Duration::from_secs(30), || used(&mut client) < before + 2_000_000).unwrap();
 }
