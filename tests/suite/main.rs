@@ -12,6 +12,7 @@ mod cache_clear;
 mod cachekey;
 mod commands;
 mod concurrency;
+mod crashes;
 mod feed;
 mod flights;
 mod guard;
