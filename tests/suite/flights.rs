@@ -315,7 +315,7 @@ fn two_hundred_misses_are_one_call() {
     for round in 0..rounds {
         for leader_dies in [false, true] {
             let key = format!("llm:{round}:{leader_dies}");
-            let lease = Duration::from_millis(if leader_dies { 700 } else { 60_000 });
+            let lease = Duration::from_millis(if leader_dies { 2_000 } else { 60_000 });
             let calls = AtomicUsize::new(0);
             let answered = std::sync::Mutex::new(None);
             let barrier = Barrier::new(CLIENTS);
