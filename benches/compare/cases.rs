@@ -2,7 +2,7 @@
 
 mod admission;
 
-use crate::load::{RANDOM, UNIQUE};
+use crate::load::{NOISE, RANDOM, RECORD, UNIQUE};
 use crate::Result;
 use redis::{cmd, Connection};
 
@@ -29,10 +29,12 @@ pub struct Case {
 pub enum State {
     /// Nothing: the command makes its data grow, so each run starts anew.
     Empty,
-    /// What these commands made, anew for each run: the command makes its data grow.
-    Anew(Vec<Fill>),
     /// What these commands made of each key, once; the measured command leaves it as large as it is.
     Filled(Vec<Fill>),
+    /// The same, anew for each run: the command makes it grow.
+    Anew(Vec<Fill>),
+    /// The same, anew for each run: the command takes it away.
+    Drained(Vec<Fill>),
 }
 
 #[derive(Clone)]
@@ -151,6 +153,7 @@ pub fn groups(cell: bool, connection: &mut Connection) -> Result<Vec<Group>> {
         budget(&scripts),
         reserve(&scripts),
         logpush(&scripts.logpush),
+        logpop(),
         cacheget(&scripts.cacheget, ["GET 100 B", "GW.CACHEGET 100 B", "Lua cache get 100 B"], &json(100), 0.9),
         cacheget_4_kb(&scripts.cacheget),
         cacheget(&scripts.cacheget, ["GET 64 KB", "GW.CACHEGET 64 KB", "Lua cache get 64 KB"], &json(65_536), 0.95),
@@ -382,9 +385,34 @@ fn logpush(script: &str) -> Group {
         ],
         pairs: vec![
             pair("GW.LOGPUSH 1 KB", "RPUSH 1 KB", 0.8),
-            pair("GW.LOGPUSH 1 KB", "Lua push 1 KB", None),
+            pair("GW.LOGPUSH 1 KB", "Lua push 1 KB", 2.0),
             pair("GW.LOGPUSH JSON 1 KB", "RPUSH 1 KB", None),
             pair("GW.LOGPUSH full", "Lua push full", None),
+        ],
+    }
+}
+
+/// Pops of 100 records: of text that lies compressed, and of noise that stays as it is.
+fn logpop() -> Group {
+    const POPS: u64 = 2_000;
+    // With some to spare: redis-benchmark sends whole pipelines.
+    let filled = |push: &str, record: &str| {
+        let fill = Fill { arguments: words(&format!("{push} {record}")), keys: 100 * (POPS + 800), rounds: 1 };
+        State::Drained(vec![fill])
+    };
+    let bounds = "MAXLEN 1000000 MAXBYTES 1000000000";
+    let push = format!("GW.LOGPUSH logs {bounds} RECORDS");
+    Group {
+        requests_max: POPS,
+        cases: vec![
+            Case::new("LPOP of 100", "LPOP logs 100", "[", filled("RPUSH logs", RECORD)),
+            Case::new("GW.LOGPOP of 100", "GW.LOGPOP logs COUNT 100", "[", filled(&push, RECORD)),
+            Case::new("LPOP of 100, noise", "LPOP logs 100", "[", filled("RPUSH logs", NOISE)),
+            Case::new("GW.LOGPOP of 100, noise", "GW.LOGPOP logs COUNT 100", "[", filled(&push, NOISE)),
+        ],
+        pairs: vec![
+            pair("GW.LOGPOP of 100", "LPOP of 100", 0.6),
+            pair("GW.LOGPOP of 100, noise", "LPOP of 100, noise", 1.0),
         ],
     }
 }
@@ -446,7 +474,7 @@ fn cacheset(script: &str, names: [&'static str; 3], value: &str) -> Group {
 }
 
 /// A log record of 1,024 bytes of JSON, no two alike.
-pub fn log_record() -> String {
+fn log_record() -> String {
     padded(
         format!(
             r#"{{"id":"{RANDOM}","time_ms":{},"api_key":"sk-team-07","model":"gpt-4o-mini","status":"success","#,

@@ -9,6 +9,10 @@ pub const RANDOM: &str = "__rand_int__";
 /// What is another number in each cycle of commands that belong together.
 pub const UNIQUE: &str = "__unique_id__";
 
+/// What a fill replaces by a log record, and by as many random bytes: another time, others.
+pub const RECORD: &str = "__record__";
+pub const NOISE: &str = "__noise__";
+
 pub const CLIENTS: u32 = 50;
 
 pub struct Generator {

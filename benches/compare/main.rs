@@ -10,7 +10,9 @@ mod load;
 mod machine;
 mod measure;
 mod memory;
+mod queue;
 mod random;
+mod records;
 mod statistics;
 mod table;
 
@@ -26,12 +28,13 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const HELP: &str = "\
 Measures each of the module's commands against the server's own and the Lua script of the same behaviour, in turn, on
 one private server, with redis-benchmark; then the latency with a thousand and with a million keys (half a gigabyte,
-three minutes), and the memory that values take. Prints Markdown.
+three minutes), a log queue of a million records (half a gigabyte), and the memory that values take. Prints Markdown.
 
 Environment:
   RUNS=5            paired runs, at least 1
   REQUESTS=400000   per run at -P 16; a quarter at -P 1
-  ONLY=text         only groups with a command whose name contains this, such as GW.ALLOW; or latency; or memory
+  ONLY=text         only groups with a command whose name contains this, such as GW.ALLOW; or latency; or queue; or
+                    memory
   CL_THROTTLE=path  also compare with CL.THROTTLE: path is a build of redis-cell, which is loaded beside the module
                     (git clone https://github.com/brandur/redis-cell, cargo build --release, libredis_cell.so)
   INSTRUCTIONS=1    instead of all that, count instructions per command with valgrind's callgrind: slow, and the same
@@ -66,7 +69,7 @@ fn compare() -> Result<()> {
     for group in &groups {
         check_pairs(group)?;
     }
-    if groups.is_empty() && (count_instructions || !wanted("latency") && !wanted("memory")) {
+    if groups.is_empty() && (count_instructions || !["latency", "queue", "memory"].into_iter().any(wanted)) {
         return Err(format!("nothing to measure contains ONLY={only}").into());
     }
     if count_instructions {
@@ -111,6 +114,11 @@ fn measure(groups: Vec<Group>, wanted: impl Fn(&str) -> bool, server: &Server, g
         eprintln!("measuring latency");
         latencies = latency::latencies(server, rounds)?;
     }
+    let mut million = None;
+    if wanted("queue") {
+        eprintln!("measuring a queue of a million records");
+        million = Some(queue::report(server)?);
+    }
     let mut footprints = Vec::new();
     if wanted("memory") {
         eprintln!("measuring memory");
@@ -138,6 +146,13 @@ fn measure(groups: Vec<Group>, wanted: impl Fn(&str) -> bool, server: &Server, g
             latency::CLIENTS
         );
         println!("{}", table::latency(&latencies));
+    }
+    if let Some(report) = million {
+        println!(
+            "A log queue of {} records of 1 KB; times in the command, by the server's own clock:\n",
+            queue::RECORDS
+        );
+        println!("{}", table::queue(&report));
     }
     if !footprints.is_empty() {
         println!("Memory per key, and per record of a queue that holds 10,000:\n");

@@ -1,11 +1,15 @@
 //! Runs in alternation, and what they have in common.
 
 use crate::cases::{Case, Fill, Group, State, KEYS};
-use crate::load::{Generator, Load, RANDOM, UNIQUE};
+use crate::load::{Generator, Load, NOISE, RANDOM, RECORD, UNIQUE};
+use crate::random::Random;
+use crate::records::{self, record};
 use crate::Result;
-use gw_testkit::{info, reply_line, Server};
+use gw_testkit::{await_until, info, reply_line, Server};
 use redis::{cmd, Connection};
 use std::collections::HashMap;
+use std::thread;
+use std::time::Duration;
 
 /// Commands in flight per client: none but one, and enough that the server is the limit rather than the network.
 pub const PIPELINES: [u32; 2] = [1, 16];
@@ -86,12 +90,15 @@ impl Bench<'_> {
     fn run(&self, case: &Case, load: &Load, connection: &mut Connection) -> Result<Sample> {
         let anew = match &case.state {
             State::Empty => Some([].as_slice()),
-            State::Anew(fills) => Some(fills.as_slice()),
+            State::Anew(fills) | State::Drained(fills) => Some(fills.as_slice()),
             State::Filled(_) => None,
         };
         if let Some(fills) = anew {
             cmd("FLUSHDB").exec(connection)?;
             fills.iter().try_for_each(|fill| apply(fill, connection))?;
+        }
+        if matches!(case.state, State::Drained(_)) {
+            await_rest(connection)?;
         }
         cmd("CONFIG").arg("RESETSTAT").exec(connection)?;
         let cpu_before_us = cpu_us(connection)?;
@@ -108,7 +115,7 @@ impl Bench<'_> {
 /// Brings the database into the case's state, of at most `keys` keys, and makes sure that the command does what it is
 /// measured for.
 pub fn prepare(case: &Case, keys: u64, connection: &mut Connection) -> Result<()> {
-    if let State::Filled(fills) | State::Anew(fills) = &case.state {
+    if let State::Filled(fills) | State::Anew(fills) | State::Drained(fills) = &case.state {
         for fill in fills {
             apply(&Fill { keys: fill.keys.min(keys), ..fill.clone() }, connection)?;
         }
@@ -136,13 +143,29 @@ pub fn apply(fill: &Fill, connection: &mut Connection) -> Result<()> {
                 let number = key_number(key);
                 let command = batch.add_command(redis::Cmd::new()).ignore();
                 for argument in &fill.arguments {
-                    command.arg(argument.replace(RANDOM, &number));
+                    match argument.as_str() {
+                        RECORD => command.arg(record(key)),
+                        NOISE => command.arg(Random(key).bytes(records::BYTES)),
+                        _ => command.arg(argument.replace(RANDOM, &number)),
+                    };
                 }
             }
             batch.exec(connection)?;
         }
     }
     Ok(())
+}
+
+/// Until the server has nothing left to do in the background, such as compressing: its memory stays as it is.
+pub fn await_rest(connection: &mut Connection) -> Result<()> {
+    const STEADY_BYTES: u64 = 64 * 1_024;
+    let mut last = u64::MAX;
+    let mut rests = || {
+        thread::sleep(Duration::from_millis(300));
+        let used = info(connection, "memory").get("used_memory").and_then(|used| used.parse().ok()).unwrap_or(u64::MAX);
+        std::mem::replace(&mut last, used).abs_diff(used) < STEADY_BYTES
+    };
+    Ok(await_until("the server to rest", Duration::from_secs(60), &mut rests)?)
 }
 
 /// A number as redis-benchmark writes it.

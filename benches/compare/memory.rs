@@ -1,8 +1,9 @@
 //! How much memory values take, beside what they replace.
 
-use crate::cases::{log_record, COMPLETION};
-use crate::load::RANDOM;
+use crate::cases::COMPLETION;
+use crate::measure::await_rest;
 use crate::random::Random;
+use crate::records::record;
 use crate::Result;
 use gw_testkit::info;
 use redis::{cmd, Cmd, Connection};
@@ -83,8 +84,9 @@ pub fn footprints(connection: &mut Connection) -> Result<Vec<Footprint>> {
         },
     )?);
     footprints.push(of_holds(connection)?);
-    footprints.push(of_records(connection, "GW.LOGPUSH record, 1,024 bytes", &["GW.LOGPUSH", "logs", "RECORDS"])?);
-    footprints.push(of_records(connection, "LIST record, 1,024 bytes", &["RPUSH", "logs"])?);
+    let push = ["GW.LOGPUSH", "logs", "RECORDS"];
+    footprints.push(of_records(connection, "GW.LOGPUSH record, 1,024 bytes", Some(380), &push)?);
+    footprints.push(of_records(connection, "LIST record, 1,024 bytes", None, &["RPUSH", "logs"])?);
     Ok(footprints)
 }
 
@@ -151,19 +153,17 @@ fn of_holds(connection: &mut Connection) -> Result<Footprint> {
 }
 
 /// Per record, of [`RECORDS`] of them in one key.
-fn of_records(connection: &mut Connection, label: &str, push: &[&str]) -> Result<Footprint> {
+fn of_records(connection: &mut Connection, label: &str, bar: Option<u64>, push: &[&str]) -> Result<Footprint> {
     cmd("FLUSHALL").arg("SYNC").exec(connection)?;
+    await_rest(connection)?;
     let before = used_memory(connection)?;
-    let record = log_record();
     for number in 0..RECORDS {
-        // Twelve digits in the place of a name of as many characters.
-        let record = record.replace(RANDOM, &format!("{number:012}"));
-        let mut command = command(push);
-        command.arg(record).exec(connection)?;
+        command(push).arg(record(number as u64)).exec(connection)?;
     }
+    await_rest(connection)?;
     let per_record = |bytes: f64| bytes / RECORDS as f64;
     let used = per_record(used_memory(connection)? - before);
-    Ok(Footprint { name: label.to_owned(), usage: per_record(memory_usage(connection, "logs")?), used, bar: None })
+    Ok(Footprint { name: label.to_owned(), usage: per_record(memory_usage(connection, "logs")?), used, bar })
 }
 
 /// Without what clients' buffers take for the moment.

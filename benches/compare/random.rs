@@ -4,6 +4,10 @@
 pub struct Random(pub u64);
 
 impl Random {
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.below(256) as u8).collect()
+    }
+
     /// Uniform below `bound`, as nearly as a remainder is.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -5,6 +5,7 @@ use crate::instructions::Count;
 use crate::latency::{Latencies, Latency, KEYS};
 use crate::measure::{Sample, Samples, PIPELINES};
 use crate::memory::Footprint;
+use crate::queue::{Report, Times};
 use crate::statistics::{median, ratio, spread, Spread};
 
 /// Of each case: throughput and CPU time.
@@ -94,6 +95,25 @@ pub fn latency(measured: &[Latencies]) -> String {
         let ratios = |of: fn(&Latency) -> f64| many.iter().zip(few).map(move |(many, few)| of(many) / of(few));
         row("ratio".into(), COLUMNS.map(|of| range(spread(ratios(of)), 2)));
     }
+    text
+}
+
+/// How long each command took, and what else was seen.
+pub fn queue(report: &Report) -> String {
+    let mut text = String::from(
+        "| command | calls | p50, us | p99.99, us | longest, us |\n\
+         |---|---:|---:|---:|---:|\n",
+    );
+    for Times { name, calls, p50_us, p9999_us, max_us } in &report.times {
+        text += &format!("| {name} | {} | {p50_us} | {p9999_us} | {max_us} |\n", thousands(*calls as f64));
+    }
+    let Report { record_bytes, snapshot_share, deletion_ping_max, .. } = report;
+    text += &format!(
+        "\nMEMORY USAGE per record: {record_bytes:.0} bytes. A BGSAVE under load copied {:.1} % of the server's memory. \
+         While the queue was deleted, another client's PING took {} us at most.\n",
+        snapshot_share * 100.0,
+        thousands(deletion_ping_max.as_micros() as f64)
+    );
     text
 }
 

@@ -395,6 +395,8 @@ fn a_failover_loses_no_acknowledged_admission() {
                     let replicas: redis::RedisResult<i64> = try_call!(client, "WAIT", 1, 1_000);
                     match (admitted, replicas) {
                         (Ok((true, ..)), Ok(1)) => acknowledged.lock().unwrap().push(lease),
+                        // The replica was slow to tell: nobody may rely on this one.
+                        (Ok((true, ..)), Ok(0)) => {}
                         _ if stopped.load(Ordering::SeqCst) => return,
                         other => panic!("{other:?}"),
                     }

@@ -1,0 +1,154 @@
+//! A log queue of a million records: how long commands take at most, what a snapshot under load costs, and how it is
+//! deleted.
+
+use crate::measure::await_rest;
+use crate::records::record;
+use crate::Result;
+use gw_testkit::{info, Server};
+use redis::{cmd, Cmd, Connection};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub const RECORDS: u64 = 1_000_000;
+const KEY: &str = "million";
+const BOUNDS: [&str; 5] = ["MAXLEN", "10000000", "MAXBYTES", "100000000000", "RECORDS"];
+
+/// How long the commands of one kind took, by the server's own clock, in microseconds.
+pub struct Times {
+    pub name: String,
+    pub calls: u64,
+    pub p50_us: f64,
+    pub p9999_us: f64,
+    pub max_us: f64,
+}
+
+pub struct Report {
+    pub times: Vec<Times>,
+    /// Of a record: the queue's memory while it held the million.
+    pub record_bytes: f64,
+    /// What the snapshot's process and the server wrote to memory they shared, as a share of the server's memory.
+    pub snapshot_share: f64,
+    /// While the queue was deleted: another client's longest round trip.
+    pub deletion_ping_max: Duration,
+}
+
+pub fn report(server: &Server) -> Result<Report> {
+    let mut connection = server.connect()?;
+    let client = &mut connection;
+    cmd("FLUSHALL").arg("SYNC").exec(client)?;
+    cmd("CONFIG").arg("SET").arg("latency-tracking-info-percentiles").arg("50 99.99 100").exec(client)?;
+    let mut next = 0;
+    let mut times = vec![timed(client, "GW.LOGPUSH of 1", |client| push(client, &mut next, RECORDS / 2, 1))?];
+    times.push(timed(client, "GW.LOGPUSH of 100", |client| push(client, &mut next, RECORDS / 2 / 100, 100))?);
+    await_rest(client)?;
+    let usage: f64 = cmd("MEMORY").arg("USAGE").arg(KEY).query(client)?;
+    for count in [1, 100] {
+        let peek = words(&["GW.LOGPEEK", KEY, "COUNT", &count.to_string()]);
+        times.push(timed(client, &format!("GW.LOGPEEK of {count}"), |client| repeat(client, &peek, 50_000))?);
+    }
+    let snapshot_share = snapshot(client, &mut next)?;
+    times.push(timed(client, "GW.LOGPUSH of 1 after a snapshot", |client| push(client, &mut next, 200_000, 1))?);
+    for (name, calls, count, options) in [
+        ("GW.LOGPOP of 1", 100_000, "1", &[][..]),
+        ("GW.LOGPOP of 100", 2_000, "100", &[]),
+        ("GW.LOGPOP of 100, leased", 2_000, "100", &["LEASE", "3600000"]),
+    ] {
+        let pop = words(&[&["GW.LOGPOP", KEY, "COUNT", count], options].concat());
+        times.push(timed(client, name, |client| repeat(client, &pop, calls))?);
+    }
+    let deletion_ping_max = deletion(server, client, &mut times)?;
+    cmd("FLUSHALL").arg("SYNC").exec(client)?;
+    Ok(Report { times, record_bytes: usage / RECORDS as f64, snapshot_share, deletion_ping_max })
+}
+
+fn words(words: &[&str]) -> Cmd {
+    let mut command = Cmd::new();
+    command.arg(words);
+    command
+}
+
+/// Runs `body`, which sends commands of one kind only, and asks the server how long they took.
+fn timed(client: &mut Connection, name: &str, body: impl FnOnce(&mut Connection) -> Result<()>) -> Result<Times> {
+    cmd("CONFIG").arg("RESETSTAT").exec(client)?;
+    body(client)?;
+    let command = name.split(' ').next().unwrap_or_default().to_lowercase();
+    let latencies = info(client, "latencystats");
+    let line = latencies.get(&format!("latency_percentiles_usec_{command}")).cloned().unwrap_or_default();
+    let stats = info(client, "commandstats").get(&format!("cmdstat_{command}")).cloned().unwrap_or_default();
+    let field = |line: &str, name: &str| -> Result<f64> {
+        let value = line.split(',').find_map(|part| part.split_once('=').filter(|(key, _)| *key == name));
+        Ok(value.ok_or_else(|| format!("no {name} in {line}"))?.1.parse()?)
+    };
+    let percentile = |name| field(&line, name);
+    Ok(Times {
+        name: name.to_owned(),
+        calls: field(&stats, "calls")? as u64,
+        p50_us: percentile("p50")?,
+        p9999_us: percentile("p99.99")?,
+        max_us: percentile("p100")?,
+    })
+}
+
+/// `calls` pushes of `count` records each, none alike.
+fn push(client: &mut Connection, next: &mut u64, calls: u64, count: u64) -> Result<()> {
+    const PIPELINE: u64 = 16;
+    for _ in 0..calls.div_ceil(PIPELINE) {
+        let mut batch = redis::pipe();
+        for _ in 0..PIPELINE {
+            let push = batch.cmd("GW.LOGPUSH").ignore().arg(KEY).arg(&BOUNDS);
+            for _ in 0..count {
+                *next += 1;
+                push.arg(record(*next));
+            }
+        }
+        batch.exec(client)?;
+    }
+    Ok(())
+}
+
+fn repeat(client: &mut Connection, command: &Cmd, calls: u64) -> Result<()> {
+    for _ in 0..calls {
+        command.exec(client)?;
+    }
+    Ok(())
+}
+
+/// A BGSAVE while records are pushed and popped as fast as they go.
+fn snapshot(client: &mut Connection, next: &mut u64) -> Result<f64> {
+    let before: f64 = info(client, "memory").get("used_memory").ok_or("no used_memory")?.parse()?;
+    cmd("BGSAVE").exec(client)?;
+    loop {
+        push(client, next, 800, 1)?;
+        let pop = words(&["GW.LOGPOP", KEY, "COUNT", "100"]);
+        repeat(client, &pop, 8)?;
+        let saved = info(client, "persistence");
+        if saved.get("rdb_bgsave_in_progress").is_some_and(|value| value == "0") {
+            let copied: f64 = saved.get("rdb_last_cow_size").ok_or("no rdb_last_cow_size")?.parse()?;
+            return Ok(copied / before);
+        }
+    }
+}
+
+/// Deletes the queue while another client asks for a sign of life over and over: its longest wait.
+fn deletion(server: &Server, client: &mut Connection, times: &mut Vec<Times>) -> Result<Duration> {
+    let mut other = server.connect()?;
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| -> Result<Duration> {
+        let waiting = scope.spawn(|| -> redis::RedisResult<Duration> {
+            let mut longest = Duration::ZERO;
+            while !done.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                cmd("PING").exec(&mut other)?;
+                longest = longest.max(start.elapsed());
+            }
+            Ok(longest)
+        });
+        thread::sleep(Duration::from_millis(100));
+        let deleted = timed(client, "DEL of the queue", |client| Ok(cmd("DEL").arg(KEY).exec(client)?));
+        thread::sleep(Duration::from_millis(500));
+        done.store(true, Ordering::Relaxed);
+        times.push(deleted?);
+        Ok(waiting.join().map_err(|_| "the other client panicked")??)
+    })
+}
