@@ -30,7 +30,7 @@ pub const RESERVE: Command = Command {
     summary: "Holds an estimate against budgets, if it fits all of them, until it is committed, cancelled or expires. \
               Replies granted, hold_id, and of the tightest budget: period, budget, spent, held, remaining, \
               reset_after_ms.",
-    complexity: "O(N*M) for N budgets named and M holds",
+    complexity: "O(N) in the budgets named, O(M) in the holds where one is made",
     since: "0.1.0",
     tips: "nondeterministic_output",
     args: &[

@@ -22,7 +22,7 @@ pub const WITHIN_BUDGET: Command = Command {
     summary:
         "Tells whether a ledger is within its budgets, with COST whether that much still fits. Replies within, and of \
               the tightest budget: period, budget, spent, held, remaining, reset_after_ms.",
-    complexity: "O(N*M) for N budgets named and M holds",
+    complexity: "O(N) in the budgets named",
     since: "0.1.0",
     tips: "",
     args: &[

@@ -79,11 +79,50 @@ struct Hold {
     id: Id,
 }
 
+/// What is set aside on each day, so that a question about a budget does not go through all holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Sums(
+    /// By day, of those with a sum other than zero: exact, since all [`HOLDS_MAX`] of the largest amount are far within
+    /// an [`Amount`]. Holds are short: there are hardly ever more than two days.
+    Vec<(i32, Amount)>,
+);
+
+impl Sums {
+    fn add(&mut self, entry: Entry) {
+        let (day, amount) = (entry.number(), entry.amount());
+        match self.0.binary_search_by_key(&day, |&(day, _)| day) {
+            Ok(at) => self.0.iter_mut().skip(at).take(1).for_each(|(_, sum)| *sum = sum.saturating_add(amount)),
+            Err(_) if amount == Amount::ZERO => {}
+            Err(at) => {
+                self.0.reserve_exact(1);
+                self.0.insert(at, (day, amount));
+            }
+        }
+    }
+
+    fn sub(&mut self, entry: Entry) {
+        let of_day = self.0.iter_mut().filter(|(day, _)| *day == entry.number());
+        of_day.for_each(|(_, sum)| *sum = sum.saturating_sub(entry.amount()));
+        self.0.retain(|&(_, sum)| sum != Amount::ZERO);
+    }
+
+    fn between(&self, first: i32, last: i32) -> Amount {
+        let days = self.0.iter().filter(|(day, _)| (first..=last).contains(day));
+        days.fold(Amount::ZERO, |sum, &(_, amount)| sum.saturating_add(amount))
+    }
+
+    fn memory_bytes(&self) -> usize {
+        allocated_bytes(self.0.capacity() * size_of::<(i32, Amount)>())
+    }
+}
+
 /// The holds of one ledger, and what became of ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Holds {
     /// The first to expire first.
     open: Vec<Hold>,
+    /// Of all that are open, the expired included.
+    sums: Sums,
     done: Done,
     /// The time of the last change here.
     at_ms: i64,
@@ -101,10 +140,14 @@ impl Holds {
         now_ms.max(self.at_ms)
     }
 
-    fn live(&self, now_ms: i64) -> &[Hold] {
+    /// Those that have expired since the last change, and those that have not.
+    fn split(&self, now_ms: i64) -> (&[Hold], &[Hold]) {
         let now_ms = self.now_ms(now_ms);
-        let expired = self.open.partition_point(|hold| hold.expires_at_ms <= now_ms);
-        self.open.get(expired..).unwrap_or_default()
+        self.open.split_at(self.open.partition_point(|hold| hold.expires_at_ms <= now_ms))
+    }
+
+    fn live(&self, now_ms: i64) -> &[Hold] {
+        self.split(now_ms).1
     }
 
     /// How many have not expired.
@@ -123,9 +166,9 @@ impl Holds {
 
     /// The sum of those that were made on a day from `first` to `last` and have not expired.
     pub(super) fn held(&self, now_ms: i64, first: i32, last: i32) -> Amount {
-        let entries = self.live(now_ms).iter().map(|hold| hold.entry);
-        let inside = entries.filter(|entry| (first..=last).contains(&entry.number()));
-        inside.fold(Amount::ZERO, |sum, entry| sum.saturating_add(entry.amount()))
+        let (expired, _) = self.split(now_ms);
+        let expired = expired.iter().map(|hold| hold.entry).filter(|entry| (first..=last).contains(&entry.number()));
+        expired.fold(self.sums.between(first, last), |sum, entry| sum.saturating_sub(entry.amount()))
     }
 
     pub(super) fn remembered(&self) -> usize {
@@ -152,7 +195,7 @@ impl Holds {
     pub(super) fn insert(&mut self, owner: Owner, id: &[u8], day: Day, estimate: Amount, expires_at_ms: i64) {
         self.remove(owner, id);
         if self.open.len() >= HOLDS_MAX {
-            self.open.remove(0);
+            self.sums.sub(self.open.remove(0).entry);
         }
         let at = self.open.partition_point(|hold| hold.expires_at_ms <= expires_at_ms);
         if self.open.len() == self.open.capacity() {
@@ -161,13 +204,14 @@ impl Holds {
             self.open.reserve_exact(bytes / size_of::<Hold>() - self.open.len());
         }
         let entry = Entry::new(day.number(), estimate, 0);
+        self.sums.add(entry);
         self.open.insert(at, Hold { entry, expires_at_ms, id: Id::new(owner, id) });
     }
 
     pub(super) fn remove(&mut self, owner: Owner, id: &[u8]) {
         // Ids are unique, and what ends is most often what began first.
         if let Some(place) = self.open.iter().position(|hold| hold.id.is(owner, id)) {
-            self.open.remove(place);
+            self.sums.sub(self.open.remove(place).entry);
         }
     }
 
@@ -187,7 +231,11 @@ impl Holds {
         }
         (self.at_ms, self.remember_ms) = (at_ms, remember_ms);
         let expired = self.open.partition_point(|hold| hold.expires_at_ms <= at_ms);
-        for hold in self.open.drain(..expired).filter(|hold| hold.id.owner() == Owner::Client) {
+        for hold in self.open.drain(..expired) {
+            self.sums.sub(hold.entry);
+            if hold.id.owner() != Owner::Client {
+                continue;
+            }
             let until_ms = hold.expires_at_ms.saturating_add_unsigned(remember_ms);
             if let Some(day) = Day::from_number(hold.entry.number()).filter(|_| until_ms > at_ms) {
                 self.done.put(hold.id.as_bytes(), State::Expired { day, estimate: hold.entry.amount() }, until_ms);
@@ -201,13 +249,14 @@ impl Holds {
 
     /// This struct's own, and those behind it.
     pub(super) fn allocations(&self) -> usize {
-        4 + self.open.iter().filter(|hold| matches!(hold.id, Id::Long(..))).count()
+        5 + self.open.iter().filter(|hold| matches!(hold.id, Id::Long(..))).count()
     }
 
     /// Bytes allocated behind the struct.
     pub(super) fn memory_bytes(&self) -> usize {
         let ids: usize = self.open.iter().map(|hold| hold.id.memory_bytes()).sum();
-        allocated_bytes(self.open.capacity() * size_of::<Hold>()) + ids + self.done.memory_bytes()
+        let open = allocated_bytes(self.open.capacity() * size_of::<Hold>());
+        open + ids + self.sums.memory_bytes() + self.done.memory_bytes()
     }
 
     pub(super) fn save(&self, out: &mut dyn Writer) {
@@ -255,7 +304,9 @@ impl Holds {
             return Err(Corrupt("two holds of one id"));
         }
         open.shrink_to_fit();
-        let holds = Holds { open, done: Done::load(from)?, at_ms, remember_ms };
+        let mut sums = Sums::default();
+        open.iter().for_each(|hold| sums.add(hold.entry));
+        let holds = Holds { open, sums, done: Done::load(from)?, at_ms, remember_ms };
         if holds.is_empty() {
             return Err(Corrupt("no holds, where there should be some"));
         }

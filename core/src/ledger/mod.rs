@@ -35,8 +35,8 @@
 //! # Cost
 //!
 //! Charging the newest day, or asking about it, its week or its month, is O(1) and allocates nothing. Other days and
-//! months are found by binary search. A new day copies the days kept: at most [`KEEP_DAYS_MAX`], once a day. Holds are
-//! searched through, all [`HOLDS_MAX`] of them in some tens of microseconds.
+//! months are found by binary search. A new day copies the days kept: at most [`KEEP_DAYS_MAX`], once a day. What is held
+//! is summed up by day; to find one hold, all are searched through, [`HOLDS_MAX`] of them in some tens of microseconds.
 
 mod done;
 pub mod feed;
