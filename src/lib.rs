@@ -10,8 +10,6 @@ mod cache;
 mod limit;
 mod node;
 mod queue;
-// Waiting clients, timers and scans are there before the families that will use them.
-#[allow(dead_code, unused_macros, unused_imports)]
 mod server;
 
 use std::ffi::CStr;
