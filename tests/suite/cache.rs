@@ -314,7 +314,8 @@ fn values_are_compressed_where_it_pays() {
     reply!(client, "SET", "plain", COMPLETION);
     reply!(client, "GW.CACHESET", "llm:completion", COMPLETION);
     let [plain, compressed]: [u64; 2] = ["plain", "llm:completion"].map(|key| call!(client, "MEMORY", "USAGE", key));
-    assert!(compressed * 10 <= plain * 6, "{compressed} of {plain} bytes");
+    // Redis rounds a plain string up to 5 KB and more, Valkey to a little over its 4 KB.
+    assert!(compressed * 3 <= plain * 2, "{compressed} of {plain} bytes");
     let figures = stats(&mut client, "llm");
     assert_eq!(figures["raw_bytes"], "4096");
     assert!(figures["bytes"].parse::<u64>().unwrap() < 3_000, "{figures:?}");

@@ -69,7 +69,10 @@ fn check(program: &str, language: &str, driver: &str) {
     // The first was settled at 400 tokens and 0.04, and the cached one at none.
     assert_eq!(left(2), [Some("1"), Some("3600"), Some("2"), Some("9.86")]);
     assert_eq!(left(4), [Some("0"), Some("4200"), Some("3"), Some("9.92")]);
-    assert_eq!((header(0, "retry-after"), header(4, "retry-after")), (None, Some("3600")));
+    assert_eq!(header(0, "retry-after"), None);
+    // What has passed of the hour is a matter of the machine; the window counts an hour in ticks of some milliseconds.
+    let retry_after_s = header(4, "retry-after").map(|seconds| seconds.parse::<u64>().unwrap());
+    assert!(retry_after_s.is_some_and(|seconds| (3_540..=3_601).contains(&seconds)), "{retry_after_s:?}");
     assert_eq!(run(&mut client, "GW.SPENT {ml}"), "\"0.08\"");
     assert_eq!(run(&mut client, "GW.LOGLEN log:requests"), "4");
     // Nothing that was cut short is cached.
