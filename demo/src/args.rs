@@ -18,7 +18,7 @@ pub struct Args {
     pub speed: Speed,
 
     /// Connections at once
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub connections: u16,
 
     /// Requests to generate where no trace is given

@@ -1,16 +1,16 @@
 //! Does everything add up? What the clients saw, compared with what the server says now and with what must hold.
 
+use crate::admission::{Admission, Row, WithinBudget};
 use crate::clock::{Pace, Timed};
 use crate::content;
-use crate::gateway::{budget_key, BudgetReply, Journey, LimitReply, Outcome, CACHE_CATEGORY, LOG_KEY};
-use crate::limits::{judge, Breaches, Decision, Rule};
+use crate::gateway::{Journey, CACHE_CATEGORY, LOG_KEY};
+use crate::limits::{judge, Bounds, Breaches, Correction, Decision, Rule};
 use crate::money::Picos;
 use crate::replay::Run;
 use crate::report::grouped;
-use crate::tally::Tally;
-use crate::workload::{Account, Workload};
+use crate::workload::{Request, Workload};
 use anyhow::{bail, ensure, Context, Result};
-use redis::{cmd, Connection};
+use redis::{cmd, Connection, Value};
 use std::collections::HashMap;
 
 /// One thing that must hold.
@@ -25,7 +25,6 @@ pub struct Audit<'a> {
     pub workload: &'a Workload,
     pub run: &'a Run,
     pub pace: Pace,
-    pub connections: usize,
 }
 
 impl Audit<'_> {
@@ -34,9 +33,11 @@ impl Audit<'_> {
         vec![
             check("every request served once", self.every_request_once()),
             check("requests a minute", self.requests_per_minute()),
+            check("requests in flight", self.requests_in_flight()),
             check("tokens a minute", self.tokens_per_minute()),
-            check("budget answers", self.budget_answers()),
-            check("running totals", self.running_totals()),
+            check("budgets", self.budgets()),
+            check("admissions", self.admissions(connection)),
+            check("nothing stays held", self.nothing_held(connection)),
             check("total cost", self.total_cost(connection)),
             check("cache statistics", self.cache_statistics(connection)),
             check("log records", self.log_records(connection)),
@@ -55,102 +56,167 @@ impl Audit<'_> {
 
     fn requests_per_minute(&self) -> Result<String> {
         let window_ms = self.pace.minute_ms();
-        let rule = |account: &Account| Rule::Window { limit: account.requests_per_minute, window_ms };
-        self.judge_limits(rule, |journey| Some((&journey.requests, 1)))
+        let keys = self.workload.keys.iter().enumerate().map(|(key, limits)| {
+            let limit = limits.requests_per_minute;
+            (limits.account.as_str(), limit, Rule::Window { limit, window_ms }, self.journeys_of_key(key))
+        });
+        self.judge_limits(keys, |admission| admission.requests, |_| 1, |_| 0)
+    }
+
+    fn requests_in_flight(&self) -> Result<String> {
+        let keys = self.workload.keys.iter().enumerate().map(|(key, limits)| {
+            let max = limits.in_flight_max;
+            (limits.account.as_str(), max, Rule::Level { max: max.into() }, self.journeys_of_key(key))
+        });
+        self.judge_limits(keys, |admission| admission.in_flight, |_| 1, |_| -1)
     }
 
     fn tokens_per_minute(&self) -> Result<String> {
         let per_ms = self.pace.minute_ms();
-        let rule =
-            |account: &Account| Rule::Bucket { rate: account.tokens_per_minute, per_ms, burst: account.burst_tokens };
-        let tokens = |journey: &Journey| self.workload.requests[journey.request].tokens();
-        self.judge_limits(rule, |journey| Some((journey.tokens.as_ref()?, tokens(journey))))
+        let users = self.workload.users.iter().enumerate().map(|(user, limits)| {
+            let (rate, burst) = (limits.tokens_per_minute, limits.burst_tokens);
+            let journeys = self.journeys(move |request| self.workload.key(request).user == user);
+            (limits.account.as_str(), burst, Rule::Bucket { rate, per_ms, burst }, journeys)
+        });
+        let estimate = |request: &Request| request.estimated_tokens();
+        self.judge_limits(
+            users,
+            |admission| admission.tokens,
+            estimate,
+            |journey| {
+                let request = self.request(journey);
+                i128::from(request.used(journey.cached).0) - i128::from(estimate(request))
+            },
+        )
     }
 
-    /// `asked` gives a request's reply and units, if this limiter was asked at all.
-    fn judge_limits(
+    /// Of each account: its name, its limit, its rule and its requests. `correction` is what a settlement takes on top.
+    fn judge_limits<'b>(
         &self,
-        rule: impl Fn(&Account) -> Rule,
-        asked: impl Fn(&Journey) -> Option<(&Timed<LimitReply>, u64)>,
+        accounts: impl Iterator<Item = (&'b str, u64, Rule, Vec<&'b Journey>)>,
+        row: fn(&Admission) -> Row<u64>,
+        units: impl Fn(&Request) -> u64,
+        correction: impl Fn(&Journey) -> i128,
     ) -> Result<String> {
         let mut count = 0;
-        for (index, account) in self.workload.accounts.iter().enumerate() {
-            let rule = rule(account);
-            let asked: Vec<_> = self.journeys_of(index).filter_map(&asked).collect();
-            count += asked.len();
-            for &(Timed { reply, .. }, units) in &asked {
-                ensure!(reply.is_consistent(rule.units_max(), units), "{}: {units} units, {reply:?}", account.name);
+        for (account, limit, rule, journeys) in accounts {
+            let mut decisions = Vec::new();
+            for &journey in &journeys {
+                let (row, units) = (row(&journey.admission.reply), units(self.request(journey)));
+                ensure!(row.is_consistent(limit, units, journey.admitted()), "{account}: {units} units, {row:?}");
+                decisions.extend(decision(journey, row.allowed, units.into()));
             }
-            let decisions: Vec<Decision> =
-                asked.iter().map(|&(asked, units)| Decision::new(asked, units, asked.reply.allowed)).collect();
-            let breaches = judge(rule, &decisions);
-            ensure!(breaches == Breaches::default(), "{} under {rule:?}: {breaches:?}", account.name);
+            let corrections: Vec<Correction> = journeys
+                .iter()
+                .filter_map(|journey| Some(Correction::new(journey.settled.as_ref()?, correction(journey))))
+                .collect();
+            let breaches = judge(rule, &decisions, &corrections);
+            ensure!(breaches == Breaches::default(), "{account} under {rule:?}: {breaches:?}");
+            count += decisions.len();
         }
         Ok(format!("none of {} decisions admits beyond the limit or refuses needlessly", grouped(count)))
     }
 
-    /// Each answer agrees with itself, and with the charges before and after it; and no account overspends by more than
-    /// what was in flight when its budget ran out, since the charge comes after the answer.
-    fn budget_answers(&self) -> Result<String> {
+    /// Each row agrees with itself, and with the estimates held and the costs charged before and after it; and no team
+    /// spends more than its budget and what its requests cost above their estimates.
+    fn budgets(&self) -> Result<String> {
         let mut count = 0;
-        for (index, account) in self.workload.accounts.iter().enumerate() {
-            let cost = |request: usize| self.workload.requests[request].cost;
-            let largest = self.journeys_of(index).map(|journey| cost(journey.request)).max().unwrap_or_default();
-            let spent_max = account.budget + largest.times(self.connections as u64 - 1);
-            for (_, charged) in self.charges_of(index) {
-                ensure!(charged.reply <= spent_max, "{} spent {} of {}", account.name, charged.reply, account.budget);
+        for (index, team) in self.workload.teams.iter().enumerate() {
+            let journeys = self.journeys(|request| self.workload.key(request).team == index);
+            let budget = team.budget.count()?;
+            let (mut decisions, mut corrections) = (Vec::new(), Vec::new());
+            let (mut spent, mut spent_max) = (0, budget);
+            for &journey in &journeys {
+                let request = self.request(journey);
+                let estimate = request.estimated_cost.count()?;
+                decisions.extend(decision(journey, journey.admission.reply.budget.allowed, estimate));
+                if let Some(settled) = &journey.settled {
+                    let cost = request.used(journey.cached).1.count()?;
+                    corrections.push(Correction::new(settled, cost - estimate));
+                    spent += cost;
+                    spent_max += (cost - estimate).max(0);
+                }
             }
-            let sent = Tally::new(self.charges_of(index).map(|(request, charged)| (charged.sent_us(), cost(request))));
-            let received =
-                Tally::new(self.charges_of(index).map(|(request, charged)| (charged.received_us(), cost(request))));
-            for (request, asked) in
-                self.journeys_of(index).filter_map(|journey| Some((journey.request, journey.budget.as_ref()?)))
-            {
-                count += 1;
-                let BudgetReply { within, budget, spent, remaining, .. } = asked.reply;
-                // A charge in flight with the question may be in the answer or not.
-                let possible = received.until(asked.sent_us() - 1)..=sent.until(asked.received_us());
-                let agrees = budget == account.budget
-                    && remaining == budget.saturating_sub(spent)
-                    && within == (spent + cost(request) <= budget)
-                    && possible.contains(&spent);
-                ensure!(agrees, "{}, request {request}: {:?}, {possible:?} spent", account.name, asked.reply);
+            ensure!(spent <= spent_max, "{}: {spent} of at most {spent_max} spent", team.account);
+            let breaches = judge(Rule::Level { max: budget }, &decisions, &corrections);
+            ensure!(breaches == Breaches::default(), "{} of {}: {breaches:?}", team.account, team.budget);
+            let bounds = Bounds::new(&decisions, &corrections);
+            for &journey in &journeys {
+                let Timed { reply: Admission { budget: row, .. }, .. } = &journey.admission;
+                let (sent_us, received_us) = (journey.admission.sent_us(), journey.admission.received_us());
+                let estimate = self.request(journey).estimated_cost;
+                // An admitted request's own estimate is in what is left, but not among what was taken for certain.
+                let own = if journey.admitted() { estimate.count()? } else { 0 };
+                let left = |taken: i128| (budget - taken).max(0);
+                let possible = left(bounds.most(sent_us, received_us))..=left(bounds.least(sent_us, received_us) + own);
+                let agrees = row.limit == team.budget
+                    && possible.contains(&row.remaining.count()?)
+                    && (journey.admitted() || row.allowed == (row.remaining >= estimate))
+                    && row.reset_after_ms >= 0;
+                ensure!(agrees, "{}: {estimate} asked, {row:?}, {possible:?} left", team.account);
             }
+            count += journeys.len();
         }
-        Ok(format!("{} agree with the charges before and after them", grouped(count)))
+        Ok(format!("{} rows agree with what is held and charged before and after them", grouped(count)))
     }
 
-    /// Charges are atomic: put in the order of their replies, each total is the one before it and the charge.
-    fn running_totals(&self) -> Result<String> {
-        let mut count = 0;
-        for (index, account) in self.workload.accounts.iter().enumerate() {
-            let mut charges: Vec<(Picos, Picos)> = self
-                .charges_of(index)
-                .map(|(request, charged)| (charged.reply, self.workload.requests[request].cost))
-                .collect();
-            charges.sort_unstable();
-            count += charges.len();
-            let mut total = Picos::default();
-            for (reply, cost) in charges {
-                total = total + cost;
-                ensure!(reply == total, "{}: GW.ADDCOST replied {reply} where the sum is {total}", account.name);
-            }
+    /// Admitted, refused and settled, as the server counted.
+    fn admissions(&self, connection: &mut Connection) -> Result<String> {
+        let counters: HashMap<String, u64> = cmd("GW.STATS").query(connection)?;
+        let admitted = self.run.journeys.iter().filter(|journey| journey.admitted()).count() as u64;
+        let refused = self.run.journeys.len() as u64 - admitted;
+        for (name, own) in [
+            ("admit_admitted", admitted),
+            ("admit_denied", refused),
+            ("admit_repeated", 0),
+            ("admit_no_account", 0),
+            ("settle_done", admitted),
+        ] {
+            let server = counters.get(name).with_context(|| format!("GW.STATS has no {name}"))?;
+            ensure!(*server == own, "{name}: the server counts {server}, the client {own}");
         }
-        Ok(format!("{} replies of GW.ADDCOST are exact sums", grouped(count)))
+        let [admitted, refused] = [admitted, refused].map(|count| grouped(count as usize));
+        Ok(format!("{admitted} admitted and settled once, {refused} refused, on both sides"))
     }
 
+    /// Every slot is free again, and no money set aside.
+    fn nothing_held(&self, connection: &mut Connection) -> Result<String> {
+        let mut count = 0;
+        for account in self.accounts() {
+            let question = cmd("GW.WITHINBUDGET").arg(account).arg(0).arg("TOTAL").take();
+            let (_, _, _, _, held, ..): WithinBudget = question.query(connection)?;
+            ensure!(held == "0", "{account}: {held} is held");
+            let mut state: HashMap<String, Value> = cmd("GW.DESCRIBE").arg(account).query(connection)?;
+            let leases = state.remove("leases").with_context(|| format!("GW.DESCRIBE {account} has no leases"))?;
+            ensure!(leases == Value::Array(Vec::new()), "{account}: in flight are {leases:?}");
+            count += 1;
+        }
+        Ok(format!("no lease and no money in {count} accounts"))
+    }
+
+    /// Each account's ledger has what its own requests cost, and keys, users and teams add up to the same.
     fn total_cost(&self, connection: &mut Connection) -> Result<String> {
+        let mut own: HashMap<&str, Picos> = HashMap::new();
+        for journey in self.run.journeys.iter().filter(|journey| journey.admitted()) {
+            let request = self.request(journey);
+            let Workload { keys, users, teams, .. } = self.workload;
+            let key = &keys[request.key];
+            for account in [&key.account, &users[key.user].account, &teams[key.team].account] {
+                let sum = own.entry(account).or_default();
+                *sum = *sum + request.used(journey.cached).1;
+            }
+        }
         let mut total = Picos::default();
-        for (index, account) in self.workload.accounts.iter().enumerate() {
-            let spent: String = cmd("GW.SPENT").arg(budget_key(account)).query(connection)?;
+        for account in self.accounts() {
+            let spent: String = cmd("GW.SPENT").arg(account).arg("TOTAL").query(connection)?;
             let spent: Picos = spent.parse()?;
-            let own: Picos = self.charges_of(index).map(|(request, _)| self.workload.requests[request].cost).sum();
-            ensure!(spent == own, "{}: the server has {spent}, the client {own}", account.name);
+            let own = own.get(account).copied().unwrap_or_default();
+            ensure!(spent == own, "{account}: the server has {spent}, the client {own}");
             total = total + spent;
         }
         let own = total_cost(self.workload, self.run);
-        ensure!(total == own, "the server has {total}, the client {own}");
-        Ok(format!("{total} at the server, {own} at the client"))
+        ensure!(total == own.times(3), "keys, users and teams: the server has {total}, the client 3 × {own}");
+        Ok(format!("{own} at the client, and in the ledgers of keys, users and teams"))
     }
 
     fn cache_statistics(&self, connection: &mut Connection) -> Result<String> {
@@ -160,29 +226,26 @@ impl Audit<'_> {
             let text = fields.get(name).with_context(|| format!("GW.CACHESTATS has no {name}"))?;
             text.parse().with_context(|| format!("GW.CACHESTATS {name}: {text}"))
         };
-        let count =
-            |wanted: fn(&Outcome) -> bool| self.run.journeys.iter().filter(|journey| wanted(&journey.outcome)).count();
-        let hits = count(|outcome| matches!(outcome, Outcome::Cached));
-        let misses = count(|outcome| matches!(outcome, Outcome::Answered(_)));
-        if hits + misses == 0 {
-            ensure!(fields.is_empty(), "nobody looked, but there are {fields:?}");
-            return Ok("nobody looked".into());
-        }
+        let count = |wanted: fn(&Journey) -> bool| self.run.journeys.iter().filter(|journey| wanted(journey)).count();
+        let (hits, sets) = (count(|journey| journey.cached), count(Journey::answered_by_model));
+        let misses = self.run.journeys.len() - hits;
         let server = (field("hits")?, field("misses")?, field("sets")?);
-        ensure!(server == (hits, misses, misses), "hits, misses, sets: {server:?}, but {hits} hits, {misses} misses");
-        Ok(format!("{} hits and {} misses on both sides", grouped(hits), grouped(misses)))
+        let own = (hits, misses, sets);
+        ensure!(server == own, "hits, misses, sets: the server counts {server:?}, the client {own:?}");
+        let [hits, misses, sets] = [hits, misses, sets].map(grouped);
+        Ok(format!("{hits} hits, {misses} misses and {sets} entries set, on both sides"))
     }
 
     /// Each record came out exactly once, byte for byte as it went in.
     fn log_records(&self, connection: &mut Connection) -> Result<String> {
         let left: usize = cmd("GW.LOGLEN").arg(LOG_KEY).query(connection)?;
         ensure!(left == 0, "{left} records are left in the queue");
-        let Workload { models, accounts, requests } = self.workload;
         let mut expected: HashMap<usize, String> = HashMap::new();
-        for (index, _) in self.run.journeys.iter().filter_map(charge) {
-            let request = &requests[index];
-            let record = content::log_record(index, &models[request.model], &accounts[request.account], request);
-            expected.insert(index, record);
+        for journey in self.run.journeys.iter().filter(|journey| journey.admitted()) {
+            let request = self.request(journey);
+            let (model, key) = (&self.workload.models[request.model], self.workload.key(request));
+            let record = content::log_record(journey.request, model, key, request, journey.cached);
+            expected.insert(journey.request, record);
         }
         let pushed = expected.len();
         for record in &self.run.records {
@@ -198,25 +261,33 @@ impl Audit<'_> {
         Ok(format!("{} in, {} out, each once and unchanged", grouped(pushed), grouped(self.run.records.len())))
     }
 
-    fn journeys_of(&self, account: usize) -> impl Iterator<Item = &Journey> {
-        let requests = &self.workload.requests;
-        self.run.journeys.iter().filter(move |journey| requests[journey.request].account == account)
+    fn request(&self, journey: &Journey) -> &Request {
+        &self.workload.requests[journey.request]
     }
 
-    fn charges_of(&self, account: usize) -> impl Iterator<Item = (usize, &Timed<Picos>)> {
-        self.journeys_of(account).filter_map(charge)
+    fn journeys(&self, wanted: impl Fn(&Request) -> bool) -> Vec<&Journey> {
+        self.run.journeys.iter().filter(|journey| wanted(self.request(journey))).collect()
     }
+
+    fn journeys_of_key(&self, key: usize) -> Vec<&Journey> {
+        self.journeys(|request| request.key == key)
+    }
+
+    fn accounts(&self) -> impl Iterator<Item = &str> {
+        let Workload { keys, users, teams, .. } = self.workload;
+        let users = users.iter().map(|user| user.account.as_str());
+        let teams = teams.iter().map(|team| team.account.as_str());
+        keys.iter().map(|key| key.account.as_str()).chain(users).chain(teams)
+    }
+}
+
+/// What one policy decided, unless it allowed what another refused.
+fn decision(journey: &Journey, allowed: bool, units: i128) -> Option<Decision> {
+    (journey.admitted() || !allowed).then(|| Decision::new(&journey.admission, units, allowed))
 }
 
 /// What the model's answers cost by the client's own count.
 pub fn total_cost(workload: &Workload, run: &Run) -> Picos {
-    run.journeys.iter().filter_map(charge).map(|(request, _)| workload.requests[request].cost).sum()
-}
-
-/// The request's index and the charge, where it was answered by the model.
-fn charge(journey: &Journey) -> Option<(usize, &Timed<Picos>)> {
-    match &journey.outcome {
-        Outcome::Answered(charged) => Some((journey.request, charged)),
-        _ => None,
-    }
+    let admitted = run.journeys.iter().filter(|journey| journey.admitted());
+    admitted.map(|journey| workload.requests[journey.request].used(journey.cached).1).sum()
 }

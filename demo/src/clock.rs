@@ -19,6 +19,11 @@ impl Pace {
     pub fn minute_ms(self) -> u64 {
         (60_000.0 / self.speed).round().max(1.0) as u64
     }
+
+    /// How long a request may take before its lease ends by itself, in milliseconds: more than any does.
+    pub fn lease_ms(self) -> u64 {
+        self.minute_ms().max(30_000)
+    }
 }
 
 /// Counts from the start of the run. The same for all connections.

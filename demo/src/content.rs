@@ -1,7 +1,8 @@
 //! What travels besides numbers: the model's answer that is cached, and the record that is logged.
 
 use crate::models::Model;
-use crate::workload::{Account, Request};
+use crate::money::Picos;
+use crate::workload::{ApiKey, Request};
 use fastrand::Rng;
 use serde_json::json;
 
@@ -79,26 +80,27 @@ pub fn response_id(request: &Request) -> String {
     format!("chatcmpl-{}", fingerprint(request.prompt))
 }
 
-/// The record of one answered request, about 1 KB of JSON. `id` is the request's index in the workload.
-pub fn log_record(id: usize, model: &Model, account: &Account, request: &Request) -> String {
+/// The record of one admitted request, about 1 KB of JSON. `id` is the request's index in the workload.
+pub fn log_record(id: usize, model: &Model, key: &ApiKey, request: &Request, cached: bool) -> String {
     const EXCERPT_WORDS: u32 = 60;
-    // The model's time to the first token, and for each token: no model is called here.
-    const FIRST_TOKEN_MS: u32 = 180;
-    const TOKEN_MS: u32 = 12;
+    let (latency_ms, cost) = match cached {
+        true => (0, Picos::default()),
+        false => (request.model_time().as_millis() as u64, request.cost),
+    };
     json!({
         "id": id,
         "call_type": "chat.completion",
         "time_ms": request.at.as_millis() as u64,
-        "latency_ms": FIRST_TOKEN_MS + TOKEN_MS * request.generated_tokens,
-        "api_key": account.name,
+        "latency_ms": latency_ms,
+        "api_key": key.account,
         "model": model.name,
         "response_id": response_id(request),
         "status": "success",
-        "cost": request.cost.to_string(),
+        "cost": cost.to_string(),
         "usage": {"prompt_tokens": request.context_tokens, "completion_tokens": request.generated_tokens},
         "messages": [{"role": "user", "content": text(!request.prompt, EXCERPT_WORDS)}],
         "response": text(request.prompt, request.generated_tokens.min(EXCERPT_WORDS)),
-        "metadata": {"cache_hit": false, "retries": 0, "stream": true, "route": "/v1/chat/completions"},
+        "metadata": {"cache_hit": cached, "retries": 0, "stream": true, "route": "/v1/chat/completions"},
     })
     .to_string()
 }
@@ -126,14 +128,16 @@ mod tests {
         let workload = Workload::new(&trace::generate(2_000, 1), Model::all().unwrap(), 1);
         let mut bytes = (0, 0);
         for (id, request) in workload.requests.iter().enumerate() {
-            let (model, account) = (&workload.models[request.model], &workload.accounts[request.account]);
+            let (model, key) = (&workload.models[request.model], workload.key(request));
             let answer = response(model, request);
             let parsed: Value = serde_json::from_str(&answer).unwrap();
             assert_eq!(parsed["id"], response_id(request));
-            let record = log_record(id, model, account, request);
+            let record = log_record(id, model, key, request, false);
             let parsed: Value = serde_json::from_str(&record).unwrap();
             assert_eq!(parsed["id"], id);
             assert_eq!(parsed["cost"], request.cost.to_string());
+            let hit: Value = serde_json::from_str(&log_record(id, model, key, request, true)).unwrap();
+            assert_eq!((&hit["cost"], &hit["metadata"]["cache_hit"]), (&"0".into(), &true.into()));
             bytes = (bytes.0 + answer.len(), bytes.1 + record.len());
         }
         let count = workload.requests.len();

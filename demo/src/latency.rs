@@ -1,50 +1,43 @@
-//! How long commands and requests took, as the client saw it.
+//! How long round trips and requests took, as the client saw it.
 
 use hdrhistogram::Histogram;
 use std::time::Duration;
 
-/// The commands that a gateway and its log consumer send.
+/// The round trips of a gateway and its log consumer, each a command or a pipeline of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    Allow,
-    Tokens,
-    WithinBudget,
-    CacheGet,
-    AddCost,
-    CacheSet,
-    LogPush,
+pub enum Trip {
+    Admit,
+    Settle,
+    /// Of a response that came from the cache.
+    SettleHit,
     LogPop,
 }
 
-impl Command {
-    pub const ALL: [Self; 8] = [
-        Self::Allow,
-        Self::Tokens,
-        Self::WithinBudget,
-        Self::CacheGet,
-        Self::AddCost,
-        Self::CacheSet,
-        Self::LogPush,
-        Self::LogPop,
-    ];
+impl Trip {
+    pub const ALL: [Self; 4] = [Self::Admit, Self::Settle, Self::SettleHit, Self::LogPop];
 
     pub fn name(self) -> &'static str {
         match self {
-            Self::Allow => "GW.ALLOW",
-            Self::Tokens => "GW.TOKENS",
-            Self::WithinBudget => "GW.WITHINBUDGET",
-            Self::CacheGet => "GW.CACHEGET",
-            Self::AddCost => "GW.ADDCOST",
-            Self::CacheSet => "GW.CACHESET",
-            Self::LogPush => "GW.LOGPUSH",
+            Self::Admit => "GW.ADMIT + CACHEGET",
+            Self::Settle => "GW.SETTLE + LOGPUSH + CACHESET",
+            Self::SettleHit => "GW.SETTLE + LOGPUSH",
             Self::LogPop => "GW.LOGPOP",
+        }
+    }
+
+    /// How many commands are in one.
+    pub fn commands(self) -> u64 {
+        match self {
+            Self::Admit | Self::SettleHit => 2,
+            Self::Settle => 3,
+            Self::LogPop => 1,
         }
     }
 }
 
 /// Histograms in nanoseconds, with two significant digits.
 pub struct Latencies {
-    commands: [Histogram<u64>; Command::ALL.len()],
+    trips: [Histogram<u64>; Trip::ALL.len()],
     requests: Histogram<u64>,
 }
 
@@ -59,7 +52,7 @@ pub struct Quantiles {
 
 impl Default for Latencies {
     fn default() -> Self {
-        Self { commands: std::array::from_fn(|_| histogram()), requests: histogram() }
+        Self { trips: std::array::from_fn(|_| histogram()), requests: histogram() }
     }
 }
 
@@ -69,25 +62,25 @@ fn histogram() -> Histogram<u64> {
 }
 
 impl Latencies {
-    pub fn record(&mut self, command: Command, took: Duration) {
-        self.commands[command as usize].saturating_record(nanos(took));
+    pub fn record(&mut self, trip: Trip, took: Duration) {
+        self.trips[trip as usize].saturating_record(nanos(took));
     }
 
-    /// All commands of a request together.
+    /// Both round trips of a request together.
     pub fn record_request(&mut self, took: Duration) {
         self.requests.saturating_record(nanos(took));
     }
 
     /// Adds what another connection has seen.
     pub fn merge(&mut self, other: &Self) {
-        let pairs = self.commands.iter_mut().zip(&other.commands).chain([(&mut self.requests, &other.requests)]);
+        let pairs = self.trips.iter_mut().zip(&other.trips).chain([(&mut self.requests, &other.requests)]);
         for (mine, theirs) in pairs {
             mine.add(theirs).expect("histograms of equal bounds");
         }
     }
 
-    pub fn command(&self, command: Command) -> Quantiles {
-        quantiles(&self.commands[command as usize])
+    pub fn trip(&self, trip: Trip) -> Quantiles {
+        quantiles(&self.trips[trip as usize])
     }
 
     pub fn requests(&self) -> Quantiles {
@@ -109,26 +102,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_add_up_by_command() {
+    fn connections_add_up_by_round_trip() {
         let mut all = Latencies::default();
         for offset in [0, 50] {
             let mut one = Latencies::default();
             for micros in 1 + offset..=50 + offset {
-                one.record(Command::AddCost, Duration::from_micros(micros));
+                one.record(Trip::Settle, Duration::from_micros(micros));
             }
             one.record_request(Duration::from_secs(3_600));
             all.merge(&one);
         }
-        let charges = all.command(Command::AddCost);
+        let settled = all.trip(Trip::Settle);
         let near = |took: Duration, micros: u64| took.as_nanos().abs_diff(u128::from(micros) * 1_000) <= 1_000;
-        assert_eq!(charges.count, 100);
-        assert!(near(charges.p50, 50) && near(charges.p99, 99) && near(charges.max, 100), "{charges:?}");
-        assert_eq!(all.command(Command::Allow).count, 0);
+        assert_eq!(settled.count, 100);
+        assert!(near(settled.p50, 50) && near(settled.p99, 99) && near(settled.max, 100), "{settled:?}");
+        assert_eq!(all.trip(Trip::LogPop).count, 0);
         assert_eq!(all.requests().count, 2);
     }
 
     #[test]
-    fn the_list_of_commands_is_in_the_order_of_their_numbers() {
-        assert!(Command::ALL.iter().enumerate().all(|(index, &command)| command as usize == index));
+    fn the_list_of_round_trips_is_in_the_order_of_their_numbers() {
+        assert!(Trip::ALL.iter().enumerate().all(|(index, &trip)| trip as usize == index));
     }
 }

@@ -1,5 +1,6 @@
 //! The demonstration: a gateway's hour against a real server with the module, checked to the last digit.
 
+mod admission;
 mod args;
 mod audit;
 mod clock;
@@ -23,6 +24,7 @@ use clap::Parser;
 use clock::Pace;
 use gw_testkit::Server;
 use models::Model;
+use redis::cmd;
 use report::grouped;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,14 +63,17 @@ fn demo(args: &Args) -> Result<()> {
     let server = Server::start()?;
     let mut connection = server.connect()?;
     println!(
-        "{} requests of {} accounts in {:.1} minutes, {:.1} times as fast: limits per minute have windows of {} ms",
+        "{} requests of {} keys, {} users and {} teams in {:.1} minutes, {:.1} times as fast: limits per minute have windows of {} ms",
         grouped(workload.requests.len()),
-        workload.accounts.len(),
+        workload.keys.len(),
+        workload.users.len(),
+        workload.teams.len(),
         workload.duration().as_secs_f64() / 60.0,
         pace.speed,
         pace.minute_ms()
     );
     println!("over {connections} connections to {} on port {}", server.binary(), server.port());
+    admission::set_policies(&mut connection, &workload, pace)?;
     await_month_with_room(&mut connection, &workload, pace)?;
     let run = replay::replay(&server, &workload, pace, connections, &STOP)?;
     if STOP.load(Ordering::Relaxed) {
@@ -76,7 +81,7 @@ fn demo(args: &Args) -> Result<()> {
     }
 
     print!("{}", report::tables(&workload, &run));
-    let checks = Audit { workload: &workload, run: &run, pace, connections }.checks(&mut connection);
+    let checks = Audit { workload: &workload, run: &run, pace }.checks(&mut connection);
     print!("\n{}", report::checks(&checks));
     match checks.iter().filter(|check| check.result.is_err()).count() {
         0 => Ok(()),
@@ -106,8 +111,8 @@ fn pace(speed: Speed, duration: Duration) -> Pace {
 fn await_month_with_room(connection: &mut redis::Connection, workload: &Workload, pace: Pace) -> Result<()> {
     const MARGIN: Duration = Duration::from_secs(30);
     let needed = pace.shortened(workload.duration()) + MARGIN;
-    let Some(account) = workload.accounts.first() else { return Ok(()) };
-    let left_ms = gateway::within_budget(connection, account, money::Picos::default())?.reset_after_ms;
+    let Some(team) = workload.teams.first() else { return Ok(()) };
+    let (.., left_ms): admission::WithinBudget = cmd("GW.WITHINBUDGET").arg(&team.account).arg(1).query(connection)?;
     let left = Duration::from_millis(u64::try_from(left_ms).context("the month has no end")?);
     if left < needed {
         println!("the month ends in {left:.0?}: waiting for the next");

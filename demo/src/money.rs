@@ -26,8 +26,9 @@ impl Picos {
         Self(self.0 * u128::from(percent) / 100)
     }
 
-    pub fn saturating_sub(self, other: Self) -> Self {
-        Self(self.0.saturating_sub(other.0))
+    /// As a number that can be subtracted from.
+    pub fn count(self) -> Result<i128> {
+        i128::try_from(self.0).map_err(|_| anyhow!("amount out of range: {self}"))
     }
 }
 
@@ -108,9 +109,8 @@ mod tests {
     }
 
     #[test]
-    fn parts_round_down_and_never_fall_below_zero() {
+    fn parts_round_down() {
         assert_eq!(picos("0.000000000003").percent(50), picos("0.000000000001"));
         assert_eq!(picos("2").percent(250), picos("5"));
-        assert_eq!(picos("1").saturating_sub(picos("2")), picos("0"));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::clock::{Clock, Pace};
 use crate::gateway::{Gateway, Journey, LOG_KEY};
-use crate::latency::{Command, Latencies};
+use crate::latency::{Latencies, Trip};
 use crate::progress::Progress;
 use crate::workload::Workload;
 use anyhow::{Context, Result};
@@ -100,7 +100,7 @@ fn stopping_on_error<T>(stop: &AtomicBool, work: impl FnOnce() -> Result<T>) -> 
 
 /// One connection's part of the requests.
 fn serve_all<'a>(shared: &Shared<'a>, connection: Connection) -> Result<Gateway<'a>> {
-    let mut gateway = Gateway::new(shared.workload, shared.pace, shared.clock, connection);
+    let mut gateway = Gateway::new(shared.workload, shared.pace, shared.clock, shared.stop, connection);
     loop {
         let index = shared.next.fetch_add(1, Ordering::Relaxed);
         let Some(request) = shared.workload.requests.get(index) else { return Ok(gateway) };
@@ -124,7 +124,7 @@ fn consume_all(shared: &Shared<'_>, mut connection: Connection) -> Result<(Vec<S
         let ended = shared.ended.load(Ordering::Acquire);
         let asked_at = Instant::now();
         let batch: Vec<String> = cmd("GW.LOGPOP").arg(LOG_KEY).arg("COUNT").arg(BATCH).query(&mut connection)?;
-        latencies.record(Command::LogPop, asked_at.elapsed());
+        latencies.record(Trip::LogPop, asked_at.elapsed());
         let count = batch.len();
         records.extend(batch);
         if ended && count == 0 {

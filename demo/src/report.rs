@@ -1,8 +1,8 @@
 //! The tables at the end.
 
 use crate::audit::{total_cost, Check};
-use crate::gateway::Outcome;
-use crate::latency::{Command, Quantiles};
+use crate::gateway::Journey;
+use crate::latency::{Quantiles, Trip};
 use crate::replay::Run;
 use crate::workload::Workload;
 use std::fmt::Write;
@@ -18,41 +18,42 @@ pub fn tables(workload: &Workload, run: &Run) -> String {
 }
 
 fn outcomes(text: &mut String, workload: &Workload, run: &Run) -> std::fmt::Result {
-    let count = |wanted: fn(&Outcome) -> bool| run.journeys.iter().filter(|journey| wanted(&journey.outcome)).count();
-    let (hits, answered) =
-        (count(|outcome| matches!(outcome, Outcome::Cached)), count(|outcome| matches!(outcome, Outcome::Answered(_))));
+    let count = |wanted: fn(&Journey) -> bool| run.journeys.iter().filter(|journey| wanted(journey)).count();
     let total = run.journeys.len();
+    let admitted = count(Journey::admitted);
     let rows = [
         ("requests", total),
-        ("  limited by requests a minute", count(|outcome| matches!(outcome, Outcome::LimitedRequests))),
-        ("  limited by tokens a minute", count(|outcome| matches!(outcome, Outcome::LimitedTokens))),
-        ("  over budget", count(|outcome| matches!(outcome, Outcome::OverBudget))),
-        ("  admitted", hits + answered),
-        ("    answered from the cache", hits),
-        ("    answered by the model", answered),
-        ("log records in", answered),
+        ("  admitted", admitted),
+        ("    answered from the cache", count(|journey| journey.admitted() && journey.cached)),
+        ("    answered by the model", count(Journey::answered_by_model)),
+        ("  refused, by one policy or more", total - admitted),
+        ("    limited by requests a minute", count(|journey| !journey.admission.reply.requests.allowed)),
+        ("    limited by tokens a minute", count(|journey| !journey.admission.reply.tokens.allowed)),
+        ("    limited by requests in flight", count(|journey| !journey.admission.reply.in_flight.allowed)),
+        ("    over budget", count(|journey| !journey.admission.reply.budget.allowed)),
+        ("log records in", admitted),
         ("log records out", run.records.len()),
     ];
     writeln!(text)?;
     for (name, count) in rows {
-        writeln!(text, "{name:<34}{:>12}{:>8.1} %", grouped(count), percent(count, total))?;
+        writeln!(text, "{name:<36}{:>10}{:>8.1} %", grouped(count), percent(count, total))?;
     }
-    writeln!(text, "{:<34}{:>12} USD", "total cost", total_cost(workload, run))
+    writeln!(text, "{:<36}{:>10} USD", "total cost", total_cost(workload, run))
 }
 
 fn latencies(text: &mut String, run: &Run) -> std::fmt::Result {
-    let commands: u64 = Command::ALL.iter().map(|&command| run.latencies.command(command).count).sum();
+    let commands: u64 = Trip::ALL.iter().map(|&trip| trip.commands() * run.latencies.trip(trip).count).sum();
     let per_second = commands as f64 / run.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
     let header = ("count", "p50 us", "p99 us", "max us");
-    writeln!(text, "\n{:<22}{:>12}{:>12}{:>12}{:>12}", "", header.0, header.1, header.2, header.3)?;
+    writeln!(text, "\n{:<36}{:>10}{:>10}{:>10}{:>10}", "", header.0, header.1, header.2, header.3)?;
     let mut row = |name: &str, quantiles: Quantiles| {
         let [p50, p99, max] = [quantiles.p50, quantiles.p99, quantiles.max].map(micros);
-        writeln!(text, "{name:<22}{:>12}{p50:>12}{p99:>12}{max:>12}", grouped(quantiles.count as usize))
+        writeln!(text, "{name:<36}{:>10}{p50:>10}{p99:>10}{max:>10}", grouped(quantiles.count as usize))
     };
-    for command in Command::ALL {
-        row(command.name(), run.latencies.command(command))?;
+    for trip in Trip::ALL {
+        row(trip.name(), run.latencies.trip(trip))?;
     }
-    row("a request, all in all", run.latencies.requests())?;
+    row("a request, without the model's time", run.latencies.requests())?;
     let late = run.journeys.iter().map(|journey| journey.late).max().unwrap_or_default();
     writeln!(
         text,

@@ -7,26 +7,52 @@ use fastrand::Rng;
 use std::collections::HashMap;
 use std::time::Duration;
 
-const ACCOUNTS: usize = 24;
+const KEYS: usize = 24;
+const USERS: usize = 12;
+const TEAMS: usize = 4;
 
 /// How many of a hundred requests ask something that others ask, too.
 const FREQUENT_PERCENT: u32 = 30;
 
+/// How many of a hundred requests leave it to the gateway how many tokens to allow for.
+const UNBOUNDED_PERCENT: u32 = 25;
+
+/// What the gateway allows for then: too little for one answer in four.
+const TOKENS_ALLOWED_FOR: u32 = 256;
+
 pub struct Workload {
     pub models: Vec<Model>,
-    pub accounts: Vec<Account>,
+    pub keys: Vec<ApiKey>,
+    pub users: Vec<User>,
+    pub teams: Vec<Team>,
     /// In the order of their times.
     pub requests: Vec<Request>,
 }
 
-/// An API key with its limits.
+/// An API key: the account of requests a minute and of requests in flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
-    pub name: String,
+pub struct ApiKey {
+    pub account: String,
+    /// Index into [`Workload::users`].
+    pub user: usize,
+    /// Index into [`Workload::teams`].
+    pub team: usize,
     pub requests_per_minute: u64,
+    pub in_flight_max: u64,
+}
+
+/// A user with a few keys: the account of tokens a minute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub account: String,
     pub tokens_per_minute: u64,
     pub burst_tokens: u64,
-    /// Per month.
+}
+
+/// A team of a few users: the account of the month's money.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Team {
+    pub account: String,
     pub budget: Picos,
 }
 
@@ -34,20 +60,42 @@ pub struct Account {
 pub struct Request {
     /// Since the first request, in the trace's own time.
     pub at: Duration,
-    /// Index into [`Workload::accounts`].
-    pub account: usize,
+    /// Index into [`Workload::keys`].
+    pub key: usize,
     /// Index into [`Workload::models`].
     pub model: usize,
     /// Equal for equal prompts.
     pub prompt: u64,
     pub context_tokens: u32,
     pub generated_tokens: u32,
+    /// How many generated tokens the gateway allows for before the model is called.
+    pub estimated_generated_tokens: u32,
     pub cost: Picos,
+    pub estimated_cost: Picos,
 }
 
 impl Request {
     pub fn tokens(&self) -> u64 {
         u64::from(self.context_tokens) + u64::from(self.generated_tokens)
+    }
+
+    pub fn estimated_tokens(&self) -> u64 {
+        u64::from(self.context_tokens) + u64::from(self.estimated_generated_tokens)
+    }
+
+    /// The tokens and the cost that are settled: none of either where the cache answers.
+    pub fn used(&self, cached: bool) -> (u64, Picos) {
+        match cached {
+            true => (0, Picos::default()),
+            false => (self.tokens(), self.cost),
+        }
+    }
+
+    /// How long the model takes: until the first token, and for each. No model is called here.
+    pub fn model_time(&self) -> Duration {
+        const FIRST_TOKEN_MS: u64 = 180;
+        const TOKEN_MS: u64 = 12;
+        Duration::from_millis(FIRST_TOKEN_MS + TOKEN_MS * u64::from(self.generated_tokens))
     }
 }
 
@@ -55,24 +103,50 @@ impl Workload {
     /// The same arrivals and `seed` give the same workload.
     pub fn new(arrivals: &[Arrival], models: Vec<Model>, seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let shares = Shares::new(ACCOUNTS);
+        let shares = Shares::new(KEYS);
         let requests: Vec<Request> = arrivals
             .iter()
             .zip(0..)
             .map(|(arrival, index)| request(arrival, index, &shares, &models, &mut rng))
             .collect();
-        let accounts = (0..ACCOUNTS).map(|account| Account::for_demand(account, &requests)).collect();
-        Self { models, accounts, requests }
+        let of = |belongs: &dyn Fn(usize) -> bool| -> Vec<&Request> {
+            requests.iter().filter(|request| belongs(request.key)).collect()
+        };
+        let keys = (0..KEYS).map(|key| ApiKey::for_demand(key, &of(&|other| other == key))).collect();
+        let users = (0..USERS).map(|user| User::for_demand(user, &of(&|key| user_of(key) == user))).collect();
+        let teams = (0..TEAMS).map(|team| Team::for_demand(team, &of(&|key| team_of(key) == team))).collect();
+        Self { models, keys, users, teams, requests }
     }
 
     /// The time of the last request.
     pub fn duration(&self) -> Duration {
         self.requests.last().map(|request| request.at).unwrap_or_default()
     }
+
+    pub fn key(&self, request: &Request) -> &ApiKey {
+        &self.keys[request.key]
+    }
+
+    pub fn user(&self, request: &Request) -> &User {
+        &self.users[self.key(request).user]
+    }
+
+    pub fn team(&self, request: &Request) -> &Team {
+        &self.teams[self.key(request).team]
+    }
+}
+
+fn user_of(key: usize) -> usize {
+    key % USERS
+}
+
+/// The same for all keys of a user, since the number of users is a multiple of that of teams.
+fn team_of(key: usize) -> usize {
+    key % TEAMS
 }
 
 fn request(arrival: &Arrival, index: u64, shares: &Shares, models: &[Model], rng: &mut Rng) -> Request {
-    let account = shares.draw(rng);
+    let key = shares.draw(rng);
     let (prompt, model) = if rng.u32(0..100) < FREQUENT_PERCENT {
         // Frequent prompts of one length are one prompt, of an application that has chosen its model.
         (u64::from(arrival.context_tokens), arrival.context_tokens as usize % models.len())
@@ -81,43 +155,102 @@ fn request(arrival: &Arrival, index: u64, shares: &Shares, models: &[Model], rng
         ((1 << 32) + index, rng.usize(..models.len()))
     };
     let Arrival { at, context_tokens, generated_tokens } = *arrival;
+    let estimated_generated_tokens = if rng.u32(0..100) < UNBOUNDED_PERCENT {
+        TOKENS_ALLOWED_FOR
+    } else {
+        // The client names a round number that is enough.
+        generated_tokens.max(1).div_ceil(128).saturating_mul(128)
+    };
     let cost = models[model].cost(context_tokens, generated_tokens);
-    Request { at, account, model, prompt, context_tokens, generated_tokens, cost }
+    let estimated_cost = models[model].cost(context_tokens, estimated_generated_tokens);
+    Request {
+        at,
+        key,
+        model,
+        prompt,
+        context_tokens,
+        generated_tokens,
+        estimated_generated_tokens,
+        cost,
+        estimated_cost,
+    }
 }
 
-impl Account {
-    /// Limits measured against the account's own demand, so that of each four accounts one meets its requests a minute,
-    /// one its tokens a minute and one its budget, whatever the trace; the fourth meets none.
-    fn for_demand(account: usize, requests: &[Request]) -> Self {
-        let own = || requests.iter().filter(|request| request.account == account);
-        let busiest_minute = |units: fn(&Request) -> u64| -> u64 {
-            let mut minutes: HashMap<u64, u64> = HashMap::new();
-            for request in own() {
-                *minutes.entry(request.at.as_secs() / 60).or_default() += units(request);
-            }
-            minutes.into_values().max().unwrap_or(0)
-        };
-        let (requests_percent, tokens_percent, budget_percent) = match account % 4 {
-            0 => (60, 300, 300),
-            1 => (300, 30, 300),
-            2 => (300, 300, 50),
-            _ => (300, 300, 300),
-        };
-        let tokens_per_minute = (busiest_minute(Request::tokens) * tokens_percent / 100).max(1);
-        let largest = own().map(Request::tokens).max().unwrap_or(1);
-        let demand: Picos = own().map(|request| request.cost).sum();
+// Limits are measured against the demand, so that each of the four teams meets one of them, whatever the trace: the
+// first the requests a minute of its keys, the others the tokens a minute of its users, its budget, and the requests in
+// flight of its keys. `percent` is how much of the demand a limit admits.
+
+const AMPLE_PERCENT: u64 = 300;
+
+fn percent(team: usize, of_team: usize, percent: u64) -> u64 {
+    if team == of_team {
+        percent
+    } else {
+        AMPLE_PERCENT
+    }
+}
+
+fn busiest_minute(requests: &[&Request], units: fn(&Request) -> u64) -> u64 {
+    let mut minutes: HashMap<u64, u64> = HashMap::new();
+    for request in requests {
+        *minutes.entry(request.at.as_secs() / 60).or_default() += units(request);
+    }
+    minutes.into_values().max().unwrap_or(0)
+}
+
+/// The most that would be in flight at once if all were admitted.
+fn in_flight_max(requests: &[&Request]) -> u64 {
+    let mut ends: Vec<Duration> = Vec::new();
+    let mut max = 0;
+    for request in requests {
+        ends.retain(|&end| end > request.at);
+        ends.push(request.at + request.model_time());
+        max = max.max(ends.len());
+    }
+    max as u64
+}
+
+impl ApiKey {
+    fn for_demand(key: usize, requests: &[&Request]) -> Self {
+        let team = team_of(key);
         Self {
-            name: format!("sk-team-{account:02}"),
-            requests_per_minute: (busiest_minute(|_| 1) * requests_percent / 100).max(1),
-            tokens_per_minute,
-            // No request is so large that it could never pass.
-            burst_tokens: tokens_per_minute.max(largest),
-            budget: demand.percent(budget_percent),
+            account: format!("{{team-{team}}}:key:sk-{key:02}"),
+            user: user_of(key),
+            team,
+            requests_per_minute: (busiest_minute(requests, |_| 1) * percent(team, 0, 60) / 100).max(1),
+            in_flight_max: (in_flight_max(requests) * percent(team, 3, 30) / 100).max(1),
         }
     }
 }
 
-/// Accounts differ in size as they do in practice: by Zipf's law, the n-th largest sends 1/n of what the largest sends.
+impl User {
+    fn for_demand(user: usize, requests: &[&Request]) -> Self {
+        let team = team_of(user);
+        let busiest = busiest_minute(requests, Request::estimated_tokens);
+        let tokens_per_minute = (busiest * percent(team, 1, 30) / 100).max(1);
+        let largest = requests.iter().map(|request| request.estimated_tokens()).max().unwrap_or(1);
+        Self {
+            account: format!("{{team-{team}}}:user:{user:02}"),
+            tokens_per_minute,
+            // No request is so large that it could never pass.
+            burst_tokens: tokens_per_minute.max(largest),
+        }
+    }
+}
+
+impl Team {
+    fn for_demand(team: usize, requests: &[&Request]) -> Self {
+        let demand: Picos = requests.iter().map(|request| request.cost).sum();
+        let largest = requests.iter().map(|request| request.estimated_cost).max().unwrap_or_default();
+        Self {
+            account: format!("{{team-{team}}}"),
+            // No request is so expensive that it could never pass.
+            budget: demand.percent(percent(team, 2, 50)).max(largest),
+        }
+    }
+}
+
+/// Keys differ in size as they do in practice: by Zipf's law, the n-th largest sends 1/n of what the largest sends.
 struct Shares {
     /// Running sums.
     sums: Vec<f64>,
@@ -140,82 +273,5 @@ impl Shares {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::trace;
-    use std::collections::HashSet;
-
-    fn workload(seed: u64) -> Workload {
-        Workload::new(&trace::generate(20_000, 1), Model::all().unwrap(), seed)
-    }
-
-    #[test]
-    fn the_seed_decides_everything() {
-        assert_eq!(workload(1).requests, workload(1).requests);
-        assert_eq!(workload(1).accounts, workload(1).accounts);
-        assert_ne!(workload(1).requests, workload(2).requests);
-    }
-
-    #[test]
-    fn every_account_sends_requests_and_the_first_sends_most() {
-        let workload = workload(1);
-        let mut sent = vec![0; workload.accounts.len()];
-        for request in &workload.requests {
-            sent[request.account] += 1;
-        }
-        // By Zipf's law with 24 ranks: 26 % and 1.1 % of 20,000.
-        assert!((5_000..5_600).contains(&sent[0]) && (150..300).contains(&sent[ACCOUNTS - 1]), "{sent:?}");
-    }
-
-    /// What a gateway with naive state of its own does, one request after the other.
-    #[test]
-    fn every_limit_binds() {
-        let workload = workload(1);
-        let count = workload.accounts.len();
-        let mut admitted_at: Vec<Vec<Duration>> = vec![Vec::new(); count];
-        let mut levels: Vec<(f64, Duration)> =
-            workload.accounts.iter().map(|account| (account.burst_tokens as f64, Duration::ZERO)).collect();
-        let mut spent = vec![Picos::default(); count];
-        let mut cached = HashSet::new();
-        let (mut too_many, mut too_long, mut too_expensive, mut hits, mut answered) = (0, 0, 0, 0, 0);
-        for request in &workload.requests {
-            let account = &workload.accounts[request.account];
-            let minute = Duration::from_secs(60);
-            let recent = &mut admitted_at[request.account];
-            recent.retain(|&at| at + minute > request.at);
-            if recent.len() as u64 >= account.requests_per_minute {
-                too_many += 1;
-                continue;
-            }
-            recent.push(request.at);
-            let (level, then) = levels[request.account];
-            let filled = (request.at - then).as_secs_f64() / 60.0 * account.tokens_per_minute as f64;
-            let level = (level + filled).min(account.burst_tokens as f64) - request.tokens() as f64;
-            if level < 0.0 {
-                too_long += 1;
-                continue;
-            }
-            levels[request.account] = (level, request.at);
-            if spent[request.account] + request.cost > account.budget {
-                too_expensive += 1;
-            } else if !cached.insert((request.model, request.prompt)) {
-                hits += 1;
-            } else {
-                answered += 1;
-                spent[request.account] = spent[request.account] + request.cost;
-            }
-        }
-        let percents = [too_many, too_long, too_expensive, hits, answered].map(|count| count * 100 / 20_000);
-        assert!(percents.iter().all(|&percent| percent >= 1), "{percents:?}");
-        assert!(percents[4] >= 40, "{percents:?}");
-    }
-
-    #[test]
-    fn a_trace_of_one_request_has_limits_that_let_it_pass() {
-        let arrival = Arrival { at: Duration::ZERO, context_tokens: 2, generated_tokens: 7 };
-        let workload = Workload::new(&[arrival], Model::all().unwrap(), 1);
-        let account = &workload.accounts[workload.requests[0].account];
-        assert!(account.requests_per_minute >= 1 && account.burst_tokens >= 9);
-        assert_eq!(workload.duration(), Duration::ZERO);
-    }
-}
+#[path = "workload_tests.rs"]
+mod tests;
