@@ -1,6 +1,7 @@
 //! What happens to keys and to the server, for those who keep something about keys outside of them.
 
 use std::ffi::{c_char, c_int, c_void, CStr};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use redis_module::raw::{
     self, RedisModuleCtx, RedisModuleEvent, RedisModuleFlushInfo, RedisModuleString, RedisModuleSwapDbInfo,
@@ -62,6 +63,9 @@ pub(super) unsafe fn subscribe(ctx: *mut RedisModuleCtx) -> bool {
         })
 }
 
+/// The database of the last key that was moved.
+static MOVED_FROM: AtomicI32 = AtomicI32::new(0);
+
 // SAFETY of both: the server passes a context, names and structures that live through the call.
 
 unsafe extern "C" fn key_changed(
@@ -73,6 +77,13 @@ unsafe extern "C" fn key_changed(
     call::run_alone(ctx, |call| {
         let (event, key) = (CStr::from_ptr(event), Str::of(key));
         crate::MODULE.key_listeners.iter().for_each(|hear| hear(call, event, key));
+        // Valkey 8.1 announces a MOVE's other database with the client itself, and leaves it there, where what it sends
+        // next would go (valkey-io/valkey pull request 4024). The announcement of the first one came just before.
+        if event == c"move_from" {
+            MOVED_FROM.store(call.database(), Ordering::Relaxed);
+        } else if event == c"move_to" {
+            call.select_database(MOVED_FROM.load(Ordering::Relaxed));
+        }
     });
     raw::REDISMODULE_OK as c_int
 }

@@ -275,6 +275,21 @@ fn without_memory_only_what_grows_is_refused() {
     }
 }
 
+/// A server's fault that the module makes up for: see the README on supported servers.
+#[test]
+fn a_client_that_moves_keys_stays_in_its_database() {
+    let (_server, mut client) = start();
+    run(&mut client, "SELECT 3");
+    for (key, set) in [("plain", "SET plain v"), ("cached", "GW.CACHESET cached v"), ("spend", "GW.ADDCOST spend 1")] {
+        run(&mut client, set);
+        assert_eq!(run(&mut client, &format!("MOVE {key} 1")), "1");
+        run(&mut client, &format!("SET mark:{key} v"));
+    }
+    assert_eq!(call!(client, "DBSIZE" => usize), 3);
+    run(&mut client, "SELECT 1");
+    assert_eq!(call!(client, "DBSIZE" => usize), 3);
+}
+
 #[test]
 fn a_cluster_routes_by_the_keys() {
     let server = Server::options().cluster().start().unwrap();
