@@ -1,13 +1,11 @@
 //! GW.CACHEKEY: one key for one request, from every client: the committed vectors through the server, and through the
 //! README's functions for clients that make the key themselves.
 
-use crate::readme::{blocks, readme};
+use crate::readme::{blocks, readme, run_block};
 use crate::support::start;
 use gw_testkit::{call, reply};
 use serde_json::Value;
 use std::collections::HashSet;
-use std::io::Write;
-use std::process::{Command, Stdio};
 
 const VECTORS: &str = include_str!("../vectors/cachekey.json");
 
@@ -40,18 +38,8 @@ fn key_of(vector: &Value) -> String {
 
 /// A key function of the README called for each vector.
 fn keys_by(program: &str, language: &str, driver: &str) -> Vec<String> {
-    let readme = readme();
-    let code = blocks(&readme, language).into_iter().map(|(_, lines)| lines.join("\n"));
-    let code = code.filter(|code| code.contains("sha256")).collect::<Vec<_>>();
-    assert_eq!(code.len(), 1, "one {language} block about cache keys");
     let vectors = serde_json::to_string(VECTORS).unwrap();
-    let script = format!("{}\n{}", code[0], driver.replace("VECTORS", &vectors));
-    let interpreter = Command::new(program).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let mut interpreter = interpreter.unwrap_or_else(|error| panic!("{program}: {error}; `make test` installs it"));
-    interpreter.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
-    let output = interpreter.wait_with_output().unwrap();
-    assert!(output.status.success(), "{program}");
-    serde_json::from_slice(&output.stdout).unwrap()
+    serde_json::from_value(run_block(program, language, "sha256", &driver.replace("VECTORS", &vectors))).unwrap()
 }
 
 const PYTHON: &str = r#"

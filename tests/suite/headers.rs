@@ -1,28 +1,17 @@
 //! README's code that turns a limiter's reply into HTTP headers, run by the interpreters it is written for.
 
-use crate::readme::{blocks, readme};
+use crate::readme::run_block;
 use crate::support::{start, verdict};
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::process::{Command, Stdio};
 
 /// 2026-11-21T12:00:00.250Z
 const NOW_MS: i64 = 1_795_262_400_250;
 
 /// A header function of README called for each reply; what it gave, by reply.
 fn headers(program: &str, language: &str, driver: &str, replies: &[[i64; 5]]) -> Vec<BTreeMap<String, String>> {
-    let readme = readme();
-    let code = blocks(&readme, language).into_iter().map(|(_, lines)| lines.join("\n"));
-    let code = code.filter(|code| code.contains("anthropic-ratelimit")).collect::<Vec<_>>();
-    assert_eq!(code.len(), 1, "one {language} block about headers");
     let replies = serde_json::to_string(replies).unwrap();
-    let script = format!("{}\n{}", code[0], driver.replace("REPLIES", &replies).replace("NOW_MS", &NOW_MS.to_string()));
-    let interpreter = Command::new(program).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let mut interpreter = interpreter.unwrap_or_else(|error| panic!("{program}: {error}; `make test` installs it"));
-    interpreter.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
-    let output = interpreter.wait_with_output().unwrap();
-    assert!(output.status.success(), "{program}");
-    serde_json::from_slice(&output.stdout).unwrap()
+    let driver = driver.replace("REPLIES", &replies).replace("NOW_MS", &NOW_MS.to_string());
+    serde_json::from_value(run_block(program, language, "anthropic-ratelimit", &driver)).unwrap()
 }
 
 const PYTHON: &str = r#"

@@ -34,6 +34,33 @@ pub fn blocks(text: &str, language: &str) -> Vec<(usize, Vec<String>)> {
     blocks
 }
 
+/// README's one block in `language` that mentions `word`, run by `program` with `driver` behind it, which prints JSON.
+pub fn run_block(program: &str, language: &str, word: &str, driver: &str) -> serde_json::Value {
+    let text = readme();
+    let code = blocks(&text, language).into_iter().map(|(_, lines)| without_types(language, &lines));
+    let code = code.filter(|code| code.contains(word)).collect::<Vec<_>>();
+    assert_eq!(code.len(), 1, "one {language} block with {word}");
+    let script = format!("{}\n{driver}", code[0]);
+    let interpreter = Command::new(program).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut interpreter = interpreter.unwrap_or_else(|error| panic!("{program}: {error}; `make test` installs it"));
+    interpreter.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let output = interpreter.wait_with_output().unwrap();
+    assert!(output.status.success(), "{program}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// TypeScript as JavaScript: without the annotations that README's code has.
+fn without_types(language: &str, lines: &[String]) -> String {
+    if language != "ts" {
+        return lines.join("\n");
+    }
+    let lines = lines.iter().filter(|line| !line.starts_with("type "));
+    let code = lines.cloned().collect::<Vec<_>>().join("\n");
+    let annotations =
+        [": Redis", ": ChatRequest", ": Model", ": Used", ": Row[]", ": number", ": Record<string, string>"];
+    annotations.iter().fold(code, |code, annotation| code.replace(annotation, ""))
+}
+
 /// A line of a session without the remark at its end.
 fn without_remark(line: &str) -> &str {
     line.rfind("  # ").map_or(line, |at| line.get(..at).unwrap_or(line).trim_end())

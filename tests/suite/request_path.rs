@@ -1,39 +1,16 @@
 //! README's request path, run by the interpreters it is written for.
 
-use crate::readme::{blocks, readme};
+use crate::readme::run_block;
 use crate::support::{run, start};
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::process::{Command, Stdio};
 
 /// Status, body and headers.
 type Answer = (u16, String, BTreeMap<String, String>);
 
 /// What the driver's requests got from README's code.
 fn answers(program: &str, language: &str, driver: &str, port: u16) -> Vec<Answer> {
-    let readme = readme();
-    let code = blocks(&readme, language).into_iter().map(|(_, lines)| without_types(language, &lines));
-    let code = code.filter(|code| code.contains("GW.SETTLE")).collect::<Vec<_>>();
-    assert_eq!(code.len(), 1, "one {language} block of the request path");
-    let script = format!("{}\n{}", code[0], driver.replace("PORT", &port.to_string()));
-    let interpreter = Command::new(program).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let mut interpreter = interpreter.unwrap_or_else(|error| panic!("{program}: {error}; `make test` needs it"));
-    interpreter.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
-    let output = interpreter.wait_with_output().unwrap();
-    assert!(output.status.success(), "{program}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// TypeScript as JavaScript: without the annotations that README's code has.
-fn without_types(language: &str, lines: &[String]) -> String {
-    if language != "ts" {
-        return lines.join("\n");
-    }
-    let lines = lines.iter().filter(|line| !line.starts_with("type "));
-    let code = lines.cloned().collect::<Vec<_>>().join("\n");
-    let annotations =
-        [": Redis", ": ChatRequest", ": Model", ": Used", ": Row[]", ": number", ": Record<string, string>"];
-    annotations.iter().fold(code, |code, annotation| code.replace(annotation, ""))
+    serde_json::from_value(run_block(program, language, "GW.SETTLE", &driver.replace("PORT", &port.to_string())))
+        .unwrap()
 }
 
 fn check(program: &str, language: &str, driver: &str) {
