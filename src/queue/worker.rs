@@ -4,18 +4,22 @@
 //! The thread knows nothing of the server. It shares with the main thread only the blocks it was given, and those in a way
 //! that a forked child finds whole at any time (see the core's `queue::pack`).
 
-use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::sync::OnceLock;
 use std::thread::Builder;
+use std::time::Duration;
 
-use gateway_core::queue::{Queue, Work};
+use gateway_core::queue::{Garbage, Queue, Work};
 
 use crate::server::guard::guarded;
 
 static WORKER: OnceLock<Option<Sender<Task>>> = OnceLock::new();
 
-/// A queue with more than so many records, or batches of them, takes noticeably long to free.
-const FREED_RECORDS_MAX: u64 = 1_000;
+/// A queue of more allocations than that takes noticeably long to free.
+const FREED_ALLOCATIONS_MAX: usize = 64;
+
+/// Between two steps of freeing, and before the first: whoever deleted something has its reply before the thread begins.
+const PAUSE: Duration = Duration::from_millis(1);
 
 enum Task {
     Work(Work),
@@ -31,7 +35,7 @@ pub fn submit(queue: &mut Queue) {
 
 /// Frees a queue: a million records take longer than anybody should wait for a DEL.
 pub fn free(queue: Queue) {
-    if queue.held().records > FREED_RECORDS_MAX {
+    if queue.allocations() > FREED_ALLOCATIONS_MAX {
         send(Task::Free(Box::new(queue)));
     }
 }
@@ -49,10 +53,21 @@ fn start() -> Option<Sender<Task>> {
 }
 
 fn run(receiver: &Receiver<Task>) {
-    while let Ok(task) = receiver.recv() {
-        guarded(|| match task {
-            Task::Work(work) => work.run(),
-            Task::Free(queue) => drop(queue),
-        });
+    let mut garbage = Garbage::default();
+    loop {
+        let next = match garbage.is_empty() {
+            true => receiver.recv().map_err(RecvTimeoutError::from),
+            false => receiver.recv_timeout(PAUSE),
+        };
+        match next {
+            Ok(Task::Work(work)) => guarded(|| {
+                work.run(&mut garbage);
+                // Pushes that keep the thread busy do not keep it from freeing.
+                garbage.free_some();
+            }),
+            Ok(Task::Free(queue)) => guarded(|| garbage.add(*queue)),
+            Err(RecvTimeoutError::Timeout) => guarded(|| garbage.free_some()),
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
     }
 }

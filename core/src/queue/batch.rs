@@ -160,6 +160,13 @@ impl Batches {
         Some(batch)
     }
 
+    /// Takes out any one.
+    pub fn pop(&mut self) -> Option<Batch> {
+        let (_, batch) = self.by_id.pop_first()?;
+        self.size -= batch.size;
+        Some(batch)
+    }
+
     pub fn get(&self, id: BatchId) -> Option<&Batch> {
         self.by_id.get(&id)
     }
@@ -234,6 +241,12 @@ impl Leased {
         let batch = self.batches.remove(id)?;
         self.dues(&batch).remove(&(batch.due_ms, id));
         Some(batch)
+    }
+
+    /// Takes out any one.
+    pub fn pop(&mut self) -> Option<Batch> {
+        let id = self.batches.by_id.first_key_value().map(|(id, _)| *id)?;
+        self.remove(id)
     }
 
     /// The batches to be delivered again at `now_ms`, the first to come back first.

@@ -10,6 +10,7 @@
 
 mod batch;
 mod block;
+mod garbage;
 mod lease;
 mod pack;
 mod rates;
@@ -21,6 +22,7 @@ pub use batch::{Batch, BatchId, DELIVERIES_MAX};
 use batch::{Batches, Leased};
 pub use block::Size;
 use block::{Block, BLOCK_BYTES};
+pub use garbage::Garbage;
 pub use lease::{until_ms, Lease, Next};
 use pack::Job;
 use rates::{Rates, COUNTS};
@@ -129,7 +131,9 @@ pub struct Work {
 }
 
 impl Work {
-    pub fn run(self) {
+    /// Compresses; what is to be freed goes to `garbage`.
+    pub fn run(self, garbage: &mut Garbage) {
+        garbage.add_blocks(self.freed);
         self.jobs.into_iter().for_each(Job::run);
     }
 }
@@ -350,11 +354,14 @@ impl Queue {
         waiting + batches + list + self.leased.memory_bytes() + self.dead.memory_bytes()
     }
 
-    /// Allocations to free with the value. Takes time in the number of batches.
+    /// Allocations to free with the value, at least: it looks at the first 64 blocks and batches.
     pub fn allocations(&self) -> usize {
-        let of_batches = |batches: &Batches| batches.iter().map(|(_, batch)| 1 + 3 * batch.blocks.len()).sum::<usize>();
-        let waiting: usize = self.blocks.iter().take(64).map(Block::allocations).sum();
-        waiting + self.blocks.len() + of_batches(self.leased.batches()) + of_batches(&self.dead)
+        const SEEN_MAX: usize = 64;
+        let batches = [self.leased.batches(), &self.dead];
+        let seen = batches.into_iter().flat_map(|batches| batches.iter().take(SEEN_MAX));
+        let of_batches: usize = seen.map(|(_, batch)| 1 + 3 * batch.blocks.len()).sum();
+        let waiting: usize = self.blocks.iter().take(SEEN_MAX).map(Block::allocations).sum();
+        waiting + self.blocks.len() + of_batches + batches.map(Batches::len).iter().sum::<usize>()
     }
 
     /// Visits the blocks' buffers from index `from` on, for defragmentation, until `visit` returns false. Returns where

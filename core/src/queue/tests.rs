@@ -36,7 +36,7 @@ fn digest(queue: &Queue) -> Vec<u8> {
 }
 
 fn run_work(queue: &mut Queue) {
-    queue.take_work().into_iter().for_each(Work::run);
+    queue.take_work().into_iter().for_each(|work| work.run(&mut Garbage::default()));
 }
 
 fn push(queue: &mut Queue, record: &[u8]) {

@@ -1,0 +1,85 @@
+//! What nobody wants any more, freed a little at a time.
+//!
+//! Freeing a million records takes a processor for more than ten milliseconds. Even on a thread of its own that keeps the
+//! server waiting where the machine has none to spare: the operating system may let the freeing thread run for
+//! milliseconds at a stretch before the server's turn comes again. A thread that often pauses leaves it at once.
+
+use super::block::Block;
+use super::Queue;
+
+/// About 0.1 ms of freeing.
+const BLOCKS_PER_STEP: usize = 32;
+
+/// Queues and blocks to be freed, on any thread.
+#[derive(Debug, Default)]
+pub struct Garbage {
+    queues: Vec<Queue>,
+    blocks: Vec<Block>,
+}
+
+impl Garbage {
+    pub fn is_empty(&self) -> bool {
+        self.queues.is_empty() && self.blocks.is_empty()
+    }
+
+    pub fn add(&mut self, queue: Queue) {
+        self.queues.push(queue);
+    }
+
+    pub(super) fn add_blocks(&mut self, blocks: Vec<Block>) {
+        self.blocks.extend(blocks);
+    }
+
+    /// Frees a step's worth.
+    pub fn free_some(&mut self) {
+        for _ in 0..BLOCKS_PER_STEP {
+            let Some(queue) = self.queues.last_mut().filter(|_| self.blocks.is_empty()) else {
+                self.blocks.pop();
+                continue;
+            };
+            if queue.blocks.pop_back().is_some() {
+                continue;
+            }
+            match queue.leased.pop().or_else(|| queue.dead.pop()) {
+                Some(batch) => self.blocks.extend(batch.blocks),
+                None => drop(self.queues.pop()),
+            }
+        }
+        if self.blocks.is_empty() {
+            self.blocks = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{BatchId, Lease};
+    use super::*;
+
+    #[test]
+    fn a_queue_is_freed_in_steps_whatever_it_holds() {
+        let mut queue = Queue::new();
+        let record = [7; 1_000];
+        for number in 0..100 {
+            for _ in 0..200 {
+                queue.push(1_000, 0, [&record[..]], 0);
+            }
+            let lease = Lease { id: BatchId::next(0, 1_000 + number, 7), until_ms: 2_000, deliveries_max: 3 };
+            queue.lease(1_000, lease, 130);
+            if number % 2 == 0 {
+                queue.kill(1_000, lease.id);
+            }
+        }
+        let blocks = queue.blocks.len() + queue.leased.batches().blocks().count() + queue.dead.blocks().count();
+        let mut garbage = Garbage::default();
+        garbage.add(queue.clone());
+        garbage.add_blocks(queue.blocks.into());
+        let mut steps = 0;
+        while !garbage.is_empty() {
+            garbage.free_some();
+            steps += 1;
+        }
+        assert!(steps >= blocks / BLOCKS_PER_STEP, "{blocks} blocks in {steps} steps");
+        assert!(steps < 3 * blocks / BLOCKS_PER_STEP, "{blocks} blocks in {steps} steps");
+    }
+}
