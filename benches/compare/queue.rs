@@ -29,8 +29,8 @@ pub struct Report {
     pub record_bytes: f64,
     /// What the snapshot's process and the server wrote to memory they shared, as a share of the server's memory.
     pub snapshot_share: f64,
-    /// While the queue was deleted: another client's longest round trip.
-    pub deletion_ping_max: Duration,
+    /// Another client's longest round trip in a second in which nothing happened, and in that after the queue was deleted.
+    pub deletion_ping_max: [Duration; 2],
 }
 
 pub fn report(server: &Server) -> Result<Report> {
@@ -130,8 +130,23 @@ fn snapshot(client: &mut Connection, next: &mut u64) -> Result<f64> {
     }
 }
 
-/// Deletes the queue while another client asks for a sign of life over and over: its longest wait.
-fn deletion(server: &Server, client: &mut Connection, times: &mut Vec<Times>) -> Result<Duration> {
+/// The longest round trip of another client that asks for a sign of life over and over: while nothing happens, and while
+/// the queue is deleted and freed.
+fn deletion(server: &Server, client: &mut Connection, times: &mut Vec<Times>) -> Result<[Duration; 2]> {
+    const WATCHED: Duration = Duration::from_secs(1);
+    let idle = longest_wait(server, || {
+        thread::sleep(WATCHED);
+        Ok(())
+    })?;
+    let deleting = longest_wait(server, || {
+        times.push(timed(client, "DEL of the queue", |client| Ok(cmd("DEL").arg(KEY).exec(client)?))?);
+        thread::sleep(WATCHED);
+        Ok(())
+    })?;
+    Ok([idle, deleting])
+}
+
+fn longest_wait(server: &Server, meanwhile: impl FnOnce() -> Result<()>) -> Result<Duration> {
     let mut other = server.connect()?;
     let done = AtomicBool::new(false);
     thread::scope(|scope| -> Result<Duration> {
@@ -145,10 +160,9 @@ fn deletion(server: &Server, client: &mut Connection, times: &mut Vec<Times>) ->
             Ok(longest)
         });
         thread::sleep(Duration::from_millis(100));
-        let deleted = timed(client, "DEL of the queue", |client| Ok(cmd("DEL").arg(KEY).exec(client)?));
-        thread::sleep(Duration::from_millis(500));
+        let result = meanwhile();
         done.store(true, Ordering::Relaxed);
-        times.push(deleted?);
+        result?;
         Ok(waiting.join().map_err(|_| "the other client panicked")??)
     })
 }

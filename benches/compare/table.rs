@@ -107,12 +107,14 @@ pub fn queue(report: &Report) -> String {
     for Times { name, calls, p50_us, p9999_us, max_us } in &report.times {
         text += &format!("| {name} | {} | {p50_us} | {p9999_us} | {max_us} |\n", thousands(*calls as f64));
     }
-    let Report { record_bytes, snapshot_share, deletion_ping_max, .. } = report;
+    let Report { record_bytes, snapshot_share, deletion_ping_max: [idle, deleting], .. } = report;
     text += &format!(
         "\nMEMORY USAGE per record: {record_bytes:.0} bytes. A BGSAVE under load copied {:.1} % of the server's memory. \
-         While the queue was deleted, another client's PING took {} us at most.\n",
+         In the second after it was deleted, another client's PING took {} us at most; in a second in which nothing \
+         happened, {} us.\n",
         snapshot_share * 100.0,
-        thousands(deletion_ping_max.as_micros() as f64)
+        thousands(deleting.as_micros() as f64),
+        thousands(idle.as_micros() as f64)
     );
     text
 }
