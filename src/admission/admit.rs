@@ -4,6 +4,7 @@ use gateway_core::admission::{self, Account, Amounts, Decision, Figures, Full, R
 
 use super::{moment, parse_accounts, tidied, Asked, EFFECT_NAME, LEASE, SHADOW, TTL};
 use crate::budget;
+use crate::server::args::Short;
 use crate::server::call::entry;
 use crate::server::command::{keys_with, Access, Arg, Command, Keys};
 use crate::server::effect::Effect;
@@ -46,8 +47,7 @@ fn admit(call: &mut Call) -> Outcome {
 
     let reply = call.reply();
     let mut opened = call.open_all::<Account>(&accounts)?;
-    let mut places = Vec::with_capacity(accounts.len());
-    let mut present: Vec<&mut Account> = Vec::with_capacity(accounts.len());
+    let (mut places, mut present) = (Short::<Key>::new(), Short::<&mut Account>::new());
     for (&key, account) in accounts.iter().zip(opened.iter_mut()) {
         if let Some(account) = account.get() {
             places.push(key);
@@ -56,6 +56,7 @@ fn admit(call: &mut Call) -> Outcome {
     }
     let ends_after_ms = |period| budget::reset_after_ms(period, now_ms);
     let decision = admission::admit(&mut present, &moment, &request, &ends_after_ms).map_err(full)?;
+    drop(present);
     count(&decision, asked.shadow);
     STATS.admit_no_account.add((places.len() < accounts.len()).into());
     let admitted = decision.answer.admitted || asked.shadow;
@@ -75,7 +76,7 @@ fn admit(call: &mut Call) -> Outcome {
     }
     drop(opened);
 
-    let keys_of = |list: &[usize]| list.iter().filter_map(|&place| places.get(place).copied()).collect::<Vec<Key>>();
+    let keys_of = |list: &[usize]| list.iter().filter_map(|&place| places.get(place).copied()).collect::<Short<Key>>();
     if !decision.charged.is_empty() {
         let mut effect = Effect::of(EFFECT_NAME, b'A', [now_ms, moment.terms.remember_ms as i64]);
         effect.int(moment.day.number().into());

@@ -15,9 +15,10 @@ use gateway_core::ledger::feed::VERSION_MAX;
 use gateway_core::ledger::{Terms, KEEP_DAYS_MAX, KEEP_DAYS_MIN};
 use gateway_core::money::Amount;
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
+use smallvec::SmallVec;
 
 use crate::budget;
-use crate::server::args::Args;
+use crate::server::args::{Args, Short};
 use crate::server::call::entry;
 use crate::server::command::{keys_counted, Access, Arg, Command, Keys};
 use crate::server::effect::{malformed, Effect, Words};
@@ -65,8 +66,8 @@ const WITH_ARG: Arg =
     Arg::block("with", &[Arg::integer("numkeys"), Arg::more_keys("account")]).after("WITH").optional();
 
 /// account [WITH numkeys account …]
-fn parse_accounts<'a>(args: &mut Args<'a>) -> Result<Vec<Key<'a>>, Error> {
-    let mut accounts = Vec::with_capacity(4);
+fn parse_accounts<'a>(args: &mut Args<'a>) -> Result<Short<Key<'a>>, Error> {
+    let mut accounts = Short::new();
     accounts.push(args.key()?);
     if args.peek().is_some_and(|word| word.eq_ignore_ascii_case(b"WITH")) {
         args.string("WITH")?;
@@ -81,9 +82,9 @@ struct Asked<'a> {
     id: Str<'a>,
     ttl_ms: Option<u64>,
     shadow: bool,
-    amounts: Vec<(&'a [u8], Amount)>,
+    amounts: Short<(&'a [u8], Amount)>,
     /// The id and the amounts as they came, for the effect.
-    texts: Vec<Str<'a>>,
+    texts: SmallVec<[Str<'a>; 9]>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,8 +102,7 @@ impl<'a> Asked<'a> {
     /// The options of a command in any order, between them meters with their amounts.
     fn parse(mut args: Args<'a>, options: &[(&'static str, Opt)], with_amounts: bool) -> Result<Self, Error> {
         let (mut id, mut ttl_ms, mut shadow) = (None, None, false);
-        let mut amounts: Vec<(&[u8], Amount)> = Vec::with_capacity(4);
-        let mut texts: Vec<Str> = Vec::with_capacity(8);
+        let (mut amounts, mut texts) = (Short::<(&[u8], Amount)>::new(), SmallVec::new());
         while let Some(word) = args.peek() {
             match args.option_if_any(options)? {
                 Some(Opt::Lease) => id = Some(parse_id(&mut args)?),
@@ -241,7 +241,7 @@ fn apply_admission(
     }
     words.end()?;
     let id = parse_id(&mut args)?.bytes();
-    let mut amounts: Vec<(&[u8], Amount)> = Vec::new();
+    let mut amounts = Short::new();
     while let Some(meter) = args.optional() {
         amounts.push((meter.bytes(), args.amount("amount")?));
     }

@@ -1,6 +1,6 @@
 //! GW.POLICYSET, GW.POLICYDEL, GW.POLICYRESET and GW.POLICYLIST: what an account is allowed.
 
-use gateway_core::admission::{Account, Held, Policy, Reset, Terms, REQUESTS, USD};
+use gateway_core::admission::{Account, Held, Name, Policy, Reset, Terms, REQUESTS, USD};
 use gateway_core::bucket::Flow;
 use gateway_core::calendar::Period;
 use gateway_core::ledger::Ledger;
@@ -143,7 +143,7 @@ fn parse_policy(args: &mut Args) -> Result<Policy, Error> {
             (Terms::Budget { amount, period, soft_percent: 0 }, USD, BUDGET_OPTIONS)
         }
     };
-    let mut policy = Policy { terms, meter: meter.into(), shadow: false, give_back: false };
+    let mut policy = Policy { terms, meter: Name::from_slice(meter), shadow: false, give_back: false };
     let mut per_ms = None;
     while let Some(option) = args.option(options)? {
         match option {
@@ -151,7 +151,7 @@ fn parse_policy(args: &mut Args) -> Result<Policy, Error> {
             Opt::Meter => {
                 let meter = args.bytes("METER")?;
                 check_meter(meter)?;
-                policy.meter = meter.into();
+                policy.meter = Name::from_slice(meter);
             }
             Opt::Soft => {
                 let percent = args.int("SOFT", 1..=100u8)?;

@@ -4,6 +4,7 @@ use gateway_core::admission::{Account, Amounts, Standing};
 
 use super::{moment, parse_accounts, Asked, EFFECT_NAME, LEASE, TTL};
 use crate::budget;
+use crate::server::args::Short;
 use crate::server::call::entry;
 use crate::server::command::{keys_with, Access, Arg, Command, Keys};
 use crate::server::effect::Effect;
@@ -56,8 +57,8 @@ fn select<'a>(
     now_ms: i64,
     id: &[u8],
     wanted: &[Standing],
-) -> (Vec<Key<'a>>, Vec<Standing>) {
-    let (mut keys, mut standings) = (Vec::with_capacity(accounts.len()), Vec::with_capacity(accounts.len()));
+) -> (Short<Key<'a>>, Short<Standing>) {
+    let (mut keys, mut standings) = (Short::new(), Short::new());
     for (&key, account) in accounts.iter().zip(opened) {
         let standing = account.get().map_or(Standing::Unknown, |account| account.standing(now_ms, id));
         standings.push(standing);

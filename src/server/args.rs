@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use gateway_core::money::Amount;
 use redis_module::raw::RedisModuleString;
+use smallvec::SmallVec;
 
 use super::error::Error;
 
@@ -18,6 +19,9 @@ pub struct Str<'a> {
 
 /// A string that names a key.
 pub type Key<'a> = Str<'a>;
+
+/// A list that a command needs while it runs: most have no more than four of anything, and allocate nothing.
+pub type Short<T> = SmallVec<[T; 4]>;
 
 impl<'a> Str<'a> {
     pub fn bytes(&self) -> &'a [u8] {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use redis_module::raw::{self, RedisModuleKey, RedisModuleType};
 
-use super::args::Key;
+use super::args::{Key, Short};
 use super::call::Call;
 use super::error::Error;
 use super::value::Value;
@@ -150,7 +150,7 @@ impl Call<'_> {
     }
 
     /// Several keys, to be changed: each named once, so that none is open twice.
-    pub fn open_all<T: Value>(&mut self, keys: &[Key]) -> Result<Vec<Opened<'_, T>>, Error> {
+    pub fn open_all<T: Value>(&mut self, keys: &[Key]) -> Result<Short<Opened<'_, T>>, Error> {
         for (place, key) in keys.iter().enumerate() {
             if keys.iter().take(place).any(|other| other.bytes() == key.bytes()) {
                 return Err(Error::new("repeated key", key.bytes()));
@@ -204,15 +204,27 @@ impl<'a, T: Value> Opened<'a, T> {
         self.value.map(|mut value| unsafe { value.as_mut() })
     }
 
-    /// Stores `value` in place of whatever the key held, without an expiry.
+    /// Stores `value` in place of what the key held: of a `T` it takes over the place and the expiry, anything else goes
+    /// with its expiry.
     pub fn insert(&mut self, value: T) -> &mut T {
-        let value = Box::into_raw(Box::new(value));
-        // SAFETY: the key is open for writing; the server takes the box and gives it to the free callback one day.
-        unsafe {
-            api!(RedisModule_ModuleTypeSetValue(self.raw.0.as_ptr(), T::registration().raw(), value.cast()));
-            self.value = NonNull::new(value);
-            &mut *value
-        }
+        let place = match self.value {
+            // The server need not hear of it. To put a new value into a key costs as much as the rest of a small command.
+            Some(place) => {
+                // SAFETY: as in `get`.
+                unsafe { *place.as_ptr() = value };
+                place
+            }
+            None => {
+                let place = NonNull::from(Box::leak(Box::new(value)));
+                let (key, value_type) = (self.raw.0.as_ptr(), T::registration().raw());
+                // SAFETY: the key is open for writing; the server takes the box and gives it to the free callback one day.
+                unsafe { api!(RedisModule_ModuleTypeSetValue(key, value_type, place.as_ptr().cast())) };
+                self.value = Some(place);
+                place
+            }
+        };
+        // SAFETY: as in `get`.
+        unsafe { &mut *place.as_ptr() }
     }
 
     /// The value, made by `new` where there is none.

@@ -1,5 +1,7 @@
 //! One request, decided by all policies of all its accounts, and charged to all of them or to none.
 
+use smallvec::SmallVec;
+
 use super::{Account, Amounts, Answer, Full, Moment, Row, Standing};
 use crate::calendar::Period;
 
@@ -14,18 +16,24 @@ pub struct Request<'a> {
     pub shadow: bool,
 }
 
+/// The answers of all policies. A key's, or a key's and its team's, fit in here.
+pub type Rows = SmallVec<[Row; 8]>;
+
+/// Places in the list of a request's accounts.
+pub type Places = SmallVec<[usize; 4]>;
+
 /// What became of a request.
 #[derive(Debug)]
 pub struct Decision {
     pub answer: Answer,
     /// The answers of all policies, account by account.
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     /// It had been admitted by all accounts before.
     pub repeated: bool,
     /// The accounts that were charged, by their places.
-    pub charged: Vec<usize>,
+    pub charged: Places,
     /// The accounts that did what was due by time, by their places: a change, even where the request is refused.
-    pub tidied: Vec<usize>,
+    pub tidied: Places,
 }
 
 /// Decides, and charges where all admit. An account that has admitted the same lease before is not asked and not charged
@@ -42,9 +50,10 @@ pub fn admit(
     let Request { id, ttl_ms, amounts, shadow } = request;
     let now_ms = now.terms.at_ms;
     // What has ended by time is known before it is tidied up, and after: found out once.
-    let is_new: Vec<bool> = accounts.iter().map(|account| account.standing(now_ms, id) == Standing::Unknown).collect();
+    let is_new: SmallVec<[bool; 4]> =
+        accounts.iter().map(|account| account.standing(now_ms, id) == Standing::Unknown).collect();
     let policies = accounts.iter().map(|account| account.policies().len()).sum();
-    let (mut rows, mut charged, mut tidied) = (Vec::with_capacity(policies), Vec::new(), Vec::new());
+    let (mut rows, mut charged, mut tidied) = (Rows::with_capacity(policies), Places::new(), Places::new());
     if !shadow {
         for (account, _) in accounts.iter().zip(&is_new).filter(|(_, &is_new)| is_new) {
             account.can_hold(now_ms, amounts)?;

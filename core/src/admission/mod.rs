@@ -35,17 +35,17 @@ mod purse;
 mod request;
 mod saved;
 
-use std::sync::Arc;
+use smallvec::SmallVec;
 
 use crate::calendar::{Day, Period};
-use crate::lease::LeasesWith;
+use crate::lease::{Holder, LeasesWith};
 use crate::ledger::{self, Ledger, Overflow};
 use crate::money::Amount;
 use crate::TIME_MAX_MS;
 
-pub use decide::{admit, Decision, Request};
+pub use decide::{admit, Decision, Places, Request, Rows};
 pub use lease::{Admission, Finished, Standing};
-pub use policy::{Held, Policy, Terms, NAME_BYTES_MAX, REQUESTS, USD};
+pub use policy::{Held, Name, Policy, Terms, NAME_BYTES_MAX, REQUESTS, USD};
 pub use purse::LEDGERS_MAX;
 pub use request::{Amounts, Answer, Figures, Row, Soft};
 
@@ -149,7 +149,7 @@ impl Account {
             }
             None => {
                 self.last_serial += 1;
-                let (name, state) = (name.into(), State::new(&policy.terms));
+                let (name, state) = (Name::from_slice(name), State::new(&policy.terms));
                 self.policies.push(Held { name, policy, state, serial: self.last_serial });
             }
         }
@@ -272,7 +272,7 @@ impl Account {
         known: bool,
         amounts: &Amounts,
         ends_after_ms: &dyn Fn(Period) -> i64,
-        rows: &mut Vec<Row>,
+        rows: &mut Rows,
     ) {
         let at_ms = self.time_ms(now.terms.at_ms);
         for held in &mut self.policies {
@@ -315,7 +315,7 @@ impl Account {
     /// request, up to date. An account without policies takes note all the same.
     pub fn charge(&mut self, now: &Moment, id: &[u8], ttl_ms: u64, amounts: &Amounts, rows: &mut [Row]) {
         let at_ms = self.advance(now);
-        let mut taken = Vec::with_capacity(self.policies.len());
+        let mut taken = SmallVec::<[Taken; 4]>::new();
         for (index, held) in self.policies.iter_mut().enumerate() {
             let units = amounts.estimate(&held.policy.meter);
             // What a shadow policy would have refused, it does not count either: its answers stay what they would be.
@@ -328,15 +328,15 @@ impl Account {
             }
         }
         let expires_at_ms = now.terms.at_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
-        let mut estimates = Vec::new();
+        let mut estimates = SmallVec::<[Amount; 2]>::new();
         for (index, purse) in self.purses.iter_mut().enumerate() {
             let Some(estimate) = amounts.of(&purse.meter).filter(|&estimate| estimate > Amount::ZERO) else { continue };
             purse.ledger.set_aside(id, now.day, estimate, expires_at_ms, &now.terms);
             estimates.resize(index, Amount::ZERO);
             estimates.push(estimate);
         }
-        let load = Admission { day: now.day, taken: taken.into(), estimates: estimates.into() };
-        self.live.hold(at_ms, id.into(), ttl_ms, load);
+        let load = Admission { day: now.day, taken: (*taken).into(), estimates: (*estimates).into() };
+        self.live.hold(at_ms, Holder::new(id), ttl_ms, load);
         self.take_rows(at_ms, amounts, rows);
     }
 
@@ -363,7 +363,7 @@ impl Account {
     }
 
     /// What an admission used, meter by meter in the ledgers' order, with its day.
-    fn used(&self, standing: Standing, id: &[u8], actuals: &Amounts) -> Option<(Day, Vec<Amount>)> {
+    fn used(&self, standing: Standing, id: &[u8], actuals: &Amounts) -> Option<(Day, SmallVec<[Amount; 2]>)> {
         let admission = self.unsettled(standing, id)?;
         let estimates = admission.estimates.iter().copied().chain(std::iter::repeat(Amount::ZERO));
         let used = self.purses.iter().zip(estimates);
@@ -444,9 +444,9 @@ impl Account {
     }
 
     /// A lease's end by time: see the [module](self).
-    fn end(&mut self, at_ms: i64, id: Arc<[u8]>, ended_ms: i64, mut admission: Admission) {
+    fn end(&mut self, at_ms: i64, id: Holder, ended_ms: i64, mut admission: Admission) {
         for purse in self.purses.iter_mut().take(admission.estimates.len()) {
-            purse.ledger.release(&id);
+            purse.ledger.release(id.name());
         }
         for taken in &mut admission.taken {
             let held = self.policies.iter_mut().find(|held| held.serial == taken.serial);
@@ -461,7 +461,7 @@ impl Account {
         }
     }
 
-    fn remember(&mut self, at_ms: i64, id: Arc<[u8]>, for_ms: u64, admission: Option<Admission>) {
+    fn remember(&mut self, at_ms: i64, id: Holder, for_ms: u64, admission: Option<Admission>) {
         self.finished.hold(at_ms, id, for_ms, Finished(admission));
         if self.finished.len() > FINISHED_MAX {
             self.finished.take_ended(i64::MAX);

@@ -1,9 +1,12 @@
 //! Policies: what an account is allowed, and what it has taken of it.
 
+use smallvec::SmallVec;
+
 use crate::bucket::{Flow, TokenBucket};
 use crate::calendar::Period;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::limit::Verdict;
+use crate::memory::allocated_bytes;
 use crate::money::Amount;
 use crate::window::{Rule, SlidingWindow};
 use crate::{PERIOD_MAX_MS, UNITS_MAX};
@@ -16,6 +19,9 @@ pub const REQUESTS: &[u8] = b"requests";
 
 /// The meter of budgets where none is named, and that of the account's own ledger.
 pub const USD: &[u8] = b"usd";
+
+/// A policy's or a meter's name. Nearly all fit in here, so that no decision follows a pointer to one.
+pub type Name = SmallVec<[u8; 16]>;
 
 /// What a policy limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +41,7 @@ pub enum Terms {
 pub struct Policy {
     pub terms: Terms,
     /// What windows, buckets and budgets count: 1 to 64 bytes. Empty for leases.
-    pub meter: Box<[u8]>,
+    pub meter: Name,
     /// Refuses nothing, and takes what it would have allowed.
     pub shadow: bool,
     /// A lease that expires gives its units back to windows and buckets.
@@ -45,7 +51,7 @@ pub struct Policy {
 /// A policy of an account, with what was taken of it.
 #[derive(Debug, Clone)]
 pub struct Held {
-    pub name: Box<[u8]>,
+    pub name: Name,
     pub policy: Policy,
     pub(super) state: State,
     /// Changes when what was counted is forgotten, so that older admissions leave the new count alone.
@@ -136,8 +142,7 @@ impl Held {
             State::Window(window) => window.memory_bytes(),
             State::Bucket(_) | State::Stateless => 0,
         };
-        let texts = [&self.name, &self.policy.meter].map(|text| crate::memory::allocated_bytes(text.len()));
-        texts.iter().sum::<usize>() + state
+        [&self.name, &self.policy.meter].into_iter().map(name_bytes).sum::<usize>() + state
     }
 
     pub(super) fn save(&self, out: &mut dyn Writer) {
@@ -219,7 +224,7 @@ impl Policy {
             }
             _ => return Err(Corrupt("a policy of an unknown kind")),
         };
-        let meter = from.bytes(NAME_BYTES_MAX)?.into_boxed_slice();
+        let meter = Name::from_slice(&from.bytes(NAME_BYTES_MAX)?);
         if meter.is_empty() != matches!(terms, Terms::InFlight { .. }) {
             return Err(Corrupt("a policy without a meter, or leases with one"));
         }
@@ -229,10 +234,19 @@ impl Policy {
 }
 
 /// A name of 1 to [`NAME_BYTES_MAX`] bytes.
-pub(super) fn load_name(from: &mut dyn Reader) -> Result<Box<[u8]>, Corrupt> {
+pub(super) fn load_name(from: &mut dyn Reader) -> Result<Name, Corrupt> {
     let name = from.bytes(NAME_BYTES_MAX)?;
     if name.is_empty() {
         return Err(Corrupt("an empty name"));
     }
-    Ok(name.into_boxed_slice())
+    Ok(Name::from_slice(&name))
+}
+
+/// Bytes allocated behind a name.
+pub(super) fn name_bytes(name: &Name) -> usize {
+    if name.spilled() {
+        allocated_bytes(name.capacity())
+    } else {
+        0
+    }
 }

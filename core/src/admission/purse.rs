@@ -1,6 +1,6 @@
 //! What an account spent: a ledger of money, and one for every other meter that a budget counts.
 
-use super::policy::{load_name, USD};
+use super::policy::{load_name, name_bytes, Name, USD};
 use super::Full;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::ledger::{Ledger, ENCODING_VERSION};
@@ -11,7 +11,7 @@ pub const LEDGERS_MAX: usize = 8;
 
 #[derive(Debug, Clone)]
 pub(super) struct Purse {
-    pub meter: Box<[u8]>,
+    pub meter: Name,
     pub ledger: Ledger,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct Purses {
 
 impl Purses {
     pub fn new(ledger: Ledger) -> Self {
-        Self { money: Purse { meter: USD.into(), ledger }, others: Vec::new() }
+        Self { money: Purse { meter: Name::from_slice(USD), ledger }, others: Vec::new() }
     }
 
     pub fn money(&self) -> &Purse {
@@ -52,12 +52,12 @@ impl Purses {
         if self.others.len() >= LEDGERS_MAX {
             return Err(Full::Meters);
         }
-        self.others.push(Purse { meter: meter.into(), ledger: Ledger::default() });
+        self.others.push(Purse { meter: Name::from_slice(meter), ledger: Ledger::default() });
         Ok(())
     }
 
     pub fn memory_bytes(&self) -> usize {
-        let bytes = |purse: &Purse| allocated_bytes(purse.meter.len()) + purse.ledger.memory_bytes();
+        let bytes = |purse: &Purse| name_bytes(&purse.meter) + purse.ledger.memory_bytes();
         allocated_bytes(self.others.capacity() * size_of::<Purse>()) + self.iter().map(bytes).sum::<usize>()
     }
 

@@ -268,12 +268,12 @@ impl World {
         let decision = admit(&mut asked, now, &request, &ends).unwrap();
         prop_assert_eq!(decision.answer, expected);
         prop_assert_eq!(decision.repeated, new.is_empty());
-        prop_assert_eq!(&decision.tidied, &tidied);
+        prop_assert_eq!(&*decision.tidied, &*tidied);
         if decision.charged.is_empty() {
-            prop_assert_eq!(&decision.rows, &rows);
+            prop_assert_eq!(&*decision.rows, &*rows);
         }
         let charges = expected.admitted && !shadow;
-        prop_assert_eq!(&decision.charged, if charges { &new } else { const { &Vec::new() } }, "all of them or none");
+        prop_assert_eq!(&*decision.charged, if charges { &*new } else { &[] }, "all of them or none");
         for (index, &place) in places.iter().enumerate() {
             if charges && new.contains(&index) {
                 self.models[place].charge(now, id, ttl_ms, &amounts);

@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::memory::allocated_bytes;
 
 /// The longest list. Beyond it an index costs less than a search.
@@ -12,8 +14,7 @@ const LIST_MAX: usize = 32;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease<T> {
-    /// Shared between the two indexes.
-    pub holder: Arc<[u8]>,
+    pub holder: Holder,
     pub expires_at_ms: i64,
     pub token: u64,
     /// What the holder holds beside its slot.
@@ -28,6 +29,25 @@ impl<T> Lease<T> {
 }
 
 type Place = (i64, u64);
+
+/// A holder's name, and a fingerprint of it: a search through a list compares those, and reads the name of the one that
+/// it finds. Names lie each in a place of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Shared between the two indexes.
+    name: Arc<[u8]>,
+    fingerprint: u64,
+}
+
+impl Holder {
+    pub fn new(name: &[u8]) -> Self {
+        Self { name: name.into(), fingerprint: xxh3_64(name) }
+    }
+
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+}
 
 #[derive(Debug, Clone)]
 pub(super) enum Table<T> {
@@ -64,7 +84,7 @@ impl<T> Table<T> {
 
     pub fn get(&self, holder: &[u8]) -> Option<&Lease<T>> {
         match self {
-            Table::List(list) => list.iter().find(|lease| *lease.holder == *holder),
+            Table::List(list) => place_of(list, holder).and_then(|at| list.get(at)),
             Table::Index(index) => index.by_place.get(index.by_holder.get(holder)?),
         }
     }
@@ -73,7 +93,9 @@ impl<T> Table<T> {
     pub fn insert(&mut self, lease: Lease<T>) {
         match self {
             Table::List(list) if list.len() < LIST_MAX => {
-                let at = list.partition_point(|other| other.place() < lease.place());
+                // Most leases end after all others.
+                let last = list.last().is_none_or(|last| last.place() < lease.place());
+                let at = if last { list.len() } else { list.partition_point(|other| other.place() < lease.place()) };
                 if list.capacity() == 0 {
                     // One holder is what a lock has: no spare room.
                     list.reserve_exact(1);
@@ -93,7 +115,7 @@ impl<T> Table<T> {
     pub fn remove(&mut self, holder: &[u8]) -> Option<Lease<T>> {
         let lease = match self {
             Table::List(list) => {
-                let at = list.iter().position(|lease| *lease.holder == *holder)?;
+                let at = place_of(list, holder)?;
                 list.remove(at)
             }
             Table::Index(index) => {
@@ -119,7 +141,7 @@ impl<T> Table<T> {
     /// How many have ended at `now_ms`.
     pub fn expired(&self, now_ms: i64) -> usize {
         match self {
-            Table::List(list) => list.partition_point(|lease| lease.expires_at_ms <= now_ms),
+            Table::List(list) => expired(list, now_ms),
             Table::Index(index) => index.by_place.range(..=(now_ms, u64::MAX)).count(),
         }
     }
@@ -127,12 +149,11 @@ impl<T> Table<T> {
     pub fn drop_expired(&mut self, now_ms: i64) {
         match self {
             Table::List(list) => {
-                let expired = list.partition_point(|lease| lease.expires_at_ms <= now_ms);
-                list.drain(..expired);
+                list.drain(..expired(list, now_ms));
             }
             Table::Index(index) => {
                 while let Some(first) = index.by_place.first_entry().filter(|first| first.key().0 <= now_ms) {
-                    index.by_holder.remove(&first.remove().holder);
+                    index.by_holder.remove(first.remove().holder.name());
                 }
             }
         }
@@ -148,7 +169,7 @@ impl<T> Table<T> {
             }
             Table::Index(index) => {
                 let first = index.by_place.first_entry().filter(|first| first.key().0 <= until_ms)?.remove();
-                index.by_holder.remove(&first.holder);
+                index.by_holder.remove(first.holder.name());
                 first
             }
         };
@@ -189,7 +210,7 @@ impl<T> Table<T> {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        let names: usize = self.expiring(i64::MIN).map(|lease| allocated_bytes(16 + lease.holder.len())).sum();
+        let names: usize = self.expiring(i64::MIN).map(|lease| allocated_bytes(16 + lease.holder.name.len())).sum();
         names
             + match self {
                 Table::List(list) => allocated_bytes(list.capacity() * size_of::<Lease<T>>()),
@@ -206,9 +227,23 @@ impl<T> Table<T> {
     }
 }
 
+fn place_of<T>(list: &[Lease<T>], holder: &[u8]) -> Option<usize> {
+    let fingerprint = xxh3_64(holder);
+    list.iter().position(|lease| lease.holder.fingerprint == fingerprint && *lease.holder.name == *holder)
+}
+
+/// How many of a list have ended. Most often none has, which the first tells.
+fn expired<T>(list: &[Lease<T>], now_ms: i64) -> usize {
+    let ended = |lease: &Lease<T>| lease.expires_at_ms <= now_ms;
+    match list.first() {
+        Some(first) if ended(first) => list.partition_point(ended),
+        _ => 0,
+    }
+}
+
 impl<T> Index<T> {
     fn insert(&mut self, lease: Lease<T>) {
-        self.by_holder.insert(lease.holder.clone(), lease.place());
+        self.by_holder.insert(Arc::clone(&lease.holder.name), lease.place());
         self.by_place.insert(lease.place(), lease);
     }
 }
