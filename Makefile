@@ -27,9 +27,11 @@ demo: build ## replay a gateway's traffic and check every figure (TRACE=file.csv
 	cargo run --release --package gw-demo
 
 bench: build ## compare with SET, INCR and Lua scripts of the same behaviour, side by side
+	cargo build --release --package gw-bare
 	cargo bench --bench compare
 
 instructions: build ## count instructions per command with valgrind, which a busy machine does not falsify
+	cargo build --release --package gw-bare
 	INSTRUCTIONS=1 cargo bench --bench compare
 
 fmt: ## format the code

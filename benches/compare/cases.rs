@@ -1,6 +1,9 @@
 //! What is measured against what.
 
 mod admission;
+mod cache;
+
+pub use cache::COMPLETION;
 
 use crate::load::{NOISE, RANDOM, RECORD, UNIQUE};
 use crate::Result;
@@ -87,6 +90,16 @@ impl Case {
         self
     }
 
+    /// The same with commands that only make the calls to the server: see `benches/bare`. `commands` are the names of those,
+    /// in the order of this case's own.
+    fn bare(&self, name: &'static str, commands: &[&str], expected: &'static str) -> Self {
+        let mut bare = Self { name, commands: self.commands.clone(), expected, state: State::Empty };
+        for (arguments, command) in bare.commands.iter_mut().zip(commands) {
+            arguments.splice(..1, [(*command).to_owned()]);
+        }
+        bare.on_its_own_keys()
+    }
+
     fn fill(&self, keys: u64, rounds: u64) -> State {
         let fill = |arguments: &Vec<String>| Fill { arguments: arguments.clone(), keys, rounds };
         State::Filled(self.commands.iter().map(fill).collect())
@@ -154,11 +167,11 @@ pub fn groups(cell: bool, connection: &mut Connection) -> Result<Vec<Group>> {
         reserve(&scripts),
         logpush(&scripts.logpush),
         logpop(),
-        cacheget(&scripts.cacheget, ["GET 100 B", "GW.CACHEGET 100 B", "Lua cache get 100 B"], &json(100), 0.9),
-        cacheget_4_kb(&scripts.cacheget),
-        cacheget(&scripts.cacheget, ["GET 64 KB", "GW.CACHEGET 64 KB", "Lua cache get 64 KB"], &json(65_536), 0.95),
-        cacheset(&scripts.cacheset, ["SETEX 100 B", "GW.CACHESET 100 B", "Lua cache set 100 B"], &json(100)),
-        cacheset(&scripts.cacheset, ["SETEX 4 KB", "GW.CACHESET 4 KB", "Lua cache set 4 KB"], COMPLETION),
+        cache::get(&scripts.cacheget, cache::GET_100_B, &cache::json(100), 0.9),
+        cache::get_4_kb(&scripts.cacheget),
+        cache::get(&scripts.cacheget, cache::GET_64_KB, &cache::json(65_536), 0.95),
+        cache::set(&scripts.cacheset, cache::SET_100_B, &cache::json(100)),
+        cache::set(&scripts.cacheset, cache::SET_4_KB, COMPLETION),
         admission::admission(&scripts.admit, &scripts.settle),
     ];
     if cell {
@@ -206,13 +219,17 @@ fn allow(script: &str) -> Group {
                 "[1, 1000000, ",
                 State::Empty,
             ),
+            allow_admitted().bare("bare GW.ALLOW", &["BARE.ALLOW"], "["),
             allow_denied(),
+            allow_denied().bare("bare GW.ALLOW denied", &["BARE.DENIED"], "["),
             Case::new("Lua window denied", &denied_lua, "[0, 60, 0, ", filled(&denied_lua, FULL)),
         ],
         pairs: vec![
             pair("GW.ALLOW", "SET", 0.6),
             pair("GW.ALLOW", "Lua window", 3.0),
+            pair("bare GW.ALLOW", "SET", None),
             pair("GW.ALLOW denied", "SET", None),
+            pair("bare GW.ALLOW denied", "SET", None),
             pair("GW.ALLOW denied", "Lua window denied", None),
         ],
     }
@@ -291,12 +308,16 @@ fn budget(scripts: &Scripts) -> Group {
     let Scripts { budget, charge, budget_check, .. } = scripts;
     let charged = || filled("GW.ADDCOST budget:# 12.5013755", 1);
     let spent = "[1, \"MONTH\", \"100\", \"12.5013755\", ";
+    let addcost = || Case::new("GW.ADDCOST", "GW.ADDCOST budget:# 0.0013755", "\"0.", State::Empty).on_its_own_keys();
+    let within = |name| Case::new(name, "GW.WITHINBUDGET budget:# 100", spent, charged());
     Group {
         requests_max: u64::MAX,
         cases: vec![
             set(),
-            Case::new("GW.ADDCOST", "GW.ADDCOST budget:# 0.0013755", "\"0.", State::Empty).on_its_own_keys(),
-            Case::new("GW.WITHINBUDGET", "GW.WITHINBUDGET budget:# 100", spent, charged()),
+            addcost(),
+            addcost().bare("bare GW.ADDCOST", &["BARE.ADDCOST"], "\""),
+            within("GW.WITHINBUDGET"),
+            within("").bare("bare GW.WITHINBUDGET", &["BARE.WITHINBUDGET"], "["),
             Case::new("GW.WITHINBUDGET over", "GW.WITHINBUDGET budget:# 12.5", "[0, \"MONTH\", ", charged()),
             Case::new(
                 "Lua check + add + expire",
@@ -323,7 +344,9 @@ fn budget(scripts: &Scripts) -> Group {
             pair("GW.ADDCOST", "SET", 0.75),
             pair("GW.ADDCOST", "Lua check + add + expire", 4.0),
             pair("GW.ADDCOST", "Lua add + expire", None),
+            pair("bare GW.ADDCOST", "SET", None),
             pair("GW.WITHINBUDGET", "SET", 0.9),
+            pair("bare GW.WITHINBUDGET", "SET", None),
             pair("GW.WITHINBUDGET", "Lua check + add + expire", 4.0),
             pair("GW.WITHINBUDGET", "Lua check", None),
             pair("GW.WITHINBUDGET over", "SET", None),
@@ -336,20 +359,18 @@ fn reserve(scripts: &Scripts) -> Group {
     const DAY_S: u32 = 86_400;
     const TTL_MS: u32 = 60_000;
     const PAIR: &str = "GW.RESERVE + GW.COMMIT";
+    const BARE_PAIR: &str = "bare GW.RESERVE + GW.COMMIT";
     const LUA_PAIR: &str = "Lua reserve + commit";
     let Scripts { reserve, commit, .. } = scripts;
     let keys = "spent:# holds:# held:#";
+    let reserve_line = format!("GW.RESERVE spent:# 0.0025 1000000 MONTH TTL {TTL_MS} ID request:@");
+    let both = || Case::new(PAIR, &reserve_line, "[1, ", State::Empty).then("GW.COMMIT spent:# request:@ 0.0013755");
     Group {
         requests_max: 200_000,
         cases: vec![
             set(),
-            Case::new(
-                PAIR,
-                &format!("GW.RESERVE spent:# 0.0025 1000000 MONTH TTL {TTL_MS} ID request:@"),
-                "[1, ",
-                State::Empty,
-            )
-            .then("GW.COMMIT spent:# request:@ 0.0013755"),
+            both(),
+            both().bare(BARE_PAIR, &["BARE.RESERVE", "BARE.COMMIT"], "["),
             Case::new(
                 LUA_PAIR,
                 &format!("EVALSHA {reserve} 3 {keys} request:@ 0.0025 1000000 {TTL_MS}"),
@@ -358,7 +379,7 @@ fn reserve(scripts: &Scripts) -> Group {
             )
             .then(&format!("EVALSHA {commit} 4 {keys} done:@ request:@ 0.0013755 {DAY_S}")),
         ],
-        pairs: vec![pair(PAIR, "SET", 0.35), pair(PAIR, LUA_PAIR, 4.0)],
+        pairs: vec![pair(PAIR, "SET", 0.35), pair(BARE_PAIR, "SET", None), pair(PAIR, LUA_PAIR, 4.0)],
     }
 }
 
@@ -417,62 +438,6 @@ fn logpop() -> Group {
     }
 }
 
-/// Hits on values of one size. `names` are those of the cases: the server's own, the module's and the script's.
-fn cacheget(script: &str, names: [&'static str; 3], value: &str, bar: f64) -> Group {
-    let [get, cacheget, lua] = names;
-    let plain = || filled_with("SETEX cache:# 86400", value);
-    let script = format!("EVALSHA {script} 2 cache:# cache-stats");
-    Group {
-        requests_max: if value.len() > 10_000 { 40_000 } else { u64::MAX },
-        cases: vec![
-            Case::new(get, "GET cache:#", "\"{", plain()),
-            Case::new(cacheget, "GW.CACHEGET cache:#", "\"{", filled_with("GW.CACHESET cache:#", value)),
-            Case::new(lua, &script, "\"{", plain()),
-        ],
-        pairs: vec![pair(cacheget, get, bar), pair(cacheget, lua, 5.0)],
-    }
-}
-
-/// Those of 4 KB also compressed, and misses.
-fn cacheget_4_kb(script: &str) -> Group {
-    let mut group = cacheget(script, ["GET 4 KB", "GW.CACHEGET 4 KB", "Lua cache get 4 KB"], COMPLETION, 0.95);
-    group.cases.extend([
-        Case::new("GW.CACHEGET 4 KB compressed", "GW.CACHEGET cache:#", "\"{", compressed(COMPLETION)),
-        Case::new("GET miss", "GET cache:#", "nil", State::Empty),
-        Case::new("GW.CACHEGET miss", "GW.CACHEGET cache:#", "nil", State::Empty),
-    ]);
-    group
-        .pairs
-        .extend([pair("GW.CACHEGET 4 KB compressed", "GET 4 KB", 0.55), pair("GW.CACHEGET miss", "GET miss", None)]);
-    group
-}
-
-/// Cache entries that are stored compressed.
-fn compressed(value: &str) -> State {
-    let compress = |from_bytes| {
-        let arguments = words(&format!("CONFIG SET gw.cache-compress-bytes {from_bytes}"));
-        Fill { arguments, keys: 1, rounds: 1 }
-    };
-    let State::Filled(mut fills) = filled_with("GW.CACHESET cache:#", value) else { return State::Empty };
-    fills.insert(0, compress(1_000));
-    fills.push(compress(0));
-    State::Filled(fills)
-}
-
-fn cacheset(script: &str, names: [&'static str; 3], value: &str) -> Group {
-    let [setex, cacheset, lua] = names;
-    let set = |name, line: &str| Case::new(name, line, "OK", State::Empty).value(value).on_its_own_keys();
-    Group {
-        requests_max: u64::MAX,
-        cases: vec![
-            set(setex, "SETEX cache:# 3600"),
-            set(cacheset, "GW.CACHESET cache:#"),
-            set(lua, &format!("EVALSHA {script} 2 cache:# cache-stats 3600")),
-        ],
-        pairs: vec![pair(cacheset, setex, 0.85), pair(cacheset, lua, None)],
-    }
-}
-
 /// A log record of 1,024 bytes of JSON, no two alike.
 fn log_record() -> String {
     padded(
@@ -482,13 +447,6 @@ fn log_record() -> String {
         ) + r#""cost":"0.00007455","usage":{"prompt_tokens":374,"completion_tokens":44},"response":""#,
         1_024,
     )
-}
-
-/// A chat completion of 4,096 bytes of JSON.
-pub const COMPLETION: &str = include_str!("../../tests/vectors/completion.json");
-
-fn json(bytes: usize) -> String {
-    padded(r#"{"model":"gpt-4o-mini","content":""#.to_owned(), bytes)
 }
 
 fn padded(mut text: String, bytes: usize) -> String {

@@ -20,6 +20,7 @@ use cases::{Group, KEYS};
 use gw_testkit::{Options, Server};
 use load::{Generator, CLIENTS};
 use measure::Bench;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -27,8 +28,10 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const HELP: &str = "\
 Measures each of the module's commands against the server's own and the Lua script of the same behaviour, in turn, on
-one private server, with redis-benchmark; then the latency with a thousand and with a million keys (half a gigabyte,
-three minutes), a log queue of a million records (half a gigabyte), and the memory that values take. Prints Markdown.
+one private server, with redis-benchmark. What is called bare is a command of another module that makes the same calls
+to the server and does nothing else: as fast as a command can be. Then the latency with a thousand and with a million
+keys (half a gigabyte, three minutes), a log queue of a million records (half a gigabyte), and the memory that values
+take. Prints Markdown.
 
 Environment:
   RUNS=5            paired runs, at least 1
@@ -78,9 +81,10 @@ fn compare() -> Result<()> {
     measure(groups, wanted, &server, &generator)
 }
 
-/// A server with redis-cell beside the module where it is named; under callgrind where its instructions are counted.
+/// A server with the bare module beside the module, and redis-cell where it is named; under callgrind where its
+/// instructions are counted.
 fn start(count_instructions: bool) -> Result<Server> {
-    let mut options = Server::options();
+    let mut options = Server::options().config(format!("loadmodule {}", bare_module()?.display()));
     if let Some(path) = text("CL_THROTTLE") {
         // The server has a working directory of its own.
         let path = std::fs::canonicalize(&path).map_err(|error| format!("CL_THROTTLE={path}: {error}"))?;
@@ -90,6 +94,16 @@ fn start(count_instructions: bool) -> Result<Server> {
         options = instructions::CONFIG.into_iter().fold(options.under(&instructions::WRAPPER), Options::config);
     }
     Ok(options.start()?)
+}
+
+/// What `cargo build --release --package gw-bare` leaves two folders up from this program.
+fn bare_module() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let path = program.ancestors().nth(2).unwrap_or(&program).join("libgw_bare.so");
+    match path.exists() {
+        true => Ok(path),
+        false => Err(format!("no {}: cargo build --release --package gw-bare", path.display()).into()),
+    }
 }
 
 fn measure(groups: Vec<Group>, wanted: impl Fn(&str) -> bool, server: &Server, generator: &Generator) -> Result<()> {

@@ -27,6 +27,7 @@ pub fn admission(admit_script: &str, settle_script: &str) -> Group {
     };
     let settle_lua = format!("EVALSHA {settle_script} 3 b:# l:# t:# l:@ 90 {bucket}");
     let admitted = "[1, 0, [[";
+    let chain = "GW.ADMIT k:# WITH 2 u:# t:# LEASE l:# TTL 600000 tokens 100 usd 0.0013755".to_owned();
     // Alone, a request's lease is drawn at random, from so many that hardly any is drawn twice for an account.
     Group {
         requests_max: 200_000,
@@ -34,9 +35,15 @@ pub fn admission(admit_script: &str, settle_script: &str) -> Group {
             set(),
             allow_admitted(),
             Case::new("GW.ADMIT", &admit("l:#"), admitted, three()),
+            Case::new("", &admit("l:#"), "", State::Empty).bare("bare GW.ADMIT", &["BARE.ADMIT"], admitted),
             Case::new("Lua admit", &admit_lua("l:#"), admitted, State::Empty),
             Case::new("GW.ADMIT + GW.SETTLE", &admit("l:@"), admitted, three())
                 .then("GW.SETTLE k:# LEASE l:@ tokens 90"),
+            Case::new("", &admit("l:@"), "", State::Empty).then("GW.SETTLE k:# LEASE l:@ tokens 90").bare(
+                "bare GW.ADMIT + GW.SETTLE",
+                &["BARE.ADMIT", "BARE.SETTLE"],
+                admitted,
+            ),
             Case::new("Lua admit + settle", &admit_lua("l:@"), admitted, State::Empty).then(&settle_lua),
             Case::new(
                 "GW.ADMIT 4 policies",
@@ -48,22 +55,25 @@ pub fn admission(admit_script: &str, settle_script: &str) -> Group {
                 .then("GW.TOKENS tpm:# 100000000 100000000 COST 100")
                 .then("GW.ACQUIRE inflight:# 1000000 l:@ TTL 600000")
                 .then("GW.RESERVE spend:# 0.0013755 1000000 ID l:@ TTL 600000"),
-            Case::new(
-                "GW.ADMIT 3 accounts of 4 policies",
-                "GW.ADMIT k:# WITH 2 u:# t:# LEASE l:# TTL 600000 tokens 100 usd 0.0013755",
+            Case::new("GW.ADMIT 3 accounts of 4 policies", &chain, admitted, four(&["k:#", "u:#", "t:#"])),
+            Case::new("", &chain, "", State::Empty).bare(
+                "bare GW.ADMIT 3 accounts of 4 policies",
+                &["BARE.ADMIT12"],
                 admitted,
-                four(&["k:#", "u:#", "t:#"]),
             ),
         ],
         pairs: vec![
             pair("GW.ADMIT", "SET", 0.45),
+            pair("bare GW.ADMIT", "SET", None),
             pair("GW.ADMIT", "Lua admit", 5.0),
             // Two commands: each of them at 0.45 of SET.
             pair("GW.ADMIT + GW.SETTLE", "SET", 0.225),
+            pair("bare GW.ADMIT + GW.SETTLE", "SET", None),
             pair("GW.ADMIT + GW.SETTLE", "Lua admit + settle", 5.0),
             pair("GW.ADMIT 4 policies", "the four calls", 2.0),
             // No more than the cost of three.
             pair("GW.ADMIT 3 accounts of 4 policies", "GW.ALLOW", 0.34),
+            pair("bare GW.ADMIT 3 accounts of 4 policies", "GW.ALLOW", None),
         ],
     }
 }
