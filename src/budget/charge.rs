@@ -69,6 +69,8 @@ fn add_cost(call: &mut Call) -> Outcome {
     let database = call.database();
     let mut account = Account::open(call, key)?;
     let mut version = None;
+    // Nothing to book, and no id to remember: no reason to make a ledger.
+    let nothing = amount == Amount::ZERO && id.is_none();
     if let Some(ledger) = account.ledger() {
         // What was charged under this id before is not charged again, and the total it is in is what the first call told.
         let seen = match id.and_then(|id| ledger.state(now_ms, id.bytes())) {
@@ -76,7 +78,7 @@ fn add_cost(call: &mut Call) -> Outcome {
             Some(_) => return Err(Error::new("a hold has this id", "ID")),
             None => None,
         };
-        if seen.is_some() || amount == Amount::ZERO {
+        if seen.is_some() || nothing {
             STATS.budget_repeated.add(seen.is_some().into());
             let spent = ledger.spent(Period::Month, seen.unwrap_or(day));
             call.reply().bytes(spent.to_text().as_bytes());
@@ -84,8 +86,7 @@ fn add_cost(call: &mut Call) -> Outcome {
         }
         ledger.totals_with(day, amount).map_err(|out_of_range| overflow(out_of_range, "amount"))?;
         version = Some(next_version(ledger, now_ms));
-    } else if amount == Amount::ZERO {
-        // Nothing to book, and no reason to make a ledger.
+    } else if nothing {
         call.reply().bytes("0");
         return Ok(());
     }

@@ -146,6 +146,18 @@ fn of_several_budgets_the_tightest_answers() {
 }
 
 #[test]
+fn a_free_request_is_remembered_by_its_id() {
+    let (_server, mut client) = start();
+    assert_eq!(run(&mut client, "GW.ADDCOST k 0"), "\"0\"");
+    assert_eq!(run(&mut client, "EXISTS k"), "0", "nothing to book, nothing to remember");
+    assert_eq!(run(&mut client, "GW.ADDCOST k 0 ID a"), "\"0\"");
+    assert_eq!(run(&mut client, "GW.ADDCOST k 5 ID a"), "\"0\"", "charged before, whatever the amount");
+    run(&mut client, "GW.ADDCOST k 2");
+    assert_eq!(run(&mut client, "GW.ADDCOST k 0 ID b"), "\"2\"");
+    assert_eq!(run(&mut client, "GW.ADDCOST k 5 ID b"), "\"2\"");
+}
+
+#[test]
 fn a_ledger_never_expires() {
     let (_server, mut client) = start();
     run(&mut client, "GW.ADDCOST k 1");
