@@ -12,9 +12,17 @@ pub fn allocated_bytes(bytes: usize) -> usize {
     }
 }
 
+/// The largest size that an allocator hands out without rounding, up to `bytes`: see [`allocated_bytes`].
+pub fn whole_bytes(bytes: usize) -> usize {
+    match bytes {
+        0..=127 => bytes / 16 * 16,
+        _ => bytes >> (bytes.ilog2() - 2) << (bytes.ilog2() - 2),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::allocated_bytes;
+    use super::{allocated_bytes, whole_bytes};
 
     #[test]
     fn sizes_round_up_to_jemallocs_classes() {
@@ -25,6 +33,15 @@ mod tests {
             [(161, 192), (200, 224), (256, 256), (257, 320), (513, 640), (4097, 5120), (65_536, 65_536)]
         {
             assert_eq!(allocated_bytes(asked), given, "{asked}");
+        }
+    }
+
+    #[test]
+    fn whole_sizes_are_those_that_are_not_rounded() {
+        for bytes in 1..100_000 {
+            let whole = whole_bytes(bytes);
+            assert!(whole <= bytes && allocated_bytes(whole) == whole, "{bytes}");
+            assert!(allocated_bytes(whole + 1) >= bytes, "{bytes}");
         }
     }
 }

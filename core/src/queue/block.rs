@@ -287,7 +287,7 @@ impl Block {
         block.size = Size { records, bytes: data_len as u64 };
         block.skip(skipped);
         block.data = match packed {
-            true => Data::Closed(Pack::packed(bytes, data_len).ok_or(Corrupt("a block that does not expand"))?),
+            true => Data::Closed(Pack::packed(&bytes, data_len).ok_or(Corrupt("a block that does not expand"))?),
             false if bytes.len() == data_len => Data::Open(bytes),
             false => return Err(Corrupt("records cut short")),
         };
@@ -307,17 +307,17 @@ impl Block {
     pub fn allocations(&self) -> usize {
         match &self.data {
             Data::Open(_) => 2,
-            Data::Closed(_) => 4,
+            Data::Closed(pack) => 1 + pack.allocations(),
         }
     }
 
     /// The buffers that may be moved to other addresses; their contents are the block's.
-    pub fn buffers_mut(&mut self) -> [Option<&mut Vec<u8>>; 2] {
-        let data = match &mut self.data {
-            Data::Open(data) => Some(data),
-            Data::Closed(pack) => Pack::buffer_mut(pack),
+    pub fn buffers_mut(&mut self) -> impl Iterator<Item = &mut Vec<u8>> {
+        let (open, closed) = match &mut self.data {
+            Data::Open(data) => (Some(data), None),
+            Data::Closed(pack) => (None, Some(pack)),
         };
-        [Some(&mut self.index), data]
+        std::iter::once(&mut self.index).chain(open).chain(closed.into_iter().flat_map(Pack::buffers_mut))
     }
 }
 

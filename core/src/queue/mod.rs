@@ -13,6 +13,7 @@ mod block;
 mod garbage;
 mod lease;
 mod pack;
+mod pieces;
 mod rates;
 mod saved;
 
@@ -370,7 +371,7 @@ impl Queue {
         let blocks = self.blocks.iter_mut().chain(self.leased.blocks_mut()).chain(self.dead.blocks_mut());
         let mut buffers = blocks.flat_map(Block::buffers_mut).enumerate().skip(from).peekable();
         while let Some((index, buffer)) = buffers.next() {
-            let go_on = buffer.is_none_or(&mut *visit);
+            let go_on = visit(buffer);
             if !go_on && buffers.peek().is_some() {
                 return Some(index + 1);
             }

@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use super::pieces::Pieces;
 use crate::memory::allocated_bytes;
 
 /// The most bytes that are compressed as one: expanding them takes a third of a millisecond. A record that alone is
@@ -27,11 +28,11 @@ pub(super) struct Pack {
     /// forks never leaves a child with the lock held, as long as the child looks at `packed` first.
     raw: Mutex<Option<Arc<Vec<u8>>>>,
     /// `Some(None)` where compressing does not pay.
-    packed: OnceLock<Option<Vec<u8>>>,
+    packed: OnceLock<Option<Pieces>>,
 }
 
 enum Form<'a> {
-    Packed(&'a Vec<u8>),
+    Packed(&'a Pieces),
     Raw(Arc<Vec<u8>>),
 }
 
@@ -53,17 +54,23 @@ impl Pack {
     }
 
     /// Bytes that [`Self::saved`] gave. `None` unless they expand to exactly `len` bytes.
-    pub fn packed(bytes: Vec<u8>, len: usize) -> Option<Arc<Self>> {
-        if len > PACKED_BYTES_MAX || !with_expanded(&bytes, len, |expanded| expanded.len() == len) {
+    pub fn packed(bytes: &[u8], len: usize) -> Option<Arc<Self>> {
+        if len > PACKED_BYTES_MAX
+            || !with_expanded(|out| out.extend_from_slice(bytes), len, |expanded| expanded.len() == len)
+        {
             return None;
         }
-        Some(Arc::new(Self { raw: Mutex::new(None), packed: OnceLock::from(Some(bytes)) }))
+        Some(Arc::new(Self { raw: Mutex::new(None), packed: OnceLock::from(Some(Pieces::of(bytes))) }))
     }
 
     /// The bytes as they are kept, and whether that is compressed.
     pub fn saved<R>(&self, with: impl FnOnce(&[u8], bool) -> R) -> R {
         match self.form() {
-            Form::Packed(packed) => with(packed, true),
+            Form::Packed(packed) => {
+                let mut bytes = Vec::new();
+                packed.append_to(&mut bytes);
+                with(&bytes, true)
+            }
             Form::Raw(raw) => with(&raw, false),
         }
     }
@@ -71,7 +78,7 @@ impl Pack {
     /// The bytes themselves, `len` of them.
     pub fn with<R>(&self, len: usize, with: impl FnOnce(&[u8]) -> R) -> R {
         match self.form() {
-            Form::Packed(packed) => with_expanded(packed, len, with),
+            Form::Packed(packed) => with_expanded(|out| packed.append_to(out), len, with),
             Form::Raw(raw) => with(&raw),
         }
     }
@@ -96,15 +103,21 @@ impl Pack {
     /// Bytes allocated, of `len` kept.
     pub fn memory_bytes(&self, len: usize) -> usize {
         let kept = match self.packed.get() {
-            Some(Some(packed)) => packed.capacity(),
-            _ => len,
+            Some(Some(packed)) => packed.memory_bytes(),
+            _ => allocated_bytes(len),
         };
-        allocated_bytes(size_of::<Self>() + 2 * size_of::<usize>()) + allocated_bytes(kept)
+        allocated_bytes(size_of::<Self>() + 2 * size_of::<usize>()) + kept
     }
 
-    /// The compressed buffer, where nobody else has it.
-    pub fn buffer_mut(pack: &mut Arc<Self>) -> Option<&mut Vec<u8>> {
-        Arc::get_mut(pack)?.packed.get_mut()?.as_mut()
+    /// Allocations to free with it.
+    pub fn allocations(&self) -> usize {
+        2 + self.packed.get().and_then(Option::as_ref).map_or(1, Pieces::allocations)
+    }
+
+    /// The compressed buffers, where nobody else has them.
+    pub fn buffers_mut(pack: &mut Arc<Self>) -> impl Iterator<Item = &mut Vec<u8>> {
+        let packed = Arc::get_mut(pack).and_then(|pack| pack.packed.get_mut()?.as_mut());
+        packed.into_iter().flat_map(Pieces::buffers_mut)
     }
 }
 
@@ -123,44 +136,61 @@ impl Job {
 }
 
 thread_local! {
-    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
-    static EXPANDER: RefCell<Expander> = const { RefCell::new(Expander { zstd: None, buffer: Vec::new() }) };
-}
-
-/// The compressed bytes, where they take less memory.
-fn compressed(bytes: &[u8]) -> Option<Vec<u8>> {
-    COMPRESSOR.with(|slot| {
-        let mut slot = slot.try_borrow_mut().ok()?;
-        let compressor = match &mut *slot {
-            Some(compressor) => compressor,
-            empty => empty.insert(zstd::bulk::Compressor::new(LEVEL).ok()?),
-        };
-        let mut packed = compressor.compress(bytes).ok()?;
-        packed.shrink_to_fit();
-        (allocated_bytes(packed.len()) < allocated_bytes(bytes.len())).then_some(packed)
-    })
+    static COMPRESSOR: RefCell<Compressor> = const { RefCell::new(Compressor { zstd: None, buffer: Vec::new() }) };
+    static EXPANDER: RefCell<Expander> =
+        const { RefCell::new(Expander { zstd: None, packed: Vec::new(), buffer: Vec::new() }) };
 }
 
 /// A context and a buffer that are used again and again.
+struct Compressor {
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+    buffer: Vec<u8>,
+}
+
+/// The compressed bytes, where they take less memory.
+fn compressed(bytes: &[u8]) -> Option<Pieces> {
+    COMPRESSOR.with(|slot| {
+        let Compressor { zstd, buffer } = &mut *slot.try_borrow_mut().ok()?;
+        let zstd = match zstd {
+            Some(zstd) => zstd,
+            empty => empty.insert(zstd::bulk::Compressor::new(LEVEL).ok()?),
+        };
+        make_room(buffer, zstd::zstd_safe::compress_bound(bytes.len()));
+        zstd.compress_to_buffer(bytes, buffer).ok()?;
+        let worth_it = allocated_bytes(buffer.len()) < allocated_bytes(bytes.len());
+        worth_it.then(|| Pieces::of(buffer))
+    })
+}
+
+/// Empties a buffer and makes room for `len` bytes; gives back what was needed for much more.
+fn make_room(buffer: &mut Vec<u8>, len: usize) {
+    buffer.clear();
+    if buffer.capacity() > 2 * len.max(super::block::BLOCK_BYTES) {
+        *buffer = Vec::new();
+    }
+    buffer.reserve_exact(len);
+}
+
+/// A context and buffers that are used again and again.
+#[derive(Default)]
 struct Expander {
     zstd: Option<zstd::bulk::Decompressor<'static>>,
+    packed: Vec<u8>,
     buffer: Vec<u8>,
 }
 
 impl Expander {
-    /// Expands to at most `len` bytes; to none where the bytes are no zstd frame or hold more.
-    fn expand(&mut self, packed: &[u8], len: usize) -> &[u8] {
-        self.buffer.clear();
+    /// Expands what `packed` appends to at most `len` bytes; to none where that is no zstd frame or holds more.
+    fn expand(&mut self, packed: impl FnOnce(&mut Vec<u8>), len: usize) -> &[u8] {
+        make_room(&mut self.packed, 0);
+        packed(&mut self.packed);
         // No more than this is written, whatever the frame says.
-        if self.buffer.capacity() > 2 * len.max(super::block::BLOCK_BYTES) {
-            self.buffer = Vec::new();
-        }
-        self.buffer.reserve_exact(len);
+        make_room(&mut self.buffer, len);
         if self.zstd.is_none() {
             self.zstd = zstd::bulk::Decompressor::new().ok();
         }
         if let Some(zstd) = &mut self.zstd {
-            if zstd.decompress_to_buffer(packed, &mut self.buffer).is_err() {
+            if zstd.decompress_to_buffer(&self.packed, &mut self.buffer).is_err() {
                 self.buffer.clear();
             }
         }
@@ -168,11 +198,11 @@ impl Expander {
     }
 }
 
-fn with_expanded<R>(packed: &[u8], len: usize, with: impl FnOnce(&[u8]) -> R) -> R {
+fn with_expanded<R>(packed: impl FnOnce(&mut Vec<u8>), len: usize, with: impl FnOnce(&[u8]) -> R) -> R {
     EXPANDER.with(|expander| match expander.try_borrow_mut() {
         Ok(mut expander) => with(expander.expand(packed, len)),
         // In use by a caller of this very thread.
-        Err(_) => with(Expander { zstd: None, buffer: Vec::new() }.expand(packed, len)),
+        Err(_) => with(Expander::default().expand(packed, len)),
     })
 }
 
@@ -193,9 +223,9 @@ mod tests {
         assert_eq!(pack.to_vec(60_000), bytes);
         assert!(pack.memory_bytes(60_000) < 2_000);
         let saved = pack.saved(|bytes, packed| packed.then(|| bytes.to_vec())).unwrap();
-        assert_eq!(Pack::packed(saved.clone(), 60_000).unwrap().to_vec(60_000), bytes);
+        assert_eq!(Pack::packed(&saved, 60_000).unwrap().to_vec(60_000), bytes);
         for len in [0, 59_999, 60_001, PACKED_BYTES_MAX + 1, usize::MAX] {
-            assert!(Pack::packed(saved.clone(), len).is_none(), "{len}");
+            assert!(Pack::packed(&saved, len).is_none(), "{len}");
         }
     }
 
@@ -240,13 +270,14 @@ mod tests {
     fn any_bytes_are_refused_without_panic() {
         let mut state = 7u64;
         for round in 0..20_000usize {
-            let mut packed = compressed(&text(5_000)).unwrap();
+            let mut packed = Vec::new();
+            compressed(&text(5_000)).unwrap().append_to(&mut packed);
             for _ in 0..1 + round % 3 {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 let at = (state >> 33) as usize % packed.len();
                 packed[at] = (state >> 25) as u8;
             }
-            if let Some(pack) = Pack::packed(packed, 5_000) {
+            if let Some(pack) = Pack::packed(&packed, 5_000) {
                 assert_eq!(pack.to_vec(5_000).len(), 5_000);
             }
         }
