@@ -59,8 +59,8 @@ pub const SYNC: Command = Command {
     args: &[Arg::block("stored", PAIR).multiple()],
 };
 
-/// Ledgers in one call: to list, or to acknowledge.
-const LEDGERS_MAX: usize = 1_000;
+/// Ledgers in one call: to list, or to acknowledge, which takes up to 2.5 µs each where it is news.
+const LEDGERS_MAX: usize = 250;
 const LEDGERS_DEFAULT: usize = 100;
 
 /// A reply of so many rows takes no longer than a millisecond. One ledger is listed whole.
@@ -148,7 +148,7 @@ fn parse_pairs<'a>(args: &mut Args<'a>) -> Result<Vec<(Key<'a>, u64)>, Error> {
     let mut pairs = Vec::new();
     while let Some(key) = args.optional() {
         if pairs.len() == LEDGERS_MAX {
-            return Err(Error::new("more than 1000 ledgers", "key"));
+            return Err(Error::new(&format!("more than {LEDGERS_MAX} ledgers"), "key"));
         }
         pairs.push((key, args.int("version", 0..=VERSION_MAX)?));
     }

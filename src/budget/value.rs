@@ -6,7 +6,7 @@ use gateway_core::ledger::{Ledger, ENCODING_VERSION};
 
 use super::{day_of, saw_version};
 use crate::server::reply::Reply;
-use crate::server::value::Registration;
+use crate::server::value::{Registration, DESCRIBED_MAX};
 use crate::server::Value;
 
 static REGISTRATION: Registration = Registration::new();
@@ -37,7 +37,7 @@ impl Value for Ledger {
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
         let today = day_of(now_ms);
-        reply.map(14).bytes("type").bytes("ledger");
+        reply.map(15).bytes("type").bytes("ledger");
         for (name, period) in
             [("day", Period::Day), ("week", Period::Week), ("month", Period::Month), ("total", Period::Total)]
         {
@@ -47,8 +47,9 @@ impl Value for Ledger {
         reply.bytes("version").count(self.version()).bytes("acknowledged").count(self.last_acknowledged());
         reply.bytes("since").count(self.since());
         // Each hold with the day it belongs to, and what is left of its time; the first to expire first.
-        reply.bytes("holds").array(self.holds(now_ms).count());
-        for (id, day, estimate, left_ms) in self.holds(now_ms) {
+        let open = self.holds(now_ms).count();
+        reply.bytes("open_holds").count(open as u64).bytes("holds").array(open.min(DESCRIBED_MAX));
+        for (id, day, estimate, left_ms) in self.holds(now_ms).take(DESCRIBED_MAX) {
             reply.array(4).bytes(id).bytes(day.to_string()).bytes(estimate.to_text().as_bytes()).int(left_ms);
         }
         reply.bytes("ids_remembered").count(self.remembered() as u64);

@@ -12,7 +12,7 @@ use crate::server::effect::{Effect, Words};
 use crate::server::key::Opened;
 use crate::server::reply::Reply;
 use crate::server::stats::{Counter, STATS};
-use crate::server::value::Registration;
+use crate::server::value::{Registration, DESCRIBED_MAX};
 use crate::server::{Call, Error, Key, Outcome, Str, Value};
 
 pub const ACQUIRE: Command = Command {
@@ -258,8 +258,8 @@ impl Value for Leases {
         reply.bytes("max").count(self.max()).bytes("in_use").count(self.in_use(now_ms));
         reply.bytes("last_fencing_token").count(self.last_token());
         // Each holder with what is left of its lease and its token; the first to end first.
-        reply.bytes("holders").array(self.in_use(now_ms) as usize);
-        for (holder, left_ms, token) in self.holders(now_ms) {
+        reply.bytes("holders").array((self.in_use(now_ms) as usize).min(DESCRIBED_MAX));
+        for (holder, left_ms, token) in self.holders(now_ms).take(DESCRIBED_MAX) {
             reply.array(3).bytes(holder).int(left_ms).count(token);
         }
         reply.bytes("bytes").count(self.total_bytes() as u64);

@@ -17,6 +17,9 @@ use super::log;
 use super::rdb::Rdb;
 use super::reply::Reply;
 
+/// Holds, or holders, that a description lists at most: 10,000 would take longer than a millisecond.
+pub const DESCRIBED_MAX: usize = 1_000;
+
 /// A value that the server stores, saves, copies and frees as a type of its own.
 /// The server may free it on another thread, hence `Send`.
 pub trait Value: Clone + Send + 'static {

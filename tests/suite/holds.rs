@@ -1,6 +1,6 @@
 //! GW.RESERVE, GW.COMMIT and GW.CANCEL; charges under an id; refunds; histories.
 
-use crate::support::{run, server_time_ms, start};
+use crate::support::{command, pipeline, run, server_time_ms, start};
 use gw_testkit::redis::Connection;
 use gw_testkit::{await_until, call, reply, Server};
 use std::time::Duration;
@@ -232,6 +232,12 @@ fn a_description_tells_of_every_hold() {
         description.contains(r#""held", "7.5""#) && description.contains(r#""ids_remembered", 1"#),
         "{description}"
     );
+    let holds =
+        (0..1_010).map(|number| command(&format!("GW.RESERVE many 1 9999 TTL {} ID h{number}", 60_000 + number)));
+    pipeline(&mut client, holds);
+    let description = run(&mut client, "GW.DESCRIBE many");
+    assert!(description.contains(r#""open_holds", 1010"#), "{description}");
+    assert!(description.contains(r#"["h999", "#) && !description.contains(r#"["h1000", "#), "{description}");
 }
 
 #[test]

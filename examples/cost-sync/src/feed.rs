@@ -15,8 +15,9 @@ pub struct Ledger {
 
 pub struct Feed(Connection);
 
-/// Commands sent at a time. Each names one ledger, so that a cluster's nodes take them whatever their slots.
-const BATCH: usize = 500;
+/// Ledgers asked for at a time, and commands sent at a time: as many as the server lists in one call. Each command names one
+/// ledger, so that a cluster's nodes take them whatever their slots.
+const BATCH: usize = 250;
 
 impl Feed {
     pub fn connect(url: &str) -> RedisResult<Feed> {
