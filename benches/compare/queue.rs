@@ -23,12 +23,22 @@ pub struct Times {
     pub max_us: f64,
 }
 
+/// A BGSAVE while records were pushed and popped.
+pub struct Snapshot {
+    pub took: Duration,
+    pub records_per_s: f64,
+    /// What the snapshot's process and the server did not share at the end, as a share of the server's memory.
+    pub copied: f64,
+    /// How much of the queue was popped, which the snapshot's process keeps, and replaced.
+    pub popped: f64,
+}
+
 pub struct Report {
     pub times: Vec<Times>,
     /// Of a record: the queue's memory while it held the million.
     pub record_bytes: f64,
-    /// What the snapshot's process and the server wrote to memory they shared, as a share of the server's memory.
-    pub snapshot_share: f64,
+    /// Under a gateway's load, and under all that there can be.
+    pub snapshots: [Snapshot; 2],
     /// Another client's longest round trip in a second in which nothing happened, and in that after the queue was deleted.
     pub deletion_ping_max: [Duration; 2],
 }
@@ -47,7 +57,7 @@ pub fn report(server: &Server) -> Result<Report> {
         let peek = words(&["GW.LOGPEEK", KEY, "COUNT", &count.to_string()]);
         times.push(timed(client, &format!("GW.LOGPEEK of {count}"), |client| repeat(client, &peek, 50_000))?);
     }
-    let snapshot_share = snapshot(client, &mut next)?;
+    let snapshots = [snapshot(client, &mut next, Some(20_000))?, snapshot(client, &mut next, None)?];
     times.push(timed(client, "GW.LOGPUSH of 1 after a snapshot", |client| push(client, &mut next, 200_000, 1))?);
     for (name, calls, count, options) in [
         ("GW.LOGPOP of 1", 100_000, "1", &[][..]),
@@ -59,7 +69,7 @@ pub fn report(server: &Server) -> Result<Report> {
     }
     let deletion_ping_max = deletion(server, client, &mut times)?;
     cmd("FLUSHALL").arg("SYNC").exec(client)?;
-    Ok(Report { times, record_bytes: usage / RECORDS as f64, snapshot_share, deletion_ping_max })
+    Ok(Report { times, record_bytes: usage / RECORDS as f64, snapshots, deletion_ping_max })
 }
 
 fn words(words: &[&str]) -> Cmd {
@@ -94,17 +104,23 @@ fn timed(client: &mut Connection, name: &str, body: impl FnOnce(&mut Connection)
 fn push(client: &mut Connection, next: &mut u64, calls: u64, count: u64) -> Result<()> {
     const PIPELINE: u64 = 16;
     for _ in 0..calls.div_ceil(PIPELINE) {
-        let mut batch = redis::pipe();
-        for _ in 0..PIPELINE {
-            let push = batch.cmd("GW.LOGPUSH").ignore().arg(KEY).arg(&BOUNDS);
-            for _ in 0..count {
-                *next += 1;
-                push.arg(record(*next));
-            }
-        }
-        batch.exec(client)?;
+        let mut pipe = redis::pipe();
+        (0..PIPELINE).for_each(|_| {
+            pipe.add_command(batch(next, count)).ignore();
+        });
+        pipe.exec(client)?;
     }
     Ok(())
+}
+
+fn batch(next: &mut u64, count: u64) -> Cmd {
+    let mut push = cmd("GW.LOGPUSH");
+    push.arg(KEY).arg(&BOUNDS);
+    for _ in 0..count {
+        *next += 1;
+        push.arg(record(*next));
+    }
+    push
 }
 
 fn repeat(client: &mut Connection, command: &Cmd, calls: u64) -> Result<()> {
@@ -114,20 +130,52 @@ fn repeat(client: &mut Connection, command: &Cmd, calls: u64) -> Result<()> {
     Ok(())
 }
 
-/// A BGSAVE while records are pushed and popped as fast as they go.
-fn snapshot(client: &mut Connection, next: &mut u64) -> Result<f64> {
-    let before: f64 = info(client, "memory").get("used_memory").ok_or("no used_memory")?.parse()?;
+/// A BGSAVE while records are pushed and popped in batches of 100: so many a second, or as fast as they go.
+///
+/// It begins when that has gone on for longer than the allocator keeps what was freed (jemalloc's `dirty_decay_ms`, 10 s):
+/// what the queue's making left behind is none of it.
+fn snapshot(client: &mut Connection, next: &mut u64, per_s: Option<u64>) -> Result<Snapshot> {
+    const BEFORE: Duration = Duration::from_secs(12);
+    load(client, next, per_s, |_, passed| Ok(passed > BEFORE))?;
+    let memory = |client: &mut Connection| -> Result<f64> {
+        Ok(info(client, "memory").get("used_memory").ok_or("no used_memory")?.parse()?)
+    };
+    let before = memory(client)?;
     cmd("BGSAVE").exec(client)?;
-    loop {
-        push(client, next, 800, 1)?;
-        let pop = words(&["GW.LOGPOP", KEY, "COUNT", "100"]);
-        repeat(client, &pop, 8)?;
-        let saved = info(client, "persistence");
-        if saved.get("rdb_bgsave_in_progress").is_some_and(|value| value == "0") {
-            let copied: f64 = saved.get("rdb_last_cow_size").ok_or("no rdb_last_cow_size")?.parse()?;
-            return Ok(copied / before);
-        }
+    let start = Instant::now();
+    let records = load(client, next, per_s, |client, _| {
+        Ok(info(client, "persistence").get("rdb_bgsave_in_progress").is_some_and(|value| value == "0"))
+    })?;
+    let took = start.elapsed();
+    let saved = info(client, "persistence");
+    let copied: f64 = saved.get("rdb_last_cow_size").ok_or("no rdb_last_cow_size")?.parse()?;
+    Ok(Snapshot {
+        took,
+        records_per_s: records as f64 / took.as_secs_f64(),
+        copied: copied / before,
+        popped: records as f64 / RECORDS as f64,
+    })
+}
+
+/// Pushes and pops until `done`, which is told how long it has been. Returns how many records each.
+fn load(
+    client: &mut Connection,
+    next: &mut u64,
+    per_s: Option<u64>,
+    done: impl Fn(&mut Connection, Duration) -> Result<bool>,
+) -> Result<u64> {
+    const BATCH: u64 = 100;
+    let pop = words(&["GW.LOGPOP", KEY, "COUNT", &BATCH.to_string()]);
+    let start = Instant::now();
+    let mut records = 0;
+    while !done(client, start.elapsed())? {
+        batch(next, BATCH).exec(client)?;
+        pop.exec(client)?;
+        records += BATCH;
+        let due = per_s.map_or(Duration::ZERO, |per_s| Duration::from_secs_f64(records as f64 / per_s as f64));
+        thread::sleep(due.saturating_sub(start.elapsed()));
     }
+    Ok(records)
 }
 
 /// The longest round trip of another client that asks for a sign of life over and over: while nothing happens, and while

@@ -5,7 +5,7 @@ use crate::instructions::Count;
 use crate::latency::{Latencies, Latency, KEYS};
 use crate::measure::{Sample, Samples, PIPELINES};
 use crate::memory::Footprint;
-use crate::queue::{Report, Times};
+use crate::queue::{Report, Snapshot, Times};
 use crate::statistics::{median, ratio, spread, Spread};
 
 /// Of each case: throughput and CPU time.
@@ -107,12 +107,21 @@ pub fn queue(report: &Report) -> String {
     for Times { name, calls, p50_us, p9999_us, max_us } in &report.times {
         text += &format!("| {name} | {} | {p50_us} | {p9999_us} | {max_us} |\n", thousands(*calls as f64));
     }
-    let Report { record_bytes, snapshot_share, deletion_ping_max: [idle, deleting], .. } = report;
+    let Report { record_bytes, snapshots, deletion_ping_max: [idle, deleting], .. } = report;
+    text += &format!("\nMEMORY USAGE per record: {record_bytes:.0} bytes.\n\n");
+    for Snapshot { took, records_per_s, copied, popped } in snapshots {
+        text += &format!(
+            "A BGSAVE while {} records a second were pushed and popped took {:.1} s and copied {:.1} % of the server's \
+             memory; {:.1} % of the queue were popped meanwhile.\n",
+            thousands(records_per_s.round()),
+            took.as_secs_f64(),
+            copied * 100.0,
+            popped * 100.0
+        );
+    }
     text += &format!(
-        "\nMEMORY USAGE per record: {record_bytes:.0} bytes. A BGSAVE under load copied {:.1} % of the server's memory. \
-         In the second after it was deleted, another client's PING took {} us at most; in a second in which nothing \
-         happened, {} us.\n",
-        snapshot_share * 100.0,
+        "\nIn the second after the queue was deleted, another client's PING took {} us at most; in a second in which \
+         nothing happened, {} us.\n",
         thousands(deleting.as_micros() as f64),
         thousands(idle.as_micros() as f64)
     );

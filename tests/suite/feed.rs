@@ -27,7 +27,7 @@ fn changes(client: &mut Connection, words: &str) -> (bool, Vec<Listed>) {
 fn all_changes(client: &mut Connection) -> Vec<Listed> {
     let mut listed = Vec::new();
     await_until("all changes to be listed", Duration::from_secs(30), || {
-        let (more, now) = changes(client, "GW.COSTCHANGES COUNT 250");
+        let (more, now) = changes(client, "GW.COSTCHANGES COUNT 200");
         listed = now;
         !more
     })
@@ -311,7 +311,7 @@ fn replies_are_bounded_and_everybody_gets_a_turn() {
         let charge = |day: i64| command(&format!("GW.ADDCOST many{key} 1 AT {}", now_ms - day * 86_400_000));
         pipeline(&mut client, (0..60).map(charge));
     }
-    let (more, listed) = changes(&mut client, "GW.COSTCHANGES COUNT 250");
+    let (more, listed) = changes(&mut client, "GW.COSTCHANGES COUNT 200");
     let rows: usize = listed.iter().map(|ledger| ledger.rows.len()).sum();
     assert!(more && rows < 1_100, "{rows}");
     let mut database = Database::default();
@@ -329,7 +329,7 @@ fn listing_costs_what_has_changed_however_many_keys_there_are() {
     pipeline(&mut client, (0..KEYS).map(|number| command(&format!("SET other{number} x"))));
     let mut seen = 0;
     await_until("all to be acknowledged", Duration::from_secs(60), || {
-        let (more, listed) = changes(&mut client, "GW.COSTCHANGES COUNT 250");
+        let (more, listed) = changes(&mut client, "GW.COSTCHANGES COUNT 200");
         if !listed.is_empty() {
             let mut ack = redis::cmd("GW.COSTACK");
             for ledger in &listed {

@@ -165,7 +165,7 @@ fn integers_are_strict_and_within_their_range() {
         ("GW.TOKENS k 10 10 PER", "PER", "1 to 31622400000"),
         ("GW.RESERVE k 1 10 TTL", "TTL", "1 to 31622400000"),
         ("GW.SPENT k HISTORY DAY", "count", "1 to 1000"),
-        ("GW.COSTCHANGES COUNT", "COUNT", "1 to 250"),
+        ("GW.COSTCHANGES COUNT", "COUNT", "1 to 200"),
         ("GW.COSTACK k", "version", "0 to 9007199254740992"),
         ("GW.COSTSYNC k", "version", "0 to 9007199254740992"),
         ("GW.CACHEGET k LEASE", "LEASE", "1 to 3600000"),

@@ -17,7 +17,7 @@ pub struct Feed(Connection);
 
 /// Ledgers asked for at a time, and commands sent at a time: as many as the server lists in one call. Each command names one
 /// ledger, so that a cluster's nodes take them whatever their slots.
-const BATCH: usize = 250;
+const BATCH: usize = 200;
 
 impl Feed {
     pub fn connect(url: &str) -> RedisResult<Feed> {
