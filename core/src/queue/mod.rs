@@ -343,16 +343,15 @@ impl Queue {
     }
 
     /// Bytes allocated behind the struct itself. Of a queue with more than 2,000 blocks it looks at every second, third ...,
-    /// so that it takes no longer for the longest.
+    /// and only at some of many batches, so that it takes no longer for the longest.
     pub fn memory_bytes(&self) -> usize {
         const BLOCKS_MAX: usize = 2_000;
         let step = self.blocks.len() / BLOCKS_MAX + 1;
         let seen = (0..self.blocks.len()).step_by(step).filter_map(|index| self.blocks.get(index));
         let (count, bytes) = seen.fold((0, 0), |(count, bytes), block| (count + 1, bytes + block.memory_bytes()));
         let waiting = (bytes as u128 * self.blocks.len() as u128).checked_div(count).unwrap_or(0) as usize;
-        let batches: usize = self.leased.batches().blocks().chain(self.dead.blocks()).map(Block::memory_bytes).sum();
         let list = crate::memory::allocated_bytes(self.blocks.capacity() * size_of::<Block>());
-        waiting + batches + list + self.leased.memory_bytes() + self.dead.memory_bytes()
+        waiting + list + self.leased.memory_bytes() + self.dead.memory_bytes()
     }
 
     /// Allocations to free with the value, at least: it looks at the first 64 blocks and batches.

@@ -266,11 +266,22 @@ fn memory_follows_the_records() {
     assert!(raw <= 1_060, "{raw}");
     run_work(&mut queue);
     let packed = queue.memory_bytes() / 10_000;
-    assert!(packed <= 380, "{packed}");
+    assert!(packed <= 350, "{packed}");
     assert!(loaded(&saved(&queue)).unwrap().memory_bytes() <= queue.memory_bytes());
     assert!(saved(&queue).len() / 10_000 <= 360, "{}", saved(&queue).len());
     queue.pop(20_000, 10_000);
     assert!(queue.memory_bytes() <= 640, "{}", queue.memory_bytes());
+
+    // Many batches are taken to be like the first.
+    let lease_all = |batches: u64| {
+        let mut queue = Queue::new();
+        for number in 0..batches {
+            (0..5).for_each(|record| queue.push(1_000, 0, [log_record(5 * number + record).as_slice()], 0));
+            queue.lease(1_000, Lease { id: id(number), until_ms: 2_000, deliveries_max: 3 }, 5);
+        }
+        queue.memory_bytes() as f64 / batches as f64
+    };
+    assert!((0.95..1.05).contains(&(lease_all(20_000) / lease_all(400))));
 
     let small = queue_of(1, 100, 0);
     assert!(small.memory_bytes() <= 640, "{}", small.memory_bytes());
