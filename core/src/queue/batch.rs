@@ -1,6 +1,6 @@
 //! Batches: records handed out together under a name, until they are acknowledged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::block::{Block, Size};
@@ -213,14 +213,18 @@ impl Batches {
     }
 }
 
+/// When batches are due, and how much each holds: summed up here, without a look at the batches.
+type Dues = BTreeMap<(i64, BatchId), Size>;
+
 /// Batches that are out on a lease or have come back, by name and by when they are due.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Leased {
     batches: Batches,
     /// Those that will be delivered again.
-    retried: BTreeSet<(i64, BatchId)>,
+    retried: Dues,
     /// Those that will not.
-    exhausted: BTreeSet<(i64, BatchId)>,
+    exhausted: Dues,
+    exhausted_size: Size,
 }
 
 impl Leased {
@@ -232,7 +236,7 @@ impl Leased {
         self.batches.blocks_mut()
     }
 
-    fn dues(&mut self, batch: &Batch) -> &mut BTreeSet<(i64, BatchId)> {
+    fn dues(&mut self, batch: &Batch) -> &mut Dues {
         match batch.is_exhausted() {
             true => &mut self.exhausted,
             false => &mut self.retried,
@@ -241,13 +245,19 @@ impl Leased {
 
     pub fn insert(&mut self, id: BatchId, batch: Batch) {
         self.remove(id);
-        self.dues(&batch).insert((batch.due_ms, id));
+        self.dues(&batch).insert((batch.due_ms, id), batch.size);
+        if batch.is_exhausted() {
+            self.exhausted_size += batch.size;
+        }
         self.batches.insert(id, batch);
     }
 
     pub fn remove(&mut self, id: BatchId) -> Option<Batch> {
         let batch = self.batches.remove(id)?;
         self.dues(&batch).remove(&(batch.due_ms, id));
+        if batch.is_exhausted() {
+            self.exhausted_size -= batch.size;
+        }
         Some(batch)
     }
 
@@ -259,40 +269,49 @@ impl Leased {
 
     /// The batches to be delivered again at `now_ms`, the first to come back first.
     pub fn returned(&self, now_ms: i64) -> impl Iterator<Item = (BatchId, &Batch)> {
-        let due = self.retried.iter().take_while(move |(due_ms, _)| *due_ms <= now_ms);
+        let due = self.retried.keys().take_while(move |(due_ms, _)| *due_ms <= now_ms);
         due.filter_map(|&(_, id)| Some((id, self.batches.get(id)?)))
     }
 
     /// The first of the batches that have come back once too often.
     pub fn exhausted(&self, now_ms: i64) -> Option<BatchId> {
-        self.exhausted.first().filter(|(due_ms, _)| *due_ms <= now_ms).map(|(_, id)| *id)
+        self.exhausted.keys().next().filter(|(due_ms, _)| *due_ms <= now_ms).map(|(_, id)| *id)
     }
 
-    /// What would be dead letters at `now_ms`.
+    /// What would be dead letters at `now_ms`. Counts those that are and those that are not at once, until it has either all
+    /// of the one or all of the other: mostly there are few of one kind.
     pub fn exhausted_size(&self, now_ms: i64) -> Size {
-        let mut size = Size::default();
-        let due = self.exhausted.iter().take_while(|(due_ms, _)| *due_ms <= now_ms);
-        due.filter_map(|(_, id)| self.batches.get(*id)).for_each(|batch| size += batch.size);
-        size
+        let (mut due, mut not_yet) = (self.exhausted.iter(), self.exhausted.iter().rev());
+        let (mut counted, mut left) = (Size::default(), self.exhausted_size);
+        loop {
+            match due.next() {
+                Some(((due_ms, _), size)) if *due_ms <= now_ms => counted += *size,
+                _ => return counted,
+            }
+            match not_yet.next() {
+                Some(((due_ms, _), size)) if *due_ms > now_ms => left -= *size,
+                _ => return left,
+            }
+        }
     }
 
     /// When the next batch comes back that will be delivered again.
     pub fn next_due_ms(&self) -> Option<i64> {
-        self.retried.first().map(|(due_ms, _)| *due_ms)
+        self.retried.keys().next().map(|(due_ms, _)| *due_ms)
     }
 
     pub fn shift_back(&mut self, by_ms: i64) {
-        let (mut retried, mut exhausted) = (BTreeSet::new(), BTreeSet::new());
+        let (mut retried, mut exhausted) = (Dues::new(), Dues::new());
         for (id, batch) in &mut self.batches.by_id {
             batch.due_ms = (batch.due_ms - by_ms).max(-TIME_MAX_MS);
             let dues = if batch.is_exhausted() { &mut exhausted } else { &mut retried };
-            dues.insert((batch.due_ms, *id));
+            dues.insert((batch.due_ms, *id), batch.size);
         }
         (self.retried, self.exhausted) = (retried, exhausted);
     }
 
     pub fn memory_bytes(&self) -> usize {
-        let node = allocated_bytes(11 * size_of::<(i64, BatchId)>() + 16);
+        let node = allocated_bytes(11 * size_of::<((i64, BatchId), Size)>() + 16);
         self.batches.memory_bytes() + (self.retried.len() + self.exhausted.len()).div_ceil(8) * node
     }
 }
