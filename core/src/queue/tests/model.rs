@@ -45,6 +45,14 @@ impl Model {
         dead.into_iter().for_each(|id| self.bury(id));
     }
 
+    /// Dead as seen at `now_ms`, whether moved there or not.
+    fn dead_size(&self, now_ms: i64) -> Size {
+        let now_ms = now_ms.max(self.at_ms);
+        let is_dead = |batch: &&ModelBatch| batch.due_ms <= now_ms && batch.deliveries >= batch.deliveries_max;
+        let dead = self.leased.values().filter(is_dead).chain(self.dead.values());
+        size_of_all(dead.flat_map(|batch| &batch.records))
+    }
+
     fn bury(&mut self, id: BatchId) {
         if let Some(batch) = self.leased.remove(&id) {
             self.counts.buried += batch.records.len() as u64;
@@ -377,6 +385,7 @@ impl Trial {
         }
         assert_eq!((self.queue.held(), self.queue.counts()), (self.model.held, self.model.counts));
         assert_eq!(self.queue.len(), self.model.waiting.len() as u64);
+        assert_eq!(self.queue.dead(now_ms), self.model.dead_size(now_ms));
     }
 }
 
