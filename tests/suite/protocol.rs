@@ -38,8 +38,8 @@ fn a_transaction_sees_its_own_changes() {
     let reply = run(&mut client, "EXEC");
     let expected = r#"[[1, 2, 1, 0, 60000], [1, 2, 0, 0, 60000], [0, 2, 0, 60000, 60000], [1, 0], ["a"]]"#;
     // Servers before Redis 7.2 let the clock run on within a transaction.
-    let millisecond_later = expected.replace("60000, 60000]", "59999, 59999]");
-    assert!(reply == expected || reply == millisecond_later, "{reply}");
+    let on_time = (59_000..60_000).fold(reply, |reply, ms| reply.replace(&ms.to_string(), "60000"));
+    assert_eq!(on_time, expected);
 }
 
 #[test]
