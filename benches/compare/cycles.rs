@@ -6,7 +6,11 @@ use crate::random::Random;
 use crate::Result;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+
+/// Unique ids so far: those of a run that finds the data of the one before are others, too.
+static IDS: AtomicU64 = AtomicU64::new(0);
 
 /// Cycles per second: each is all of the load's commands once, on one connection, with a key and a unique id of its own.
 ///
@@ -14,7 +18,8 @@ use std::time::Instant;
 /// Also when the server replied errors.
 pub fn run(port: u16, load: &Load) -> Result<f64> {
     let mut clients = (0..CLIENTS).map(|_| Client::connect(port, load)).collect::<Result<Vec<_>>>()?;
-    let mut numbers = Numbers { random: Random(port.into()), keys: load.keys, next: 0, end: load.requests };
+    let next = IDS.fetch_add(load.requests, Ordering::Relaxed);
+    let mut numbers = Numbers { random: Random(next), keys: load.keys, next, end: next + load.requests };
     let start = Instant::now();
     loop {
         // While one client is read, the batches of all others are with the server.

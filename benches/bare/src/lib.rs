@@ -108,6 +108,10 @@ unsafe extern "C" fn run<const SHAPE: usize>(
         value.extend_from_slice(first);
         api!(RedisModule_SetAbsExpire(key, now_ms + DAY_MS));
     }
+    if matches!(shape.key, Key::Lasting | Key::Expiring) {
+        // What a command reads and changes at least.
+        value[0] = value[0].wrapping_add(1);
+    }
     reply(ctx, &shape.reply, bytes(*name), value);
     api!(RedisModule_CloseKey(key));
 
@@ -144,14 +148,12 @@ unsafe fn bytes<'a>(string: *mut RedisModuleString) -> &'a [u8] {
     from_raw_parts(at.cast::<u8>(), len)
 }
 
-unsafe fn reply(ctx: *mut RedisModuleCtx, shape: &Reply, name: &[u8], value: &mut [u8]) {
+unsafe fn reply(ctx: *mut RedisModuleCtx, shape: &Reply, name: &[u8], value: &[u8]) {
     let array = |len: usize| _ = api!(RedisModule_ReplyWithArray(ctx, len as c_long));
     let int = |value: i64| _ = api!(RedisModule_ReplyWithLongLong(ctx, value));
     let text = |text: &[u8]| {
         api!(RedisModule_ReplyWithStringBuffer(ctx, text.as_ptr().cast::<c_char>(), text.len()));
     };
-    // What a command reads and changes at least.
-    value[0] = value[0].wrapping_add(1);
     match *shape {
         Reply::Ok => _ = api!(RedisModule_ReplyWithSimpleString(ctx, c"OK".as_ptr())),
         Reply::Text(word) => text(word),
