@@ -12,7 +12,7 @@ use gateway_core::admission::{Account, Amounts, Moment};
 use gateway_core::calendar::Day;
 use gateway_core::lease::HOLDER_BYTES_MAX;
 use gateway_core::ledger::feed::VERSION_MAX;
-use gateway_core::ledger::{Terms, KEEP_DAYS_MAX, KEEP_DAYS_MIN};
+use gateway_core::ledger::{Overflow, Terms, KEEP_DAYS_MAX, KEEP_DAYS_MIN};
 use gateway_core::money::Amount;
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
 use smallvec::SmallVec;
@@ -161,6 +161,15 @@ fn moment(now_ms: i64, version: u64) -> Moment {
     Moment { day: budget::day_of(now_ms), terms: budget::terms(now_ms, version) }
 }
 
+/// Settles an admission; whether that has changed the account's spend, which a worker may want to hear of.
+fn settle_one(account: &mut Account, moment: &Moment, id: &[u8], actuals: &Amounts) -> Result<bool, Overflow> {
+    let before = account.ledger().version();
+    account.settle(moment, id, actuals)?;
+    let version = account.ledger().version();
+    budget::saw_version(version);
+    Ok(version != before)
+}
+
 /// A moment of which only the time counts.
 fn at(at_ms: i64) -> Moment {
     let terms = Terms { at_ms, keep_days: KEEP_DAYS_MIN, remember_ms: 0, version: 0 };
@@ -190,10 +199,8 @@ fn apply(call: &mut Call) -> Outcome {
             let moment = at(words.int(0..=TIME_MAX_MS)?);
             match operation {
                 b'A' | b'K' | b'S' => {
-                    apply_admission(call, accounts, operation, moment, words, args)?;
-                    if operation == b'S' {
-                        accounts.iter().for_each(|&account| budget::listing::changed(call, account));
-                    }
+                    let spent = apply_admission(call, accounts, operation, moment, words, args)?;
+                    spent.iter().for_each(|&account| budget::listing::changed(call, account));
                 }
                 b'X' => {
                     words.end()?;
@@ -217,15 +224,15 @@ fn apply(call: &mut Call) -> Outcome {
     Ok(())
 }
 
-/// The effects of an admission's life.
-fn apply_admission(
+/// The effects of an admission's life. Returns the accounts whose spend has changed.
+fn apply_admission<'a>(
     call: &mut Call,
-    accounts: &[Key],
+    accounts: &[Key<'a>],
     operation: u8,
     mut moment: Moment,
     mut words: Words,
     mut args: Args,
-) -> Outcome {
+) -> Result<Short<Key<'a>>, Error> {
     moment.terms.remember_ms = words.int(0..=PERIOD_MAX_MS)?;
     let mut ttl_ms = 1;
     match operation {
@@ -247,18 +254,20 @@ fn apply_admission(
     }
     let amounts = Amounts(&amounts);
     let mut opened = call.open_all::<Account>(accounts)?;
-    let present = opened.iter_mut().filter_map(|account| account.get());
-    for account in present {
+    let mut spent = Short::new();
+    for (&key, account) in accounts.iter().zip(opened.iter_mut()) {
+        let Some(account) = account.get() else { continue };
         match operation {
             b'A' => account.charge(&moment, id, ttl_ms, &amounts, &mut []),
             b'S' => {
-                account.settle(&moment, id, &amounts).map_err(|_| malformed())?;
-                budget::saw_version(account.ledger().version());
+                if settle_one(account, &moment, id, &amounts).map_err(|_| malformed())? {
+                    spent.push(key);
+                }
             }
             _ => drop(account.keep_alive(&moment, id, ttl_ms)),
         }
     }
-    Ok(())
+    Ok(spent)
 }
 
 /// Changes the accounts that are there. Nothing follows in the arguments.

@@ -2,7 +2,7 @@
 
 use gateway_core::admission::{Account, Amounts, Standing};
 
-use super::{moment, parse_accounts, Asked, EFFECT_NAME, LEASE, TTL};
+use super::{moment, parse_accounts, settle_one, Asked, EFFECT_NAME, LEASE, TTL};
 use crate::budget;
 use crate::server::args::Short;
 use crate::server::call::entry;
@@ -89,10 +89,15 @@ fn settle(call: &mut Call) -> Outcome {
         }
     }
     let moment = moment(now_ms, version);
-    for (account, _) in opened.iter_mut().zip(concerned()).filter(|(_, concerned)| *concerned) {
+    let mut spent = Short::<Key>::new();
+    for ((&key, account), _) in
+        accounts.iter().zip(opened.iter_mut()).zip(concerned()).filter(|(_, concerned)| *concerned)
+    {
         let Some(account) = account.get() else { continue };
-        account.settle(&moment, id, &actuals).map_err(|overflow| Error::new(&overflow.to_string(), "actual"))?;
-        budget::saw_version(account.ledger().version());
+        let has_spent = settle_one(account, &moment, id, &actuals);
+        if has_spent.map_err(|overflow| Error::new(&overflow.to_string(), "actual"))? {
+            spent.push(key);
+        }
     }
     drop(opened);
     if !keys.is_empty() {
@@ -101,7 +106,7 @@ fn settle(call: &mut Call) -> Outcome {
         effect.int(terms.keep_days.into());
         effect.int(terms.version as i64);
         call.changed_all(&keys, c"gw.settle", &effect, &asked.texts);
-        keys.iter().for_each(|&key| budget::listing::changed(call, key));
+        spent.iter().for_each(|&key| budget::listing::changed(call, key));
     }
     let (counter, outcome) = match [Standing::Live, Standing::Expired, Standing::Settled]
         .into_iter()
