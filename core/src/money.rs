@@ -42,6 +42,7 @@ impl std::error::Error for AmountError {}
 
 impl Amount {
     pub const ZERO: Amount = Amount(0);
+    pub const ONE: Amount = Amount(PICOS_PER_UNIT as i128);
 
     /// 10^18 units of the currency: the largest amount that is read, and the largest sum that is kept.
     pub const MAX: Amount = Amount(10i128.pow(18) * PICOS_PER_UNIT as i128);
@@ -51,7 +52,7 @@ impl Amount {
         (picos.unsigned_abs() <= Self::MAX.0.unsigned_abs()).then_some(Amount(picos))
     }
 
-    pub fn picos(self) -> i128 {
+    pub const fn picos(self) -> i128 {
         self.0
     }
 

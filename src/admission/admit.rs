@@ -2,7 +2,7 @@
 
 use gateway_core::admission::{self, Account, Amounts, Decision, Figures, Full, Request, Row, Soft};
 
-use super::{moment, parse_accounts, tidied, Asked, EFFECT_NAME, LEASE, SHADOW, TTL};
+use super::{moment, open_accounts, parse_accounts, tidied, Asked, EFFECT_NAME, LEASE, SHADOW, TTL};
 use crate::budget;
 use crate::server::args::Short;
 use crate::server::call::entry;
@@ -46,7 +46,7 @@ fn admit(call: &mut Call) -> Outcome {
     let request = Request { id: asked.id.bytes(), ttl_ms, amounts: Amounts(&asked.amounts), shadow: asked.shadow };
 
     let reply = call.reply();
-    let mut opened = call.open_all::<Account>(&accounts)?;
+    let mut opened = open_accounts(call, &accounts)?;
     let (mut places, mut present) = (Short::<Key>::new(), Short::<&mut Account>::new());
     for (&key, account) in accounts.iter().zip(opened.iter_mut()) {
         if let Some(account) = account.get() {
@@ -105,10 +105,12 @@ fn count(decision: &Decision, shadow: bool) {
         false if shadow => &STATS.admit_would_deny,
         false => &STATS.admit_denied,
     };
-    counter.add(1);
+    // One that only asks is no admission.
+    let admits = answer.admitted && !shadow;
+    counter.add((admits || !answer.admitted).into());
     if answer.admitted && !repeated {
         STATS.admit_would_deny.add(u64::from(rows.iter().any(|row| row.shadow && !row.allowed)));
-        STATS.admit_soft.add(u64::from(rows.iter().any(|row| row.soft != Soft::Below)));
+        STATS.admit_soft.add(u64::from(admits && rows.iter().any(|row| row.soft != Soft::Below)));
     }
 }
 

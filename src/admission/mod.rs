@@ -12,7 +12,7 @@ use gateway_core::admission::{Account, Amounts, Moment};
 use gateway_core::calendar::Day;
 use gateway_core::lease::HOLDER_BYTES_MAX;
 use gateway_core::ledger::feed::VERSION_MAX;
-use gateway_core::ledger::{Overflow, Terms, KEEP_DAYS_MAX, KEEP_DAYS_MIN};
+use gateway_core::ledger::{Ledger, Overflow, Terms, KEEP_DAYS_MAX, KEEP_DAYS_MIN};
 use gateway_core::money::Amount;
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
 use smallvec::SmallVec;
@@ -22,6 +22,7 @@ use crate::server::args::{Args, Short};
 use crate::server::call::entry;
 use crate::server::command::{keys_counted, Access, Arg, Command, Keys};
 use crate::server::effect::{malformed, Effect, Words};
+use crate::server::key::Opened;
 use crate::server::{Call, Error, Key, Outcome, Str};
 
 /// The family's effects, each followed by the number of accounts, the accounts, and what is named here in capitals:
@@ -75,6 +76,11 @@ fn parse_accounts<'a>(args: &mut Args<'a>) -> Result<Short<Key<'a>>, Error> {
         accounts.extend_from_slice(args.list(count, "account")?);
     }
     Ok(accounts)
+}
+
+/// The accounts, of which some may not be there. A ledger is no account before its first policy.
+fn open_accounts<'a>(call: &'a mut Call, accounts: &[Key]) -> Result<Short<Opened<'a, Account>>, Error> {
+    call.open_all::<Account, Ledger>(accounts)
 }
 
 /// A request's lease and amounts, as GW.ADMIT, GW.SETTLE and GW.KEEPALIVE take them.
@@ -253,7 +259,7 @@ fn apply_admission<'a>(
         amounts.push((meter.bytes(), args.amount("amount")?));
     }
     let amounts = Amounts(&amounts);
-    let mut opened = call.open_all::<Account>(accounts)?;
+    let mut opened = open_accounts(call, accounts)?;
     let mut spent = Short::new();
     for (&key, account) in accounts.iter().zip(opened.iter_mut()) {
         let Some(account) = account.get() else { continue };
@@ -273,6 +279,6 @@ fn apply_admission<'a>(
 /// Changes the accounts that are there. Nothing follows in the arguments.
 fn change_all(call: &mut Call, accounts: &[Key], args: Args, mut change: impl FnMut(&mut Account)) -> Outcome {
     args.end()?;
-    call.open_all::<Account>(accounts)?.iter_mut().filter_map(|account| account.get()).for_each(&mut change);
+    open_accounts(call, accounts)?.iter_mut().filter_map(|account| account.get()).for_each(&mut change);
     Ok(())
 }

@@ -8,7 +8,7 @@ use gateway_core::window::Rule;
 use gateway_core::{PERIOD_MAX_MS, UNITS_MAX};
 
 use super::admit::full;
-use super::{at, check_meter, check_name, EFFECT_NAME};
+use super::{at, check_meter, check_name, open_accounts, EFFECT_NAME};
 use crate::budget;
 use crate::server::args::Args;
 use crate::server::call::entry;
@@ -240,7 +240,9 @@ fn parse_known<'a>(call: &Call<'a>) -> Result<(Key<'a>, Str<'a>), Error> {
 /// GW.POLICYDEL account name
 fn del(call: &mut Call) -> Outcome {
     let (account, name) = parse_known(call)?;
-    let deleted = call.open::<Account>(account)?.get().is_some_and(|account| account.delete(name.bytes()));
+    let mut opened = open_accounts(call, &[account])?;
+    let deleted = opened.iter_mut().filter_map(|account| account.get()).any(|account| account.delete(name.bytes()));
+    drop(opened);
     if deleted {
         call.changed_all(&[account], c"gw.policydel", &Effect::new(EFFECT_NAME, b'D'), &[name]);
     }
@@ -252,10 +254,12 @@ fn del(call: &mut Call) -> Outcome {
 fn reset(call: &mut Call) -> Outcome {
     let (account, name) = parse_known(call)?;
     let now_ms = call.now_ms();
-    let reset = match call.open::<Account>(account)?.get() {
+    let mut opened = open_accounts(call, &[account])?;
+    let reset = match opened.iter_mut().find_map(|account| account.get()) {
         Some(account) => account.reset(&at(now_ms), name.bytes()),
         None => Reset::NoSuchPolicy,
     };
+    drop(opened);
     if reset == Reset::Budget {
         return Err(Error::new("spend is not forgotten; set another budget", name.bytes()));
     }
@@ -272,13 +276,13 @@ fn list(call: &mut Call) -> Outcome {
     let account = args.key()?;
     args.end()?;
     let reply = call.reply();
-    match call.find::<Account>(account)? {
-        Some(account) => {
+    match call.find_either::<Account, Ledger>(account)? {
+        Some(Either::One(account)) => {
             let policies = account.get().policies();
             reply.array(policies.len());
             policies.iter().for_each(|held| reply_words(&reply, held));
         }
-        None => {
+        Some(Either::Other(_)) | None => {
             reply.array(0);
         }
     }

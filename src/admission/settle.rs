@@ -2,7 +2,7 @@
 
 use gateway_core::admission::{Account, Amounts, Standing};
 
-use super::{moment, parse_accounts, settle_one, Asked, EFFECT_NAME, LEASE, TTL};
+use super::{moment, open_accounts, parse_accounts, settle_one, Asked, EFFECT_NAME, LEASE, TTL};
 use crate::budget;
 use crate::server::args::Short;
 use crate::server::call::entry;
@@ -15,7 +15,7 @@ use crate::server::{Call, Error, Key, Outcome};
 pub const SETTLE: Command = Command {
     name: "GW.SETTLE",
     handler: entry!(settle, keys_with),
-    flags: "write deny-oom fast",
+    flags: "write fast",
     arity: -4,
     keys: Keys::With(Access::ReadUpdate),
     summary:
@@ -77,7 +77,7 @@ fn settle(call: &mut Call) -> Outcome {
     let asked = Asked::parse(args, &[LEASE], true)?;
     let (now_ms, id, actuals) = (call.now_ms(), asked.id.bytes(), Amounts(&asked.amounts));
 
-    let mut opened = call.open_all::<Account>(&accounts)?;
+    let mut opened = open_accounts(call, &accounts)?;
     let (keys, standings) = select(&accounts, &mut opened, now_ms, id, &WANTED);
     let concerned = || standings.iter().map(|standing| WANTED.contains(standing));
     let mut version = 0;
@@ -89,14 +89,18 @@ fn settle(call: &mut Call) -> Outcome {
         }
     }
     let moment = moment(now_ms, version);
-    let mut spent = Short::<Key>::new();
+    let (mut spent, mut reached) = (Short::<Key>::new(), Short::<Key>::new());
     for ((&key, account), _) in
         accounts.iter().zip(opened.iter_mut()).zip(concerned()).filter(|(_, concerned)| *concerned)
     {
         let Some(account) = account.get() else { continue };
+        let above_before = account.above_soft(&moment);
         let has_spent = settle_one(account, &moment, id, &actuals);
         if has_spent.map_err(|overflow| Error::new(&overflow.to_string(), "actual"))? {
             spent.push(key);
+        }
+        if account.above_soft(&moment) > above_before {
+            reached.push(key);
         }
     }
     drop(opened);
@@ -107,6 +111,7 @@ fn settle(call: &mut Call) -> Outcome {
         effect.int(terms.version as i64);
         call.changed_all(&keys, c"gw.settle", &effect, &asked.texts);
         spent.iter().for_each(|&key| budget::listing::changed(call, key));
+        reached.iter().for_each(|&key| call.tell(key, c"gw.softbudget"));
     }
     let (counter, outcome) = match [Standing::Live, Standing::Expired, Standing::Settled]
         .into_iter()
@@ -130,7 +135,7 @@ fn keep_alive(call: &mut Call) -> Outcome {
     let (now_ms, id, ttl_ms) = (call.now_ms(), asked.id.bytes(), asked.ttl_ms.unwrap_or(1));
 
     let moment = moment(now_ms, 0);
-    let mut opened = call.open_all::<Account>(&accounts)?;
+    let mut opened = open_accounts(call, &accounts)?;
     let (keys, _) = select(&accounts, &mut opened, now_ms, id, &[Standing::Live]);
     for account in opened.iter_mut().filter_map(|account| account.get()) {
         if account.standing(now_ms, id) == Standing::Live {

@@ -129,7 +129,8 @@ impl Usage {
     /// Returns whether that changed anything.
     fn record(&self, opened: &mut Opened<SlidingWindow>) -> bool {
         let units = self.units.unsigned_abs();
-        if self.units == 0 || (self.units < 0 && opened.get().is_none()) {
+        let empty = |window: &mut SlidingWindow| window.decide(self.at_ms, self.rule, 0).reset_after_ms == 0;
+        if self.units == 0 || (self.units < 0 && opened.get().is_none_or(empty)) {
             return false;
         }
         change(opened, SlidingWindow::default, |window| match self.units {

@@ -125,11 +125,12 @@ struct Usage {
 impl Usage {
     /// Returns whether that changed anything.
     fn record(&self, opened: &mut Opened<TokenBucket>) -> bool {
-        // A bucket that is not there is full: nothing can be given back to it.
-        if self.tokens == 0 || (self.tokens < 0 && opened.get().is_none()) {
+        let Self { at_ms, tokens, flow } = *self;
+        // A bucket that is not there is full, too: nothing can be given back to it.
+        let full = |bucket: &mut TokenBucket| bucket.decide(at_ms, flow, 0).reset_after_ms == 0;
+        if tokens == 0 || (tokens < 0 && opened.get().is_none_or(full)) {
             return false;
         }
-        let Self { at_ms, tokens, flow } = *self;
         change(opened, || TokenBucket::full(at_ms, flow), |bucket| bucket.record(at_ms, flow, tokens));
         true
     }

@@ -149,8 +149,9 @@ impl Call<'_> {
         })
     }
 
-    /// Several keys, to be changed: each named once, so that none is open twice.
-    pub fn open_all<T: Value>(&mut self, keys: &[Key]) -> Result<Short<Opened<'_, T>>, Error> {
+    /// Several keys, to be changed: each named once, so that none is open twice. One that holds a `B` is as one that holds
+    /// nothing.
+    pub fn open_all<T: Value, B: Value>(&mut self, keys: &[Key]) -> Result<Short<Opened<'_, T>>, Error> {
         for (place, key) in keys.iter().enumerate() {
             if keys.iter().take(place).any(|other| other.bytes() == key.bytes()) {
                 return Err(Error::new("repeated key", key.bytes()));
@@ -158,7 +159,10 @@ impl Call<'_> {
         }
         let open = |&key: &Key| {
             let raw = RawKey::open_to_change(self, key)?;
-            let value = raw.value()?;
+            let value = match raw.either::<T, B>()? {
+                Either::One(value) => value,
+                Either::Other(_) => None,
+            };
             Ok(Opened { raw, value, call: PhantomData })
         };
         keys.iter().map(open).collect()

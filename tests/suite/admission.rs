@@ -278,6 +278,69 @@ fn a_budget_tells_when_it_gets_to_its_soft_limit() {
     assert_eq!(listener.get_message().unwrap().get_payload::<String>().unwrap(), "k");
     listener.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     assert!(listener.get_message().is_err(), "the limit was reached once");
+    // What was used may get there, too.
+    set(&mut client, "more", &["spend BUDGET 10 MONTH SOFT 75"]);
+    assert!(admit(&mut client, "more LEASE l TTL 60000 usd 1").0);
+    assert_eq!(run(&mut client, "GW.SETTLE more LEASE l usd 8"), "\"SETTLED\"");
+    listener.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(listener.get_message().unwrap().get_payload::<String>().unwrap(), "more");
+}
+
+#[test]
+fn a_budget_of_requests_counts_each_as_one() {
+    let (_server, mut client) = start();
+    set(&mut client, "k", &["daily BUDGET 3 DAY METER requests"]);
+    for lease in ["1", "2"] {
+        assert!(admit(&mut client, &format!("k LEASE {lease} TTL 60000")).0);
+    }
+    assert_eq!(run(&mut client, "GW.SETTLE k LEASE 1"), "\"SETTLED\"");
+    assert_eq!(remaining(&mut client, "k")["daily"], "1");
+    assert!(!admit(&mut client, "k LEASE 3 TTL 60000 requests 2").0);
+    assert!(admit(&mut client, "k LEASE 3 TTL 60000").0);
+    assert!(!admit(&mut client, "k LEASE 4 TTL 60000").0);
+    assert_eq!(run(&mut client, "GW.SETTLE k LEASE 2 requests 0"), "\"SETTLED\"");
+    assert!(admit(&mut client, "k LEASE 4 TTL 60000").0);
+}
+
+#[test]
+fn a_ledger_is_no_account_before_its_first_policy() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.ADDCOST {t} 5");
+    set(&mut client, "{t}:key", &["rpm WINDOW 5 PER 3600000"]);
+    let (admitted, _, rows) = admit(&mut client, "{t}:key WITH 1 {t} LEASE a TTL 60000 usd 1");
+    assert_eq!((admitted, rows.len()), (true, 1));
+    assert_eq!(stats(&mut client)["admit_no_account"], 1);
+    assert_eq!(run(&mut client, "GW.SETTLE {t}:key WITH 1 {t} LEASE a usd 1"), "\"SETTLED\"");
+    assert_eq!(run(&mut client, "GW.SETTLE {t} LEASE a usd 1"), "\"UNKNOWN\"");
+    assert_eq!(run(&mut client, "GW.KEEPALIVE {t} LEASE a TTL 1000"), "0");
+    for command in ["GW.POLICYLIST {t}", "GW.POLICYDEL {t} month", "GW.POLICYRESET {t} month"] {
+        assert!(["[]", "0"].contains(&run(&mut client, command).as_str()), "{command}");
+    }
+    assert_eq!((run(&mut client, "GW.SPENT {t}"), run(&mut client, "TYPE {t}")), ("\"5\"".into(), "gw-ledger".into()));
+    // Anything else is an error still.
+    run(&mut client, "SET {t}:text x");
+    assert!(run(&mut client, "GW.ADMIT {t}:key WITH 1 {t}:text LEASE b TTL 60000").contains("WRONGTYPE"));
+}
+
+#[test]
+fn a_full_server_still_settles() {
+    let (_server, mut client) = start();
+    set(&mut client, "k", &["month BUDGET 10 MONTH"]);
+    assert!(admit(&mut client, "k LEASE a TTL 60000 usd 1").0);
+    run(&mut client, "CONFIG SET maxmemory 100kb");
+    assert!(run(&mut client, "GW.ADMIT k LEASE b TTL 60000").contains("OOM"));
+    assert_eq!(run(&mut client, "GW.SETTLE k LEASE a usd 2"), "\"SETTLED\"");
+    assert_eq!(run(&mut client, "GW.SPENT k"), "\"2\"");
+}
+
+#[test]
+fn who_only_asks_hears_of_what_was_given_back() {
+    let (_server, mut client) = start();
+    set(&mut client, "k", &["tpm BUCKET 1 1 PER 3600000 GIVEBACK"]);
+    assert!(admit(&mut client, "k LEASE a TTL 20").0);
+    let fits = || admit(&mut client, "k LEASE b TTL 20 SHADOW").2[0].allowed;
+    await_until("the lease to end", PATIENCE, fits).unwrap();
+    assert!(admit(&mut client, "k LEASE b TTL 20").0);
 }
 
 #[test]

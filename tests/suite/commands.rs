@@ -55,7 +55,7 @@ pub const PUBLIC: [Public; 38] = [
     public("gw.policyreset", "GW.POLICYRESET k tpm", 3, &["k"], Shrinks),
     public("gw.policylist", "GW.POLICYLIST k", 2, &["k"], Reads),
     public("gw.admit", "GW.ADMIT k WITH 2 k2 k3 LEASE id TTL 1000 tokens 5 SHADOW", -6, &["k", "k2", "k3"], Grows),
-    public("gw.settle", "GW.SETTLE k WITH 2 k2 k3 LEASE id tokens 5", -4, &["k", "k2", "k3"], Grows),
+    public("gw.settle", "GW.SETTLE k WITH 2 k2 k3 LEASE id tokens 5", -4, &["k", "k2", "k3"], Shrinks),
     public("gw.keepalive", "GW.KEEPALIVE k WITH 2 k2 k3 LEASE id TTL 1000", -6, &["k", "k2", "k3"], Shrinks),
     public("gw.describe", "GW.DESCRIBE k", 2, &["k"], Reads),
     public("gw.stats", "GW.STATS", 1, &[], Reads),

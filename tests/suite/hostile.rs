@@ -20,10 +20,9 @@ fn keys_of_other_types_are_refused_and_left_alone() {
         "gw.acquire" | "gw.renew" | "gw.release" => &["gw-leases"],
         // An account has a ledger, and a ledger becomes an account with its first policy.
         "gw.addcost" | "gw.withinbudget" | "gw.spent" | "gw.reserve" | "gw.commit" | "gw.cancel" | "gw.costack"
-        | "gw.costsync" | "gw.policyset" => &["gw-ledger", "gw-accnts"],
+        | "gw.costsync" | "gw.policyset" | "gw.policydel" | "gw.policyreset" | "gw.policylist" | "gw.admit"
+        | "gw.settle" | "gw.keepalive" => &["gw-ledger", "gw-accnts"],
         "gw.cacheset" | "gw.cacheget" | "gw.cachedel" => &["gw-cached"],
-        "gw.policydel" | "gw.policyreset" | "gw.policylist" => &["gw-accnts"],
-        "gw.admit" | "gw.settle" | "gw.keepalive" => &["gw-accnts"],
         _ => &["gw-queues"],
     };
     for public in PUBLIC.iter().filter(|public| !public.keys.is_empty() && public.name != "gw.describe") {
@@ -239,7 +238,7 @@ fn errors_change_nothing() {
         "GW.POLICYSET a:account rpm WINDOW 5 PER 0",
         "GW.POLICYRESET a:account spend",
         "GW.ADMIT a:account LEASE new TTL 5 tokens -1",
-        "GW.ADMIT a:account WITH 1 a:ledger LEASE new TTL 5",
+        "GW.ADMIT a:account WITH 1 a:queue LEASE new TTL 5",
         "GW.SETTLE a:account LEASE l1 usd 1e18",
     ] {
         let error = run(&mut client, call);

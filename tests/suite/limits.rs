@@ -1,7 +1,7 @@
 //! GW.ALLOW and GW.TOKENS.
 
 use crate::support::{run, server_time_ms, start, verdict};
-use gw_testkit::await_until;
+use gw_testkit::{await_until, redis::Connection};
 use std::time::Duration;
 
 #[test]
@@ -151,4 +151,23 @@ fn buckets_are_exact_at_both_ends_of_the_scale() {
     let max = 1i64 << 53;
     let words = format!("GW.TOKENS big {max} {max} PER 31622400000 COST {max}");
     assert_eq!(verdict(&mut client, &words), [1, max, 0, 0, 31_622_400_000]);
+}
+
+#[test]
+fn what_gives_nothing_back_changes_nothing() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.ALLOW window 5 WINDOW 3600000 COST 2");
+    run(&mut client, "GW.TOKENS bucket 1 5 PER 3600000 COST 2");
+    for command in ["GW.ALLOW window 5 WINDOW 3600000 COST -5 FORCE", "GW.TOKENS bucket 1 5 PER 3600000 COST -5 FORCE"]
+    {
+        let key = command.split(' ').nth(1).unwrap();
+        let changed = |client: &mut Connection| {
+            run(client, &format!("WATCH {key}"));
+            run(client, command);
+            run(client, "MULTI");
+            run(client, "EXEC") == "nil"
+        };
+        assert!(changed(&mut client), "{command}");
+        assert!(!changed(&mut client), "{command}");
+    }
 }

@@ -32,7 +32,8 @@ pub struct Decision {
     pub repeated: bool,
     /// The accounts that were charged, by their places.
     pub charged: Places,
-    /// The accounts that did what was due by time, by their places: a change, even where the request is refused.
+    /// The accounts that did what was due by time, by their places: a change, even where the request is refused or only
+    /// asks.
     pub tidied: Places,
 }
 
@@ -61,7 +62,7 @@ pub fn admit(
     }
     let repeated = !accounts.is_empty() && !is_new.contains(&true);
     for (place, (account, &is_new)) in accounts.iter_mut().zip(&is_new).enumerate() {
-        if !shadow && is_new && account.tidy(now) {
+        if is_new && account.tidy(now) {
             tidied.push(place);
         }
         account.decide(now, !is_new, amounts, ends_after_ms, &mut rows);

@@ -77,36 +77,3 @@ impl Load for Admission {
         allocated_bytes(size_of_val(&*self.taken)) + allocated_bytes(size_of_val(&*self.estimates))
     }
 }
-
-/// An admission that has ended: with what it took, where it can still be settled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finished(pub(super) Option<Admission>);
-
-impl Finished {
-    pub(super) fn standing(&self) -> Standing {
-        match self.0 {
-            Some(_) => Standing::Expired,
-            None => Standing::Settled,
-        }
-    }
-}
-
-impl Load for Finished {
-    fn save(&self, out: &mut dyn Writer) {
-        out.uint(self.0.is_some().into());
-        if let Some(admission) = &self.0 {
-            admission.save(out);
-        }
-    }
-
-    fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
-        match from.uint_max(1, "an ended admission, or none")? {
-            0 => Ok(Self(None)),
-            _ => Admission::load(from).map(|admission| Self(Some(admission))),
-        }
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, Load::memory_bytes)
-    }
-}

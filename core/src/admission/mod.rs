@@ -13,7 +13,9 @@
 //! - A lease that ends by time frees its slot and its money. Windows and buckets keep what it took, since the model was
 //!   probably called; policies that say so give it back. It can be settled late for [`EXPIRED_KEPT_MS`]: what was used is
 //!   then charged, once.
-//! - Of all that have ended, the last [`FINISHED_MAX`] are remembered.
+//! - Of those that were settled, and of those that were not, the last [`FINISHED_MAX`] are remembered.
+//! - A change ends a few hundred leases at most, so that no call has to wait for a hundred thousand. Those that are left
+//!   for the next are neither in flight nor is their money held; only what gives units back does so later.
 //!
 //! # Time
 //!
@@ -44,7 +46,7 @@ use crate::money::Amount;
 use crate::TIME_MAX_MS;
 
 pub use decide::{admit, Decision, Places, Request, Rows};
-pub use lease::{Admission, Finished, Standing};
+pub use lease::{Admission, Standing};
 pub use policy::{Held, Name, Policy, Terms, NAME_BYTES_MAX, REQUESTS, USD};
 pub use purse::LEDGERS_MAX;
 pub use request::{Amounts, Answer, Figures, Row, Soft};
@@ -62,11 +64,14 @@ pub const SETTLED_KEPT_MS: u64 = 300_000;
 /// How long after its lease's end an admission can be settled: an hour.
 pub const EXPIRED_KEPT_MS: u64 = 3_600_000;
 
-/// The most ended admissions that an account remembers.
+/// The most settled admissions that an account remembers, and the most that ended by time.
 pub const FINISHED_MAX: usize = 65_536;
 
 /// A request that is refused leaves the leases that have ended where they are, up to so many.
 const ENDED_MAX: usize = 32;
+
+/// A change ends no more leases than this, and forgets no more of either kind of ended ones.
+const ENDED_PER_CHANGE: usize = 256;
 
 /// When a change is made, and what goes with it. The same on replicas.
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +104,9 @@ pub struct Account {
     /// In the order in which they were first set.
     policies: Vec<Held>,
     live: LeasesWith<Admission>,
-    finished: LeasesWith<Finished>,
+    /// Those that ended by time and can still be settled.
+    expired: LeasesWith<Admission>,
+    settled: LeasesWith<()>,
     purses: Purses,
     /// How far the account's clock is ahead of the server's.
     ahead_ms: i64,
@@ -120,7 +127,8 @@ impl Account {
         Self {
             policies: Vec::new(),
             live: LeasesWith::default(),
-            finished: LeasesWith::default(),
+            expired: LeasesWith::default(),
+            settled: LeasesWith::default(),
             purses: Purses::new(ledger),
             ahead_ms: 0,
             at_ms: 0,
@@ -221,7 +229,7 @@ impl Account {
 
     /// Ended admissions that are remembered.
     pub fn remembered(&self) -> usize {
-        self.finished.len()
+        self.expired.len() + self.settled.len()
     }
 
     /// The account's time.
@@ -239,9 +247,12 @@ impl Account {
                 _ => Standing::Unknown,
             };
         }
-        match self.finished.get(id) {
-            Some(lease) if lease.expires_at_ms > at_ms => lease.load.standing(),
-            _ => Standing::Unknown,
+        if self.expired.token_of(at_ms, id).is_some() {
+            Standing::Expired
+        } else if self.settled.token_of(at_ms, id).is_some() {
+            Standing::Settled
+        } else {
+            Standing::Unknown
         }
     }
 
@@ -282,7 +293,7 @@ impl Account {
                     let purse = self.purses.iter().find(|purse| purse.meter == held.policy.meter);
                     let asked = request::Asked {
                         budget: amount,
-                        cost: if known { Some(Amount::ZERO) } else { amounts.of(&held.policy.meter) },
+                        cost: if known { Some(Amount::ZERO) } else { amounts.asked(&held.policy.meter) },
                         soft_percent,
                         ends_after_ms: ends_after_ms(period),
                     };
@@ -301,9 +312,22 @@ impl Account {
         }
     }
 
+    /// Budgets of which the soft limit is reached.
+    pub fn above_soft(&self, now: &Moment) -> usize {
+        let is_above = |held: &&Held| match held.policy.terms {
+            Terms::Budget { amount, period, soft_percent } if soft_percent > 0 => {
+                let asked = request::Asked { budget: amount, cost: Some(Amount::ZERO), soft_percent, ends_after_ms: 0 };
+                let mut purses = self.purses.iter().filter(|purse| purse.meter == held.policy.meter);
+                purses.any(|purse| asked.row(&purse.ledger, now, period).soft == Soft::Above)
+            }
+            _ => false,
+        };
+        self.policies.iter().filter(is_above).count()
+    }
+
     /// Whether there is room for one more hold in every ledger that the amounts need one in.
     pub fn can_hold(&self, now_ms: i64, amounts: &Amounts) -> Result<(), Full> {
-        let holds = |purse: &Purse| amounts.of(&purse.meter).is_some_and(|amount| amount > Amount::ZERO);
+        let holds = |purse: &Purse| amounts.asked(&purse.meter).is_some_and(|amount| amount > Amount::ZERO);
         let full = |purse: &Purse| holds(purse) && !purse.ledger.can_hold(now_ms);
         if self.purses.iter().any(full) {
             return Err(Full::Holds);
@@ -330,7 +354,9 @@ impl Account {
         let expires_at_ms = now.terms.at_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
         let mut estimates = SmallVec::<[Amount; 2]>::new();
         for (index, purse) in self.purses.iter_mut().enumerate() {
-            let Some(estimate) = amounts.of(&purse.meter).filter(|&estimate| estimate > Amount::ZERO) else { continue };
+            let Some(estimate) = amounts.asked(&purse.meter).filter(|&estimate| estimate > Amount::ZERO) else {
+                continue;
+            };
             purse.ledger.set_aside(id, now.day, estimate, expires_at_ms, &now.terms);
             estimates.resize(index, Amount::ZERO);
             estimates.push(estimate);
@@ -345,7 +371,7 @@ impl Account {
         for (held, row) in self.policies.iter().zip(rows) {
             match held.policy.terms {
                 Terms::InFlight { .. } => row.take_units(1, self.live.ends_after_ms(at_ms)),
-                Terms::Budget { .. } => row.take_money(amounts.of(&held.policy.meter).unwrap_or(Amount::ZERO)),
+                Terms::Budget { .. } => row.take_money(amounts.asked(&held.policy.meter).unwrap_or(Amount::ZERO)),
                 Terms::Window(_) | Terms::Bucket(_) => {}
             }
         }
@@ -357,7 +383,7 @@ impl Account {
             Standing::Unknown | Standing::Settled => None,
             Standing::Live | Standing::Expired => match self.live.get(id) {
                 Some(lease) => Some(&lease.load),
-                None => self.finished.get(id).and_then(|lease| lease.load.0.as_ref()),
+                None => self.expired.get(id).map(|lease| &lease.load),
             },
         }
     }
@@ -400,18 +426,16 @@ impl Account {
                 purse.ledger.charge(day, used, now.terms.keep_days, now.terms.version)?;
             }
         }
-        let ended = match standing {
-            Standing::Live => self.live.take(id).map(|lease| (lease.holder, lease.load)),
-            _ => self.finished.take(id).and_then(|lease| Some((lease.holder, lease.load.0?))),
-        };
-        if let Some((id, admission)) = ended {
-            for taken in &admission.taken {
+        // One that has ended by time may still be among the live.
+        if let Some(lease) = self.live.take(id).or_else(|| self.expired.take(id)) {
+            for taken in &lease.load.taken {
                 let Some(held) = self.policies.iter_mut().find(|held| held.serial == taken.serial) else { continue };
                 if let Some(units) = actuals.units(&held.policy.meter) {
                     held.correct(at_ms, taken.at_ms, units as i64 - taken.units as i64);
                 }
             }
-            self.remember(at_ms, id, SETTLED_KEPT_MS, None);
+            self.settled.hold(at_ms, lease.holder, SETTLED_KEPT_MS, ());
+            keep_the_last(&mut self.settled);
         }
         Ok(standing)
     }
@@ -419,6 +443,9 @@ impl Account {
     /// Lets a live admission's lease end `ttl_ms` from now. Whether there is one.
     pub fn keep_alive(&mut self, now: &Moment, id: &[u8], ttl_ms: u64) -> bool {
         let at_ms = self.advance(now);
+        if self.live.token_of(at_ms, id).is_none() {
+            return false;
+        }
         let Some(lease) = self.live.take(id) else { return false };
         let expires_at_ms = now.terms.at_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
         for (purse, &estimate) in self.purses.iter_mut().zip(&lease.load.estimates) {
@@ -436,10 +463,12 @@ impl Account {
         let at_ms = self.time_ms(now.terms.at_ms);
         self.ahead_ms = self.ahead_ms.max(at_ms.saturating_sub(now.terms.at_ms).min(TIME_MAX_MS));
         self.at_ms = at_ms;
-        while let Some(lease) = self.live.take_ended(at_ms) {
+        for _ in 0..ENDED_PER_CHANGE {
+            let Some(lease) = self.live.take_ended(at_ms) else { break };
             self.end(at_ms, lease.holder, lease.expires_at_ms, lease.load);
         }
-        while self.finished.take_ended(at_ms).is_some() {}
+        (0..ENDED_PER_CHANGE).map_while(|_| self.expired.take_ended(at_ms)).for_each(drop);
+        (0..ENDED_PER_CHANGE).map_while(|_| self.settled.take_ended(at_ms)).for_each(drop);
         at_ms
     }
 
@@ -457,15 +486,15 @@ impl Account {
         }
         let left_ms = ended_ms.saturating_add_unsigned(EXPIRED_KEPT_MS).saturating_sub(at_ms);
         if left_ms > 0 {
-            self.remember(at_ms, id, left_ms.unsigned_abs(), Some(admission));
+            self.expired.hold(at_ms, id, left_ms.unsigned_abs(), admission);
+            keep_the_last(&mut self.expired);
         }
     }
+}
 
-    fn remember(&mut self, at_ms: i64, id: Holder, for_ms: u64, admission: Option<Admission>) {
-        self.finished.hold(at_ms, id, for_ms, Finished(admission));
-        if self.finished.len() > FINISHED_MAX {
-            self.finished.take_ended(i64::MAX);
-        }
+fn keep_the_last<T>(finished: &mut LeasesWith<T>) {
+    if finished.len() > FINISHED_MAX {
+        finished.take_ended(i64::MAX);
     }
 }
 

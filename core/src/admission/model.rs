@@ -340,7 +340,7 @@ impl Model {
         let spent = purse.spent(period, now.day);
         let left = limit.picos() - spent.picos() - purse.held(now.terms.at_ms, period, now.day).picos();
         // One pico, where it is not known how much.
-        let cost = if known { 0 } else { amounts.of(&policy.meter).map_or(1, Amount::picos) };
+        let cost = if known { 0 } else { amounts.asked(&policy.meter).map_or(1, Amount::picos) };
         let ends_after_ms = ends_after_ms(period);
         let next_ms = purse.live(now.terms.at_ms).map(|hold| hold.3 - now.terms.at_ms.max(purse.at_ms)).min();
         let retry_after_ms = match cost <= left {
@@ -353,7 +353,7 @@ impl Model {
             },
             false => ends_after_ms,
         };
-        let named = if known { 0 } else { amounts.of(&policy.meter).map_or(0, Amount::picos) };
+        let named = if known { 0 } else { amounts.asked(&policy.meter).map_or(0, Amount::picos) };
         let reached =
             |left: i128| soft_percent > 0 && (limit.picos() - left) * 100 >= limit.picos() * i128::from(soft_percent);
         let soft = match (reached(left), reached(left - named)) {
@@ -381,7 +381,7 @@ impl Model {
         }
         let mut estimates = Vec::new();
         for purse in &mut self.purses {
-            if let Some(amount) = amounts.of(&purse.meter).filter(|&amount| amount > Amount::ZERO) {
+            if let Some(amount) = amounts.asked(&purse.meter).filter(|&amount| amount > Amount::ZERO) {
                 purse.hold(now, id, now.day, amount, ttl_ms);
                 estimates.push((purse.meter.clone(), amount));
             }

@@ -17,20 +17,25 @@ impl Amounts<'_> {
         self.0.iter().find(|(name, _)| *name == meter).map(|&(_, amount)| amount)
     }
 
+    /// As [`Self::of`] for an admission, which is one request where it does not say how many.
+    pub(super) fn asked(&self, meter: &[u8]) -> Option<Amount> {
+        self.of(meter).or((meter == REQUESTS).then_some(Amount::ONE))
+    }
+
     /// The whole units of a meter; a fraction counts as one.
     pub(super) fn units(&self, meter: &[u8]) -> Option<u64> {
         self.of(meter).map(whole_units)
     }
 
-    /// As [`Self::units`] for an admission, which is one request where it does not say how many.
+    /// The whole units that [`Self::asked`] names.
     pub(super) fn estimate(&self, meter: &[u8]) -> Option<u64> {
-        self.units(meter).or((meter == REQUESTS).then_some(1))
+        self.asked(meter).map(whole_units)
     }
 }
 
 /// No more than one above what any limit allows.
 fn whole_units(amount: Amount) -> u64 {
-    const PICOS_PER_UNIT: u64 = 1_000_000_000_000;
+    const PICOS_PER_UNIT: u64 = Amount::ONE.picos() as u64;
     match u64::try_from(amount.picos()) {
         // A 128-bit division costs many times a 64-bit one.
         Ok(picos) => picos.div_ceil(PICOS_PER_UNIT),

@@ -12,12 +12,16 @@ impl Account {
     pub fn memory_bytes(&self) -> usize {
         let list = allocated_bytes(self.policies.capacity() * size_of::<Held>());
         let policies: usize = self.policies.iter().map(Held::memory_bytes).sum();
-        list + policies + self.purses.memory_bytes() + self.live.memory_bytes() + self.finished.memory_bytes()
+        list + policies
+            + self.purses.memory_bytes()
+            + self.live.memory_bytes()
+            + self.expired.memory_bytes()
+            + self.settled.memory_bytes()
     }
 
     /// Allocations to free with the value.
     pub fn allocations(&self) -> usize {
-        let leases = 2 * self.live.allocations() + self.finished.allocations();
+        let leases = 2 * (self.live.allocations() + self.expired.allocations()) + self.settled.allocations();
         1 + 3 * self.policies.len() + self.purses.allocations() + leases
     }
 
@@ -28,7 +32,8 @@ impl Account {
         self.policies.iter().for_each(|held| held.save(out));
         self.purses.save(out);
         self.live.save(out);
-        self.finished.save(out);
+        self.expired.save(out);
+        self.settled.save(out);
     }
 
     pub fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
@@ -45,8 +50,9 @@ impl Account {
         }
         account.purses = Purses::load(from)?;
         account.live = LeasesWith::load(from)?;
-        account.finished = LeasesWith::load(from)?;
-        if account.finished.len() > FINISHED_MAX {
+        account.expired = LeasesWith::load(from)?;
+        account.settled = LeasesWith::load(from)?;
+        if account.expired.len().max(account.settled.len()) > FINISHED_MAX {
             return Err(Corrupt("more ended leases than an account remembers"));
         }
         Ok(account)

@@ -258,7 +258,7 @@ impl World {
         for (index, &place) in places.iter().enumerate() {
             let is_new = self.models[place].standing(now, id) == Standing::Unknown;
             new.extend(is_new.then_some(index));
-            tidied.extend((!shadow && is_new && self.models[place].tidy(now)).then_some(index));
+            tidied.extend((is_new && self.models[place].tidy(now)).then_some(index));
             rows.extend(self.models[place].decide(now, id, &amounts, &ends));
         }
         let expected = Answer::of(&rows);
@@ -351,4 +351,34 @@ fn agrees_with_a_naive_model_over_a_million_steps() {
         })
         .unwrap();
     assert!(total.get() > 1_000_000, "{} steps", total.get());
+}
+
+/// Of many that were never settled, and whose time has come, none pushes out what was settled; and no change has to end
+/// them all.
+#[test]
+fn leases_that_end_by_the_thousand_hold_up_nobody_and_what_was_settled_is_remembered() {
+    let mut account = Account::default();
+    account.set(b"flight", in_flight(100_000)).unwrap();
+    account.set(b"rpm", Policy { give_back: true, ..window(1_000_000, 60_000, "requests") }).unwrap();
+    let amounts = Amounts(&[]);
+    let leases = FINISHED_MAX as u64 + 1_000;
+    for lease in 0..leases {
+        account.charge(&moment(NOW), &lease.to_be_bytes(), 1_000, &amounts, &mut []);
+    }
+    let later = moment(NOW + 1_000);
+    assert_eq!((account.in_flight(NOW + 999), account.in_flight(NOW + 1_000)), (leases, 0));
+    for change in 1..=leases.div_ceil(ENDED_PER_CHANGE as u64) {
+        account.advance(&later);
+        let ended = leases.min(change * ENDED_PER_CHANGE as u64);
+        let left = account.counts(NOW + 1_000).iter().find(|(name, _)| *name == b"rpm").map(|&(_, units)| units);
+        assert_eq!(left, Some((leases - ended) as i64), "given back as they end");
+        assert_eq!(account.in_flight(NOW + 1_000), 0);
+        assert_eq!(account.standing(NOW + 1_000, &(leases - 1).to_be_bytes()), Standing::Expired);
+    }
+    account.charge(&later, b"settled", 1_000, &amounts, &mut []);
+    account.settle(&later, b"settled", &amounts).unwrap();
+    account.advance(&moment(NOW + 2_000));
+    assert_eq!(account.standing(NOW + 2_000, b"settled"), Standing::Settled);
+    assert_eq!(account.remembered(), FINISHED_MAX + 1);
+    assert_eq!(saved(&reloaded(&account)), saved(&account));
 }

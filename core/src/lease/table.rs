@@ -2,7 +2,9 @@
 //!
 //! Most keys have few holders: those are a sorted list, searched from end to end. Many are indexed both ways.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -11,6 +13,9 @@ use crate::memory::allocated_bytes;
 
 /// The longest list. Beyond it an index costs less than a search.
 const LIST_MAX: usize = 32;
+
+/// How many that have ended one change drops: a hundred thousand at once would take a tenth of a second.
+pub(super) const DROPPED_MAX: usize = 256;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease<T> {
@@ -60,6 +65,8 @@ pub(super) enum Table<T> {
 pub(super) struct Index<T> {
     by_holder: HashMap<Arc<[u8]>, Place>,
     by_place: BTreeMap<Place, Lease<T>>,
+    /// Hint: up to this time, so many have ended.
+    ended: Cell<(i64, usize)>,
 }
 
 impl<T> Default for Table<T> {
@@ -70,7 +77,7 @@ impl<T> Default for Table<T> {
 
 impl<T> Default for Index<T> {
     fn default() -> Self {
-        Self { by_holder: HashMap::new(), by_place: BTreeMap::new() }
+        Self { by_holder: HashMap::new(), by_place: BTreeMap::new(), ended: Cell::new((i64::MIN, 0)) }
     }
 }
 
@@ -120,6 +127,7 @@ impl<T> Table<T> {
             }
             Table::Index(index) => {
                 let place = index.by_holder.remove(holder)?;
+                index.note_gone(place);
                 index.by_place.remove(&place)?
             }
         };
@@ -142,22 +150,22 @@ impl<T> Table<T> {
     pub fn expired(&self, now_ms: i64) -> usize {
         match self {
             Table::List(list) => expired(list, now_ms),
-            Table::Index(index) => index.by_place.range(..=(now_ms, u64::MAX)).count(),
+            Table::Index(index) => index.ended(now_ms),
         }
     }
 
+    /// Drops leases that have ended, up to [`DROPPED_MAX`].
     pub fn drop_expired(&mut self, now_ms: i64) {
         match self {
-            Table::List(list) => {
-                list.drain(..expired(list, now_ms));
-            }
-            Table::Index(index) => {
-                while let Some(first) = index.by_place.first_entry().filter(|first| first.key().0 <= now_ms) {
-                    index.by_holder.remove(first.remove().holder.name());
+            Table::List(list) => drop(list.drain(..expired(list, now_ms))),
+            Table::Index(_) => {
+                for _ in 0..DROPPED_MAX {
+                    if self.pop_first(now_ms).is_none() {
+                        break;
+                    }
                 }
             }
         }
-        self.settle();
     }
 
     /// Takes out the lease that ends first, where it ends by `until_ms`.
@@ -170,6 +178,7 @@ impl<T> Table<T> {
             Table::Index(index) => {
                 let first = index.by_place.first_entry().filter(|first| first.key().0 <= until_ms)?.remove();
                 index.by_holder.remove(first.holder.name());
+                index.note_gone(first.place());
                 first
             }
         };
@@ -242,7 +251,30 @@ fn expired<T>(list: &[Lease<T>], now_ms: i64) -> usize {
 }
 
 impl<T> Index<T> {
+    /// How many have ended: each is counted once, as long as the clock goes on.
+    fn ended(&self, now_ms: i64) -> usize {
+        let (until_ms, before) = self.ended.get();
+        let (from, before) = match until_ms <= now_ms {
+            true => (Excluded((until_ms, u64::MAX)), before),
+            false => (Included((i64::MIN, 0)), 0),
+        };
+        let ended = before + self.by_place.range((from, Included((now_ms, u64::MAX)))).count();
+        self.ended.set((now_ms, ended));
+        ended
+    }
+
+    fn note_gone(&mut self, place: Place) {
+        let (until_ms, ended) = self.ended.get();
+        if place.0 <= until_ms {
+            self.ended.set((until_ms, ended - 1));
+        }
+    }
+
     fn insert(&mut self, lease: Lease<T>) {
+        let (until_ms, ended) = self.ended.get();
+        if lease.expires_at_ms <= until_ms {
+            self.ended.set((until_ms, ended + 1));
+        }
         self.by_holder.insert(Arc::clone(&lease.holder.name), lease.place());
         self.by_place.insert(lease.place(), lease);
     }

@@ -169,8 +169,14 @@ fn ten_thousand_holders_and_back_to_one() {
     let denied = leases.decide(NOW, 10_000, b"one more");
     assert_eq!((denied.acquired, denied.in_use, denied.retry_after_ms), (false, 10_000, 1_000));
     assert_eq!(leases.decide(NOW, 9_000, b"one more").retry_after_ms, 2_000);
-    leases.release(NOW + 10_998, &1u32.to_be_bytes());
-    assert_eq!(leases.in_use(NOW + 10_998), 1);
+    let at_ms = NOW + 10_998;
+    assert_eq!(leases.in_use(at_ms), 1);
+    let last = 9_998u32.to_be_bytes();
+    for change in 1..=10_000 / table::DROPPED_MAX + 1 {
+        leases.release(at_ms, &1u32.to_be_bytes());
+        assert_eq!((leases.in_use(at_ms), leases.token_of(at_ms, &last)), (1, None), "after {change}");
+    }
+    assert_eq!(leases.len(), 1);
     assert!(leases.memory_bytes() < 600, "{}", leases.memory_bytes());
 }
 
