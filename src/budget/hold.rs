@@ -2,6 +2,8 @@
 //! back afterwards.
 
 use std::ffi::CStr;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
 
 use gateway_core::calendar::{Day, Period};
 use gateway_core::ledger::feed::Place;
@@ -13,12 +15,12 @@ use super::account::Account;
 use super::budgets::{Budgets, MORE, PERIODS};
 use super::change::Change;
 use super::charge::overflow;
-use super::{day_of, next_version, parse_id, saw_version, terms};
+use super::{day_of, next_version, parse_id, terms};
 use crate::server::args::Name;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::reply::Reply;
-use crate::server::stats::STATS;
+use crate::server::stats::{Counter, STATS};
 use crate::server::{Call, Error, Outcome, Str};
 
 pub const RESERVE: Command = Command {
@@ -116,15 +118,13 @@ fn reserve(call: &mut Call) -> Outcome {
     if granted && !is_there && !ledger.can_hold(now_ms) {
         return Err(Error::new("too many holds in this ledger", "estimate"));
     }
-    // Versions are unique on a node, and so are ids made of them: one that is used for an id is used up.
-    let version = next_version(ledger, now_ms);
-    let own = id.is_none().then(|| Name::new(version.to_string().as_bytes()));
-    let id = id.or(own.as_ref().map(Name::key)).ok_or(NO_HOLD)?;
-    let made = granted && !is_there;
-    if made {
-        saw_version(version);
+    let terms = terms(now_ms, next_version(ledger, now_ms));
+    let own = (granted && id.is_none()).then(new_id);
+    let id = id.or(own.as_ref().map(Name::key));
+    let made = id.filter(|_| granted && !is_there);
+    if let Some(id) = made {
         let expires_at_ms = now_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
-        let change = Change::Hold { day: today, estimate, expires_at_ms, terms: terms(now_ms, version) };
+        let change = Change::Hold { day: today, estimate, expires_at_ms, terms };
         change.apply(account.ledger_or_new(), id.bytes(), || Place::new(database, key.bytes()));
         drop(account);
         change.announce(call, key, c"gw.reserve", Some(id));
@@ -137,14 +137,23 @@ fn reserve(call: &mut Call) -> Outcome {
     counter.add(1);
     let reply = call.reply();
     reply.array(8).int(granted.into());
-    if granted {
-        reply.bytes(id.bytes());
-    } else {
-        reply.null();
-    }
-    let shown = if made { verdict.holding(estimate) } else { verdict };
+    match id {
+        Some(id) if granted => reply.bytes(id.bytes()),
+        _ => reply.null(),
+    };
+    let shown = if made.is_some() { verdict.holding(estimate) } else { verdict };
     budgets.reply(&shown, now_ms, &reply);
     Ok(())
+}
+
+/// An id that no hold has had, whatever clocks and versions do: a random number of this process's own, and a sequence.
+fn new_id() -> Name {
+    static PROCESS: OnceLock<u64> = OnceLock::new();
+    static LAST: Counter = Counter::new();
+    // The standard library's hash maps get their random keys from the operating system.
+    let process = PROCESS.get_or_init(|| RandomState::new().hash_one("holds"));
+    LAST.add(1);
+    Name::new(format!("{process:016x}-{}", LAST.get()).as_bytes())
 }
 
 /// GW.COMMIT key hold-id actual

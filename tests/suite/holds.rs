@@ -82,6 +82,18 @@ fn ids_are_made_where_none_is_given() {
 }
 
 #[test]
+fn ids_that_are_made_differ_whatever_the_ledgers_version() {
+    let (_server, mut client) = start();
+    // As a node whose clock is two days ahead has charged it.
+    let now_ms = server_time_ms(&mut client);
+    let effect = format!("C {} 1 62 {}", now_ms / DAY_MS, (now_ms + 2 * DAY_MS) * 1_000);
+    assert_eq!(reply!(client, "GW._BUDGET", "k", effect), "OK");
+    let mut granted = || reserve(&mut client, "GW.RESERVE k 4 10 TOTAL").starts_with("[1, ");
+    assert_eq!([granted(), granted(), granted()], [true, true, false]);
+    assert_eq!(held(&mut client, "GW.WITHINBUDGET k 10 TOTAL"), "8");
+}
+
+#[test]
 fn what_has_ended_stays_as_it_ended() {
     let (_server, mut client) = start();
     run(&mut client, "GW.RESERVE k 5 10 ID a");
