@@ -112,8 +112,7 @@ fn cost_changes(call: &mut Call) -> Outcome {
 fn list(call: &mut Call, name: Name, anew: bool) -> Result<Option<Listed>, Error> {
     let (database, key) = (call.database(), name.key());
     let place = Place::new(database, key.bytes());
-    // Another type may have taken its place, or nothing.
-    let found = AccountRead::find(call, key).ok().flatten();
+    let found = find(call, key);
     let due = found.as_ref().map(AccountRead::ledger).filter(|ledger| ledger.version() > 0);
     let anew = due.is_some_and(|ledger| anew || ledger.is_moved(place));
     if !anew && !due.is_some_and(|ledger| ledger.is_listed(place)) {
@@ -125,11 +124,16 @@ fn list(call: &mut Call, name: Name, anew: bool) -> Result<Option<Listed>, Error
         list_anew(call, key, 0)?;
         listing::listed_anew(database, key.bytes());
     }
-    let listed = AccountRead::find(call, key)?.map(|account| {
+    let listed = find(call, key).map(|account| {
         let ledger = account.ledger();
         (ledger.version(), ledger.since(), ledger.listed().collect())
     });
     Ok(listed.map(|(version, since, rows)| Listed { name, version, since, rows }))
+}
+
+/// `None` where there is nothing under the key any more, or another type: either way no such ledger.
+fn find<'a>(call: &'a Call, key: Key) -> Option<AccountRead<'a>> {
+    AccountRead::find(call, key).ok().flatten()
 }
 
 /// Lists a ledger anew, under a version above `above`.
@@ -176,7 +180,7 @@ fn cost_sync(call: &mut Call) -> Outcome {
     };
     each(call, &pairs, check, |call, key, version| {
         let place = Place::new(call.database(), key.bytes());
-        let in_step = AccountRead::find(call, key)?.map(|account| account.ledger().is_in_step(version, place));
+        let in_step = find(call, key).map(|account| account.ledger().is_in_step(version, place));
         if in_step == Some(false) {
             list_anew(call, key, version)?;
             listing::listed_anew(call.database(), key.bytes());
@@ -193,7 +197,7 @@ fn each(
     change: impl Fn(&mut Call, Key, u64) -> Result<i64, Error>,
 ) -> Outcome {
     for &(key, version) in pairs {
-        AccountRead::find(call, key)?.map_or(Ok(()), |account| check(&account, version))?;
+        find(call, key).map_or(Ok(()), |account| check(&account, version))?;
     }
     let standing: Vec<i64> =
         pairs.iter().map(|&(key, version)| change(call, key, version)).collect::<Result<_, _>>()?;
@@ -212,9 +216,8 @@ fn acknowledge(call: &mut Call, key: Key, version: u64) -> Result<i64, Error> {
     let place = Place::new(database, key.bytes());
     let due_anew = listing::is_due_anew(database, key.bytes());
     // Opened for reading first: what is no news must not make a ledger.
-    let Some(news) =
-        AccountRead::find(call, key)?.map(|account| !due_anew && account.ledger().can_acknowledge(version, place))
-    else {
+    let can = |account: AccountRead| !due_anew && account.ledger().can_acknowledge(version, place);
+    let Some(news) = find(call, key).map(can) else {
         listing::settled(database, key.bytes());
         return Ok(-1);
     };

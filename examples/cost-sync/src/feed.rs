@@ -53,15 +53,8 @@ impl Feed {
             for (key, version) in batch {
                 pipe.cmd(command).arg(key).arg(version);
             }
-            // A key that has become something else is no ledger any more, and no reason to stop.
-            let replies: Vec<RedisResult<Vec<i64>>> = pipe.ignore_errors().query(&mut self.0)?;
-            for reply in replies {
-                match reply {
-                    Ok(standing) => gone += usize::from(standing == [-1]),
-                    Err(error) if error.code() == Some("WRONGTYPE") => gone += 1,
-                    Err(error) => return Err(error),
-                }
-            }
+            let standings: Vec<[i64; 1]> = pipe.query(&mut self.0)?;
+            gone += standings.iter().filter(|standing| **standing == [-1]).count();
         }
         Ok(gone)
     }
