@@ -204,7 +204,7 @@ fn versions_stay_and_ledgers_that_move_are_followed() {
     run(&mut client, "SELECT 0");
     let b = version(&mut client, "b");
     run(&mut client, "SWAPDB 0 3");
-    assert_eq!(all_changes(&mut client), [], "it is where it was acknowledged");
+    assert_eq!(keys(&all_changes(&mut client)), ["copy"]);
     run(&mut client, "SELECT 3");
     assert_eq!(version(&mut client, "b"), b);
     assert_eq!(keys(&all_changes(&mut client)), ["b", "restored"]);
@@ -217,6 +217,87 @@ fn versions_stay_and_ledgers_that_move_are_followed() {
     assert_eq!(keys(&all_changes(&mut client)), ["b", "restored"]);
     run(&mut client, "FLUSHDB");
     assert_eq!(all_changes(&mut client), []);
+}
+
+#[test]
+fn swapped_databases_are_followed() {
+    // Whether anybody has followed the other database, and whether the worker had read something, unacknowledged.
+    for (both, read) in [(false, false), (true, false), (false, true), (true, true)] {
+        let (_server, mut client) = start();
+        let mut database = Database::default();
+        run(&mut client, "SELECT 3");
+        // Charged before, so under a version below that of what has this name in the other database; nobody has read it.
+        for words in ["GW.ADDCOST k 7", "GW.ADDCOST l 1", "GW.ADDCOST m 1"] {
+            run(&mut client, words);
+        }
+        if both {
+            all_changes(&mut client);
+        }
+        run(&mut client, "SELECT 0");
+        run(&mut client, "GW.ADDCOST k 100 AT 1706731200000");
+        run(&mut client, "GW.ADDCOST l 50");
+        database.follow(&mut client);
+        run(&mut client, "GW.ADDCOST k 1");
+        let listed = if read { all_changes(&mut client) } else { vec![] };
+        // And one that was charged in between, so that what was read is among its versions.
+        run(&mut client, "SELECT 3");
+        run(&mut client, "GW.ADDCOST l 3");
+        run(&mut client, "SWAPDB 0 3");
+        run(&mut client, "SELECT 0");
+        for ledger in &listed {
+            database.store(ledger);
+            assert_eq!(acknowledge(&mut client, ledger), 0);
+        }
+        database.follow(&mut client);
+        for key in ["k", "l", "m"] {
+            database.assert_has(&mut client, key);
+        }
+        run(&mut client, "GW.ADDCOST k 1");
+        database.follow(&mut client);
+        database.assert_has(&mut client, "k");
+        // And back, where everything was acknowledged under another name's ledger.
+        run(&mut client, "SWAPDB 0 3");
+        database.follow(&mut client);
+        for key in ["k", "l"] {
+            database.assert_has(&mut client, key);
+        }
+        assert_eq!(changes(&mut client, "GW.COSTCHANGES"), (false, vec![]), "it ends");
+    }
+}
+
+#[test]
+fn names_of_keys_that_are_gone_are_dropped() {
+    let (_server, mut client) = start();
+    changes(&mut client, "GW.COSTCHANGES");
+    for gone in ["DEL k", "UNLINK k", "PEXPIRE k -1", "RENAME k other", "MOVE k 3"] {
+        run(&mut client, "GW.ADDCOST k 1");
+        run(&mut client, "GW.ADDCOST other 1");
+        run(&mut client, gone);
+        // One candidate at a time: were there another, there would be more.
+        let (more, listed) = changes(&mut client, "GW.COSTCHANGES COUNT 1");
+        assert_eq!((more, keys(&listed)), (false, vec!["other"]), "{gone}");
+        run(&mut client, "DEL other");
+    }
+    let used = |client: &mut Connection| gw_testkit::info(client, "memory")["used_memory"].parse::<i64>().unwrap();
+    let before = used(&mut client);
+    pipeline(&mut client, (0..20_000).map(|number| command(&format!("GW.ADDCOST session:{number} 1"))));
+    run(&mut client, "FLUSHALL");
+    await_until("the names to be dropped", Duration::from_secs(30), || used(&mut client) < before + 500_000).unwrap();
+}
+
+#[test]
+fn a_key_of_another_type_is_no_ledger() {
+    let (_server, mut client) = start();
+    for words in ["GW.ADDCOST a 1", "GW.ADDCOST b 1"] {
+        run(&mut client, words);
+    }
+    let listed = all_changes(&mut client);
+    let [a, b] = ["a", "b"].map(|key| listed.iter().find(|ledger| ledger.key == key).unwrap().version);
+    run(&mut client, "DEL b");
+    run(&mut client, "SET b x");
+    assert_eq!(reply!(client, "GW.COSTSYNC", "b", b, "a", a), "[-1, 1]");
+    assert_eq!(reply!(client, "GW.COSTACK", "a", a, "b", b), "[1, -1]");
+    assert_eq!(changes(&mut client, "GW.COSTCHANGES"), (false, vec![]));
 }
 
 #[test]
