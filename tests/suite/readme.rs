@@ -356,8 +356,8 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "accountant",
-        &["GW.COSTCHANGES", "GW.COSTSYNC spend:a 5", "GW.COSTACK spend:a 5"],
-        &["GW.ADDCOST spend:a 1", "GW.COSTACK k 5"],
+        &["GW.COSTCHANGES", "GW.COSTSYNC spend:a 5", "GW.COSTACK any 5"],
+        &["GW.ADDCOST spend:a 1", "GW.SPENT spend:a", "GET k"],
     ),
     ("monitor", &["GW.STATS", "GW.CACHESTATS", "INFO", "SLOWLOG GET"], &["GW.DESCRIBE k", "GET k", "CONFIG SET a b"]),
     ("operator", &["DEL rpm:user:1", "GW.DESCRIBE any", "SCAN 0"], &["FLUSHALL", "GW._LOAD k a 0 b", "GW.ADDCOST k 1"]),
