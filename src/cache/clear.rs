@@ -9,6 +9,7 @@
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use gateway_core::cache::clears::Kind;
 use gateway_core::glob;
 use lazy_static::lazy_static;
 
@@ -130,6 +131,12 @@ impl What<'_> {
                 cleared
             }
         };
+        // What is being computed tells its tags, and perhaps its category, only when it comes.
+        match self {
+            What::Category(name) => flights::cleared(Kind::Category, name),
+            What::Tag(name) => flights::cleared(Kind::Tag, name),
+            What::All => {}
+        }
         flights::revoked_where(call, |_, _, scope| match self {
             What::Category(name) => *scope.category == *name,
             What::Tag(_) => scope.tags.iter().any(|tag| tag.is_cleared()),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use gateway_core::cache::clears::Kind;
 use gateway_core::cache::flight::{Asked, Flights, Successor};
 use lazy_static::lazy_static;
 
@@ -72,8 +73,26 @@ pub fn gone(waiter: Parked) {
     STATE.borrow().flights.gone(waiter);
 }
 
-pub fn holds(call: &Call, key: Key, token: u64) -> bool {
-    STATE.borrow().flights.holds(place(call, key), token, clock_ms())
+/// Whether the token is that of the key's lease, and a value with these names may be stored by it. Where one of the names
+/// was cleared since the token was given out, the lease ends.
+pub fn may_fill<'a>(call: &Call, key: Key, token: u64, category: &[u8], tags: impl Iterator<Item = &'a [u8]>) -> bool {
+    let outdated = {
+        let flights = &STATE.borrow().flights;
+        if !flights.holds(place(call, key), token, clock_ms()) {
+            return false;
+        }
+        let mut names = tags.map(|tag| (Kind::Tag, tag)).chain([(Kind::Category, category)]);
+        names.any(|(kind, name)| flights.cleared_since(token, kind, name))
+    };
+    if outdated {
+        revoked(call, key);
+    }
+    !outdated
+}
+
+/// All entries of that name were cleared.
+pub fn cleared(kind: Kind, name: &[u8]) {
+    STATE.borrow().flights.cleared(kind, name);
 }
 
 /// How long the key's lease lasts yet, 0 where there is none.

@@ -107,11 +107,12 @@ fn set(call: &mut Call) -> Outcome {
 fn set_entry(call: &mut Call) -> Outcome {
     let request = Request::parse(call)?;
     let Request { key, value, category, ref tags, saved, .. } = request;
-    if request.token.is_some_and(|token| !flights::holds(call, key, token)) {
+    let name = category.map_or_else(|| category_of(key.bytes()), |category| category.bytes());
+    let may_fill = |token| flights::may_fill(call, key, token, name, tags.iter().map(Str::bytes));
+    if !request.token.is_none_or(may_fill) {
         call.reply().null();
         return Ok(());
     }
-    let name = category.map_or_else(|| category_of(key.bytes()), |category| category.bytes());
     let ttl_ms = request.ttl_ms.or_else(|| TTLS.borrow().of_ms(name)).unwrap_or(DEFAULT_TTL_MS);
     let stale_ms = request.stale_ms.or_else(|| STALE_TIMES.borrow().of_ms(name)).unwrap_or(0);
 

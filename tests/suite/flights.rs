@@ -176,6 +176,48 @@ fn what_was_computed_before_an_invalidation_is_not_stored_after_it() {
 }
 
 #[test]
+fn what_a_clear_names_is_known_when_the_value_comes() {
+    let (server, mut client) = start();
+    // Whether or not there was anything to clear.
+    run(&mut client, "GW.CACHESET llm:other v TAG user:42");
+    for (invalidation, names) in [
+        ("GW.CACHECLEAR TAG user:42", "TAG model:a TAG user:42"),
+        ("GW.CACHECLEAR TAG user:42", "TAG user:42"),
+        ("GW.CACHECLEAR CATEGORY answers", "CATEGORY answers"),
+    ] {
+        let token = lead(&mut client, "llm:k LEASE 60000");
+        let [got] = waiters(&server, ["llm:k LEASE 60000 WAIT 60000"], |client| {
+            run(client, invalidation);
+            let late = format!("GW.CACHESET llm:k old {names} TOKEN {token}");
+            assert_eq!(run(client, &late), "nil", "{invalidation}");
+        });
+        // Who waits computes anew, and that is of after the clear.
+        let (state, _, _, _, next) = got.unwrap();
+        assert_eq!(state, "MISS", "{invalidation}");
+        assert_eq!(run(&mut client, &format!("GW.CACHESET llm:k new {names} TOKEN {next}")), "OK", "{invalidation}");
+        run(&mut client, "GW.CACHEDEL llm:k");
+    }
+    // Others are stored.
+    let token = lead(&mut client, "llm:k LEASE 60000");
+    run(&mut client, "GW.CACHECLEAR TAG user:43");
+    run(&mut client, "GW.CACHECLEAR CATEGORY user:42");
+    assert_eq!(run(&mut client, &format!("GW.CACHESET llm:k new TAG user:42 TOKEN {token}")), "OK");
+}
+
+#[test]
+fn of_more_clears_than_are_remembered_leases_from_before_them_are_void() {
+    let (_server, mut client) = start();
+    let [first, last] = ["llm:first", "llm:last"].map(|key| {
+        let token = lead(&mut client, &format!("{key} LEASE 60000"));
+        let clears = (0..3_000).map(|tag| crate::support::command(&format!("GW.CACHECLEAR TAG {key}:{tag}")));
+        crate::support::pipeline(&mut client, clears).into_iter().for_each(|reply| drop(reply.unwrap()));
+        token
+    });
+    assert_eq!(run(&mut client, &format!("GW.CACHESET llm:first old TOKEN {first}")), "nil");
+    assert_eq!(run(&mut client, &format!("GW.CACHESET llm:last v TOKEN {last}")), "OK");
+}
+
+#[test]
 fn a_value_that_has_come_and_gone_leaves_one_to_lead() {
     let (server, mut client) = start();
     lead(&mut client, "k LEASE 60000");

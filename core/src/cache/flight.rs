@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
+use super::clears::{Clears, Kind};
 use crate::{TIME_MAX_MS, UNITS_MAX};
 
 /// Leases at once. Beyond, a miss gets none, and computes alone.
@@ -17,6 +18,9 @@ pub const LEASES_MAX: usize = 1 << 14;
 
 /// Bytes of the names of all keys that are leased. Beyond, as well.
 pub const NAMES_BYTES_MAX: usize = 64 << 20;
+
+/// Names whose last clear is known while there are leases. Beyond, leases from before one that is known no more are void.
+const CLEARED_NAMES_MAX: usize = 4_096;
 
 /// The longest lease, and the longest wait, in milliseconds: an hour.
 pub const LEASE_MAX_MS: u64 = 3_600_000;
@@ -35,6 +39,7 @@ pub struct Flights<W, S> {
     void: Vec<Place>,
     /// Where each waits.
     waiting: HashMap<W, (Place, u64)>,
+    clears: Clears,
     token_last: u64,
     arrival_last: u64,
 }
@@ -84,6 +89,7 @@ impl<W, S> Flights<W, S> {
             ends: BTreeMap::new(),
             void: Vec::new(),
             waiting: HashMap::new(),
+            clears: Clears::new(CLEARED_NAMES_MAX),
             token_last: token_first.min(UNITS_MAX),
             arrival_last: 0,
         }
@@ -196,6 +202,21 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
                 self.void.push(place.clone());
             }
         }
+    }
+
+    /// All entries of that name were cleared, also where there were none: what is being computed may come with it.
+    pub fn cleared(&mut self, kind: Kind, name: &[u8]) {
+        if self.is_empty() {
+            self.clears.forget();
+        } else {
+            let number = self.next_token();
+            self.clears.add(kind, name, number);
+        }
+    }
+
+    /// Has the name been cleared since the token was given out?
+    pub fn cleared_since(&self, token: u64, kind: Kind, name: &[u8]) -> bool {
+        self.clears.since(token, kind, name)
     }
 
     /// Ends the next lease that is void: `None` where there is none, and then who gets the next one, if anybody waits.

@@ -44,6 +44,19 @@ fn leases_are_bounded() {
     assert_eq!((flights.len(), flights.names_bytes), (0, 0));
 }
 
+#[test]
+fn a_clear_hits_what_was_being_computed_then() {
+    let mut flights = Flights::<char, ()>::new(0);
+    // Nobody is computing.
+    flights.cleared(Kind::Tag, b"t");
+    let Asked::Leader { token: first } = flights.ask((0, b"k"), 50, 0, || ()) else { panic!() };
+    assert!(!flights.cleared_since(first, Kind::Tag, b"t"));
+    flights.cleared(Kind::Tag, b"t");
+    let Asked::Leader { token: second } = flights.ask((0, b"other"), 50, 0, || ()) else { panic!() };
+    assert!(flights.cleared_since(first, Kind::Tag, b"t") && !flights.cleared_since(second, Kind::Tag, b"t"));
+    assert!(!flights.cleared_since(first, Kind::Category, b"t"));
+}
+
 /// Everything by linear search: who holds what until when, and who waits in which order.
 #[derive(Default)]
 struct Naive {

@@ -1,5 +1,6 @@
 //! The response cache's rules: which category an entry is in, how long it is fresh and how long it is served.
 
+pub mod clears;
 pub mod flight;
 pub mod packed;
 
