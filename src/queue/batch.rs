@@ -185,7 +185,7 @@ fn dead(call: &mut Call) -> Outcome {
             let change = if is_requeue { Change::Requeue(id) } else { Change::Drop(id) };
             queue.dead_batch(id).map(|_| (change, 1))
         }
-        None => match queue.batches().1.min(BATCHES_PER_CALL_MAX as usize) as u64 {
+        None => match queue.dead_batches().take(BATCHES_PER_CALL_MAX as usize).count() as u64 {
             0 => None,
             count if is_requeue => Some((Change::RequeueOldest(count), count)),
             count => Some((Change::DropOldest(count), count)),

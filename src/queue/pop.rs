@@ -61,7 +61,7 @@ pub const LEN: Command = Command {
     arity: 2,
     keys: Keys::One(Access::Read),
     summary: "Replies the number of records that wait in a log queue, 0 where there is none.",
-    complexity: "O(1)",
+    complexity: "O(N) in the batches that have come back since the last change",
     since: "0.1.0",
     tips: "",
     args: &[Arg::key()],
@@ -249,7 +249,7 @@ fn len(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     args.end()?;
-    let len = call.find::<Queue>(key)?.map_or(0, |queue| queue.get().len());
+    let len = call.find::<Queue>(key)?.map_or(0, |queue| queue.get().waiting(call.now_ms()).records);
     call.reply().count(len);
     Ok(())
 }

@@ -92,7 +92,7 @@ fn push(call: &mut Call) -> Outcome {
     let queue = opened.get_or_insert_with(Queue::new);
     queue.push(now_ms, plan.drop_oldest, stored.iter().map(|record| record.bytes()), skipped);
     worker::submit(queue);
-    let len = queue.len();
+    let len = queue.waiting(now_ms).records;
     drop(opened);
 
     let dropped = plan.drop_oldest + skipped;

@@ -15,7 +15,7 @@ pub const COMMAND: Command = Command {
     keys: Keys::One(Access::Read),
     summary: "Replies a log queue's figures as a map, nil where there is none: what it holds, since when, what went \
               through it, and how much of that in the last minute.",
-    complexity: "O(N) in the batches that have come back once too often",
+    complexity: "O(N) in the batches that have come back, or in those that have not, whichever are fewer",
     since: "0.1.0",
     tips: "nondeterministic_output",
     args: &[Arg::key()],
@@ -44,21 +44,21 @@ const FIGURES: usize = 8 + 2 * 7;
 
 /// Names and numbers.
 fn figures(queue: &Queue, now_ms: i64, reply: &Reply) {
-    let (leased_batches, dead_batches) = queue.batches();
-    let oldest_age_ms = queue.oldest_ms().map_or(0, |oldest_ms| (now_ms - oldest_ms).max(0));
+    let (leased, dead) = (queue.leased(now_ms), queue.dead(now_ms));
+    let oldest_age_ms = queue.oldest_ms(now_ms).map_or(0, |oldest_ms| (now_ms - oldest_ms).max(0));
     for (name, figure) in [
-        ("length", queue.len()),
-        ("leased", queue.leased(now_ms).records),
-        ("leased_batches", leased_batches as u64),
-        ("dead", queue.dead(now_ms).records),
-        ("dead_batches", dead_batches as u64),
+        ("length", queue.waiting(now_ms).records),
+        ("leased", leased.size.records),
+        ("leased_batches", leased.batches),
+        ("dead", dead.size.records),
+        ("dead_batches", dead.batches),
         ("record_bytes", queue.held().bytes),
         ("memory_bytes", queue.total_bytes() as u64),
         ("oldest_age_ms", oldest_age_ms.unsigned_abs()),
     ] {
         reply.bytes(name).count(figure);
     }
-    let (counts, rejected) = (queue.counts(), queue.rejected());
+    let (counts, rejected) = (queue.counts_at(now_ms), queue.rejected());
     let (rates, rejected_rate) = queue.per_minute(now_ms);
     for (name, count, rate) in [
         ("pushed", counts.pushed, rates.pushed),

@@ -55,9 +55,13 @@ impl Value for Queue {
 
     /// GW.LOGSTATS says more.
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
-        let counts = self.counts();
-        reply.map(10).bytes("type").bytes("log-queue").bytes("length").count(self.len());
-        reply.bytes("leased").count(self.leased(now_ms).records).bytes("dead").count(self.dead(now_ms).records);
+        let counts = self.counts_at(now_ms);
+        reply.map(10).bytes("type").bytes("log-queue").bytes("length").count(self.waiting(now_ms).records);
+        reply
+            .bytes("leased")
+            .count(self.leased(now_ms).size.records)
+            .bytes("dead")
+            .count(self.dead(now_ms).size.records);
         reply.bytes("record_bytes").count(self.held().bytes);
         reply.bytes("pushed").count(counts.pushed).bytes("popped").count(counts.popped);
         reply.bytes("acked").count(counts.acked).bytes("dropped").count(counts.dropped);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::block::{Block, Size};
+use super::due::{Dues, Tally};
 use super::pack::Job;
 use super::COUNT_MAX;
 use crate::codec::{Corrupt, Reader, Writer};
@@ -213,9 +214,6 @@ impl Batches {
     }
 }
 
-/// When batches are due, and how much each holds: summed up here, without a look at the batches.
-type Dues = BTreeMap<(i64, BatchId), Size>;
-
 /// Batches that are out on a lease or have come back, by name and by when they are due.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Leased {
@@ -224,7 +222,6 @@ pub(super) struct Leased {
     retried: Dues,
     /// Those that will not.
     exhausted: Dues,
-    exhausted_size: Size,
 }
 
 impl Leased {
@@ -245,19 +242,13 @@ impl Leased {
 
     pub fn insert(&mut self, id: BatchId, batch: Batch) {
         self.remove(id);
-        self.dues(&batch).insert((batch.due_ms, id), batch.size);
-        if batch.is_exhausted() {
-            self.exhausted_size += batch.size;
-        }
+        self.dues(&batch).insert(id, &batch);
         self.batches.insert(id, batch);
     }
 
     pub fn remove(&mut self, id: BatchId) -> Option<Batch> {
         let batch = self.batches.remove(id)?;
-        self.dues(&batch).remove(&(batch.due_ms, id));
-        if batch.is_exhausted() {
-            self.exhausted_size -= batch.size;
-        }
+        self.dues(&batch).remove(id, &batch);
         Some(batch)
     }
 
@@ -269,50 +260,52 @@ impl Leased {
 
     /// The batches to be delivered again at `now_ms`, the first to come back first.
     pub fn returned(&self, now_ms: i64) -> impl Iterator<Item = (BatchId, &Batch)> {
-        let due = self.retried.keys().take_while(move |(due_ms, _)| *due_ms <= now_ms);
-        due.filter_map(|&(_, id)| Some((id, self.batches.get(id)?)))
+        self.retried.due(now_ms).filter_map(|(id, _)| Some((id, self.batches.get(id)?)))
+    }
+
+    /// How many they are.
+    pub fn returned_tally(&self, now_ms: i64) -> Tally {
+        self.retried.ended(now_ms)
+    }
+
+    /// When the oldest record in them was pushed.
+    pub fn returned_oldest_ms(&self, now_ms: i64) -> Option<i64> {
+        self.retried.oldest_ms(now_ms)
     }
 
     /// The first of the batches that have come back once too often.
     pub fn exhausted(&self, now_ms: i64) -> Option<BatchId> {
-        self.exhausted.keys().next().filter(|(due_ms, _)| *due_ms <= now_ms).map(|(_, id)| *id)
+        self.exhausted.due(now_ms).next().map(|(id, _)| id)
     }
 
-    /// What would be dead letters at `now_ms`. Counts those that are and those that are not at once, until it has either all
-    /// of the one or all of the other: mostly there are few of one kind.
-    pub fn exhausted_size(&self, now_ms: i64) -> Size {
-        let (mut due, mut not_yet) = (self.exhausted.iter(), self.exhausted.iter().rev());
-        let (mut counted, mut left) = (Size::default(), self.exhausted_size);
-        loop {
-            match due.next() {
-                Some(((due_ms, _), size)) if *due_ms <= now_ms => counted += *size,
-                _ => return counted,
-            }
-            match not_yet.next() {
-                Some(((due_ms, _), size)) if *due_ms > now_ms => left -= *size,
-                _ => return left,
-            }
-        }
+    /// What would be dead letters at `now_ms`.
+    pub fn exhausted_tally(&self, now_ms: i64) -> Tally {
+        self.exhausted.ended(now_ms)
     }
 
     /// When the next batch comes back that will be delivered again.
     pub fn next_due_ms(&self) -> Option<i64> {
-        self.retried.keys().next().map(|(due_ms, _)| *due_ms)
+        self.retried.first_ms()
+    }
+
+    /// Counts what has come back, so that it is not counted again and again.
+    pub fn count_returned(&mut self, now_ms: i64) {
+        self.retried.count_ended(now_ms);
+        self.exhausted.count_ended(now_ms);
     }
 
     pub fn shift_back(&mut self, by_ms: i64) {
-        let (mut retried, mut exhausted) = (Dues::new(), Dues::new());
+        let (mut retried, mut exhausted) = (Dues::default(), Dues::default());
         for (id, batch) in &mut self.batches.by_id {
             batch.due_ms = (batch.due_ms - by_ms).max(-TIME_MAX_MS);
             let dues = if batch.is_exhausted() { &mut exhausted } else { &mut retried };
-            dues.insert((batch.due_ms, *id), batch.size);
+            dues.insert(*id, batch);
         }
         (self.retried, self.exhausted) = (retried, exhausted);
     }
 
     pub fn memory_bytes(&self) -> usize {
-        let node = allocated_bytes(11 * size_of::<((i64, BatchId), Size)>() + 16);
-        self.batches.memory_bytes() + (self.retried.len() + self.exhausted.len()).div_ceil(8) * node
+        self.batches.memory_bytes() + self.retried.memory_bytes() + self.exhausted.memory_bytes()
     }
 }
 

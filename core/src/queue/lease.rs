@@ -2,6 +2,7 @@
 
 use super::batch::{Batch, BatchId, DELIVERIES_MAX};
 use super::block::{Block, Size};
+use super::due::Tally;
 use super::{count, Queue};
 use crate::TIME_MAX_MS;
 
@@ -248,23 +249,21 @@ impl Queue {
         }
     }
 
-    /// Records in batches that are out or have come back, without those that are dead as of now.
-    pub fn leased(&self, now_ms: i64) -> Size {
-        let mut size = self.leased.batches().size();
-        size -= self.leased.exhausted_size(self.lease_clock_ms(now_ms));
-        size
+    /// Batches that are out.
+    pub fn leased(&self, now_ms: i64) -> Tally {
+        let now_ms = self.lease_clock_ms(now_ms);
+        let batches = self.leased.batches();
+        let mut leased = Tally { batches: batches.len() as u64, size: batches.size() };
+        leased -= self.leased.returned_tally(now_ms);
+        leased -= self.leased.exhausted_tally(now_ms);
+        leased
     }
 
-    /// Records in dead batches, those included that no change has moved there yet.
-    pub fn dead(&self, now_ms: i64) -> Size {
-        let mut size = self.dead.size();
-        size += self.leased.exhausted_size(self.lease_clock_ms(now_ms));
-        size
-    }
-
-    /// Batches that are out or have come back, and dead ones.
-    pub fn batches(&self) -> (usize, usize) {
-        (self.leased.batches().len(), self.dead.len())
+    /// Batches that are dead, those included that no change has moved there yet.
+    pub fn dead(&self, now_ms: i64) -> Tally {
+        let mut dead = Tally { batches: self.dead.len() as u64, size: self.dead.size() };
+        dead += self.leased.exhausted_tally(self.lease_clock_ms(now_ms));
+        dead
     }
 
     /// The dead batches, oldest first.

@@ -10,6 +10,7 @@
 
 mod batch;
 mod block;
+mod due;
 mod garbage;
 mod lease;
 mod pack;
@@ -23,6 +24,7 @@ pub use batch::{Batch, BatchId, DELIVERIES_MAX};
 use batch::{Batches, Leased};
 pub use block::Size;
 use block::{Block, BLOCK_BYTES};
+pub use due::Tally;
 pub use garbage::Garbage;
 pub use lease::{until_ms, Lease, Next};
 use pack::Job;
@@ -108,7 +110,7 @@ fn count(counter: &mut u64, more: u64) {
 /// other arguments and the value: a primary and its replicas end with equal queues.
 #[derive(Debug, Clone, Default)]
 pub struct Queue {
-    /// The records that wait, oldest first. No block is empty, and only the last is appended to.
+    /// The records that wait and are in no batch, oldest first. No block is empty, and only the last is appended to.
     blocks: VecDeque<Block>,
     waiting: Size,
     leased: Leased,
@@ -144,18 +146,11 @@ impl Queue {
         Self::default()
     }
 
-    /// Records that wait.
-    pub fn len(&self) -> u64 {
-        self.waiting.records
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Records that wait, and their own bytes.
-    pub fn waiting(&self) -> Size {
-        self.waiting
+    /// Records that wait, also in batches that have come back, and their own bytes.
+    pub fn waiting(&self, now_ms: i64) -> Size {
+        let mut waiting = self.leased.returned_tally(self.lease_clock_ms(now_ms)).size;
+        waiting += self.waiting;
+        waiting
     }
 
     /// Everything that counts towards the limits.
@@ -166,8 +161,16 @@ impl Queue {
         held
     }
 
+    /// As of the last change.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// With what has become a dead letter since.
+    pub fn counts_at(&self, now_ms: i64) -> Counts {
+        let mut counts = self.counts;
+        count(&mut counts.buried, self.leased.exhausted_tally(self.lease_clock_ms(now_ms)).size.records);
+        counts
     }
 
     /// Records refused by this node because the queue was full.
@@ -177,25 +180,26 @@ impl Queue {
 
     /// Counts a refusal, which is no change of the value.
     pub fn count_rejected(&mut self, now_ms: i64, records: u64) {
-        self.rates.mark(now_ms, self.all_counts());
+        self.rates.mark(now_ms, self.all_counts(now_ms));
         count(&mut self.rejected, records);
     }
 
     /// The counts' increase per minute on this node over the last 30 to 60 seconds, and that of [`Self::rejected`].
     pub fn per_minute(&self, now_ms: i64) -> (Counts, u64) {
         let [pushed, popped, acked, redelivered, dropped, buried, rejected] =
-            self.rates.per_minute(now_ms, self.all_counts());
+            self.rates.per_minute(now_ms, self.all_counts(now_ms));
         (Counts { pushed, popped, acked, redelivered, dropped, buried }, rejected)
     }
 
-    fn all_counts(&self) -> [u64; COUNTS] {
-        let [a, b, c, d, e, f] = self.counts.all();
+    fn all_counts(&self, now_ms: i64) -> [u64; COUNTS] {
+        let [a, b, c, d, e, f] = self.counts_at(now_ms).all();
         [a, b, c, d, e, f, self.rejected]
     }
 
     /// When the oldest of the records that wait was pushed.
-    pub fn oldest_ms(&self) -> Option<i64> {
-        self.blocks.front().map(Block::oldest_ms)
+    pub fn oldest_ms(&self, now_ms: i64) -> Option<i64> {
+        let returned = self.leased.returned_oldest_ms(self.lease_clock_ms(now_ms));
+        returned.into_iter().chain(self.blocks.front().map(Block::oldest_ms)).min()
     }
 
     /// What changes left to do, where there is any.
@@ -292,7 +296,8 @@ impl Queue {
             self.leased.shift_back(behind_ms);
         }
         self.at_ms = now_ms;
-        self.rates.mark(now_ms, self.all_counts());
+        self.leased.count_returned(now_ms);
+        self.rates.mark(now_ms, self.all_counts(now_ms));
     }
 
     /// `now_ms` on the clock by which the leases were given, which may be ahead of one that has stepped back.

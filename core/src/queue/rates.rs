@@ -32,17 +32,20 @@ impl Rates {
         self.newer = now;
     }
 
-    /// Of each count its increase per minute, over the last 30 to 60 seconds.
+    /// Of each count its increase per minute, over the last 30 to 60 seconds. Where it began later, that is what there is:
+    /// a few records in a first moment do not tell a minute's.
     pub fn per_minute(&self, now_ms: i64, counts: [u64; COUNTS]) -> [u64; COUNTS] {
         const MINUTE_MS: u128 = 60_000;
         let mut rates = [0; COUNTS];
         let mut from = self.clone();
         from.mark(now_ms, counts);
-        // A moment counts as a second, or one record would be a thousand times too much.
-        let passed_ms = (now_ms - from.older.at_ms).max(1_000).unsigned_abs();
+        let passed_ms = match now_ms - from.older.at_ms {
+            SPAN_MS.. => (now_ms - from.older.at_ms).unsigned_abs().into(),
+            _ => MINUTE_MS,
+        };
         for ((rate, count), before) in rates.iter_mut().zip(counts).zip(from.older.counts) {
             let increase = u128::from(count.saturating_sub(before));
-            *rate = (increase * MINUTE_MS / u128::from(passed_ms)) as u64;
+            *rate = (increase * MINUTE_MS / passed_ms) as u64;
         }
         rates
     }
@@ -60,7 +63,8 @@ mod tests {
             let now_ms = 1_000_000 + second as i64 * 1_000;
             rates.mark(now_ms, counts(second * 50));
             let [rate, ..] = rates.per_minute(now_ms + 1_000, counts((second + 1) * 50));
-            assert_eq!(rate, 3_000, "{second}");
+            // Half a minute is enough to tell.
+            assert_eq!(rate, if second + 1 < 30 { (second + 1) * 50 } else { 3_000 }, "{second}");
         }
         // And nothing, a minute after it ended.
         assert_eq!(rates.per_minute(1_000_000 + 700_000, counts(600 * 50)), counts(0));

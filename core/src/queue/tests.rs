@@ -135,13 +135,13 @@ fn a_batch_comes_back_as_it_was_until_it_is_dead() {
     assert_eq!(front(&queue, 2_000, 9), [b"a", b"b", b"c"]);
     assert_eq!(front(&queue, 1_999, 9), [b"c"]);
     queue.lease_again(2_000, Lease { until_ms: 3_000, ..lease });
-    assert_eq!((queue.leased(2_999).records, queue.dead(2_999).records), (2, 0));
+    assert_eq!((queue.leased(2_999).size.records, queue.dead(2_999).size.records), (2, 0));
     // Nothing has moved it yet, and still it is dead.
-    assert_eq!((queue.leased(3_000).records, queue.dead(3_000).records), (0, 2));
+    assert_eq!((queue.leased(3_000).size.records, queue.dead(3_000).size.records), (0, 2));
     assert!(queue.is_unsettled(3_000) && !queue.is_unsettled(2_999));
     assert_eq!(queue.next_batch(3_000, 2, 9), Next::New { records: 1 });
     queue.settle(3_000);
-    assert_eq!((queue.leased(3_000).records, queue.dead(3_000).records), (0, 2));
+    assert_eq!((queue.leased(3_000).size.records, queue.dead(3_000).size.records), (0, 2));
     queue.requeue(4_000, lease.id);
     assert_eq!(queue.next_batch(4_000, 2, 9), Next::Again(lease.id));
     queue.ack(4_000, lease.id);
@@ -167,7 +167,7 @@ fn an_effect_that_drops_more_than_there_is_drops_all() {
     let mut queue = queue_of(5, 10, 2);
     queue.push(1_000, 9, [b"new".as_slice()], 1);
     let counts = queue.counts();
-    assert_eq!((queue.len(), counts.popped, counts.dropped, counts.pushed), (1, 2, 6, 9));
+    assert_eq!((queue.waiting(1_000).records, counts.popped, counts.dropped, counts.pushed), (1, 2, 6, 9));
     assert_eq!(front(&queue, 1_000, 9), [b"new"]);
 }
 
@@ -310,7 +310,7 @@ fn large_and_small_records_keep_their_order() {
     for left in (0..lens.len()).rev() {
         assert_eq!(front(&queue, 0, 1), [records[lens.len() - left - 1].clone()]);
         queue.pop(0, 1);
-        assert_eq!(queue.len(), left as u64);
+        assert_eq!(queue.waiting(1_000).records, left as u64);
     }
 }
 
@@ -337,5 +337,5 @@ fn nothing_takes_time_in_the_length_of_the_queue() {
         queue.push(1_000, plan.drop_oldest, [[7; 8].as_slice()], 0);
         assert_eq!(queue.measure(1_000, 1, 9), 1);
     }
-    assert_eq!((queue.len(), queue.counts().dropped), (1_000_000, 2_000_000));
+    assert_eq!((queue.waiting(1_000).records, queue.counts().dropped), (1_000_000, 2_000_000));
 }

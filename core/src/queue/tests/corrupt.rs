@@ -28,9 +28,9 @@ fn use_it(mut queue: Queue) {
     let dead: Vec<_> = queue.dead_batches().map(|(id, _)| id).collect();
     dead.into_iter().for_each(|id| queue.requeue(1, id));
     queue.pop(now_ms, u64::MAX);
-    assert_eq!(queue.len(), 0);
+    assert_eq!(queue.waiting(now_ms).records, 0);
     queue.settle(now_ms);
-    assert_eq!(queue.leased(now_ms), Size::default());
+    assert_eq!(queue.leased(now_ms), Tally::default());
 }
 
 /// A queue with something of everything, of which each part can be compressed.
@@ -126,7 +126,7 @@ fn of_block(
     out.uint(packed);
     out.bytes(data);
     [0, 0].into_iter().for_each(|count| out.uint(count));
-    loaded(&out.0).map(|queue| queue.waiting())
+    loaded(&out.0).map(|queue| queue.waiting(0))
 }
 
 #[test]

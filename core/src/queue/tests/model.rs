@@ -45,14 +45,6 @@ impl Model {
         dead.into_iter().for_each(|id| self.bury(id));
     }
 
-    /// Dead as seen at `now_ms`, whether moved there or not.
-    fn dead_size(&self, now_ms: i64) -> Size {
-        let now_ms = now_ms.max(self.at_ms);
-        let is_dead = |batch: &&ModelBatch| batch.due_ms <= now_ms && batch.deliveries >= batch.deliveries_max;
-        let dead = self.leased.values().filter(is_dead).chain(self.dead.values());
-        size_of_all(dead.flat_map(|batch| &batch.records))
-    }
-
     fn bury(&mut self, id: BatchId) {
         if let Some(batch) = self.leased.remove(&id) {
             self.counts.buried += batch.records.len() as u64;
@@ -235,6 +227,28 @@ fn assert_same(queue: &Queue, model: &Model, now_ms: i64) {
     assert_eq!(batches(&queue.dead), of_model(&model.dead));
 }
 
+/// What is told of a queue is true at that moment, whatever the last change was.
+fn assert_figures(queue: &Queue, model: &Model, now_ms: i64) {
+    let tally = |batches: &[&ModelBatch]| Tally {
+        batches: batches.len() as u64,
+        size: size_of_all(batches.iter().flat_map(|batch| &batch.records)),
+    };
+    let clock_ms = now_ms.max(model.at_ms);
+    let (ended, out): (Vec<_>, Vec<_>) = model.leased.values().partition(|batch| batch.due_ms <= clock_ms);
+    let (exhausted, returned): (Vec<_>, Vec<_>) =
+        ended.into_iter().partition(|batch| batch.deliveries >= batch.deliveries_max);
+    let mut dead: Vec<_> = model.dead.values().collect();
+    dead.extend(&exhausted);
+    assert_eq!((queue.leased(now_ms), queue.dead(now_ms)), (tally(&out), tally(&dead)));
+    let mut waiting = size_of_all(&model.waiting);
+    waiting += tally(&returned).size;
+    assert_eq!(queue.waiting(now_ms), waiting);
+    let first = |batch: &&ModelBatch| batch.records[0].1;
+    assert_eq!(queue.oldest_ms(now_ms), returned.iter().map(first).chain(model.waiting.front().map(|r| r.1)).min());
+    let buried = model.counts.buried + tally(&exhausted).size.records;
+    assert_eq!(queue.counts_at(now_ms), Counts { buried, ..model.counts });
+}
+
 /// The queue, one that saw the same changes with blocks of another history, and the model.
 #[derive(Default)]
 struct Trial {
@@ -384,8 +398,7 @@ impl Trial {
             }
         }
         assert_eq!((self.queue.held(), self.queue.counts()), (self.model.held, self.model.counts));
-        assert_eq!(self.queue.len(), self.model.waiting.len() as u64);
-        assert_eq!(self.queue.dead(now_ms), self.model.dead_size(now_ms));
+        assert_figures(&self.queue, &self.model, self.now_ms);
     }
 }
 

@@ -1,0 +1,140 @@
+//! When leases end, and sums over those that have: told without a look at the batches.
+
+use std::collections::BTreeMap;
+
+use super::batch::{Batch, BatchId};
+use super::block::{Block, Size};
+use crate::memory::allocated_bytes;
+
+/// How many batches, and what they hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub batches: u64,
+    pub size: Size,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, more: Self) {
+        self.batches += more.batches;
+        self.size += more.size;
+    }
+}
+
+impl std::ops::SubAssign for Tally {
+    fn sub_assign(&mut self, less: Self) {
+        self.batches -= less.batches;
+        self.size -= less.size;
+    }
+}
+
+/// What is known of a batch without a look at it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Due {
+    size: Size,
+    oldest_ms: i64,
+}
+
+impl Due {
+    fn of(batch: &Batch) -> Self {
+        Self { size: batch.size, oldest_ms: batch.blocks.first().map_or(0, Block::oldest_ms) }
+    }
+
+    fn tally(&self) -> Tally {
+        Tally { batches: 1, size: self.size }
+    }
+}
+
+/// Batches by when they are due.
+#[derive(Debug, Clone)]
+pub(super) struct Dues {
+    by_time: BTreeMap<(i64, BatchId), Due>,
+    /// By their oldest records' times: when they are due.
+    by_age: BTreeMap<(i64, BatchId), i64>,
+    all: Tally,
+    /// Those that were due at the last change, and when that was: they need not be counted again.
+    ended: Tally,
+    ended_ms: i64,
+}
+
+impl Default for Dues {
+    fn default() -> Self {
+        let (by_time, by_age) = (BTreeMap::new(), BTreeMap::new());
+        Self { by_time, by_age, all: Tally::default(), ended: Tally::default(), ended_ms: i64::MIN }
+    }
+}
+
+impl Dues {
+    pub fn insert(&mut self, id: BatchId, batch: &Batch) {
+        let due = Due::of(batch);
+        self.by_time.insert((batch.due_ms, id), due);
+        self.by_age.insert((due.oldest_ms, id), batch.due_ms);
+        self.all += due.tally();
+        if batch.due_ms <= self.ended_ms {
+            self.ended += due.tally();
+        }
+    }
+
+    pub fn remove(&mut self, id: BatchId, batch: &Batch) {
+        if let Some(due) = self.by_time.remove(&(batch.due_ms, id)) {
+            self.by_age.remove(&(due.oldest_ms, id));
+            self.all -= due.tally();
+            if batch.due_ms <= self.ended_ms {
+                self.ended -= due.tally();
+            }
+        }
+    }
+
+    pub fn count_ended(&mut self, now_ms: i64) {
+        (self.ended, self.ended_ms) = (self.ended(now_ms), now_ms);
+    }
+
+    /// The first is the one that was due first.
+    pub fn due(&self, now_ms: i64) -> impl Iterator<Item = (BatchId, &Due)> {
+        let due = self.by_time.iter().take_while(move |((due_ms, _), _)| *due_ms <= now_ms);
+        due.map(|((_, id), due)| (*id, due))
+    }
+
+    /// What is due at `now_ms`, which is not before the last change. Counts those that have come to be due since and those
+    /// that are not at once, until it has either all of the one or all of the other: mostly there are few of one kind.
+    pub fn ended(&self, now_ms: i64) -> Tally {
+        let since = self.by_time.range((self.ended_ms.saturating_add(1), BatchId::default())..);
+        let (mut due, mut not_yet) = (since.clone(), since.rev());
+        let (mut ended, mut left) = (self.ended, self.all);
+        loop {
+            match due.next() {
+                Some(((due_ms, _), due)) if *due_ms <= now_ms => ended += due.tally(),
+                _ => return ended,
+            }
+            match not_yet.next() {
+                Some(((due_ms, _), due)) if *due_ms > now_ms => left -= due.tally(),
+                _ => return left,
+            }
+        }
+    }
+
+    /// When the oldest record was pushed of what is due. Looks from both sides, as [`Self::ended`] does.
+    pub fn oldest_ms(&self, now_ms: i64) -> Option<i64> {
+        let (mut due, mut oldest) = (self.due(now_ms), None);
+        for (&(oldest_ms, _), &due_ms) in &self.by_age {
+            if due_ms <= now_ms {
+                return Some(oldest_ms);
+            }
+            match due.next() {
+                Some((_, due)) => oldest = Some(oldest.map_or(due.oldest_ms, |oldest: i64| oldest.min(due.oldest_ms))),
+                None => return oldest,
+            }
+        }
+        oldest
+    }
+
+    /// When the first is due.
+    pub fn first_ms(&self) -> Option<i64> {
+        self.by_time.keys().next().map(|(due_ms, _)| *due_ms)
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        let entries = [size_of::<((i64, BatchId), Due)>(), size_of::<((i64, BatchId), i64)>()];
+        let node_bytes: usize = entries.iter().map(|entry| allocated_bytes(11 * entry + 16)).sum();
+        self.by_time.len().div_ceil(8) * node_bytes
+    }
+}
