@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gateway_core::cache::clears::Kind;
-use gateway_core::cache::flight::{Asked, Flights, Successor};
+use gateway_core::cache::flight::{Asked, Flights, Place, Successor};
 use lazy_static::lazy_static;
 
+use super::entry::Entry;
 use super::group::Group;
+use crate::server::args::Name;
 use crate::server::blocked::Parked;
 use crate::server::call::now_ms;
 use crate::server::events::Event;
@@ -19,6 +21,13 @@ const ENDS_PER_SLICE: usize = 256;
 
 /// Waiting clients that are told of a value at once: their replies are written before anybody else is served.
 const WAKES_PER_SLICE: usize = 128;
+
+/// How often the keys are looked at that clients wait for: the server tells of no SET, nor of any command on its own types,
+/// unless it is to tell of each one.
+const LOOK_EVERY_MS: u64 = 100;
+
+/// Keys looked at before others are served.
+const LOOKS_PER_SLICE: usize = 256;
 
 /// What a lease's value belongs to: clearing any of it makes the lease worthless.
 pub struct Scope {
@@ -33,6 +42,8 @@ struct State {
     timer_at_ms: Option<i64>,
     /// Whether keys are being deleted that were cleared before: nothing that concerns leases.
     reclaiming: bool,
+    /// Whether keys are looked at every now and then.
+    looking: bool,
 }
 
 lazy_static! {
@@ -44,7 +55,7 @@ impl State {
     fn new() -> Self {
         // Tokens are made of the time, so that those of before a restart are not handed out again.
         let token_first = u64::try_from(now_ms()).unwrap_or(0) * 1_000;
-        Self { flights: Flights::new(token_first), timer_at_ms: None, reclaiming: false }
+        Self { flights: Flights::new(token_first), timer_at_ms: None, reclaiming: false, looking: false }
     }
 }
 
@@ -65,7 +76,36 @@ pub fn ask(call: &Call, key: Key, lease_ms: u64, scope: impl FnOnce() -> Scope) 
 
 /// Lets a parked client wait for a key's lease to be filled or to end.
 pub fn wait(call: &Call, key: Key, waiter: Parked, lease_ms: u64) {
-    STATE.borrow().flights.wait(place(call, key), waiter, lease_ms);
+    let State { flights, looking, .. } = &mut *STATE.borrow();
+    flights.wait(place(call, key), waiter, lease_ms);
+    if !std::mem::replace(looking, true) {
+        call.after(LOOK_EVERY_MS, |call, ()| look_at_waited_for(call), ());
+    }
+}
+
+fn look_at_waited_for(call: &mut Call) {
+    let places = {
+        let State { flights, looking, .. } = &mut *STATE.borrow();
+        let places = flights.waited_for();
+        *looking = !places.is_empty();
+        places
+    };
+    look_at_some(call, places.into_iter());
+}
+
+/// Whoever waits for a key that has come to hold another type is told so.
+fn look_at_some(call: &mut Call, mut places: std::vec::IntoIter<Place>) {
+    for (database, name) in places.by_ref().take(LOOKS_PER_SLICE) {
+        let name = Name::new(&name);
+        if call.select_database(database) && call.find::<Entry>(name.key()).is_err() {
+            filled(call, name.key());
+        }
+    }
+    if places.len() > 0 {
+        call.after(0, look_at_some, places);
+    } else if STATE.borrow().looking {
+        call.after(LOOK_EVERY_MS, |call, ()| look_at_waited_for(call), ());
+    }
 }
 
 /// A client no longer waits.

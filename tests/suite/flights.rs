@@ -271,6 +271,23 @@ fn who_waits_hears_of_values_that_come_by_other_ways() {
 }
 
 #[test]
+fn who_waits_hears_of_another_type_by_whatever_command() {
+    let (server, mut client) = start();
+    for arrival in ["SET k text", "LPUSH k element", "GW.LOGPUSH k record"] {
+        lead(&mut client, "k LEASE 60000");
+        let start = Instant::now();
+        let got = waiters(&server, ["k LEASE 60000 WAIT 60000", "k LEASE 60000 WAIT 60000"], |client| {
+            run(client, arrival);
+        });
+        for got in got {
+            assert_eq!(got.unwrap_err().code(), Some("WRONGTYPE"), "{arrival}");
+        }
+        assert!(start.elapsed() < Duration::from_secs(30));
+        run(&mut client, "DEL k");
+    }
+}
+
+#[test]
 fn a_key_of_another_type_is_an_error_for_all() {
     let (server, mut client) = start();
     let token = lead(&mut client, "k LEASE 60000");
