@@ -123,10 +123,10 @@ fn get_entry(call: &mut Call) -> Outcome {
 
 /// Replies the value, where there is one. Where that is stale, the first who `may_lead` gets a lease to refresh it.
 fn reply_found(call: &Call, request: &Request, may_lead: bool) -> Result<bool, Error> {
-    let found = call.look_up::<Entry>(request.key)?;
-    let Some(entry) = found.as_ref().map(|found| found.get()).filter(|entry| !entry.is_cleared()) else {
+    let Some(found) = call.look_up::<Entry>(request.key)?.filter(|found| !found.get().is_cleared()) else {
         return Ok(false);
     };
+    let entry = found.get();
     let now_ms = call.now_ms();
     let fresh = entry.is_fresh(now_ms);
     count_hit(entry, fresh);
@@ -135,7 +135,7 @@ fn reply_found(call: &Call, request: &Request, may_lead: bool) -> Result<bool, E
     } else {
         let lease_ms = request.lease_ms.filter(|_| may_lead && !fresh);
         let token = lease_ms.map_or(0, |lease_ms| lead_refresh(call, request, entry, lease_ms));
-        Meta { token, ..Meta::of(entry, now_ms) }.reply(call, Some(entry))?;
+        Meta { token, ..Meta::of(entry, found.expires_at_ms(), now_ms) }.reply(call, Some(entry))?;
     }
     if request.touch && fresh {
         touch::soon(call, request.key);
@@ -280,11 +280,12 @@ impl Meta {
         Meta { state: "PENDING", ttl_ms: left_ms as i64, ..Self::MISS }
     }
 
-    fn of(entry: &Entry, now_ms: i64) -> Self {
-        let life = entry.life();
+    fn of(entry: &Entry, expires_at_ms: Option<i64>, now_ms: i64) -> Self {
+        let fresh_until_ms = entry.life().fresh_until_ms;
+        // EXPIRE and PERSIST move the key's end, and nothing else.
         let (state, until_ms) = match entry.is_fresh(now_ms) {
-            true => ("HIT", life.fresh_until_ms),
-            false => ("STALE", life.ends_at_ms()),
+            true => ("HIT", expires_at_ms.map_or(fresh_until_ms, |end_ms| end_ms.min(fresh_until_ms))),
+            false => ("STALE", expires_at_ms.unwrap_or(0)),
         };
         Self { state, age_ms: entry.age_ms(now_ms), ttl_ms: (until_ms - now_ms).max(0), token: 0 }
     }

@@ -126,7 +126,7 @@ type ValueEither<A, B> = Either<Option<NonNull<A>>, Option<NonNull<B>>>;
 
 /// A key that is only read.
 pub struct Found<'a, T> {
-    _raw: RawKey,
+    raw: RawKey,
     value: NonNull<T>,
     call: PhantomData<&'a ()>,
 }
@@ -183,14 +183,14 @@ impl Call<'_> {
         let Some(raw) = RawKey::open(self, key, quiet_read_mode()) else { return Ok(None) };
         let call = PhantomData;
         Ok(match raw.either::<A, B>()? {
-            Either::One(value) => value.map(|value| Either::One(Found { _raw: raw, value, call })),
-            Either::Other(value) => value.map(|value| Either::Other(Found { _raw: raw, value, call })),
+            Either::One(value) => value.map(|value| Either::One(Found { raw, value, call })),
+            Either::Other(value) => value.map(|value| Either::Other(Found { raw, value, call })),
         })
     }
 
     fn find_in_mode<T: Value>(&self, key: Key, mode: c_int) -> Result<Option<Found<'_, T>>, Error> {
         let Some(raw) = RawKey::open(self, key, mode) else { return Ok(None) };
-        Ok(raw.value()?.map(|value| Found { _raw: raw, value, call: PhantomData }))
+        Ok(raw.value()?.map(|value| Found { raw, value, call: PhantomData }))
     }
 }
 
@@ -256,5 +256,11 @@ impl<T: Value> Found<'_, T> {
     pub fn get(&self) -> &T {
         // SAFETY: as in `Opened::get`.
         unsafe { self.value.as_ref() }
+    }
+
+    /// When the key expires, if ever.
+    pub fn expires_at_ms(&self) -> Option<i64> {
+        let at_ms = unsafe { api!(RedisModule_GetAbsExpire(self.raw.0.as_ptr())) };
+        (at_ms != i64::from(raw::REDISMODULE_NO_EXPIRE)).then_some(at_ms)
     }
 }
