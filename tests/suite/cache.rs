@@ -169,10 +169,13 @@ fn readers_cannot_take_the_names_of_what_is_stored() {
     await_in_sync(&mut client, &mut reader);
     let misses = (0..1_100).map(|category| command(&format!("GW.CACHEGET c{category}:x")));
     pipeline(&mut client, misses);
+    let counted = |client: &mut Connection| run(client, "GW.CACHESTATS").matches("\"hit_rate\"").count();
+    assert_eq!(counted(&mut client), 511 + 1);
     run(&mut client, "GW.CACHESET real:1 v");
     // More categories than this node counts, and still each entry knows its own.
     let sets = (0..1_100).map(|category| command(&format!("GW.CACHESET s{category}:x v")));
     pipeline(&mut client, sets);
+    assert_eq!(counted(&mut client), 1_023 + 1);
     await_in_sync(&mut client, &mut reader);
     for key in ["real:1", "s1:x", "s1099:x"] {
         assert_eq!(digest(&mut client, key), digest(&mut reader, key), "{key}");
@@ -201,6 +204,26 @@ fn meta_tells_state_age_and_time_left() {
     // The key lives until the value is served no more.
     let left_ms: i64 = call!(client, "PTTL", "k");
     assert!((155_000..=160_000).contains(&left_ms), "{left_ms}");
+
+    // EXPIRE moves the key's end, nearer or farther, and PERSIST takes it away.
+    let mut meta = |words: &str| -> (String, i64) {
+        run(&mut client, words);
+        let (state, _, _, ttl_ms, _): (String, String, i64, i64, u64) = call!(client, "GW.CACHEGET", "k", "META");
+        (state, ttl_ms)
+    };
+    let (state, ttl_ms) = meta("EXPIRE k 10");
+    assert!(state == "HIT" && (5_000..=10_000).contains(&ttl_ms), "{state} {ttl_ms}");
+    let (state, ttl_ms) = meta("EXPIRE k 1000");
+    assert!(state == "HIT" && (90_000..=100_000).contains(&ttl_ms), "{state} {ttl_ms}");
+    let (state, ttl_ms) = meta("PERSIST k");
+    assert!(state == "HIT" && (90_000..=100_000).contains(&ttl_ms), "{state} {ttl_ms}");
+    await_until("the value to be stale", Duration::from_secs(10), || {
+        meta("GW.CACHESET k v PX 1 STALE 60000").0 == "STALE"
+    })
+    .unwrap();
+    let (state, ttl_ms) = meta("EXPIRE k 1000");
+    assert!(state == "STALE" && (990_000..=1_000_000).contains(&ttl_ms), "{state} {ttl_ms}");
+    assert_eq!(meta("PERSIST k"), ("STALE".to_owned(), 0));
 }
 
 #[test]

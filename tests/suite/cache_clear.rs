@@ -38,6 +38,7 @@ fn what_is_cleared_is_gone_at_once() {
     let (_server, mut client) = start();
     fill(&mut client, 600);
     assert_eq!(run(&mut client, "GW.CACHECLEAR CATEGORY none"), "0");
+    assert_eq!(run(&mut client, "GW.CACHESTATS none"), "nil");
     assert_eq!(run(&mut client, "GW.CACHECLEAR TAG u0"), "400");
     assert_eq!(visible(&mut client, 600), 800);
     await_reclaimed(&mut client, 800);
