@@ -48,6 +48,8 @@ pub fn report(server: &Server) -> Result<Report> {
     let client = &mut connection;
     cmd("FLUSHALL").arg("SYNC").exec(client)?;
     cmd("CONFIG").arg("SET").arg("latency-tracking-info-percentiles").arg("50 99.99 100").exec(client)?;
+    // As the shipped redis.conf.
+    cmd("CONFIG").arg("SET").arg("rdbcompression").arg("no").exec(client)?;
     let mut next = 0;
     let mut times = vec![timed(client, "GW.LOGPUSH of 1", |client| push(client, &mut next, RECORDS / 2, 1))?];
     times.push(timed(client, "GW.LOGPUSH of 100", |client| push(client, &mut next, RECORDS / 2 / 100, 100))?);
