@@ -34,8 +34,8 @@ pub const EFFECT: Command = Command {
 
 #[derive(Clone, Copy)]
 pub enum Change {
-    /// `C day amount keep_days version`
-    Charge { day: Day, amount: Amount, keep_days: u32, version: u64 },
+    /// `C day amount keep_days version`; `F day amount keep_days version at` where the time of ids or holds has come.
+    Charge { day: Day, amount: Amount, keep_days: u32, version: u64, forget_at_ms: Option<i64> },
     /// `O day amount at keep_days remember version`, and the id.
     ChargeOnce { day: Day, amount: Amount, terms: Terms },
     /// `H day estimate expires_at at keep_days remember version`, and the id.
@@ -54,7 +54,12 @@ impl Change {
     /// Whoever decides has made sure that it is possible; where it is not, nothing changes.
     pub fn apply(&self, ledger: &mut Ledger, id: &[u8], place: impl FnOnce() -> Place) -> Option<Totals> {
         let totals = match *self {
-            Change::Charge { day, amount, keep_days, version } => ledger.charge(day, amount, keep_days, version).ok(),
+            Change::Charge { day, amount, keep_days, version, forget_at_ms } => {
+                if let Some(at_ms) = forget_at_ms {
+                    ledger.forget(at_ms);
+                }
+                ledger.charge(day, amount, keep_days, version).ok()
+            }
             Change::ChargeOnce { day, amount, terms } => ledger.charge_once(id, day, amount, &terms).ok(),
             Change::Hold { day, estimate, expires_at_ms, terms } => {
                 ledger.hold(id, day, estimate, expires_at_ms, &terms);
@@ -96,10 +101,14 @@ impl Change {
     fn effect(&self) -> Effect {
         let number = |day: Day| i64::from(day.number());
         match *self {
-            Change::Charge { day, amount, keep_days, version } => {
-                let mut effect = with_amount(b'C', Some(day), amount);
+            Change::Charge { day, amount, keep_days, version, forget_at_ms } => {
+                let operation = if forget_at_ms.is_some() { b'F' } else { b'C' };
+                let mut effect = with_amount(operation, Some(day), amount);
                 effect.int(keep_days.into());
                 effect.int(version as i64);
+                if let Some(at_ms) = forget_at_ms {
+                    effect.int(at_ms);
+                }
                 effect
             }
             Change::ChargeOnce { day, amount, terms } => with_terms(with_amount(b'O', Some(day), amount), &terms),
@@ -118,11 +127,15 @@ impl Change {
     fn parse(operation: u8, mut list: Words) -> Result<Change, Error> {
         let words = &mut list;
         let change = match operation {
-            b'C' => Change::Charge {
+            b'C' | b'F' => Change::Charge {
                 day: parse_day(words)?,
                 amount: parse_amount(words)?,
                 keep_days: words.int(KEEP_DAYS_MIN..=KEEP_DAYS_MAX)?,
                 version: parse_version(words)?,
+                forget_at_ms: match operation {
+                    b'F' => Some(words.int(0..=TIME_MAX_MS)?),
+                    _ => None,
+                },
             },
             b'O' => {
                 let (day, amount) = (parse_day(words)?, parse_amount(words)?);

@@ -94,7 +94,10 @@ fn add_cost(call: &mut Call) -> Outcome {
     let version = version.unwrap_or_else(|| next_version(ledger, now_ms));
     let change = match id {
         Some(_) => Change::ChargeOnce { day, amount, terms: terms(now_ms, version) },
-        None => Change::Charge { day, amount, keep_days: KEEP_DAYS.get() as u32, version },
+        None => {
+            let forget_at_ms = ledger.has_due(now_ms).then_some(now_ms);
+            Change::Charge { day, amount, keep_days: KEEP_DAYS.get() as u32, version, forget_at_ms }
+        }
     };
     let place = || Place::new(database, key.bytes());
     let totals = change.apply(ledger, id.map_or(&[], |id| id.bytes()), place);

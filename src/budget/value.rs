@@ -52,7 +52,7 @@ impl Value for Ledger {
         for (id, day, estimate, left_ms) in self.holds(now_ms).take(DESCRIBED_MAX) {
             reply.array(4).bytes(id).bytes(day.to_string()).bytes(estimate.to_text().as_bytes()).int(left_ms);
         }
-        reply.bytes("ids_remembered").count(self.remembered() as u64);
+        reply.bytes("ids_remembered").count(self.remembered(now_ms) as u64);
         reply.bytes("months").map(self.months().count());
         for (month, spent) in self.months() {
             reply.bytes(month.to_string()).bytes(spent.to_text().as_bytes());

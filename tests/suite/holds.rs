@@ -1,8 +1,9 @@
 //! GW.RESERVE, GW.COMMIT and GW.CANCEL; charges under an id; refunds; histories.
 
-use crate::support::{command, pipeline, run, server_time_ms, start};
-use gw_testkit::redis::Connection;
-use gw_testkit::{await_until, call, reply, Server};
+use crate::support::{command, pipeline, run, server_time_ms, start, state};
+use gw_testkit::redis::{Connection, FromRedisValue, Value};
+use gw_testkit::{await_in_sync, await_until, call, reply, Server};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const DAY_MS: i64 = 86_400_000;
@@ -190,6 +191,33 @@ fn ids_are_remembered_for_the_time_that_is_set() {
         run(&mut client, "GW.COMMIT k h 1") == NO_HOLD || run(&mut client, "GW.SPENT k") == "\"3\""
     })
     .unwrap();
+}
+
+#[test]
+fn plain_charges_forget_ids_on_replicas_as_well() {
+    let server = Server::options().aof().config("gw.idempotency-ms 86400000").start().unwrap();
+    let mut client = server.connect().unwrap();
+    let replica = Server::options().replica_of(&server).start().unwrap();
+    let mut reader = replica.connect().unwrap();
+    await_in_sync(&mut client, &mut reader);
+    let described = |client: &mut Connection, field: &str| -> i64 {
+        let description: BTreeMap<String, Value> = call!(*client, "GW.DESCRIBE", "k");
+        i64::from_redis_value(description[field].clone()).unwrap()
+    };
+    run(&mut client, "GW.ADDCOST k 1 ID long");
+    run(&mut client, "CONFIG SET gw.idempotency-ms 1000");
+    pipeline(&mut client, (0..5_000).map(|id| command(&format!("GW.ADDCOST k 1 ID id:{id}"))));
+    assert!(described(&mut client, "bytes") > 100_000);
+    await_until("the ids to be forgotten", Duration::from_secs(10), || described(&mut client, "ids_remembered") == 0)
+        .unwrap();
+    // A thousand at a time.
+    (0..6).for_each(|_| drop(run(&mut client, "GW.ADDCOST k 1")));
+    assert!(described(&mut client, "bytes") < 1_000);
+    await_in_sync(&mut client, &mut reader);
+    assert_eq!(state(&mut client), state(&mut reader));
+    let before = state(&mut client);
+    run(&mut client, "DEBUG LOADAOF");
+    assert_eq!(before, state(&mut client));
 }
 
 #[test]

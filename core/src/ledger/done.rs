@@ -92,8 +92,18 @@ impl PartialEq for Done {
 impl Eq for Done {}
 
 impl Done {
-    pub(super) fn len(&self) -> usize {
-        self.records.len()
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// How many are remembered at `now_ms`.
+    pub(super) fn count(&self, now_ms: i64) -> usize {
+        self.records.iter().filter(|record| record.until_ms() > now_ms).count()
+    }
+
+    /// Whether [`Self::purge`] would forget any.
+    pub(super) fn is_due(&self, at_ms: i64) -> bool {
+        self.records.front().is_some_and(|record| record.until_ms() <= at_ms)
     }
 
     pub(super) fn get(&self, now_ms: i64, id: &[u8]) -> Option<State> {
@@ -126,7 +136,7 @@ impl Done {
     /// Forgets those whose time has come, from the oldest on, and the others of a large number at later changes.
     pub(super) fn purge(&mut self, at_ms: i64) {
         for _ in 0..PURGED_MAX {
-            if self.records.front().is_none_or(|record| record.until_ms() > at_ms) {
+            if !self.is_due(at_ms) {
                 break;
             }
             self.forget_first();
@@ -140,8 +150,17 @@ impl Done {
     }
 
     pub(super) fn shift_back(&mut self, by_ms: i64) {
+        self.change_until(|until_ms| until_ms.saturating_sub(by_ms));
+    }
+
+    /// Remembers none for longer. The oldest are forgotten first, so that one remembered for long would keep all others.
+    pub(super) fn limit(&mut self, until_max_ms: i64) {
+        self.change_until(|until_ms| until_ms.min(until_max_ms));
+    }
+
+    fn change_until(&mut self, change: impl Fn(i64) -> i64) {
         for record in &mut self.records {
-            let until_ms = record.until_ms().saturating_sub(by_ms).max(0).unsigned_abs();
+            let until_ms = change(record.until_ms()).max(0).unsigned_abs();
             record.until_and_state = until_ms << 8 | record.until_and_state & 0xff;
         }
     }

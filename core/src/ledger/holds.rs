@@ -132,7 +132,7 @@ pub(super) struct Holds {
 
 impl Holds {
     pub(super) fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.done.len() == 0
+        self.open.is_empty() && self.done.is_empty()
     }
 
     /// The clock as it counts here: it does not step back between changes.
@@ -171,8 +171,17 @@ impl Holds {
         expired.fold(self.sums.between(first, last), |sum, entry| sum.saturating_sub(entry.amount()))
     }
 
-    pub(super) fn remembered(&self) -> usize {
-        self.done.len()
+    pub(super) fn remembered(&self, now_ms: i64) -> usize {
+        self.done.count(self.now_ms(now_ms))
+    }
+
+    /// Whether [`Self::forget`] would free anything.
+    pub(super) fn is_due(&self, at_ms: i64) -> bool {
+        self.done.is_due(at_ms) || self.open.first().is_some_and(|hold| hold.expires_at_ms <= at_ms)
+    }
+
+    pub(super) fn forget(&mut self, at_ms: i64) {
+        self.settle(at_ms, self.remember_ms);
     }
 
     pub(super) fn state(&self, now_ms: i64, id: &[u8]) -> Option<State> {
@@ -221,13 +230,17 @@ impl Holds {
         self.done.put(id, state, self.forgotten_at_ms(at_ms));
     }
 
-    /// What every change begins with: the clock's step back, and the holds that have expired.
+    /// What every change of holds and ids begins with: the clock's step back, a shorter time to remember, and the holds
+    /// that have expired.
     pub(super) fn settle(&mut self, at_ms: i64, remember_ms: u64) {
         let behind_ms = self.at_ms - at_ms;
         if behind_ms > 0 {
             // No hold lasts for longer than it was made for.
             self.open.iter_mut().for_each(|hold| hold.expires_at_ms -= behind_ms);
             self.done.shift_back(behind_ms);
+        }
+        if remember_ms < self.remember_ms {
+            self.done.limit(at_ms.saturating_add_unsigned(remember_ms));
         }
         (self.at_ms, self.remember_ms) = (at_ms, remember_ms);
         let expired = self.open.partition_point(|hold| hold.expires_at_ms <= at_ms);

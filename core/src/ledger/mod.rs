@@ -135,7 +135,8 @@ pub struct Terms {
     pub at_ms: i64,
     /// See [`Ledger::charge`].
     pub keep_days: u32,
-    /// For how long the outcome of an id is remembered from now on: at most [`PERIOD_MAX_MS`](crate::PERIOD_MAX_MS).
+    /// For how long the outcome of an id is remembered from now on: at most [`PERIOD_MAX_MS`](crate::PERIOD_MAX_MS). Those
+    /// that are remembered already are so for no longer than this.
     pub remember_ms: u64,
     /// See [`feed`]. Unused where the spend does not change.
     pub version: u64,
@@ -275,9 +276,25 @@ impl Ledger {
         self.holds.iter().flat_map(move |holds| holds.iter(now_ms))
     }
 
-    /// How many ids are remembered whose holds have ended or that were charged.
-    pub fn remembered(&self) -> usize {
-        self.holds.as_ref().map_or(0, |holds| holds.remembered())
+    /// How many ids are remembered whose holds have ended or that were charged. O(N) in them.
+    pub fn remembered(&self, now_ms: i64) -> usize {
+        self.holds.as_ref().map_or(0, |holds| holds.remembered(now_ms))
+    }
+
+    /// Whether the time of some ids or holds has come, so that [`Ledger::forget`] frees memory.
+    pub fn has_due(&self, now_ms: i64) -> bool {
+        self.holds.as_ref().is_some_and(|holds| holds.is_due(now_ms))
+    }
+
+    /// Forgets ids and holds whose time has come, a bounded number of ids at a time. Every change of holds and ids does so
+    /// as well.
+    pub fn forget(&mut self, at_ms: i64) {
+        if let Some(holds) = &mut self.holds {
+            holds.forget(at_ms);
+            if holds.is_empty() {
+                self.holds = None;
+            }
+        }
     }
 
     /// Spend in the period that `day` is in: zero where nothing was spent, or in days and months that were dropped.

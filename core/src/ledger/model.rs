@@ -217,7 +217,8 @@ fn ops() -> impl Strategy<Value = Vec<(i64, Op)>> {
 /// What was done to the primary, so that it can be done to a replica.
 #[derive(Debug, Clone)]
 enum Effect {
-    Charge(Day, Amount, Terms),
+    /// And whether it forgets what is due.
+    Charge(Day, Amount, Terms, bool),
     ChargeOnce(u8, Day, Amount, Terms),
     Hold(u8, Day, Amount, i64, Terms),
     Commit(u8, Amount, Terms),
@@ -229,7 +230,10 @@ enum Effect {
 fn apply(ledger: &mut Ledger, effect: &Effect) {
     let id = |id: u8| name(id);
     match effect {
-        Effect::Charge(day, amount, terms) => {
+        Effect::Charge(day, amount, terms, forgets) => {
+            if *forgets {
+                ledger.forget(terms.at_ms);
+            }
             ledger.charge(*day, *amount, terms.keep_days, terms.version).expect("within range");
         }
         Effect::ChargeOnce(it, day, amount, terms) => {
@@ -277,7 +281,11 @@ proptest! {
                 Op::Charge { amount, ago_ms } => {
                     let day = calendar.day_of(now_ms - ago_ms);
                     model.charges.push((day, amount));
-                    done = Some(Effect::Charge(day, picos(amount), terms));
+                    let forgets = primary.has_due(now_ms);
+                    if forgets {
+                        model.settle(now_ms, model.remember_ms);
+                    }
+                    done = Some(Effect::Charge(day, picos(amount), terms, forgets));
                 }
                 Op::ChargeOnce { id, amount, ago_ms } => {
                     prop_assert_eq!(primary.state(now_ms, &name(id)), model.state(now_ms, id));
@@ -432,7 +440,7 @@ fn of_too_many_ids_the_oldest_is_forgotten() {
     for number in 0..IDS_MAX as u64 + 1 {
         ledger.charge_once(&number.to_le_bytes(), day, picos(1), &terms(START_MS)).expect("within range");
     }
-    assert_eq!(ledger.remembered(), IDS_MAX);
+    assert_eq!(ledger.remembered(START_MS), IDS_MAX);
     assert_eq!(ledger.state(START_MS, &0u64.to_le_bytes()), None);
     for number in 1..IDS_MAX as u64 + 1 {
         assert!(ledger.state(START_MS, &number.to_le_bytes()).is_some(), "{number}");
@@ -442,10 +450,32 @@ fn of_too_many_ids_the_oldest_is_forgotten() {
     // Their time over, they are unknown at once, and soon take no memory.
     let later = terms(START_MS + 1_000);
     assert_eq!(ledger.state(later.at_ms, &(IDS_MAX as u64).to_le_bytes()), None);
+    assert_eq!(ledger.remembered(later.at_ms), 0);
     for _ in 0..=IDS_MAX / 1_000 {
         ledger.charge_once(b"last", day, picos(1), &later).expect("within range");
     }
-    assert_eq!(ledger.remembered(), 1);
+    assert_eq!(ledger.remembered(later.at_ms), 1);
+    assert!(ledger.memory_bytes() < 1_000, "{} B", ledger.memory_bytes());
+}
+
+#[test]
+fn ids_are_forgotten_without_new_ones_and_whatever_was_remembered_for_longer() {
+    let day = Day::from_number(20_000).expect("a day");
+    let mut ledger = Ledger::new();
+    let (long, short) = (Terms { remember_ms: 86_400_000, ..terms(START_MS) }, terms(START_MS));
+    ledger.charge_once(b"long", day, picos(1), &long).expect("within range");
+    for number in 0..5_000u64 {
+        ledger.charge_once(&number.to_le_bytes(), day, picos(1), &short).expect("within range");
+    }
+    assert!(!ledger.has_due(START_MS) && ledger.memory_bytes() > 100_000);
+    let later = START_MS + short.remember_ms as i64;
+    assert_eq!(ledger.remembered(later), 0);
+    let mut calls = 0;
+    while ledger.has_due(later) {
+        ledger.forget(later);
+        calls += 1;
+    }
+    assert!((2..=6).contains(&calls), "{calls}");
     assert!(ledger.memory_bytes() < 1_000, "{} B", ledger.memory_bytes());
 }
 
