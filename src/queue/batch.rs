@@ -180,6 +180,7 @@ fn dead(call: &mut Call) -> Outcome {
         Some(batch_id(&mut args)?)
     };
     args.end()?;
+    settle(call, key)?;
     let done = change(call, key, |queue, _| match one {
         Some(id) => {
             let change = if is_requeue { Change::Requeue(id) } else { Change::Drop(id) };
@@ -195,13 +196,18 @@ fn dead(call: &mut Call) -> Outcome {
     Ok(())
 }
 
+/// What is dead by now is among the dead letters afterwards.
+fn settle(call: &mut Call, key: Key) -> Outcome {
+    change(call, key, |_, _| None).map(drop)
+}
+
 /// LIST [COUNT n]
 fn list(call: &mut Call, mut args: Args, key: Key) -> Outcome {
     let mut count = 10;
     while let Some(()) = args.option(&[("COUNT", ())])? {
         count = args.int("COUNT", 1..=1_000)?;
     }
-    change(call, key, |_, _| None)?;
+    settle(call, key)?;
     let reply = call.reply();
     let Some(found) = call.find::<Queue>(key)? else {
         reply.array(0);

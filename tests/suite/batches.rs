@@ -82,6 +82,11 @@ fn figures_are_of_this_moment_whatever_touched_the_queue_last() {
     await_until("the batch to be dead", Duration::from_secs(9), || stats(&mut client, "last")["dead"] == 2).unwrap();
     check(&mut client, "last", [0, 0, 0, 2, 1, 2]);
     assert_eq!(stats(&mut client, "last")["oldest_age_ms"], 0);
+    // What is counted as dead can be dropped.
+    run(&mut client, "GW.LOGPUSH late a");
+    run(&mut client, "GW.LOGPOP late LEASE 1 MAXDELIVERIES 1");
+    await_until("the batch to be dead", Duration::from_secs(9), || stats(&mut client, "late")["dead"] == 1).unwrap();
+    assert_eq!(run(&mut client, "GW.LOGDEAD late DROP ALL"), "1");
     assert_eq!(run(&mut client, "GW.LOGPUSH last c"), "[1, 0]");
     let stats = stats(&mut client, "last");
     assert_eq!((stats["dead_batches"], stats["dead_lettered"], stats["leased_batches"]), (1, 2, 0), "{stats:?}");
