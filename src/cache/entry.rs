@@ -39,6 +39,13 @@ struct Extras {
     tags: Box<[Arc<Group>]>,
 }
 
+impl Extras {
+    fn if_any(self) -> Option<Box<Self>> {
+        let any = self.stale_ms > 0 || self.saved != Amount::ZERO || !self.tags.is_empty();
+        any.then(|| Box::new(self))
+    }
+}
+
 /// What an entry is made of.
 pub struct New<'a> {
     pub value: &'a [u8],
@@ -52,10 +59,10 @@ pub struct New<'a> {
 impl Entry {
     /// `pack_from_bytes`: the shortest value that is packed where it pays; 0 for none.
     pub fn new(new: New, pack_from_bytes: usize) -> Self {
-        let worth_it = pack_from_bytes > 0 && new.value.len() >= pack_from_bytes;
-        let packed = if worth_it { packed::pack(new.value) } else { None };
-        let unpacked_len = packed.as_ref().map_or(0, |_| new.value.len() as u32);
-        let value = packed.map_or_else(|| new.value.into(), Vec::into_boxed_slice);
+        let (value, unpacked_len) = match packed(new.value, pack_from_bytes) {
+            Some(packed) => (packed, new.value.len() as u32),
+            None => (new.value.into(), 0),
+        };
         let tags = without_repeats(new.tags).map(groups::of_tag).collect();
         let category = groups::of_category(new.category);
         Self::with(value, unpacked_len, new.created_at_ms, new.life, new.saved, category, tags)
@@ -70,16 +77,53 @@ impl Entry {
         category: Arc<Group>,
         tags: Box<[Arc<Group>]>,
     ) -> Self {
-        let plain = life.stale_ms == 0 && saved == Amount::ZERO && tags.is_empty();
-        let extras = (!plain).then(|| Box::new(Extras { stale_ms: life.stale_ms, saved, tags }));
-        let Life { ttl_ms, fresh_until_ms, .. } = life;
+        let Life { ttl_ms, stale_ms, fresh_until_ms } = life;
+        let extras = Extras { stale_ms, saved, tags }.if_any();
         Self { value, unpacked_len, created_at_ms, ttl_ms, fresh_until_ms, category, extras }.counted()
     }
 
     fn counted(self) -> Self {
-        self.category.entry_made(self.value.len(), self.len());
+        self.category.entry_made(self.sizes());
         self.tags().iter().for_each(|tag| tag.tagged());
         self
+    }
+
+    /// Becomes another entry, as if that had been made and this one dropped. What they share stays where it is, and is
+    /// counted neither out nor in: mostly the category, and where values have one length, such as embeddings, the room.
+    pub fn overwrite(&mut self, new: New, pack_from_bytes: usize) {
+        let shares_category = self.category.name() == new.category && !self.category.is_cleared();
+        if !shares_category || !self.tags().is_empty() || !new.tags.is_empty() {
+            *self = Self::new(new, pack_from_bytes);
+            return;
+        }
+        self.count_if_expired(new.created_at_ms);
+        let before = self.sizes();
+        match packed(new.value, pack_from_bytes) {
+            Some(packed) => (self.value, self.unpacked_len) = (packed, new.value.len() as u32),
+            None => {
+                match self.value.len() == new.value.len() {
+                    true => self.value.copy_from_slice(new.value),
+                    false => self.value = new.value.into(),
+                }
+                self.unpacked_len = 0;
+            }
+        }
+        self.category.entry_resized(before, self.sizes());
+        let Life { ttl_ms, stale_ms, fresh_until_ms } = new.life;
+        (self.created_at_ms, self.ttl_ms, self.fresh_until_ms) = (new.created_at_ms, ttl_ms, fresh_until_ms);
+        self.extras = Extras { stale_ms, saved: new.saved, tags: [].into() }.if_any();
+    }
+
+    /// What the value takes: in fact, and unpacked.
+    fn sizes(&self) -> [u64; 2] {
+        [self.value.len() as u64, self.len() as u64]
+    }
+
+    /// Nobody says why a value goes. One that has lived to its end has expired, whoever takes it away.
+    fn count_if_expired(&self, now_ms: i64) {
+        if now_ms >= self.life().ends_at_ms() && !self.is_cleared() {
+            self.category.counters().entry_expired();
+        }
     }
 
     /// The value's length in bytes.
@@ -154,6 +198,12 @@ impl Entry {
     }
 }
 
+/// The value in fewer bytes, where it has as many as are to be packed and that pays.
+fn packed(value: &[u8], from_bytes: usize) -> Option<Box<[u8]>> {
+    let worth_it = from_bytes > 0 && value.len() >= from_bytes;
+    worth_it.then(|| packed::pack(value)).flatten().map(Vec::into_boxed_slice)
+}
+
 /// An entry with a tag has it once.
 fn without_repeats(mut tags: Vec<&[u8]>) -> impl Iterator<Item = &[u8]> {
     let mut kept: Vec<&[u8]> = Vec::with_capacity(tags.len());
@@ -176,13 +226,10 @@ impl Clone for Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.category.entry_gone(self.value.len(), self.len());
+        self.category.entry_gone(self.sizes());
         self.tags().iter().for_each(|tag| tag.untagged());
-        // Nobody says why a value goes. One that has lived to its end has expired, whoever took it away.
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-        if now_ms >= self.life().ends_at_ms() && !self.is_cleared() {
-            self.category.counters().entry_expired();
-        }
+        self.count_if_expired(now_ms);
     }
 }
 

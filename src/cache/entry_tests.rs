@@ -1,8 +1,13 @@
 //! Entries and what clears them, against a model that keeps a list.
 
+use std::sync::Mutex;
+
 use super::*;
 use crate::cache::category::Category;
 use gateway_core::codec::{Decoder, Encoded};
+
+/// The groups are the module's: one test at a time.
+static GROUPS: Mutex<()> = Mutex::new(());
 
 const CATEGORIES: [&[u8]; 3] = [b"chat", b"embed", b"(other)"];
 const TAGS: [&[u8]; 3] = [b"x", b"y", b"z"];
@@ -32,20 +37,25 @@ impl Random {
     }
 }
 
-fn new_entry(listed: &Listed) -> Entry {
+/// Puts an entry where there may be one.
+fn put(place: &mut Option<(Entry, Listed)>, listed: Listed) {
     let tags: Vec<&[u8]> = listed.tags.iter().map(|&tag| TAGS[tag]).collect();
-    Entry::new(
-        New {
-            value: &vec![b'v'; listed.bytes as usize],
-            created_at_ms: 0,
-            life: Life::new(0, 1, 1),
-            saved: Amount::ZERO,
-            category: CATEGORIES[listed.category],
-            // A tag given twice is one.
-            tags: [tags.clone(), tags].concat(),
-        },
-        0,
-    )
+    let new = New {
+        value: &vec![b'v'; listed.bytes as usize],
+        created_at_ms: 0,
+        life: Life::new(0, 1, 1),
+        saved: Amount::ZERO,
+        category: CATEGORIES[listed.category],
+        // A tag given twice is one.
+        tags: [tags.clone(), tags].concat(),
+    };
+    match place {
+        Some((entry, before)) => {
+            entry.overwrite(new, 0);
+            *before = listed;
+        }
+        None => *place = Some((Entry::new(new, 0), listed)),
+    }
 }
 
 fn reloaded(entry: &Entry) -> Entry {
@@ -57,10 +67,49 @@ fn reloaded(entry: &Entry) -> Entry {
     loaded
 }
 
+fn plain(value: &[u8]) -> New<'_> {
+    let life = Life::new(1_000, 60_000, 0);
+    New { value, created_at_ms: 1_000, life, saved: Amount::ZERO, category: b"overwritten", tags: Vec::new() }
+}
+
+/// What an overwritten entry is like, however it was stored: as a new one.
+#[test]
+fn an_overwritten_entry_is_a_new_one() {
+    const PACK_FROM_BYTES: usize = 100;
+    let _alone = GROUPS.lock();
+    let values = [vec![b'a'; 90], vec![b'b'; 90], vec![b'c'; 80], vec![b'd'; 1_000], vec![b'e'; 1_000], Vec::new()];
+    let mut entry = Entry::new(plain(b"first"), PACK_FROM_BYTES);
+    let category = Category::named(b"overwritten");
+    // Each value after each other one, with and without what few entries have.
+    for (before, after) in values.iter().flat_map(|before| values.iter().map(move |after| (before, after))) {
+        for saved in [Amount::ZERO, Amount::from_picos(5).unwrap()] {
+            let extra = New { saved, life: Life::new(2_000, 5_000, 70), created_at_ms: 2_000, ..plain(before) };
+            entry.overwrite(extra, PACK_FROM_BYTES);
+            assert_eq!((entry.saved(), entry.life(), entry.age_ms(2_500)), (saved, Life::new(2_000, 5_000, 70), 500));
+            assert_eq!(entry.value(&mut Vec::new()), Ok(&before[..]));
+            entry.overwrite(plain(after), PACK_FROM_BYTES);
+            assert_eq!((entry.saved(), entry.life(), entry.age_ms(2_500)), (Amount::ZERO, plain(after).life, 1_500));
+            assert_eq!(entry.value(&mut Vec::new()), Ok(&after[..]));
+            assert_eq!(entry.plain_value().is_some(), after.len() < PACK_FROM_BYTES);
+            let alone = Entry::new(New { category: b"alone", ..plain(after) }, PACK_FROM_BYTES);
+            assert_eq!(groups::held(category), groups::held(Category::named(b"alone")));
+            assert_eq!(entry.memory_bytes(), alone.memory_bytes());
+        }
+    }
+    // One that has lived to its end has expired, one that was overwritten before has not.
+    let expired = || category.counters().expired();
+    assert_eq!(expired(), 0);
+    entry.overwrite(New { created_at_ms: 60_999, ..plain(b"in time") }, 0);
+    assert_eq!(expired(), 0);
+    entry.overwrite(New { created_at_ms: 61_000, ..plain(b"too late") }, 0);
+    assert_eq!(expired(), 1);
+}
+
 /// A million steps of sets, copies, deletions, reloads and clears by category, by tag, of all and by FLUSHALL: what readers
 /// see, what is counted, and what each clear replies.
 #[test]
 fn entries_are_cleared_as_a_list_would_be() {
+    let _alone = GROUPS.lock();
     let mut random = Random(0x5eed);
     let mut entries: Vec<Option<(Entry, Listed)>> = std::iter::repeat_with(|| None).take(12).collect();
     let mut seen = [0_u32; 8];
@@ -73,7 +122,7 @@ fn entries_are_cleared_as_a_list_would_be() {
                 let (category, bytes) = (random.below(3), random.below(50) as u64);
                 let tags_left = tags.clone();
                 let listed = Listed { category, tags, bytes, visible: true, counted: true, tags_left };
-                entries[slot] = Some((new_entry(&listed), listed));
+                put(&mut entries[slot], listed);
                 seen[0] += 1;
             }
             16..=22 => {

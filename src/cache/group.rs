@@ -31,6 +31,12 @@ impl Marked {
         self.0.fetch_sub(count, Ordering::Relaxed) & MARK == 0
     }
 
+    fn change(&self, before: u64, after: u64) {
+        if before != after {
+            self.add(after.wrapping_sub(before));
+        }
+    }
+
     /// The count so far; 0 from the mark on.
     fn get(&self) -> u64 {
         Some(self.0.load(Ordering::Relaxed)).filter(|count| count & MARK == 0).unwrap_or(0)
@@ -70,6 +76,11 @@ impl Held {
         self.bytes.sub(bytes);
         self.raw_bytes.sub(raw_bytes);
         self.entries.sub(entries)
+    }
+
+    fn change(&self, before: [u64; 2], after: [u64; 2]) {
+        self.bytes.change(before[0], after[0]);
+        self.raw_bytes.change(before[1], after[1]);
     }
 
     fn mark(&self) -> [u64; 3] {
@@ -153,8 +164,8 @@ impl Group {
     }
 
     /// Counts an entry of the category in, with what its value takes, in fact and unpacked.
-    pub fn entry_made(&self, bytes: usize, raw_bytes: usize) {
-        let one = [1, bytes as u64, raw_bytes as u64];
+    pub fn entry_made(&self, [bytes, raw_bytes]: [u64; 2]) {
+        let one = [1, bytes, raw_bytes];
         self.held.add(one);
         // A copy of what is cleared is as dead as that.
         if self.held.entries.is_marked() {
@@ -168,8 +179,16 @@ impl Group {
         }
     }
 
-    pub fn entry_gone(&self, bytes: usize, raw_bytes: usize) {
-        let one = [1, bytes as u64, raw_bytes as u64];
+    /// The value of an entry that counts has become another.
+    pub fn entry_resized(&self, before: [u64; 2], after: [u64; 2]) {
+        self.held.change(before, after);
+        if let Some(surplus) = self.surplus() {
+            surplus.change(before, after);
+        }
+    }
+
+    pub fn entry_gone(&self, [bytes, raw_bytes]: [u64; 2]) {
+        let one = [1, bytes, raw_bytes];
         if !self.held.sub(one) {
             return;
         }
@@ -305,15 +324,15 @@ mod tests {
     fn an_entry_is_counted_out_once_by_its_end_or_by_the_mark() {
         let mut groups = Groups::default();
         let old = group(&mut groups, b"g");
-        old.entry_made(10, 20);
-        old.entry_made(1, 2);
-        old.entry_gone(1, 2);
+        old.entry_made([10, 20]);
+        old.entry_made([1, 2]);
+        old.entry_gone([1, 2]);
         assert_eq!((old.held(), groups.find(b"g").map(Group::held)), ([1, 10, 20], Some([1, 10, 20])));
         assert_eq!(groups.clear(b"g"), 1);
         let new = group(&mut groups, b"g");
-        new.entry_made(5, 5);
+        new.entry_made([5, 5]);
         // The end of what was cleared changes nothing any more.
-        old.entry_gone(10, 20);
+        old.entry_gone([10, 20]);
         assert!(old.is_cleared() && !new.is_cleared());
         assert_eq!((old.held(), new.held()), ([0; 3], [1, 5, 5]));
         assert_eq!((groups.clear(b"g"), groups.clear(b"g")), (1, 0));
@@ -324,14 +343,14 @@ mod tests {
         let era = Arc::<Era>::default();
         let one = Group::of_category(b"one", Category::OTHER, &era);
         let other = Group::of_category(b"other", Category::OTHER, &era);
-        one.entry_made(1, 1);
-        other.entry_made(1, 1);
+        one.entry_made([1, 1]);
+        other.entry_made([1, 1]);
         assert_eq!(one.clear(), 1);
         assert_eq!((era.clear(), era.clear()), (1, 0));
         assert!(one.is_cleared() && other.is_cleared());
         assert_eq!((other.held(), other.clear()), ([0; 3], 0));
-        one.entry_gone(1, 1);
-        other.entry_gone(1, 1);
+        one.entry_gone([1, 1]);
+        other.entry_gone([1, 1]);
         assert_eq!((one.clear(), era.clear()), (0, 0));
     }
 

@@ -208,7 +208,14 @@ pub fn parse_tag(tag: Str) -> Result<Str, Error> {
 fn store(call: &mut Call, key: Key, new: New) -> Result<&'static Counters, Error> {
     let mut opened = call.open::<Entry>(key)?;
     let ends_at_ms = new.life.ends_at_ms();
-    let entry = opened.insert(Entry::new(new, PACK_FROM_BYTES.get() as usize));
+    let pack_from_bytes = PACK_FROM_BYTES.get() as usize;
+    let entry = match opened.get() {
+        Some(entry) => {
+            entry.overwrite(new, pack_from_bytes);
+            entry
+        }
+        None => opened.insert(Entry::new(new, pack_from_bytes)),
+    };
     let counters = entry.category().counters();
     opened.expire_at(ends_at_ms);
     Ok(counters)

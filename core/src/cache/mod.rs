@@ -26,9 +26,10 @@ pub const TAGS_MAX: usize = 16;
 
 /// The category of an entry that is set without one: the key's part before the first ':'.
 pub fn category_of(key: &[u8]) -> &[u8] {
-    match key.iter().take(CATEGORY_BYTES_MAX + 1).position(|&byte| byte == b':') {
+    let head = key.get(..=CATEGORY_BYTES_MAX).unwrap_or(key);
+    match head.iter().position(|&byte| byte == b':') {
         None | Some(0) => DEFAULT_CATEGORY,
-        Some(end) => key.get(..end).unwrap_or(DEFAULT_CATEGORY),
+        Some(end) => head.get(..end).unwrap_or(DEFAULT_CATEGORY),
     }
 }
 
