@@ -18,6 +18,7 @@ pub mod limit;
 pub mod memory;
 pub mod money;
 pub mod queue;
+mod recent;
 pub mod window;
 
 /// The end of the year 9999 in unix milliseconds: the latest time any value may hold. Far enough for every use, and

@@ -1,5 +1,7 @@
 //! What an allocation really takes.
 
+use smallvec::{Array, SmallVec};
+
 /// The bytes an allocator hands out for a request of `bytes`: jemalloc's size classes (16, then 32 … 128 in steps of 16,
 /// then four steps to each doubling), which Redis and most Valkey builds use. `MEMORY USAGE` reports with it, so that
 /// the figure is what the server's memory shrinks by when the key goes.
@@ -17,6 +19,14 @@ pub fn whole_bytes(bytes: usize) -> usize {
     match bytes {
         0..=127 => bytes / 16 * 16,
         _ => bytes >> (bytes.ilog2() - 2) << (bytes.ilog2() - 2),
+    }
+}
+
+/// The bytes allocated behind a list that has room for a few in itself.
+pub fn spilled_bytes<A: Array>(list: &SmallVec<A>) -> usize {
+    match list.spilled() {
+        true => allocated_bytes(list.capacity() * size_of::<A::Item>()),
+        false => 0,
     }
 }
 

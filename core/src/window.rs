@@ -337,6 +337,11 @@ impl SlidingWindow {
         behind_ms > 0
     }
 
+    /// Reads what the next decision will: its pairs lie in a place of their own.
+    pub fn fetch(&self) -> u64 {
+        self.open.pairs.last().map_or(0, |&byte| byte.into()) ^ self.units_end
+    }
+
     /// When the key may go: never before its last unit has left the window.
     pub fn expires_at_ms(&self) -> i64 {
         self.expires_at_ms

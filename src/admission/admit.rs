@@ -99,18 +99,17 @@ pub(super) fn full(full: Full) -> Error {
 
 fn count(decision: &Decision, shadow: bool) {
     let Decision { answer, rows, repeated, .. } = decision;
-    let counter = match answer.admitted {
-        true if *repeated => &STATS.admit_repeated,
-        true => &STATS.admit_admitted,
-        false if shadow => &STATS.admit_would_deny,
-        false => &STATS.admit_denied,
-    };
-    // One that only asks is no admission.
-    let admits = answer.admitted && !shadow;
-    counter.add((admits || !answer.admitted).into());
+    match (answer.admitted, shadow) {
+        // One that only asks is no admission.
+        (true, true) => {}
+        (true, false) if *repeated => STATS.admit_repeated.add(1),
+        (true, false) => STATS.admit_admitted.add(1),
+        (false, true) => STATS.admit_would_deny.add(1),
+        (false, false) => STATS.admit_denied.add(1),
+    }
     if answer.admitted && !repeated {
         STATS.admit_would_deny.add(u64::from(rows.iter().any(|row| row.shadow && !row.allowed)));
-        STATS.admit_soft.add(u64::from(admits && rows.iter().any(|row| row.soft != Soft::Below)));
+        STATS.admit_soft.add(u64::from(!shadow && rows.iter().any(|row| row.soft != Soft::Below)));
     }
 }
 

@@ -33,6 +33,8 @@ struct Shape {
 enum Key {
     /// Is there for ever.
     Lasting,
+    /// As [`Key::Lasting`], with two more behind `WITH 2`.
+    Three,
     /// Has an expiry, which the command leaves alone.
     Expiring,
     /// Is read only, and has an expiry.
@@ -68,7 +70,7 @@ const SHAPES: [Shape; 11] = [
     Shape { name: c"bare.cacheget", effect: None, key: Key::Read, reply: Reply::Value },
     Shape { name: c"bare.cacheset", effect: Some((ENTRY, 1)), key: Key::Overwritten, reply: Reply::Ok },
     Shape { name: c"bare.admit", effect: Some((ACCOUNT, 3)), key: Key::Lasting, reply: Reply::Policies(3) },
-    Shape { name: c"bare.admit12", effect: Some((ACCOUNT, 5)), key: Key::Lasting, reply: Reply::Policies(12) },
+    Shape { name: c"bare.admit12", effect: Some((ACCOUNT, 5)), key: Key::Three, reply: Reply::Policies(12) },
     Shape { name: c"bare.settle", effect: Some((ACCOUNT, 3)), key: Key::Lasting, reply: Reply::Text(b"SETTLED") },
 ];
 
@@ -92,25 +94,13 @@ unsafe extern "C" fn run<const SHAPE: usize>(
     let first = rest.iter().map(|&argument| bytes(argument)).reduce(|first, _| first).unwrap_or(VALUE);
     let now_ms = api!(RedisModule_Milliseconds());
 
-    let write = if shape.key == Key::Read { 0 } else { raw::REDISMODULE_WRITE };
-    let key = api!(RedisModule_OpenKey(ctx, *name, (raw::REDISMODULE_READ | write) as c_int));
+    let others = if shape.key == Key::Three { &rest[2..4] } else { &[] };
+    for &other in others {
+        api!(RedisModule_CloseKey(open(ctx, other, shape.key, first, now_ms).0));
+    }
+    let (key, value) = open(ctx, *name, shape.key, first, now_ms);
     if key.is_null() {
         return api!(RedisModule_ReplyWithNull(ctx));
-    }
-    let value = if api!(RedisModule_ModuleTypeGetType(key)) == TYPE.load(Ordering::Relaxed) {
-        &mut *api!(RedisModule_ModuleTypeGetValue(key)).cast::<Vec<u8>>()
-    } else {
-        let value = if shape.key == Key::Overwritten { first } else { VALUE };
-        insert(key, value, shape.key, now_ms)
-    };
-    if shape.key == Key::Overwritten {
-        value.clear();
-        value.extend_from_slice(first);
-        api!(RedisModule_SetAbsExpire(key, now_ms + DAY_MS));
-    }
-    if matches!(shape.key, Key::Lasting | Key::Expiring) {
-        // What a command reads and changes at least.
-        value[0] = value[0].wrapping_add(1);
     }
     reply(ctx, &shape.reply, bytes(*name), value);
     api!(RedisModule_CloseKey(key));
@@ -127,16 +117,48 @@ unsafe extern "C" fn run<const SHAPE: usize>(
             with.as_ptr(),
             with.len()
         ));
-        api!(RedisModule_SignalModifiedKey(ctx, *name));
-        api!(RedisModule_NotifyKeyspaceEvent(ctx, raw::REDISMODULE_NOTIFY_MODULE, shape.name.as_ptr(), *name));
+        for &name in others.iter().chain([name]) {
+            api!(RedisModule_SignalModifiedKey(ctx, name));
+            api!(RedisModule_NotifyKeyspaceEvent(ctx, raw::REDISMODULE_NOTIFY_MODULE, shape.name.as_ptr(), name));
+        }
     }
     raw::REDISMODULE_OK as c_int
+}
+
+/// Opens a key, and does with its value what a command does at least.
+unsafe fn open<'a>(
+    ctx: *mut RedisModuleCtx,
+    name: *mut RedisModuleString,
+    lives: Key,
+    first: &[u8],
+    now_ms: i64,
+) -> (*mut RedisModuleKey, &'a [u8]) {
+    let write = if lives == Key::Read { 0 } else { raw::REDISMODULE_WRITE };
+    let key = api!(RedisModule_OpenKey(ctx, name, (raw::REDISMODULE_READ | write) as c_int));
+    if key.is_null() {
+        return (key, &[]);
+    }
+    let value = if api!(RedisModule_ModuleTypeGetType(key)) == TYPE.load(Ordering::Relaxed) {
+        &mut *api!(RedisModule_ModuleTypeGetValue(key)).cast::<Vec<u8>>()
+    } else {
+        insert(key, if lives == Key::Overwritten { first } else { VALUE }, lives, now_ms)
+    };
+    match lives {
+        Key::Overwritten => {
+            value.clear();
+            value.extend_from_slice(first);
+            api!(RedisModule_SetAbsExpire(key, now_ms + DAY_MS));
+        }
+        Key::Lasting | Key::Three | Key::Expiring => value[0] = value[0].wrapping_add(1),
+        Key::Read => {}
+    }
+    (key, value)
 }
 
 unsafe fn insert<'a>(key: *mut RedisModuleKey, value: &[u8], lives: Key, now_ms: i64) -> &'a mut Vec<u8> {
     let value = Box::into_raw(Box::new(value.to_vec()));
     api!(RedisModule_ModuleTypeSetValue(key, TYPE.load(Ordering::Relaxed), value.cast()));
-    if lives != Key::Lasting {
+    if !matches!(lives, Key::Lasting | Key::Three) {
         api!(RedisModule_SetAbsExpire(key, now_ms + DAY_MS));
     }
     &mut *value

@@ -50,6 +50,7 @@ pub fn admit(
 ) -> Result<Decision, Full> {
     let Request { id, ttl_ms, amounts, shadow } = request;
     let now_ms = now.terms.at_ms;
+    accounts.iter().for_each(|account| account.fetch());
     // What has ended by time is known before it is tidied up, and after: found out once.
     let is_new: SmallVec<[bool; 4]> =
         accounts.iter().map(|account| account.standing(now_ms, id) == Standing::Unknown).collect();

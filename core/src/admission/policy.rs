@@ -6,7 +6,7 @@ use crate::bucket::{Flow, TokenBucket};
 use crate::calendar::Period;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::limit::Verdict;
-use crate::memory::allocated_bytes;
+use crate::memory::spilled_bytes;
 use crate::money::Amount;
 use crate::window::{Rule, SlidingWindow};
 use crate::{PERIOD_MAX_MS, UNITS_MAX};
@@ -137,12 +137,22 @@ impl Held {
         Some((&self.name, count))
     }
 
+    /// See [`super::Account::fetch`].
+    pub(super) fn fetch(&self) -> u64 {
+        let state = match &self.state {
+            State::Window(window) => window.fetch(),
+            State::Bucket(_) | State::Stateless => 0,
+        };
+        let lens = self.name.len() ^ self.policy.meter.len();
+        state ^ self.serial ^ lens as u64
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
         let state = match &self.state {
             State::Window(window) => window.memory_bytes(),
             State::Bucket(_) | State::Stateless => 0,
         };
-        [&self.name, &self.policy.meter].into_iter().map(name_bytes).sum::<usize>() + state
+        [&self.name, &self.policy.meter].into_iter().map(spilled_bytes).sum::<usize>() + state
     }
 
     pub(super) fn save(&self, out: &mut dyn Writer) {
@@ -240,13 +250,4 @@ pub(super) fn load_name(from: &mut dyn Reader) -> Result<Name, Corrupt> {
         return Err(Corrupt("an empty name"));
     }
     Ok(Name::from_slice(&name))
-}
-
-/// Bytes allocated behind a name.
-pub(super) fn name_bytes(name: &Name) -> usize {
-    if name.spilled() {
-        allocated_bytes(name.capacity())
-    } else {
-        0
-    }
 }

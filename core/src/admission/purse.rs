@@ -1,10 +1,10 @@
 //! What an account spent: a ledger of money, and one for every other meter that a budget counts.
 
-use super::policy::{load_name, name_bytes, Name, USD};
+use super::policy::{load_name, Name, USD};
 use super::Full;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::ledger::{Ledger, ENCODING_VERSION};
-use crate::memory::allocated_bytes;
+use crate::memory::{allocated_bytes, spilled_bytes};
 
 /// The most meters of an account's budgets beside the money in its own ledger.
 pub const LEDGERS_MAX: usize = 8;
@@ -57,7 +57,7 @@ impl Purses {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        let bytes = |purse: &Purse| name_bytes(&purse.meter) + purse.ledger.memory_bytes();
+        let bytes = |purse: &Purse| spilled_bytes(&purse.meter) + purse.ledger.memory_bytes();
         allocated_bytes(self.others.capacity() * size_of::<Purse>()) + self.iter().map(bytes).sum::<usize>()
     }
 

@@ -1,16 +1,17 @@
 //! The account in memory and as it is saved.
 
+use super::lease::Settled;
 use super::policy::Held;
 use super::purse::Purses;
 use super::{Account, FINISHED_MAX, POLICIES_MAX};
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::lease::LeasesWith;
-use crate::memory::allocated_bytes;
+use crate::memory::spilled_bytes;
 
 impl Account {
     /// Bytes allocated behind the struct itself.
     pub fn memory_bytes(&self) -> usize {
-        let list = allocated_bytes(self.policies.capacity() * size_of::<Held>());
+        let list = spilled_bytes(&self.policies);
         let policies: usize = self.policies.iter().map(Held::memory_bytes).sum();
         list + policies
             + self.purses.memory_bytes()
@@ -21,7 +22,7 @@ impl Account {
 
     /// Allocations to free with the value.
     pub fn allocations(&self) -> usize {
-        let leases = 2 * (self.live.allocations() + self.expired.allocations()) + self.settled.allocations();
+        let leases = self.live.allocations() + self.expired.allocations() + 2;
         1 + 3 * self.policies.len() + self.purses.allocations() + leases
     }
 
@@ -51,8 +52,8 @@ impl Account {
         account.purses = Purses::load(from)?;
         account.live = LeasesWith::load(from)?;
         account.expired = LeasesWith::load(from)?;
-        account.settled = LeasesWith::load(from)?;
-        if account.expired.len().max(account.settled.len()) > FINISHED_MAX {
+        account.settled = Settled::load(from)?;
+        if account.expired.len() > FINISHED_MAX {
             return Err(Corrupt("more ended leases than an account remembers"));
         }
         Ok(account)

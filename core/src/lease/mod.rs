@@ -8,11 +8,13 @@
 
 mod table;
 
+use std::sync::Arc;
+
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::limit::{extended_expiry_ms, wait_ms, NEVER};
 use crate::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
+pub use table::Lease;
 use table::Table;
-pub use table::{Holder, Lease};
 
 /// The longest name of a holder in bytes.
 pub const HOLDER_BYTES_MAX: usize = 512;
@@ -126,19 +128,19 @@ impl<T> LeasesWith<T> {
             None => (token.max(self.last_token + 1).min(TOKEN_MAX), T::default()),
         };
         self.max = max;
-        self.insert(now_ms, Holder::new(holder), ttl_ms, token, load);
+        self.insert(now_ms, holder.into(), ttl_ms, token, load);
     }
 
     /// Gives a new holder a lease with a load. Those that have ended stay: their loads are the caller's, with
     /// [`Self::take_ended`]. Its clock never steps back.
-    pub fn hold(&mut self, now_ms: i64, holder: Holder, ttl_ms: u64, load: T) {
+    pub fn hold(&mut self, now_ms: i64, holder: Arc<[u8]>, ttl_ms: u64, load: T) {
         self.at_ms = now_ms;
-        self.table.remove(holder.name());
+        self.table.remove(&holder);
         let token = (self.last_token + 1).min(TOKEN_MAX);
         self.insert(now_ms, holder, ttl_ms, token, load);
     }
 
-    fn insert(&mut self, now_ms: i64, holder: Holder, ttl_ms: u64, token: u64, load: T) {
+    fn insert(&mut self, now_ms: i64, holder: Arc<[u8]>, ttl_ms: u64, token: u64, load: T) {
         self.last_token = self.last_token.max(token);
         let expires_at_ms = now_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
         self.table.insert(Lease { holder, expires_at_ms, token, load });
@@ -159,6 +161,11 @@ impl<T> LeasesWith<T> {
     /// Takes out the lease that ended first, of those that have.
     pub fn take_ended(&mut self, now_ms: i64) -> Option<Lease<T>> {
         self.table.pop_first(now_ms)
+    }
+
+    /// Reads what a search for a holder will.
+    pub fn fetch(&self) -> u64 {
+        self.table.fetch()
     }
 
     /// Milliseconds until all leases have ended; 0 where there is none.
@@ -217,7 +224,7 @@ impl<T> LeasesWith<T> {
     pub fn holders(&self, now_ms: i64) -> impl Iterator<Item = (&[u8], i64, u64)> + '_ {
         let live_after_ms = now_ms + self.behind_ms(now_ms);
         let live = self.table.expiring(live_after_ms);
-        live.map(move |lease| (lease.holder.name(), lease.expires_at_ms - live_after_ms, lease.token))
+        live.map(move |lease| (&*lease.holder, lease.expires_at_ms - live_after_ms, lease.token))
     }
 
     /// When the key may go: a day after its last lease has ended.
@@ -251,7 +258,7 @@ impl<T> LeasesWith<T> {
         out.int(self.expires_at_ms);
         out.uint(self.table.len() as u64);
         for lease in self.table.expiring(i64::MIN) {
-            out.bytes(lease.holder.name());
+            out.bytes(&lease.holder);
             out.int(lease.expires_at_ms);
             out.uint(lease.token);
             lease.load.save(out);
@@ -281,7 +288,7 @@ impl<T> LeasesWith<T> {
             }
             before = order;
             let load = T::load(from)?;
-            leases.table.insert(Lease { holder: Holder::new(&holder), expires_at_ms, token, load });
+            leases.table.insert(Lease { holder: holder.into(), expires_at_ms, token, load });
         }
         Ok(leases)
     }

@@ -1,6 +1,9 @@
 //! Leases by holder and by expiry.
 //!
 //! Most keys have few holders: those are a sorted list, searched from end to end. Many are indexed both ways.
+//!
+//! Names lie each in a place of its own, so a search through a list compares fingerprints of them, which lie side by side,
+//! and reads the one name that it finds.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -19,7 +22,8 @@ pub(super) const DROPPED_MAX: usize = 256;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease<T> {
-    pub holder: Holder,
+    /// The holder's name. Shared between the two indexes.
+    pub holder: Arc<[u8]>,
     pub expires_at_ms: i64,
     pub token: u64,
     /// What the holder holds beside its slot.
@@ -35,29 +39,20 @@ impl<T> Lease<T> {
 
 type Place = (i64, u64);
 
-/// A holder's name, and a fingerprint of it: a search through a list compares those, and reads the name of the one that
-/// it finds. Names lie each in a place of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
-    /// Shared between the two indexes.
-    name: Arc<[u8]>,
-    fingerprint: u64,
+/// Leases by place, and their holders' fingerprints in the same order.
+#[derive(Debug, Clone)]
+pub(super) struct List<T> {
+    leases: Vec<Lease<T>>,
+    fingerprints: Vec<u32>,
 }
 
-impl Holder {
-    pub fn new(name: &[u8]) -> Self {
-        Self { name: name.into(), fingerprint: xxh3_64(name) }
-    }
-
-    pub fn name(&self) -> &[u8] {
-        &self.name
-    }
+fn fingerprint(holder: &[u8]) -> u32 {
+    xxh3_64(holder) as u32
 }
 
 #[derive(Debug, Clone)]
 pub(super) enum Table<T> {
-    /// By place.
-    List(Vec<Lease<T>>),
+    List(List<T>),
     Index(Box<Index<T>>),
 }
 
@@ -71,7 +66,7 @@ pub(super) struct Index<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Table::List(Vec::new())
+        Table::List(List { leases: Vec::new(), fingerprints: Vec::new() })
     }
 }
 
@@ -84,34 +79,37 @@ impl<T> Default for Index<T> {
 impl<T> Table<T> {
     pub fn len(&self) -> usize {
         match self {
-            Table::List(list) => list.len(),
+            Table::List(list) => list.leases.len(),
             Table::Index(index) => index.by_place.len(),
         }
     }
 
     pub fn get(&self, holder: &[u8]) -> Option<&Lease<T>> {
         match self {
-            Table::List(list) => place_of(list, holder).and_then(|at| list.get(at)),
+            Table::List(list) => list.find(holder).and_then(|at| list.leases.get(at)),
             Table::Index(index) => index.by_place.get(index.by_holder.get(holder)?),
+        }
+    }
+
+    /// Reads what a search for a holder will, where that is little.
+    pub fn fetch(&self) -> u64 {
+        match self {
+            Table::List(list) => {
+                let ends = [list.leases.first(), list.leases.last()].map(|lease| lease.map_or(0, |lease| lease.token));
+                let fingerprints = [list.fingerprints.first(), list.fingerprints.last()];
+                ends[0] ^ ends[1] ^ fingerprints.into_iter().flatten().map(|&word| u64::from(word)).sum::<u64>()
+            }
+            Table::Index(_) => 0,
         }
     }
 
     /// Adds a lease of a holder that has none.
     pub fn insert(&mut self, lease: Lease<T>) {
         match self {
-            Table::List(list) if list.len() < LIST_MAX => {
-                // Most leases end after all others.
-                let last = list.last().is_none_or(|last| last.place() < lease.place());
-                let at = if last { list.len() } else { list.partition_point(|other| other.place() < lease.place()) };
-                if list.capacity() == 0 {
-                    // One holder is what a lock has: no spare room.
-                    list.reserve_exact(1);
-                }
-                list.insert(at, lease);
-            }
+            Table::List(list) if list.leases.len() < LIST_MAX => list.insert(lease),
             Table::List(list) => {
                 let mut index = Index::default();
-                std::mem::take(list).into_iter().for_each(|lease| index.insert(lease));
+                std::mem::take(&mut list.leases).into_iter().for_each(|lease| index.insert(lease));
                 index.insert(lease);
                 *self = Table::Index(Box::new(index));
             }
@@ -122,7 +120,7 @@ impl<T> Table<T> {
     pub fn remove(&mut self, holder: &[u8]) -> Option<Lease<T>> {
         let lease = match self {
             Table::List(list) => {
-                let at = place_of(list, holder)?;
+                let at = list.find(holder)?;
                 list.remove(at)
             }
             Table::Index(index) => {
@@ -138,7 +136,7 @@ impl<T> Table<T> {
     /// Leases that end after `after_ms`, the first to end first.
     pub fn expiring(&self, after_ms: i64) -> Box<dyn Iterator<Item = &Lease<T>> + '_> {
         match self {
-            Table::List(list) => Box::new(list.iter().skip_while(move |lease| lease.expires_at_ms <= after_ms)),
+            Table::List(list) => Box::new(list.leases.iter().skip_while(move |lease| lease.expires_at_ms <= after_ms)),
             Table::Index(index) => {
                 let first = (after_ms.saturating_add(i64::from(after_ms != i64::MIN)), 0);
                 Box::new(index.by_place.range(first..).map(|(_, lease)| lease))
@@ -149,7 +147,7 @@ impl<T> Table<T> {
     /// How many have ended at `now_ms`.
     pub fn expired(&self, now_ms: i64) -> usize {
         match self {
-            Table::List(list) => expired(list, now_ms),
+            Table::List(list) => list.expired(now_ms),
             Table::Index(index) => index.ended(now_ms),
         }
     }
@@ -157,7 +155,7 @@ impl<T> Table<T> {
     /// Drops leases that have ended, up to [`DROPPED_MAX`].
     pub fn drop_expired(&mut self, now_ms: i64) {
         match self {
-            Table::List(list) => drop(list.drain(..expired(list, now_ms))),
+            Table::List(list) => list.drop_first(list.expired(now_ms)),
             Table::Index(_) => {
                 for _ in 0..DROPPED_MAX {
                     if self.pop_first(now_ms).is_none() {
@@ -172,12 +170,12 @@ impl<T> Table<T> {
     pub fn pop_first(&mut self, until_ms: i64) -> Option<Lease<T>> {
         let lease = match self {
             Table::List(list) => {
-                list.first().filter(|first| first.expires_at_ms <= until_ms)?;
+                list.leases.first().filter(|first| first.expires_at_ms <= until_ms)?;
                 list.remove(0)
             }
             Table::Index(index) => {
                 let first = index.by_place.first_entry().filter(|first| first.key().0 <= until_ms)?.remove();
-                index.by_holder.remove(first.holder.name());
+                index.by_holder.remove(&first.holder);
                 index.note_gone(first.place());
                 first
             }
@@ -189,14 +187,14 @@ impl<T> Table<T> {
     /// When the last one ends.
     pub fn last_expiry_ms(&self) -> Option<i64> {
         match self {
-            Table::List(list) => list.last().map(|lease| lease.expires_at_ms),
+            Table::List(list) => list.leases.last().map(|lease| lease.expires_at_ms),
             Table::Index(index) => index.by_place.last_key_value().map(|(place, _)| place.0),
         }
     }
 
     pub fn shift_back(&mut self, by_ms: i64) {
         match self {
-            Table::List(list) => list.iter_mut().for_each(|lease| lease.expires_at_ms -= by_ms),
+            Table::List(list) => list.leases.iter_mut().for_each(|lease| lease.expires_at_ms -= by_ms),
             Table::Index(index) => {
                 let mut shifted = Index::default();
                 for (_, mut lease) in std::mem::take(&mut index.by_place) {
@@ -213,16 +211,19 @@ impl<T> Table<T> {
     fn settle(&mut self) {
         if let Table::Index(index) = self {
             if index.by_place.len() <= LIST_MAX / 4 {
-                *self = Table::List(std::mem::take(&mut index.by_place).into_values().collect());
+                *self = Table::List(List::of(std::mem::take(&mut index.by_place).into_values().collect()));
             }
         }
     }
 
     pub fn memory_bytes(&self) -> usize {
-        let names: usize = self.expiring(i64::MIN).map(|lease| allocated_bytes(16 + lease.holder.name.len())).sum();
+        let names: usize = self.expiring(i64::MIN).map(|lease| allocated_bytes(16 + lease.holder.len())).sum();
         names
             + match self {
-                Table::List(list) => allocated_bytes(list.capacity() * size_of::<Lease<T>>()),
+                Table::List(list) => {
+                    allocated_bytes(list.leases.capacity() * size_of::<Lease<T>>())
+                        + allocated_bytes(list.fingerprints.capacity() * size_of::<u32>())
+                }
                 // About what the standard collections take: a tree node for each 8 leases, a hash table 7/8 full at most.
                 Table::Index(index) => {
                     let node = allocated_bytes(11 * (size_of::<Place>() + size_of::<Lease<T>>()) + 16);
@@ -236,17 +237,51 @@ impl<T> Table<T> {
     }
 }
 
-fn place_of<T>(list: &[Lease<T>], holder: &[u8]) -> Option<usize> {
-    let fingerprint = xxh3_64(holder);
-    list.iter().position(|lease| lease.holder.fingerprint == fingerprint && *lease.holder.name == *holder)
-}
+impl<T> List<T> {
+    fn of(leases: Vec<Lease<T>>) -> Self {
+        let fingerprints = leases.iter().map(|lease| fingerprint(&lease.holder)).collect();
+        Self { leases, fingerprints }
+    }
 
-/// How many of a list have ended. Most often none has, which the first tells.
-fn expired<T>(list: &[Lease<T>], now_ms: i64) -> usize {
-    let ended = |lease: &Lease<T>| lease.expires_at_ms <= now_ms;
-    match list.first() {
-        Some(first) if ended(first) => list.partition_point(ended),
-        _ => 0,
+    fn find(&self, holder: &[u8]) -> Option<usize> {
+        let sought = fingerprint(holder);
+        let same = |(lease, &fingerprint): (&Lease<T>, &u32)| fingerprint == sought && *lease.holder == *holder;
+        self.leases.iter().zip(&self.fingerprints).position(same)
+    }
+
+    fn insert(&mut self, lease: Lease<T>) {
+        // Most leases end after all others.
+        let last = self.leases.last().is_none_or(|last| last.place() < lease.place());
+        let first_after = || self.leases.partition_point(|other| other.place() < lease.place());
+        let at = if last { self.leases.len() } else { first_after() };
+        if self.leases.capacity() == 0 {
+            // One holder is what a lock has: no spare room.
+            self.leases.reserve_exact(1);
+            self.fingerprints.reserve_exact(1);
+        }
+        self.fingerprints.insert(at, fingerprint(&lease.holder));
+        self.leases.insert(at, lease);
+    }
+
+    /// `at` is below the length.
+    fn remove(&mut self, at: usize) -> Lease<T> {
+        self.fingerprints.remove(at);
+        self.leases.remove(at)
+    }
+
+    /// `count` is at most the length.
+    fn drop_first(&mut self, count: usize) {
+        self.fingerprints.drain(..count);
+        self.leases.drain(..count);
+    }
+
+    /// How many have ended. Most often none has, which the first tells.
+    fn expired(&self, now_ms: i64) -> usize {
+        let ended = |lease: &Lease<T>| lease.expires_at_ms <= now_ms;
+        match self.leases.first() {
+            Some(first) if ended(first) => self.leases.partition_point(ended),
+            _ => 0,
+        }
     }
 }
 
@@ -275,7 +310,7 @@ impl<T> Index<T> {
         if lease.expires_at_ms <= until_ms {
             self.ended.set((until_ms, ended + 1));
         }
-        self.by_holder.insert(Arc::clone(&lease.holder.name), lease.place());
+        self.by_holder.insert(Arc::clone(&lease.holder), lease.place());
         self.by_place.insert(lease.place(), lease);
     }
 }

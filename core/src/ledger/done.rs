@@ -1,16 +1,11 @@
 //! What became of ids: charges made once, and holds that have ended.
 
-use std::collections::VecDeque;
-
-use hashbrown::HashTable;
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::series::{load_amount, Entry};
 use super::State;
 use crate::calendar::Day;
 use crate::codec::{Corrupt, Reader, Writer};
-use crate::memory::allocated_bytes;
 use crate::money::Amount;
+use crate::recent::{self, fingerprint, Recent, Record as _};
 use crate::TIME_MAX_MS;
 
 /// The most ids remembered. One more, and the oldest is forgotten before its time.
@@ -18,13 +13,6 @@ pub const IDS_MAX: usize = 100_000;
 
 /// The most ids forgotten at one change: some tens of microseconds. Each change brings one, so they do not pile up.
 const PURGED_MAX: usize = 1_000;
-
-/// What stands for an id: 64 bits of XXH3. Two of them are the same by chance with a probability of 2^-64: among the
-/// [`IDS_MAX`] that a ledger remembers, a new id is taken for an old one once in 1.8 * 10^14. That ids could be made to
-/// collide on purpose matters little: who chooses ids can as well repeat one.
-fn fingerprint(id: &[u8]) -> u64 {
-    xxh3_64(id)
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Record {
@@ -56,10 +44,6 @@ impl Record {
         Some(Record { fingerprint, until_and_state, entry: Entry::new(day.number(), amount, 0) })
     }
 
-    fn until_ms(&self) -> i64 {
-        (self.until_and_state >> 8) as i64
-    }
-
     fn state(&self) -> Option<State> {
         let (day, amount) = (Day::from_number(self.entry.number())?, self.entry.amount());
         Some(match self.until_and_state as u8 {
@@ -73,80 +57,49 @@ impl Record {
     }
 }
 
-/// Ids with what became of them, oldest first: 32 bytes each, and about 8 to find them by.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Done {
-    records: VecDeque<Record>,
-    /// The number of the first record. Records are numbered in turn, wrapping around.
-    first: u32,
-    /// The records' numbers, by their fingerprints.
-    numbers: HashTable<u32>,
-}
+impl recent::Record for Record {
+    fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
 
-impl PartialEq for Done {
-    fn eq(&self, other: &Self) -> bool {
-        self.records == other.records
+    fn until_ms(&self) -> i64 {
+        (self.until_and_state >> 8) as i64
     }
 }
 
-impl Eq for Done {}
+/// Ids with what became of them: 32 bytes each, and about 8 to find them by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Done(Recent<Record>);
 
 impl Done {
     pub(super) fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.0.is_empty()
     }
 
     /// How many are remembered at `now_ms`.
     pub(super) fn count(&self, now_ms: i64) -> usize {
-        self.records.iter().filter(|record| record.until_ms() > now_ms).count()
+        self.0.iter().filter(|record| record.until_ms() > now_ms).count()
     }
 
     /// Whether [`Self::purge`] would forget any.
     pub(super) fn is_due(&self, at_ms: i64) -> bool {
-        self.records.front().is_some_and(|record| record.until_ms() <= at_ms)
+        self.0.is_due(at_ms)
     }
 
     pub(super) fn get(&self, now_ms: i64, id: &[u8]) -> Option<State> {
-        self.find(fingerprint(id)).filter(|record| record.until_ms() > now_ms)?.state()
+        self.0.get(fingerprint(id)).filter(|record| record.until_ms() > now_ms)?.state()
     }
 
     /// Remembers an id; again, where it is remembered already.
     pub(super) fn put(&mut self, id: &[u8], state: State, until_ms: i64) {
         if let Some(record) = Record::new(fingerprint(id), state, until_ms) {
-            self.put_record(record);
+            self.0.put(record, IDS_MAX);
         }
     }
 
-    fn put_record(&mut self, record: Record) {
-        if let Some(known) = self.position(record.fingerprint).and_then(|at| self.records.get_mut(at)) {
-            *known = record;
-            return;
-        }
-        if self.records.len() >= IDS_MAX {
-            self.forget_first();
-        }
-        let number = self.first.wrapping_add(self.records.len() as u32);
-        self.records.push_back(record);
-        let (records, first) = (&self.records, self.first);
-        self.numbers.insert_unique(record.fingerprint, number, |&number| {
-            at(records, first, number).map_or(0, |it| it.fingerprint)
-        });
-    }
-
-    /// Forgets those whose time has come, from the oldest on, and the others of a large number at later changes.
+    /// Forgets those whose time has come, and the others of a large number at later changes.
     pub(super) fn purge(&mut self, at_ms: i64) {
-        for _ in 0..PURGED_MAX {
-            if !self.is_due(at_ms) {
-                break;
-            }
-            self.forget_first();
-        }
-        if self.records.len() < self.records.capacity() / 4 {
-            let keep = self.records.len() * 2;
-            self.records.shrink_to(keep);
-            let (records, first) = (&self.records, self.first);
-            self.numbers.shrink_to(keep, |&number| at(records, first, number).map_or(0, |it| it.fingerprint));
-        }
+        self.0.forget(at_ms, PURGED_MAX);
     }
 
     pub(super) fn shift_back(&mut self, by_ms: i64) {
@@ -159,38 +112,19 @@ impl Done {
     }
 
     fn change_until(&mut self, change: impl Fn(i64) -> i64) {
-        for record in &mut self.records {
+        for record in self.0.iter_mut() {
             let until_ms = change(record.until_ms()).max(0).unsigned_abs();
             record.until_and_state = until_ms << 8 | record.until_and_state & 0xff;
         }
     }
 
-    fn forget_first(&mut self) {
-        let Some(record) = self.records.pop_front() else { return };
-        let first = self.first;
-        if let Ok(number) = self.numbers.find_entry(record.fingerprint, |&number| number == first) {
-            number.remove();
-        }
-        self.first = first.wrapping_add(1);
-    }
-
-    fn position(&self, fingerprint: u64) -> Option<usize> {
-        let same =
-            |&number: &u32| at(&self.records, self.first, number).is_some_and(|it| it.fingerprint == fingerprint);
-        self.numbers.find(fingerprint, same).map(|number| number.wrapping_sub(self.first) as usize)
-    }
-
-    fn find(&self, fingerprint: u64) -> Option<&Record> {
-        self.records.get(self.position(fingerprint)?)
-    }
-
     pub(super) fn memory_bytes(&self) -> usize {
-        allocated_bytes(self.records.capacity() * size_of::<Record>()) + allocated_bytes(self.numbers.allocation_size())
+        self.0.memory_bytes()
     }
 
     pub(super) fn save(&self, out: &mut dyn Writer) {
-        out.uint(self.records.len() as u64);
-        for record in &self.records {
+        out.uint(self.0.len() as u64);
+        for record in self.0.iter() {
             out.uint(record.fingerprint);
             out.uint(record.until_and_state);
             out.int(record.entry.number().into());
@@ -206,15 +140,11 @@ impl Done {
             let day = super::load_day(from)?;
             let entry = Entry::new(day.number(), load_amount(from)?, 0);
             let record = Record { fingerprint, until_and_state, entry };
-            if record.state().is_none() || done.find(fingerprint).is_some() {
+            if record.state().is_none() || done.0.get(fingerprint).is_some() {
                 return Err(Corrupt("an id in an unknown state, or twice"));
             }
-            done.put_record(record);
+            done.0.put(record, IDS_MAX);
         }
         Ok(done)
     }
-}
-
-fn at(records: &VecDeque<Record>, first: u32, number: u32) -> Option<&Record> {
-    records.get(number.wrapping_sub(first) as usize)
 }

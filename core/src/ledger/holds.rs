@@ -1,11 +1,13 @@
 //! Holds: parts of a budget that are set aside for requests under way, each until its own expiry.
 
+use smallvec::SmallVec;
+
 use super::done::Done;
 use super::series::{load_amount, Entry};
 use super::{load_day, State};
 use crate::calendar::Day;
 use crate::codec::{Corrupt, Reader, Writer};
-use crate::memory::allocated_bytes;
+use crate::memory::{allocated_bytes, spilled_bytes};
 use crate::money::Amount;
 use crate::{PERIOD_MAX_MS, TIME_MAX_MS};
 
@@ -83,8 +85,8 @@ struct Hold {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Sums(
     /// By day, of those with a sum other than zero: exact, since all [`HOLDS_MAX`] of the largest amount are far within
-    /// an [`Amount`]. Holds are short: there are hardly ever more than two days.
-    Vec<(i32, Amount)>,
+    /// an [`Amount`]. Holds are short: there are hardly ever more than two days, and most often there is one.
+    SmallVec<[(i32, Amount); 1]>,
 );
 
 impl Sums {
@@ -93,17 +95,14 @@ impl Sums {
         match self.0.binary_search_by_key(&day, |&(day, _)| day) {
             Ok(at) => self.0.iter_mut().skip(at).take(1).for_each(|(_, sum)| *sum = sum.saturating_add(amount)),
             Err(_) if amount == Amount::ZERO => {}
-            Err(at) => {
-                self.0.reserve_exact(1);
-                self.0.insert(at, (day, amount));
-            }
+            Err(at) => self.0.insert(at, (day, amount)),
         }
     }
 
     fn sub(&mut self, entry: Entry) {
         let of_day = self.0.iter_mut().filter(|(day, _)| *day == entry.number());
         of_day.for_each(|(_, sum)| *sum = sum.saturating_sub(entry.amount()));
-        self.0.retain(|&(_, sum)| sum != Amount::ZERO);
+        self.0.retain(|(_, sum)| *sum != Amount::ZERO);
     }
 
     fn between(&self, first: i32, last: i32) -> Amount {
@@ -112,7 +111,7 @@ impl Sums {
     }
 
     fn memory_bytes(&self) -> usize {
-        allocated_bytes(self.0.capacity() * size_of::<(i32, Amount)>())
+        spilled_bytes(&self.0)
     }
 }
 
@@ -143,7 +142,16 @@ impl Holds {
     /// Those that have expired since the last change, and those that have not.
     fn split(&self, now_ms: i64) -> (&[Hold], &[Hold]) {
         let now_ms = self.now_ms(now_ms);
-        self.open.split_at(self.open.partition_point(|hold| hold.expires_at_ms <= now_ms))
+        self.open.split_at(self.expired(now_ms))
+    }
+
+    /// How many have expired. Most often none has, which the first tells.
+    fn expired(&self, at_ms: i64) -> usize {
+        let expired = |hold: &Hold| hold.expires_at_ms <= at_ms;
+        match self.open.first() {
+            Some(first) if expired(first) => self.open.partition_point(expired),
+            _ => 0,
+        }
     }
 
     fn live(&self, now_ms: i64) -> &[Hold] {
@@ -169,6 +177,12 @@ impl Holds {
         let (expired, _) = self.split(now_ms);
         let expired = expired.iter().map(|hold| hold.entry).filter(|entry| (first..=last).contains(&entry.number()));
         expired.fold(self.sums.between(first, last), |sum, entry| sum.saturating_sub(entry.amount()))
+    }
+
+    /// Reads what a question about what is held will.
+    pub(super) fn fetch(&self) -> i64 {
+        let ends = [self.open.first(), self.open.last()];
+        ends.into_iter().flatten().fold(self.at_ms, |words, hold| words ^ hold.expires_at_ms)
     }
 
     pub(super) fn remembered(&self, now_ms: i64) -> usize {
@@ -206,7 +220,10 @@ impl Holds {
         if self.open.len() >= HOLDS_MAX {
             self.sums.sub(self.open.remove(0).entry);
         }
-        let at = self.open.partition_point(|hold| hold.expires_at_ms <= expires_at_ms);
+        // Most expire after all others.
+        let last = self.open.last().is_none_or(|last| last.expires_at_ms <= expires_at_ms);
+        let first_after = || self.open.partition_point(|hold| hold.expires_at_ms <= expires_at_ms);
+        let at = if last { self.open.len() } else { first_after() };
         if self.open.len() == self.open.capacity() {
             // All that the allocator gives for one more: at most a quarter more.
             let bytes = allocated_bytes((self.open.len() + 1) * size_of::<Hold>());
@@ -243,7 +260,7 @@ impl Holds {
             self.done.limit(at_ms.saturating_add_unsigned(remember_ms));
         }
         (self.at_ms, self.remember_ms) = (at_ms, remember_ms);
-        let expired = self.open.partition_point(|hold| hold.expires_at_ms <= at_ms);
+        let expired = self.expired(at_ms);
         for hold in self.open.drain(..expired) {
             self.sums.sub(hold.entry);
             if hold.id.owner() != Owner::Client {

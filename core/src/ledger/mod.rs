@@ -271,6 +271,11 @@ impl Ledger {
         holds.held(now_ms, first.number(), last.number())
     }
 
+    /// Reads what the next decision will, for those who want it fetched in good time.
+    pub fn fetch(&self) -> i64 {
+        self.holds.as_ref().map_or(0, |holds| holds.fetch())
+    }
+
     /// The holds that have not expired: id, day, estimate and the milliseconds left, the first to expire first.
     pub fn holds(&self, now_ms: i64) -> impl Iterator<Item = (&[u8], Day, Amount, i64)> {
         self.holds.iter().flat_map(move |holds| holds.iter(now_ms))
