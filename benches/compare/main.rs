@@ -13,6 +13,7 @@ mod memory;
 mod queue;
 mod random;
 mod records;
+mod stalls;
 mod statistics;
 mod table;
 
@@ -30,14 +31,14 @@ const HELP: &str = "\
 Measures each of the module's commands against the server's own and the Lua script of the same behaviour, in turn, on
 one private server, with redis-benchmark. What is called bare is a command of another module that makes the same calls
 to the server and does nothing else: as fast as a command can be. Then the latency with a thousand and with a million
-keys (half a gigabyte, three minutes), a log queue of a million records (half a gigabyte), and the memory that values
-take. Prints Markdown.
+keys (half a gigabyte, three minutes), a log queue of a million records (half a gigabyte), what others wait for while a
+million records or entries are deleted, and the memory that values take. Prints Markdown.
 
 Environment:
   RUNS=5            paired runs, at least 1
   REQUESTS=400000   per run at -P 16; a quarter at -P 1
   ONLY=text         only groups with a command whose name contains this, such as GW.ALLOW; or latency; or queue; or
-                    memory
+                    stalls; or memory
   CL_THROTTLE=path  also compare with CL.THROTTLE: path is a build of redis-cell, which is loaded beside the module
                     (git clone https://github.com/brandur/redis-cell, cargo build --release, libredis_cell.so)
   INSTRUCTIONS=1    instead of all that, count instructions per command with valgrind's callgrind: slow, and the same
@@ -72,7 +73,7 @@ fn compare() -> Result<()> {
     for group in &groups {
         check_pairs(group)?;
     }
-    if groups.is_empty() && (count_instructions || !["latency", "queue", "memory"].into_iter().any(wanted)) {
+    if groups.is_empty() && (count_instructions || !["latency", "queue", "stalls", "memory"].into_iter().any(wanted)) {
         return Err(format!("nothing to measure contains ONLY={only}").into());
     }
     if count_instructions {
@@ -133,6 +134,11 @@ fn measure(groups: Vec<Group>, wanted: impl Fn(&str) -> bool, server: &Server, g
         eprintln!("measuring a queue of a million records");
         million = Some(queue::report(server)?);
     }
+    let mut stalls = Vec::new();
+    if wanted("stalls") {
+        eprintln!("measuring deletions of a million");
+        stalls = stalls::stalls(server, rounds)?;
+    }
     let mut footprints = Vec::new();
     if wanted("memory") {
         eprintln!("measuring memory");
@@ -167,6 +173,15 @@ fn measure(groups: Vec<Group>, wanted: impl Fn(&str) -> bool, server: &Server, g
             queue::RECORDS
         );
         println!("{}", table::queue(&report));
+    }
+    if !stalls.is_empty() {
+        println!(
+            "Deletions of {} records or entries, and the round trips of another client that sends one PING after the \
+             other until all is freed, and for as long with nothing to do; medians (least - greatest) of {rounds} \
+             run(s):\n",
+            stalls::COUNT
+        );
+        println!("{}", table::stalls(&stalls));
     }
     if !footprints.is_empty() {
         println!("Memory per key, and per record of a queue that holds 10,000:\n");

@@ -1,12 +1,10 @@
-//! A log queue of a million records: how long commands take at most, what a snapshot under load costs, and how it is
-//! deleted.
+//! A log queue of a million records: how long commands take at most, and what a snapshot under load costs.
 
 use crate::measure::await_rest;
 use crate::records::record;
 use crate::Result;
 use gw_testkit::{info, Server};
 use redis::{cmd, Cmd, Connection};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,8 +37,6 @@ pub struct Report {
     pub record_bytes: f64,
     /// Under a gateway's load, and under all that there can be.
     pub snapshots: [Snapshot; 2],
-    /// Another client's longest round trip in a second in which nothing happened, and in that after the queue was deleted.
-    pub deletion_ping_max: [Duration; 2],
 }
 
 pub fn report(server: &Server) -> Result<Report> {
@@ -61,17 +57,16 @@ pub fn report(server: &Server) -> Result<Report> {
     }
     let snapshots = [snapshot(client, &mut next, Some(20_000))?, snapshot(client, &mut next, None)?];
     times.push(timed(client, "GW.LOGPUSH of 1 after a snapshot", |client| push(client, &mut next, 200_000, 1))?);
-    for (name, calls, count, options) in [
-        ("GW.LOGPOP of 1", 100_000, "1", &[][..]),
-        ("GW.LOGPOP of 100", 2_000, "100", &[]),
-        ("GW.LOGPOP of 100, leased", 2_000, "100", &["LEASE", "3600000"]),
+    for (name, calls, count, leased) in [
+        ("GW.LOGPOP of 1", 100_000, 1, false),
+        ("GW.LOGPOP of 100", 20_000, 100, false),
+        ("GW.LOGPOP of 100, leased", 20_000, 100, true),
     ] {
-        let pop = words(&[&["GW.LOGPOP", KEY, "COUNT", count], options].concat());
-        times.push(timed(client, name, |client| repeat(client, &pop, calls))?);
+        times.push(timed(client, name, |client| pop_and_push(client, &mut next, calls, count, leased))?);
     }
-    let deletion_ping_max = deletion(server, client, &mut times)?;
+    times.push(timed(client, "DEL of the queue", |client| Ok(cmd("DEL").arg(KEY).exec(client)?))?);
     cmd("FLUSHALL").arg("SYNC").exec(client)?;
-    Ok(Report { times, record_bytes: usage / RECORDS as f64, snapshots, deletion_ping_max })
+    Ok(Report { times, record_bytes: usage / RECORDS as f64, snapshots })
 }
 
 fn words(words: &[&str]) -> Cmd {
@@ -132,6 +127,24 @@ fn repeat(client: &mut Connection, command: &Cmd, calls: u64) -> Result<()> {
     Ok(())
 }
 
+/// Pops, of which each is made good, so that the queue stays as long. What is leased is acknowledged.
+fn pop_and_push(client: &mut Connection, next: &mut u64, calls: u64, count: u64, leased: bool) -> Result<()> {
+    let mut pop = words(&["GW.LOGPOP", KEY, "COUNT", &count.to_string()]);
+    if leased {
+        pop.arg(&["LEASE", "3600000"]);
+    }
+    for _ in 0..calls {
+        if leased {
+            let (id, _, _): (String, redis::Value, u64) = pop.query(client)?;
+            cmd("GW.LOGACK").arg(KEY).arg(id).exec(client)?;
+        } else {
+            pop.exec(client)?;
+        }
+        batch(next, count).exec(client)?;
+    }
+    Ok(())
+}
+
 /// A BGSAVE while records are pushed and popped in batches of 100: so many a second, or as fast as they go.
 ///
 /// It begins when that has gone on for longer than the allocator keeps what was freed (jemalloc's `dirty_decay_ms`, 10 s):
@@ -178,41 +191,4 @@ fn load(
         thread::sleep(due.saturating_sub(start.elapsed()));
     }
     Ok(records)
-}
-
-/// The longest round trip of another client that asks for a sign of life over and over: while nothing happens, and while
-/// the queue is deleted and freed.
-fn deletion(server: &Server, client: &mut Connection, times: &mut Vec<Times>) -> Result<[Duration; 2]> {
-    const WATCHED: Duration = Duration::from_secs(1);
-    let idle = longest_wait(server, || {
-        thread::sleep(WATCHED);
-        Ok(())
-    })?;
-    let deleting = longest_wait(server, || {
-        times.push(timed(client, "DEL of the queue", |client| Ok(cmd("DEL").arg(KEY).exec(client)?))?);
-        thread::sleep(WATCHED);
-        Ok(())
-    })?;
-    Ok([idle, deleting])
-}
-
-fn longest_wait(server: &Server, meanwhile: impl FnOnce() -> Result<()>) -> Result<Duration> {
-    let mut other = server.connect()?;
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| -> Result<Duration> {
-        let waiting = scope.spawn(|| -> redis::RedisResult<Duration> {
-            let mut longest = Duration::ZERO;
-            while !done.load(Ordering::Relaxed) {
-                let start = Instant::now();
-                cmd("PING").exec(&mut other)?;
-                longest = longest.max(start.elapsed());
-            }
-            Ok(longest)
-        });
-        thread::sleep(Duration::from_millis(100));
-        let result = meanwhile();
-        done.store(true, Ordering::Relaxed);
-        result?;
-        Ok(waiting.join().map_err(|_| "the other client panicked")??)
-    })
 }

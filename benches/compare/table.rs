@@ -6,6 +6,7 @@ use crate::latency::{Latencies, Latency, KEYS};
 use crate::measure::{Sample, Samples, PIPELINES};
 use crate::memory::Footprint;
 use crate::queue::{Report, Snapshot, Times};
+use crate::stalls::Stall;
 use crate::statistics::{median, ratio, spread, Spread};
 
 /// Of each case: throughput and CPU time.
@@ -107,7 +108,7 @@ pub fn queue(report: &Report) -> String {
     for Times { name, calls, p50_us, p9999_us, max_us } in &report.times {
         text += &format!("| {name} | {} | {p50_us} | {p9999_us} | {max_us} |\n", thousands(*calls as f64));
     }
-    let Report { record_bytes, snapshots, deletion_ping_max: [idle, deleting], .. } = report;
+    let Report { record_bytes, snapshots, .. } = report;
     text += &format!("\nMEMORY USAGE per record: {record_bytes:.0} bytes.\n\n");
     for Snapshot { took, records_per_s, copied, popped } in snapshots {
         text += &format!(
@@ -119,12 +120,20 @@ pub fn queue(report: &Report) -> String {
             popped * 100.0
         );
     }
-    text += &format!(
-        "\nIn the second after the queue was deleted, another client's PING took {} us at most; in a second in which \
-         nothing happened, {} us.\n",
-        thousands(deleting.as_micros() as f64),
-        thousands(idle.as_micros() as f64)
+    text
+}
+
+/// Of each deletion: what another client waited for, beside what it waits for anyway.
+pub fn stalls(measured: &[Stall]) -> String {
+    let mut text = String::from(
+        "| deletion | reply, ms | all freed, s | PING p99.9, ms | with nothing | longest PING, ms | with nothing |\n\
+         |---|---:|---:|---:|---:|---:|---:|\n",
     );
+    for Stall { name, reply_ms, freed_s, meanwhile_ms, idle_ms } in measured {
+        let waits = meanwhile_ms.iter().zip(idle_ms).map(|(&meanwhile, &idle)| [range(meanwhile, 2), range(idle, 2)]);
+        let waits = waits.flatten().collect::<Vec<_>>().join(" | ");
+        text += &format!("| {name} | {} | {} | {waits} |\n", range(*reply_ms, 2), range(*freed_s, 1));
+    }
     text
 }
 

@@ -1,0 +1,139 @@
+//! What other clients wait for while something large is deleted: the round trips of one that asks for a sign of life over
+//! and over, beside those of as long a time in which nothing happens.
+
+use crate::measure::await_rest;
+use crate::records::record;
+use crate::statistics::{percentile, spread, Spread};
+use crate::Result;
+use gw_testkit::Server;
+use redis::{cmd, Connection, RedisResult};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Records of the queue, and entries of the cache.
+pub const COUNT: u64 = 1_000_000;
+
+/// The shares of round trips that are shown: 99.9 %, and all.
+pub const SHARES: [f64; 2] = [0.999, 1.0];
+
+/// Runs of one kind.
+pub struct Stall {
+    pub name: &'static str,
+    /// Until the reply, in milliseconds.
+    pub reply_ms: Spread,
+    /// Until all was freed, in seconds.
+    pub freed_s: Spread,
+    /// Round trips meanwhile, by [`SHARES`], in milliseconds.
+    pub meanwhile_ms: [Spread; 2],
+    /// Round trips while nothing happened.
+    pub idle_ms: [Spread; 2],
+}
+
+struct Kind {
+    name: &'static str,
+    fill: fn(&mut Connection) -> Result<()>,
+    delete: &'static [&'static str],
+}
+
+const KINDS: [Kind; 2] = [
+    Kind { name: "DEL of a log queue", fill: fill_queue, delete: &["DEL", "queue"] },
+    Kind { name: "GW.CACHECLEAR ALL", fill: fill_cache, delete: &["GW.CACHECLEAR", "ALL"] },
+];
+
+/// Commands that go at once.
+const PIPELINE: u64 = 100;
+
+/// A queue's memory is freed beside the server, and nobody is told: so long at least is waited.
+const FREED_MIN: Duration = Duration::from_secs(1);
+
+pub fn stalls(server: &Server, rounds: usize) -> Result<Vec<Stall>> {
+    KINDS.iter().map(|kind| stall(server, kind, rounds)).collect()
+}
+
+fn stall(server: &Server, kind: &Kind, rounds: usize) -> Result<Stall> {
+    let mut connection = server.connect()?;
+    let client = &mut connection;
+    let (mut replies_ms, mut freed_s) = (Vec::new(), Vec::new());
+    let (mut meanwhile, mut idle) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        cmd("FLUSHALL").arg("SYNC").exec(client)?;
+        (kind.fill)(client)?;
+        await_rest(client)?;
+        meanwhile.push(round_trips(server, || {
+            let start = Instant::now();
+            cmd(kind.delete[0]).arg(&kind.delete[1..]).exec(client)?;
+            replies_ms.push(start.elapsed().as_secs_f64() * 1e3);
+            while start.elapsed() < FREED_MIN || cmd("DBSIZE").query::<u64>(client)? > 0 {
+                thread::sleep(Duration::from_millis(50));
+            }
+            freed_s.push(start.elapsed().as_secs_f64());
+            Ok(())
+        })?);
+        await_rest(client)?;
+        let as_long = Duration::from_secs_f64(freed_s.last().copied().unwrap_or_default());
+        idle.push(round_trips(server, || {
+            thread::sleep(as_long);
+            Ok(())
+        })?);
+    }
+    cmd("FLUSHALL").arg("SYNC").exec(client)?;
+    let by_share = |runs: &[Vec<u64>]| {
+        SHARES.map(|share| spread(runs.iter().map(|sorted_us| percentile(sorted_us, share) as f64 / 1e3)))
+    };
+    Ok(Stall {
+        name: kind.name,
+        reply_ms: spread(replies_ms.into_iter()),
+        freed_s: spread(freed_s.into_iter()),
+        meanwhile_ms: by_share(&meanwhile),
+        idle_ms: by_share(&idle),
+    })
+}
+
+fn fill_queue(client: &mut Connection) -> Result<()> {
+    for first in (0..COUNT).step_by(PIPELINE as usize) {
+        let mut push = cmd("GW.LOGPUSH");
+        push.arg(&["queue", "MAXLEN", "10000000", "MAXBYTES", "100000000000", "RECORDS"]);
+        (first..first + PIPELINE).for_each(|number| {
+            push.arg(record(number));
+        });
+        push.exec(client)?;
+    }
+    Ok(())
+}
+
+fn fill_cache(client: &mut Connection) -> Result<()> {
+    let value = "v".repeat(100);
+    for first in (0..COUNT).step_by(PIPELINE as usize) {
+        let mut pipe = redis::pipe();
+        (first..first + PIPELINE).for_each(|number| {
+            pipe.cmd("GW.CACHESET").arg(format!("models:{number}")).arg(&value).ignore();
+        });
+        pipe.exec(client)?;
+    }
+    Ok(())
+}
+
+/// The round trips of another client in microseconds, sorted.
+fn round_trips(server: &Server, meanwhile: impl FnOnce() -> Result<()>) -> Result<Vec<u64>> {
+    let mut other = server.connect()?;
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| -> RedisResult<Vec<u64>> {
+            let mut times_us = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                cmd("PING").exec(&mut other)?;
+                times_us.push(start.elapsed().as_micros() as u64);
+            }
+            Ok(times_us)
+        });
+        thread::sleep(Duration::from_millis(100));
+        let result = meanwhile();
+        done.store(true, Ordering::Relaxed);
+        result?;
+        let mut times_us = waiting.join().map_err(|_| "the other client panicked")??;
+        times_us.sort_unstable();
+        Ok(times_us)
+    })
+}
