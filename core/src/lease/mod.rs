@@ -6,6 +6,7 @@
 //! Cost: O(log n) in the holders, and O(1) amortised for those that have expired. A change drops a few hundred of these
 //! at most, so that no call has to wait for a hundred thousand.
 
+mod sorted;
 mod table;
 
 use std::sync::Arc;
@@ -105,8 +106,7 @@ impl<T> LeasesWith<T> {
             // With a lowered maximum, more than one must go.
             _ => self
                 .table
-                .expiring(now_ms + behind_ms)
-                .nth((in_use - max) as usize)
+                .nth(self.table.len() - (max as usize))
                 .map_or(0, |lease| wait_ms(i128::from(lease.expires_at_ms - behind_ms) - i128::from(now_ms))),
         };
         Grant { acquired: false, in_use, max, retry_after_ms, token: 0 }

@@ -5,13 +5,12 @@
 //! Names lie each in a place of its own, so a search through a list compares fingerprints of them, which lie side by side,
 //! and reads the one name that it finds.
 
-use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound::{Excluded, Included};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::sorted::Sorted;
 use crate::memory::allocated_bytes;
 
 /// The longest list. Beyond it an index costs less than a search.
@@ -32,12 +31,12 @@ pub struct Lease<T> {
 
 impl<T> Lease<T> {
     /// Tokens are unique, so no two leases stand in the same place.
-    fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Place {
         (self.expires_at_ms, self.token)
     }
 }
 
-type Place = (i64, u64);
+pub(super) type Place = (i64, u64);
 
 /// Leases by place, and their holders' fingerprints in the same order.
 #[derive(Debug, Clone)]
@@ -59,9 +58,7 @@ pub(super) enum Table<T> {
 #[derive(Debug, Clone)]
 pub(super) struct Index<T> {
     by_holder: HashMap<Arc<[u8]>, Place>,
-    by_place: BTreeMap<Place, Lease<T>>,
-    /// Hint: up to this time, so many have ended.
-    ended: Cell<(i64, usize)>,
+    by_place: Sorted<T>,
 }
 
 impl<T> Default for Table<T> {
@@ -72,7 +69,7 @@ impl<T> Default for Table<T> {
 
 impl<T> Default for Index<T> {
     fn default() -> Self {
-        Self { by_holder: HashMap::new(), by_place: BTreeMap::new(), ended: Cell::new((i64::MIN, 0)) }
+        Self { by_holder: HashMap::new(), by_place: Sorted::default() }
     }
 }
 
@@ -87,7 +84,7 @@ impl<T> Table<T> {
     pub fn get(&self, holder: &[u8]) -> Option<&Lease<T>> {
         match self {
             Table::List(list) => list.find(holder).and_then(|at| list.leases.get(at)),
-            Table::Index(index) => index.by_place.get(index.by_holder.get(holder)?),
+            Table::Index(index) => index.by_place.get(*index.by_holder.get(holder)?),
         }
     }
 
@@ -125,8 +122,7 @@ impl<T> Table<T> {
             }
             Table::Index(index) => {
                 let place = index.by_holder.remove(holder)?;
-                index.note_gone(place);
-                index.by_place.remove(&place)?
+                index.by_place.remove(place)?
             }
         };
         self.settle();
@@ -137,10 +133,15 @@ impl<T> Table<T> {
     pub fn expiring(&self, after_ms: i64) -> Box<dyn Iterator<Item = &Lease<T>> + '_> {
         match self {
             Table::List(list) => Box::new(list.leases.iter().skip_while(move |lease| lease.expires_at_ms <= after_ms)),
-            Table::Index(index) => {
-                let first = (after_ms.saturating_add(i64::from(after_ms != i64::MIN)), 0);
-                Box::new(index.by_place.range(first..).map(|(_, lease)| lease))
-            }
+            Table::Index(index) => Box::new(index.by_place.after(after_ms)),
+        }
+    }
+
+    /// In the order of their ends, the ended included, the one after the first `n`.
+    pub fn nth(&self, n: usize) -> Option<&Lease<T>> {
+        match self {
+            Table::List(list) => list.leases.get(n),
+            Table::Index(index) => index.by_place.nth(n),
         }
     }
 
@@ -148,7 +149,7 @@ impl<T> Table<T> {
     pub fn expired(&self, now_ms: i64) -> usize {
         match self {
             Table::List(list) => list.expired(now_ms),
-            Table::Index(index) => index.ended(now_ms),
+            Table::Index(index) => index.by_place.ended(now_ms),
         }
     }
 
@@ -174,9 +175,8 @@ impl<T> Table<T> {
                 list.remove(0)
             }
             Table::Index(index) => {
-                let first = index.by_place.first_entry().filter(|first| first.key().0 <= until_ms)?.remove();
+                let first = index.by_place.take_first(until_ms)?;
                 index.by_holder.remove(&first.holder);
-                index.note_gone(first.place());
                 first
             }
         };
@@ -188,7 +188,7 @@ impl<T> Table<T> {
     pub fn last_expiry_ms(&self) -> Option<i64> {
         match self {
             Table::List(list) => list.leases.last().map(|lease| lease.expires_at_ms),
-            Table::Index(index) => index.by_place.last_key_value().map(|(place, _)| place.0),
+            Table::Index(index) => index.by_place.last().map(|lease| lease.expires_at_ms),
         }
     }
 
@@ -197,7 +197,7 @@ impl<T> Table<T> {
             Table::List(list) => list.leases.iter_mut().for_each(|lease| lease.expires_at_ms -= by_ms),
             Table::Index(index) => {
                 let mut shifted = Index::default();
-                for (_, mut lease) in std::mem::take(&mut index.by_place) {
+                for mut lease in std::mem::take(&mut index.by_place).into_leases() {
                     lease.expires_at_ms -= by_ms;
                     shifted.insert(lease);
                 }
@@ -211,7 +211,7 @@ impl<T> Table<T> {
     fn settle(&mut self) {
         if let Table::Index(index) = self {
             if index.by_place.len() <= LIST_MAX / 4 {
-                *self = Table::List(List::of(std::mem::take(&mut index.by_place).into_values().collect()));
+                *self = Table::List(List::of(std::mem::take(&mut index.by_place).into_leases().collect()));
             }
         }
     }
@@ -224,13 +224,12 @@ impl<T> Table<T> {
                     allocated_bytes(list.leases.capacity() * size_of::<Lease<T>>())
                         + allocated_bytes(list.fingerprints.capacity() * size_of::<u32>())
                 }
-                // About what the standard collections take: a tree node for each 8 leases, a hash table 7/8 full at most.
+                // About what the standard hash table takes: it is 7/8 full at most.
                 Table::Index(index) => {
-                    let node = allocated_bytes(11 * (size_of::<Place>() + size_of::<Lease<T>>()) + 16);
                     let slot = size_of::<Arc<[u8]>>() + size_of::<Place>() + 1;
                     let slots = (index.by_holder.capacity() * 8).div_ceil(7).next_power_of_two();
                     allocated_bytes(size_of::<Index<T>>())
-                        + index.by_place.len().div_ceil(8) * node
+                        + index.by_place.memory_bytes()
                         + allocated_bytes(slots * slot)
                 }
             }
@@ -286,31 +285,8 @@ impl<T> List<T> {
 }
 
 impl<T> Index<T> {
-    /// How many have ended: each is counted once, as long as the clock goes on.
-    fn ended(&self, now_ms: i64) -> usize {
-        let (until_ms, before) = self.ended.get();
-        let (from, before) = match until_ms <= now_ms {
-            true => (Excluded((until_ms, u64::MAX)), before),
-            false => (Included((i64::MIN, 0)), 0),
-        };
-        let ended = before + self.by_place.range((from, Included((now_ms, u64::MAX)))).count();
-        self.ended.set((now_ms, ended));
-        ended
-    }
-
-    fn note_gone(&mut self, place: Place) {
-        let (until_ms, ended) = self.ended.get();
-        if place.0 <= until_ms {
-            self.ended.set((until_ms, ended - 1));
-        }
-    }
-
     fn insert(&mut self, lease: Lease<T>) {
-        let (until_ms, ended) = self.ended.get();
-        if lease.expires_at_ms <= until_ms {
-            self.ended.set((until_ms, ended + 1));
-        }
         self.by_holder.insert(Arc::clone(&lease.holder), lease.place());
-        self.by_place.insert(lease.place(), lease);
+        self.by_place.insert(lease);
     }
 }
