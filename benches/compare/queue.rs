@@ -127,20 +127,25 @@ fn repeat(client: &mut Connection, command: &Cmd, calls: u64) -> Result<()> {
     Ok(())
 }
 
-/// Pops, of which each is made good, so that the queue stays as long. What is leased is acknowledged.
+/// Pops in rounds that are made good, so that the queue stays long: by a push for each, after the last of the round. What
+/// is leased is acknowledged.
 fn pop_and_push(client: &mut Connection, next: &mut u64, calls: u64, count: u64, leased: bool) -> Result<()> {
+    const ROUNDS: u64 = 5;
     let mut pop = words(&["GW.LOGPOP", KEY, "COUNT", &count.to_string()]);
     if leased {
         pop.arg(&["LEASE", "3600000"]);
     }
-    for _ in 0..calls {
-        if leased {
-            let (id, _, _): (String, redis::Value, u64) = pop.query(client)?;
-            cmd("GW.LOGACK").arg(KEY).arg(id).exec(client)?;
-        } else {
-            pop.exec(client)?;
+    for _ in 0..ROUNDS {
+        for _ in 0..calls / ROUNDS {
+            if leased {
+                let (id, _, _): (String, redis::Value, u64) = pop.query(client)?;
+                cmd("GW.LOGACK").arg(KEY).arg(id).exec(client)?;
+            } else {
+                pop.exec(client)?;
+            }
         }
-        batch(next, count).exec(client)?;
+        push(client, next, calls / ROUNDS, count)?;
+        await_rest(client)?;
     }
     Ok(())
 }
