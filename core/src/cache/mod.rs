@@ -3,6 +3,7 @@
 pub mod clears;
 pub mod flight;
 pub mod packed;
+mod packer;
 
 use std::collections::HashMap;
 
