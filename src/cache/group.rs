@@ -7,11 +7,11 @@
 //! The groups' figures tell how many entries a mark has hit. The server may free entries on other threads, so they are
 //! true atomics, and each has its mark in its own highest bit: an entry is counted out either by its end or by the mark.
 
-use std::borrow::Borrow;
-use std::collections::HashSet;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+
+use hashbrown::HashTable;
 
 use super::category::{Category, Counters};
 
@@ -218,38 +218,21 @@ impl Group {
     }
 }
 
-/// A group in a set, found by its name.
-struct ByName(Arc<Group>);
-
-impl Borrow<[u8]> for ByName {
-    fn borrow(&self) -> &[u8] {
-        self.0.name()
-    }
-}
-
-impl Hash for ByName {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.name().hash(state);
-    }
-}
-
-impl PartialEq for ByName {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.name() == other.0.name()
-    }
-}
-
-impl Eq for ByName {}
-
 /// So many parts that none takes long to grow, to be swept or to be freed, even with millions of groups.
 const SHARDS: usize = 1_024;
 
 /// Below so many groups a part is not worth sweeping.
 const SWEEP_MIN: usize = 16;
 
+/// By other bits of the hash than those that place a group in its part.
+fn shard_of(hash: u64) -> usize {
+    (hash >> 32) as usize % SHARDS
+}
+
 #[derive(Default)]
 struct Shard {
-    groups: HashSet<ByName>,
+    /// By the hashes of their names.
+    groups: HashTable<Arc<Group>>,
     /// How many groups make it worth looking for those without entries.
     sweep_at: usize,
 }
@@ -270,39 +253,39 @@ impl Default for Groups {
 }
 
 impl Groups {
-    fn shard_of(&self, name: &[u8]) -> usize {
-        self.hasher.hash_one(name) as usize % SHARDS
-    }
-
-    /// None once [`Self::free_some`] was called.
-    fn shard(&mut self, name: &[u8]) -> Option<&mut Shard> {
-        let index = self.shard_of(name);
-        self.shards.get_mut(index)
-    }
-
     /// The group of that name, made where there is none.
     pub fn named(&mut self, name: &[u8], new: impl FnOnce() -> Group) -> Arc<Group> {
-        let Some(shard) = self.shard(name) else { return Arc::new(new()) };
-        if let Some(found) = shard.groups.get(name) {
-            return Arc::clone(&found.0);
+        let Self { shards, hasher } = self;
+        let hash = hasher.hash_one(name);
+        // None once `free_some` was called.
+        let Some(shard) = shards.get_mut(shard_of(hash)) else { return Arc::new(new()) };
+        if let Some(found) = shard.groups.find(hash, |group| group.name() == name) {
+            return Arc::clone(found);
         }
         if shard.groups.len() >= shard.sweep_at.max(SWEEP_MIN) {
             // Only this thread hands groups out, so one that nothing else points to stays so.
-            shard.groups.retain(|group| Arc::strong_count(&group.0) > 1);
+            shard.groups.retain(|group| Arc::strong_count(group) > 1);
             shard.sweep_at = 2 * shard.groups.len();
         }
         let made = Arc::new(new());
-        shard.groups.insert(ByName(Arc::clone(&made)));
+        shard.groups.insert_unique(hash, Arc::clone(&made), |group| hasher.hash_one(group.name()));
         made
     }
 
     pub fn find(&self, name: &[u8]) -> Option<&Group> {
-        self.shards.get(self.shard_of(name))?.groups.get(name).map(|group| &*group.0)
+        let hash = self.hasher.hash_one(name);
+        let found = self.shards.get(shard_of(hash))?.groups.find(hash, |group| group.name() == name);
+        found.map(|group| &**group)
     }
 
     /// Clears the group of that name, and returns how many entries it had.
     pub fn clear(&mut self, name: &[u8]) -> u64 {
-        self.shard(name).and_then(|shard| shard.groups.take(name)).map_or(0, |group| group.0.clear())
+        let hash = self.hasher.hash_one(name);
+        let Some(shard) = self.shards.get_mut(shard_of(hash)) else { return 0 };
+        match shard.groups.find_entry(hash, |group| group.name() == name) {
+            Ok(found) => found.remove().0.clear(),
+            Err(_) => 0,
+        }
     }
 
     /// Frees a part of the groups; true while there is more.

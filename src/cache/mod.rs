@@ -27,20 +27,26 @@ use crate::server::Key;
 /// category between the two where it is not the key's own; `T fresh_until_ms`. Deletions travel as UNLINK.
 const EFFECT_NAME: &CStr = c"GW._CACHE";
 
+/// What entries get that are set without it, by category.
+#[derive(Default)]
+struct Defaults {
+    ttl: Lifetimes,
+    stale: Lifetimes,
+}
+
 lazy_static! {
-    static ref TTLS: MainThread<Lifetimes> = MainThread::new(Lifetimes::default());
-    static ref STALE_TIMES: MainThread<Lifetimes> = MainThread::new(Lifetimes::default());
+    static ref DEFAULTS: MainThread<Defaults> = MainThread::new(Defaults::default());
 }
 
 /// Times to live by category, for entries that are set without one.
 pub static TTL: Text = Text::new("cache-ttl", "", |text| {
-    *TTLS.borrow() = Lifetimes::parse(text, 1)?;
+    DEFAULTS.borrow().ttl = Lifetimes::parse(text, 1)?;
     Ok(())
 });
 
 /// Times to be served stale by category, for entries that are set without one.
 pub static STALE: Text = Text::new("cache-stale", "", |text| {
-    *STALE_TIMES.borrow() = Lifetimes::parse(text, 0)?;
+    DEFAULTS.borrow().stale = Lifetimes::parse(text, 0)?;
     Ok(())
 });
 

@@ -6,7 +6,7 @@ use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
 use super::category::Counters;
 use super::entry::{Entry, New, VALUE_BYTES_MAX};
-use super::{count_error, flights, EFFECT_NAME, PACK_FROM_BYTES, STALE_TIMES, TTLS};
+use super::{count_error, flights, DEFAULTS, EFFECT_NAME, PACK_FROM_BYTES};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::effect::{malformed, Effect, Words};
@@ -113,8 +113,11 @@ fn set_entry(call: &mut Call) -> Outcome {
         call.reply().null();
         return Ok(());
     }
-    let ttl_ms = request.ttl_ms.or_else(|| TTLS.borrow().of_ms(name)).unwrap_or(DEFAULT_TTL_MS);
-    let stale_ms = request.stale_ms.or_else(|| STALE_TIMES.borrow().of_ms(name)).unwrap_or(0);
+    let (ttl_ms, stale_ms) = {
+        let defaults = DEFAULTS.borrow();
+        let ttl_ms = request.ttl_ms.or_else(|| defaults.ttl.of_ms(name)).unwrap_or(DEFAULT_TTL_MS);
+        (ttl_ms, request.stale_ms.or_else(|| defaults.stale.of_ms(name)).unwrap_or(0))
+    };
 
     let created_at_ms = call.now_ms();
     let new = New {
