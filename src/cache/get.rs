@@ -123,11 +123,12 @@ fn get_entry(call: &mut Call) -> Outcome {
 
 /// Replies the value, where there is one. Where that is stale, the first who `may_lead` gets a lease to refresh it.
 fn reply_found(call: &Call, request: &Request, may_lead: bool) -> Result<bool, Error> {
+    // First, since to read a clock is to wait for all that is on its way from memory: then the entry would be.
+    let now_ms = call.now_ms();
     let Some(found) = call.look_up::<Entry>(request.key)?.filter(|found| !found.get().is_cleared()) else {
         return Ok(false);
     };
     let entry = found.get();
-    let now_ms = call.now_ms();
     let fresh = entry.is_fresh(now_ms);
     count_hit(entry, fresh);
     if request.is_plain() {
