@@ -132,7 +132,7 @@ fn measure(groups: Vec<Group>, wanted: impl Fn(&str) -> bool, server: &Server, g
     let mut million = None;
     if wanted("queue") {
         eprintln!("measuring a queue of a million records");
-        million = Some(queue::report(server)?);
+        million = Some(queue::report()?);
     }
     let mut stalls = Vec::new();
     if wanted("stalls") {
