@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub const RECORDS: u64 = 1_000_000;
-const KEY: &str = "million";
+pub const KEY: &str = "million";
 /// jemalloc's own setting: memory that was freed stays with the server. A virtual machine may get a page from its host when
 /// it is first touched: ten microseconds each here, and up to four milliseconds, which say nothing of a command.
 const KEEPS_MEMORY: [&str; 2] = ["env", "MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1"];
@@ -105,7 +105,7 @@ fn timed(client: &mut Connection, name: &str, body: impl FnOnce(&mut Connection)
 }
 
 /// `calls` pushes of `count` records each, none alike.
-fn push(client: &mut Connection, next: &mut u64, calls: u64, count: u64) -> Result<()> {
+pub fn push(client: &mut Connection, next: &mut u64, calls: u64, count: u64) -> Result<()> {
     const PIPELINE: u64 = 16;
     for _ in 0..calls.div_ceil(PIPELINE) {
         let mut pipe = redis::pipe();

@@ -2,7 +2,7 @@
 //! and over, beside those of as long a time in which nothing happens.
 
 use crate::measure::await_rest;
-use crate::records::record;
+use crate::queue;
 use crate::statistics::{percentile, spread, Spread};
 use crate::Result;
 use gw_testkit::Server;
@@ -37,12 +37,12 @@ struct Kind {
 }
 
 const KINDS: [Kind; 2] = [
-    Kind { name: "DEL of a log queue", fill: fill_queue, delete: &["DEL", "queue"] },
+    Kind { name: "DEL of a log queue", fill: fill_queue, delete: &["DEL", queue::KEY] },
     Kind { name: "GW.CACHECLEAR ALL", fill: fill_cache, delete: &["GW.CACHECLEAR", "ALL"] },
 ];
 
-/// Commands that go at once.
-const PIPELINE: u64 = 100;
+/// Records of a push, and entries that are set at once.
+const BATCH: u64 = 100;
 
 /// A queue's memory is freed beside the server, and nobody is told: so long at least is waited.
 const FREED_MIN: Duration = Duration::from_secs(1);
@@ -91,22 +91,14 @@ fn stall(server: &Server, kind: &Kind, rounds: usize) -> Result<Stall> {
 }
 
 fn fill_queue(client: &mut Connection) -> Result<()> {
-    for first in (0..COUNT).step_by(PIPELINE as usize) {
-        let mut push = cmd("GW.LOGPUSH");
-        push.arg(&["queue", "MAXLEN", "10000000", "MAXBYTES", "100000000000", "RECORDS"]);
-        (first..first + PIPELINE).for_each(|number| {
-            push.arg(record(number));
-        });
-        push.exec(client)?;
-    }
-    Ok(())
+    queue::push(client, &mut 0, COUNT / BATCH, BATCH)
 }
 
 fn fill_cache(client: &mut Connection) -> Result<()> {
     let value = "v".repeat(100);
-    for first in (0..COUNT).step_by(PIPELINE as usize) {
+    for first in (0..COUNT).step_by(BATCH as usize) {
         let mut pipe = redis::pipe();
-        (first..first + PIPELINE).for_each(|number| {
+        (first..first + BATCH).for_each(|number| {
             pipe.cmd("GW.CACHESET").arg(format!("models:{number}")).arg(&value).ignore();
         });
         pipe.exec(client)?;

@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod limit;
 pub mod memory;
 pub mod money;
+mod ordered;
 pub mod queue;
 mod recent;
 pub mod window;

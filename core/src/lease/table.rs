@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::sorted::Sorted;
 use crate::memory::allocated_bytes;
+use crate::ordered::{count_but_last, count_first};
 
 /// The longest list. Beyond it an index costs less than a search.
 const LIST_MAX: usize = 32;
@@ -249,10 +250,7 @@ impl<T> List<T> {
     }
 
     fn insert(&mut self, lease: Lease<T>) {
-        // Most leases end after all others.
-        let last = self.leases.last().is_none_or(|last| last.place() < lease.place());
-        let first_after = || self.leases.partition_point(|other| other.place() < lease.place());
-        let at = if last { self.leases.len() } else { first_after() };
+        let at = count_but_last(&self.leases, |other| other.place() < lease.place());
         if self.leases.capacity() == 0 {
             // One holder is what a lock has: no spare room.
             self.leases.reserve_exact(1);
@@ -274,13 +272,9 @@ impl<T> List<T> {
         self.leases.drain(..count);
     }
 
-    /// How many have ended. Most often none has, which the first tells.
+    /// How many have ended.
     fn expired(&self, now_ms: i64) -> usize {
-        let ended = |lease: &Lease<T>| lease.expires_at_ms <= now_ms;
-        match self.leases.first() {
-            Some(first) if ended(first) => self.leases.partition_point(ended),
-            _ => 0,
-        }
+        count_first(&self.leases, |lease| lease.expires_at_ms <= now_ms)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::calendar::Day;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::memory::{allocated_bytes, spilled_bytes};
 use crate::money::Amount;
+use crate::ordered::{count_but_last, count_first};
 use crate::{PERIOD_MAX_MS, TIME_MAX_MS};
 
 /// The longest id of a hold or of a charge in bytes.
@@ -145,13 +146,9 @@ impl Holds {
         self.open.split_at(self.expired(now_ms))
     }
 
-    /// How many have expired. Most often none has, which the first tells.
+    /// How many have expired.
     fn expired(&self, at_ms: i64) -> usize {
-        let expired = |hold: &Hold| hold.expires_at_ms <= at_ms;
-        match self.open.first() {
-            Some(first) if expired(first) => self.open.partition_point(expired),
-            _ => 0,
-        }
+        count_first(&self.open, |hold| hold.expires_at_ms <= at_ms)
     }
 
     fn live(&self, now_ms: i64) -> &[Hold] {
@@ -220,10 +217,7 @@ impl Holds {
         if self.open.len() >= HOLDS_MAX {
             self.sums.sub(self.open.remove(0).entry);
         }
-        // Most expire after all others.
-        let last = self.open.last().is_none_or(|last| last.expires_at_ms <= expires_at_ms);
-        let first_after = || self.open.partition_point(|hold| hold.expires_at_ms <= expires_at_ms);
-        let at = if last { self.open.len() } else { first_after() };
+        let at = count_but_last(&self.open, |hold| hold.expires_at_ms <= expires_at_ms);
         if self.open.len() == self.open.capacity() {
             // All that the allocator gives for one more: at most a quarter more.
             let bytes = allocated_bytes((self.open.len() + 1) * size_of::<Hold>());
