@@ -2,7 +2,7 @@
 
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
-use crate::server::{stats, Call, Outcome};
+use crate::server::{Call, Outcome, stats};
 
 pub const DESCRIBE: Command = Command {
     name: "GW.DESCRIBE",
@@ -11,8 +11,7 @@ pub const DESCRIBE: Command = Command {
     arity: 2,
     keys: Keys::One(Access::Read),
     summary: "Replies the state of a key of any GW type as a map, nil where there is none.",
-    complexity:
-        "O(1) for limiters and cache entries, O(N) in the periods and holds of a ledger and in the holders of slots",
+    complexity: "O(1) for limiters and cache entries, O(N) in the periods and holds of a ledger and in the holders of slots",
     since: "0.1.0",
     tips: "nondeterministic_output",
     args: &[Arg::key()],

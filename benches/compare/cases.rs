@@ -5,9 +5,9 @@ mod cache;
 
 pub use cache::COMPLETION;
 
-use crate::load::{NOISE, RANDOM, RECORD, UNIQUE};
 use crate::Result;
-use redis::{cmd, Connection};
+use crate::load::{NOISE, RANDOM, RECORD, UNIQUE};
+use redis::{Connection, cmd};
 
 /// The keys that random keys are drawn from.
 pub const KEYS: u64 = 10_000;

@@ -1,11 +1,11 @@
 //! Instructions per command, counted by callgrind: the one measure that a busy machine does not change.
 
+use crate::Result;
 use crate::cases::{Case, Group, State};
 use crate::load::{Generator, Load};
 use crate::measure::prepare;
-use crate::Result;
 use gw_testkit::Server;
-use redis::{cmd, Connection};
+use redis::{Connection, cmd};
 use std::process::Command;
 
 /// What a server is started under. No caches are simulated, and nothing is written: the counter is read as it runs.

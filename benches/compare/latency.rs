@@ -1,13 +1,13 @@
 //! Latency under a moderate load: with a thousand keys, and with a million.
 
+use crate::Result;
 use crate::cases::Fill;
 use crate::load::RANDOM;
 use crate::measure::{apply, key_number};
 use crate::random::Random;
 use crate::statistics::percentile;
-use crate::Result;
-use gw_testkit::{await_until, info, Server};
-use redis::{cmd, Connection};
+use gw_testkit::{Server, await_until, info};
+use redis::{Connection, cmd};
 use std::thread;
 use std::time::{Duration, Instant};
 

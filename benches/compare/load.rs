@@ -1,6 +1,6 @@
 //! The load: redis-benchmark, the generator that comes with the server.
 
-use crate::{cycles, Result};
+use crate::{Result, cycles};
 use std::process::{Command, Stdio};
 
 /// What redis-benchmark replaces by a random number of twelve digits below the number of keys, anew in each command.

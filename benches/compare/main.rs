@@ -19,7 +19,7 @@ mod table;
 
 use cases::{Group, KEYS};
 use gw_testkit::{Options, Server};
-use load::{Generator, CLIENTS};
+use load::{CLIENTS, Generator};
 use measure::Bench;
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,12 +1,12 @@
 //! Runs in alternation, and what they have in common.
 
-use crate::cases::{Case, Fill, Group, State, KEYS};
+use crate::Result;
+use crate::cases::{Case, Fill, Group, KEYS, State};
 use crate::load::{Generator, Load, NOISE, RANDOM, RECORD, UNIQUE};
 use crate::random::Random;
 use crate::records::{self, record};
-use crate::Result;
-use gw_testkit::{await_until, info, reply_line, Server};
-use redis::{cmd, Connection};
+use gw_testkit::{Server, await_until, info, reply_line};
+use redis::{Connection, cmd};
 use std::collections::HashMap;
 use std::thread;
 use std::time::Duration;

@@ -1,12 +1,12 @@
 //! How much memory values take, beside what they replace.
 
+use crate::Result;
 use crate::cases::COMPLETION;
 use crate::measure::await_rest;
 use crate::random::Random;
 use crate::records::record;
-use crate::Result;
 use gw_testkit::info;
-use redis::{cmd, Cmd, Connection};
+use redis::{Cmd, Connection, cmd};
 
 /// Bytes of one key or one record.
 pub struct Footprint {

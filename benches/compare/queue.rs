@@ -1,10 +1,10 @@
 //! A log queue of a million records: how long commands take at most, and what a snapshot under load costs.
 
+use crate::Result;
 use crate::measure::await_rest;
 use crate::records::record;
-use crate::Result;
-use gw_testkit::{info, Server};
-use redis::{cmd, Cmd, Connection};
+use gw_testkit::{Server, info};
+use redis::{Cmd, Connection, cmd};
 use std::thread;
 use std::time::{Duration, Instant};
 

@@ -1,12 +1,12 @@
 //! What other clients wait for while something large is deleted: the round trips of one that asks for a sign of life over
 //! and over, beside those of as long a time in which nothing happens.
 
+use crate::Result;
 use crate::measure::await_rest;
 use crate::queue;
-use crate::statistics::{percentile, spread, Spread};
-use crate::Result;
+use crate::statistics::{Spread, percentile, spread};
 use gw_testkit::Server;
-use redis::{cmd, Connection, RedisResult};
+use redis::{Connection, RedisResult, cmd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};

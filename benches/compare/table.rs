@@ -2,12 +2,12 @@
 
 use crate::cases::Group;
 use crate::instructions::Count;
-use crate::latency::{Latencies, Latency, KEYS};
-use crate::measure::{Sample, Samples, PIPELINES};
+use crate::latency::{KEYS, Latencies, Latency};
+use crate::measure::{PIPELINES, Sample, Samples};
 use crate::memory::Footprint;
 use crate::queue::{Report, Snapshot, Times};
 use crate::stalls::Stall;
-use crate::statistics::{median, ratio, spread, Spread};
+use crate::statistics::{Spread, median, ratio, spread};
 
 /// Of each case: throughput and CPU time.
 pub fn throughput(measured: &[(Group, Samples)]) -> String {

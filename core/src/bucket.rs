@@ -4,7 +4,7 @@
 //! millisecond), so it is exact at any rate: nothing is rounded away between calls, however many there are.
 
 use crate::codec::{Corrupt, Reader, Writer};
-use crate::limit::{extended_expiry_ms, wait_ms, Verdict, NEVER};
+use crate::limit::{NEVER, Verdict, extended_expiry_ms, wait_ms};
 use crate::{PERIOD_MAX_MS, UNITS_MAX};
 
 /// How fast a bucket fills, and how far.

@@ -131,11 +131,7 @@ impl<'a> Decoder<'a> {
 
     /// Fails unless everything was read: trailing bytes mean that the writer and the reader disagree.
     pub fn finish(&self) -> Result<(), Corrupt> {
-        if self.at == self.bytes.len() {
-            Ok(())
-        } else {
-            Err(Corrupt("trailing bytes"))
-        }
+        if self.at == self.bytes.len() { Ok(()) } else { Err(Corrupt("trailing bytes")) }
     }
 
     fn field(&mut self, tag: u8) -> Result<u64, Corrupt> {

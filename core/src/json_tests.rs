@@ -221,11 +221,7 @@ mod oracle {
 
     fn digits(text: &[u8], start: usize) -> Parsed {
         let count = (start..).take_while(|offset| at(text, *offset).is_ascii_digit()).count();
-        if count == 0 {
-            Err(start)
-        } else {
-            Ok(start + count)
-        }
+        if count == 0 { Err(start) } else { Ok(start + count) }
     }
 
     fn number(text: &[u8], mut offset: usize) -> Parsed {

@@ -11,8 +11,8 @@
 
 use std::collections::VecDeque;
 
-use crate::codec::{get_varint, put_varint, Corrupt, Reader, Writer};
-use crate::limit::{extended_expiry_ms, wait_ms, Verdict, NEVER};
+use crate::codec::{Corrupt, Reader, Writer, get_varint, put_varint};
+use crate::limit::{NEVER, Verdict, extended_expiry_ms, wait_ms};
 use crate::memory::allocated_bytes;
 use crate::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
@@ -45,11 +45,7 @@ impl Rule {
     /// divided into 2^20 ticks. An admission's time is rounded up to the tick, so units are released late by less than
     /// one tick, never early.
     pub fn tick_ms(&self) -> u64 {
-        if self.fixed {
-            1
-        } else {
-            self.window_ms.div_ceil(TICKS_PER_WINDOW_MAX).max(1)
-        }
+        if self.fixed { 1 } else { self.window_ms.div_ceil(TICKS_PER_WINDOW_MAX).max(1) }
     }
 
     /// The time under which units of `now_ms` are kept.

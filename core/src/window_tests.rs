@@ -35,11 +35,7 @@ struct Model {
 impl Model {
     /// Times as the clock sees them: where it stepped back, the whole history moves with it.
     fn behind_ms(&self, now_ms: i64) -> i64 {
-        if self.admitted.is_empty() {
-            0
-        } else {
-            (self.newest_ms - now_ms).max(0)
-        }
+        if self.admitted.is_empty() { 0 } else { (self.newest_ms - now_ms).max(0) }
     }
 
     fn in_window(&self, now_ms: i64, window_ms: u64) -> Vec<(i64, u64)> {

@@ -3,8 +3,8 @@
 use crate::clock::Pace;
 use crate::money::Picos;
 use crate::workload::{Request, Workload};
-use anyhow::{bail, ensure, Context, Result};
-use redis::{cmd, Cmd, Connection};
+use anyhow::{Context, Result, bail, ensure};
+use redis::{Cmd, Connection, cmd};
 
 /// Policies by their names. A key has the first two, a user the third, a team the last.
 pub const REQUESTS: &str = "requests-a-minute";

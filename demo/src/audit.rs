@@ -3,14 +3,14 @@
 use crate::admission::{Admission, Row, WithinBudget};
 use crate::clock::{Pace, Timed};
 use crate::content;
-use crate::gateway::{Journey, CACHE_CATEGORY, LOG_KEY};
-use crate::limits::{judge, Bounds, Breaches, Correction, Decision, Rule};
+use crate::gateway::{CACHE_CATEGORY, Journey, LOG_KEY};
+use crate::limits::{Bounds, Breaches, Correction, Decision, Rule, judge};
 use crate::money::Picos;
 use crate::replay::Run;
 use crate::report::grouped;
 use crate::workload::{Request, Workload};
-use anyhow::{bail, ensure, Context, Result};
-use redis::{cmd, Connection, Value};
+use anyhow::{Context, Result, bail, ensure};
+use redis::{Connection, Value, cmd};
 use std::collections::HashMap;
 
 /// One thing that must hold.

@@ -1,12 +1,12 @@
 //! One connection of a gateway: two round trips for each request, one before the model is called and one afterwards.
 
-use crate::admission::{on_accounts, Admission, RawAdmission};
+use crate::admission::{Admission, RawAdmission, on_accounts};
 use crate::clock::{Clock, Pace, Timed};
 use crate::content;
 use crate::latency::{Latencies, Trip};
 use crate::workload::{Request, Workload};
-use anyhow::{ensure, Context, Result};
-use redis::{cmd, Connection, FromRedisValue, Pipeline};
+use anyhow::{Context, Result, ensure};
+use redis::{Connection, FromRedisValue, Pipeline, cmd};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ mod tally;
 mod trace;
 mod workload;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result, bail};
 use args::{Args, Speed};
 use audit::Audit;
 use clap::Parser;

@@ -1,7 +1,7 @@
 //! The client's own exact money, which the server's sums are compared with. It shares no code with the module, on
 //! purpose.
 
-use anyhow::{anyhow, ensure, Result};
+use anyhow::{Result, anyhow, ensure};
 use std::fmt;
 use std::iter::Sum;
 use std::ops::Add;

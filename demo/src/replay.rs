@@ -7,7 +7,7 @@ use crate::progress::Progress;
 use crate::workload::Workload;
 use anyhow::{Context, Result};
 use gw_testkit::Server;
-use redis::{cmd, Connection};
+use redis::{Connection, cmd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};

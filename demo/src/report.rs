@@ -1,6 +1,6 @@
 //! The tables at the end.
 
-use crate::audit::{total_cost, Check};
+use crate::audit::{Check, total_cost};
 use crate::gateway::Journey;
 use crate::latency::{Quantiles, Trip};
 use crate::replay::Run;

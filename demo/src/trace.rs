@@ -1,6 +1,6 @@
 //! When requests arrive and how many tokens they take: read from a trace, or generated in the same shape.
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
 use jiff::civil::DateTime;
 use std::f64::consts::{PI, TAU};

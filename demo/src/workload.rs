@@ -183,11 +183,7 @@ fn request(arrival: &Arrival, index: u64, shares: &Shares, models: &[Model], rng
 const AMPLE_PERCENT: u64 = 300;
 
 fn percent(team: usize, of_team: usize, percent: u64) -> u64 {
-    if team == of_team {
-        percent
-    } else {
-        AMPLE_PERCENT
-    }
+    if team == of_team { percent } else { AMPLE_PERCENT }
 }
 
 fn busiest_minute(requests: &[&Request], units: fn(&Request) -> u64) -> u64 {

@@ -2,11 +2,11 @@
 
 use gateway_core::admission::{self, Account, Amounts, Decision, Figures, Full, Request, Row, Soft};
 
-use super::{moment, open_accounts, parse_accounts, tidied, Asked, EFFECT_NAME, LEASE, SHADOW, TTL};
+use super::{Asked, EFFECT_NAME, LEASE, SHADOW, TTL, moment, open_accounts, parse_accounts, tidied};
 use crate::budget;
 use crate::server::args::Short;
 use crate::server::call::entry;
-use crate::server::command::{keys_with, Access, Arg, Command, Keys};
+use crate::server::command::{Access, Arg, Command, Keys, keys_with};
 use crate::server::effect::Effect;
 use crate::server::key::Opened;
 use crate::server::reply::Reply;
@@ -19,8 +19,7 @@ pub const COMMAND: Command = Command {
     flags: "write deny-oom fast",
     arity: -6,
     keys: Keys::With(Access::ReadUpdate),
-    summary:
-        "Admits a request if every policy of every account allows it, and charges its estimates to all of them, or \
+    summary: "Admits a request if every policy of every account allows it, and charges its estimates to all of them, or \
               to none. Replies admitted, retry_after_ms, and a row for each policy: account, policy, allowed, limit, \
               remaining, retry_after_ms, reset_after_ms.",
     complexity: "O(N) in the policies of the accounts; O(M) in the money held of an account with M requests in flight",

@@ -1,6 +1,6 @@
 //! GW.POLICYSET, GW.POLICYDEL, GW.POLICYRESET and GW.POLICYLIST: what an account is allowed.
 
-use gateway_core::admission::{Account, Held, Name, Policy, Reset, Terms, REQUESTS, USD};
+use gateway_core::admission::{Account, Held, Name, Policy, REQUESTS, Reset, Terms, USD};
 use gateway_core::bucket::Flow;
 use gateway_core::calendar::Period;
 use gateway_core::ledger::Ledger;
@@ -8,12 +8,12 @@ use gateway_core::window::Rule;
 use gateway_core::{PERIOD_MAX_MS, UNITS_MAX};
 
 use super::admit::full;
-use super::{at, check_meter, check_name, open_accounts, EFFECT_NAME};
+use super::{EFFECT_NAME, at, check_meter, check_name, open_accounts};
 use crate::budget;
 use crate::server::args::Args;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
-use crate::server::effect::{malformed, Effect, Words};
+use crate::server::effect::{Effect, Words, malformed};
 use crate::server::key::{Either, OpenedEither};
 use crate::server::reply::Reply;
 use crate::server::{Call, Error, Key, Outcome, Str};

@@ -2,11 +2,11 @@
 
 use gateway_core::admission::{Account, Amounts, Standing};
 
-use super::{moment, open_accounts, parse_accounts, settle_one, Asked, EFFECT_NAME, LEASE, TTL};
+use super::{Asked, EFFECT_NAME, LEASE, TTL, moment, open_accounts, parse_accounts, settle_one};
 use crate::budget;
 use crate::server::args::Short;
 use crate::server::call::entry;
-use crate::server::command::{keys_with, Access, Arg, Command, Keys};
+use crate::server::command::{Access, Arg, Command, Keys, keys_with};
 use crate::server::effect::Effect;
 use crate::server::key::Opened;
 use crate::server::stats::STATS;
@@ -18,8 +18,7 @@ pub const SETTLE: Command = Command {
     flags: "write fast",
     arity: -4,
     keys: Keys::With(Access::ReadUpdate),
-    summary:
-        "Replaces an admission's estimates by what was used, and frees its slot, once. Replies SETTLED, LATE after \
+    summary: "Replaces an admission's estimates by what was used, and frees its slot, once. Replies SETTLED, LATE after \
               its lease had expired, REPEATED, or UNKNOWN.",
     complexity: "O(N) in the policies of the accounts; O(M) in the money held of an account with M requests in flight",
     since: "0.1.0",

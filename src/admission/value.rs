@@ -6,9 +6,9 @@ use gateway_core::codec::{Corrupt, Reader, Writer};
 
 use super::policy::reply_words;
 use crate::budget;
+use crate::server::Value;
 use crate::server::reply::Reply;
 use crate::server::value::Registration;
-use crate::server::Value;
 
 static REGISTRATION: Registration = Registration::new();
 

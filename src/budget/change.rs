@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use gateway_core::calendar::Day;
 use gateway_core::ledger::feed::{Place, VERSION_MAX};
-use gateway_core::ledger::{Ledger, Terms, Totals, KEEP_DAYS_MAX, KEEP_DAYS_MIN};
+use gateway_core::ledger::{KEEP_DAYS_MAX, KEEP_DAYS_MIN, Ledger, Terms, Totals};
 use gateway_core::money::Amount;
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
 
@@ -12,7 +12,7 @@ use super::account::Account;
 use super::{listing, parse_id, saw_version};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
-use crate::server::effect::{malformed, Effect, Words};
+use crate::server::effect::{Effect, Words, malformed};
 use crate::server::{Call, Error, Key, Outcome, Str};
 
 /// The family's effects, all of them decided where they were first made: a day is in the time zone of that node.

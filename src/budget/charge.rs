@@ -7,7 +7,7 @@ use gateway_core::money::Amount;
 
 use super::account::Account;
 use super::change::Change;
-use super::{day_of, next_version, parse_id, terms, KEEP_DAYS};
+use super::{KEEP_DAYS, day_of, next_version, parse_id, terms};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::stats::STATS;
@@ -19,8 +19,7 @@ pub const COMMAND: Command = Command {
     flags: "write deny-oom fast",
     arity: -3,
     keys: Keys::One(Access::ReadUpdate),
-    summary:
-        "Adds an amount to a ledger, in the day and month it was spent in, exactly. Replies that month's new total.",
+    summary: "Adds an amount to a ledger, in the day and month it was spent in, exactly. Replies that month's new total.",
     complexity: "O(1); O(N) in the days kept for late charges",
     since: "0.1.0",
     tips: "",

@@ -6,7 +6,7 @@ use gateway_core::money::Amount;
 
 use super::account::{Account, AccountRead};
 use super::change::Change;
-use super::{listing, next_version, VERSION_AHEAD_MAX_US};
+use super::{VERSION_AHEAD_MAX_US, listing, next_version};
 use crate::server::args::{Args, Name};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
@@ -18,8 +18,7 @@ pub const CHANGES: Command = Command {
     flags: "write",
     arity: -1,
     keys: Keys::None,
-    summary:
-        "Lists ledgers whose spend has changed since it was acknowledged. Replies more, and for each ledger: key, \
+    summary: "Lists ledgers whose spend has changed since it was acknowledged. Replies more, and for each ledger: key, \
               version, since, and rows of period, first day, amount.",
     complexity: "O(N) in the ledgers listed and their rows",
     since: "0.1.0",
@@ -35,8 +34,7 @@ pub const ACKNOWLEDGE: Command = Command {
     flags: "write",
     arity: -3,
     keys: Keys::Pairs(Access::ReadUpdate),
-    summary:
-        "Tells that what GW.COSTCHANGES listed under these versions is stored. Replies for each ledger 1, 0 where it \
+    summary: "Tells that what GW.COSTCHANGES listed under these versions is stored. Replies for each ledger 1, 0 where it \
               has changed since, -1 where there is none.",
     complexity: "O(N) in the ledgers named and the periods they keep",
     since: "0.1.0",
@@ -50,8 +48,7 @@ pub const SYNC: Command = Command {
     flags: "write",
     arity: -3,
     keys: Keys::Pairs(Access::ReadUpdate),
-    summary:
-        "Tells which versions a database has, when its worker starts. Ledgers that it cannot follow from there are \
+    summary: "Tells which versions a database has, when its worker starts. Ledgers that it cannot follow from there are \
               listed anew. Replies as GW.COSTACK.",
     complexity: "O(N) in the ledgers named and the periods they keep",
     since: "0.1.0",

@@ -262,7 +262,7 @@ pub fn hear(call: &mut Call, event: Event) {
     let mut listings = LISTINGS.borrow();
     match event {
         Event::Flush { database } => {
-            let flushed = listings.iter_mut().filter(|(&of, _)| database.is_none_or(|database| database == of));
+            let flushed = listings.iter_mut().filter(|&(&of, _)| database.is_none_or(|database| database == of));
             for (&database, listing) in flushed {
                 listing.give_up();
                 call.after(0, sweep, Sweep { database, at: 0 });

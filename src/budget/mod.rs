@@ -12,9 +12,9 @@ mod value;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use gateway_core::calendar::{Calendar, Day, Period};
-use gateway_core::ledger::{Ledger, Terms, ID_BYTES_MAX, KEEP_DAYS_MAX, KEEP_DAYS_MIN};
 use gateway_core::PERIOD_MAX_MS;
+use gateway_core::calendar::{Calendar, Day, Period};
+use gateway_core::ledger::{ID_BYTES_MAX, KEEP_DAYS_MAX, KEEP_DAYS_MIN, Ledger, Terms};
 use lazy_static::lazy_static;
 
 use crate::server::args::Args;
@@ -23,7 +23,7 @@ use crate::server::config::{Number, Text};
 use crate::server::events::Event;
 use crate::server::shared::MainThread;
 use crate::server::stats::Counter;
-use crate::server::{log, Call, Error, Str};
+use crate::server::{Call, Error, Str, log};
 
 lazy_static! {
     /// The calendar of gw.timezone.

@@ -19,8 +19,7 @@ pub const WITHIN_BUDGET: Command = Command {
     flags: "readonly fast",
     arity: -3,
     keys: Keys::One(Access::Read),
-    summary:
-        "Tells whether a ledger is within its budgets, with COST whether that much still fits. Replies within, and of \
+    summary: "Tells whether a ledger is within its budgets, with COST whether that much still fits. Replies within, and of \
               the tightest budget: period, budget, spent, held, remaining, reset_after_ms.",
     complexity: "O(N) in the budgets named",
     since: "0.1.0",
@@ -42,8 +41,7 @@ pub const SPENT: Command = Command {
     flags: "readonly fast",
     arity: -2,
     keys: Keys::One(Access::Read),
-    summary:
-        "Replies what was spent in the current day, week or month, in that of a date, or in total; or in each of the \
+    summary: "Replies what was spent in the current day, week or month, in that of a date, or in total; or in each of the \
               last days, weeks or months.",
     complexity: "O(1), O(N) in the rows of a history",
     since: "0.1.0",

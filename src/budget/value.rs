@@ -2,12 +2,12 @@
 
 use gateway_core::calendar::Period;
 use gateway_core::codec::{Corrupt, Reader, Writer};
-use gateway_core::ledger::{Ledger, ENCODING_VERSION};
+use gateway_core::ledger::{ENCODING_VERSION, Ledger};
 
 use super::{day_of, saw_version};
-use crate::server::reply::Reply;
-use crate::server::value::{Registration, DESCRIBED_MAX};
 use crate::server::Value;
+use crate::server::reply::Reply;
+use crate::server::value::{DESCRIBED_MAX, Registration};
 
 static REGISTRATION: Registration = Registration::new();
 

@@ -20,7 +20,7 @@ use crate::server::args::Name;
 use crate::server::blocked::{Parked, Parking};
 use crate::server::call::entry;
 use crate::server::command::{Arg, Command, Keys};
-use crate::server::effect::{malformed, Effect};
+use crate::server::effect::{Effect, malformed};
 use crate::server::events::Event;
 use crate::server::key::Glimpse;
 use crate::server::scan::Scan;

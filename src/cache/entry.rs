@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use gateway_core::cache::{packed, Life, CATEGORY_BYTES_MAX, TAGS_MAX, TAG_BYTES_MAX, TTL_MAX_S};
+use gateway_core::TIME_MAX_MS;
+use gateway_core::cache::{CATEGORY_BYTES_MAX, Life, TAG_BYTES_MAX, TAGS_MAX, TTL_MAX_S, packed};
 use gateway_core::codec::{Corrupt, Reader, Writer};
 use gateway_core::memory::allocated_bytes;
 use gateway_core::money::Amount;
-use gateway_core::TIME_MAX_MS;
 
 use super::group::Group;
 use super::{clear, groups};
+use crate::server::Value;
 use crate::server::reply::Reply;
 use crate::server::value::{Registration, Rewrite};
-use crate::server::Value;
 
 /// The longest value in bytes: what the server takes as one argument by default.
 pub const VALUE_BYTES_MAX: usize = 512 << 20;

@@ -23,8 +23,7 @@ pub const COMMAND: Command = Command {
     flags: "readonly fast",
     arity: -2,
     keys: Keys::One(Access::Read),
-    summary:
-        "Replies a cached value or nil; with LEASE, one of all who miss it computes, and the others wait or are told.",
+    summary: "Replies a cached value or nil; with LEASE, one of all who miss it computes, and the others wait or are told.",
     complexity: "O(1)",
     since: "0.1.0",
     tips: "",

@@ -8,8 +8,8 @@
 //! true atomics, and each has its mark in its own highest bit: an entry is counted out either by its end or by the mark.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
 

@@ -15,13 +15,13 @@ mod touch;
 use std::ffi::CStr;
 
 use category::Category;
-use gateway_core::cache::{category_of, packed, Lifetimes};
+use gateway_core::cache::{Lifetimes, category_of, packed};
 use lazy_static::lazy_static;
 
+use crate::server::Key;
 use crate::server::config::{Number, Text};
 use crate::server::shared::MainThread;
 use crate::server::stats::STATS;
-use crate::server::Key;
 
 /// The family's effects: `S created_at_ms ttl_ms stale_ms [saved]` with the value and its tags behind it, `C …` with the
 /// category between the two where it is not the key's own; `T fresh_until_ms`. Deletions travel as UNLINK.

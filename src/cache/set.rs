@@ -1,15 +1,15 @@
 //! GW.CACHESET and GW.CACHEDEL: puts entries in and takes them out.
 
-use gateway_core::cache::{category_of, Life, CATEGORY_BYTES_MAX, DEFAULT_TTL_MS, TAGS_MAX, TAG_BYTES_MAX, TTL_MAX_S};
+use gateway_core::cache::{CATEGORY_BYTES_MAX, DEFAULT_TTL_MS, Life, TAG_BYTES_MAX, TAGS_MAX, TTL_MAX_S, category_of};
 use gateway_core::money::Amount;
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
 use super::category::Counters;
 use super::entry::{Entry, New, VALUE_BYTES_MAX};
-use super::{count_error, flights, DEFAULTS, EFFECT_NAME, PACK_FROM_BYTES};
+use super::{DEFAULTS, EFFECT_NAME, PACK_FROM_BYTES, count_error, flights};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
-use crate::server::effect::{malformed, Effect, Words};
+use crate::server::effect::{Effect, Words, malformed};
 use crate::server::stats::STATS;
 use crate::server::{Call, Error, Key, Outcome, Str};
 
@@ -19,8 +19,7 @@ pub const SET: Command = Command {
     flags: "write deny-oom fast",
     arity: -3,
     keys: Keys::One(Access::Overwrite),
-    summary:
-        "Caches a value until it expires: after EX or PX, else after its category's time to live, else in an hour.",
+    summary: "Caches a value until it expires: after EX or PX, else after its category's time to live, else in an hour.",
     complexity: "O(1)",
     since: "0.1.0",
     tips: "",
@@ -43,8 +42,7 @@ pub const DEL: Command = Command {
     flags: "write",
     arity: -2,
     keys: Keys::All(Access::Delete),
-    summary:
-        "Deletes cache entries and replies how many there were. A key of another type is an error, and nothing goes.",
+    summary: "Deletes cache entries and replies how many there were. A key of another type is an error, and nothing goes.",
     complexity: "O(N) in the keys named",
     since: "0.1.0",
     tips: "request_policy:multi_shard response_policy:agg_sum",

@@ -13,8 +13,7 @@ pub const COMMAND: Command = Command {
     flags: "readonly",
     arity: -1,
     keys: Keys::None,
-    summary:
-        "Replies this node's hits, misses, hit rate, entries, bytes, money saved and more, of each category or of one.",
+    summary: "Replies this node's hits, misses, hit rate, entries, bytes, money saved and more, of each category or of one.",
     complexity: "O(N) in the categories",
     since: "0.1.0",
     tips: "nondeterministic_output request_policy:all_shards response_policy:special",

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 
 use lazy_static::lazy_static;
 
-use super::entry::Entry;
 use super::EFFECT_NAME;
+use super::entry::Entry;
 use crate::server::args::Name;
 use crate::server::effect::Effect;
 use crate::server::shared::MainThread;

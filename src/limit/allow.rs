@@ -5,7 +5,7 @@ use gateway_core::limit::Verdict;
 use gateway_core::window::{Rule, SlidingWindow};
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
-use super::{change, denied, reply, Limiter, Mode, COST_MAX, EFFECT_NAME};
+use super::{COST_MAX, EFFECT_NAME, Limiter, Mode, change, denied, reply};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::effect::{Effect, Words};
@@ -24,8 +24,7 @@ pub const COMMAND: Command = Command {
     flags: "write deny-oom fast",
     arity: -3,
     keys: Keys::One(Access::ReadUpdate),
-    summary:
-        "Admits a request if at most `limit` units fall into any window of time, exactly. Replies allowed, limit, \
+    summary: "Admits a request if at most `limit` units fall into any window of time, exactly. Replies allowed, limit, \
               remaining, retry_after_ms, reset_after_ms.",
     complexity: "O(1) amortized",
     since: "0.1.0",

@@ -1,10 +1,10 @@
 //! GW.ACQUIRE, GW.RENEW and GW.RELEASE: at most `max` holders at once, each with its own expiry.
 
 use gateway_core::codec::{Corrupt, Reader, Writer};
-use gateway_core::lease::{Grant, Leases, HOLDER_BYTES_MAX, TOKEN_MAX};
+use gateway_core::lease::{Grant, HOLDER_BYTES_MAX, Leases, TOKEN_MAX};
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
-use super::{change, denied, Limiter, EFFECT_NAME};
+use super::{EFFECT_NAME, Limiter, change, denied};
 use crate::server::args::Args;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
@@ -12,7 +12,7 @@ use crate::server::effect::{Effect, Words};
 use crate::server::key::Opened;
 use crate::server::reply::Reply;
 use crate::server::stats::{Counter, STATS};
-use crate::server::value::{Registration, DESCRIBED_MAX};
+use crate::server::value::{DESCRIBED_MAX, Registration};
 use crate::server::{Call, Error, Key, Outcome, Str, Value};
 
 pub const ACQUIRE: Command = Command {

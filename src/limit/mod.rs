@@ -15,7 +15,7 @@ use gateway_core::{TIME_MAX_MS, UNITS_MAX};
 
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
-use crate::server::effect::{malformed, Effect, Words};
+use crate::server::effect::{Effect, Words, malformed};
 use crate::server::key::Opened;
 use crate::server::{Call, Error, Key, Outcome, Value};
 

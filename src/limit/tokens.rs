@@ -5,7 +5,7 @@ use gateway_core::codec::{Corrupt, Reader, Writer};
 use gateway_core::limit::Verdict;
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
-use super::{change, denied, reply, Limiter, Mode, COST_MAX, EFFECT_NAME};
+use super::{COST_MAX, EFFECT_NAME, Limiter, Mode, change, denied, reply};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::effect::{Effect, Words};

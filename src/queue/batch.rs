@@ -1,7 +1,7 @@
 //! Leased batches: GW.LOGACK, GW.LOGNACK, GW.LOGEXTEND and GW.LOGDEAD.
 
-use gateway_core::queue::{until_ms, Batch, BatchId, Queue};
 use gateway_core::PERIOD_MAX_MS;
+use gateway_core::queue::{Batch, BatchId, Queue, until_ms};
 
 use super::effect::Change;
 use super::pop::BYTES_PER_CALL_MAX;
@@ -32,8 +32,7 @@ pub const NACK: Command = Command {
     flags: "write fast",
     arity: -3,
     keys: Keys::One(Access::ReadUpdate),
-    summary:
-        "Gives a leased batch back, to be delivered again now, after a delay, or with DEAD never. Replies 1, or 0 \
+    summary: "Gives a leased batch back, to be delivered again now, after a delay, or with DEAD never. Replies 1, or 0 \
               where it is not leased.",
     complexity: "O(log N) in the leased batches",
     since: "0.1.0",

@@ -18,14 +18,14 @@
 
 use std::ffi::CStr;
 
-use gateway_core::codec::Decoder;
-use gateway_core::queue::{BatchId, Lease, Part, Queue, COUNT_MAX, DELIVERIES_MAX};
 use gateway_core::TIME_MAX_MS;
+use gateway_core::codec::Decoder;
+use gateway_core::queue::{BatchId, COUNT_MAX, DELIVERIES_MAX, Lease, Part, Queue};
 
-use super::{worker, LAST_ID_US};
+use super::{LAST_ID_US, worker};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
-use crate::server::effect::{malformed, Effect, Words};
+use crate::server::effect::{Effect, Words, malformed};
 use crate::server::value::Rewrite;
 use crate::server::{Call, Error, Outcome};
 

@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
-use gateway_core::queue::{until_ms, Lease, Next, Queue, DELIVERIES_MAX};
 use gateway_core::PERIOD_MAX_MS;
+use gateway_core::queue::{DELIVERIES_MAX, Lease, Next, Queue, until_ms};
 
 use super::batch::reply_batch;
 use super::effect::Change;

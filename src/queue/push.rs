@@ -1,9 +1,9 @@
 //! GW.LOGPUSH: appends records, within bounds.
 
 use gateway_core::json;
-use gateway_core::queue::{Limits, PushError, Queue, WhenFull, COUNT_MAX};
+use gateway_core::queue::{COUNT_MAX, Limits, PushError, Queue, WhenFull};
 
-use super::{effect, worker, MAX_BYTES, MAX_RECORDS};
+use super::{MAX_BYTES, MAX_RECORDS, effect, worker};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::stats::STATS;

@@ -3,10 +3,10 @@
 use gateway_core::codec::{Corrupt, Reader, Writer};
 use gateway_core::queue::{Queue, VERSION};
 
-use super::{effect, worker, LAST_ID_US};
+use super::{LAST_ID_US, effect, worker};
+use crate::server::Value;
 use crate::server::reply::Reply;
 use crate::server::value::{Registration, Rewrite};
-use crate::server::Value;
 
 static REGISTRATION: Registration = Registration::new();
 

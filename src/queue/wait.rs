@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use gateway_core::queue::Queue;
 use lazy_static::lazy_static;
 
-use super::pop::{reply_nothing, serve, Request};
+use super::pop::{Request, reply_nothing, serve};
 use crate::server::args::Name;
 use crate::server::blocked::retry;
 use crate::server::shared::MainThread;

@@ -4,8 +4,8 @@
 //! The thread knows nothing of the server. It shares with the main thread only the blocks it was given, and those in a way
 //! that a forked child finds whole at any time (see the core's `queue::pack`).
 
-use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Builder;
 use std::time::Duration;
 

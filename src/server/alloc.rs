@@ -17,29 +17,37 @@ fn padded(size: usize, align: usize) -> usize {
 // line of `RedisModule_OnLoad` on, and the module allocates nothing before.
 unsafe impl GlobalAlloc for ServerAlloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match raw::RedisModule_Alloc {
-            Some(alloc) => alloc(padded(layout.size(), layout.align())).cast(),
-            None => std::ptr::null_mut(),
+        unsafe {
+            match raw::RedisModule_Alloc {
+                Some(alloc) => alloc(padded(layout.size(), layout.align())).cast(),
+                None => std::ptr::null_mut(),
+            }
         }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        match raw::RedisModule_Calloc {
-            Some(calloc) => calloc(1, padded(layout.size(), layout.align())).cast(),
-            None => std::ptr::null_mut(),
+        unsafe {
+            match raw::RedisModule_Calloc {
+                Some(calloc) => calloc(1, padded(layout.size(), layout.align())).cast(),
+                None => std::ptr::null_mut(),
+            }
         }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        match raw::RedisModule_Realloc {
-            Some(realloc) => realloc(at.cast::<c_void>(), padded(new_size, layout.align())).cast(),
-            None => std::ptr::null_mut(),
+        unsafe {
+            match raw::RedisModule_Realloc {
+                Some(realloc) => realloc(at.cast::<c_void>(), padded(new_size, layout.align())).cast(),
+                None => std::ptr::null_mut(),
+            }
         }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, _layout: Layout) {
-        if let Some(free) = raw::RedisModule_Free {
-            free(at.cast::<c_void>());
+        unsafe {
+            if let Some(free) = raw::RedisModule_Free {
+                free(at.cast::<c_void>());
+            }
         }
     }
 }

@@ -37,8 +37,10 @@ impl<'a> Str<'a> {
     /// # Safety
     /// The array is a call's arguments.
     pub(super) unsafe fn list(argv: *mut *mut RedisModuleString, argc: usize) -> &'a [Str<'a>] {
-        // A `Str` is its pointer and nothing else.
-        std::slice::from_raw_parts(argv.cast::<Str<'a>>(), argc)
+        unsafe {
+            // A `Str` is its pointer and nothing else.
+            std::slice::from_raw_parts(argv.cast::<Str<'a>>(), argc)
+        }
     }
 }
 
@@ -134,11 +136,7 @@ impl<'a> Args<'a> {
 
     /// Nothing may follow.
     pub fn end(self) -> Result<(), Error> {
-        if self.left.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::ARITY)
-        }
+        if self.left.is_empty() { Ok(()) } else { Err(Error::ARITY) }
     }
 
     /// An integer in the server's own strict form: decimal digits, a minus where negative, nothing else.
@@ -226,11 +224,7 @@ pub fn parse_int(text: &[u8]) -> Option<i64> {
         }
         magnitude = magnitude * 10 + u64::from(digit);
     }
-    if negative {
-        0i64.checked_sub_unsigned(magnitude)
-    } else {
-        i64::try_from(magnitude).ok()
-    }
+    if negative { 0i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
 }
 
 #[cfg(test)]

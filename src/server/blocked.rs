@@ -29,12 +29,14 @@ macro_rules! retry {
             argv: *mut *mut redis_module::raw::RedisModuleString,
             argc: std::ffi::c_int,
         ) -> std::ffi::c_int {
-            let mut served = true;
-            $crate::server::call::run(ctx, argv, argc, |call| {
-                served = $handler(call)?;
-                Ok(())
-            });
-            $crate::server::blocked::served(served)
+            unsafe {
+                let mut served = true;
+                $crate::server::call::run(ctx, argv, argc, |call| {
+                    served = $handler(call)?;
+                    Ok(())
+                });
+                $crate::server::blocked::served(served)
+            }
         }
         retry
     }};
@@ -188,31 +190,39 @@ fn time_is_up(_call: &mut Call, parked: Parked) {
 // SAFETY of the callbacks: the server passes the context, arguments and data of the parked client's own command.
 
 unsafe extern "C" fn called_back(ctx: *mut RedisModuleCtx, argv: *mut *mut RedisModuleString, argc: c_int) -> c_int {
-    let message = api!(RedisModule_GetBlockedClientPrivateData(ctx)).cast::<Message>();
-    call::run(ctx, argv, argc, |call| match message.as_ref() {
-        Some(Message { parking, message: Some(message) }) => (parking.called_back)(call, *message),
-        Some(Message { parking, message: None }) => (parking.timed_out)(call),
-        None => Err(Error::coded("UNBLOCKED the wait was ended")),
-    })
+    unsafe {
+        let message = api!(RedisModule_GetBlockedClientPrivateData(ctx)).cast::<Message>();
+        call::run(ctx, argv, argc, |call| match message.as_ref() {
+            Some(Message { parking, message: Some(message) }) => (parking.called_back)(call, *message),
+            Some(Message { parking, message: None }) => (parking.timed_out)(call),
+            None => Err(Error::coded("UNBLOCKED the wait was ended")),
+        })
+    }
 }
 
 /// CLIENT UNBLOCK: as if the time were up.
 unsafe extern "C" fn unblocked(ctx: *mut RedisModuleCtx, argv: *mut *mut RedisModuleString, argc: c_int) -> c_int {
-    let client = api!(RedisModule_GetBlockedClientHandle(ctx));
-    call::run(ctx, argv, argc, |call| match forget(call, client) {
-        Some(parking) => (parking.timed_out)(call),
-        None => Err(Error::coded("UNBLOCKED the wait was ended")),
-    })
+    unsafe {
+        let client = api!(RedisModule_GetBlockedClientHandle(ctx));
+        call::run(ctx, argv, argc, |call| match forget(call, client) {
+            Some(parking) => (parking.timed_out)(call),
+            None => Err(Error::coded("UNBLOCKED the wait was ended")),
+        })
+    }
 }
 
 unsafe extern "C" fn disconnected(ctx: *mut RedisModuleCtx, client: *mut RedisModuleBlockedClient) {
-    call::run_alone(ctx, |call| {
-        forget(call, client);
-    });
+    unsafe {
+        call::run_alone(ctx, |call| {
+            forget(call, client);
+        });
+    }
 }
 
 unsafe extern "C" fn free_message(_: *mut RedisModuleCtx, message: *mut c_void) {
-    guarded(|| drop(Box::from_raw(message.cast::<Message>())));
+    unsafe {
+        guarded(|| drop(Box::from_raw(message.cast::<Message>())));
+    }
 }
 
 /// Takes a client that can no longer be called back out of the table.

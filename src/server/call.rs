@@ -1,6 +1,6 @@
 //! One command on its way through the module.
 
-use std::ffi::{c_char, c_int, c_longlong, CStr};
+use std::ffi::{CStr, c_char, c_int, c_longlong};
 
 use gateway_core::TIME_MAX_MS;
 use redis_module::raw::{self, RedisModuleCtx, RedisModuleString};
@@ -23,7 +23,7 @@ macro_rules! entry {
             argv: *mut *mut redis_module::raw::RedisModuleString,
             argc: std::ffi::c_int,
         ) -> std::ffi::c_int {
-            $crate::server::call::run(ctx, argv, argc, $handler)
+            unsafe { $crate::server::call::run(ctx, argv, argc, $handler) }
         }
         entry
     }};
@@ -34,7 +34,7 @@ macro_rules! entry {
             argv: *mut *mut redis_module::raw::RedisModuleString,
             argc: std::ffi::c_int,
         ) -> std::ffi::c_int {
-            $crate::server::call::run_or_tell_keys(ctx, argv, argc, $handler, $keys)
+            unsafe { $crate::server::call::run_or_tell_keys(ctx, argv, argc, $handler, $keys) }
         }
         entry
     }};
@@ -53,14 +53,16 @@ pub unsafe fn run_or_tell_keys(
     handler: fn(&mut Call) -> Outcome,
     keys: fn(&[Str]) -> Vec<usize>,
 ) -> c_int {
-    if api!(RedisModule_IsKeysPositionRequest(ctx)) == 0 {
-        return run(ctx, argv, argc, handler);
+    unsafe {
+        if api!(RedisModule_IsKeysPositionRequest(ctx)) == 0 {
+            return run(ctx, argv, argc, handler);
+        }
+        let places = guarded(|| keys(Str::list(argv, usize::try_from(argc).unwrap_or(0))));
+        for place in places.unwrap_or_default() {
+            api!(RedisModule_KeyAtPos(ctx, place as c_int));
+        }
+        raw::REDISMODULE_OK as c_int
     }
-    let places = guarded(|| keys(Str::list(argv, usize::try_from(argc).unwrap_or(0))));
-    for place in places.unwrap_or_default() {
-        api!(RedisModule_KeyAtPos(ctx, place as c_int));
-    }
-    raw::REDISMODULE_OK as c_int
 }
 
 /// # Safety
@@ -71,17 +73,19 @@ pub unsafe fn run(
     argc: c_int,
     handler: impl FnOnce(&mut Call) -> Outcome,
 ) -> c_int {
-    let argv = Str::list(argv, usize::try_from(argc).unwrap_or(0));
-    let mut call = Call { ctx, argv };
-    match guarded(|| handler(&mut call)) {
-        Some(Ok(())) => {}
-        Some(Err(error)) => call.reply().error(&error),
-        None => {
-            STATS.internal_errors.add(1);
-            call.reply().error(&Error::coded("ERR internal error: see the server log"));
+    unsafe {
+        let argv = Str::list(argv, usize::try_from(argc).unwrap_or(0));
+        let mut call = Call { ctx, argv };
+        match guarded(|| handler(&mut call)) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => call.reply().error(&error),
+            None => {
+                STATS.internal_errors.add(1);
+                call.reply().error(&Error::coded("ERR internal error: see the server log"));
+            }
         }
+        raw::REDISMODULE_OK as c_int
     }
-    raw::REDISMODULE_OK as c_int
 }
 
 /// Runs `task` where the server calls without a command: a timer, an event.

@@ -1,7 +1,7 @@
 //! Commands as the module declares them, and how the server is told: arity, flags, key positions and documentation come
 //! from one declaration, so that COMMAND DOCS, redis-cli's hints, cluster routing and ACLs agree with the code.
 
-use std::ffi::{c_char, c_int, CString};
+use std::ffi::{CString, c_char, c_int};
 use std::ptr::null_mut;
 
 use redis_module::raw::{
@@ -9,7 +9,7 @@ use redis_module::raw::{
     RedisModuleCtx,
 };
 
-use super::args::{parse_int, Str};
+use super::args::{Str, parse_int};
 use super::call::RawHandler;
 
 /// The module's own ACL category, on servers that let modules have one (Redis 7.4, Valkey 8).
@@ -247,43 +247,45 @@ impl Command {
     /// # Safety
     /// Only while the module loads, with its context.
     pub(super) unsafe fn register(&self, ctx: *mut RedisModuleCtx) -> Result<(), &'static str> {
-        const OK: c_int = raw::REDISMODULE_OK as c_int;
-        let mut arena = Arena::default();
-        // In lower case, as the server shows its own in INFO commandstats, ACL LIST and error texts.
-        let asks_for_keys = if let Keys::With(_) | Keys::Counted(_) = self.keys { " getkeys-api" } else { "" };
-        let name = arena.string(&self.name.to_ascii_lowercase());
-        let flags = arena.string(&format!("{}{asks_for_keys}", self.flags));
-        let (first, last, step) = match self.keys {
-            Keys::None | Keys::Counted(_) => (0, 0, 0),
-            Keys::One(_) | Keys::With(_) => (1, 1, 1),
-            Keys::All(_) => (1, -1, 1),
-            Keys::Pairs(_) => (1, -1, 2),
-        };
-        if api!(RedisModule_CreateCommand(ctx, name, Some(self.handler), flags, first, last, step)) != OK {
-            return Err("the server refuses the command; is another module with this name loaded?");
-        }
-        let command = api!(RedisModule_GetCommand(ctx, name));
-        let mut key_specs = self.key_specs();
-        let info = RedisModuleCommandInfo {
-            version: &INFO_VERSION,
-            summary: arena.string(self.summary),
-            complexity: arena.string(self.complexity),
-            since: arena.string(self.since),
-            history: null_mut(),
-            tips: arena.string(self.tips),
-            arity: self.arity,
-            key_specs: key_specs.as_mut_ptr(),
-            args: arena.list(self.args),
-        };
-        if api!(RedisModule_SetCommandInfo(command, &info)) != OK {
-            return Err("the server refuses the command's description");
-        }
-        if let Some(set_categories) = raw::RedisModule_SetCommandACLCategories {
-            if set_categories(command, arena.string(&self.acl_categories())) != OK {
-                return Err("the server refuses the command's ACL category");
+        unsafe {
+            const OK: c_int = raw::REDISMODULE_OK as c_int;
+            let mut arena = Arena::default();
+            // In lower case, as the server shows its own in INFO commandstats, ACL LIST and error texts.
+            let asks_for_keys = if let Keys::With(_) | Keys::Counted(_) = self.keys { " getkeys-api" } else { "" };
+            let name = arena.string(&self.name.to_ascii_lowercase());
+            let flags = arena.string(&format!("{}{asks_for_keys}", self.flags));
+            let (first, last, step) = match self.keys {
+                Keys::None | Keys::Counted(_) => (0, 0, 0),
+                Keys::One(_) | Keys::With(_) => (1, 1, 1),
+                Keys::All(_) => (1, -1, 1),
+                Keys::Pairs(_) => (1, -1, 2),
+            };
+            if api!(RedisModule_CreateCommand(ctx, name, Some(self.handler), flags, first, last, step)) != OK {
+                return Err("the server refuses the command; is another module with this name loaded?");
             }
+            let command = api!(RedisModule_GetCommand(ctx, name));
+            let mut key_specs = self.key_specs();
+            let info = RedisModuleCommandInfo {
+                version: &INFO_VERSION,
+                summary: arena.string(self.summary),
+                complexity: arena.string(self.complexity),
+                since: arena.string(self.since),
+                history: null_mut(),
+                tips: arena.string(self.tips),
+                arity: self.arity,
+                key_specs: key_specs.as_mut_ptr(),
+                args: arena.list(self.args),
+            };
+            if api!(RedisModule_SetCommandInfo(command, &info)) != OK {
+                return Err("the server refuses the command's description");
+            }
+            if let Some(set_categories) = raw::RedisModule_SetCommandACLCategories {
+                if set_categories(command, arena.string(&self.acl_categories())) != OK {
+                    return Err("the server refuses the command's ACL category");
+                }
+            }
+            Ok(())
         }
-        Ok(())
     }
 
     /// The ACL categories, which the server does not derive from a module's flags: the module's own and the usual ones for
@@ -349,8 +351,10 @@ fn counted(mut spec: RedisModuleCommandKeySpec) -> RedisModuleCommandKeySpec {
 /// # Safety
 /// Only while the module loads, with its context.
 pub(super) unsafe fn register_acl_category(ctx: *mut RedisModuleCtx) -> bool {
-    match (raw::RedisModule_AddACLCategory, CString::new(ACL_CATEGORY)) {
-        (Some(add), Ok(name)) => add(ctx, name.as_ptr()) == raw::REDISMODULE_OK as c_int,
-        _ => true,
+    unsafe {
+        match (raw::RedisModule_AddACLCategory, CString::new(ACL_CATEGORY)) {
+            (Some(add), Ok(name)) => add(ctx, name.as_ptr()) == raw::REDISMODULE_OK as c_int,
+            _ => true,
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What happens to keys and to the server, for those who keep something about keys outside of them.
 
-use std::ffi::{c_char, c_int, c_void, CStr};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use redis_module::raw::{
@@ -48,19 +48,21 @@ const EVENT_VERSION: u64 = 1;
 /// # Safety
 /// Only while the module loads, with its context.
 pub(super) unsafe fn subscribe(ctx: *mut RedisModuleCtx) -> bool {
-    const OK: c_int = raw::REDISMODULE_OK as c_int;
-    let server = [
-        raw::REDISMODULE_EVENT_FLUSHDB,
-        raw::REDISMODULE_EVENT_SWAPDB,
-        raw::REDISMODULE_EVENT_LOADING,
-        raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
-        raw::REDISMODULE_EVENT_CONFIG,
-    ];
-    api!(RedisModule_SubscribeToKeyspaceEvents(ctx, KEY_CLASSES, Some(key_changed))) == OK
-        && server.into_iter().all(|id| {
-            let event = RedisModuleEvent { id, dataver: EVENT_VERSION };
-            api!(RedisModule_SubscribeToServerEvent(ctx, event, Some(server_changed))) == OK
-        })
+    unsafe {
+        const OK: c_int = raw::REDISMODULE_OK as c_int;
+        let server = [
+            raw::REDISMODULE_EVENT_FLUSHDB,
+            raw::REDISMODULE_EVENT_SWAPDB,
+            raw::REDISMODULE_EVENT_LOADING,
+            raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
+            raw::REDISMODULE_EVENT_CONFIG,
+        ];
+        api!(RedisModule_SubscribeToKeyspaceEvents(ctx, KEY_CLASSES, Some(key_changed))) == OK
+            && server.into_iter().all(|id| {
+                let event = RedisModuleEvent { id, dataver: EVENT_VERSION };
+                api!(RedisModule_SubscribeToServerEvent(ctx, event, Some(server_changed))) == OK
+            })
+    }
 }
 
 /// The database of the last key that was moved.
@@ -74,51 +76,59 @@ unsafe extern "C" fn key_changed(
     event: *const c_char,
     key: *mut RedisModuleString,
 ) -> c_int {
-    call::run_alone(ctx, |call| {
-        let (event, key) = (CStr::from_ptr(event), Str::of(key));
-        crate::MODULE.key_listeners.iter().for_each(|hear| hear(call, event, key));
-        // Valkey 8.1 announces a MOVE's other database with the client itself, and leaves it there, where what it sends
-        // next would go (valkey-io/valkey pull request 4024). The announcement of the first one came just before.
-        if event == c"move_from" {
-            MOVED_FROM.store(call.database(), Ordering::Relaxed);
-        } else if event == c"move_to" {
-            call.select_database(MOVED_FROM.load(Ordering::Relaxed));
-        }
-    });
-    raw::REDISMODULE_OK as c_int
+    unsafe {
+        call::run_alone(ctx, |call| {
+            let (event, key) = (CStr::from_ptr(event), Str::of(key));
+            crate::MODULE.key_listeners.iter().for_each(|hear| hear(call, event, key));
+            // Valkey 8.1 announces a MOVE's other database with the client itself, and leaves it there, where what it sends
+            // next would go (valkey-io/valkey pull request 4024). The announcement of the first one came just before.
+            if event == c"move_from" {
+                MOVED_FROM.store(call.database(), Ordering::Relaxed);
+            } else if event == c"move_to" {
+                call.select_database(MOVED_FROM.load(Ordering::Relaxed));
+            }
+        });
+        raw::REDISMODULE_OK as c_int
+    }
 }
 
 /// # Safety
 /// Once the module is loaded, with a context of the server's.
 pub(super) unsafe fn announce_load(ctx: *mut RedisModuleCtx) {
-    call::run_alone(ctx, |call| crate::MODULE.listeners.iter().for_each(|hear| hear(call, Event::ModuleLoaded)));
+    unsafe {
+        call::run_alone(ctx, |call| crate::MODULE.listeners.iter().for_each(|hear| hear(call, Event::ModuleLoaded)));
+    }
 }
 
 unsafe extern "C" fn server_changed(ctx: *mut RedisModuleCtx, event: RedisModuleEvent, which: u64, data: *mut c_void) {
-    let Some(event) = read(event.id, which, data) else { return };
-    call::run_alone(ctx, |call| crate::MODULE.listeners.iter().for_each(|hear| hear(call, event)));
+    unsafe {
+        let Some(event) = read(event.id, which, data) else { return };
+        call::run_alone(ctx, |call| crate::MODULE.listeners.iter().for_each(|hear| hear(call, event)));
+    }
 }
 
 unsafe fn read(id: u64, which: u64, data: *mut c_void) -> Option<Event> {
-    match id {
-        raw::REDISMODULE_EVENT_FLUSHDB if which == raw::REDISMODULE_SUBEVENT_FLUSHDB_START => {
-            let database = data.cast::<RedisModuleFlushInfo>().as_ref()?.dbnum;
-            Some(Event::Flush { database: (database >= 0).then_some(database) })
-        }
-        raw::REDISMODULE_EVENT_SWAPDB => {
-            let swapped = data.cast::<RedisModuleSwapDbInfo>().as_ref()?;
-            Some(Event::SwapDatabases(swapped.dbnum_first, swapped.dbnum_second))
-        }
-        raw::REDISMODULE_EVENT_LOADING => match which {
-            raw::REDISMODULE_SUBEVENT_LOADING_ENDED | raw::REDISMODULE_SUBEVENT_LOADING_FAILED => {
-                Some(Event::LoadingEnded)
+    unsafe {
+        match id {
+            raw::REDISMODULE_EVENT_FLUSHDB if which == raw::REDISMODULE_SUBEVENT_FLUSHDB_START => {
+                let database = data.cast::<RedisModuleFlushInfo>().as_ref()?.dbnum;
+                Some(Event::Flush { database: (database >= 0).then_some(database) })
             }
-            _ => Some(Event::LoadingStarted),
-        },
-        raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED => {
-            Some(Event::RoleChanged { primary: which == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER })
+            raw::REDISMODULE_EVENT_SWAPDB => {
+                let swapped = data.cast::<RedisModuleSwapDbInfo>().as_ref()?;
+                Some(Event::SwapDatabases(swapped.dbnum_first, swapped.dbnum_second))
+            }
+            raw::REDISMODULE_EVENT_LOADING => match which {
+                raw::REDISMODULE_SUBEVENT_LOADING_ENDED | raw::REDISMODULE_SUBEVENT_LOADING_FAILED => {
+                    Some(Event::LoadingEnded)
+                }
+                _ => Some(Event::LoadingStarted),
+            },
+            raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED => {
+                Some(Event::RoleChanged { primary: which == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER })
+            }
+            raw::REDISMODULE_EVENT_CONFIG => Some(Event::ConfigChanged),
+            _ => None,
         }
-        raw::REDISMODULE_EVENT_CONFIG => Some(Event::ConfigChanged),
-        _ => None,
     }
 }

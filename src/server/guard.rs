@@ -1,6 +1,6 @@
 //! A panic must never cross into the server: it would take every client's data with it.
 
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::log;
 

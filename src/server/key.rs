@@ -46,11 +46,7 @@ impl RawKey {
             let value = unsafe { api!(RedisModule_ModuleTypeGetValue(self.0.as_ptr())) };
             return Ok(NonNull::new(value.cast::<T>()));
         }
-        if self.is_empty() {
-            Ok(None)
-        } else {
-            Err(Error::WRONG_TYPE)
-        }
+        if self.is_empty() { Ok(None) } else { Err(Error::WRONG_TYPE) }
     }
 }
 

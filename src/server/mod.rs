@@ -9,7 +9,7 @@
 /// The pointers are filled in when the module loads. One that this server does not have panics, which the guard turns
 /// into an error reply; those that only newer servers have are looked up with `raw::RedisModule_…` and matched.
 macro_rules! api {
-    ($name:ident($($argument:expr),* $(,)?)) => {
+    ($name:ident($($argument:expr_2021),* $(,)?)) => {
         redis_module::raw::$name.unwrap()($($argument),*)
     };
 }

@@ -10,7 +10,7 @@ use super::command::{self, Command};
 use super::config::Setting;
 use super::error::{Error, Outcome};
 use super::events::{self, KeyListener, Listener};
-use super::key::{learn_open_modes, quiet_read_mode, RawKey};
+use super::key::{RawKey, learn_open_modes, quiet_read_mode};
 use super::value::Type;
 use super::{effect, guard, log, stats};
 
@@ -30,59 +30,66 @@ impl Module {
     /// # Safety
     /// Called by the server with its own arguments, once.
     pub unsafe fn load(&self, ctx: *mut RedisModuleCtx, argc: c_int, version: c_int) -> c_int {
-        // Nothing allocates before this: it is what fills in the allocator.
-        if raw::Export_RedisModule_Init(ctx, c"gw".as_ptr(), version, API_VERSION) != raw::REDISMODULE_OK as c_int {
-            return raw::REDISMODULE_ERR as c_int;
-        }
-        guard::install();
-        let loaded = guard::guarded(|| self.register(ctx, argc));
-        match loaded.unwrap_or_else(|| Err("internal error".to_owned())) {
-            Ok(()) => raw::REDISMODULE_OK as c_int,
-            Err(reason) => {
-                log::warning(&format!("not loaded: {reason}"));
-                raw::REDISMODULE_ERR as c_int
+        unsafe {
+            // Nothing allocates before this: it is what fills in the allocator.
+            if raw::Export_RedisModule_Init(ctx, c"gw".as_ptr(), version, API_VERSION) != raw::REDISMODULE_OK as c_int {
+                return raw::REDISMODULE_ERR as c_int;
+            }
+            guard::install();
+            let loaded = guard::guarded(|| self.register(ctx, argc));
+            match loaded.unwrap_or_else(|| Err("internal error".to_owned())) {
+                Ok(()) => raw::REDISMODULE_OK as c_int,
+                Err(reason) => {
+                    log::warning(&format!("not loaded: {reason}"));
+                    raw::REDISMODULE_ERR as c_int
+                }
             }
         }
     }
 
     unsafe fn register(&self, ctx: *mut RedisModuleCtx, argc: c_int) -> Result<(), String> {
-        if argc > 0 {
-            // They would bypass the bounds that the server checks for gw.* settings.
-            return Err("module arguments are not taken; write settings as gw.<name> <value> lines in redis.conf, or \
+        unsafe {
+            if argc > 0 {
+                // They would bypass the bounds that the server checks for gw.* settings.
+                return Err(
+                    "module arguments are not taken; write settings as gw.<name> <value> lines in redis.conf, or \
                         use MODULE LOADEX ... CONFIG gw.<name> <value>"
-                .to_owned());
-        }
-        if let (None, _) | (_, None) = (raw::RedisModule_SetCommandInfo, raw::RedisModule_LoadConfigs) {
-            return Err("this server is too old; Redis 7.0 or Valkey is needed".to_owned());
-        }
-        let options = raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
-        api!(RedisModule_SetModuleOptions(ctx, options as c_int));
-        learn_open_modes();
-        for kind in self.types {
-            if !kind.register(ctx) {
-                return Err(format!("the server refuses the type {}", kind.name));
+                        .to_owned(),
+                );
             }
-        }
-        if !command::register_acl_category(ctx) {
-            return Err("the server refuses the ACL category".to_owned());
-        }
-        for command in self.commands {
-            command.register(ctx).map_err(|reason| format!("{}: {reason}", command.name))?;
-        }
-        for setting in self.settings {
-            if !setting.register(ctx) {
-                return Err("the server refuses a setting".to_owned());
+            if let (None, _) | (_, None) = (raw::RedisModule_SetCommandInfo, raw::RedisModule_LoadConfigs) {
+                return Err("this server is too old; Redis 7.0 or Valkey is needed".to_owned());
             }
+            let options =
+                raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
+            api!(RedisModule_SetModuleOptions(ctx, options as c_int));
+            learn_open_modes();
+            for kind in self.types {
+                if !kind.register(ctx) {
+                    return Err(format!("the server refuses the type {}", kind.name));
+                }
+            }
+            if !command::register_acl_category(ctx) {
+                return Err("the server refuses the ACL category".to_owned());
+            }
+            for command in self.commands {
+                command.register(ctx).map_err(|reason| format!("{}: {reason}", command.name))?;
+            }
+            for setting in self.settings {
+                if !setting.register(ctx) {
+                    return Err("the server refuses a setting".to_owned());
+                }
+            }
+            if api!(RedisModule_LoadConfigs(ctx)) != raw::REDISMODULE_OK as c_int {
+                return Err("a gw.* setting has a wrong value, or no such setting exists".to_owned());
+            }
+            if !events::subscribe(ctx) {
+                return Err("the server refuses to announce its events".to_owned());
+            }
+            api!(RedisModule_RegisterInfoFunc(ctx, Some(stats::info)));
+            events::announce_load(ctx);
+            Ok(())
         }
-        if api!(RedisModule_LoadConfigs(ctx)) != raw::REDISMODULE_OK as c_int {
-            return Err("a gw.* setting has a wrong value, or no such setting exists".to_owned());
-        }
-        if !events::subscribe(ctx) {
-            return Err("the server refuses to announce its events".to_owned());
-        }
-        api!(RedisModule_RegisterInfoFunc(ctx, Some(stats::info)));
-        events::announce_load(ctx);
-        Ok(())
     }
 
     fn type_of(&self, key: &RawKey) -> Option<&Type> {
@@ -131,15 +138,15 @@ impl Module {
 
 /// Declares the module's entry point.
 macro_rules! module {
-    ($module:expr) => {
-        #[no_mangle]
+    ($module:expr_2021) => {
+        #[unsafe(no_mangle)]
         #[allow(non_snake_case)]
         unsafe extern "C" fn RedisModule_OnLoad(
             ctx: *mut redis_module::raw::RedisModuleCtx,
             _argv: *mut *mut redis_module::raw::RedisModuleString,
             argc: std::ffi::c_int,
         ) -> std::ffi::c_int {
-            $module.load(ctx, argc, $crate::VERSION)
+            unsafe { $module.load(ctx, argc, $crate::VERSION) }
         }
 
         #[cfg(not(test))]

@@ -1,6 +1,6 @@
 //! The reply, written straight to the client. Maps are maps in RESP3 and flat arrays in RESP2.
 
-use std::ffi::{c_char, c_long, CString};
+use std::ffi::{CString, c_char, c_long};
 
 use redis_module::raw::RedisModuleCtx;
 

@@ -108,14 +108,16 @@ unsafe extern "C" fn visit<S: Scan>(
     key: *mut RedisModuleKey,
     found: *mut c_void,
 ) {
-    guarded(|| {
-        // SAFETY: the name lives through the call; `found` is what `slice` passed. Some servers pass no key where its value
-        // is not at hand; none of our types is such.
-        let (name, found) = (Str::of(name), &mut *found.cast::<Found<S>>());
-        if let Some(key) = NonNull::new(key) {
-            if found.scan.wants(name, &Glimpse::new(key)) {
-                found.names.push(Name::new(name.bytes()));
+    unsafe {
+        guarded(|| {
+            // SAFETY: the name lives through the call; `found` is what `slice` passed. Some servers pass no key where its value
+            // is not at hand; none of our types is such.
+            let (name, found) = (Str::of(name), &mut *found.cast::<Found<S>>());
+            if let Some(key) = NonNull::new(key) {
+                if found.scan.wants(name, &Glimpse::new(key)) {
+                    found.names.push(Name::new(name.bytes()));
+                }
             }
-        }
-    });
+        });
+    }
 }

@@ -1,6 +1,6 @@
 //! This node's counters: `GW.STATS` and `INFO gw` show the same list.
 
-use std::ffi::{c_int, CString};
+use std::ffi::{CString, c_int};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use redis_module::raw::RedisModuleInfoCtx;

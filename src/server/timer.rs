@@ -42,9 +42,11 @@ impl Call<'_> {
 }
 
 unsafe extern "C" fn fire<T>(ctx: *mut RedisModuleCtx, scheduled: *mut c_void) {
-    call::run_alone(ctx, |call| {
-        // SAFETY: the box is the one that `after` made; a timer fires once.
-        let scheduled = unsafe { Box::from_raw(scheduled.cast::<Scheduled<T>>()) };
-        (scheduled.task)(call, scheduled.data);
-    });
+    unsafe {
+        call::run_alone(ctx, |call| {
+            // SAFETY: the box is the one that `after` made; a timer fires once.
+            let scheduled = unsafe { Box::from_raw(scheduled.cast::<Scheduled<T>>()) };
+            (scheduled.task)(call, scheduled.data);
+        });
+    }
 }

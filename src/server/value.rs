@@ -1,6 +1,6 @@
 //! Data types: a type implements [`Value`], and the callbacks that the server wants are written once, here.
 
-use std::ffi::{c_char, c_int, c_void, CString};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use gateway_core::codec::{Corrupt, Decoder, Encoded, Reader, Writer};
@@ -111,7 +111,7 @@ impl Type {
     /// # Safety
     /// Only while the module loads, with its context.
     pub(super) unsafe fn register(&self, ctx: *mut RedisModuleCtx) -> bool {
-        (self.register)(ctx)
+        unsafe { (self.register)(ctx) }
     }
 
     pub(super) fn raw(&self) -> *mut RedisModuleType {
@@ -128,37 +128,41 @@ impl Type {
     /// # Safety
     /// `value` is a live value of this type.
     pub(super) unsafe fn describe(&self, value: *mut c_void, now_ms: i64, reply: &Reply) {
-        (self.describe)(value, now_ms, reply);
+        unsafe {
+            (self.describe)(value, now_ms, reply);
+        }
     }
 }
 
 unsafe fn register<T: Value>(ctx: *mut RedisModuleCtx) -> bool {
-    let Ok(name) = CString::new(T::NAME) else { return false };
-    // Version 4 of the struct is what Redis 7.0 reads; later servers take it as well.
-    let mut methods = RedisModuleTypeMethods {
-        version: 4,
-        rdb_load: Some(rdb_load::<T>),
-        rdb_save: Some(rdb_save::<T>),
-        aof_rewrite: Some(aof_rewrite::<T>),
-        mem_usage: None,
-        digest: Some(digest::<T>),
-        free: Some(free::<T>),
-        aux_load: None,
-        aux_save: None,
-        aux_save_triggers: 0,
-        free_effort: Some(free_effort::<T>),
-        unlink: None,
-        copy: Some(copy::<T>),
-        defrag: Some(defrag::<T>),
-        mem_usage2: Some(mem_usage::<T>),
-        free_effort2: None,
-        unlink2: None,
-        copy2: None,
-        aux_save2: None,
-    };
-    let handle = api!(RedisModule_CreateDataType(ctx, name.as_ptr(), T::ENCODING, &mut methods));
-    T::registration().0.store(handle, Ordering::Relaxed);
-    !handle.is_null()
+    unsafe {
+        let Ok(name) = CString::new(T::NAME) else { return false };
+        // Version 4 of the struct is what Redis 7.0 reads; later servers take it as well.
+        let mut methods = RedisModuleTypeMethods {
+            version: 4,
+            rdb_load: Some(rdb_load::<T>),
+            rdb_save: Some(rdb_save::<T>),
+            aof_rewrite: Some(aof_rewrite::<T>),
+            mem_usage: None,
+            digest: Some(digest::<T>),
+            free: Some(free::<T>),
+            aux_load: None,
+            aux_save: None,
+            aux_save_triggers: 0,
+            free_effort: Some(free_effort::<T>),
+            unlink: None,
+            copy: Some(copy::<T>),
+            defrag: Some(defrag::<T>),
+            mem_usage2: Some(mem_usage::<T>),
+            free_effort2: None,
+            unlink2: None,
+            copy2: None,
+            aux_save2: None,
+        };
+        let handle = api!(RedisModule_CreateDataType(ctx, name.as_ptr(), T::ENCODING, &mut methods));
+        T::registration().0.store(handle, Ordering::Relaxed);
+        !handle.is_null()
+    }
 }
 
 /// Reads a value of any encoding up to ours. Why one does not load is for the log: nobody else could act on it.
@@ -186,27 +190,35 @@ unsafe extern "C" fn rdb_load<T: Value>(io: *mut RedisModuleIO, encoding: c_int)
 }
 
 unsafe extern "C" fn rdb_save<T: Value>(io: *mut RedisModuleIO, value: *mut c_void) {
-    guarded(|| (*value.cast::<T>()).save(&mut Rdb(io)));
+    unsafe {
+        guarded(|| (*value.cast::<T>()).save(&mut Rdb(io)));
+    }
 }
 
 unsafe extern "C" fn aof_rewrite<T: Value>(io: *mut RedisModuleIO, key: *mut RedisModuleString, value: *mut c_void) {
-    guarded(|| (*value.cast::<T>()).rewrite(&mut Rewrite { io, key }));
+    unsafe {
+        guarded(|| (*value.cast::<T>()).rewrite(&mut Rewrite { io, key }));
+    }
 }
 
 unsafe extern "C" fn digest<T: Value>(digest: *mut RedisModuleDigest, value: *mut c_void) {
-    guarded(|| {
-        let mut out = Digest(digest);
-        (*value.cast::<T>()).digest(&mut out);
-        out.end();
-    });
+    unsafe {
+        guarded(|| {
+            let mut out = Digest(digest);
+            (*value.cast::<T>()).digest(&mut out);
+            out.end();
+        });
+    }
 }
 
 unsafe extern "C" fn free<T: Value>(value: *mut c_void) {
-    guarded(|| Box::from_raw(value.cast::<T>()).free());
+    unsafe {
+        guarded(|| Box::from_raw(value.cast::<T>()).free());
+    }
 }
 
 unsafe extern "C" fn free_effort<T: Value>(_key: *mut RedisModuleString, value: *const c_void) -> usize {
-    guarded(|| (*value.cast::<T>()).allocations()).unwrap_or(1)
+    unsafe { guarded(|| (*value.cast::<T>()).allocations()).unwrap_or(1) }
 }
 
 unsafe extern "C" fn copy<T: Value>(
@@ -214,8 +226,10 @@ unsafe extern "C" fn copy<T: Value>(
     _to: *mut RedisModuleString,
     value: *const c_void,
 ) -> *mut c_void {
-    let copied = guarded(|| Box::into_raw(Box::new((*value.cast::<T>()).clone())));
-    copied.map_or(std::ptr::null_mut(), |value| value.cast())
+    unsafe {
+        let copied = guarded(|| Box::into_raw(Box::new((*value.cast::<T>()).clone())));
+        copied.map_or(std::ptr::null_mut(), |value| value.cast())
+    }
 }
 
 unsafe extern "C" fn mem_usage<T: Value>(
@@ -223,7 +237,7 @@ unsafe extern "C" fn mem_usage<T: Value>(
     value: *const c_void,
     _samples: usize,
 ) -> usize {
-    guarded(|| (*value.cast::<T>()).total_bytes()).unwrap_or(0)
+    unsafe { guarded(|| (*value.cast::<T>()).total_bytes()).unwrap_or(0) }
 }
 
 /// Moves the value's box and buffers to where the server wants them. Returns 1 where it was not done in the time given;
@@ -233,39 +247,44 @@ unsafe extern "C" fn defrag<T: Value>(
     _key: *mut RedisModuleString,
     value: *mut *mut c_void,
 ) -> c_int {
-    let done = guarded(|| {
-        let mut cursor = 0;
-        let resumed = api!(RedisModule_DefragCursorGet(ctx, &mut cursor)) == raw::REDISMODULE_OK as c_int && cursor > 0;
-        if !resumed {
-            let moved = api!(RedisModule_DefragAlloc(ctx, *value));
-            if !moved.is_null() {
-                *value = moved;
+    unsafe {
+        let done = guarded(|| {
+            let mut cursor = 0;
+            let resumed =
+                api!(RedisModule_DefragCursorGet(ctx, &mut cursor)) == raw::REDISMODULE_OK as c_int && cursor > 0;
+            if !resumed {
+                let moved = api!(RedisModule_DefragAlloc(ctx, *value));
+                if !moved.is_null() {
+                    *value = moved;
+                }
             }
-        }
-        let next = (*(*value).cast::<T>()).buffers(cursor as usize, &mut |buffer| {
-            defrag_buffer(ctx, buffer);
-            api!(RedisModule_DefragShouldStop(ctx)) == 0
+            let next = (*(*value).cast::<T>()).buffers(cursor as usize, &mut |buffer| {
+                defrag_buffer(ctx, buffer);
+                api!(RedisModule_DefragShouldStop(ctx)) == 0
+            });
+            match next {
+                Some(next) => {
+                    api!(RedisModule_DefragCursorSet(ctx, next as std::ffi::c_ulong)) != raw::REDISMODULE_OK as c_int
+                }
+                None => true,
+            }
         });
-        match next {
-            Some(next) => {
-                api!(RedisModule_DefragCursorSet(ctx, next as std::ffi::c_ulong)) != raw::REDISMODULE_OK as c_int
-            }
-            None => true,
-        }
-    });
-    c_int::from(!done.unwrap_or(true))
+        c_int::from(!done.unwrap_or(true))
+    }
 }
 
 unsafe fn defrag_buffer(ctx: *mut RedisModuleDefragCtx, buffer: &mut Vec<u8>) {
-    if buffer.capacity() == 0 {
-        return;
-    }
-    let (len, capacity) = (buffer.len(), buffer.capacity());
-    let moved = api!(RedisModule_DefragAlloc(ctx, buffer.as_mut_ptr().cast()));
-    if !moved.is_null() {
-        // The server has copied the bytes to `moved` and freed the old block: forget it without freeing it again.
-        let old = std::mem::replace(buffer, Vec::from_raw_parts(moved.cast::<u8>(), len, capacity));
-        std::mem::forget(old);
+    unsafe {
+        if buffer.capacity() == 0 {
+            return;
+        }
+        let (len, capacity) = (buffer.len(), buffer.capacity());
+        let moved = api!(RedisModule_DefragAlloc(ctx, buffer.as_mut_ptr().cast()));
+        if !moved.is_null() {
+            // The server has copied the bytes to `moved` and freed the old block: forget it without freeing it again.
+            let old = std::mem::replace(buffer, Vec::from_raw_parts(moved.cast::<u8>(), len, capacity));
+            std::mem::forget(old);
+        }
     }
 }
 

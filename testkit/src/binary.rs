@@ -1,6 +1,6 @@
 //! Which server binaries there are.
 
-use crate::{project_root, Error};
+use crate::{Error, project_root};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -9,11 +9,11 @@ use std::time::Duration;
 /// `call!(client, "GW.LOGPOP", key => Vec<String>)`. Panics on an error.
 #[macro_export]
 macro_rules! call {
-    ($client:expr, $name:expr $(, $arg:expr)* => $reply:ty) => {{
+    ($client:expr_2021, $name:expr_2021 $(, $arg:expr_2021)* => $reply:ty) => {{
         let reply: $reply = $crate::call!($client, $name $(, $arg)*);
         reply
     }};
-    ($client:expr, $name:expr $(, $arg:expr)* $(,)?) => {
+    ($client:expr_2021, $name:expr_2021 $(, $arg:expr_2021)* $(,)?) => {
         match $crate::try_call!($client, $name $(, $arg)*) {
             Ok(reply) => reply,
             Err(error) => panic!("{}: {error}", stringify!($name $($arg)*)),
@@ -24,7 +24,7 @@ macro_rules! call {
 /// Runs a command and gives back the `RedisResult`.
 #[macro_export]
 macro_rules! try_call {
-    ($client:expr, $name:expr $(, $arg:expr)* $(,)?) => {
+    ($client:expr_2021, $name:expr_2021 $(, $arg:expr_2021)* $(,)?) => {
         $crate::redis::cmd($name)$(.arg($arg))*.query(&mut $client)
     };
 }
@@ -34,7 +34,7 @@ macro_rules! try_call {
 /// `assert_eq!(reply!(client, "GW.ALLOW", key, 10), "[1, 10, 9, 0, 60000]");`
 #[macro_export]
 macro_rules! reply {
-    ($client:expr, $name:expr $(, $arg:expr)* $(,)?) => {
+    ($client:expr_2021, $name:expr_2021 $(, $arg:expr_2021)* $(,)?) => {
         $crate::reply_line($crate::try_call!($client, $name $(, $arg)*))
     };
 }

@@ -1,6 +1,6 @@
 //! One private server process.
 
-use crate::{await_until, module_path, Binary, Error};
+use crate::{Binary, Error, await_until, module_path};
 use redis::{Connection, ProtocolVersion, RedisConnectionInfo};
 use std::ffi::OsStr;
 use std::fs::{self, File};

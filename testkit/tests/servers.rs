@@ -1,6 +1,6 @@
 //! The kit itself, on the chosen server, without the module.
 
-use gw_testkit::{await_in_sync, call, digest, info, replication_offset, reply, try_call, Binary, Options, Server};
+use gw_testkit::{Binary, Options, Server, await_in_sync, call, digest, info, replication_offset, reply, try_call};
 
 fn bare() -> Options {
     Server::options().without_module()

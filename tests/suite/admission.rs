@@ -2,7 +2,7 @@
 
 use crate::support::{command, run, start};
 use gw_testkit::redis::{self, Connection, FromRedisValue, Value};
-use gw_testkit::{await_until, call, Server};
+use gw_testkit::{Server, await_until, call};
 use std::collections::HashMap;
 use std::time::Duration;
 

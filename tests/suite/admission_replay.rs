@@ -4,12 +4,12 @@
 //! With GW_LIVE=full an hour of Azure's LLM inference trace of 2023, where it is in `shared/data` beside the project;
 //! or else some generated seconds.
 
-use crate::support::{aof_commands, command, live, Random};
+use crate::support::{Random, aof_commands, command, live};
 use gw_testkit::redis::Connection;
-use gw_testkit::{await_in_sync, await_until, call, digest, redis, try_call, Server};
+use gw_testkit::{Server, await_in_sync, await_until, call, digest, redis, try_call};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const CONNECTIONS: usize = 100;

@@ -1,8 +1,8 @@
 //! Leased batches of log records: GW.LOGPOP with LEASE, GW.LOGACK, GW.LOGNACK, GW.LOGEXTEND, GW.LOGDEAD, GW.LOGSTATS.
 
-use crate::support::{run, server_time_ms, start, state, Random};
+use crate::support::{Random, run, server_time_ms, start, state};
 use gw_testkit::redis::Connection;
-use gw_testkit::{await_in_sync, await_until, call, info, reply, Server};
+use gw_testkit::{Server, await_in_sync, await_until, call, info, reply};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 

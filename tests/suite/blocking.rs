@@ -2,8 +2,8 @@
 
 use crate::support::{aof_commands, run, start, state};
 use gw_testkit::redis::{self, Connection, RedisResult, Value};
-use gw_testkit::{await_in_sync, await_until, call, info, reply, reply_line, Server};
-use std::sync::mpsc::{channel, Receiver};
+use gw_testkit::{Server, await_in_sync, await_until, call, info, reply, reply_line};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 

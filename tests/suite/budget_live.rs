@@ -1,8 +1,8 @@
 //! Budgets under load, with clients and servers that crash: short in the ordinary suite, in full with GW_LIVE=full.
 
-use crate::support::{live, run, Random};
+use crate::support::{Random, live, run};
 use gw_testkit::redis::{self, Connection, RedisResult};
-use gw_testkit::{await_until, call, try_call, Server};
+use gw_testkit::{Server, await_until, call, try_call};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! GW.ADDCOST, GW.WITHINBUDGET and GW.SPENT.
 
 use crate::support::{command, pipeline, run, server_time_ms, start};
-use gw_testkit::{reply_line, Server};
+use gw_testkit::{Server, reply_line};
 
 /// 2024-01-31 20:00:00 UTC: February in Kiritimati (UTC+14), January in most other places.
 const LATE_JANUARY_MS: i64 = 1_706_731_200_000;

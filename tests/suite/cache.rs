@@ -1,7 +1,7 @@
 //! GW.CACHESET, GW.CACHEGET, GW.CACHEDEL and GW.CACHESTATS.
 
 use crate::support::{command, pipeline, run, server_time_ms, start};
-use gw_testkit::{await_in_sync, await_until, call, digest, redis::Connection, reply, Server};
+use gw_testkit::{Server, await_in_sync, await_until, call, digest, redis::Connection, reply};
 use std::collections::HashMap;
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use crate::support::{command, live, pipeline, run, start, state};
 use gw_testkit::redis::Connection;
-use gw_testkit::{await_in_sync, await_until, call, info, reply, Server};
+use gw_testkit::{Server, await_in_sync, await_until, call, info, reply};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 

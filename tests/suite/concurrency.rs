@@ -3,9 +3,9 @@
 
 use crate::support::{aof_commands, run, verdict};
 use gw_testkit::redis::Connection;
-use gw_testkit::{call, Server};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use gw_testkit::{Server, call};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const CONNECTIONS: usize = 50;

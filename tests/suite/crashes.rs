@@ -1,8 +1,8 @@
 //! A log queue whose consumers and whose server die under load: nothing acknowledged is lost, no batch ever changes.
 
-use crate::support::{live, Random};
+use crate::support::{Random, live};
 use gw_testkit::redis::{self, Connection, RedisResult};
-use gw_testkit::{call, Server};
+use gw_testkit::{Server, call};
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,7 @@
 
 use crate::support::{command, pipeline, run, server_time_ms, start};
 use gw_testkit::redis::{self, Connection, FromRedisValue, Value};
-use gw_testkit::{await_in_sync, await_until, call, reply, Server};
+use gw_testkit::{Server, await_in_sync, await_until, call, reply};
 use std::collections::BTreeMap;
 use std::time::Duration;
 

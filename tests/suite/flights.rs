@@ -2,10 +2,10 @@
 
 use crate::support::{live, run, start};
 use gw_testkit::redis::{Connection, RedisResult};
-use gw_testkit::{await_in_sync, await_until, call, reply, Server};
+use gw_testkit::{Server, await_in_sync, await_until, call, reply};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// State, value, age, ttl, token.

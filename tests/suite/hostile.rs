@@ -1,9 +1,9 @@
 //! Input that is wrong on purpose: refused in uniform words, without a change, whatever its bytes or size.
 
 use crate::commands::PUBLIC;
-use crate::support::{fill, full_state, run, start, state, verdict, Random, KEYS};
+use crate::support::{KEYS, Random, fill, full_state, run, start, state, verdict};
 use gw_testkit::redis;
-use gw_testkit::{call, reply, reply_line, Server};
+use gw_testkit::{Server, call, reply, reply_line};
 
 const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
 

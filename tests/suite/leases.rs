@@ -2,7 +2,7 @@
 
 use crate::support::{aof_commands, command, run, start};
 use gw_testkit::redis::Connection;
-use gw_testkit::{await_in_sync, await_until, call, digest, Server};
+use gw_testkit::{Server, await_in_sync, await_until, call, digest};
 use std::time::Duration;
 
 /// acquired, in_use, max, retry_after_ms, fencing_token

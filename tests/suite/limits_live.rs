@@ -1,9 +1,9 @@
 //! GW.ALLOW and GW.TOKENS from many connections at random, each answer checked against the definition of the limit at the
 //! server's own time; then the same on the replica that took over.
 
-use crate::support::{aof_commands, command, live, Random};
+use crate::support::{Random, aof_commands, command, live};
 use gw_testkit::redis::{self, Connection};
-use gw_testkit::{await_in_sync, call, Server};
+use gw_testkit::{Server, await_in_sync, call};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 

@@ -3,7 +3,7 @@
 use crate::commands::PUBLIC;
 use crate::support::{command, pipeline, run, start};
 use gw_testkit::redis::Connection;
-use gw_testkit::{call, info, Server};
+use gw_testkit::{Server, call, info};
 use std::collections::HashMap;
 
 fn stats(client: &mut Connection) -> HashMap<String, u64> {

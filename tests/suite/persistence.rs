@@ -1,7 +1,7 @@
 //! A value is the same on the primary and its replica, and after every way of saving, loading and moving it.
 
-use crate::support::{fill, fill_window, full_state, run, state, verdict, KEYS};
-use gw_testkit::{await_in_sync, await_until, call, info, redis::Connection, reply, Options, Server};
+use crate::support::{KEYS, fill, fill_window, full_state, run, state, verdict};
+use gw_testkit::{Options, Server, await_in_sync, await_until, call, info, redis::Connection, reply};
 use std::time::Duration;
 
 /// Starts a server with an append-only file, filled.

@@ -1,9 +1,9 @@
 //! What clients, proxies and operators rely on: transactions, scripts, pipelines, RESP3, ACLs, COMMAND, cluster mode.
 
 use crate::commands::{Access, INTERNAL, PUBLIC};
-use crate::support::{command, fill, pipeline, run, start, KEYS};
+use crate::support::{KEYS, command, fill, pipeline, run, start};
 use gw_testkit::redis::Value;
-use gw_testkit::{call, reply, Server};
+use gw_testkit::{Server, call, reply};
 use std::collections::HashMap;
 
 #[test]

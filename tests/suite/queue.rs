@@ -1,7 +1,7 @@
 //! GW.LOGPUSH, GW.LOGPOP, GW.LOGPEEK and GW.LOGLEN.
 
 use crate::support::{run, start};
-use gw_testkit::{call, reply, Server};
+use gw_testkit::{Server, call, reply};
 
 #[test]
 fn records_come_out_in_the_order_they_went_in() {

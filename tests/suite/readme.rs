@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::{command, run};
 use gw_testkit::redis::{self, Connection, Value};
-use gw_testkit::{call, info, module_path, project_root, try_call, Server};
+use gw_testkit::{Server, call, info, module_path, project_root, try_call};
 
 const PROMPT: &str = "127.0.0.1:6379> ";
 

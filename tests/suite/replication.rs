@@ -1,7 +1,7 @@
 //! What goes to replicas and the append-only file: one effect for each change, nothing where nothing changed.
 
 use crate::support::{aof_commands, command, run, server_time_ms, start, verdict};
-use gw_testkit::{await_in_sync, await_until, call, redis::Connection, replication_offset, reply, Server};
+use gw_testkit::{Server, await_in_sync, await_until, call, redis::Connection, replication_offset, reply};
 use std::time::Duration;
 
 /// Exhausted limiters, a spent budget, a full queue, a cached answer.

@@ -3,9 +3,9 @@
 //! RESTORE checks a checksum first. Here it is computed anew after each mutation, so that the payload reaches the loader.
 
 use crate::hostile::assert_healthy;
-use crate::support::{command, fill_window, pipeline, run, server_time_ms, Random};
+use crate::support::{Random, command, fill_window, pipeline, run, server_time_ms};
 use gw_testkit::redis::{self, Cmd, Connection};
-use gw_testkit::{call, info, reply_line, Server};
+use gw_testkit::{Server, call, info, reply_line};
 
 /// Mutated payloads per type, and how many of them are sent at once.
 const MUTATIONS: usize = 20_000;

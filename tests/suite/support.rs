@@ -2,7 +2,7 @@
 
 pub use gw_testkit::live;
 use gw_testkit::redis::{self, Cmd, Connection, RedisResult, Value};
-use gw_testkit::{await_until, call, digest, reply_line, Server};
+use gw_testkit::{Server, await_until, call, digest, reply_line};
 use std::fs;
 use std::time::Duration;
 

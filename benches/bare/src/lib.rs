@@ -4,7 +4,7 @@
 //!
 //! `benches/compare` loads it beside the real module; nothing else does.
 
-use std::ffi::{c_char, c_int, c_long, c_void, CStr};
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::ptr::null_mut;
 use std::slice::from_raw_parts;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -15,7 +15,7 @@ use redis_module::raw::{
 
 /// As in the real module's server layer.
 macro_rules! api {
-    ($name:ident($($argument:expr),* $(,)?)) => {
+    ($name:ident($($argument:expr_2021),* $(,)?)) => {
         raw::$name.unwrap()($($argument),*)
     };
 }
@@ -89,40 +89,44 @@ unsafe extern "C" fn run<const SHAPE: usize>(
     argv: *mut *mut RedisModuleString,
     argc: c_int,
 ) -> c_int {
-    let shape = &SHAPES[SHAPE];
-    let [_, name, rest @ ..] = from_raw_parts(argv, argc as usize) else { return api!(RedisModule_WrongArity(ctx)) };
-    let first = rest.iter().map(|&argument| bytes(argument)).reduce(|first, _| first).unwrap_or(VALUE);
-    let now_ms = api!(RedisModule_Milliseconds());
+    unsafe {
+        let shape = &SHAPES[SHAPE];
+        let [_, name, rest @ ..] = from_raw_parts(argv, argc as usize) else {
+            return api!(RedisModule_WrongArity(ctx));
+        };
+        let first = rest.iter().map(|&argument| bytes(argument)).reduce(|first, _| first).unwrap_or(VALUE);
+        let now_ms = api!(RedisModule_Milliseconds());
 
-    let others = if shape.key == Key::Three { &rest[2..4] } else { &[] };
-    for &other in others {
-        api!(RedisModule_CloseKey(open(ctx, other, shape.key, first, now_ms).0));
-    }
-    let (key, value) = open(ctx, *name, shape.key, first, now_ms);
-    if key.is_null() {
-        return api!(RedisModule_ReplyWithNull(ctx));
-    }
-    reply(ctx, &shape.reply, bytes(*name), value);
-    api!(RedisModule_CloseKey(key));
-
-    if let Some((words, last)) = shape.effect {
-        let with = &rest[rest.len().saturating_sub(last)..];
-        api!(RedisModule_Replicate(
-            ctx,
-            c"bare.effect".as_ptr(),
-            c"sbv".as_ptr(),
-            *name,
-            words.as_ptr().cast::<c_char>(),
-            words.len(),
-            with.as_ptr(),
-            with.len()
-        ));
-        for &name in others.iter().chain([name]) {
-            api!(RedisModule_SignalModifiedKey(ctx, name));
-            api!(RedisModule_NotifyKeyspaceEvent(ctx, raw::REDISMODULE_NOTIFY_MODULE, shape.name.as_ptr(), name));
+        let others = if shape.key == Key::Three { &rest[2..4] } else { &[] };
+        for &other in others {
+            api!(RedisModule_CloseKey(open(ctx, other, shape.key, first, now_ms).0));
         }
+        let (key, value) = open(ctx, *name, shape.key, first, now_ms);
+        if key.is_null() {
+            return api!(RedisModule_ReplyWithNull(ctx));
+        }
+        reply(ctx, &shape.reply, bytes(*name), value);
+        api!(RedisModule_CloseKey(key));
+
+        if let Some((words, last)) = shape.effect {
+            let with = &rest[rest.len().saturating_sub(last)..];
+            api!(RedisModule_Replicate(
+                ctx,
+                c"bare.effect".as_ptr(),
+                c"sbv".as_ptr(),
+                *name,
+                words.as_ptr().cast::<c_char>(),
+                words.len(),
+                with.as_ptr(),
+                with.len()
+            ));
+            for &name in others.iter().chain([name]) {
+                api!(RedisModule_SignalModifiedKey(ctx, name));
+                api!(RedisModule_NotifyKeyspaceEvent(ctx, raw::REDISMODULE_NOTIFY_MODULE, shape.name.as_ptr(), name));
+            }
+        }
+        raw::REDISMODULE_OK as c_int
     }
-    raw::REDISMODULE_OK as c_int
 }
 
 /// Opens a key, and does with its value what a command does at least.
@@ -133,111 +137,125 @@ unsafe fn open<'a>(
     first: &[u8],
     now_ms: i64,
 ) -> (*mut RedisModuleKey, &'a [u8]) {
-    let write = if lives == Key::Read { 0 } else { raw::REDISMODULE_WRITE };
-    let key = api!(RedisModule_OpenKey(ctx, name, (raw::REDISMODULE_READ | write) as c_int));
-    if key.is_null() {
-        return (key, &[]);
-    }
-    let value = if api!(RedisModule_ModuleTypeGetType(key)) == TYPE.load(Ordering::Relaxed) {
-        &mut *api!(RedisModule_ModuleTypeGetValue(key)).cast::<Vec<u8>>()
-    } else {
-        insert(key, if lives == Key::Overwritten { first } else { VALUE }, lives, now_ms)
-    };
-    match lives {
-        Key::Overwritten => {
-            value.clear();
-            value.extend_from_slice(first);
-            api!(RedisModule_SetAbsExpire(key, now_ms + DAY_MS));
+    unsafe {
+        let write = if lives == Key::Read { 0 } else { raw::REDISMODULE_WRITE };
+        let key = api!(RedisModule_OpenKey(ctx, name, (raw::REDISMODULE_READ | write) as c_int));
+        if key.is_null() {
+            return (key, &[]);
         }
-        Key::Lasting | Key::Three | Key::Expiring => value[0] = value[0].wrapping_add(1),
-        Key::Read => {}
+        let value = if api!(RedisModule_ModuleTypeGetType(key)) == TYPE.load(Ordering::Relaxed) {
+            &mut *api!(RedisModule_ModuleTypeGetValue(key)).cast::<Vec<u8>>()
+        } else {
+            insert(key, if lives == Key::Overwritten { first } else { VALUE }, lives, now_ms)
+        };
+        match lives {
+            Key::Overwritten => {
+                value.clear();
+                value.extend_from_slice(first);
+                api!(RedisModule_SetAbsExpire(key, now_ms + DAY_MS));
+            }
+            Key::Lasting | Key::Three | Key::Expiring => value[0] = value[0].wrapping_add(1),
+            Key::Read => {}
+        }
+        (key, value)
     }
-    (key, value)
 }
 
 unsafe fn insert<'a>(key: *mut RedisModuleKey, value: &[u8], lives: Key, now_ms: i64) -> &'a mut Vec<u8> {
-    let value = Box::into_raw(Box::new(value.to_vec()));
-    api!(RedisModule_ModuleTypeSetValue(key, TYPE.load(Ordering::Relaxed), value.cast()));
-    if !matches!(lives, Key::Lasting | Key::Three) {
-        api!(RedisModule_SetAbsExpire(key, now_ms + DAY_MS));
+    unsafe {
+        let value = Box::into_raw(Box::new(value.to_vec()));
+        api!(RedisModule_ModuleTypeSetValue(key, TYPE.load(Ordering::Relaxed), value.cast()));
+        if !matches!(lives, Key::Lasting | Key::Three) {
+            api!(RedisModule_SetAbsExpire(key, now_ms + DAY_MS));
+        }
+        &mut *value
     }
-    &mut *value
 }
 
 unsafe fn bytes<'a>(string: *mut RedisModuleString) -> &'a [u8] {
-    let mut len = 0;
-    let at = api!(RedisModule_StringPtrLen(string, &mut len));
-    from_raw_parts(at.cast::<u8>(), len)
+    unsafe {
+        let mut len = 0;
+        let at = api!(RedisModule_StringPtrLen(string, &mut len));
+        from_raw_parts(at.cast::<u8>(), len)
+    }
 }
 
 unsafe fn reply(ctx: *mut RedisModuleCtx, shape: &Reply, name: &[u8], value: &[u8]) {
-    let array = |len: usize| _ = api!(RedisModule_ReplyWithArray(ctx, len as c_long));
-    let int = |value: i64| _ = api!(RedisModule_ReplyWithLongLong(ctx, value));
-    let text = |text: &[u8]| {
-        api!(RedisModule_ReplyWithStringBuffer(ctx, text.as_ptr().cast::<c_char>(), text.len()));
-    };
-    match *shape {
-        Reply::Ok => _ = api!(RedisModule_ReplyWithSimpleString(ctx, c"OK".as_ptr())),
-        Reply::Text(word) => text(word),
-        Reply::Value => text(value),
-        Reply::Ints(count) => {
-            array(count);
-            (0..count).for_each(|_| int(1_000_000));
-        }
-        Reply::Budget(texts) => {
-            array(texts + 2);
-            int(1);
-            (0..texts).for_each(|_| text(b"12.5013755"));
-            int(DAY_MS);
-        }
-        Reply::Policies(count) => {
-            array(3);
-            int(1);
-            int(0);
-            array(count);
-            for _ in 0..count {
-                array(7);
-                text(name);
-                text(b"inflight");
-                [1, 1_000_000, 999_950, 0, DAY_MS].into_iter().for_each(int);
+    unsafe {
+        let array = |len: usize| _ = api!(RedisModule_ReplyWithArray(ctx, len as c_long));
+        let int = |value: i64| _ = api!(RedisModule_ReplyWithLongLong(ctx, value));
+        let text = |text: &[u8]| {
+            api!(RedisModule_ReplyWithStringBuffer(ctx, text.as_ptr().cast::<c_char>(), text.len()));
+        };
+        match *shape {
+            Reply::Ok => _ = api!(RedisModule_ReplyWithSimpleString(ctx, c"OK".as_ptr())),
+            Reply::Text(word) => text(word),
+            Reply::Value => text(value),
+            Reply::Ints(count) => {
+                array(count);
+                (0..count).for_each(|_| int(1_000_000));
+            }
+            Reply::Budget(texts) => {
+                array(texts + 2);
+                int(1);
+                (0..texts).for_each(|_| text(b"12.5013755"));
+                int(DAY_MS);
+            }
+            Reply::Policies(count) => {
+                array(3);
+                int(1);
+                int(0);
+                array(count);
+                for _ in 0..count {
+                    array(7);
+                    text(name);
+                    text(b"inflight");
+                    [1, 1_000_000, 999_950, 0, DAY_MS].into_iter().for_each(int);
+                }
             }
         }
     }
 }
 
 unsafe extern "C" fn effect(ctx: *mut RedisModuleCtx, _: *mut *mut RedisModuleString, _: c_int) -> c_int {
-    api!(RedisModule_ReplyWithNull(ctx))
+    unsafe { api!(RedisModule_ReplyWithNull(ctx)) }
 }
 
 unsafe extern "C" fn free(value: *mut c_void) {
-    drop(Box::from_raw(value.cast::<Vec<u8>>()));
+    unsafe {
+        drop(Box::from_raw(value.cast::<Vec<u8>>()));
+    }
 }
 
 /// # Safety
 /// Called by the server.
-#[no_mangle]
+#[unsafe(no_mangle)]
 #[allow(non_snake_case)]
 pub unsafe extern "C" fn RedisModule_OnLoad(
     ctx: *mut RedisModuleCtx,
     _: *mut *mut RedisModuleString,
     _: c_int,
 ) -> c_int {
-    if raw::Export_RedisModule_Init(ctx, c"bare".as_ptr(), 1, raw::REDISMODULE_APIVER_1 as c_int) != 0 {
-        return raw::REDISMODULE_ERR as c_int;
-    }
-    api!(RedisModule_SetModuleOptions(ctx, raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED as c_int));
-    let mut methods: RedisModuleTypeMethods = std::mem::zeroed();
-    methods.version = 1;
-    methods.free = Some(free);
-    TYPE.store(api!(RedisModule_CreateDataType(ctx, c"gw-bareun".as_ptr(), 0, &mut methods)), Ordering::Relaxed);
-    let shapes =
-        [run::<0>, run::<1>, run::<2>, run::<3>, run::<4>, run::<5>, run::<6>, run::<7>, run::<8>, run::<9>, run::<10>];
-    let commands = SHAPES.iter().map(|shape| shape.name).zip(shapes).chain([(c"bare.effect", effect as _)]);
-    for (name, handler) in commands {
-        let flags = c"write deny-oom fast".as_ptr();
-        if api!(RedisModule_CreateCommand(ctx, name.as_ptr(), Some(handler), flags, 1, 1, 1)) != 0 {
+    unsafe {
+        if raw::Export_RedisModule_Init(ctx, c"bare".as_ptr(), 1, raw::REDISMODULE_APIVER_1 as c_int) != 0 {
             return raw::REDISMODULE_ERR as c_int;
         }
+        api!(RedisModule_SetModuleOptions(ctx, raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED as c_int));
+        let mut methods: RedisModuleTypeMethods = std::mem::zeroed();
+        methods.version = 1;
+        methods.free = Some(free);
+        TYPE.store(api!(RedisModule_CreateDataType(ctx, c"gw-bareun".as_ptr(), 0, &mut methods)), Ordering::Relaxed);
+        let shapes = [
+            run::<0>, run::<1>, run::<2>, run::<3>, run::<4>, run::<5>, run::<6>, run::<7>, run::<8>, run::<9>,
+            run::<10>,
+        ];
+        let commands = SHAPES.iter().map(|shape| shape.name).zip(shapes).chain([(c"bare.effect", effect as _)]);
+        for (name, handler) in commands {
+            let flags = c"write deny-oom fast".as_ptr();
+            if api!(RedisModule_CreateCommand(ctx, name.as_ptr(), Some(handler), flags, 1, 1, 1)) != 0 {
+                return raw::REDISMODULE_ERR as c_int;
+            }
+        }
+        raw::REDISMODULE_OK as c_int
     }
-    raw::REDISMODULE_OK as c_int
 }

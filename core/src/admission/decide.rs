@@ -57,7 +57,7 @@ pub fn admit(
     let policies = accounts.iter().map(|account| account.policies().len()).sum();
     let (mut rows, mut charged, mut tidied) = (Rows::with_capacity(policies), Places::new(), Places::new());
     if !shadow {
-        for (account, _) in accounts.iter().zip(&is_new).filter(|(_, &is_new)| is_new) {
+        for (account, _) in accounts.iter().zip(&is_new).filter(|&(_, &is_new)| is_new) {
             account.can_hold(now_ms, amounts)?;
         }
     }

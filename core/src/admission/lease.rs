@@ -7,7 +7,7 @@ use crate::codec::{Corrupt, Reader, Writer};
 use crate::lease::Load;
 use crate::memory::spilled_bytes;
 use crate::money::Amount;
-use crate::recent::{self, fingerprint, Recent};
+use crate::recent::{self, Recent, fingerprint};
 use crate::{TIME_MAX_MS, UNITS_MAX};
 
 use super::{FINISHED_MAX, LEDGERS_MAX, POLICIES_MAX};

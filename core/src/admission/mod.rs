@@ -41,15 +41,15 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::TIME_MAX_MS;
 use crate::calendar::{Day, Period};
 use crate::lease::LeasesWith;
 use crate::ledger::{self, Ledger, Overflow};
 use crate::money::Amount;
-use crate::TIME_MAX_MS;
 
-pub use decide::{admit, Decision, Places, Request, Rows};
+pub use decide::{Decision, Places, Request, Rows, admit};
 pub use lease::{Admission, Standing};
-pub use policy::{Held, Name, Policy, Terms, NAME_BYTES_MAX, REQUESTS, USD};
+pub use policy::{Held, NAME_BYTES_MAX, Name, Policy, REQUESTS, Terms, USD};
 pub use purse::LEDGERS_MAX;
 pub use request::{Amounts, Answer, Figures, Row, Soft};
 

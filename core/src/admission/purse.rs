@@ -1,9 +1,9 @@
 //! What an account spent: a ledger of money, and one for every other meter that a budget counts.
 
-use super::policy::{load_name, Name, USD};
 use super::Full;
+use super::policy::{Name, USD, load_name};
 use crate::codec::{Corrupt, Reader, Writer};
-use crate::ledger::{Ledger, ENCODING_VERSION};
+use crate::ledger::{ENCODING_VERSION, Ledger};
 use crate::memory::{allocated_bytes, spilled_bytes};
 
 /// The most meters of an account's budgets beside the money in its own ledger.

@@ -1,12 +1,12 @@
 //! What a request asks for, and what each policy says to it.
 
-use super::policy::REQUESTS;
 use super::Moment;
+use super::policy::REQUESTS;
+use crate::UNITS_MAX;
 use crate::calendar::Period;
 use crate::ledger::Ledger;
-use crate::limit::{Verdict, NEVER};
+use crate::limit::{NEVER, Verdict};
 use crate::money::Amount;
-use crate::UNITS_MAX;
 
 /// The amounts of a request by their meters, each at most once.
 #[derive(Debug, Clone, Copy)]

@@ -12,7 +12,7 @@ mod table;
 use std::sync::Arc;
 
 use crate::codec::{Corrupt, Reader, Writer};
-use crate::limit::{extended_expiry_ms, wait_ms, NEVER};
+use crate::limit::{NEVER, extended_expiry_ms, wait_ms};
 use crate::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 pub use table::Lease;
 use table::Table;

@@ -1,12 +1,12 @@
 //! What became of ids: charges made once, and holds that have ended.
 
-use super::series::{load_amount, Entry};
 use super::State;
+use super::series::{Entry, load_amount};
+use crate::TIME_MAX_MS;
 use crate::calendar::Day;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::money::Amount;
-use crate::recent::{self, fingerprint, Recent, Record as _};
-use crate::TIME_MAX_MS;
+use crate::recent::{self, Recent, Record as _, fingerprint};
 
 /// The most ids remembered. One more, and the oldest is forgotten before its time.
 pub const IDS_MAX: usize = 100_000;

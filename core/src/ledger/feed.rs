@@ -105,11 +105,7 @@ impl Ledger {
 
     /// The version that a reader last acknowledged at this place.
     pub fn acknowledged(&self, place: Place) -> u64 {
-        if self.feed.place == place {
-            self.feed.acknowledged
-        } else {
-            0
-        }
+        if self.feed.place == place { self.feed.acknowledged } else { 0 }
     }
 
     /// The version that a reader last acknowledged, at this place or at another.

@@ -3,8 +3,8 @@
 use smallvec::SmallVec;
 
 use super::done::Done;
-use super::series::{load_amount, Entry};
-use super::{load_day, State};
+use super::series::{Entry, load_amount};
+use super::{State, load_day};
 use crate::calendar::Day;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::memory::{allocated_bytes, spilled_bytes};

@@ -49,9 +49,9 @@ use crate::memory::allocated_bytes;
 use crate::money::Amount;
 pub use done::IDS_MAX;
 use feed::Feed;
-use holds::{Holds, Owner};
 pub use holds::{HOLDS_MAX, ID_BYTES_MAX};
-use series::{load_amount, Series};
+use holds::{Holds, Owner};
+use series::{Series, load_amount};
 
 /// Charged months kept: ten years of an account in steady use. The total has what was in the others.
 pub const KEEP_MONTHS: u32 = 120;

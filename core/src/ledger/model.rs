@@ -62,7 +62,7 @@ impl Model {
         let (day, amount) = (request.day, picos(request.amount));
         let state = match (request.expires_at_ms, request.ended) {
             (Some(at_ms), _) if at_ms > now_ms => {
-                return Some(State::Open { day, estimate: amount, left_ms: at_ms - now_ms })
+                return Some(State::Open { day, estimate: amount, left_ms: at_ms - now_ms });
             }
             (Some(at_ms), _) => {
                 return (at_ms + self.remember_ms > now_ms).then_some(State::Expired { day, estimate: amount });

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tests::{loaded, no_feed_and_no_holds, picos, saved, KEEP, NOW_MS};
+use super::tests::{KEEP, NOW_MS, loaded, no_feed_and_no_holds, picos, saved};
 use super::*;
 use crate::codec::Encoded;
 use proptest::prelude::*;

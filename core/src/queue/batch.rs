@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::COUNT_MAX;
 use super::block::{Block, Size};
 use super::due::{Dues, Tally};
 use super::pack::Job;
-use super::COUNT_MAX;
+use crate::TIME_MAX_MS;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::memory::allocated_bytes;
-use crate::TIME_MAX_MS;
 
 /// The most deliveries that are counted, and the largest maximum.
 pub const DELIVERIES_MAX: u64 = 1_000_000;

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use super::pack::{Job, Pack};
-use crate::codec::{get_varint, put_varint, Corrupt, Reader, Writer};
-use crate::memory::allocated_bytes;
 use crate::TIME_MAX_MS;
+use crate::codec::{Corrupt, Reader, Writer, get_varint, put_varint};
+use crate::memory::allocated_bytes;
 
 /// The most a block of several records holds, in bytes of both buffers. Large enough that allocations and bookkeeping
 /// vanish beside the records, small enough to be moved, written or expanded in one go.

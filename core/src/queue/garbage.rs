@@ -4,8 +4,8 @@
 //! server waiting where the machine has none to spare: the operating system may let the freeing thread run for
 //! milliseconds at a stretch before the server's turn comes again. A thread that often pauses leaves it at once.
 
-use super::block::Block;
 use super::Queue;
+use super::block::Block;
 
 /// Less than 0.1 ms of freeing.
 const BLOCKS_PER_STEP: usize = 64;

@@ -3,7 +3,7 @@
 use super::batch::{Batch, BatchId, DELIVERIES_MAX};
 use super::block::{Block, Size};
 use super::due::Tally;
-use super::{count, Queue};
+use super::{Queue, count};
 use crate::TIME_MAX_MS;
 
 /// The most batches that one change moves to the dead letters by itself. Where more are due, the next goes on.

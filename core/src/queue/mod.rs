@@ -23,12 +23,12 @@ use std::collections::VecDeque;
 pub use batch::{Batch, BatchId, DELIVERIES_MAX};
 use batch::{Batches, Leased};
 pub use block::Size;
-use block::{Block, BLOCK_BYTES};
+use block::{BLOCK_BYTES, Block};
 pub use due::Tally;
 pub use garbage::Garbage;
-pub use lease::{until_ms, Lease, Next};
+pub use lease::{Lease, Next, until_ms};
 use pack::Job;
-use rates::{Rates, COUNTS};
+use rates::{COUNTS, Rates};
 pub use saved::Part;
 
 /// The version of the saved form that [`Queue::save`] writes.

@@ -2,7 +2,7 @@
 
 use super::batch::{Batch, TIME_MAX_US};
 use super::block::Block;
-use super::{Queue, COUNT_MAX, VERSION};
+use super::{COUNT_MAX, Queue, VERSION};
 use crate::codec::{Corrupt, Encoded, Reader, Writer};
 
 /// A queue in parts of which each is one block or batch, for a rewritten AOF.

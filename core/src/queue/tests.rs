@@ -1,6 +1,6 @@
 use super::*;
-use crate::codec::{Corrupt, Decoder, Encoded, Writer};
 use crate::TIME_MAX_MS;
+use crate::codec::{Corrupt, Decoder, Encoded, Writer};
 
 const NO_LIMITS: Limits = Limits { max_records: u64::MAX, max_bytes: u64::MAX };
 

@@ -1,6 +1,6 @@
 //! The database's side: what was stored.
 
-use rusqlite::{params, Connection, Result};
+use rusqlite::{Connection, Result, params};
 
 use crate::feed::Ledger;
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gw_testkit::redis::{self, Connection, ErrorKind, FromRedisValue, Value};
-use gw_testkit::{await_in_sync, call, Server};
+use gw_testkit::{Server, await_in_sync, call};
 
 const ACCOUNTS: u64 = 60;
 

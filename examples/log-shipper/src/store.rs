@@ -1,6 +1,6 @@
 //! The object store: whatever `object_store` can reach.
 
-use anyhow::{bail, Result};
+use anyhow::{Result, bail};
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, PutMode, PutPayload};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! The shipper against what of S3 it needs: objects that are created once, told from a stub on this machine.
 
-use gw_testkit::{await_until, call, Server};
+use gw_testkit::{Server, await_until, call};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

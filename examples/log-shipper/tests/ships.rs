@@ -1,7 +1,7 @@
 //! The shipper as a process, against a server with the module and a local folder.
 
 use gw_testkit::redis::{self, Connection};
-use gw_testkit::{await_until, call, reply, Server};
+use gw_testkit::{Server, await_until, call, reply};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::Read;
