@@ -2,7 +2,7 @@
 
 use gateway_core::admission::Account;
 use gateway_core::calendar::Period;
-use gateway_core::codec::{Corrupt, Reader, Writer};
+use gateway_core::stored::Stored as _;
 
 use super::policy::reply_words;
 use crate::budget;
@@ -14,26 +14,13 @@ static REGISTRATION: Registration = Registration::new();
 
 impl Value for Account {
     const NAME: &'static str = "gw-accnts";
-    const ENCODING: i32 = 0;
 
     fn registration() -> &'static Registration {
         &REGISTRATION
     }
 
-    fn save(&self, out: &mut dyn Writer) {
-        self.save(out);
-    }
-
-    fn load(from: &mut dyn Reader, _encoding: i32) -> Result<Self, Corrupt> {
-        Account::load(from).inspect(|account| budget::saw_version(account.ledger().version()))
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.memory_bytes()
-    }
-
-    fn allocations(&self) -> usize {
-        self.allocations()
+    fn loaded(&mut self) {
+        budget::saw_version(self.ledger().version());
     }
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {

@@ -1,8 +1,8 @@
 //! The ledger as a data type.
 
 use gateway_core::calendar::Period;
-use gateway_core::codec::{Corrupt, Reader, Writer};
-use gateway_core::ledger::{ENCODING_VERSION, Ledger};
+use gateway_core::ledger::Ledger;
+use gateway_core::stored::Stored as _;
 
 use super::{day_of, saw_version};
 use crate::server::Value;
@@ -13,26 +13,13 @@ static REGISTRATION: Registration = Registration::new();
 
 impl Value for Ledger {
     const NAME: &'static str = "gw-ledger";
-    const ENCODING: i32 = ENCODING_VERSION as i32;
 
     fn registration() -> &'static Registration {
         &REGISTRATION
     }
 
-    fn save(&self, out: &mut dyn Writer) {
-        self.save(out);
-    }
-
-    fn load(from: &mut dyn Reader, encoding: i32) -> Result<Self, Corrupt> {
-        Ledger::load(from, encoding.unsigned_abs()).inspect(|ledger| saw_version(ledger.version()))
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.memory_bytes()
-    }
-
-    fn allocations(&self) -> usize {
-        self.allocations()
+    fn loaded(&mut self) {
+        saw_version(self.version());
     }
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {

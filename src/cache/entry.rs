@@ -8,6 +8,7 @@ use gateway_core::cache::{CATEGORY_BYTES_MAX, Life, TAG_BYTES_MAX, TAGS_MAX, TTL
 use gateway_core::codec::{Corrupt, Reader, Writer};
 use gateway_core::memory::allocated_bytes;
 use gateway_core::money::Amount;
+use gateway_core::stored::Stored;
 
 use super::group::Group;
 use super::{clear, groups};
@@ -233,15 +234,8 @@ impl Drop for Entry {
     }
 }
 
-static REGISTRATION: Registration = Registration::new();
-
-impl Value for Entry {
-    const NAME: &'static str = "gw-cached";
-    const ENCODING: i32 = 0;
-
-    fn registration() -> &'static Registration {
-        &REGISTRATION
-    }
+impl Stored for Entry {
+    const ENCODING: u32 = 0;
 
     fn save(&self, out: &mut dyn Writer) {
         self.write(out);
@@ -249,7 +243,7 @@ impl Value for Entry {
         out.bytes(&self.value);
     }
 
-    fn load(from: &mut dyn Reader, _encoding: i32) -> Result<Self, Corrupt> {
+    fn load(from: &mut dyn Reader, _encoding: u32) -> Result<Self, Corrupt> {
         const TTL_MAX_MS: u64 = TTL_MAX_S * 1_000;
         let created_at_ms = from.time_ms("created at")?;
         let ttl_ms = from.uint_max(TTL_MAX_MS, "a time to live out of bounds")?;
@@ -304,6 +298,16 @@ impl Value for Entry {
             self.value = value.into_boxed_slice();
         }
         None
+    }
+}
+
+static REGISTRATION: Registration = Registration::new();
+
+impl Value for Entry {
+    const NAME: &'static str = "gw-cached";
+
+    fn registration() -> &'static Registration {
+        &REGISTRATION
     }
 
     /// What was cleared needs no writing anew.

@@ -1,7 +1,7 @@
 //! GW.ALLOW: at most `limit` units in any window of time.
 
-use gateway_core::codec::{Corrupt, Reader, Writer};
 use gateway_core::limit::Verdict;
+use gateway_core::stored::Stored as _;
 use gateway_core::window::{Rule, SlidingWindow};
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
@@ -177,30 +177,9 @@ static REGISTRATION: Registration = Registration::new();
 
 impl Value for SlidingWindow {
     const NAME: &'static str = "gw-window";
-    const ENCODING: i32 = 0;
 
     fn registration() -> &'static Registration {
         &REGISTRATION
-    }
-
-    fn save(&self, out: &mut dyn Writer) {
-        self.save(out);
-    }
-
-    fn load(from: &mut dyn Reader, _encoding: i32) -> Result<Self, Corrupt> {
-        SlidingWindow::load(from)
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.memory_bytes()
-    }
-
-    fn allocations(&self) -> usize {
-        self.allocations()
-    }
-
-    fn buffers(&mut self, from: usize, visit: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<usize> {
-        self.buffers(from, visit)
     }
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {

@@ -1,7 +1,7 @@
 //! GW.ACQUIRE, GW.RENEW and GW.RELEASE: at most `max` holders at once, each with its own expiry.
 
-use gateway_core::codec::{Corrupt, Reader, Writer};
 use gateway_core::lease::{Grant, HOLDER_BYTES_MAX, Leases, TOKEN_MAX};
+use gateway_core::stored::Stored as _;
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
 use super::{EFFECT_NAME, Limiter, change, denied};
@@ -231,26 +231,9 @@ static REGISTRATION: Registration = Registration::new();
 
 impl Value for Leases {
     const NAME: &'static str = "gw-leases";
-    const ENCODING: i32 = 0;
 
     fn registration() -> &'static Registration {
         &REGISTRATION
-    }
-
-    fn save(&self, out: &mut dyn Writer) {
-        self.save(out);
-    }
-
-    fn load(from: &mut dyn Reader, _encoding: i32) -> Result<Self, Corrupt> {
-        Leases::load(from)
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.memory_bytes()
-    }
-
-    fn allocations(&self) -> usize {
-        self.allocations()
     }
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {

@@ -1,8 +1,8 @@
 //! GW.TOKENS: a token bucket.
 
 use gateway_core::bucket::{Flow, TokenBucket};
-use gateway_core::codec::{Corrupt, Reader, Writer};
 use gateway_core::limit::Verdict;
+use gateway_core::stored::Stored as _;
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
 use super::{COST_MAX, EFFECT_NAME, Limiter, Mode, change, denied, reply};
@@ -173,22 +173,9 @@ static REGISTRATION: Registration = Registration::new();
 
 impl Value for TokenBucket {
     const NAME: &'static str = "gw-bucket";
-    const ENCODING: i32 = 0;
 
     fn registration() -> &'static Registration {
         &REGISTRATION
-    }
-
-    fn save(&self, out: &mut dyn Writer) {
-        self.save(out);
-    }
-
-    fn load(from: &mut dyn Reader, _encoding: i32) -> Result<Self, Corrupt> {
-        TokenBucket::load(from)
-    }
-
-    fn memory_bytes(&self) -> usize {
-        0
     }
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {

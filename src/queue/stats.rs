@@ -1,11 +1,12 @@
 //! GW.LOGSTATS: a queue's figures.
 
 use gateway_core::queue::Queue;
+use gateway_core::stored::Stored as _;
 
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::reply::Reply;
-use crate::server::{Call, Outcome, Value};
+use crate::server::{Call, Outcome};
 
 pub const COMMAND: Command = Command {
     name: "GW.LOGSTATS",

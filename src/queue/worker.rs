@@ -10,6 +10,7 @@ use std::thread::Builder;
 use std::time::Duration;
 
 use gateway_core::queue::{Garbage, Queue, Work};
+use gateway_core::stored::Stored as _;
 
 use crate::server::guard::guarded;
 

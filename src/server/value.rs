@@ -3,8 +3,8 @@
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use gateway_core::codec::{Corrupt, Decoder, Encoded, Reader, Writer};
-use gateway_core::memory::allocated_bytes;
+use gateway_core::codec::{Corrupt, Decoder, Encoded, Reader};
+use gateway_core::stored::{Stored, load_versioned};
 use redis_module::raw::{
     self, RedisModuleCtx, RedisModuleDefragCtx, RedisModuleDigest, RedisModuleIO, RedisModuleKeyOptCtx,
     RedisModuleString, RedisModuleType, RedisModuleTypeMethods,
@@ -20,49 +20,21 @@ use super::reply::Reply;
 /// Holds, or holders, that a description lists at most: 10,000 would take longer than a millisecond.
 pub const DESCRIBED_MAX: usize = 1_000;
 
-/// A value that the server stores, saves, copies and frees as a type of its own.
-/// The server may free it on another thread, hence `Send`.
-pub trait Value: Clone + Send + 'static {
+/// A stored value that the server keeps under a key, as a data type of its own. The server may free it on another thread,
+/// hence `Send`.
+pub trait Value: Stored + Clone + Send + 'static {
     /// Nine characters, as the RDB file has it; what `TYPE` and `SCAN … TYPE` show.
     const NAME: &'static str;
-    /// The version that `save` writes: 0 to 1,023. `load` reads it and all before it, for ever, and is never handed a
-    /// later one.
-    const ENCODING: i32;
 
     /// Where the server's handle for this type is kept.
     fn registration() -> &'static Registration;
 
-    fn save(&self, out: &mut dyn Writer);
-    fn load(from: &mut dyn Reader, encoding: i32) -> Result<Self, Corrupt>;
-
-    /// What makes two values equal. Only needed where `save` may differ for equal values.
-    fn digest(&self, out: &mut dyn Writer) {
-        self.save(out);
-    }
-
-    /// Bytes allocated behind the value itself.
-    fn memory_bytes(&self) -> usize;
-
-    /// What the value takes in all: MEMORY USAGE without the server's own share, and `bytes` in GW.DESCRIBE.
-    fn total_bytes(&self) -> usize {
-        allocated_bytes(size_of::<Self>()) + self.memory_bytes()
-    }
-
-    /// Allocations to free with the value. Above 64 the server frees it in the background, so that `Drop` touches
-    /// nothing but atomics.
-    fn allocations(&self) -> usize {
-        1
-    }
+    /// Called after a value was loaded, before the server has it: for what this node keeps outside its values.
+    fn loaded(&mut self) {}
 
     /// Frees the value, on whatever thread the server does. DEL waits for it unless `lazyfree-lazy-user-del` says
     /// otherwise: a type whose values can take long hands them to a thread of its own.
     fn free(self) {}
-
-    /// The value's buffers, for the defragmenter: from index `from` on, until `visit` returns false. Returns where to
-    /// go on.
-    fn buffers(&mut self, _from: usize, _visit: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<usize> {
-        None
-    }
 
     /// Writes the value as commands. A value that can be large does so in several; all others as one `GW._LOAD`.
     fn rewrite(&self, out: &mut Rewrite) {
@@ -159,7 +131,7 @@ unsafe fn register<T: Value>(ctx: *mut RedisModuleCtx) -> bool {
             copy2: None,
             aux_save2: None,
         };
-        let handle = api!(RedisModule_CreateDataType(ctx, name.as_ptr(), T::ENCODING, &mut methods));
+        let handle = api!(RedisModule_CreateDataType(ctx, name.as_ptr(), T::ENCODING.cast_signed(), &mut methods));
         T::registration().0.store(handle, Ordering::Relaxed);
         !handle.is_null()
     }
@@ -167,14 +139,16 @@ unsafe fn register<T: Value>(ctx: *mut RedisModuleCtx) -> bool {
 
 /// Reads a value of any encoding up to ours. Why one does not load is for the log: nobody else could act on it.
 fn load<T: Value>(from: &mut dyn Reader, encoding: i32) -> Result<T, Corrupt> {
-    let loaded = match encoding {
-        ..=-1 => Err(Corrupt("an encoding that never was")),
-        encoding if encoding > T::ENCODING => {
-            Err(Corrupt("written by a newer version of this module; upgrade this server's"))
-        }
-        encoding => T::load(from, encoding),
+    let loaded = match u32::try_from(encoding) {
+        Ok(encoding) => load_versioned::<T>(from, encoding),
+        Err(_) => Err(Corrupt("an encoding that never was")),
     };
-    loaded.inspect_err(|corrupt| log::warning(&format!("a {} value does not load: {corrupt}", T::NAME)))
+    loaded.inspect_err(|corrupt| log::warning(&format!("a {} value does not load: {corrupt}", T::NAME))).map(
+        |mut value| {
+            value.loaded();
+            value
+        },
+    )
 }
 
 // SAFETY of all callbacks: the server passes values that `Opened::insert`, `rdb_load`, `copy` or GW._LOAD made for this

@@ -8,6 +8,7 @@ use crate::codec::{Corrupt, Reader, Writer};
 use crate::limit::Verdict;
 use crate::memory::spilled_bytes;
 use crate::money::Amount;
+use crate::stored::Stored;
 use crate::window::{Rule, SlidingWindow};
 use crate::{PERIOD_MAX_MS, UNITS_MAX};
 
@@ -176,10 +177,10 @@ impl Held {
         let policy = Policy::load(from)?;
         let serial = from.uint()?;
         let state = match policy.terms {
-            Terms::Window(_) => State::Window(SlidingWindow::load(from)?),
+            Terms::Window(_) => State::Window(SlidingWindow::load(from, SlidingWindow::ENCODING)?),
             Terms::Bucket(_) => match from.uint_max(1, "a bucket or none")? {
                 0 => State::Bucket(None),
-                _ => State::Bucket(Some(TokenBucket::load(from)?)),
+                _ => State::Bucket(Some(TokenBucket::load(from, TokenBucket::ENCODING)?)),
             },
             Terms::InFlight { .. } | Terms::Budget { .. } => State::Stateless,
         };

@@ -3,8 +3,9 @@
 use super::Full;
 use super::policy::{Name, USD, load_name};
 use crate::codec::{Corrupt, Reader, Writer};
-use crate::ledger::{ENCODING_VERSION, Ledger};
+use crate::ledger::Ledger;
 use crate::memory::{allocated_bytes, spilled_bytes};
+use crate::stored::Stored;
 
 /// The most meters of an account's budgets beside the money in its own ledger.
 pub const LEDGERS_MAX: usize = 8;
@@ -75,13 +76,13 @@ impl Purses {
     }
 
     pub fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
-        let mut purses = Self::new(Ledger::load(from, ENCODING_VERSION)?);
+        let mut purses = Self::new(Ledger::load(from, Ledger::ENCODING)?);
         for _ in 0..from.uint_max(LEDGERS_MAX as u64, "more ledgers than an account has")? {
             let meter = load_name(from)?;
             if purses.iter().any(|purse| purse.meter == meter) {
                 return Err(Corrupt("a meter twice"));
             }
-            purses.others.push(Purse { meter, ledger: Ledger::load(from, ENCODING_VERSION)? });
+            purses.others.push(Purse { meter, ledger: Ledger::load(from, Ledger::ENCODING)? });
         }
         Ok(purses)
     }

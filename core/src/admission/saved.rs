@@ -1,16 +1,18 @@
 //! The account in memory and as it is saved.
 
-use super::lease::Settled;
+use super::lease::{Admission, Settled};
 use super::policy::Held;
 use super::purse::Purses;
 use super::{Account, FINISHED_MAX, POLICIES_MAX};
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::lease::LeasesWith;
 use crate::memory::spilled_bytes;
+use crate::stored::Stored;
 
-impl Account {
-    /// Bytes allocated behind the struct itself.
-    pub fn memory_bytes(&self) -> usize {
+impl Stored for Account {
+    const ENCODING: u32 = 0;
+
+    fn memory_bytes(&self) -> usize {
         let list = spilled_bytes(&self.policies);
         let policies: usize = self.policies.iter().map(Held::memory_bytes).sum();
         list + policies
@@ -20,13 +22,12 @@ impl Account {
             + self.settled.memory_bytes()
     }
 
-    /// Allocations to free with the value.
-    pub fn allocations(&self) -> usize {
+    fn allocations(&self) -> usize {
         let leases = self.live.allocations() + self.expired.allocations() + 2;
         1 + 3 * self.policies.len() + self.purses.allocations() + leases
     }
 
-    pub fn save(&self, out: &mut dyn Writer) {
+    fn save(&self, out: &mut dyn Writer) {
         [self.ahead_ms, self.at_ms].into_iter().for_each(|time_ms| out.int(time_ms));
         out.uint(self.last_serial);
         out.uint(self.policies.len() as u64);
@@ -37,7 +38,7 @@ impl Account {
         self.settled.save(out);
     }
 
-    pub fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
+    fn load(from: &mut dyn Reader, _encoding: u32) -> Result<Self, Corrupt> {
         let (ahead_ms, at_ms) = (from.time_ms("a clock ahead")?, from.time_ms("time")?);
         let last_serial = from.uint_max(u64::MAX >> 1, "serial")?;
         let mut account = Self { ahead_ms, at_ms, last_serial, ..Self::default() };
@@ -50,8 +51,8 @@ impl Account {
             account.policies.push(held);
         }
         account.purses = Purses::load(from)?;
-        account.live = LeasesWith::load(from)?;
-        account.expired = LeasesWith::load(from)?;
+        account.live = LeasesWith::load(from, LeasesWith::<Admission>::ENCODING)?;
+        account.expired = LeasesWith::load(from, LeasesWith::<Admission>::ENCODING)?;
         account.settled = Settled::load(from)?;
         if account.expired.len() > FINISHED_MAX {
             return Err(Corrupt("more ended leases than an account remembers"));

@@ -2,6 +2,7 @@ use super::model::Model;
 use super::*;
 use crate::bucket::Flow;
 use crate::codec::{Decoder, Encoded};
+use crate::stored::Stored as _;
 use crate::window::Rule;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -38,7 +39,7 @@ fn saved(account: &Account) -> Vec<u8> {
 fn reloaded(account: &Account) -> Account {
     let bytes = saved(account);
     let mut from = Decoder::new(&bytes);
-    let account = Account::load(&mut from).expect("what was saved loads");
+    let account = Account::load(&mut from, Account::ENCODING).expect("what was saved loads");
     from.finish().unwrap();
     account
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::limit::{NEVER, extended_expiry_ms, wait_ms};
+use crate::stored::Stored;
 use crate::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 pub use table::Lease;
 use table::Table;
@@ -247,11 +248,12 @@ impl<T> LeasesWith<T> {
         self.at_ms = now_ms;
         self.table.drop_expired(now_ms);
     }
+}
 
-    pub fn save(&self, out: &mut dyn Writer)
-    where
-        T: Load,
-    {
+impl<T: Load> Stored for LeasesWith<T> {
+    const ENCODING: u32 = 0;
+
+    fn save(&self, out: &mut dyn Writer) {
         out.uint(self.max);
         out.uint(self.last_token);
         out.int(self.at_ms);
@@ -265,10 +267,7 @@ impl<T> LeasesWith<T> {
         }
     }
 
-    pub fn load(from: &mut dyn Reader) -> Result<Self, Corrupt>
-    where
-        T: Load,
-    {
+    fn load(from: &mut dyn Reader, _encoding: u32) -> Result<Self, Corrupt> {
         let max = from.uint_max(UNITS_MAX, "max")?;
         let last_token = from.uint_max(TOKEN_MAX, "token")?;
         let (at_ms, expires_at_ms) = (from.time_ms("time")?, from.time_ms("expiry")?);
@@ -293,17 +292,12 @@ impl<T> LeasesWith<T> {
         Ok(leases)
     }
 
-    /// Bytes allocated behind the struct itself.
-    pub fn memory_bytes(&self) -> usize
-    where
-        T: Load,
-    {
+    fn memory_bytes(&self) -> usize {
         let loads: usize = self.table.expiring(i64::MIN).map(|lease| lease.load.memory_bytes()).sum();
         self.table.memory_bytes() + loads
     }
 
-    /// Allocations to free with the value.
-    pub fn allocations(&self) -> usize {
+    fn allocations(&self) -> usize {
         2 + self.table.len()
     }
 }

@@ -64,7 +64,7 @@ fn saved(leases: &Leases) -> Vec<u8> {
 }
 
 fn reloaded(leases: &Leases) -> Leases {
-    Leases::load(&mut Decoder::new(&saved(leases))).expect("what was saved loads")
+    Leases::load(&mut Decoder::new(&saved(leases)), 0).expect("what was saved loads")
 }
 
 #[test]
@@ -209,7 +209,7 @@ proptest! {
         let index = flip.index(mutated.len());
         mutated[index] = to;
         for bytes in [&bytes, &mutated] {
-            if let Ok(mut leases) = Leases::load(&mut Decoder::new(bytes)) {
+            if let Ok(mut leases) = Leases::load(&mut Decoder::new(bytes), 0) {
                 leases.decide(NOW, 1, b"x");
                 leases.grant(NOW, 1, b"x", PERIOD_MAX_MS, u64::MAX);
                 leases.release(0, b"y");

@@ -47,6 +47,7 @@ use crate::calendar::{Day, Month, Period};
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::memory::allocated_bytes;
 use crate::money::Amount;
+use crate::stored::Stored;
 pub use done::IDS_MAX;
 use feed::Feed;
 pub use holds::{HOLDS_MAX, ID_BYTES_MAX};
@@ -62,9 +63,6 @@ pub const KEEP_DAYS_MIN: u32 = 4 * (6 + 2);
 
 /// The most charged days kept: 58 kB, and ten years of an account in daily use.
 pub const KEEP_DAYS_MAX: u32 = 3_600;
-
-/// The version of what [`Ledger::save`] writes.
-pub const ENCODING_VERSION: u32 = 1;
 
 /// A sum would be further from zero than [`Amount::MAX`]. Nothing was charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -355,20 +353,22 @@ impl Ledger {
         }
         tightest.map(|(_, verdict)| Verdict { within: all_within, ..verdict })
     }
+}
 
-    /// Bytes allocated behind the struct.
-    pub fn memory_bytes(&self) -> usize {
+impl Stored for Ledger {
+    const ENCODING: u32 = 1;
+    const ENCODING_MIN: u32 = 1;
+
+    fn memory_bytes(&self) -> usize {
         let holds = self.holds.as_ref().map_or(0, |holds| allocated_bytes(size_of::<Holds>()) + holds.memory_bytes());
         self.months.memory_bytes() + self.days.memory_bytes() + holds
     }
 
-    /// Allocations to free with the value.
-    pub fn allocations(&self) -> usize {
+    fn allocations(&self) -> usize {
         3 + self.holds.as_ref().map_or(0, |holds| holds.allocations())
     }
 
-    /// Writes encoding [`ENCODING_VERSION`].
-    pub fn save(&self, out: &mut dyn Writer) {
+    fn save(&self, out: &mut dyn Writer) {
         out.int128(self.total.picos());
         self.months.save(out);
         self.days.save(out);
@@ -379,11 +379,7 @@ impl Ledger {
         }
     }
 
-    /// Reads a ledger in the given encoding version.
-    pub fn load(from: &mut dyn Reader, version: u32) -> Result<Ledger, Corrupt> {
-        if version != ENCODING_VERSION {
-            return Err(Corrupt("a ledger of an unknown encoding version"));
-        }
+    fn load(from: &mut dyn Reader, _encoding: u32) -> Result<Ledger, Corrupt> {
         let ledger = Ledger {
             total: load_amount(from)?,
             months: Series::load(from, KEEP_MONTHS, |number| Month::from_number(number).is_some())?,

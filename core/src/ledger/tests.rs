@@ -2,6 +2,7 @@ use super::*;
 use crate::calendar::CivilDate;
 use crate::codec::{Decoder, Encoded};
 use crate::memory::allocated_bytes;
+use crate::stored::load_versioned;
 
 pub(super) const KEEP: u32 = 62;
 
@@ -56,7 +57,7 @@ pub(super) fn no_feed_and_no_holds(out: &mut Encoded) {
 
 pub(super) fn loaded(bytes: &[u8]) -> Result<Ledger, Corrupt> {
     let mut from = Decoder::new(bytes);
-    let ledger = Ledger::load(&mut from, ENCODING_VERSION)?;
+    let ledger = Ledger::load(&mut from, Ledger::ENCODING)?;
     from.finish()?;
     Ok(ledger)
 }
@@ -377,6 +378,7 @@ fn a_hostile_payload_is_refused() {
     assert_eq!(load(max + 1, &[], &[]), Err(Corrupt("an amount out of range")));
     assert_eq!(load(i128::MIN, &[], &[]), Err(Corrupt("an amount out of range")));
     let bytes = saved(&Ledger::new());
-    assert!(Ledger::load(&mut Decoder::new(&bytes), ENCODING_VERSION + 1).is_err());
-    assert!(Ledger::load(&mut Decoder::new(&bytes), 0).is_err());
+    for unknown in [0, Ledger::ENCODING + 1] {
+        assert!(load_versioned::<Ledger>(&mut Decoder::new(&bytes), unknown).is_err());
+    }
 }
