@@ -10,8 +10,8 @@ use crate::server::command::{Access, Arg, Command, Keys, keys_with};
 use crate::server::effect::Effect;
 use crate::server::key::Opened;
 use crate::server::reply::Reply;
-use crate::server::stats::STATS;
 use crate::server::{Call, Error, Key, Outcome};
+use crate::stats::STATS;
 
 pub const COMMAND: Command = Command {
     name: "GW.ADMIT",
@@ -80,10 +80,10 @@ fn admit(call: &mut Call) -> Outcome {
         let mut effect = Effect::of(EFFECT_NAME, b'A', [now_ms, moment.terms.remember_ms as i64]);
         effect.int(moment.day.number().into());
         effect.int(ttl_ms as i64);
-        call.changed_all(&keys_of(&decision.charged), c"gw.admit", &effect, &asked.texts);
-        reached.iter().for_each(|&key| call.tell(key, c"gw.softbudget"));
+        call.replicate_all(&keys_of(&decision.charged), c"gw.admit", &effect, &asked.texts);
+        reached.iter().for_each(|&key| call.notify(key, c"gw.softbudget"));
     } else if !decision.tidied.is_empty() {
-        call.changed_all(&keys_of(&decision.tidied), c"gw.expire", &tidied(now_ms), &[]);
+        call.replicate_all(&keys_of(&decision.tidied), c"gw.expire", &tidied(now_ms), &[]);
     }
     Ok(())
 }

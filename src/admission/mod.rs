@@ -225,7 +225,7 @@ fn apply(call: &mut Call) -> Outcome {
             }
         }
     }
-    call.applied_all(accounts, c"gw.admission");
+    call.pass_on_all(accounts, c"gw.admission");
     call.reply().ok();
     Ok(())
 }

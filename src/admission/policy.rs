@@ -189,7 +189,7 @@ fn set(call: &mut Call) -> Outcome {
         }
     }
     let is_new = put(opened, name, policy)?;
-    call.changed_all(&[account], c"gw.policyset", &Effect::new(EFFECT_NAME, b'P'), words);
+    call.replicate_all(&[account], c"gw.policyset", &Effect::new(EFFECT_NAME, b'P'), words);
     call.reply().int(is_new.into());
     Ok(())
 }
@@ -244,7 +244,7 @@ fn del(call: &mut Call) -> Outcome {
     let deleted = opened.iter_mut().filter_map(|account| account.get()).any(|account| account.delete(name.bytes()));
     drop(opened);
     if deleted {
-        call.changed_all(&[account], c"gw.policydel", &Effect::new(EFFECT_NAME, b'D'), &[name]);
+        call.replicate_all(&[account], c"gw.policydel", &Effect::new(EFFECT_NAME, b'D'), &[name]);
     }
     call.reply().int(deleted.into());
     Ok(())
@@ -264,7 +264,7 @@ fn reset(call: &mut Call) -> Outcome {
         return Err(Error::new("spend is not forgotten; set another budget", name.bytes()));
     }
     if reset == Reset::Done {
-        call.changed_all(&[account], c"gw.policyreset", &Effect::of(EFFECT_NAME, b'R', [now_ms]), &[name]);
+        call.replicate_all(&[account], c"gw.policyreset", &Effect::of(EFFECT_NAME, b'R', [now_ms]), &[name]);
     }
     call.reply().int((reset == Reset::Done).into());
     Ok(())

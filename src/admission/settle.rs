@@ -9,8 +9,8 @@ use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys, keys_with};
 use crate::server::effect::Effect;
 use crate::server::key::Opened;
-use crate::server::stats::STATS;
 use crate::server::{Call, Error, Key, Outcome};
+use crate::stats::STATS;
 
 pub const SETTLE: Command = Command {
     name: "GW.SETTLE",
@@ -108,9 +108,9 @@ fn settle(call: &mut Call) -> Outcome {
         let mut effect = Effect::of(EFFECT_NAME, b'S', [now_ms, terms.remember_ms as i64]);
         effect.int(terms.keep_days.into());
         effect.int(terms.version as i64);
-        call.changed_all(&keys, c"gw.settle", &effect, &asked.texts);
+        call.replicate_all(&keys, c"gw.settle", &effect, &asked.texts);
         spent.iter().for_each(|&key| budget::listing::changed(call, key));
-        reached.iter().for_each(|&key| call.tell(key, c"gw.softbudget"));
+        reached.iter().for_each(|&key| call.notify(key, c"gw.softbudget"));
     }
     let (counter, outcome) = match [Standing::Live, Standing::Expired, Standing::Settled]
         .into_iter()
@@ -144,7 +144,7 @@ fn keep_alive(call: &mut Call) -> Outcome {
     drop(opened);
     if !keys.is_empty() {
         let effect = Effect::of(EFFECT_NAME, b'K', [now_ms, moment.terms.remember_ms as i64, ttl_ms as i64]);
-        call.changed_all(&keys, c"gw.keepalive", &effect, &asked.texts);
+        call.replicate_all(&keys, c"gw.keepalive", &effect, &asked.texts);
     }
     call.reply().count(keys.len() as u64);
     Ok(())

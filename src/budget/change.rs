@@ -86,8 +86,8 @@ impl Change {
     /// After [`Self::apply`]: tells the replicas and the AOF, and the feed.
     pub fn announce(&self, call: &Call, key: Key, event: &CStr, id: Option<Str>) {
         match id {
-            Some(id) => call.changed_with(key, event, &self.effect(), &[id]),
-            None => call.changed(key, event, &self.effect()),
+            Some(id) => call.replicate_with(key, event, &self.effect(), &[id]),
+            None => call.replicate(key, event, &self.effect()),
         }
         self.note(call, key);
     }
@@ -213,7 +213,7 @@ fn apply(call: &mut Call) -> Outcome {
     let mut account = Account::open(call, key)?;
     change.apply(account.ledger_or_new(), id, || Place::new(database, key.bytes()));
     drop(account);
-    call.applied(key, c"gw.budget");
+    call.pass_on(key, c"gw.budget");
     change.note(call, key);
     call.reply().ok();
     Ok(())

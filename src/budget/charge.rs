@@ -10,8 +10,8 @@ use super::change::Change;
 use super::{KEEP_DAYS, day_of, next_version, parse_id, terms};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
-use crate::server::stats::STATS;
 use crate::server::{Call, Error, Outcome, Str};
+use crate::stats::STATS;
 
 pub const COMMAND: Command = Command {
     name: "GW.ADDCOST",

@@ -7,7 +7,7 @@ use gateway_core::money::Amount;
 use super::account::{Account, AccountRead};
 use super::change::Change;
 use super::{VERSION_AHEAD_MAX_US, listing, next_version};
-use crate::server::args::{Args, Name};
+use crate::server::args::{Args, OwnedKey};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::{Call, Error, Key, Outcome};
@@ -65,7 +65,7 @@ const LEDGERS_DEFAULT: usize = 100;
 const ROWS_MAX: usize = 1_000;
 
 struct Listed {
-    name: Name,
+    name: OwnedKey,
     version: u64,
     since: u64,
     rows: Vec<(Period, Day, Amount)>,
@@ -87,7 +87,7 @@ fn cost_changes(call: &mut Call) -> Outcome {
             more = true;
             break;
         }
-        if let Some(ledger) = list(call, Name::new(&candidate.key), candidate.anew)? {
+        if let Some(ledger) = list(call, OwnedKey::new(&candidate.key), candidate.anew)? {
             rows += ledger.rows.len();
             listed.push(ledger);
         }
@@ -106,7 +106,7 @@ fn cost_changes(call: &mut Call) -> Outcome {
 }
 
 /// What a ledger has to list, where it is one and has anything. Lists it anew where that is due.
-fn list(call: &mut Call, name: Name, anew: bool) -> Result<Option<Listed>, Error> {
+fn list(call: &mut Call, name: OwnedKey, anew: bool) -> Result<Option<Listed>, Error> {
     let (database, key) = (call.database(), name.key());
     let place = Place::new(database, key.bytes());
     let found = find(call, key);

@@ -16,12 +16,13 @@ use super::budgets::{Budgets, MORE, PERIODS};
 use super::change::Change;
 use super::charge::overflow;
 use super::{day_of, next_version, parse_id, terms};
-use crate::server::args::Name;
+use crate::server::args::OwnedKey;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
+use crate::server::counter::Counter;
 use crate::server::reply::Reply;
-use crate::server::stats::{Counter, STATS};
 use crate::server::{Call, Error, Outcome, Str};
+use crate::stats::STATS;
 
 pub const RESERVE: Command = Command {
     name: "GW.RESERVE",
@@ -120,7 +121,7 @@ fn reserve(call: &mut Call) -> Outcome {
     }
     let terms = terms(now_ms, next_version(ledger, now_ms));
     let own = (granted && id.is_none()).then(new_id);
-    let id = id.or(own.as_ref().map(Name::key));
+    let id = id.or(own.as_ref().map(OwnedKey::key));
     let made = id.filter(|_| granted && !is_there);
     if let Some(id) = made {
         let expires_at_ms = now_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
@@ -147,13 +148,13 @@ fn reserve(call: &mut Call) -> Outcome {
 }
 
 /// An id that no hold has had, whatever clocks and versions do: a random number of this process's own, and a sequence.
-fn new_id() -> Name {
+fn new_id() -> OwnedKey {
     static PROCESS: OnceLock<u64> = OnceLock::new();
     static LAST: Counter = Counter::new();
     // The standard library's hash maps get their random keys from the operating system.
     let process = PROCESS.get_or_init(|| RandomState::new().hash_one("holds"));
     LAST.add(1);
-    Name::new(format!("{process:016x}-{}", LAST.get()).as_bytes())
+    OwnedKey::new(format!("{process:016x}-{}", LAST.get()).as_bytes())
 }
 
 /// GW.COMMIT key hold-id actual

@@ -16,12 +16,12 @@ use std::sync::Arc;
 use gateway_core::ledger::feed::Place;
 
 use super::account::{self, AccountRead};
-use crate::server::args::Name;
+use crate::server::args::OwnedKey;
+use crate::server::counter::Counter;
 use crate::server::events::Event;
 use crate::server::key::Glimpse;
 use crate::server::scan::Scan;
 use crate::server::shared::MainThread;
-use crate::server::stats::Counter;
 use crate::server::{Call, Key};
 
 /// By database.
@@ -206,7 +206,7 @@ impl Scan for Rebuild {
         account::glimpse(value).is_some_and(|ledger| self.all || ledger.is_listed(place))
     }
 
-    fn take(&mut self, _call: &mut Call, keys: &[Name]) -> bool {
+    fn take(&mut self, _call: &mut Call, keys: &[OwnedKey]) -> bool {
         self.with(|listing| keys.iter().for_each(|name| listing.insert(name.key().bytes(), false)))
     }
 
@@ -248,7 +248,7 @@ fn sweep(call: &mut Call, mut sweep: Sweep) {
     let waiting = waiting.unwrap_or_default();
     for (place, key) in &waiting {
         sweep.at = place + 1;
-        if let Ok(None) = AccountRead::find(call, Name::new(key).key()) {
+        if let Ok(None) = AccountRead::find(call, OwnedKey::new(key).key()) {
             settled(sweep.database, key);
         }
     }

@@ -20,9 +20,9 @@ use lazy_static::lazy_static;
 use crate::server::args::Args;
 use crate::server::call::now_ms;
 use crate::server::config::{Number, Text};
+use crate::server::counter::Counter;
 use crate::server::events::Event;
 use crate::server::shared::MainThread;
-use crate::server::stats::Counter;
 use crate::server::{Call, Error, Str, log};
 
 lazy_static! {

@@ -10,8 +10,8 @@ use super::day_of;
 use crate::server::args::Args;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
-use crate::server::stats::STATS;
 use crate::server::{Call, Error, Key, Outcome};
+use crate::stats::STATS;
 
 pub const WITHIN_BUDGET: Command = Command {
     name: "GW.WITHINBUDGET",

@@ -3,17 +3,17 @@
 use gateway_core::queue::Queue;
 use gateway_core::stored::Stored as _;
 
-use super::{LAST_ID_US, effect, worker};
+use super::effect::{LAST_ID_US, rewrite};
+use super::worker;
 use crate::server::Value;
 use crate::server::reply::Reply;
 use crate::server::value::{Registration, Rewrite};
-
-static REGISTRATION: Registration = Registration::new();
 
 impl Value for Queue {
     const NAME: &'static str = "gw-queues";
 
     fn registration() -> &'static Registration {
+        static REGISTRATION: Registration = Registration::new();
         &REGISTRATION
     }
 
@@ -27,18 +27,15 @@ impl Value for Queue {
     }
 
     fn rewrite(&self, out: &mut Rewrite) {
-        effect::rewrite(self, out);
+        rewrite(self, out);
     }
 
-    /// GW.LOGSTATS says more.
+    /// The main figures; GW.LOGSTATS replies all.
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
         let counts = self.counts_at(now_ms);
         reply.map(10).bytes("type").bytes("log-queue").bytes("length").count(self.waiting(now_ms).records);
-        reply
-            .bytes("leased")
-            .count(self.leased(now_ms).size.records)
-            .bytes("dead")
-            .count(self.dead(now_ms).size.records);
+        reply.bytes("leased").count(self.leased(now_ms).size.records);
+        reply.bytes("dead").count(self.dead(now_ms).size.records);
         reply.bytes("record_bytes").count(self.held().bytes);
         reply.bytes("pushed").count(counts.pushed).bytes("popped").count(counts.popped);
         reply.bytes("acked").count(counts.acked).bytes("dropped").count(counts.dropped);
