@@ -1,8 +1,8 @@
-//! redis-gateway: what LLM gateways share, as native commands of Redis and Valkey.
+//! redis-gateway: the state that LLM gateways share, as native commands of Redis and Valkey.
 //!
-//! What is registered, and nothing else: commands, data types, settings. A command's declaration, handler, effect and
-//! data type are in its family's folder; the algorithms are in the `gateway-core` crate; how the server is spoken to is in
-//! [`server`].
+//! This file registers commands, data types, settings and listeners, and does nothing else. The folder of a command family
+//! has its declarations, handlers, effects and data types; the algorithms are in the `gateway-core` crate; [`server`] is the
+//! layer over the server's module API.
 
 mod admission;
 mod budget;
@@ -11,8 +11,7 @@ mod limit;
 mod node;
 mod queue;
 mod server;
-
-use std::ffi::CStr;
+mod stats;
 
 use gateway_core::admission::Account;
 use gateway_core::bucket::TokenBucket;
@@ -22,25 +21,24 @@ use gateway_core::queue::Queue;
 use gateway_core::window::SlidingWindow;
 use server::command::Command;
 use server::config::Setting;
-use server::events::{KeyListener, Listener};
+use server::events::{KeyListener, Listeners, ServerListener};
 use server::module::Module;
 use server::value::Type;
 
-/// The version in `MODULE LIST`: 1 for 0.1.0, 10_203 for 1.2.3.
-const VERSION: i32 = 100;
-
-/// The command that stores a whole value, as a rewritten AOF has it.
-const LOAD: &CStr = c"GW._LOAD";
-
-static MODULE: Module =
-    Module { commands: COMMANDS, types: TYPES, settings: SETTINGS, key_listeners: KEY_LISTENERS, listeners: LISTENERS };
+static MODULE: Module = Module {
+    commands: COMMANDS,
+    types: TYPES,
+    settings: SETTINGS,
+    listeners: Listeners { keys: KEY_LISTENERS, server: SERVER_LISTENERS },
+    counters: stats::ALL,
+};
 
 const COMMANDS: &[&Command] = &[
     &limit::allow::COMMAND,
     &limit::tokens::COMMAND,
-    &limit::leases::ACQUIRE,
-    &limit::leases::RENEW,
-    &limit::leases::RELEASE,
+    &limit::slots::ACQUIRE,
+    &limit::slots::RENEW,
+    &limit::slots::RELEASE,
     &budget::charge::COMMAND,
     &budget::query::WITHIN_BUDGET,
     &budget::query::SPENT,
@@ -51,17 +49,17 @@ const COMMANDS: &[&Command] = &[
     &budget::feed::ACKNOWLEDGE,
     &budget::feed::SYNC,
     &queue::push::COMMAND,
-    &queue::pop::POP,
-    &queue::pop::PEEK,
-    &queue::pop::LEN,
+    &queue::pop::COMMAND,
+    &queue::peek::PEEK,
+    &queue::peek::LEN,
     &queue::batch::ACK,
     &queue::batch::NACK,
     &queue::batch::EXTEND,
-    &queue::batch::DEAD,
+    &queue::dead::COMMAND,
     &queue::stats::COMMAND,
-    &cache::set::SET,
+    &cache::set::COMMAND,
     &cache::get::COMMAND,
-    &cache::set::DEL,
+    &cache::del::COMMAND,
     &cache::clear::COMMAND,
     &cache::stats::COMMAND,
     &cache::key::COMMAND,
@@ -75,12 +73,12 @@ const COMMANDS: &[&Command] = &[
     &node::DESCRIBE,
     &node::STATS,
     // Effects: written by the module itself.
-    &limit::EFFECT,
-    &budget::change::EFFECT,
+    &limit::effect::COMMAND,
+    &budget::effect::COMMAND,
     &queue::effect::COMMAND,
-    &cache::set::EFFECT,
-    &cache::clear::EFFECT,
-    &admission::EFFECT,
+    &cache::effect::COMMAND,
+    &cache::effect::CLEAR_COMMAND,
+    &admission::effect::COMMAND,
     &node::LOAD,
     #[cfg(feature = "fault-injection")]
     &node::PANIC,
@@ -97,23 +95,27 @@ const TYPES: &[Type] = &[
 ];
 
 const SETTINGS: &[Setting] = &[
-    Setting::Text(&budget::TIMEZONE),
-    Setting::Number(&budget::KEEP_DAYS),
-    Setting::Number(&budget::IDEMPOTENCY_MS),
-    Setting::Number(&queue::MAX_RECORDS),
-    Setting::Number(&queue::MAX_BYTES),
-    Setting::Number(&queue::MAX_DELIVERIES),
-    Setting::Text(&cache::TTL),
-    Setting::Text(&cache::STALE),
-    Setting::Number(&cache::PACK_FROM_BYTES),
+    Setting::Text(&budget::settings::TIMEZONE),
+    Setting::Number(&budget::settings::KEEP_DAYS),
+    Setting::Number(&budget::settings::IDEMPOTENCY_MS),
+    Setting::Number(&queue::settings::MAX_RECORDS),
+    Setting::Number(&queue::settings::MAX_BYTES),
+    Setting::Number(&queue::settings::MAX_DELIVERIES),
+    Setting::Text(&cache::settings::TTL),
+    Setting::Text(&cache::settings::STALE),
+    Setting::Number(&cache::settings::PACK_FROM_BYTES),
 ];
 
-/// Who hears of keys that come, go and move.
+/// Keyspace-event listeners.
 const KEY_LISTENERS: &[KeyListener] =
-    &[budget::listing::hear_of_key, cache::flights::key_changed, cache::clear::key_changed];
+    &[budget::listing::on_key_event, cache::flights::on_key_event, cache::reclaim::on_key_event];
 
-/// Who hears of what happens to the server as a whole.
-const LISTENERS: &[Listener] =
-    &[budget::listing::hear, budget::hear_of_policy, cache::flights::happened, cache::clear::happened];
+/// Listeners for the server's own events.
+const SERVER_LISTENERS: &[ServerListener] = &[
+    budget::listing::on_server_event,
+    budget::eviction::on_server_event,
+    cache::flights::on_server_event,
+    cache::reclaim::on_server_event,
+];
 
 server::module::module!(MODULE);

@@ -1,16 +1,17 @@
-//! Commands about the node and about keys of any of the module's types.
+//! Commands about the node, and commands that work on keys of any of the module's types.
 
 use crate::server::call::entry;
-use crate::server::command::{Access, Arg, Command, Keys};
-use crate::server::{Call, Outcome, stats};
+use crate::server::command::{self, Access, Arg, Command, Keys};
+use crate::server::{Call, Outcome, types, value};
+use crate::stats;
 
 pub const DESCRIBE: Command = Command {
     name: "GW.DESCRIBE",
-    handler: entry!(describe),
+    handler: entry!(types::describe),
     flags: "readonly",
     arity: 2,
     keys: Keys::One(Access::Read),
-    summary: "Replies the state of a key of any GW type as a map, nil where there is none.",
+    summary: "Replies the state of a key of any GW type as a map, or nil if the key does not exist.",
     complexity: "O(1) for limiters and cache entries, O(N) in the periods and holds of a ledger and in the holders of slots",
     since: "0.1.0",
     tips: "nondeterministic_output",
@@ -19,11 +20,11 @@ pub const DESCRIBE: Command = Command {
 
 pub const STATS: Command = Command {
     name: "GW.STATS",
-    handler: entry!(stats::stats),
+    handler: entry!(stats),
     flags: "readonly fast",
     arity: 1,
     keys: Keys::None,
-    summary: "Replies this node's counters as names and numbers; the same as INFO gw.",
+    summary: "Replies this node's counters as names and numbers, the same as INFO gw.",
     complexity: "O(1)",
     since: "0.1.0",
     tips: "nondeterministic_output request_policy:all_shards response_policy:special",
@@ -31,12 +32,12 @@ pub const STATS: Command = Command {
 };
 
 pub const LOAD: Command = Command {
-    name: "GW._LOAD",
-    handler: entry!(load),
+    name: command::name(value::LOAD),
+    handler: entry!(types::load_value),
     flags: "write admin",
     arity: 5,
     keys: Keys::One(Access::Overwrite),
-    summary: "Internal: a whole value, as a rewritten AOF has it.",
+    summary: "Internal: stores a whole value, as written by an AOF rewrite.",
     complexity: "O(N) in the size of the value",
     since: "0.1.0",
     tips: "",
@@ -57,12 +58,15 @@ pub const PANIC: Command = Command {
     args: &[],
 };
 
-fn describe(call: &mut Call) -> Outcome {
-    crate::MODULE.describe(call)
-}
-
-fn load(call: &mut Call) -> Outcome {
-    crate::MODULE.load_value(call)
+/// GW.STATS
+fn stats(call: &mut Call) -> Outcome {
+    call.args().end()?;
+    let reply = call.reply();
+    reply.map(stats::ALL.len());
+    for (name, counter) in stats::ALL {
+        reply.bytes(name).count(counter.get());
+    }
+    Ok(())
 }
 
 #[cfg(feature = "fault-injection")]

@@ -5,6 +5,7 @@
 
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::limit::{NEVER, Verdict, extended_expiry_ms, wait_ms};
+use crate::stored::Stored;
 use crate::{PERIOD_MAX_MS, UNITS_MAX};
 
 /// How fast a bucket fills, and how far.
@@ -151,8 +152,12 @@ impl TokenBucket {
         let reset_after_ms = self.flow.wait_ms(self.flow.parts(self.flow.burst) - level_parts);
         BucketState { flow: self.flow, level_parts, reset_after_ms }
     }
+}
 
-    pub fn save(&self, out: &mut dyn Writer) {
+impl Stored for TokenBucket {
+    const ENCODING: u32 = 0;
+
+    fn save(&self, out: &mut dyn Writer) {
         out.int128(self.level);
         out.int(self.at_ms);
         out.uint(self.flow.rate);
@@ -161,7 +166,7 @@ impl TokenBucket {
         out.int(self.expires_at_ms);
     }
 
-    pub fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
+    fn load(from: &mut dyn Reader, _encoding: u32) -> Result<Self, Corrupt> {
         let level = from.int128()?;
         let at_ms = from.time_ms("time")?;
         let flow = Flow {
@@ -174,6 +179,10 @@ impl TokenBucket {
             return Err(Corrupt("a level out of bounds"));
         }
         Ok(Self { level, at_ms, flow, expires_at_ms })
+    }
+
+    fn memory_bytes(&self) -> usize {
+        0
     }
 }
 

@@ -116,7 +116,7 @@ fn agrees_with_an_exact_rational_model_over_a_million_steps() {
                 prop_assert_eq!(&replica, &bucket, "the effects alone give the same value");
                 let mut saved = Encoded::default();
                 bucket.save(&mut saved);
-                prop_assert_eq!(TokenBucket::load(&mut Decoder::new(&saved.0)), Ok(bucket));
+                prop_assert_eq!(TokenBucket::load(&mut Decoder::new(&saved.0), 0), Ok(bucket));
                 Ok(())
             },
         )
@@ -198,7 +198,7 @@ proptest! {
         }
         crafted.int(at_ms);
         for bytes in [&bytes, &crafted.0] {
-            if let Ok(mut bucket) = TokenBucket::load(&mut Decoder::new(bytes)) {
+            if let Ok(mut bucket) = TokenBucket::load(&mut Decoder::new(bytes), 0) {
                 bucket.record(NOW, flow(1, PERIOD_MAX_MS, UNITS_MAX), UNITS_MAX as i64);
                 bucket.state(NOW);
             }

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use crate::codec::{Corrupt, Reader, Writer, get_varint, put_varint};
 use crate::limit::{NEVER, Verdict, extended_expiry_ms, wait_ms};
 use crate::memory::allocated_bytes;
+use crate::stored::Stored;
 use crate::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
 /// A window is divided into at most this many ticks, which bounds its memory: about 2 MiB for a key that admits
@@ -643,10 +644,14 @@ impl SlidingWindow {
             })
         })
     }
+}
+
+impl Stored for SlidingWindow {
+    const ENCODING: u32 = 0;
 
     /// Writes what the last admission left: how its pairs lie in chunks, and which of them the clock has passed since,
     /// leave no trace.
-    pub fn save(&self, out: &mut dyn Writer) {
+    fn save(&self, out: &mut dyn Writer) {
         out.uint(self.rule.window_ms);
         out.uint(self.rule.limit);
         out.uint(self.rule.fixed.into());
@@ -662,7 +667,7 @@ impl SlidingWindow {
         out.bytes(&pairs);
     }
 
-    pub fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
+    fn load(from: &mut dyn Reader, _encoding: u32) -> Result<Self, Corrupt> {
         let window_ms = from.uint_max(PERIOD_MAX_MS, "window")?.max(1);
         let limit = from.uint_max(UNITS_MAX, "limit")?;
         let fixed = from.uint_max(1, "kind of window")? == 1;
@@ -691,8 +696,7 @@ impl SlidingWindow {
         Ok(window)
     }
 
-    /// Bytes allocated behind the struct itself.
-    pub fn memory_bytes(&self) -> usize {
+    fn memory_bytes(&self) -> usize {
         let chunks = (0..=self.sealed_len()).map(|index| allocated_bytes(self.chunk(index).pairs.capacity()));
         let list = self.sealed.as_ref().map_or(0, |sealed| {
             allocated_bytes(size_of::<VecDeque<Chunk>>()) + allocated_bytes(sealed.capacity() * size_of::<Chunk>())
@@ -700,13 +704,11 @@ impl SlidingWindow {
         chunks.sum::<usize>() + list
     }
 
-    /// Allocations to free with the value.
-    pub fn allocations(&self) -> usize {
+    fn allocations(&self) -> usize {
         2 + self.sealed_len()
     }
 
-    /// Visits the buffers from index `from` on, for defragmentation, until `visit` returns false. Returns where to go on.
-    pub fn buffers(&mut self, from: usize, visit: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<usize> {
+    fn buffers(&mut self, from: usize, visit: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<usize> {
         let sealed = self.sealed.iter_mut().flat_map(|sealed| sealed.iter_mut());
         let all = sealed.chain(std::iter::once(&mut self.open)).enumerate().skip(from);
         for (index, chunk) in all {

@@ -187,7 +187,7 @@ fn saved(window: &SlidingWindow) -> Vec<u8> {
 }
 
 fn reloaded(window: &SlidingWindow) -> SlidingWindow {
-    SlidingWindow::load(&mut Decoder::new(&saved(window))).expect("what was saved loads")
+    SlidingWindow::load(&mut Decoder::new(&saved(window)), 0).expect("what was saved loads")
 }
 
 #[test]
@@ -403,7 +403,7 @@ proptest! {
         let index = flip.index(mutated.len());
         mutated[index] = to;
         for bytes in [&bytes, &crafted.0, &mutated] {
-            if let Ok(mut window) = SlidingWindow::load(&mut Decoder::new(bytes)) {
+            if let Ok(mut window) = SlidingWindow::load(&mut Decoder::new(bytes), 0) {
                 window.admit(NOW, sliding(100, 60_000), 1);
                 window.give_back(NOW, sliding(100, 1_000), 2);
                 window.record(NOW, sliding(100, PERIOD_MAX_MS), UNITS_MAX);

@@ -1,43 +1,46 @@
-//! Categories: what entries are counted under.
+//! Categories: entries are counted by them.
 //!
-//! Names come from clients, so their number is bounded: beyond the first 1,023, all others are counted as `(other)`. That
-//! is this node's book-keeping alone: an entry keeps its category's true name, in the table or of its own.
+//! Names come from clients, so their number is bounded: after the first 1,023, all others are counted as `(other)`. That
+//! concerns only this node's counters; an entry keeps the true name of its category in any case.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use gateway_core::cache::category_of;
 use gateway_core::money::Amount;
 use lazy_static::lazy_static;
 
+use crate::server::Key;
+use crate::server::counter::Counter;
 use crate::server::shared::MainThread;
-use crate::server::stats::Counter;
+use crate::stats::STATS;
 
 const CATEGORIES_MAX: usize = 1_024;
 
-/// What entries of surplus categories are counted as. The first slot, so that any number outside the table means it too.
+/// The name that surplus categories are counted under. It has number 0, which a number outside the table stands for, too.
 const OTHER: &[u8] = b"(other)";
 
-/// A category's number.
+/// A category, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Category(u16);
 
-/// A category's counters. Each GW.CACHEGET that is no error is one of `hits`, `stale_hits` and `misses`.
+/// A category's counters. Each GW.CACHEGET without an error counts as one of `hits`, `stale_hits` and `misses`.
 pub struct Counters {
     pub hits: Counter,
     pub stale_hits: Counter,
     pub misses: Counter,
-    /// Found nothing but somebody else's lease, whether they waited for it or not.
+    /// Misses that met another client's lease, whether they waited for its value or not.
     pub pending: Counter,
-    /// Got a lease, at once or after a wait.
+    /// Fill leases given out, at once or after a wait.
     pub leader_grants: Counter,
     pub wait_timeouts: Counter,
     pub sets: Counter,
-    /// Entries that CACHECLEAR has cleared by the category, as part of ALL, or found by a pattern.
+    /// Entries that GW.CACHECLEAR has cleared: by the category, as part of ALL, or by a pattern.
     pub clears: Counter,
     pub errors: Counter,
-    /// Entries that lived to their end. The server may free entries in the background: a true atomic.
+    /// Entries that have expired. The server may free entries on another thread, so additions are atomic.
     expired: AtomicU64,
-    /// The sum of SAVED over hits: its low and its high half.
+    /// The sum of SAVED over all hits: its low and its high half.
     saved_picos: [AtomicU64; 2],
 }
 
@@ -71,8 +74,8 @@ impl Counters {
         i128::try_from(high << 64 | low).ok().and_then(Amount::from_picos).unwrap_or(Amount::MAX)
     }
 
-    /// On the main thread alone.
-    pub fn save(&self, amount: Amount) {
+    /// Adds to [`Self::saved`]; only on the main thread.
+    pub fn add_saved(&self, amount: Amount) {
         let sum = self.saved().saturating_add(amount).min(Amount::MAX).picos() as u128;
         let [low, high] = &self.saved_picos;
         low.store(sum as u64, Ordering::Relaxed);
@@ -85,7 +88,7 @@ static COUNTERS: [Counters; CATEGORIES_MAX] = [const { Counters::new() }; CATEGO
 #[derive(Default)]
 struct Names {
     numbers: HashMap<Box<[u8]>, u16>,
-    /// By number, after the first.
+    /// By number, from 1 on.
     names: Vec<Box<[u8]>>,
 }
 
@@ -94,16 +97,16 @@ lazy_static! {
 }
 
 impl Category {
-    /// All for which the table has no room.
+    /// All categories that the table has no room for.
     pub const OTHER: Self = Self(0);
 
-    /// The category of that name; a new one where there is room.
+    /// The category of that name; a new one, if there is room.
     pub fn named(name: &[u8]) -> Self {
         Self::with_room(name, CATEGORIES_MAX)
     }
 
-    /// The category of a key that was not found. Readers may ask for whatever they like: they get half of the table at
-    /// most, so that there is room for what is really stored.
+    /// The category of a key that was not found. Readers may ask for any name, so they fill at most half of the table, and
+    /// leave room for what is really stored.
     pub fn asked_for(name: &[u8]) -> Self {
         Self::with_room(name, CATEGORIES_MAX / 2)
     }
@@ -122,7 +125,7 @@ impl Category {
         Self(number)
     }
 
-    /// The category of that name where anything was ever counted in it.
+    /// The category of that name, if anything was ever counted in it.
     pub fn find(name: &[u8]) -> Option<Self> {
         match NAMES.borrow().numbers.get(name) {
             Some(&number) => Some(Self(number)),
@@ -145,4 +148,10 @@ impl Category {
     pub fn counters(self) -> &'static Counters {
         COUNTERS.get(usize::from(self.0)).unwrap_or(&COUNTERS[0])
     }
+}
+
+/// Counts a command on a key that has replied an error.
+pub fn count_error(key: Key) {
+    STATS.cache_errors.add(1);
+    Category::asked_for(category_of(key.bytes())).counters().errors.add(1);
 }

@@ -1,27 +1,24 @@
-//! A cache entry as a data type.
+//! A cache entry.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use gateway_core::TIME_MAX_MS;
 use gateway_core::cache::{CATEGORY_BYTES_MAX, Life, TAG_BYTES_MAX, TAGS_MAX, TTL_MAX_S, packed};
 use gateway_core::codec::{Corrupt, Reader, Writer};
 use gateway_core::memory::allocated_bytes;
 use gateway_core::money::Amount;
+use gateway_core::stored::Stored;
 
 use super::group::Group;
-use super::{clear, groups};
-use crate::server::Value;
-use crate::server::reply::Reply;
-use crate::server::value::{Registration, Rewrite};
+use super::groups;
 
-/// The longest value in bytes: what the server takes as one argument by default.
+/// The longest value in bytes: the longest argument that the server accepts by default.
 pub const VALUE_BYTES_MAX: usize = 512 << 20;
 
-/// A cached value. When its key expires is the key's own affair, so that TTL and PEXPIREAT mean what they say.
+/// A cached value. The expiry is that of its key, so that TTL and PEXPIREAT mean what they say.
 pub struct Entry {
     value: Box<[u8]>,
-    /// The value's length where it is packed, else 0.
+    /// The value's length if it is packed, else 0.
     unpacked_len: u32,
     created_at_ms: i64,
     ttl_ms: u64,
@@ -30,11 +27,11 @@ pub struct Entry {
     extras: Option<Box<Extras>>,
 }
 
-/// What most entries do without.
+/// What most entries do not have.
 #[derive(Clone)]
 struct Extras {
     stale_ms: u64,
-    /// What each hit saves.
+    /// The money that each hit saves.
     saved: Amount,
     tags: Box<[Arc<Group>]>,
 }
@@ -46,7 +43,7 @@ impl Extras {
     }
 }
 
-/// What an entry is made of.
+/// What an entry is made from.
 pub struct New<'a> {
     pub value: &'a [u8],
     pub created_at_ms: i64,
@@ -57,7 +54,7 @@ pub struct New<'a> {
 }
 
 impl Entry {
-    /// `pack_from_bytes`: the shortest value that is packed where it pays; 0 for none.
+    /// `pack_from_bytes` is the shortest value that is packed if that pays; 0: none is.
     pub fn new(new: New, pack_from_bytes: usize) -> Self {
         let (value, unpacked_len) = match packed(new.value, pack_from_bytes) {
             Some(packed) => (packed, new.value.len() as u32),
@@ -88,8 +85,8 @@ impl Entry {
         self
     }
 
-    /// Becomes another entry, as if that had been made and this one dropped. What they share stays where it is, and is
-    /// counted neither out nor in: mostly the category, and where values have one length, such as embeddings, the room.
+    /// Becomes another entry, as if that had been made and this one dropped. What both have in common stays as it is, and
+    /// its counts do not move: mostly the category, and the memory of the value, if both have the same length.
     pub fn overwrite(&mut self, new: New, pack_from_bytes: usize) {
         let shares_category = self.category.name() == new.category && !self.category.is_cleared();
         if !shares_category || !self.tags().is_empty() || !new.tags.is_empty() {
@@ -114,12 +111,12 @@ impl Entry {
         self.extras = Extras { stale_ms, saved: new.saved, tags: [].into() }.if_any();
     }
 
-    /// What the value takes: in fact, and unpacked.
+    /// Bytes of the value: as stored, and unpacked.
     fn sizes(&self) -> [u64; 2] {
         [self.value.len() as u64, self.len() as u64]
     }
 
-    /// Nobody says why a value goes. One that has lived to its end has expired, whoever takes it away.
+    /// The server does not say why it frees a value; past its expiry it counts as expired.
     fn count_if_expired(&self, now_ms: i64) {
         if now_ms >= self.life().ends_at_ms() && !self.is_cleared() {
             self.category.counters().entry_expired();
@@ -127,14 +124,19 @@ impl Entry {
     }
 
     /// The value's length in bytes.
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         match self.unpacked_len {
             0 => self.value.len(),
             len => len as usize,
         }
     }
 
-    /// The value; unpacked into `room` where it is packed.
+    /// The bytes that the value is stored in.
+    pub fn stored_len(&self) -> usize {
+        self.value.len()
+    }
+
+    /// The value. A packed one is unpacked into `room`.
     ///
     /// # Errors
     /// Never, since packed values are checked when they are loaded.
@@ -145,7 +147,7 @@ impl Entry {
         }
     }
 
-    /// The value where it is not packed.
+    /// The value, if it is not packed.
     pub fn plain_value(&self) -> Option<&[u8]> {
         (self.unpacked_len == 0).then_some(&self.value)
     }
@@ -179,7 +181,7 @@ impl Entry {
         self.extras.as_ref().map_or(Amount::ZERO, |extras| extras.saved)
     }
 
-    /// Whether readers see it no more. Its memory goes later.
+    /// Whether it was cleared: readers no longer see it, and its memory is freed later.
     pub fn is_cleared(&self) -> bool {
         self.category.is_cleared() || self.tags().iter().any(|tag| tag.is_cleared())
     }
@@ -190,7 +192,7 @@ impl Entry {
         out.uint(self.life().stale_ms);
         out.int(self.fresh_until_ms);
         out.int128(self.saved().picos());
-        // The mark itself is memory: written down, it is this entry's own.
+        // The mark is on the group, in memory only. Each entry is saved with its own.
         out.uint(u64::from(self.is_cleared()));
         out.bytes(self.category.name());
         out.uint(self.tags().len() as u64);
@@ -198,13 +200,13 @@ impl Entry {
     }
 }
 
-/// The value in fewer bytes, where it has as many as are to be packed and that pays.
+/// The packed value, if it is long enough to be packed and that pays.
 fn packed(value: &[u8], from_bytes: usize) -> Option<Box<[u8]>> {
     let worth_it = from_bytes > 0 && value.len() >= from_bytes;
     worth_it.then(|| packed::pack(value)).flatten().map(Vec::into_boxed_slice)
 }
 
-/// An entry with a tag has it once.
+/// Each tag once.
 fn without_repeats(mut tags: Vec<&[u8]>) -> impl Iterator<Item = &[u8]> {
     let mut kept: Vec<&[u8]> = Vec::with_capacity(tags.len());
     tags.retain(|tag| {
@@ -233,15 +235,8 @@ impl Drop for Entry {
     }
 }
 
-static REGISTRATION: Registration = Registration::new();
-
-impl Value for Entry {
-    const NAME: &'static str = "gw-cached";
-    const ENCODING: i32 = 0;
-
-    fn registration() -> &'static Registration {
-        &REGISTRATION
-    }
+impl Stored for Entry {
+    const ENCODING: u32 = 0;
 
     fn save(&self, out: &mut dyn Writer) {
         self.write(out);
@@ -249,7 +244,7 @@ impl Value for Entry {
         out.bytes(&self.value);
     }
 
-    fn load(from: &mut dyn Reader, _encoding: i32) -> Result<Self, Corrupt> {
+    fn load(from: &mut dyn Reader, _encoding: u32) -> Result<Self, Corrupt> {
         const TTL_MAX_MS: u64 = TTL_MAX_S * 1_000;
         let created_at_ms = from.time_ms("created at")?;
         let ttl_ms = from.uint_max(TTL_MAX_MS, "a time to live out of bounds")?;
@@ -268,16 +263,13 @@ impl Value for Entry {
         }
         let tags = without_repeats(tags.iter().map(Vec::as_slice).collect());
         let (category, tags) = match cleared {
-            true => {
-                clear::left_over();
-                (groups::cleared_category(&category), tags.map(groups::cleared_tag).collect())
-            }
+            true => (groups::cleared_category(&category), tags.map(groups::cleared_tag).collect()),
             false => (groups::of_category(&category), tags.map(groups::of_tag).collect()),
         };
         Ok(Self::with(value, unpacked_len, created_at_ms, life, saved, category, tags))
     }
 
-    /// Whether and how the value is packed is each node's own affair.
+    /// Not whether and how the value is packed: nodes may differ in that.
     fn digest(&self, out: &mut dyn Writer) {
         self.write(out);
         if let Ok(value) = self.value(&mut Vec::new()) {
@@ -304,34 +296,6 @@ impl Value for Entry {
             self.value = value.into_boxed_slice();
         }
         None
-    }
-
-    /// What was cleared needs no writing anew.
-    fn rewrite(&self, out: &mut Rewrite) {
-        if !self.is_cleared() {
-            out.whole(self);
-        }
-    }
-
-    fn describe(&mut self, now_ms: i64, reply: &Reply) {
-        let state = match (self.is_cleared(), self.is_fresh(now_ms)) {
-            (true, _) => "cleared",
-            (false, true) => "fresh",
-            (false, false) => "stale",
-        };
-        reply.map(11).bytes("type").bytes("cache-entry").bytes("state").bytes(state);
-        reply.bytes("category").bytes(self.category.name());
-        reply.bytes("tags").array(self.tags().len());
-        self.tags().iter().for_each(|tag| {
-            reply.bytes(tag.name());
-        });
-        reply.bytes("value_bytes").count(self.len() as u64);
-        reply.bytes("stored_bytes").count(self.value.len() as u64);
-        reply.bytes("saved").bytes(self.saved().to_text().as_bytes());
-        reply.bytes("age_ms").int(self.age_ms(now_ms));
-        reply.bytes("fresh_ms").int((self.fresh_until_ms - now_ms).clamp(0, TIME_MAX_MS));
-        reply.bytes("stale_ms").count(self.life().stale_ms);
-        reply.bytes("bytes").count(self.total_bytes() as u64);
     }
 }
 

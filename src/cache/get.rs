@@ -1,21 +1,21 @@
-//! GW.CACHEGET: the cached value, or nil; with LEASE, single flight.
+//! GW.CACHEGET: replies the cached value, or nil; with LEASE, single flight.
 
 use gateway_core::cache::category_of;
 use gateway_core::cache::flight::{Asked, LEASE_MAX_MS};
 use gateway_core::money::Amount;
 use lazy_static::lazy_static;
 
-use super::category::{Category, Counters};
+use super::args::parse_category;
+use super::category::{Category, Counters, count_error};
 use super::entry::Entry;
 use super::flights::Scope;
-use super::set::parse_category;
-use super::{count_error, flights, touch};
+use super::{flights, touch};
 use crate::server::blocked::Parking;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::shared::MainThread;
-use crate::server::stats::STATS;
 use crate::server::{Call, Error, Key, Outcome, Str};
+use crate::stats::STATS;
 
 pub const COMMAND: Command = Command {
     name: "GW.CACHEGET",
@@ -23,7 +23,8 @@ pub const COMMAND: Command = Command {
     flags: "readonly fast",
     arity: -2,
     keys: Keys::One(Access::Read),
-    summary: "Replies a cached value or nil; with LEASE, one of all who miss it computes, and the others wait or are told.",
+    summary: "Replies a cached value or nil; with LEASE, one of the clients that miss it computes it while the others wait or \
+              are told.",
     complexity: "O(1)",
     since: "0.1.0",
     tips: "",
@@ -54,8 +55,8 @@ const OPTIONS: [(&str, Opt); 5] = [
     ("CATEGORY", Opt::Category),
 ];
 
-/// What a get asks for.
-struct Request<'a> {
+/// A call of GW.CACHEGET.
+struct GetRequest<'a> {
     key: Key<'a>,
     meta: bool,
     touch: bool,
@@ -64,7 +65,7 @@ struct Request<'a> {
     category: Option<Str<'a>>,
 }
 
-impl<'a> Request<'a> {
+impl<'a> GetRequest<'a> {
     fn parse(call: &Call<'a>) -> Result<Self, Error> {
         let mut args = call.args();
         let key = args.key()?;
@@ -75,11 +76,11 @@ impl<'a> Request<'a> {
                 Opt::Touch => request.touch = true,
                 Opt::Lease => request.lease_ms = Some(args.int("LEASE", 1..=LEASE_MAX_MS)?),
                 Opt::Wait => request.wait_ms = Some(args.int("WAIT", 1..=LEASE_MAX_MS)?),
-                Opt::Category => request.category = Some(parse_category(args.string("CATEGORY")?)?),
+                Opt::Category => request.category = Some(parse_category(&mut args)?),
             }
         }
         if request.wait_ms.is_some() && request.lease_ms.is_none() {
-            return Err(Error::new("only with LEASE", "WAIT"));
+            return Err(Error::only_with("LEASE", "WAIT"));
         }
         Ok(request)
     }
@@ -88,12 +89,12 @@ impl<'a> Request<'a> {
         self.category.map_or_else(|| category_of(self.key.bytes()), |category| category.bytes())
     }
 
-    /// Where a miss counts.
+    /// The counters of a miss.
     fn counters(&self) -> &'static Counters {
         Category::asked_for(self.category_name()).counters()
     }
 
-    /// Whether the reply is a value alone.
+    /// Whether the reply is the value alone.
     fn is_plain(&self) -> bool {
         !self.meta && self.lease_ms.is_none()
     }
@@ -106,8 +107,8 @@ fn get(call: &mut Call) -> Outcome {
 
 /// GW.CACHEGET key [META] [TOUCH] [LEASE lease-ms] [WAIT wait-ms] [CATEGORY category]
 fn get_entry(call: &mut Call) -> Outcome {
-    let request = Request::parse(call)?;
-    // Both end in a write, by this node or by the client.
+    let request = GetRequest::parse(call)?;
+    // Both lead to a write, by this node or by the client.
     if (request.touch || request.lease_ms.is_some()) && !call.is_primary() {
         return Err(Error::READ_ONLY);
     }
@@ -120,9 +121,10 @@ fn get_entry(call: &mut Call) -> Outcome {
     }
 }
 
-/// Replies the value, where there is one. Where that is stale, the first who `may_lead` gets a lease to refresh it.
-fn reply_found(call: &Call, request: &Request, may_lead: bool) -> Result<bool, Error> {
-    // First, since to read a clock is to wait for all that is on its way from memory: then the entry would be.
+/// Replies the value, if there is one. If it is stale, and `may_lead`, the first client gets a lease to refresh it. Returns
+/// whether there was a value.
+fn reply_found(call: &Call, request: &GetRequest, may_lead: bool) -> Result<bool, Error> {
+    // Read the clock first: it waits for outstanding loads, which would include the entry's.
     let now_ms = call.now_ms();
     let Some(found) = call.look_up::<Entry>(request.key)?.filter(|found| !found.get().is_cleared()) else {
         return Ok(false);
@@ -143,8 +145,8 @@ fn reply_found(call: &Call, request: &Request, may_lead: bool) -> Result<bool, E
     Ok(true)
 }
 
-/// The token of the lease to refresh a stale entry; 0 where somebody else has it, or there are too many.
-fn lead_refresh(call: &Call, request: &Request, entry: &Entry, lease_ms: u64) -> u64 {
+/// The token of a lease to refresh a stale entry; 0 if another client has it, or there are too many leases.
+fn lead_refresh(call: &Call, request: &GetRequest, entry: &Entry, lease_ms: u64) -> u64 {
     let scope = || Scope { category: entry.category().name().into(), tags: entry.tags().into() };
     match flights::ask(call, request.key, lease_ms, scope) {
         Asked::Leader { token } if token > 0 => {
@@ -156,7 +158,7 @@ fn lead_refresh(call: &Call, request: &Request, entry: &Entry, lease_ms: u64) ->
     }
 }
 
-fn miss_with_lease(call: &mut Call, request: &Request, lease_ms: u64) -> Outcome {
+fn miss_with_lease(call: &mut Call, request: &GetRequest, lease_ms: u64) -> Outcome {
     let left_ms = match ask(call, request, lease_ms) {
         Asked::Leader { token } => return lead(call, request, lease_ms, token),
         Asked::Held { left_ms } => left_ms,
@@ -173,12 +175,12 @@ fn miss_with_lease(call: &mut Call, request: &Request, lease_ms: u64) -> Outcome
     }
 }
 
-fn ask(call: &Call, request: &Request, lease_ms: u64) -> Asked {
+fn ask(call: &Call, request: &GetRequest, lease_ms: u64) -> Asked {
     let scope = || Scope { category: request.category_name().into(), tags: [].into() };
     flights::ask(call, request.key, lease_ms, scope)
 }
 
-fn lead(call: &Call, request: &Request, lease_ms: u64, token: u64) -> Outcome {
+fn lead(call: &Call, request: &GetRequest, lease_ms: u64, token: u64) -> Outcome {
     STATS.cache_leader_grants.add(1);
     request.counters().leader_grants.add(1);
     reply_miss(call, request, Meta { ttl_ms: lease_ms as i64, token, ..Meta::MISS })
@@ -186,9 +188,9 @@ fn lead(call: &Call, request: &Request, lease_ms: u64, token: u64) -> Outcome {
 
 const PARKING: Parking = Parking { called_back, timed_out, gone: flights::gone };
 
-/// A client that waited: there is a value, or it is this one's turn to compute.
+/// Replies to a client that has waited: there is a value, or it is this client's turn to compute it.
 fn called_back(call: &mut Call, message: u64) -> Outcome {
-    let request = Request::parse(call)?;
+    let request = GetRequest::parse(call)?;
     if reply_waited_for(call, &request)? {
         return Ok(());
     }
@@ -196,7 +198,7 @@ fn called_back(call: &mut Call, message: u64) -> Outcome {
     if message != flights::LOOK_AGAIN {
         return lead(call, &request, lease_ms, message);
     }
-    // The value has come and gone again. There is no waiting twice.
+    // The value was set and is gone again. A client does not wait twice.
     match ask(call, &request, lease_ms) {
         Asked::Leader { token } => lead(call, &request, lease_ms, token),
         Asked::Held { left_ms } => reply_miss(call, &request, Meta::pending(left_ms)),
@@ -204,8 +206,8 @@ fn called_back(call: &mut Call, message: u64) -> Outcome {
 }
 
 fn timed_out(call: &mut Call) -> Outcome {
-    let request = Request::parse(call)?;
-    // It may have come in this very moment.
+    let request = GetRequest::parse(call)?;
+    // The value may have been set in this very moment.
     if reply_waited_for(call, &request)? {
         return Ok(());
     }
@@ -215,16 +217,16 @@ fn timed_out(call: &mut Call) -> Outcome {
     reply_miss(call, &request, Meta::pending(left_ms))
 }
 
-/// Replies the value that has come, where there is one.
-fn reply_waited_for(call: &Call, request: &Request) -> Result<bool, Error> {
+/// Replies the value that the client has waited for, if there is one.
+fn reply_waited_for(call: &Call, request: &GetRequest) -> Result<bool, Error> {
     reply_found(call, request, false).inspect_err(|_| {
-        // Whoever else waits for a key that holds another type is told so, too.
+        // The key holds another type: the other clients that wait for it get that error, too.
         flights::filled(call, request.key);
         count_error(request.key);
     })
 }
 
-fn reply_miss(call: &Call, request: &Request, meta: Meta) -> Outcome {
+fn reply_miss(call: &Call, request: &GetRequest, meta: Meta) -> Outcome {
     STATS.cache_misses.add(1);
     request.counters().misses.add(1);
     if request.is_plain() {
@@ -248,23 +250,27 @@ fn count_hit(entry: &Entry, fresh: bool) {
     }
     let saved = entry.saved();
     if saved != Amount::ZERO {
-        entry.category().counters().save(saved);
+        entry.category().counters().add_saved(saved);
     }
 }
 
 fn reply_value(call: &Call, entry: &Entry) -> Outcome {
     lazy_static! {
-        /// Where values are unpacked, one after the other. As long as the longest of them.
+        /// The buffer that values are unpacked into, one after the other. It grows to the longest of them.
         static ref ROOM: MainThread<Vec<u8>> = MainThread::new(Vec::new());
     }
     match entry.plain_value() {
         Some(value) => call.reply().bytes(value),
-        None => call.reply().bytes(entry.value(&mut ROOM.borrow()).map_err(|_| Error::coded("ERR internal error"))?),
+        None => call.reply().bytes(
+            entry
+                .value(&mut ROOM.borrow())
+                .map_err(|_| Error::coded("ERR internal error: the value cannot be unpacked"))?,
+        ),
     };
     Ok(())
 }
 
-/// What `META` tells beside the value.
+/// What `META` adds to the value.
 struct Meta {
     state: &'static str,
     age_ms: i64,
@@ -275,14 +281,14 @@ struct Meta {
 impl Meta {
     const MISS: Meta = Meta { state: "MISS", age_ms: 0, ttl_ms: 0, token: 0 };
 
-    /// Somebody else has the lease, for so long yet.
+    /// Another client has the lease, for another `left_ms`.
     fn pending(left_ms: u64) -> Self {
         Meta { state: "PENDING", ttl_ms: left_ms as i64, ..Self::MISS }
     }
 
     fn of(entry: &Entry, expires_at_ms: Option<i64>, now_ms: i64) -> Self {
         let fresh_until_ms = entry.life().fresh_until_ms;
-        // EXPIRE and PERSIST move the key's end, and nothing else.
+        // EXPIRE and PERSIST change when the key expires, and nothing else.
         let (state, until_ms) = match entry.is_fresh(now_ms) {
             true => ("HIT", expires_at_ms.map_or(fresh_until_ms, |end_ms| end_ms.min(fresh_until_ms))),
             false => ("STALE", expires_at_ms.unwrap_or(0)),

@@ -1,11 +1,12 @@
-//! Groups: what entries share that are cleared together, by category and by tag.
+//! Groups: entries that are cleared together share one, by category and by tag.
 //!
 //! Each entry points to the group of its category and to those of its tags. To clear a group is to mark it, whatever its
 //! size, and to forget it: every reader sees the mark at once, and entries that are set from then on are in a new group of
-//! the same name. All entries together have an era in the same way.
+//! the same name. All entries together share an era in the same way.
 //!
-//! The groups' figures tell how many entries a mark has hit. The server may free entries on other threads, so they are
-//! true atomics, and each has its mark in its own highest bit: an entry is counted out either by its end or by the mark.
+//! A group's figures tell how many entries a mark has cleared. The server may free entries on other threads, so the figures
+//! are changed atomically, and each has the mark in its own highest bit: an entry is subtracted once, when it is dropped or
+//! when it is cleared.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::category::{Category, Counters};
 
 const MARK: u64 = 1 << 63;
 
-/// A count that ends with a mark.
+/// A count that a mark ends.
 #[derive(Default)]
 struct Marked(AtomicU64);
 
@@ -37,7 +38,7 @@ impl Marked {
         }
     }
 
-    /// The count so far; 0 from the mark on.
+    /// The count; 0 once it is marked.
     fn get(&self) -> u64 {
         Some(self.0.load(Ordering::Relaxed)).filter(|count| count & MARK == 0).unwrap_or(0)
     }
@@ -46,13 +47,13 @@ impl Marked {
         self.0.load(Ordering::Relaxed) & MARK != 0
     }
 
-    /// Returns the count at the mark, 0 where it was marked before.
+    /// Returns the count until now; 0 if it was marked before.
     fn mark(&self) -> u64 {
         Some(self.0.fetch_or(MARK, Ordering::Relaxed)).filter(|count| count & MARK == 0).unwrap_or(0)
     }
 }
 
-/// What entries there are, and what their values take: in fact, and unpacked.
+/// Entries, and the bytes of their values: as stored, and unpacked.
 #[derive(Default)]
 struct Held {
     entries: Marked,
@@ -88,11 +89,11 @@ impl Held {
     }
 }
 
-/// All entries, of whatever category, until all are cleared.
+/// All entries, of every category, that were set since all were cleared last.
 #[derive(Default)]
 pub struct Era {
     entries: Marked,
-    /// Of the categories that have no name in the table of counters.
+    /// The entries of categories that have no counters of their own.
     surplus: Held,
 }
 
@@ -110,9 +111,9 @@ impl Era {
 /// The entries of one category, or of one tag.
 pub struct Group {
     name: Box<[u8]>,
-    /// What hits and the like count in.
+    /// Its counters count hits and the like.
     category: Category,
-    /// None of a tag's: its entries are counted in their categories.
+    /// `None` for a tag: its entries are counted in their categories.
     era: Option<Arc<Era>>,
     held: Held,
 }
@@ -126,7 +127,7 @@ impl Group {
         Self { name: name.into(), category: Category::OTHER, era: None, held: Held::default() }
     }
 
-    /// A group that was cleared before it had entries: for those that were saved so.
+    /// A group that is cleared before it has entries: for entries that were saved as cleared.
     pub fn into_cleared(self) -> Arc<Self> {
         self.clear();
         Arc::new(self)
@@ -144,7 +145,7 @@ impl Group {
         self.held.entries.is_marked() || self.era.as_ref().is_some_and(|era| era.entries.is_marked())
     }
 
-    /// Where the entries are counted that have no category of their own to be counted in.
+    /// The counts that the group's entries are part of, if its category has no counters of its own.
     fn surplus(&self) -> Option<&Held> {
         self.era.as_ref().filter(|_| self.category == Category::OTHER).map(|era| &era.surplus)
     }
@@ -157,17 +158,17 @@ impl Group {
             surplus.sub(held);
         }
         match &self.era {
-            // They were counted with the era, when it ended.
+            // They were counted when the era ended.
             Some(era) if !era.entries.sub(entries) => 0,
             _ => entries,
         }
     }
 
-    /// Counts an entry of the category in, with what its value takes, in fact and unpacked.
+    /// Adds an entry of the category, with the bytes of its value as stored and unpacked.
     pub fn entry_made(&self, [bytes, raw_bytes]: [u64; 2]) {
         let one = [1, bytes, raw_bytes];
         self.held.add(one);
-        // A copy of what is cleared is as dead as that.
+        // A copy of a cleared entry is cleared, too.
         if self.held.entries.is_marked() {
             return;
         }
@@ -179,7 +180,7 @@ impl Group {
         }
     }
 
-    /// The value of an entry that counts has become another.
+    /// Changes the bytes of an entry, after its value has changed.
     pub fn entry_resized(&self, before: [u64; 2], after: [u64; 2]) {
         self.held.change(before, after);
         if let Some(surplus) = self.surplus() {
@@ -187,6 +188,7 @@ impl Group {
         }
     }
 
+    /// Subtracts an entry of the category.
     pub fn entry_gone(&self, [bytes, raw_bytes]: [u64; 2]) {
         let one = [1, bytes, raw_bytes];
         if !self.held.sub(one) {
@@ -200,7 +202,7 @@ impl Group {
         }
     }
 
-    /// Counts an entry with the tag in.
+    /// Adds an entry that has the tag.
     pub fn tagged(&self) {
         self.held.entries.add(1);
     }
@@ -209,7 +211,7 @@ impl Group {
         self.held.entries.sub(1);
     }
 
-    /// Entries, the bytes of their values, and those bytes unpacked.
+    /// Entries, the bytes of their values as stored, and unpacked.
     pub fn held(&self) -> [u64; 3] {
         match self.is_cleared() {
             true => [0; 3],
@@ -218,13 +220,13 @@ impl Group {
     }
 }
 
-/// So many parts that none takes long to grow, to be swept or to be freed, even with millions of groups.
+/// With so many parts, none takes long to grow, to be swept or to be freed, even with millions of groups.
 const SHARDS: usize = 1_024;
 
-/// Below so many groups a part is not worth sweeping.
+/// A part with fewer groups is not worth sweeping.
 const SWEEP_MIN: usize = 16;
 
-/// By other bits of the hash than those that place a group in its part.
+/// Uses other bits of the hash than those that place a group within its part.
 fn shard_of(hash: u64) -> usize {
     (hash >> 32) as usize % SHARDS
 }
@@ -233,15 +235,15 @@ fn shard_of(hash: u64) -> usize {
 struct Shard {
     /// By the hashes of their names.
     groups: HashTable<Arc<Group>>,
-    /// How many groups make it worth looking for those without entries.
+    /// With this many groups, it is worth looking for those without entries.
     sweep_at: usize,
 }
 
-/// Groups by name. Those that lost their last entry are swept out as new ones come, so that there are at most twice as
-/// many as entries have.
+/// Groups by name. Those that have lost their last entry are removed as new ones come, so that there are at most twice as
+/// many as are in use.
 pub struct Groups {
     shards: Vec<Shard>,
-    /// Keyed at random: names come from clients, and none may fill one part with them.
+    /// Keyed at random: names come from clients, and no client may fill one part with them.
     hasher: RandomState,
 }
 
@@ -253,11 +255,11 @@ impl Default for Groups {
 }
 
 impl Groups {
-    /// The group of that name, made where there is none.
+    /// The group of that name, made if there is none.
     pub fn named(&mut self, name: &[u8], new: impl FnOnce() -> Group) -> Arc<Group> {
         let Self { shards, hasher } = self;
         let hash = hasher.hash_one(name);
-        // None once `free_some` was called.
+        // No part is left once `free_some` was called.
         let Some(shard) = shards.get_mut(shard_of(hash)) else { return Arc::new(new()) };
         if let Some(found) = shard.groups.find(hash, |group| group.name() == name) {
             return Arc::clone(found);
@@ -288,7 +290,7 @@ impl Groups {
         }
     }
 
-    /// Frees a part of the groups; true while there is more.
+    /// Frees a part of the groups. Returns whether there is more.
     pub fn free_some(&mut self) -> bool {
         self.shards.pop();
         !self.shards.is_empty()

@@ -1,4 +1,4 @@
-//! The groups of this node's entries.
+//! The groups of this node's entries, by name.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ lazy_static! {
     static ref STATE: MainThread<State> = MainThread::new(State::default());
 }
 
-/// The group that entries of the category are put into.
+/// The group of new entries of the category.
 pub fn of_category(name: &[u8]) -> Arc<Group> {
     let State { era, categories, .. } = &mut *STATE.borrow();
     categories.named(name, || Group::of_category(name, Category::named(name), era))
@@ -38,7 +38,7 @@ pub fn of_tag(name: &[u8]) -> Arc<Group> {
     STATE.borrow().tags.named(name, || Group::of_tag(name))
 }
 
-/// A category's entries, the bytes of their values, and those bytes unpacked.
+/// A category's entries, the bytes of their values as stored, and unpacked.
 pub fn held(category: Category) -> [u64; 3] {
     let state = STATE.borrow();
     match category {
@@ -49,7 +49,7 @@ pub fn held(category: Category) -> [u64; 3] {
 
 pub fn clear_category(name: &[u8]) -> u64 {
     let cleared = STATE.borrow().categories.clear(name);
-    // A name that means nothing takes no place in the table.
+    // A name that no entry has takes no room in the table.
     if cleared > 0 {
         Category::named(name).counters().clears.add(cleared);
     }
@@ -60,18 +60,18 @@ pub fn clear_tag(name: &[u8]) -> u64 {
     STATE.borrow().tags.clear(name)
 }
 
-/// Groups that no name leads to any more. There may be millions: to be freed in slices.
+/// Groups that no name leads to any more. There may be millions, so they are freed in slices.
 pub struct Old([Groups; 2]);
 
 impl Old {
-    /// True while there is more.
+    /// Frees a slice. Returns whether there is more.
     pub fn free_some(&mut self) -> bool {
-        // Both, whatever the first says.
+        // Of both tables, whatever the first returns.
         self.0.each_mut().map(Groups::free_some) != [false; 2]
     }
 }
 
-/// Returns how many entries there were.
+/// Returns how many entries there were, and their groups.
 pub fn clear_all() -> (u64, Old) {
     for category in Category::all() {
         let [entries, ..] = held(category);
@@ -81,7 +81,7 @@ pub fn clear_all() -> (u64, Old) {
     (era.clear(), Old([categories, tags]))
 }
 
-/// All entries are about to be freed by the server, in the background perhaps: from now on they count no more.
+/// For entries that the server is about to free, perhaps in the background: from now on they no longer count.
 pub fn forget_all() -> Old {
     let State { era, categories, tags } = std::mem::take(&mut *STATE.borrow());
     era.clear();

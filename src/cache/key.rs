@@ -1,4 +1,4 @@
-//! GW.CACHEKEY: one key for one request, whatever client wrote it.
+//! GW.CACHEKEY: the same key for the same request, whichever client wrote it.
 
 use gateway_core::canonical::{Json, NotCanonical};
 use sha2::{Digest, Sha256};
@@ -39,13 +39,13 @@ fn key(call: &mut Call) -> Outcome {
         None => &[],
     };
     if prefix.len() > PREFIX_BYTES_MAX {
-        return Err(Error::new(&format!("longer than {PREFIX_BYTES_MAX} bytes"), "prefix"));
+        return Err(Error::longer_than(PREFIX_BYTES_MAX, "prefix"));
     }
     if json.len() > JSON_BYTES_MAX {
-        return Err(Error::new(&format!("longer than {JSON_BYTES_MAX} bytes"), "json"));
+        return Err(Error::longer_than(JSON_BYTES_MAX, "json"));
     }
     let ignored: Vec<&[u8]> = ignored.iter().map(Str::bytes).collect();
-    let json = Json::parse(json).map_err(refused)?.without(&ignored);
+    let json = Json::parse(json).map_err(not_canonical)?.without(&ignored);
     let mut hash = Sha256::new();
     json.write(&mut |piece| hash.update(piece));
     let mut key = prefix.to_vec();
@@ -55,7 +55,7 @@ fn key(call: &mut Call) -> Outcome {
     Ok(())
 }
 
-/// In the words of GW.LOGPUSH: what is wrong, and the byte, counted from 0.
-fn refused(error: NotCanonical) -> Error {
+/// As in GW.LOGPUSH: what is wrong, and at which byte, counted from 0.
+fn not_canonical(error: NotCanonical) -> Error {
     Error::new(error.reason.text(), format!("at byte {}", error.at))
 }

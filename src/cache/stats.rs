@@ -1,4 +1,4 @@
-//! GW.CACHESTATS: what the cache did on this node, by category.
+//! GW.CACHESTATS: this node's cache figures, by category.
 
 use super::category::{Category, Counters};
 use super::groups;
@@ -13,7 +13,7 @@ pub const COMMAND: Command = Command {
     flags: "readonly",
     arity: -1,
     keys: Keys::None,
-    summary: "Replies this node's hits, misses, hit rate, entries, bytes, money saved and more, of each category or of one.",
+    summary: "Replies this node's hits, misses, hit rate, entries, bytes, money saved and more, for each category or for one.",
     complexity: "O(N) in the categories",
     since: "0.1.0",
     tips: "nondeterministic_output request_policy:all_shards response_policy:special",
@@ -23,36 +23,36 @@ pub const COMMAND: Command = Command {
 /// GW.CACHESTATS [category]
 fn stats(call: &mut Call) -> Outcome {
     let mut args = call.args();
-    let asked = args.optional();
+    let name = args.optional();
     args.end()?;
     let reply = call.reply();
-    match asked {
+    match name {
         Some(name) => match Category::find(name.bytes()) {
-            Some(category) => one(&reply, category),
+            Some(category) => reply_figures(&reply, category),
             None => {
                 reply.null();
             }
         },
         None => {
-            let seen: Vec<_> = Category::all().filter(|category| was_used(*category)).collect();
-            reply.map(seen.len());
-            for category in seen {
+            let used: Vec<_> = Category::all().filter(|category| was_used(*category)).collect();
+            reply.map(used.len());
+            for category in used {
                 reply.bytes(category.name());
-                one(&reply, category);
+                reply_figures(&reply, category);
             }
         }
     }
     Ok(())
 }
 
-/// Was anything ever counted in it? Only that of the surplus may not have been.
+/// Whether anything was ever counted in the category. Always true of those with names of their own.
 fn was_used(category: Category) -> bool {
     let Counters { hits, stale_hits, misses, sets, errors, .. } = category.counters();
     let [entries, ..] = groups::held(category);
     category != Category::OTHER || [hits, stale_hits, misses, sets, errors].iter().any(|c| c.get() > 0) || entries > 0
 }
 
-fn one(reply: &Reply, category: Category) {
+fn reply_figures(reply: &Reply, category: Category) {
     let counters = category.counters();
     let (hits, stale_hits, misses) = (counters.hits.get(), counters.stale_hits.get(), counters.misses.get());
     let served = hits.saturating_add(stale_hits);
@@ -80,7 +80,7 @@ fn one(reply: &Reply, category: Category) {
     reply.bytes("saved").bytes(counters.saved().to_text().as_bytes());
 }
 
-/// `part` of `whole` with four places, rounded down: `0.9950`, and never `1.0000` unless it is all.
+/// `part` / `whole` with four decimal places, rounded down: `0.9950`, and `1.0000` only if both are equal.
 fn rate(part: u64, whole: u64) -> String {
     let in_10_000 = (u128::from(part) * 10_000).checked_div(u128::from(whole)).unwrap_or(0);
     format!("{}.{:04}", in_10_000 / 10_000, in_10_000 % 10_000)

@@ -1,38 +1,37 @@
-//! TOUCH: a hit that puts the expiry off.
+//! TOUCH: a hit that postpones the expiry.
 //!
-//! GW.CACHEGET is a command that reads, also for read-only users, scripts and replicas, and changes nothing. What it
-//! touches is changed right after it, by the module itself: before its reply leaves the server, and once for however many
-//! commands touched the key in the same moment.
+//! GW.CACHEGET only reads, also for read-only users, in scripts and on replicas, and changes nothing itself. A timer makes
+//! the change right after the command: before its reply leaves the server, and once, however many commands have touched
+//! the key in the same moment.
 
 use std::collections::HashSet;
 
 use lazy_static::lazy_static;
 
-use super::EFFECT_NAME;
+use super::effect;
 use super::entry::Entry;
-use crate::server::args::Name;
-use crate::server::effect::Effect;
+use super::store::keep_fresh;
+use crate::server::args::OwnedKey;
 use crate::server::shared::MainThread;
 use crate::server::{Call, Error, Key};
 
-/// Keys that one slice changes.
+/// The most keys that one slice changes.
 const SLICE_KEYS: usize = 256;
 
-/// How long to wait while the server lets nobody write.
+/// How long to wait while the server accepts no writes.
 const PAUSE_MS: u64 = 5;
 
-/// Bytes that waiting keys take at most, names and all. It takes a long pause of all writes to get there; touches beyond
-/// are lost.
+/// The most memory for waiting keys. It takes a long pause of all writes to fill it; further touches are lost.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
-/// What a waiting key takes beside its name.
-const PLACE_BYTES: usize = 64;
+/// The memory of a waiting key beside its name.
+const KEY_BYTES: usize = 64;
 
-/// What is to be touched.
+/// The keys to be touched.
 #[derive(Default)]
 struct Waiting {
     /// By database and name.
-    places: HashSet<(i32, Box<[u8]>)>,
+    keys: HashSet<(i32, Box<[u8]>)>,
     bytes: usize,
 }
 
@@ -40,27 +39,28 @@ lazy_static! {
     static ref WAITING: MainThread<Waiting> = MainThread::new(Waiting::default());
 }
 
+/// Has the entry under `key` touched after this command.
 pub fn soon(call: &Call, key: Key) {
-    let Waiting { places, bytes } = &mut *WAITING.borrow();
-    let more_bytes = key.bytes().len() + PLACE_BYTES;
+    let Waiting { keys, bytes } = &mut *WAITING.borrow();
+    let more_bytes = key.bytes().len() + KEY_BYTES;
     if *bytes + more_bytes > WAITING_BYTES_MAX {
         return;
     }
-    if places.is_empty() {
+    if keys.is_empty() {
         call.after(0, touch_some, ());
     }
-    if places.insert((call.database(), key.bytes().into())) {
+    if keys.insert((call.database(), key.bytes().into())) {
         *bytes += more_bytes;
     }
 }
 
 impl Waiting {
-    /// A slice of what is to be touched.
+    /// Removes the keys of one slice.
     fn take_some(&mut self) -> Vec<(i32, Box<[u8]>)> {
-        let some: Vec<_> = self.places.iter().take(SLICE_KEYS).cloned().collect();
-        for place in &some {
-            self.places.remove(place);
-            self.bytes -= place.1.len() + PLACE_BYTES;
+        let some: Vec<_> = self.keys.iter().take(SLICE_KEYS).cloned().collect();
+        for key in &some {
+            self.keys.remove(key);
+            self.bytes -= key.1.len() + KEY_BYTES;
         }
         some
     }
@@ -77,12 +77,12 @@ fn touch_some(call: &mut Call, (): ()) {
     }
     let some = WAITING.borrow().take_some();
     for (database, name) in some {
-        // What is no cache entry any more needs no touch.
+        // A key that no longer holds an entry needs no touch.
         if call.select_database(database) {
-            let _: Result<(), Error> = touch(call, Name::new(&name).key());
+            let _: Result<(), Error> = touch(call, OwnedKey::new(&name).key());
         }
     }
-    if !WAITING.borrow().places.is_empty() {
+    if !WAITING.borrow().keys.is_empty() {
         call.after(0, touch_some, ());
     }
 }
@@ -95,9 +95,8 @@ fn touch(call: &mut Call, key: Key) -> Result<(), Error> {
     if life == entry.life() {
         return Ok(());
     }
-    entry.set_fresh_until(life.fresh_until_ms);
-    opened.expire_at(life.ends_at_ms());
+    keep_fresh(&mut opened, life.fresh_until_ms);
     drop(opened);
-    call.changed(key, c"gw.cachetouch", &Effect::of(EFFECT_NAME, b'T', [life.fresh_until_ms]));
+    call.replicate(key, effect::TOUCH_EVENT, &effect::touch(life.fresh_until_ms));
     Ok(())
 }

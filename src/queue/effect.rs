@@ -1,20 +1,21 @@
-//! What a command did to a log queue, for replicas and the AOF.
+//! The family's effects.
 //!
-//! Every change begins with the time at which it was decided; what else it says:
+//! The words begin with the time at which the change was decided.
 //!
-//! | | |
-//! |---|---|
-//! | `P` | pushed: how many of the oldest were dropped, and of the batch; the records stored follow |
-//! | `D` | popped: how many |
-//! | `L` | leased: the batch's name, until when, its maximum of deliveries, how many records |
-//! | `R` | leased again: the same without the number |
-//! | `A` `K` `Q` `X` | acknowledged, given to the dead letters, requeued, dropped: the batch's name |
-//! | `N` `E` | given back, extended: the batch's name, until when |
-//! | `U` `Z` | requeued, dropped: how many of the dead batches, the oldest first |
-//! | `S` | moved to the dead letters what came back once too often: nothing |
-//!
-//! `H`, `B`, `G` and `V`, without a time, carry the parts of a queue that is written anew: its head, a block of records, a
-//! leased batch, a dead one.
+//! | operation | further words | event |
+//! |---|---|---|
+//! | `P` | pushed: how many of the oldest records were dropped, and how many of the pushed; the records stored follow | `gw.logpush` |
+//! | `D` | popped: how many records | `gw.logpop` |
+//! | `L` | leased: the batch's id, the end of the lease, the most deliveries, how many records | `gw.logpop` |
+//! | `R` | leased again: the same without the number of records | `gw.logpop` |
+//! | `A` | acknowledged: the batch's id | `gw.logack` |
+//! | `N` | given back: the batch's id, when it is due | `gw.lognack` |
+//! | `K` | given up, and so a dead letter: the batch's id | `gw.lognack` |
+//! | `E` | extended: the batch's id, the end of the lease | `gw.logextend` |
+//! | `Q` `X` | a dead letter was requeued, dropped: the batch's id | `gw.logdead` |
+//! | `U` `Z` | dead letters were requeued, dropped: how many of the oldest | `gw.logdead` |
+//! | `S` | exhausted batches became dead letters: nothing | `gw.logdead` |
+//! | `H` `B` `G` `V` | without a time: the head of a queue that is rewritten, a block of records, a leased batch, a dead letter; its encoding follows | `gw.load` |
 
 use std::ffi::CStr;
 
@@ -22,68 +23,100 @@ use gateway_core::TIME_MAX_MS;
 use gateway_core::codec::Decoder;
 use gateway_core::queue::{BatchId, COUNT_MAX, DELIVERIES_MAX, Lease, Part, Queue};
 
-use super::{LAST_ID_US, worker};
+use super::worker;
+use crate::server::args::Args;
 use crate::server::call::entry;
-use crate::server::command::{Access, Arg, Command, Keys};
-use crate::server::effect::{Effect, Words, malformed};
-use crate::server::value::Rewrite;
+use crate::server::command::{self, Access, Arg, Command, Keys};
+use crate::server::counter::Counter;
+use crate::server::effect::{Effect, Words, malformed, newer};
+use crate::server::key::Opened;
+use crate::server::value::{LOAD_EVENT, Rewrite};
 use crate::server::{Call, Error, Outcome};
 
+const NAME: &CStr = c"GW._QUEUE";
+
 pub const COMMAND: Command = Command {
-    name: "GW._QUEUE",
+    name: command::name(NAME),
     handler: entry!(apply),
     flags: "write admin",
     arity: -3,
     keys: Keys::One(Access::Insert),
-    summary: "Internal: what a command did to a log queue, for replicas and the AOF.",
+    summary: "Internal: applies what a command did to a log queue, on replicas and from the AOF.",
     complexity: "O(N) in the records concerned",
     since: "0.1.0",
     tips: "",
     args: &[Arg::key(), Arg::text("effect"), Arg::text("record").optional().multiple()],
 };
 
-const NAME: &CStr = c"GW._QUEUE";
+/// The largest time in the name of a batch that this node has given out or seen, under any key. So a key that is deleted
+/// and made again while the clock has stepped back gives no two batches the same name.
+pub static LAST_ID_US: Counter = Counter::new();
 
-/// A change of a queue, as decided.
+/// A change of a queue by anything but a push.
 #[derive(Clone, Copy)]
-pub enum Change {
-    Pop { records: u64 },
-    Lease { lease: Lease, records: u64 },
+pub enum QueueChange {
+    Pop {
+        records: u64,
+    },
+    Lease {
+        lease: Lease,
+        records: u64,
+    },
     LeaseAgain(Lease),
     Ack(BatchId),
     Nack(BatchId, i64),
-    Kill(BatchId),
+    /// The batch is given up.
+    DeadLetter(BatchId),
     Extend(BatchId, i64),
-    Requeue(BatchId),
-    Drop(BatchId),
-    RequeueOldest(u64),
-    DropOldest(u64),
-    Settle,
+    RequeueDead(BatchId),
+    DropDead(BatchId),
+    RequeueOldestDead(u64),
+    DropOldestDead(u64),
+    /// Moves exhausted batches to the dead letters, as every other change does first.
+    MoveExhausted,
 }
 
-impl Change {
+impl QueueChange {
     pub fn make(self, queue: &mut Queue, now_ms: i64) {
         let oldest = |queue: &Queue, count: u64| -> Vec<BatchId> {
             queue.dead_batches().take(count as usize).map(|(id, _)| id).collect()
         };
         match self {
-            Change::Pop { records } => queue.pop(now_ms, records),
-            Change::Lease { lease, records } => {
+            QueueChange::Pop { records } => queue.pop(now_ms, records),
+            QueueChange::Lease { lease, records } => {
                 LAST_ID_US.raise(lease.id.time_us());
                 queue.lease(now_ms, lease, records);
             }
-            Change::LeaseAgain(lease) => queue.lease_again(now_ms, lease),
-            Change::Ack(id) => queue.ack(now_ms, id),
-            Change::Nack(id, due_ms) => queue.nack(now_ms, id, due_ms),
-            Change::Kill(id) => queue.kill(now_ms, id),
-            Change::Extend(id, until_ms) => queue.extend(now_ms, id, until_ms),
-            Change::Requeue(id) => queue.requeue(now_ms, id),
-            Change::Drop(id) => queue.drop_dead(now_ms, id),
-            Change::RequeueOldest(count) => oldest(queue, count).into_iter().for_each(|id| queue.requeue(now_ms, id)),
-            Change::DropOldest(count) => oldest(queue, count).into_iter().for_each(|id| queue.drop_dead(now_ms, id)),
-            Change::Settle => queue.settle(now_ms),
+            QueueChange::LeaseAgain(lease) => queue.lease_again(now_ms, lease),
+            QueueChange::Ack(id) => queue.ack(now_ms, id),
+            QueueChange::Nack(id, due_ms) => queue.nack(now_ms, id, due_ms),
+            QueueChange::DeadLetter(id) => queue.kill(now_ms, id),
+            QueueChange::Extend(id, until_ms) => queue.extend(now_ms, id, until_ms),
+            QueueChange::RequeueDead(id) => queue.requeue(now_ms, id),
+            QueueChange::DropDead(id) => queue.drop_dead(now_ms, id),
+            QueueChange::RequeueOldestDead(count) => {
+                oldest(queue, count).into_iter().for_each(|id| queue.requeue(now_ms, id))
+            }
+            QueueChange::DropOldestDead(count) => {
+                oldest(queue, count).into_iter().for_each(|id| queue.drop_dead(now_ms, id))
+            }
+            QueueChange::MoveExhausted => queue.settle(now_ms),
         }
         worker::submit(queue);
+    }
+
+    pub fn event(self) -> &'static CStr {
+        match self {
+            QueueChange::Pop { .. } | QueueChange::Lease { .. } | QueueChange::LeaseAgain(_) => c"gw.logpop",
+            QueueChange::Ack(_) => c"gw.logack",
+            QueueChange::Nack(..) | QueueChange::DeadLetter(_) => c"gw.lognack",
+            QueueChange::Extend(..) => c"gw.logextend",
+            QueueChange::RequeueDead(_)
+            | QueueChange::DropDead(_)
+            | QueueChange::RequeueOldestDead(_)
+            | QueueChange::DropOldestDead(_)
+            | QueueChange::MoveExhausted => c"gw.logdead",
+        }
     }
 
     pub fn effect(self, now_ms: i64) -> Effect {
@@ -95,7 +128,7 @@ impl Change {
         let with_lease = |operation, Lease { id, until_ms, deliveries_max }| {
             let mut effect = with_id(operation, id);
             effect.int(until_ms);
-            effect.int(deliveries_max as i64);
+            effect.int(deliveries_max.cast_signed());
             effect
         };
         let with_time = |operation, id, at_ms| {
@@ -104,48 +137,51 @@ impl Change {
             effect
         };
         match self {
-            Change::Pop { records } => Effect::of(NAME, b'D', [now_ms, records as i64]),
-            Change::Lease { lease, records } => {
+            QueueChange::Pop { records } => Effect::of(NAME, b'D', [now_ms, records.cast_signed()]),
+            QueueChange::Lease { lease, records } => {
                 let mut effect = with_lease(b'L', lease);
-                effect.int(records as i64);
+                effect.int(records.cast_signed());
                 effect
             }
-            Change::LeaseAgain(lease) => with_lease(b'R', lease),
-            Change::Ack(id) => with_id(b'A', id),
-            Change::Nack(id, due_ms) => with_time(b'N', id, due_ms),
-            Change::Kill(id) => with_id(b'K', id),
-            Change::Extend(id, until_ms) => with_time(b'E', id, until_ms),
-            Change::Requeue(id) => with_id(b'Q', id),
-            Change::Drop(id) => with_id(b'X', id),
-            Change::RequeueOldest(count) => Effect::of(NAME, b'U', [now_ms, count as i64]),
-            Change::DropOldest(count) => Effect::of(NAME, b'Z', [now_ms, count as i64]),
-            Change::Settle => Effect::of(NAME, b'S', [now_ms]),
+            QueueChange::LeaseAgain(lease) => with_lease(b'R', lease),
+            QueueChange::Ack(id) => with_id(b'A', id),
+            QueueChange::Nack(id, due_ms) => with_time(b'N', id, due_ms),
+            QueueChange::DeadLetter(id) => with_id(b'K', id),
+            QueueChange::Extend(id, until_ms) => with_time(b'E', id, until_ms),
+            QueueChange::RequeueDead(id) => with_id(b'Q', id),
+            QueueChange::DropDead(id) => with_id(b'X', id),
+            QueueChange::RequeueOldestDead(count) => Effect::of(NAME, b'U', [now_ms, count.cast_signed()]),
+            QueueChange::DropOldestDead(count) => Effect::of(NAME, b'Z', [now_ms, count.cast_signed()]),
+            QueueChange::MoveExhausted => Effect::of(NAME, b'S', [now_ms]),
         }
     }
 
-    /// Reads what [`Self::effect`] wrote, behind the operation and the time.
+    /// Reads what [`Self::effect`] wrote, after the operation and the time.
     fn read(operation: u8, words: &mut Words) -> Result<Self, Error> {
         let change = match operation {
-            b'D' => Change::Pop { records: words.int(1..=COUNT_MAX)? },
-            b'L' => Change::Lease { lease: lease(words)?, records: words.int(1..=COUNT_MAX)? },
-            b'R' => Change::LeaseAgain(lease(words)?),
-            b'A' => Change::Ack(id(words)?),
-            b'N' => Change::Nack(id(words)?, words.int(0..=TIME_MAX_MS)?),
-            b'K' => Change::Kill(id(words)?),
-            b'E' => Change::Extend(id(words)?, words.int(0..=TIME_MAX_MS)?),
-            b'Q' => Change::Requeue(id(words)?),
-            b'X' => Change::Drop(id(words)?),
-            b'U' => Change::RequeueOldest(words.int(1..=COUNT_MAX)?),
-            b'Z' => Change::DropOldest(words.int(1..=COUNT_MAX)?),
-            b'S' => Change::Settle,
-            _ => return Err(malformed()),
+            b'D' => QueueChange::Pop { records: words.int(1..=COUNT_MAX)? },
+            b'L' => QueueChange::Lease { lease: lease(words)?, records: words.int(1..=COUNT_MAX)? },
+            b'R' => QueueChange::LeaseAgain(lease(words)?),
+            b'A' => QueueChange::Ack(id(words)?),
+            b'N' => QueueChange::Nack(id(words)?, words.int(0..=TIME_MAX_MS)?),
+            b'K' => QueueChange::DeadLetter(id(words)?),
+            b'E' => QueueChange::Extend(id(words)?, words.int(0..=TIME_MAX_MS)?),
+            b'Q' => QueueChange::RequeueDead(id(words)?),
+            b'X' => QueueChange::DropDead(id(words)?),
+            b'U' => QueueChange::RequeueOldestDead(words.int(1..=COUNT_MAX)?),
+            b'Z' => QueueChange::DropOldestDead(words.int(1..=COUNT_MAX)?),
+            b'S' => QueueChange::MoveExhausted,
+            _ => return Err(newer()),
         };
         Ok(change)
     }
 }
 
+pub const PUSH_EVENT: &CStr = c"gw.logpush";
+
+/// The effect of a push. The records that were stored follow.
 pub fn pushed(now_ms: i64, drop_oldest: u64, dropped_new: u64) -> Effect {
-    Effect::of(NAME, b'P', [now_ms, drop_oldest as i64, dropped_new as i64])
+    Effect::of(NAME, b'P', [now_ms, drop_oldest.cast_signed(), dropped_new.cast_signed()])
 }
 
 fn id(words: &mut Words) -> Result<BatchId, Error> {
@@ -157,50 +193,71 @@ fn lease(words: &mut Words) -> Result<Lease, Error> {
     Ok(Lease { id, until_ms: words.int(0..=TIME_MAX_MS)?, deliveries_max: words.int(1..=DELIVERIES_MAX)? })
 }
 
+/// GW._QUEUE key effect [record …]
 fn apply(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let (operation, mut words) = Words::new(args.bytes("effect")?)?;
-    let part = match operation {
-        b'H' => Some(Part::Head),
-        b'B' => Some(Part::Waiting),
-        b'G' => Some(Part::Leased),
-        b'V' => Some(Part::Dead),
-        _ => None,
-    };
     let mut opened = call.open::<Queue>(key)?;
-    if let Some(part) = part {
+    let event = if let Some(part) = part_of(operation) {
         words.end()?;
-        let mut from = Decoder::new(args.bytes("record")?);
-        args.end()?;
-        let queue = opened.get_or_insert_with(Queue::new);
-        queue.load_part(part, &mut from).and_then(|()| from.finish()).map_err(|_| malformed())?;
-        LAST_ID_US.raise(queue.last_id_us());
-        worker::submit(queue);
+        apply_part(&mut opened, part, args)?
     } else {
         let now_ms = words.int(0..=TIME_MAX_MS)?;
         if operation == b'P' {
-            let (drop_oldest, dropped_new) = (words.int(0..=COUNT_MAX)?, words.int(0..=COUNT_MAX)?);
-            words.end()?;
-            let records = args.rest("record").unwrap_or_default();
-            let queue = opened.get_or_insert_with(Queue::new);
-            queue.push(now_ms, drop_oldest, records.iter().map(|record| record.bytes()), dropped_new);
-            worker::submit(queue);
+            apply_push(&mut opened, now_ms, words, args)?
         } else {
-            let change = Change::read(operation, &mut words)?;
+            let change = QueueChange::read(operation, &mut words)?;
             words.end()?;
             args.end()?;
             change.make(opened.get().ok_or_else(malformed)?, now_ms);
+            change.event()
         }
-    }
+    };
     drop(opened);
-    call.applied(key, c"gw.queue");
+    call.pass_on(key, event);
     call.wake(key);
     call.reply().ok();
     Ok(())
 }
 
-/// Writes a queue anew, as the parts it is kept in: a compressed block stays compressed.
+fn part_of(operation: u8) -> Option<Part> {
+    match operation {
+        b'H' => Some(Part::Head),
+        b'B' => Some(Part::Waiting),
+        b'G' => Some(Part::Leased),
+        b'V' => Some(Part::Dead),
+        _ => None,
+    }
+}
+
+fn apply_part(opened: &mut Opened<Queue>, part: Part, mut args: Args) -> Result<&'static CStr, Error> {
+    let mut from = Decoder::new(args.bytes("record")?);
+    args.end()?;
+    let queue = opened.get_or_insert_with(Queue::new);
+    queue.load_part(part, &mut from).and_then(|()| from.finish()).map_err(|_| malformed())?;
+    LAST_ID_US.raise(queue.last_id_us());
+    worker::submit(queue);
+    Ok(LOAD_EVENT)
+}
+
+fn apply_push(
+    opened: &mut Opened<Queue>,
+    now_ms: i64,
+    mut words: Words,
+    mut args: Args,
+) -> Result<&'static CStr, Error> {
+    let (drop_oldest, dropped_new) = (words.int(0..=COUNT_MAX)?, words.int(0..=COUNT_MAX)?);
+    words.end()?;
+    // None, if all of the pushed records were dropped.
+    let records = args.rest("record").unwrap_or_default();
+    let queue = opened.get_or_insert_with(Queue::new);
+    queue.push(now_ms, drop_oldest, records.iter().map(|record| record.bytes()), dropped_new);
+    worker::submit(queue);
+    Ok(PUSH_EVENT)
+}
+
+/// Rewrites a queue as the parts that it consists of: a compressed block stays compressed.
 pub fn rewrite(queue: &Queue, out: &mut Rewrite) {
     queue.save_parts(&mut |part, payload| {
         let operation = match part {

@@ -3,11 +3,12 @@
 use gateway_core::json;
 use gateway_core::queue::{COUNT_MAX, Limits, PushError, Queue, WhenFull};
 
-use super::{MAX_BYTES, MAX_RECORDS, effect, worker};
+use super::settings::{MAX_BYTES, MAX_RECORDS};
+use super::{effect, worker};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
-use crate::server::stats::STATS;
 use crate::server::{Call, Error, Outcome, Str};
+use crate::stats::STATS;
 
 pub const COMMAND: Command = Command {
     name: "GW.LOGPUSH",
@@ -16,7 +17,7 @@ pub const COMMAND: Command = Command {
     arity: -3,
     keys: Keys::One(Access::Insert),
     summary: "Appends records to a bounded log queue, all or none. Replies its length and how many of the oldest were \
-              dropped to make room; with REJECT a full queue refuses with QUEUEFULL instead.",
+              dropped to make room; with REJECT a full queue replies the error QUEUEFULL instead.",
     complexity: "O(N) in the records pushed and dropped",
     since: "0.1.0",
     tips: "",
@@ -54,7 +55,8 @@ const OPTIONS: [(&str, Opt); 5] = [
 fn push(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
-    let mut limits = Limits { max_records: MAX_RECORDS.get() as u64, max_bytes: MAX_BYTES.get() as u64 };
+    let mut limits =
+        Limits { max_records: MAX_RECORDS.get().unsigned_abs(), max_bytes: MAX_BYTES.get().unsigned_abs() };
     let (mut when_full, mut json) = (WhenFull::DropOldest, false);
     while let Some(option) = args.option_if_any(&OPTIONS)? {
         match option {
@@ -98,7 +100,7 @@ fn push(call: &mut Call) -> Outcome {
     let dropped = plan.drop_oldest + skipped;
     STATS.log_pushed.add(records.len() as u64);
     STATS.log_dropped.add(dropped);
-    call.changed_with(key, c"gw.logpush", &effect::pushed(now_ms, plan.drop_oldest, skipped), stored);
+    call.replicate_with(key, effect::PUSH_EVENT, &effect::pushed(now_ms, plan.drop_oldest, skipped), stored);
     call.wake(key);
     call.reply().array(2).count(len).count(dropped);
     Ok(())

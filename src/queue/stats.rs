@@ -1,11 +1,12 @@
 //! GW.LOGSTATS: a queue's figures.
 
 use gateway_core::queue::Queue;
+use gateway_core::stored::Stored as _;
 
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::reply::Reply;
-use crate::server::{Call, Outcome, Value};
+use crate::server::{Call, Outcome};
 
 pub const COMMAND: Command = Command {
     name: "GW.LOGSTATS",
@@ -13,9 +14,9 @@ pub const COMMAND: Command = Command {
     flags: "readonly",
     arity: 2,
     keys: Keys::One(Access::Read),
-    summary: "Replies a log queue's figures as a map, nil where there is none: what it holds, since when, what went \
+    summary: "Replies a log queue's figures as a map, or nil if it does not exist: what it holds, since when, what went \
               through it, and how much of that in the last minute.",
-    complexity: "O(N) in the batches that have come back, or in those that have not, whichever are fewer",
+    complexity: "O(N) in the leased batches whose leases have ended, or in the others, whichever are fewer",
     since: "0.1.0",
     tips: "nondeterministic_output",
     args: &[Arg::key()],
@@ -39,7 +40,7 @@ fn stats(call: &mut Call) -> Outcome {
     Ok(())
 }
 
-/// How many [`figures`] there are.
+/// The number of [`figures`].
 const FIGURES: usize = 8 + 2 * 7;
 
 /// Names and numbers.

@@ -1,67 +1,41 @@
 //! The log queue as a data type.
 
-use gateway_core::codec::{Corrupt, Reader, Writer};
-use gateway_core::queue::{Queue, VERSION};
+use gateway_core::queue::Queue;
+use gateway_core::stored::Stored as _;
 
-use super::{LAST_ID_US, effect, worker};
+use super::effect::{LAST_ID_US, rewrite};
+use super::worker;
 use crate::server::Value;
 use crate::server::reply::Reply;
 use crate::server::value::{Registration, Rewrite};
 
-static REGISTRATION: Registration = Registration::new();
-
 impl Value for Queue {
     const NAME: &'static str = "gw-queues";
-    const ENCODING: i32 = VERSION as i32;
 
     fn registration() -> &'static Registration {
+        static REGISTRATION: Registration = Registration::new();
         &REGISTRATION
     }
 
-    fn save(&self, out: &mut dyn Writer) {
-        self.save(out);
-    }
-
-    fn load(from: &mut dyn Reader, encoding: i32) -> Result<Self, Corrupt> {
-        let mut queue = Queue::load(from, encoding.unsigned_abs())?;
-        LAST_ID_US.raise(queue.last_id_us());
-        worker::submit(&mut queue);
-        Ok(queue)
-    }
-
-    fn digest(&self, out: &mut dyn Writer) {
-        self.digest(out);
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.memory_bytes()
-    }
-
-    fn allocations(&self) -> usize {
-        self.allocations()
+    fn loaded(&mut self) {
+        LAST_ID_US.raise(self.last_id_us());
+        worker::submit(self);
     }
 
     fn free(self) {
         worker::free(self);
     }
 
-    fn buffers(&mut self, from: usize, visit: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<usize> {
-        self.buffers(from, visit)
-    }
-
     fn rewrite(&self, out: &mut Rewrite) {
-        effect::rewrite(self, out);
+        rewrite(self, out);
     }
 
-    /// GW.LOGSTATS says more.
+    /// The main figures; GW.LOGSTATS replies all.
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
         let counts = self.counts_at(now_ms);
         reply.map(10).bytes("type").bytes("log-queue").bytes("length").count(self.waiting(now_ms).records);
-        reply
-            .bytes("leased")
-            .count(self.leased(now_ms).size.records)
-            .bytes("dead")
-            .count(self.dead(now_ms).size.records);
+        reply.bytes("leased").count(self.leased(now_ms).size.records);
+        reply.bytes("dead").count(self.dead(now_ms).size.records);
         reply.bytes("record_bytes").count(self.held().bytes);
         reply.bytes("pushed").count(counts.pushed).bytes("popped").count(counts.popped);
         reply.bytes("acked").count(counts.acked).bytes("dropped").count(counts.dropped);

@@ -1,24 +1,29 @@
-//! Compresses closed blocks and frees large numbers of them, on a thread of its own: at 2.7 µs a record compressing
-//! costs as much as the push itself, and nobody should wait for it.
+//! Compresses closed blocks and frees large numbers of them, on a thread of its own. To compress a record takes 2.7 µs, as
+//! long as to push it, and no client should wait for that.
 //!
-//! The thread knows nothing of the server. It shares with the main thread only the blocks it was given, and those in a way
-//! that a forked child finds whole at any time (see the core's `queue::pack`).
+//! The thread knows nothing of the server. It shares with the main thread only the blocks that it was given, in a way that
+//! a forked child finds whole at any time (see the core's `queue::pack`).
 
-use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Builder;
 use std::time::Duration;
 
 use gateway_core::queue::{Garbage, Queue, Work};
+use gateway_core::stored::Stored as _;
+use lazy_static::lazy_static;
 
 use crate::server::guard::guarded;
 
-static WORKER: OnceLock<Option<Sender<Task>>> = OnceLock::new();
+lazy_static! {
+    /// Started with the first task. `None` if the system has no thread to spare.
+    static ref WORKER: Option<Sender<Task>> = start();
+}
 
-/// A queue of more allocations than that takes noticeably long to free.
+/// Queues with more allocations than this are slow to free.
 const FREED_ALLOCATIONS_MAX: usize = 64;
 
-/// Between two steps of freeing, and before the first: whoever deleted something has its reply before the thread begins.
+/// The pause between two steps of freeing, and before the first: the client that deletes a queue has its reply before the
+/// thread begins.
 const PAUSE: Duration = Duration::from_millis(1);
 
 enum Task {
@@ -26,14 +31,14 @@ enum Task {
     Free(Box<Queue>),
 }
 
-/// Hands over what the last changes of a queue left to do. Where there is no thread to be had, blocks stay as they are.
+/// Hands over what the last changes of a queue have left to do. Without a worker, blocks stay as they are.
 pub fn submit(queue: &mut Queue) {
     if let Some(work) = queue.take_work() {
         send(Task::Work(work));
     }
 }
 
-/// Frees a queue: a million records take longer than anybody should wait for a DEL.
+/// Frees a queue. Freeing a million records takes longer than a client should wait for a DEL.
 pub fn free(queue: Queue) {
     if queue.allocations() > FREED_ALLOCATIONS_MAX {
         send(Task::Free(Box::new(queue)));
@@ -41,8 +46,8 @@ pub fn free(queue: Queue) {
 }
 
 fn send(task: Task) {
-    if let Some(worker) = WORKER.get_or_init(start) {
-        // It ends with the process only.
+    if let Some(worker) = &*WORKER {
+        // Sending fails only once the thread has ended, which it does with the process.
         let _ = worker.send(task);
     }
 }
@@ -62,7 +67,7 @@ fn run(receiver: &Receiver<Task>) {
         match next {
             Ok(Task::Work(work)) => guarded(|| {
                 work.run(&mut garbage);
-                // Pushes that keep the thread busy do not keep it from freeing.
+                // Pushes may keep the thread busy, and it frees nevertheless.
                 garbage.free_some();
             }),
             Ok(Task::Free(queue)) => guarded(|| garbage.add(*queue)),

@@ -1,5 +1,7 @@
 //! Arguments, read where the server keeps them: nothing is copied, nothing is required to be UTF-8.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 
@@ -9,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::error::Error;
 
-/// One of the server's strings, valid for the call that it was an argument of.
+/// One of the server's strings, valid for as long as `'a`: the call that it is an argument of.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct Str<'a> {
@@ -20,41 +22,45 @@ pub struct Str<'a> {
 /// A string that names a key.
 pub type Key<'a> = Str<'a>;
 
-/// A list that a command needs while it runs: most have no more than four of anything, and allocate nothing.
+/// A list that a command needs while it runs. Most hold at most four items, and then nothing is allocated.
 pub type Short<T> = SmallVec<[T; 4]>;
 
 impl<'a> Str<'a> {
     pub fn bytes(&self) -> &'a [u8] {
-        string_bytes(self.raw)
+        let mut len = 0;
+        // SAFETY: whoever made the `Str` has promised that the string lives for `'a`; its buffer lives and stays unchanged
+        // as long as the string does.
+        unsafe {
+            let at = api!(RedisModule_StringPtrLen(self.raw, &mut len));
+            std::slice::from_raw_parts(at.cast::<u8>(), len)
+        }
     }
 
     /// # Safety
-    /// The string lives as long as the `Str` is used.
+    /// The string lives for `'a`.
     pub(super) unsafe fn of(raw: *mut RedisModuleString) -> Self {
         Str { raw, call: PhantomData }
     }
 
     /// # Safety
-    /// The array is a call's arguments.
+    /// The array holds `argc` strings, and they live for `'a`, as it does: it is that of a call's arguments.
     pub(super) unsafe fn list(argv: *mut *mut RedisModuleString, argc: usize) -> &'a [Str<'a>] {
-        unsafe {
-            // A `Str` is its pointer and nothing else.
-            std::slice::from_raw_parts(argv.cast::<Str<'a>>(), argc)
-        }
+        // SAFETY: as the caller promises; a `Str` is its pointer and nothing else, which `repr(transparent)` guarantees.
+        unsafe { std::slice::from_raw_parts(argv.cast::<Str<'a>>(), argc) }
     }
 }
 
-/// A key's name kept beyond a call.
+/// The name of a key, kept beyond a call.
 #[derive(Debug)]
-pub struct Name(*mut RedisModuleString);
+pub struct OwnedKey(*mut RedisModuleString);
 
 // SAFETY: the string has one owner; it is made, used and freed on the server's main thread.
-unsafe impl Send for Name {}
+unsafe impl Send for OwnedKey {}
 
-impl Name {
+impl OwnedKey {
     pub fn new(bytes: &[u8]) -> Self {
-        // SAFETY: without a context the string is ours to free.
-        Name(unsafe { api!(RedisModule_CreateString(std::ptr::null_mut(), bytes.as_ptr().cast(), bytes.len())) })
+        // SAFETY: the buffer lives through the call, which copies it. A string made without a context is ours to free.
+        Self(unsafe { api!(RedisModule_CreateString(std::ptr::null_mut(), bytes.as_ptr().cast(), bytes.len())) })
     }
 
     pub fn key(&self) -> Key<'_> {
@@ -63,20 +69,10 @@ impl Name {
     }
 }
 
-impl Drop for Name {
+impl Drop for OwnedKey {
     fn drop(&mut self) {
-        // SAFETY: made without a context, owned by us.
+        // SAFETY: the string was made without a context, and nobody else owns it.
         unsafe { api!(RedisModule_FreeString(std::ptr::null_mut(), self.0)) };
-    }
-}
-
-/// The bytes of a server string, for as long as the caller knows it to live.
-pub(super) fn string_bytes<'a>(string: *mut RedisModuleString) -> &'a [u8] {
-    let mut len = 0;
-    // SAFETY: every caller passes a live string; its buffer lives and stays unchanged as long as the string does.
-    unsafe {
-        let at = api!(RedisModule_StringPtrLen(string, &mut len));
-        std::slice::from_raw_parts(at.cast::<u8>(), len)
     }
 }
 
@@ -84,7 +80,7 @@ pub(super) fn string_bytes<'a>(string: *mut RedisModuleString) -> &'a [u8] {
 #[derive(Clone)]
 pub struct Args<'a> {
     left: &'a [Str<'a>],
-    /// Options already seen, by their place in the command's list.
+    /// The options that were given so far, a bit for each by its index in the command's list.
     seen: u32,
 }
 
@@ -103,33 +99,43 @@ impl<'a> Args<'a> {
         self.next().ok_or(Error::ARITY)
     }
 
-    /// The next argument. `name` is what an error calls it.
-    pub fn string(&mut self, name: &str) -> Result<Str<'a>, Error> {
-        self.next().ok_or_else(|| Error::new("missing value", name))
+    /// The next argument. `what` is what an error calls it, here and below.
+    pub fn string(&mut self, what: &str) -> Result<Str<'a>, Error> {
+        self.next().ok_or_else(|| Error::missing_value(what))
     }
 
-    pub fn bytes(&mut self, name: &str) -> Result<&'a [u8], Error> {
-        self.string(name).map(|string| string.bytes())
+    /// A name of 1 to `max_bytes` bytes.
+    pub fn name(&mut self, what: &str, max_bytes: usize) -> Result<Str<'a>, Error> {
+        let name = self.string(what)?;
+        match name.bytes().len() {
+            0 => Err(Error::not_a_name(max_bytes, what)),
+            len if len > max_bytes => Err(Error::not_a_name(max_bytes, what)),
+            _ => Ok(name),
+        }
     }
 
-    /// The next arguments, so many.
-    pub fn list(&mut self, count: usize, name: &str) -> Result<&'a [Str<'a>], Error> {
-        let (list, rest) = self.left.split_at_checked(count).ok_or_else(|| Error::new("missing value", name))?;
+    pub fn bytes(&mut self, what: &str) -> Result<&'a [u8], Error> {
+        self.string(what).map(|string| string.bytes())
+    }
+
+    /// The next `count` arguments.
+    pub fn list(&mut self, count: usize, what: &str) -> Result<&'a [Str<'a>], Error> {
+        let (list, rest) = self.left.split_at_checked(count).ok_or_else(|| Error::missing_value(what))?;
         self.left = rest;
         Ok(list)
     }
 
-    /// The next argument, where there is one.
+    /// The next argument, if there is one.
     pub fn optional(&mut self) -> Option<Str<'a>> {
         self.next()
     }
 
-    /// The next argument as it came, without taking it.
+    /// The next argument, which stays to be taken.
     pub fn first(&self) -> Option<Str<'a>> {
         self.left.first().copied()
     }
 
-    /// The next argument without taking it.
+    /// The bytes of [`Self::first`].
     pub fn peek(&self) -> Option<&'a [u8]> {
         self.left.first().map(Str::bytes)
     }
@@ -139,33 +145,33 @@ impl<'a> Args<'a> {
         if self.left.is_empty() { Ok(()) } else { Err(Error::ARITY) }
     }
 
-    /// An integer in the server's own strict form: decimal digits, a minus where negative, nothing else.
-    pub fn int<T>(&mut self, name: &str, range: RangeInclusive<T>) -> Result<T, Error>
+    /// An integer in the server's own strict form, see [`parse_int`].
+    pub fn int<T>(&mut self, what: &str, range: RangeInclusive<T>) -> Result<T, Error>
     where
         T: Copy + PartialOrd + TryFrom<i64> + std::fmt::Display,
     {
-        let value = parse_int(self.bytes(name)?).and_then(|value| T::try_from(value).ok());
-        value.filter(|value| range.contains(value)).ok_or_else(|| Error::not_in(range, name))
+        let value = parse_int(self.bytes(what)?).and_then(|value| T::try_from(value).ok());
+        value.filter(|value| range.contains(value)).ok_or_else(|| Error::not_in(range, what))
     }
 
-    /// An amount of money or of whatever a ledger counts, not negative; see [`Amount::parse`].
-    pub fn amount(&mut self, name: impl AsRef<[u8]>) -> Result<Amount, Error> {
-        match self.signed_amount(&name)? {
-            amount if amount < Amount::ZERO => Err(Error::new("negative amount", name)),
+    /// An amount of money or of another meter, not negative; see [`Amount::parse`].
+    pub fn amount(&mut self, what: impl AsRef<[u8]>) -> Result<Amount, Error> {
+        match self.signed_amount(&what)? {
+            amount if amount < Amount::ZERO => Err(Error::new("negative amount", what)),
             amount => Ok(amount),
         }
     }
 
     /// As [`Self::amount`], or negative.
-    pub fn signed_amount(&mut self, name: impl AsRef<[u8]>) -> Result<Amount, Error> {
-        let text = self.next().ok_or_else(|| Error::new("missing value", &name))?;
-        Amount::parse(text.bytes()).map_err(|error| Error::new(&error.to_string(), name))
+    pub fn signed_amount(&mut self, what: impl AsRef<[u8]>) -> Result<Amount, Error> {
+        let text = self.next().ok_or_else(|| Error::missing_value(&what))?;
+        Amount::parse(text.bytes()).map_err(|error| Error::new(&error.to_string(), what))
     }
 
-    /// The rest of the arguments: at least one.
-    pub fn rest(&mut self, name: &str) -> Result<&'a [Str<'a>], Error> {
+    /// The rest of the arguments, at least one.
+    pub fn rest(&mut self, what: &str) -> Result<&'a [Str<'a>], Error> {
         if self.left.is_empty() {
-            return Err(Error::new("missing value", name));
+            return Err(Error::missing_value(what));
         }
         Ok(std::mem::take(&mut self.left))
     }
@@ -175,11 +181,11 @@ impl<'a> Args<'a> {
         match self.option_if_any(words)? {
             Some(option) => Ok(Some(option)),
             None if self.peek().is_none() => Ok(None),
-            None => Err(Error::new("unknown option", self.bytes("option")?)),
+            None => Err(Error::unknown_option(self.bytes("option")?)),
         }
     }
 
-    /// As [`Self::option`], but an argument that is no option word is left where it is.
+    /// As [`Self::option`], but `None` as well if the next argument is not an option word; it stays to be taken.
     pub fn option_if_any<T: Copy>(&mut self, words: &[(&'static str, T)]) -> Result<Option<T>, Error> {
         let Some(given) = self.peek() else { return Ok(None) };
         let Some(index) = words.iter().position(|(word, _)| word.as_bytes().eq_ignore_ascii_case(given)) else {
@@ -193,15 +199,16 @@ impl<'a> Args<'a> {
         Ok(Some(words[index].1))
     }
 
-    /// Lets an option that has been taken come again.
-    pub fn may_come_again<T>(&mut self, words: &[(&'static str, T)], option: &str) {
+    /// Allows an option that was given to be given once more.
+    pub fn may_repeat<T>(&mut self, words: &[(&'static str, T)], option: &str) {
         if let Some(index) = words.iter().position(|(word, _)| *word == option) {
             self.seen &= !(1 << index);
         }
     }
 }
 
-/// A decimal integer without leading zeros, plus sign or spaces: what the server's own commands take.
+/// An integer as the server's own commands take it: decimal digits after an optional minus, without leading zeros, a plus
+/// sign or spaces.
 pub fn parse_int(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),

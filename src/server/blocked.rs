@@ -1,11 +1,11 @@
 //! Clients that wait.
 //!
-//! Two ways, as the server has them. [`Call::wait_for_key`] is that of BLPOP: clients wait at a key, and each change that is
-//! announced with [`Call::wake`] lets them try again, the first to come first. [`Call::park`] sets a client aside under a
-//! [`Parked`] handle until the module itself calls it back, whether any key exists or not.
+//! The server offers two ways. With [`Call::wait_for_key`] clients wait for a key, as with BLPOP: each [`Call::wake`] of the
+//! key lets them try again, first come, first served. With [`Call::park`] a client waits under a [`Parked`] handle, until
+//! the module calls it back; no key has to exist.
 //!
-//! Both end by themselves when the client's time is up, when it disconnects, and with `UNBLOCKED` when the server becomes
-//! a replica or somebody calls CLIENT UNBLOCK.
+//! Both waits end when the client's time is up, when it disconnects, and with `UNBLOCKED` when the server becomes a
+//! replica. CLIENT UNBLOCK ends them as if the time were up.
 
 use std::collections::HashMap;
 use std::ffi::{c_int, c_longlong, c_void};
@@ -20,8 +20,9 @@ use super::guard::guarded;
 use super::shared::MainThread;
 use super::timer::Timer;
 
-/// Turns a `fn(&mut Call) -> Result<bool, Error>` into what the server calls when a key that a client waits for may be
-/// ready. It has the arguments of the command that waits. True: it has replied. False: it goes on waiting.
+/// Turns a `fn(&mut Call) -> Result<bool, Error>` into the function that the server calls when a key that a client waits
+/// for may be ready. It gets the arguments of the command that waits, and returns whether it has replied; if not, the
+/// client goes on waiting.
 macro_rules! retry {
     ($handler:path) => {{
         unsafe extern "C" fn retry(
@@ -29,42 +30,44 @@ macro_rules! retry {
             argv: *mut *mut redis_module::raw::RedisModuleString,
             argc: std::ffi::c_int,
         ) -> std::ffi::c_int {
-            unsafe {
-                let mut served = true;
-                $crate::server::call::run(ctx, argv, argc, |call| {
-                    served = $handler(call)?;
-                    Ok(())
-                });
-                $crate::server::blocked::served(served)
-            }
+            let mut served = true;
+            let handler = |call: &mut $crate::server::call::Call| {
+                served = $handler(call)?;
+                Ok(())
+            };
+            // SAFETY: the server calls this with a context and arguments of the command that waits.
+            unsafe { $crate::server::call::run(ctx, argv, argc, handler) };
+            $crate::server::blocked::status(served)
         }
         retry
     }};
 }
 pub(crate) use retry;
 
-pub const fn served(served: bool) -> c_int {
+/// What the server is told by a function of [`retry`].
+pub const fn status(served: bool) -> c_int {
     (if served { raw::REDISMODULE_OK } else { raw::REDISMODULE_ERR }) as c_int
 }
 
-/// A client set aside by [`Call::park`].
+/// A client that waits since [`Call::park`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Parked {
     address: usize,
     number: u64,
 }
 
-/// What a parked client gets.
+/// How the wait of a parked client ends.
 #[derive(Clone, Copy)]
 pub struct Parking {
-    /// Replies when [`Call::call_back`] called; the message is that call's.
+    /// Replies after [`Call::call_back`]; the message is that call's.
     pub called_back: fn(&mut Call, message: u64) -> Outcome,
     /// Replies when the time is up.
     pub timed_out: fn(&mut Call) -> Outcome,
-    /// Hears that the client is no longer there to be called: its time was up, it disconnected or was unblocked.
+    /// Called when the client can no longer be called back: its time was up, it disconnected or was unblocked.
     pub gone: fn(Parked),
 }
 
+/// What is kept of a parked client.
 struct Lot {
     number: u64,
     parking: Parking,
@@ -85,12 +88,12 @@ lazy_static! {
 /// What travels from the end of the wait to the client's reply.
 struct Message {
     parking: Parking,
-    /// `None` where the time was up.
+    /// `None` if the time was up.
     message: Option<u64>,
 }
 
 impl Call<'_> {
-    /// Whether this client can wait: not in a transaction, not in a script, and not where the server says that it must not.
+    /// Whether this client can wait: not in a transaction, not in a script, and not if the server forbids it.
     pub fn may_wait(&self) -> bool {
         // SAFETY: the context is the one of this call.
         let flags = unsafe { api!(RedisModule_GetContextFlags(self.ctx)) } as u32;
@@ -105,7 +108,7 @@ impl Call<'_> {
     pub fn wait_for_key(&mut self, key: Key, timeout_ms: u64, retry: RawHandler, timed_out: RawHandler) {
         let mut keys = [key.raw];
         let timeout_ms = c_longlong::try_from(timeout_ms).unwrap_or(c_longlong::MAX);
-        // SAFETY: the server retains the key's name, and there is no data to free.
+        // SAFETY: the context and the key's name live through the call, which retains the name; there is no data to free.
         unsafe {
             api!(RedisModule_BlockClientOnKeys(
                 self.ctx,
@@ -120,17 +123,18 @@ impl Call<'_> {
         }
     }
 
-    /// Lets those who wait for `key` try again, after this command.
+    /// Lets the clients that wait for `key` try again, after this command.
     pub fn wake(&self, key: Key) {
         // SAFETY: the context and the key's name live through the call.
         unsafe { api!(RedisModule_SignalKeyAsReady(self.ctx, key.raw)) };
     }
 
-    /// Sets the client aside, at most for `timeout_ms` (0: for ever). Nothing may have been replied before.
+    /// Lets the client wait to be called back, at most `timeout_ms` (0: for ever). Nothing may have been replied before.
     pub fn park(&mut self, timeout_ms: u64, parking: Parking) -> Parked {
-        // The time is kept with a timer of ours: Redis 7.0 leaves a client without a reply when the time that it keeps
-        // itself is up in the very moment in which the client is called back.
-        // SAFETY: the callbacks live for ever; `free_message` frees what `release` hands over.
+        // A timer of ours keeps the time. Redis 7.0 leaves a client without a reply if the time that it keeps itself is up
+        // in the very moment in which the client is called back.
+        // SAFETY: the context is the one of this call. The callbacks live for ever; `free_message` frees what `release`
+        // hands over.
         let client = unsafe {
             let (reply, timeout) = (Some(called_back as _), Some(unblocked as _));
             let client = api!(RedisModule_BlockClient(self.ctx, reply, timeout, Some(free_message), 0));
@@ -145,7 +149,7 @@ impl Call<'_> {
         parked
     }
 
-    /// Lets a parked client go on, with a message, after the current command. Returns whether it was still there.
+    /// Ends the wait of a parked client, with a message, after the current command. Returns whether it was still waiting.
     pub fn call_back(&self, parked: Parked, message: u64) -> bool {
         let Some(lot) = parked.take() else { return false };
         if let Some(timer) = lot.timer {
@@ -164,7 +168,7 @@ impl Parked {
 
     fn take(self) -> Option<Lot> {
         let mut lots = LOTS.borrow();
-        // An address may be in use again, a number never.
+        // An address may be in use again for another client, a number never.
         if lots.by_address.get(&self.address)?.number != self.number {
             return None;
         }
@@ -175,7 +179,8 @@ impl Parked {
     fn release(self, message: Option<Message>) {
         let message = message.map_or(std::ptr::null_mut(), |message| Box::into_raw(Box::new(message)));
         let client = self.address as *mut RedisModuleBlockedClient;
-        // SAFETY: the client has just been taken out of the table, where it is once from `park` on.
+        // SAFETY: the client has just been taken out of the table, which has it once, from `park` on; so this is the first
+        // and only time. The server frees the message with `free_message`.
         unsafe { api!(RedisModule_UnblockClient(client, message.cast())) };
     }
 }
@@ -187,45 +192,50 @@ fn time_is_up(_call: &mut Call, parked: Parked) {
     }
 }
 
-// SAFETY of the callbacks: the server passes the context, arguments and data of the parked client's own command.
+const UNBLOCKED: Error = Error::coded("UNBLOCKED the wait was ended");
 
 unsafe extern "C" fn called_back(ctx: *mut RedisModuleCtx, argv: *mut *mut RedisModuleString, argc: c_int) -> c_int {
-    unsafe {
-        let message = api!(RedisModule_GetBlockedClientPrivateData(ctx)).cast::<Message>();
-        call::run(ctx, argv, argc, |call| match message.as_ref() {
+    let reply = |call: &mut Call| {
+        // SAFETY: the data is what `release` handed over: a box that the server frees after this, or null.
+        let message = unsafe { api!(RedisModule_GetBlockedClientPrivateData(ctx)).cast::<Message>().as_ref() };
+        match message {
             Some(Message { parking, message: Some(message) }) => (parking.called_back)(call, *message),
             Some(Message { parking, message: None }) => (parking.timed_out)(call),
-            None => Err(Error::coded("UNBLOCKED the wait was ended")),
-        })
-    }
+            None => Err(UNBLOCKED),
+        }
+    };
+    // SAFETY: the server calls this with a context and arguments of the parked client's command.
+    unsafe { call::run(ctx, argv, argc, reply) }
 }
 
 /// CLIENT UNBLOCK: as if the time were up.
 unsafe extern "C" fn unblocked(ctx: *mut RedisModuleCtx, argv: *mut *mut RedisModuleString, argc: c_int) -> c_int {
-    unsafe {
-        let client = api!(RedisModule_GetBlockedClientHandle(ctx));
-        call::run(ctx, argv, argc, |call| match forget(call, client) {
+    let reply = |call: &mut Call| {
+        // SAFETY: the server calls this with a context of the parked client.
+        let client = unsafe { api!(RedisModule_GetBlockedClientHandle(ctx)) };
+        match forget(call, client) {
             Some(parking) => (parking.timed_out)(call),
-            None => Err(Error::coded("UNBLOCKED the wait was ended")),
-        })
-    }
+            None => Err(UNBLOCKED),
+        }
+    };
+    // SAFETY: the server calls this with a context and arguments of the parked client's command.
+    unsafe { call::run(ctx, argv, argc, reply) }
 }
 
 unsafe extern "C" fn disconnected(ctx: *mut RedisModuleCtx, client: *mut RedisModuleBlockedClient) {
-    unsafe {
-        call::run_alone(ctx, |call| {
-            forget(call, client);
-        });
-    }
+    let forget = |call: &mut Call| {
+        forget(call, client);
+    };
+    // SAFETY: the context is the one that the server called with.
+    unsafe { call::run_alone(ctx, forget) };
 }
 
 unsafe extern "C" fn free_message(_: *mut RedisModuleCtx, message: *mut c_void) {
-    unsafe {
-        guarded(|| drop(Box::from_raw(message.cast::<Message>())));
-    }
+    // SAFETY: the server passes the box that `release` handed over, once, when nothing reads it any more.
+    guarded(|| drop(unsafe { Box::from_raw(message.cast::<Message>()) }));
 }
 
-/// Takes a client that can no longer be called back out of the table.
+/// Removes a client that can no longer be called back from the table.
 fn forget(call: &Call, client: *mut RedisModuleBlockedClient) -> Option<Parking> {
     let parked = Parked::of(client)?;
     let lot = parked.take()?;

@@ -8,14 +8,13 @@ use redis_module::raw::{self, RedisModuleCtx, RedisModuleString};
 use super::args::{Args, Key, Str};
 use super::effect::Effect;
 use super::error::{Error, Outcome};
-use super::guard::guarded;
+use super::guard::{INTERNAL_ERRORS, guarded};
 use super::reply::Reply;
-use super::stats::STATS;
 
-/// What the server calls for a command.
+/// The function that the server calls for a command.
 pub type RawHandler = unsafe extern "C" fn(*mut RedisModuleCtx, *mut *mut RedisModuleString, c_int) -> c_int;
 
-/// Turns a `fn(&mut Call) -> Outcome` into what the server calls.
+/// Turns a `fn(&mut Call) -> Outcome` into a [`RawHandler`].
 macro_rules! entry {
     ($handler:path) => {{
         unsafe extern "C" fn entry(
@@ -23,6 +22,7 @@ macro_rules! entry {
             argv: *mut *mut redis_module::raw::RedisModuleString,
             argc: std::ffi::c_int,
         ) -> std::ffi::c_int {
+            // SAFETY: the server calls this with the command's own context and arguments.
             unsafe { $crate::server::call::run(ctx, argv, argc, $handler) }
         }
         entry
@@ -34,70 +34,82 @@ macro_rules! entry {
             argv: *mut *mut redis_module::raw::RedisModuleString,
             argc: std::ffi::c_int,
         ) -> std::ffi::c_int {
-            unsafe { $crate::server::call::run_or_tell_keys(ctx, argv, argc, $handler, $keys) }
+            // SAFETY: the server calls this with the command's own context and arguments.
+            unsafe { $crate::server::call::run_or_report_keys(ctx, argv, argc, $handler, $keys) }
         }
         entry
     }};
 }
 pub(crate) use entry;
 
-/// As [`run`], or tells the server where the keys are. It has the key specs, but before it routes a command in a cluster,
-/// it asks.
+/// As [`run`]; or, if the server only asks where the keys are, reports their places. The server has the key specs, and
+/// asks nevertheless before it routes a command in a cluster.
 ///
 /// # Safety
-/// The arguments are those the server called the command with.
-pub unsafe fn run_or_tell_keys(
+/// As for [`run`].
+pub unsafe fn run_or_report_keys(
     ctx: *mut RedisModuleCtx,
     argv: *mut *mut RedisModuleString,
     argc: c_int,
     handler: fn(&mut Call) -> Outcome,
     keys: fn(&[Str]) -> Vec<usize>,
 ) -> c_int {
-    unsafe {
-        if api!(RedisModule_IsKeysPositionRequest(ctx)) == 0 {
-            return run(ctx, argv, argc, handler);
+    let report = || {
+        // SAFETY: the context is the server's.
+        if unsafe { api!(RedisModule_IsKeysPositionRequest(ctx)) } == 0 {
+            return false;
         }
-        let places = guarded(|| keys(Str::list(argv, usize::try_from(argc).unwrap_or(0))));
-        for place in places.unwrap_or_default() {
-            api!(RedisModule_KeyAtPos(ctx, place as c_int));
+        // SAFETY: the arguments are the command's, and live through the call.
+        let argv = unsafe { Str::list(argv, usize::try_from(argc).unwrap_or(0)) };
+        for place in keys(argv) {
+            // SAFETY: the context is that of such a request; a place is an index into the arguments.
+            unsafe { api!(RedisModule_KeyAtPos(ctx, place as c_int)) };
         }
-        raw::REDISMODULE_OK as c_int
+        true
+    };
+    match guarded(report) {
+        // SAFETY: the caller's promise is that of `run`.
+        Some(false) => unsafe { run(ctx, argv, argc, handler) },
+        Some(true) | None => raw::REDISMODULE_OK as c_int,
     }
 }
 
+/// Runs `handler`, and replies its error or that of a panic.
+///
 /// # Safety
-/// The arguments are those the server called the command with.
+/// The context and the arguments are those that the server called the command with.
 pub unsafe fn run(
     ctx: *mut RedisModuleCtx,
     argv: *mut *mut RedisModuleString,
     argc: c_int,
     handler: impl FnOnce(&mut Call) -> Outcome,
 ) -> c_int {
-    unsafe {
-        let argv = Str::list(argv, usize::try_from(argc).unwrap_or(0));
-        let mut call = Call { ctx, argv };
-        match guarded(|| handler(&mut call)) {
-            Some(Ok(())) => {}
-            Some(Err(error)) => call.reply().error(&error),
-            None => {
-                STATS.internal_errors.add(1);
-                call.reply().error(&Error::coded("ERR internal error: see the server log"));
-            }
+    // SAFETY: the arguments live through the call. `handler` takes a call of any lifetime, so it keeps nothing of it.
+    let argv = unsafe { Str::list(argv, usize::try_from(argc).unwrap_or(0)) };
+    let mut call = Call { ctx, argv };
+    match guarded(|| handler(&mut call)) {
+        Some(Ok(())) => {}
+        Some(Err(error)) => call.reply().error(&error),
+        None => {
+            INTERNAL_ERRORS.add(1);
+            call.reply().error(&Error::INTERNAL);
         }
-        raw::REDISMODULE_OK as c_int
     }
+    raw::REDISMODULE_OK as c_int
 }
 
-/// Runs `task` where the server calls without a command: a timer, an event.
+/// Runs `task` for something that the server calls without a command: a timer, an event.
 ///
 /// # Safety
 /// The context is the one that the server called with.
 pub unsafe fn run_alone(ctx: *mut RedisModuleCtx, task: impl FnOnce(&mut Call)) {
     if guarded(|| task(&mut Call { ctx, argv: &[] })).is_none() {
-        STATS.internal_errors.add(1);
+        INTERNAL_ERRORS.add(1);
     }
 }
 
+/// One call of the server's into the module. It is made by [`run`] and [`run_alone`] alone, so its context is that of the
+/// call, and lives as long as it does.
 pub struct Call<'a> {
     pub(super) ctx: *mut RedisModuleCtx,
     argv: &'a [Str<'a>],
@@ -109,8 +121,9 @@ impl<'a> Call<'a> {
         Args::new(self.argv.get(1..).unwrap_or_default())
     }
 
-    pub fn reply(&self) -> Reply {
-        Reply::new(self.ctx)
+    pub fn reply(&self) -> Reply<'a> {
+        // SAFETY: the context is the one of this call, and `'a` does not outlive it.
+        unsafe { Reply::new(self.ctx) }
     }
 
     /// The server's clock in unix milliseconds, the same for the whole command. Read it once.
@@ -124,9 +137,10 @@ impl<'a> Call<'a> {
         unsafe { api!(RedisModule_GetSelectedDb(self.ctx)) }
     }
 
-    /// Selects a database for what this call still does; for timers and events, not for commands. Returns whether there is
-    /// such a database.
+    /// Selects a database for the rest of this call; for timers and events, not for commands. Returns whether there is such
+    /// a database.
     pub fn select_database(&mut self, number: i32) -> bool {
+        // SAFETY: the context is the one of this call; a number out of range is refused.
         unsafe { api!(RedisModule_SelectDb(self.ctx, number)) == raw::REDISMODULE_OK as c_int }
     }
 
@@ -141,14 +155,14 @@ impl<'a> Call<'a> {
         self.is_primary() && unsafe { api!(RedisModule_AvoidReplicaTraffic()) } == 0
     }
 
-    /// After a change: sends `effect` to the replicas and the AOF, tells WATCHing and tracking clients, and those who
-    /// listen to keyspace events of module types.
-    pub fn changed(&self, key: Key, event: &CStr, effect: &Effect) {
-        self.changed_with(key, event, effect, &[]);
+    /// After a change of a key: sends `effect` to the replicas and the AOF, tells clients that WATCH or track the key, and
+    /// notifies of `event`.
+    pub fn replicate(&self, key: Key, event: &CStr, effect: &Effect) {
+        self.replicate_with(key, event, effect, &[]);
     }
 
-    /// As [`Self::changed`], with `rest` as further arguments of the effect: the server's own strings, not copied.
-    pub fn changed_with(&self, key: Key, event: &CStr, effect: &Effect, rest: &[Str]) {
+    /// As [`Self::replicate`], with `rest` as further arguments of the effect: the server's own strings, not copied.
+    pub fn replicate_with(&self, key: Key, event: &CStr, effect: &Effect, rest: &[Str]) {
         let text = effect.text();
         let (name, text_at) = (effect.command().as_ptr(), text.as_ptr().cast::<c_char>());
         // SAFETY: the format takes a string object, a buffer with its length, and a vector of string objects with its
@@ -162,15 +176,15 @@ impl<'a> Call<'a> {
                 api!(RedisModule_Replicate(self.ctx, name, format, key.raw, text_at, text.len(), list, count));
             }
         }
-        self.touched(key, event);
+        self.signal_and_notify(key, event);
     }
 
-    /// As [`Self::changed_with`] for a change to several keys: one effect of them all, its words, the keys' number and the
-    /// keys before `rest`.
-    pub fn changed_all(&self, keys: &[Key], event: &CStr, effect: &Effect, rest: &[Str]) {
+    /// As [`Self::replicate_with`], for a change of several keys by one effect: its words, the number of keys, the keys,
+    /// and then `rest`.
+    pub fn replicate_all(&self, keys: &[Key], event: &CStr, effect: &Effect, rest: &[Str]) {
         let text = effect.text();
         // SAFETY: the format takes a buffer with its length, an integer, and two vectors of string objects with their
-        // lengths.
+        // lengths; all live through the call, which copies or retains them.
         unsafe {
             api!(RedisModule_Replicate(
                 self.ctx,
@@ -185,43 +199,11 @@ impl<'a> Call<'a> {
                 rest.len()
             ));
         }
-        keys.iter().for_each(|&key| self.touched(key, event));
+        keys.iter().for_each(|&key| self.signal_and_notify(key, event));
     }
 
-    /// Tells those who listen to keyspace events of module types.
-    pub fn tell(&self, key: Key, event: &CStr) {
-        self.notify(raw::REDISMODULE_NOTIFY_MODULE, event, key);
-    }
-
-    /// After `keys` were deleted: one UNLINK of them all is their effect.
-    pub fn deleted(&self, keys: &[Key], event: &CStr) {
-        if keys.is_empty() {
-            return;
-        }
-        // SAFETY: the format takes a vector of string objects with its length.
-        unsafe { api!(RedisModule_Replicate(self.ctx, c"UNLINK".as_ptr(), c"v".as_ptr(), keys.as_ptr(), keys.len())) };
-        for &key in keys {
-            self.touched(key, event);
-            // What UNLINK itself tells on the replica: listeners for deletions hear of it on the primary too.
-            self.notify(raw::REDISMODULE_NOTIFY_GENERIC, c"del", key);
-        }
-    }
-
-    /// After a change made by an effect: hands the command on as it came, to this node's own AOF and, where this node is
-    /// a primary (an AOF piped in, a migration tool), to its replicas.
-    pub fn applied(&self, key: Key, event: &CStr) {
-        self.applied_all(&[key], event);
-    }
-
-    /// As [`Self::applied`], for an effect on several keys.
-    pub fn applied_all(&self, keys: &[Key], event: &CStr) {
-        // SAFETY: the context is the one of this call.
-        unsafe { api!(RedisModule_ReplicateVerbatim(self.ctx)) };
-        keys.iter().for_each(|&key| self.touched(key, event));
-    }
-
-    /// After a change that is not one of a single key: sends `effect` to the replicas and the AOF, with a name behind it.
-    pub fn changed_everywhere(&self, effect: &Effect, name: &[u8]) {
+    /// As [`Self::replicate`], for a change that belongs to no single key. `name` follows the effect's words.
+    pub fn replicate_keyless(&self, effect: &Effect, name: &[u8]) {
         let (command, text) = (effect.command().as_ptr(), effect.text());
         let (text_at, name_at) = (text.as_ptr().cast::<c_char>(), name.as_ptr().cast::<c_char>());
         // SAFETY: the format takes two buffers with their lengths, which the call copies.
@@ -230,28 +212,63 @@ impl<'a> Call<'a> {
         };
     }
 
-    /// As [`Self::applied`], for an effect that is not one of a single key.
-    pub fn applied_everywhere(&self) {
+    /// After `keys` were deleted: their effect is one UNLINK. The event is the one that UNLINK has on a replica, `del`, so
+    /// that it is the same everywhere.
+    pub fn replicate_deletion(&self, keys: &[Key]) {
+        if keys.is_empty() {
+            return;
+        }
+        // SAFETY: the format takes a vector of string objects with its length; all live through the call.
+        unsafe { api!(RedisModule_Replicate(self.ctx, c"UNLINK".as_ptr(), c"v".as_ptr(), keys.as_ptr(), keys.len())) };
+        for &key in keys {
+            self.signal_modified(key);
+            self.notify_of_class(raw::REDISMODULE_NOTIFY_GENERIC, c"del", key);
+        }
+    }
+
+    /// After an effect was applied: passes the command on as it came, to this node's own AOF and, if this node is a primary
+    /// (an AOF is piped into it, or a migration tool writes to it), to its replicas.
+    pub fn pass_on(&self, key: Key, event: &CStr) {
+        self.pass_on_all(&[key], event);
+    }
+
+    /// As [`Self::pass_on`], for an effect on several keys.
+    pub fn pass_on_all(&self, keys: &[Key], event: &CStr) {
+        self.pass_on_keyless();
+        keys.iter().for_each(|&key| self.signal_and_notify(key, event));
+    }
+
+    /// As [`Self::pass_on`], for an effect that belongs to no single key.
+    pub fn pass_on_keyless(&self) {
         // SAFETY: the context is the one of this call.
         unsafe { api!(RedisModule_ReplicateVerbatim(self.ctx)) };
     }
 
-    fn touched(&self, key: Key, event: &CStr) {
-        // SAFETY: the context and the key's name live through the call.
-        unsafe { api!(RedisModule_SignalModifiedKey(self.ctx, key.raw)) };
-        self.notify(raw::REDISMODULE_NOTIFY_MODULE, event, key);
+    /// Notifies the subscribers of keyspace events of class `d`, those of modules.
+    pub fn notify(&self, key: Key, event: &CStr) {
+        self.notify_of_class(raw::REDISMODULE_NOTIFY_MODULE, event, key);
     }
 
-    fn notify(&self, class: c_int, event: &CStr, key: Key) {
+    fn signal_and_notify(&self, key: Key, event: &CStr) {
+        self.signal_modified(key);
+        self.notify(key, event);
+    }
+
+    fn signal_modified(&self, key: Key) {
+        // SAFETY: the context and the key's name live through the call.
+        unsafe { api!(RedisModule_SignalModifiedKey(self.ctx, key.raw)) };
+    }
+
+    fn notify_of_class(&self, class: c_int, event: &CStr, key: Key) {
         // SAFETY: the context and the key's name live through the call; the event's name ends in NUL.
         unsafe { api!(RedisModule_NotifyKeyspaceEvent(self.ctx, class, event.as_ptr(), key.raw)) };
     }
 }
 
-/// The server's clock in unix milliseconds. The cached one where the server has it: it stands still within a command, a
-/// transaction and a script, and costs no system call.
+/// The server's clock in unix milliseconds. The cached one if the server has it: that one stands still within a command,
+/// a transaction and a script, and costs no system call.
 pub fn now_ms() -> i64 {
-    // SAFETY: neither call takes arguments.
+    // SAFETY: neither call takes arguments, and the pointers are written once, at load.
     let now_ms = unsafe {
         match raw::RedisModule_CachedMicroseconds {
             Some(cached) => cached() / 1_000,

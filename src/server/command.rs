@@ -1,7 +1,7 @@
-//! Commands as the module declares them, and how the server is told: arity, flags, key positions and documentation come
+//! Commands: how the module declares them, and how they are registered. Arity, flags, key positions and documentation come
 //! from one declaration, so that COMMAND DOCS, redis-cli's hints, cluster routing and ACLs agree with the code.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::null_mut;
 
 use redis_module::raw::{
@@ -19,21 +19,29 @@ const ACL_CATEGORY: &str = "gw";
 pub struct Command {
     pub name: &'static str,
     pub handler: RawHandler,
-    /// The server's command flags, space-separated: `write` or `readonly`, `fast` where it is O(1), `deny-oom` where it
-    /// grows memory.
+    /// The server's command flags, separated by spaces: `write` or `readonly`, `fast` if it is O(1), `deny-oom` if it grows
+    /// memory.
     pub flags: &'static str,
-    /// Arguments with the command's name; `-n` means at least n.
+    /// The number of arguments, counting the command's name; `-n` means at least n.
     pub arity: i32,
     pub keys: Keys,
     pub summary: &'static str,
     pub complexity: &'static str,
     pub since: &'static str,
-    /// The server's command tips for clients and proxies, space-separated.
+    /// The server's command tips for clients and proxies, separated by spaces.
     pub tips: &'static str,
     pub args: &'static [Arg],
 }
 
-/// Where a command's keys are, and what it does with them.
+/// The name of a command that is also called by its name, as effects are.
+pub const fn name(name: &'static CStr) -> &'static str {
+    match name.to_str() {
+        Ok(name) => name,
+        Err(_) => panic!("a command's name is ASCII"),
+    }
+}
+
+/// A command's keys: which arguments they are, and what it does with them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Keys {
     None,
@@ -41,27 +49,27 @@ pub enum Keys {
     One(Access),
     /// Argument 1 and all that follow.
     All(Access),
-    /// Argument 1 and every second that follows.
+    /// Argument 1 and every second argument after it.
     Pairs(Access),
-    /// Argument 1, and those that `WITH` and their number come before: see [`keys_with`].
+    /// Argument 1, plus the keys that follow `WITH <count>`; see [`keys_with`].
     With(Access),
-    /// Those that argument 2, their number, comes before: see [`keys_counted`].
+    /// Argument 2 is a count; that many keys follow. See [`keys_counted`].
     Counted(Access),
 }
 
-/// Where the keys of a [`Keys::With`] are.
+/// The places of the keys of a [`Keys::With`].
 pub fn keys_with(argv: &[Str]) -> Vec<usize> {
     let is_with = argv.get(2).is_some_and(|word| word.bytes().eq_ignore_ascii_case(b"WITH"));
     let more = if is_with { counted_places(argv, 3) } else { Vec::new() };
     std::iter::once(1).chain(more).collect()
 }
 
-/// Where the keys of a [`Keys::Counted`] are.
+/// The places of the keys of a [`Keys::Counted`].
 pub fn keys_counted(argv: &[Str]) -> Vec<usize> {
     counted_places(argv, 2)
 }
 
-/// The places behind a number, as many as it says, where there are so many.
+/// The argument at `at` is a count; the places of that many arguments after it. None if there are fewer.
 fn counted_places(argv: &[Str], at: usize) -> Vec<usize> {
     let count = argv.get(at).and_then(|number| parse_int(number.bytes())).and_then(|count| usize::try_from(count).ok());
     let end = count.and_then(|count| (at + 1).checked_add(count)).filter(|&end| end <= argv.len());
@@ -70,13 +78,13 @@ fn counted_places(argv: &[Str], at: usize) -> Vec<usize> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Reads the value and returns of it.
+    /// Returns part of the value.
     Read,
-    /// Returns of the value and changes it.
+    /// Changes the value, and returns part of it.
     ReadUpdate,
-    /// Changes the value, adding to it, without returning of it.
+    /// Adds to the value, and returns no part of it.
     Insert,
-    /// Replaces whatever was there.
+    /// Replaces the value, whatever it was.
     Overwrite,
     Delete,
 }
@@ -95,7 +103,7 @@ impl Access {
     }
 }
 
-/// A documented argument.
+/// An argument, as COMMAND DOCS describes it.
 #[derive(Clone, Copy)]
 pub struct Arg {
     name: &'static str,
@@ -106,7 +114,7 @@ pub struct Arg {
 
 #[derive(Clone, Copy)]
 enum Kind {
-    /// Of the key spec with this index.
+    /// A key; the index is that of its key spec.
     Key(c_int),
     Text,
     Integer,
@@ -130,7 +138,7 @@ impl Arg {
         Self::new(name, Kind::Key(0))
     }
 
-    /// Keys of a [`Keys::With`] behind their number.
+    /// The keys that follow the count of a [`Keys::With`].
     pub const fn more_keys(name: &'static str) -> Self {
         Self::new(name, Kind::Key(1)).multiple()
     }
@@ -169,7 +177,7 @@ impl Arg {
         Self { flags: self.flags | raw::REDISMODULE_CMD_ARG_OPTIONAL, ..self }
     }
 
-    /// May come several times, its keyword each time.
+    /// May be given several times, each time with its keyword.
     pub const fn repeated(self) -> Self {
         Self { flags: self.flags | raw::REDISMODULE_CMD_ARG_MULTIPLE_TOKEN, ..self }.multiple()
     }
@@ -235,7 +243,7 @@ const EMPTY_ARG: RedisModuleCommandArg = RedisModuleCommandArg {
     display_text: std::ptr::null(),
 };
 
-/// Which layout of the structures above this module was built with. The header's own constant is static to C files.
+/// The layout of the structures above that this module was built with. The header's own constant is visible to C only.
 static INFO_VERSION: RedisModuleCommandInfoVersion = RedisModuleCommandInfoVersion {
     version: 1,
     sizeof_historyentry: size_of::<raw::RedisModuleCommandHistoryEntry>(),
@@ -247,49 +255,55 @@ impl Command {
     /// # Safety
     /// Only while the module loads, with its context.
     pub(super) unsafe fn register(&self, ctx: *mut RedisModuleCtx) -> Result<(), &'static str> {
-        unsafe {
-            const OK: c_int = raw::REDISMODULE_OK as c_int;
-            let mut arena = Arena::default();
-            // In lower case, as the server shows its own in INFO commandstats, ACL LIST and error texts.
-            let asks_for_keys = if let Keys::With(_) | Keys::Counted(_) = self.keys { " getkeys-api" } else { "" };
-            let name = arena.string(&self.name.to_ascii_lowercase());
-            let flags = arena.string(&format!("{}{asks_for_keys}", self.flags));
-            let (first, last, step) = match self.keys {
-                Keys::None | Keys::Counted(_) => (0, 0, 0),
-                Keys::One(_) | Keys::With(_) => (1, 1, 1),
-                Keys::All(_) => (1, -1, 1),
-                Keys::Pairs(_) => (1, -1, 2),
-            };
-            if api!(RedisModule_CreateCommand(ctx, name, Some(self.handler), flags, first, last, step)) != OK {
-                return Err("the server refuses the command; is another module with this name loaded?");
-            }
-            let command = api!(RedisModule_GetCommand(ctx, name));
-            let mut key_specs = self.key_specs();
-            let info = RedisModuleCommandInfo {
-                version: &INFO_VERSION,
-                summary: arena.string(self.summary),
-                complexity: arena.string(self.complexity),
-                since: arena.string(self.since),
-                history: null_mut(),
-                tips: arena.string(self.tips),
-                arity: self.arity,
-                key_specs: key_specs.as_mut_ptr(),
-                args: arena.list(self.args),
-            };
-            if api!(RedisModule_SetCommandInfo(command, &info)) != OK {
-                return Err("the server refuses the command's description");
-            }
-            if let Some(set_categories) = raw::RedisModule_SetCommandACLCategories {
-                if set_categories(command, arena.string(&self.acl_categories())) != OK {
-                    return Err("the server refuses the command's ACL category");
-                }
-            }
-            Ok(())
+        const OK: c_int = raw::REDISMODULE_OK as c_int;
+        let mut arena = Arena::default();
+        // In lower case, as the server shows its own in INFO commandstats, ACL LIST and error texts.
+        let asks_for_keys = if let Keys::With(_) | Keys::Counted(_) = self.keys { " getkeys-api" } else { "" };
+        let name = arena.string(&self.name.to_ascii_lowercase());
+        let flags = arena.string(&format!("{}{asks_for_keys}", self.flags));
+        let (first, last, step) = match self.keys {
+            Keys::None | Keys::Counted(_) => (0, 0, 0),
+            Keys::One(_) | Keys::With(_) => (1, 1, 1),
+            Keys::All(_) => (1, -1, 1),
+            Keys::Pairs(_) => (1, -1, 2),
+        };
+        // SAFETY: the context is that of the load. The arena keeps the texts alive through the call, which copies them.
+        let created =
+            unsafe { api!(RedisModule_CreateCommand(ctx, name, Some(self.handler), flags, first, last, step)) };
+        if created != OK {
+            return Err("the server refuses the command; is another module with this name loaded?");
         }
+        // SAFETY: as above.
+        let command = unsafe { api!(RedisModule_GetCommand(ctx, name)) };
+        let mut key_specs = self.key_specs();
+        let info = RedisModuleCommandInfo {
+            version: &INFO_VERSION,
+            summary: arena.string(self.summary),
+            complexity: arena.string(self.complexity),
+            since: arena.string(self.since),
+            history: null_mut(),
+            tips: arena.string(self.tips),
+            arity: self.arity,
+            key_specs: key_specs.as_mut_ptr(),
+            args: arena.list(self.args),
+        };
+        // SAFETY: the command was just made. Texts and lists live through the call, which copies them; the lists end in an
+        // empty element each, and the version says how large their elements are.
+        if unsafe { api!(RedisModule_SetCommandInfo(command, &info)) } != OK {
+            return Err("the server refuses the command's description");
+        }
+        // SAFETY: the pointer is written once, at load.
+        if let Some(set_categories) = unsafe { raw::RedisModule_SetCommandACLCategories } {
+            // SAFETY: as above.
+            if unsafe { set_categories(command, arena.string(&self.acl_categories())) } != OK {
+                return Err("the server refuses the command's ACL category");
+            }
+        }
+        Ok(())
     }
 
-    /// The ACL categories, which the server does not derive from a module's flags: the module's own and the usual ones for
-    /// public commands, and for internal ones those that are granted to nobody lightly.
+    /// The ACL categories, which the server does not derive from the flags of a module's command. Public commands are in the
+    /// module's own category and in the usual ones, internal commands in those that are rarely granted.
     fn acl_categories(&self) -> String {
         let has = |flag| self.flags.split(' ').any(|given| given == flag);
         if has("admin") {
@@ -337,7 +351,7 @@ fn at_argument(empty: RedisModuleCommandKeySpec, access: Access, argument: c_int
     spec
 }
 
-/// The keys' number, and then the keys.
+/// A key spec of a count and that many keys after it.
 fn counted(mut spec: RedisModuleCommandKeySpec) -> RedisModuleCommandKeySpec {
     spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM;
     spec.fk.keynum.keynumidx = 0;
@@ -351,10 +365,10 @@ fn counted(mut spec: RedisModuleCommandKeySpec) -> RedisModuleCommandKeySpec {
 /// # Safety
 /// Only while the module loads, with its context.
 pub(super) unsafe fn register_acl_category(ctx: *mut RedisModuleCtx) -> bool {
-    unsafe {
-        match (raw::RedisModule_AddACLCategory, CString::new(ACL_CATEGORY)) {
-            (Some(add), Ok(name)) => add(ctx, name.as_ptr()) == raw::REDISMODULE_OK as c_int,
-            _ => true,
-        }
+    // SAFETY: the pointer is written once, at load.
+    match (unsafe { raw::RedisModule_AddACLCategory }, CString::new(ACL_CATEGORY)) {
+        // SAFETY: the context is that of the load, as the caller promises; the server copies the name.
+        (Some(add), Ok(name)) => unsafe { add(ctx, name.as_ptr()) == raw::REDISMODULE_OK as c_int },
+        _ => true,
     }
 }

@@ -1,15 +1,16 @@
 //! Settings: `gw.<name>` lines in redis.conf, `CONFIG GET` and `CONFIG SET`.
 
+use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int, c_longlong, c_void};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use redis_module::raw::{self, RedisModuleCtx, RedisModuleString};
 
-use super::args::string_bytes;
+use super::args::Str;
 use super::guard::guarded;
 use super::shared::MainThread;
 
-/// One setting, as the module's list has it.
+/// One setting, as the module declares it.
 pub enum Setting {
     Number(&'static Number),
     Text(&'static Text),
@@ -40,7 +41,7 @@ impl Number {
     }
 }
 
-/// A text setting that something else is made of.
+/// A text setting that some state is made from.
 pub struct Text {
     pub name: &'static str,
     pub default: &'static str,
@@ -59,43 +60,59 @@ impl Setting {
     /// # Safety
     /// Only while the module loads, with its context.
     pub(super) unsafe fn register(&'static self, ctx: *mut RedisModuleCtx) -> bool {
-        unsafe {
-            let status = match self {
-                Setting::Number(number) => {
-                    let Ok(name) = CString::new(number.name) else { return false };
-                    let flags =
-                        if number.bytes { raw::REDISMODULE_CONFIG_MEMORY } else { raw::REDISMODULE_CONFIG_DEFAULT };
-                    api!(RedisModule_RegisterNumericConfig(
-                        ctx,
-                        name.as_ptr(),
-                        number.default,
-                        flags,
-                        number.min,
-                        number.max,
-                        Some(get_number),
-                        Some(set_number),
-                        None,
-                        std::ptr::from_ref(*number).cast_mut().cast()
-                    ))
-                }
-                Setting::Text(text) => {
-                    let (Ok(name), Ok(default)) = (CString::new(text.name), CString::new(text.default)) else {
-                        return false;
-                    };
-                    api!(RedisModule_RegisterStringConfig(
-                        ctx,
-                        name.as_ptr(),
-                        default.as_ptr(),
-                        raw::REDISMODULE_CONFIG_DEFAULT,
-                        Some(get_text),
-                        Some(set_text),
-                        None,
-                        std::ptr::from_ref(*text).cast_mut().cast()
-                    ))
-                }
-            };
-            status == raw::REDISMODULE_OK as c_int
+        match self {
+            // SAFETY: the caller's promise is the same.
+            Setting::Number(number) => unsafe { number.register(ctx) },
+            // SAFETY: the caller's promise is the same.
+            Setting::Text(text) => unsafe { text.register(ctx) },
         }
+    }
+}
+
+impl Number {
+    /// # Safety
+    /// Only while the module loads, with its context.
+    unsafe fn register(&'static self, ctx: *mut RedisModuleCtx) -> bool {
+        let Ok(name) = CString::new(self.name) else { return false };
+        let flags = if self.bytes { raw::REDISMODULE_CONFIG_MEMORY } else { raw::REDISMODULE_CONFIG_DEFAULT };
+        // SAFETY: the context is that of the load. The server copies the name; the callbacks and `self` live for ever.
+        let status = unsafe {
+            api!(RedisModule_RegisterNumericConfig(
+                ctx,
+                name.as_ptr(),
+                self.default,
+                flags,
+                self.min,
+                self.max,
+                Some(get_number),
+                Some(set_number),
+                None,
+                std::ptr::from_ref(self).cast_mut().cast()
+            ))
+        };
+        status == raw::REDISMODULE_OK as c_int
+    }
+}
+
+impl Text {
+    /// # Safety
+    /// Only while the module loads, with its context.
+    unsafe fn register(&'static self, ctx: *mut RedisModuleCtx) -> bool {
+        let (Ok(name), Ok(default)) = (CString::new(self.name), CString::new(self.default)) else { return false };
+        // SAFETY: the context is that of the load. The server copies the texts; the callbacks and `self` live for ever.
+        let status = unsafe {
+            api!(RedisModule_RegisterStringConfig(
+                ctx,
+                name.as_ptr(),
+                default.as_ptr(),
+                raw::REDISMODULE_CONFIG_DEFAULT,
+                Some(get_text),
+                Some(set_text),
+                None,
+                std::ptr::from_ref(self).cast_mut().cast()
+            ))
+        };
+        status == raw::REDISMODULE_OK as c_int
     }
 }
 
@@ -103,7 +120,8 @@ impl Setting {
 // thread.
 
 unsafe extern "C" fn get_number(_name: *const c_char, number: *mut c_void) -> c_longlong {
-    unsafe { (*number.cast::<Number>()).get() }
+    // SAFETY: see above.
+    unsafe { &*number.cast::<Number>() }.get()
 }
 
 unsafe extern "C" fn set_number(
@@ -112,29 +130,30 @@ unsafe extern "C" fn set_number(
     number: *mut c_void,
     _error: *mut *mut RedisModuleString,
 ) -> c_int {
-    unsafe {
-        // The server has checked the bounds.
-        (*number.cast::<Number>()).value.store(value, Ordering::Relaxed);
-        raw::REDISMODULE_OK as c_int
-    }
+    // SAFETY: see above. The server has checked the bounds.
+    unsafe { &*number.cast::<Number>() }.value.store(value, Ordering::Relaxed);
+    raw::REDISMODULE_OK as c_int
+}
+
+thread_local! {
+    /// The text that `get_text` returned last. The server copies it right after the call but does not free it, so it is
+    /// kept until the next call.
+    static SHOWN: Cell<*mut RedisModuleString> = const { Cell::new(std::ptr::null_mut()) };
 }
 
 unsafe extern "C" fn get_text(_name: *const c_char, text: *mut c_void) -> *mut RedisModuleString {
-    unsafe {
-        thread_local! {
-            /// The server copies the string right after the call, but does not free it: it is kept until the next.
-            static SHOWN: std::cell::Cell<*mut RedisModuleString> = const { std::cell::Cell::new(std::ptr::null_mut()) };
+    guarded(|| {
+        // SAFETY: see above.
+        let text = unsafe { &*text.cast::<Text>() };
+        let shown = new_string(text.value.borrow().as_bytes());
+        let previous = SHOWN.replace(shown);
+        if !previous.is_null() {
+            // SAFETY: the string was made without a context, and the server has copied it.
+            unsafe { api!(RedisModule_FreeString(std::ptr::null_mut(), previous)) };
         }
-        guarded(|| {
-            let shown = new_string((*text.cast::<Text>()).value.borrow().as_bytes());
-            let previous = SHOWN.replace(shown);
-            if !previous.is_null() {
-                api!(RedisModule_FreeString(std::ptr::null_mut(), previous));
-            }
-            shown
-        })
-        .unwrap_or(std::ptr::null_mut())
-    }
+        shown
+    })
+    .unwrap_or(std::ptr::null_mut())
 }
 
 unsafe extern "C" fn set_text(
@@ -143,24 +162,27 @@ unsafe extern "C" fn set_text(
     text: *mut c_void,
     error: *mut *mut RedisModuleString,
 ) -> c_int {
-    unsafe {
-        let text = &*text.cast::<Text>();
-        let applied = guarded(|| {
-            let value = std::str::from_utf8(string_bytes(value)).map_err(|_| "not UTF-8".to_owned())?;
-            (text.apply)(value)?;
-            *text.value.borrow() = value.to_owned();
-            Ok(())
-        });
-        match applied.unwrap_or_else(|| Err("internal error: see the server log".to_owned())) {
-            Ok(()) => raw::REDISMODULE_OK as c_int,
-            Err(reason) => {
-                *error = new_string(reason.as_bytes());
-                raw::REDISMODULE_ERR as c_int
-            }
+    let set = || {
+        // SAFETY: see above; the value lives through the call.
+        let (text, value) = unsafe { (&*text.cast::<Text>(), Str::of(value)) };
+        let value = std::str::from_utf8(value.bytes()).map_err(|_| "not UTF-8".to_owned())?;
+        (text.apply)(value)?;
+        *text.value.borrow() = value.to_owned();
+        Ok(())
+    };
+    match guarded(set).unwrap_or_else(|| Err("internal error: see the server log".to_owned())) {
+        Ok(()) => raw::REDISMODULE_OK as c_int,
+        Err(reason) => {
+            let reason = guarded(|| new_string(reason.as_bytes())).unwrap_or(std::ptr::null_mut());
+            // SAFETY: the server passes a place for an error's text, which it frees.
+            unsafe { *error = reason };
+            raw::REDISMODULE_ERR as c_int
         }
     }
 }
 
-unsafe fn new_string(bytes: &[u8]) -> *mut RedisModuleString {
+/// A string without a context: whoever gets it frees it.
+fn new_string(bytes: &[u8]) -> *mut RedisModuleString {
+    // SAFETY: the buffer lives through the call, which copies it.
     unsafe { api!(RedisModule_CreateString(std::ptr::null_mut(), bytes.as_ptr().cast::<c_char>(), bytes.len())) }
 }

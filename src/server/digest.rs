@@ -1,31 +1,40 @@
-//! DEBUG DIGEST as a [`Writer`]: what a value writes is what makes it equal to another.
+//! DEBUG DIGEST as a [`Writer`]: two values are equal if they write the same.
 
 use std::ffi::c_char;
 
 use gateway_core::codec::Writer;
 use redis_module::raw::RedisModuleDigest;
 
-pub(super) struct Digest(pub(super) *mut RedisModuleDigest);
+pub(super) struct Digest(*mut RedisModuleDigest);
 
-// SAFETY of all calls: the server hands the digest to a callback, and it lives as long as that runs. The server does not
-// write through the buffer's pointer, for all that its type says.
+impl Digest {
+    /// # Safety
+    /// The digest lives as long as this is used.
+    pub(super) unsafe fn new(raw: *mut RedisModuleDigest) -> Self {
+        Self(raw)
+    }
+
+    /// Ends the sequence: fields are digested in order.
+    pub(super) fn end(&mut self) {
+        // SAFETY: the digest lives, as `new` demands.
+        unsafe { api!(RedisModule_DigestEndSequence(self.0)) }
+    }
+}
+
 impl Writer for Digest {
     fn uint(&mut self, value: u64) {
-        unsafe { api!(RedisModule_DigestAddLongLong(self.0, value as i64)) }
+        // Any bijection does: equal values give equal digests.
+        self.int(value.cast_signed());
     }
 
     fn int(&mut self, value: i64) {
+        // SAFETY: the digest lives, as `new` demands.
         unsafe { api!(RedisModule_DigestAddLongLong(self.0, value)) }
     }
 
     fn bytes(&mut self, value: &[u8]) {
+        // SAFETY: the digest lives, as `new` demands. The server reads the buffer and does not write to it, although the
+        // parameter's type would allow it.
         unsafe { api!(RedisModule_DigestAddStringBuffer(self.0, value.as_ptr().cast::<c_char>(), value.len())) }
-    }
-}
-
-impl Digest {
-    /// Fields are digested in order; this ends the sequence.
-    pub(super) fn end(&mut self) {
-        unsafe { api!(RedisModule_DigestEndSequence(self.0)) }
     }
 }

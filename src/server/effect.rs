@@ -1,13 +1,27 @@
 //! Effects: what a command did, in the form that replicas and the AOF get.
 //!
 //! An effect is the family's internal command, the key, one argument of space-separated words (a letter for the
-//! operation, then numbers with absolute times), and where needed values as further arguments. One argument instead of
-//! many keeps the cost low: the server builds an object for each. It stays readable in the AOF.
+//! operation, then numbers with absolute times), and, if an operation needs them, values as further arguments. One
+//! argument instead of many keeps the cost low, since the server builds an object for each. It stays readable in the AOF.
+//!
+//! An effect outlives the version that wrote it: an AOF is replayed after an upgrade, and a replica is upgraded before its
+//! primary. So an operation changes in one way only:
+//!
+//! - New words are appended, and are optional when read ([`Words::int_or`], [`Words::optional`]): without them an effect
+//!   means what it meant to the version that wrote it.
+//! - The words that are there keep their order and their meaning. Anything else is a new operation, with a letter of its
+//!   own; the old letter stays readable.
+//! - More words than this version knows, or an operation that it does not know, come from a newer version. Such an effect
+//!   is refused and logged, never applied in part.
+
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 use std::ffi::CStr;
+use std::ops::RangeInclusive;
 
 use super::args::parse_int;
 use super::error::Error;
+use super::log;
 
 /// The words of one effect.
 pub struct Effect {
@@ -62,7 +76,7 @@ impl Effect {
 pub struct Words<'a>(std::slice::Split<'a, u8, fn(&u8) -> bool>);
 
 impl<'a> Words<'a> {
-    /// The words, and the operation that the first of them names.
+    /// The operation, which the first word names, and the words after it.
     pub fn new(text: &'a [u8]) -> Result<(u8, Self), Error> {
         let mut words = text.split((|&byte| byte == b' ') as fn(&u8) -> bool);
         match words.next() {
@@ -75,26 +89,53 @@ impl<'a> Words<'a> {
         self.0.next().ok_or_else(malformed)
     }
 
+    /// A word that older versions did not write.
     pub fn optional(&mut self) -> Option<&'a [u8]> {
         self.0.next()
     }
 
-    pub fn int<T>(&mut self, range: std::ops::RangeInclusive<T>) -> Result<T, Error>
+    pub fn int<T>(&mut self, range: RangeInclusive<T>) -> Result<T, Error>
     where
         T: Copy + PartialOrd + TryFrom<i64>,
     {
-        let value = parse_int(self.word()?).and_then(|value| T::try_from(value).ok());
-        value.filter(|value| range.contains(value)).ok_or_else(malformed)
+        integer(self.word()?, &range)
     }
 
+    /// An integer that older versions did not write, and what it is in their effects.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no operation has gained an integer yet"))]
+    pub fn int_or<T>(&mut self, range: RangeInclusive<T>, default: T) -> Result<T, Error>
+    where
+        T: Copy + PartialOrd + TryFrom<i64>,
+    {
+        self.optional().map_or(Ok(default), |word| integer(word, &range))
+    }
+
+    /// Nothing may follow: further words are those of a newer version.
     pub fn end(mut self) -> Result<(), Error> {
-        self.0.next().map_or(Ok(()), |_| Err(malformed()))
+        self.0.next().map_or(Ok(()), |_| Err(newer()))
     }
 }
 
-/// An effect that no version of this module wrote.
+fn integer<T>(word: &[u8], range: &RangeInclusive<T>) -> Result<T, Error>
+where
+    T: Copy + PartialOrd + TryFrom<i64>,
+{
+    let value = parse_int(word).and_then(|value| T::try_from(value).ok());
+    value.filter(|value| range.contains(value)).ok_or_else(malformed)
+}
+
+/// Refuses an effect that no version of this module wrote.
 pub fn malformed() -> Error {
     Error::coded("ERR malformed effect: this command is written by the module for its replicas and AOF")
+}
+
+/// Refuses an effect with an operation or with words that this version does not know. An operator has to know: this node
+/// now differs from the one that wrote the effect.
+pub fn newer() -> Error {
+    log::warning(
+        "an effect was refused: it is malformed, or was written by a newer version; upgrade this server's module",
+    );
+    malformed()
 }
 
 #[cfg(test)]
@@ -119,6 +160,23 @@ mod tests {
         for text in ["", "WW", " ", "W"] {
             let read = Words::new(text.as_bytes()).and_then(|(_, mut words)| words.int(0..=9i64));
             assert_eq!(read, Err(malformed()), "{text:?}");
+        }
+    }
+
+    /// An operation that has gained two integers and a word since it was first written.
+    #[test]
+    fn an_effect_of_an_older_version_applies_and_one_of_a_newer_version_is_refused() {
+        let read = |text: &'static str| {
+            let (_, mut words) = Words::new(text.as_bytes())?;
+            let all = (words.int(0..=9)?, words.int_or(0..=9, 7)?, words.int_or(-9..=9, -1)?, words.optional());
+            words.end().map(|()| all)
+        };
+        assert_eq!(read("W 1"), Ok((1, 7, -1, None)));
+        assert_eq!(read("W 1 2"), Ok((1, 2, -1, None)));
+        assert_eq!(read("W 1 2 3 word"), Ok((1, 2, 3, Some(&b"word"[..]))));
+        // What an older version did not write may be missing, but not wrong.
+        for text in ["W", "W 1 ", "W 1 10", "W 1 x", "W 1 2 10", "W 1 2 3 word more", "W 1 2 3 word "] {
+            assert_eq!(read(text), Err(malformed()), "{text}");
         }
     }
 }

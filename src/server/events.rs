@@ -1,6 +1,7 @@
-//! What happens to keys and to the server, for those who keep something about keys outside of them.
+//! Keyspace and server events, for code that keeps indexes outside the keyspace.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use redis_module::raw::{
@@ -10,18 +11,18 @@ use redis_module::raw::{
 use super::args::{Key, Str};
 use super::call::{self, Call};
 
-/// Something that concerns the server as a whole.
+/// An event that concerns the server as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// The module has been loaded, with the server's settings as they are.
     ModuleLoaded,
-    /// A database, or with `None` all of them, is about to lose all of its keys.
+    /// A database, or with `None` every database, is about to lose all its keys.
     Flush { database: Option<i32> },
-    /// Two databases have changed places.
+    /// Two databases have been swapped.
     SwapDatabases(i32, i32),
     /// All keys are about to be replaced by those of a file or of a primary.
     LoadingStarted,
-    /// They have been, or that has failed.
+    /// They have been replaced, or loading has failed.
     LoadingEnded,
     /// This node has become a primary, or a replica.
     RoleChanged { primary: bool },
@@ -29,34 +30,47 @@ pub enum Event {
     ConfigChanged,
 }
 
-/// A change of a key as the server announces it in keyspace notifications, whatever `notify-keyspace-events` says: `del`,
-/// `rename_from`, `rename_to`, `copy_to`, `move_from`, `move_to`, `restore`, `expire`, `expired`, `evicted`, `loaded`, ….
-/// The listener must not change keys.
+/// Called for each keyspace event of any type of key, whatever `notify-keyspace-events` says: `del`, `rename_from`,
+/// `rename_to`, `copy_to`, `move_from`, `move_to`, `restore`, `expire`, `expired`, `evicted`, `loaded`, …. The listener must
+/// not change keys.
 pub type KeyListener = fn(&mut Call, event: &CStr, key: Key);
 
-pub type Listener = fn(&mut Call, Event);
+/// Called for each [`Event`].
+pub type ServerListener = fn(&mut Call, Event);
 
-/// Which announcements reach [`KeyListener`]s: those of any type of key, and of keys read from an RDB.
+/// All listeners, as the module declares them.
+#[derive(Clone, Copy)]
+pub struct Listeners {
+    pub keys: &'static [KeyListener],
+    pub server: &'static [ServerListener],
+}
+
+/// The classes of keyspace events that reach [`KeyListener`]s: those of any type of key, and those of keys read from an RDB.
 const KEY_CLASSES: c_int = raw::REDISMODULE_NOTIFY_GENERIC
     | raw::REDISMODULE_NOTIFY_EXPIRED
     | raw::REDISMODULE_NOTIFY_EVICTED
     | raw::REDISMODULE_NOTIFY_LOADED;
 
-/// The structures' versions that this module reads; the flush and database ones have not changed since they exist.
+/// The version of the events' structures that this module reads. Those for flushes and swaps have never changed.
 const EVENT_VERSION: u64 = 1;
+
+/// What the module has declared. Set once, while it loads.
+static LISTENERS: OnceLock<Listeners> = OnceLock::new();
 
 /// # Safety
 /// Only while the module loads, with its context.
-pub(super) unsafe fn subscribe(ctx: *mut RedisModuleCtx) -> bool {
+pub(super) unsafe fn subscribe(ctx: *mut RedisModuleCtx, listeners: Listeners) -> bool {
+    const OK: c_int = raw::REDISMODULE_OK as c_int;
+    LISTENERS.get_or_init(|| listeners);
+    let server = [
+        raw::REDISMODULE_EVENT_FLUSHDB,
+        raw::REDISMODULE_EVENT_SWAPDB,
+        raw::REDISMODULE_EVENT_LOADING,
+        raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
+        raw::REDISMODULE_EVENT_CONFIG,
+    ];
+    // SAFETY: the context is that of the load, and the callbacks live for ever.
     unsafe {
-        const OK: c_int = raw::REDISMODULE_OK as c_int;
-        let server = [
-            raw::REDISMODULE_EVENT_FLUSHDB,
-            raw::REDISMODULE_EVENT_SWAPDB,
-            raw::REDISMODULE_EVENT_LOADING,
-            raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
-            raw::REDISMODULE_EVENT_CONFIG,
-        ];
         api!(RedisModule_SubscribeToKeyspaceEvents(ctx, KEY_CLASSES, Some(key_changed))) == OK
             && server.into_iter().all(|id| {
                 let event = RedisModuleEvent { id, dataver: EVENT_VERSION };
@@ -65,10 +79,25 @@ pub(super) unsafe fn subscribe(ctx: *mut RedisModuleCtx) -> bool {
     }
 }
 
-/// The database of the last key that was moved.
-static MOVED_FROM: AtomicI32 = AtomicI32::new(0);
+/// Tells the listeners of the server's events that the module has been loaded.
+///
+/// # Safety
+/// Once the module is loaded, with a context of the server's.
+pub(super) unsafe fn announce_load(ctx: *mut RedisModuleCtx) {
+    // SAFETY: the caller's promise is the same.
+    unsafe { tell_of_server(ctx, Event::ModuleLoaded) };
+}
 
-// SAFETY of both: the server passes a context, names and structures that live through the call.
+/// # Safety
+/// The context is one that the server called with.
+unsafe fn tell_of_server(ctx: *mut RedisModuleCtx, event: Event) {
+    let Some(listeners) = LISTENERS.get() else { return };
+    // SAFETY: the caller's promise is the same.
+    unsafe { call::run_alone(ctx, |call| listeners.server.iter().for_each(|listener| listener(call, event))) };
+}
+
+/// The database of the key that was moved last.
+static MOVED_FROM: AtomicI32 = AtomicI32::new(0);
 
 unsafe extern "C" fn key_changed(
     ctx: *mut RedisModuleCtx,
@@ -76,59 +105,63 @@ unsafe extern "C" fn key_changed(
     event: *const c_char,
     key: *mut RedisModuleString,
 ) -> c_int {
-    unsafe {
-        call::run_alone(ctx, |call| {
-            let (event, key) = (CStr::from_ptr(event), Str::of(key));
-            crate::MODULE.key_listeners.iter().for_each(|hear| hear(call, event, key));
-            // Valkey 8.1 announces a MOVE's other database with the client itself, and leaves it there, where what it sends
-            // next would go (valkey-io/valkey pull request 4024). The announcement of the first one came just before.
-            if event == c"move_from" {
-                MOVED_FROM.store(call.database(), Ordering::Relaxed);
-            } else if event == c"move_to" {
-                call.select_database(MOVED_FROM.load(Ordering::Relaxed));
-            }
-        });
-        raw::REDISMODULE_OK as c_int
+    if let Some(listeners) = LISTENERS.get() {
+        // SAFETY: the server passes a context, a key's name and an event's name that ends in NUL; they live through the call.
+        unsafe {
+            call::run_alone(ctx, |call| {
+                let (event, key) = (CStr::from_ptr(event), Str::of(key));
+                listeners.keys.iter().for_each(|listener| listener(call, event, key));
+                keep_database_of_move(call, event);
+            });
+        }
     }
+    raw::REDISMODULE_OK as c_int
 }
 
-/// # Safety
-/// Once the module is loaded, with a context of the server's.
-pub(super) unsafe fn announce_load(ctx: *mut RedisModuleCtx) {
-    unsafe {
-        call::run_alone(ctx, |call| crate::MODULE.listeners.iter().for_each(|hear| hear(call, Event::ModuleLoaded)));
+/// Valkey 8.1 announces the second half of a MOVE, in the other database, with the client itself, and leaves the client in
+/// that database, where its next commands would go (valkey-io/valkey pull request 4024). The first half was announced just
+/// before, in the client's own database.
+fn keep_database_of_move(call: &mut Call, event: &CStr) {
+    if event == c"move_from" {
+        MOVED_FROM.store(call.database(), Ordering::Relaxed);
+    } else if event == c"move_to" {
+        call.select_database(MOVED_FROM.load(Ordering::Relaxed));
     }
 }
 
 unsafe extern "C" fn server_changed(ctx: *mut RedisModuleCtx, event: RedisModuleEvent, which: u64, data: *mut c_void) {
+    // SAFETY: the server passes the event with its own data, which lives through the call, and a context.
     unsafe {
-        let Some(event) = read(event.id, which, data) else { return };
-        call::run_alone(ctx, |call| crate::MODULE.listeners.iter().for_each(|hear| hear(call, event)));
+        if let Some(event) = read(event.id, which, data) {
+            tell_of_server(ctx, event);
+        }
     }
 }
 
+/// # Safety
+/// `data` is null or the structure that belongs to the event `id`.
 unsafe fn read(id: u64, which: u64, data: *mut c_void) -> Option<Event> {
-    unsafe {
-        match id {
-            raw::REDISMODULE_EVENT_FLUSHDB if which == raw::REDISMODULE_SUBEVENT_FLUSHDB_START => {
-                let database = data.cast::<RedisModuleFlushInfo>().as_ref()?.dbnum;
-                Some(Event::Flush { database: (database >= 0).then_some(database) })
-            }
-            raw::REDISMODULE_EVENT_SWAPDB => {
-                let swapped = data.cast::<RedisModuleSwapDbInfo>().as_ref()?;
-                Some(Event::SwapDatabases(swapped.dbnum_first, swapped.dbnum_second))
-            }
-            raw::REDISMODULE_EVENT_LOADING => match which {
-                raw::REDISMODULE_SUBEVENT_LOADING_ENDED | raw::REDISMODULE_SUBEVENT_LOADING_FAILED => {
-                    Some(Event::LoadingEnded)
-                }
-                _ => Some(Event::LoadingStarted),
-            },
-            raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED => {
-                Some(Event::RoleChanged { primary: which == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER })
-            }
-            raw::REDISMODULE_EVENT_CONFIG => Some(Event::ConfigChanged),
-            _ => None,
+    match id {
+        raw::REDISMODULE_EVENT_FLUSHDB if which == raw::REDISMODULE_SUBEVENT_FLUSHDB_START => {
+            // SAFETY: as the caller promises.
+            let database = unsafe { data.cast::<RedisModuleFlushInfo>().as_ref() }?.dbnum;
+            Some(Event::Flush { database: (database >= 0).then_some(database) })
         }
+        raw::REDISMODULE_EVENT_SWAPDB => {
+            // SAFETY: as the caller promises.
+            let swapped = unsafe { data.cast::<RedisModuleSwapDbInfo>().as_ref() }?;
+            Some(Event::SwapDatabases(swapped.dbnum_first, swapped.dbnum_second))
+        }
+        raw::REDISMODULE_EVENT_LOADING => match which {
+            raw::REDISMODULE_SUBEVENT_LOADING_ENDED | raw::REDISMODULE_SUBEVENT_LOADING_FAILED => {
+                Some(Event::LoadingEnded)
+            }
+            _ => Some(Event::LoadingStarted),
+        },
+        raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED => {
+            Some(Event::RoleChanged { primary: which == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER })
+        }
+        raw::REDISMODULE_EVENT_CONFIG => Some(Event::ConfigChanged),
+        _ => None,
     }
 }

@@ -2,9 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::counter::Counter;
 use super::log;
 
-/// Runs `body`; a panic gives `None`, after [`install`]'s hook has logged what and where it was.
+/// Panics in commands, timers and events that the guard has caught.
+pub static INTERNAL_ERRORS: Counter = Counter::new();
+
+/// Runs `body`. A panic gives `None`, after the hook of [`install`] has logged its message and place.
 ///
 /// Unwind safety: after a panic the state that `body` worked on may be half changed, but it is memory-safe, and the
 /// alternative is to lose all of it.

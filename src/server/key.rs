@@ -1,6 +1,6 @@
 //! Typed keys.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -13,44 +13,59 @@ use super::call::Call;
 use super::error::Error;
 use super::value::Value;
 
-/// Owns an open key; closes it when dropped.
-pub(super) struct RawKey(pub(super) NonNull<RedisModuleKey>);
+/// Owns an open key of the server's, which lives until this is dropped and closes it.
+pub(super) struct RawKey(NonNull<RedisModuleKey>);
+
+/// Opens a key for reading and writing: it then exists, empty if it did not.
+const CHANGE_MODE: c_int = (raw::REDISMODULE_READ | raw::REDISMODULE_WRITE) as c_int;
 
 impl RawKey {
-    /// `None` where a key opened for reading does not exist.
+    /// `None` if a key opened for reading does not exist.
     pub(super) fn open(call: &Call, key: Key, mode: c_int) -> Option<Self> {
-        // SAFETY: context and name live through this call.
+        // SAFETY: the context is the one of the call, and the name lives through it.
         NonNull::new(unsafe { api!(RedisModule_OpenKey(call.ctx, key.raw, mode)) }.cast()).map(Self)
     }
 
-    fn open_to_change(call: &Call, key: Key) -> Result<Self, Error> {
-        let mode = (raw::REDISMODULE_READ | raw::REDISMODULE_WRITE) as c_int;
-        // A key opened for writing is there even when it is empty; no handle at all means that the server is out of
-        // sorts, and that is no time to go on.
-        Self::open(call, key, mode).ok_or(Error::coded("ERR internal error: the key cannot be opened"))
+    pub(super) fn open_to_change(call: &Call, key: Key) -> Result<Self, Error> {
+        // The server always returns a key that is opened for writing. If it ever does not, nothing is changed.
+        Self::open(call, key, CHANGE_MODE).ok_or(Error::coded("ERR internal error: the key cannot be opened"))
     }
 
     fn is_empty(&self) -> bool {
+        // SAFETY: the key is open.
         unsafe { api!(RedisModule_KeyType(self.0.as_ptr())) == raw::REDISMODULE_KEYTYPE_EMPTY as c_int }
     }
 
-    /// The module type of the value, null for no value and for the server's own types.
+    /// The module type of the value; null if there is no value or it is of one of the server's own types.
     pub(super) fn module_type(&self) -> *mut RedisModuleType {
+        // SAFETY: the key is open.
         unsafe { api!(RedisModule_ModuleTypeGetType(self.0.as_ptr())) }
+    }
+
+    /// The value, of whatever module type.
+    pub(super) fn module_value(&self) -> *mut c_void {
+        // SAFETY: the key is open.
+        unsafe { api!(RedisModule_ModuleTypeGetValue(self.0.as_ptr())) }
+    }
+
+    /// Puts a value into a key that is open for writing, in place of whatever it holds.
+    ///
+    /// # Safety
+    /// `value` is a box of the type's own, and from now on the server's.
+    pub(super) unsafe fn set_module_value(&self, value_type: *mut RedisModuleType, value: *mut c_void) {
+        // SAFETY: the key is open; the server takes the box, and passes it to the free callback one day.
+        unsafe { api!(RedisModule_ModuleTypeSetValue(self.0.as_ptr(), value_type, value)) };
     }
 
     fn value<T: Value>(&self) -> Result<Option<NonNull<T>>, Error> {
         let found = self.module_type();
         if !found.is_null() && found == T::registration().raw() {
-            // SAFETY: a value of our type is the box that `Opened::insert` or a load callback leaked.
-            let value = unsafe { api!(RedisModule_ModuleTypeGetValue(self.0.as_ptr())) };
-            return Ok(NonNull::new(value.cast::<T>()));
+            // A value of our type is a box of it: see the callbacks of `Value`.
+            return Ok(NonNull::new(self.module_value().cast::<T>()));
         }
         if self.is_empty() { Ok(None) } else { Err(Error::WRONG_TYPE) }
     }
-}
 
-impl RawKey {
     fn either<A: Value, B: Value>(&self) -> Result<ValueEither<A, B>, Error> {
         match self.value::<A>() {
             Ok(value) => Ok(Either::One(value)),
@@ -59,7 +74,7 @@ impl RawKey {
     }
 }
 
-/// A key as a scan passes by it. Nobody owns it here.
+/// A key that a scan has come to. The scan owns it.
 pub struct Glimpse<'a> {
     raw: ManuallyDrop<RawKey>,
     scan: PhantomData<&'a ()>,
@@ -67,20 +82,21 @@ pub struct Glimpse<'a> {
 
 impl Glimpse<'_> {
     /// # Safety
-    /// The key is open for as long as this is used; whoever opened it closes it.
+    /// The key is open for as long as this is used, and closed by its owner.
     pub(super) unsafe fn new(raw: NonNull<RedisModuleKey>) -> Self {
         Self { raw: ManuallyDrop::new(RawKey(raw)), scan: PhantomData }
     }
 
-    /// The value, where it is a `T`.
+    /// The value, if it is a `T`.
     pub fn value<T: Value>(&self) -> Option<&T> {
-        // SAFETY: nothing changes a value while a scan looks at it.
+        // SAFETY: a scan's callback may not change keys, so nothing changes the value as long as this is borrowed.
         self.raw.value::<T>().ok().flatten().map(|value| unsafe { value.as_ref() })
     }
 }
 
 impl Drop for RawKey {
     fn drop(&mut self) {
+        // SAFETY: the key is open, and nobody uses it afterwards.
         unsafe { api!(RedisModule_CloseKey(self.0.as_ptr())) };
     }
 }
@@ -91,8 +107,9 @@ pub(super) fn quiet_read_mode() -> c_int {
     QUIET_READ_MODE.load(Ordering::Relaxed)
 }
 
-/// Finds out once, at load, whether this server can open a key without counting it as a hit or miss (from Redis 7.2 on).
+/// Finds out, once, at load, whether this server can open a key without counting a hit or miss (Redis 7.2 and later can).
 pub(super) fn learn_open_modes() {
+    // SAFETY: takes no arguments; the pointer is written once, at load.
     let known = unsafe { raw::RedisModule_GetOpenKeyModesAll.map_or(0, |all| all()) };
     let quiet = (raw::REDISMODULE_READ | raw::REDISMODULE_OPEN_KEY_NOSTATS) as c_int;
     if known & quiet == quiet {
@@ -103,14 +120,14 @@ pub(super) fn learn_open_modes() {
 /// A key that may be changed, holding a `T` or nothing.
 ///
 /// Opening changes nothing and touches no WATCH: the module runs with NO_IMPLICIT_SIGNAL_MODIFIED, and
-/// [`Call::changed`] signals.
+/// [`Call::replicate`] signals.
 pub struct Opened<'a, T> {
     raw: RawKey,
     value: Option<NonNull<T>>,
     call: PhantomData<&'a ()>,
 }
 
-/// What a key holds that may be of either of two types.
+/// One of two types that a key may hold.
 pub enum Either<A, B> {
     One(A),
     Other(B),
@@ -128,15 +145,15 @@ pub struct Found<'a, T> {
 }
 
 impl Call<'_> {
-    /// The key, to be changed. It borrows the call, so that no key is open twice, and none while a change is announced to
-    /// replicas and to other modules.
+    /// The key, to be changed. It borrows the call, so that no key is open twice, and none while a change is replicated and
+    /// other modules are notified.
     pub fn open<T: Value>(&mut self, key: Key) -> Result<Opened<'_, T>, Error> {
         let raw = RawKey::open_to_change(self, key)?;
         let value = raw.value()?;
         Ok(Opened { raw, value, call: PhantomData })
     }
 
-    /// As [`Self::open`], of a key that may hold an `A` or a `B`. One that holds nothing may hold an `A`.
+    /// As [`Self::open`], of a key that may hold an `A` or a `B`. An empty key is opened as that of an `A`.
     pub fn open_either<A: Value, B: Value>(&mut self, key: Key) -> Result<OpenedEither<'_, A, B>, Error> {
         let raw = RawKey::open_to_change(self, key)?;
         Ok(match raw.either::<A, B>()? {
@@ -145,8 +162,8 @@ impl Call<'_> {
         })
     }
 
-    /// Several keys, to be changed: each named once, so that none is open twice. One that holds a `B` is as one that holds
-    /// nothing.
+    /// Several keys, to be changed. Each is named once, so that none is open twice. A key that holds a `B` is treated as
+    /// empty.
     pub fn open_all<T: Value, B: Value>(&mut self, keys: &[Key]) -> Result<Short<Opened<'_, T>>, Error> {
         for (place, key) in keys.iter().enumerate() {
             if keys.iter().take(place).any(|other| other.bytes() == key.bytes()) {
@@ -164,12 +181,12 @@ impl Call<'_> {
         keys.iter().map(open).collect()
     }
 
-    /// The value to read, without counting in keyspace_hits and _misses where the server lets us choose.
+    /// The value, to be read. It counts neither in keyspace_hits nor in keyspace_misses, if the server has such a mode.
     pub fn find<T: Value>(&self, key: Key) -> Result<Option<Found<'_, T>>, Error> {
         self.find_in_mode(key, quiet_read_mode())
     }
 
-    /// As [`Self::find`], counting in keyspace_hits and _misses: a cache's hit rate is what they are for.
+    /// As [`Self::find`], but counting in keyspace_hits or keyspace_misses, which show a cache's hit rate.
     pub fn look_up<T: Value>(&self, key: Key) -> Result<Option<Found<'_, T>>, Error> {
         self.find_in_mode(key, raw::REDISMODULE_READ as c_int)
     }
@@ -199,16 +216,15 @@ impl<'a, T: Value> Opened<'a, T> {
     }
 
     pub fn get(&mut self) -> Option<&mut T> {
-        // SAFETY: the key is open and borrowed, the server runs one command at a time, and nothing else hands out the
-        // value meanwhile.
+        // SAFETY: the key is open and `self` is borrowed. The server runs one command at a time, which opens a key once, so
+        // nothing else uses the value meanwhile.
         self.value.map(|mut value| unsafe { value.as_mut() })
     }
 
-    /// Stores `value` in place of what the key held: of a `T` it takes over the place and the expiry, anything else goes
-    /// with its expiry.
+    /// Stores `value`. An existing `T` keeps its slot and expiry; any other value is deleted with its expiry.
     pub fn insert(&mut self, value: T) -> &mut T {
         let place = match self.value {
-            // The server need not hear of it. To put a new value into a key costs as much as the rest of a small command.
+            // The server need not know: putting a new value into a key costs as much as the rest of a small command.
             Some(place) => {
                 // SAFETY: as in `get`.
                 unsafe { *place.as_ptr() = value };
@@ -216,9 +232,8 @@ impl<'a, T: Value> Opened<'a, T> {
             }
             None => {
                 let place = NonNull::from(Box::leak(Box::new(value)));
-                let (key, value_type) = (self.raw.0.as_ptr(), T::registration().raw());
-                // SAFETY: the key is open for writing; the server takes the box and gives it to the free callback one day.
-                unsafe { api!(RedisModule_ModuleTypeSetValue(key, value_type, place.as_ptr().cast())) };
+                // SAFETY: the key is open for writing, and the box is of the type `T`.
+                unsafe { self.raw.set_module_value(T::registration().raw(), place.as_ptr().cast()) };
                 self.value = Some(place);
                 place
             }
@@ -227,7 +242,7 @@ impl<'a, T: Value> Opened<'a, T> {
         unsafe { &mut *place.as_ptr() }
     }
 
-    /// The value, made by `new` where there is none.
+    /// The value, made by `new` if there is none.
     pub fn get_or_insert_with(&mut self, new: impl FnOnce() -> T) -> &mut T {
         match self.value {
             // SAFETY: as in `get`.
@@ -239,23 +254,26 @@ impl<'a, T: Value> Opened<'a, T> {
     /// Deletes the key; the server frees a large value in the background.
     pub fn delete(&mut self) {
         self.value = None;
+        // SAFETY: the key is open for writing, and its value is no longer handed out.
         unsafe { api!(RedisModule_UnlinkKey(self.raw.0.as_ptr())) };
     }
 
     /// Sets the key's expiry. It is not propagated: the effect carries what the replica needs to do the same.
     pub fn expire_at(&mut self, at_ms: i64) {
+        // SAFETY: the key is open for writing.
         unsafe { api!(RedisModule_SetAbsExpire(self.raw.0.as_ptr(), at_ms)) };
     }
 }
 
 impl<T: Value> Found<'_, T> {
     pub fn get(&self) -> &T {
-        // SAFETY: as in `Opened::get`.
+        // SAFETY: as in `Opened::get`; the call is borrowed, so that the key cannot be opened to be changed meanwhile.
         unsafe { self.value.as_ref() }
     }
 
     /// When the key expires, if ever.
     pub fn expires_at_ms(&self) -> Option<i64> {
+        // SAFETY: the key is open.
         let at_ms = unsafe { api!(RedisModule_GetAbsExpire(self.raw.0.as_ptr())) };
         (at_ms != i64::from(raw::REDISMODULE_NO_EXPIRE)).then_some(at_ms)
     }

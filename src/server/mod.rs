@@ -1,15 +1,18 @@
-//! The thin safe layer over the server's module API, and the only place with `unsafe`.
+//! The thin safe layer over the server's module API. It knows none of the commands and types above it.
 //!
 //! A command handler sees a [`Call`]: its arguments as byte slices of the server's own strings, typed keys, a clock, a
-//! reply writer and one way to replicate. A data type implements [`Value`], and this layer turns it into the server's
-//! callbacks. Everything that the server calls passes the panic [`guard`].
+//! reply and one way to replicate. A data type implements [`Value`], and this layer turns it into the server's callbacks.
+//!
+//! All `unsafe` code is here; outside, only the functions that the macros `entry!`, `retry!` and `module!` expand to contain
+//! any. Whatever could panic in a function that the server calls runs under the panic [`guard`]: handlers, tasks, listeners
+//! and the callbacks of data types and text settings. What lies outside it reads or writes an atomic, or replies an error.
 
 /// Calls a function of the server's module API by its name without the `RedisModule_` prefix.
 ///
-/// The pointers are filled in when the module loads. One that this server does not have panics, which the guard turns
-/// into an error reply; those that only newer servers have are looked up with `raw::RedisModule_…` and matched.
+/// The pointers are filled in when the module loads. A function that this server does not have panics, and the guard turns
+/// that into an error reply. Functions that only newer servers have are looked up with `raw::RedisModule_…` and matched.
 macro_rules! api {
-    ($name:ident($($argument:expr_2021),* $(,)?)) => {
+    ($name:ident($($argument:expr),* $(,)?)) => {
         redis_module::raw::$name.unwrap()($($argument),*)
     };
 }
@@ -22,6 +25,7 @@ pub mod blocked;
 pub mod call;
 pub mod command;
 pub mod config;
+pub mod counter;
 pub mod digest;
 pub mod effect;
 pub mod error;
@@ -35,8 +39,8 @@ pub mod rdb;
 pub mod reply;
 pub mod scan;
 pub mod shared;
-pub mod stats;
 pub mod timer;
+pub mod types;
 pub mod value;
 
 pub use args::{Key, Str};

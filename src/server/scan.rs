@@ -1,4 +1,4 @@
-//! All keys of a database, in slices between which others are served.
+//! A pass over all keys of a database, in slices, so that other clients are served in between.
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -6,33 +6,33 @@ use std::time::{Duration, Instant};
 
 use redis_module::raw::{RedisModuleCtx, RedisModuleKey, RedisModuleScanCursor, RedisModuleString};
 
-use super::args::{Key, Name, Str};
+use super::args::{Key, OwnedKey, Str};
 use super::call::Call;
 use super::guard::guarded;
 use super::key::Glimpse;
 
-/// How long one slice holds the server, and how long others have it in between.
+/// How long one slice holds the server, and the pause after it.
 const SLICE: Duration = Duration::from_micros(250);
 const PAUSE_MS: u64 = 1;
 
-/// How long to wait while the server lets nobody write.
+/// How long to wait while the server accepts no writes.
 const WRITE_PAUSE_MS: u64 = 5;
 
-/// Keys that one slice hands on at most, since what is done with them takes time as well.
+/// The most keys that one slice hands to [`Scan::take`], which takes time as well.
 const KEYS_PER_SLICE_MAX: usize = 128;
 
-/// What goes through the keys. As with SCAN, a key that is there from the start to the end is met at least once.
+/// What is done with the keys. As with SCAN, a key that exists from the start to the end is met at least once.
 pub trait Scan: 'static + Sized {
-    /// Whether it changes keys: no slice comes while the server lets nobody write, and on a replica the scan ends.
+    /// Whether it changes keys: then it pauses while the server accepts no writes, and ends on a replica.
     const CHANGES: bool;
 
-    /// Is this a key to be handed to [`Self::take`]? Nothing may be changed or opened here.
+    /// Whether this key is to be handed to [`Self::take`]. Nothing may be changed or opened here.
     fn wants(&mut self, key: Key, value: &Glimpse) -> bool;
 
-    /// The keys that were wanted, as they may be now. False ends the scan.
-    fn take(&mut self, call: &mut Call, keys: &[Name]) -> bool;
+    /// Takes the keys that were wanted; each may have changed since. False ends the scan.
+    fn take(&mut self, call: &mut Call, keys: &[OwnedKey]) -> bool;
 
-    /// The end: all keys have been met, or it was ended.
+    /// Called at the end: all keys have been met, or the scan was ended.
     fn done(self, call: &mut Call);
 }
 
@@ -53,19 +53,19 @@ struct Cursor(*mut RedisModuleScanCursor);
 
 impl Drop for Cursor {
     fn drop(&mut self) {
-        // SAFETY: the cursor is the one that `Call::scan` made.
+        // SAFETY: the cursor was made by `Running::new`, and nobody else has it.
         unsafe { api!(RedisModule_ScanCursorDestroy(self.0)) };
     }
 }
 
 impl Call<'_> {
-    /// Starts a scan of the selected database; its first slice comes after this command. A database that is swapped
-    /// meanwhile is left for the one in its place.
+    /// Starts a scan of the selected database; its first slice comes after this command. If the database is swapped
+    /// meanwhile, the scan goes on in the one that took its place.
     pub fn scan<S: Scan>(&self, scan: S) {
         self.after(0, slice::<S>, Running::new(scan));
     }
 
-    /// As [`Self::scan`], with the first slice at once: a small database is done before this returns.
+    /// As [`Self::scan`], with the first slice at once: the scan of a small database ends before this returns.
     pub fn scan_from_now<S: Scan>(&mut self, scan: S) {
         slice(self, Running::new(scan));
     }
@@ -85,7 +85,8 @@ fn slice<S: Scan>(call: &mut Call, mut running: Running<S>) {
     let mut more = true;
     while more && found.names.len() < KEYS_PER_SLICE_MAX && start.elapsed() < SLICE {
         let to: *mut Found<S> = &mut found;
-        // SAFETY: `visit` gets `found` back, while this call alone has it.
+        // SAFETY: the context is the one of this call, the cursor is ours. `visit` gets `found` back, which nothing else uses
+        // until the call returns.
         more = unsafe { api!(RedisModule_Scan(call.ctx, running.cursor.0, Some(visit::<S>), to.cast())) } != 0;
     }
     let names = found.names;
@@ -99,7 +100,7 @@ fn slice<S: Scan>(call: &mut Call, mut running: Running<S>) {
 
 struct Found<'a, S> {
     scan: &'a mut S,
-    names: Vec<Name>,
+    names: Vec<OwnedKey>,
 }
 
 unsafe extern "C" fn visit<S: Scan>(
@@ -108,16 +109,14 @@ unsafe extern "C" fn visit<S: Scan>(
     key: *mut RedisModuleKey,
     found: *mut c_void,
 ) {
-    unsafe {
-        guarded(|| {
-            // SAFETY: the name lives through the call; `found` is what `slice` passed. Some servers pass no key where its value
-            // is not at hand; none of our types is such.
-            let (name, found) = (Str::of(name), &mut *found.cast::<Found<S>>());
-            if let Some(key) = NonNull::new(key) {
-                if found.scan.wants(name, &Glimpse::new(key)) {
-                    found.names.push(Name::new(name.bytes()));
-                }
-            }
-        });
-    }
+    guarded(|| {
+        // Some servers pass no key if its value is not at hand; that is never so for our types.
+        let Some(key) = NonNull::new(key) else { return };
+        // SAFETY: the name and the open key live through the call; `found` is what `slice` passed, and nothing else uses it
+        // meanwhile.
+        let (name, key, found) = unsafe { (Str::of(name), Glimpse::new(key), &mut *found.cast::<Found<S>>()) };
+        if found.scan.wants(name, &key) {
+            found.names.push(OwnedKey::new(name.bytes()));
+        }
+    });
 }

@@ -1,9 +1,13 @@
 //! State of the whole module beside the keys.
+//!
+//! Three kinds of statics hold it, each for one purpose. A plain `static`, if its first value can be made at compile time.
+//! `lazy_static!`, if that takes running code: the first use, often a setting's default at load, makes the value.
+//! `OnceLock`, if the value comes from elsewhere, as the module's declaration does when it is loaded.
 
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
-/// A value that commands, configuration and load callbacks share. They run one at a time on the server's main thread, so
-/// the lock is never waited for.
+/// A value that commands, settings and load callbacks share. They run one at a time on the server's main thread, so nobody
+/// ever waits for the lock.
 ///
 /// Code that runs elsewhere (`Drop` of a data type) must not touch one.
 pub struct MainThread<T>(Mutex<T>);
@@ -13,11 +17,11 @@ impl<T> MainThread<T> {
         Self(Mutex::new(value))
     }
 
-    /// Panics, into the guard, if it is already borrowed: waiting for oneself would stop the server for good.
+    /// Panics, into the guard, if the value is already borrowed: to wait for it would stop the server for good.
     pub fn borrow(&self) -> MutexGuard<'_, T> {
         match self.0.try_lock() {
             Ok(guard) => guard,
-            // A panic while it was borrowed: the value is as good as any that a panic left behind.
+            // There was a panic while it was borrowed. The value is as usable as everything else that a panic leaves behind.
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => panic!("shared state is borrowed twice"),
         }

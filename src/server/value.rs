@@ -1,10 +1,10 @@
-//! Data types: a type implements [`Value`], and the callbacks that the server wants are written once, here.
+//! Data types: a type implements [`Value`], and the server's callbacks for all of them are written once, here.
 
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use gateway_core::codec::{Corrupt, Decoder, Encoded, Reader, Writer};
-use gateway_core::memory::allocated_bytes;
+use gateway_core::codec::{Corrupt, Decoder, Encoded, Reader};
+use gateway_core::stored::{Stored, load_versioned};
 use redis_module::raw::{
     self, RedisModuleCtx, RedisModuleDefragCtx, RedisModuleDigest, RedisModuleIO, RedisModuleKeyOptCtx,
     RedisModuleString, RedisModuleType, RedisModuleTypeMethods,
@@ -17,52 +17,30 @@ use super::log;
 use super::rdb::Rdb;
 use super::reply::Reply;
 
-/// Holds, or holders, that a description lists at most: 10,000 would take longer than a millisecond.
+/// The most holds, or holders of slots, that a description lists: 10,000 would take longer than a millisecond.
 pub const DESCRIBED_MAX: usize = 1_000;
 
-/// A value that the server stores, saves, copies and frees as a type of its own.
-/// The server may free it on another thread, hence `Send`.
-pub trait Value: Clone + Send + 'static {
+/// The command that stores a whole value, as a rewritten AOF has it.
+pub const LOAD: &CStr = c"GW._LOAD";
+
+/// The keyspace event of a value, or a part of one, that an AOF brought.
+pub const LOAD_EVENT: &CStr = c"gw.load";
+
+/// A stored value that the server keeps under a key, as a data type of its own. The server may free it on another thread,
+/// hence `Send`.
+pub trait Value: Stored + Clone + Send + 'static {
     /// Nine characters, as the RDB file has it; what `TYPE` and `SCAN … TYPE` show.
     const NAME: &'static str;
-    /// The version that `save` writes: 0 to 1,023. `load` reads it and all before it, for ever, and is never handed a
-    /// later one.
-    const ENCODING: i32;
 
     /// Where the server's handle for this type is kept.
     fn registration() -> &'static Registration;
 
-    fn save(&self, out: &mut dyn Writer);
-    fn load(from: &mut dyn Reader, encoding: i32) -> Result<Self, Corrupt>;
-
-    /// What makes two values equal. Only needed where `save` may differ for equal values.
-    fn digest(&self, out: &mut dyn Writer) {
-        self.save(out);
-    }
-
-    /// Bytes allocated behind the value itself.
-    fn memory_bytes(&self) -> usize;
-
-    /// What the value takes in all: MEMORY USAGE without the server's own share, and `bytes` in GW.DESCRIBE.
-    fn total_bytes(&self) -> usize {
-        allocated_bytes(size_of::<Self>()) + self.memory_bytes()
-    }
-
-    /// Allocations to free with the value. Above 64 the server frees it in the background, so that `Drop` touches
-    /// nothing but atomics.
-    fn allocations(&self) -> usize {
-        1
-    }
+    /// Called after a value was loaded, before the server has it: for what this node keeps outside its values.
+    fn loaded(&mut self) {}
 
     /// Frees the value, on whatever thread the server does. DEL waits for it unless `lazyfree-lazy-user-del` says
     /// otherwise: a type whose values can take long hands them to a thread of its own.
     fn free(self) {}
-
-    /// The value's buffers, for the defragmenter: from index `from` on, until `visit` returns false. Returns where to
-    /// go on.
-    fn buffers(&mut self, _from: usize, _visit: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<usize> {
-        None
-    }
 
     /// Writes the value as commands. A value that can be large does so in several; all others as one `GW._LOAD`.
     fn rewrite(&self, out: &mut Rewrite) {
@@ -86,7 +64,7 @@ impl Registration {
     }
 }
 
-/// A type as the module's list of types has it.
+/// A type, as the module declares it.
 pub struct Type {
     pub name: &'static str,
     registration: fn() -> &'static Registration,
@@ -104,13 +82,14 @@ impl Type {
             register: register::<T>,
             decode: |from, encoding| Ok(Box::into_raw(Box::new(load::<T>(from, encoding)?)).cast()),
             free: free::<T>,
-            describe: |value, now_ms, reply| unsafe { (*value.cast::<T>()).describe(now_ms, reply) },
+            describe: describe::<T>,
         }
     }
 
     /// # Safety
     /// Only while the module loads, with its context.
     pub(super) unsafe fn register(&self, ctx: *mut RedisModuleCtx) -> bool {
+        // SAFETY: the caller's promise is the same.
         unsafe { (self.register)(ctx) }
     }
 
@@ -122,103 +101,112 @@ impl Type {
     pub(super) fn decode(&self, payload: &[u8], encoding: i32) -> Result<*mut c_void, Corrupt> {
         let mut from = Decoder::new(payload);
         let value = (self.decode)(&mut from, encoding)?;
+        // SAFETY: the box was just made for this type, and nobody else has it.
         from.finish().map(|()| value).inspect_err(|_| unsafe { (self.free)(value) })
     }
 
     /// # Safety
-    /// `value` is a live value of this type.
+    /// `value` is a live value of this type, and nothing else uses it meanwhile.
     pub(super) unsafe fn describe(&self, value: *mut c_void, now_ms: i64, reply: &Reply) {
-        unsafe {
-            (self.describe)(value, now_ms, reply);
-        }
+        // SAFETY: the caller's promise is the same.
+        unsafe { (self.describe)(value, now_ms, reply) }
     }
+}
+
+unsafe fn describe<T: Value>(value: *mut c_void, now_ms: i64, reply: &Reply) {
+    // SAFETY: as `Type::describe` demands.
+    unsafe { (*value.cast::<T>()).describe(now_ms, reply) }
 }
 
 unsafe fn register<T: Value>(ctx: *mut RedisModuleCtx) -> bool {
-    unsafe {
-        let Ok(name) = CString::new(T::NAME) else { return false };
-        // Version 4 of the struct is what Redis 7.0 reads; later servers take it as well.
-        let mut methods = RedisModuleTypeMethods {
-            version: 4,
-            rdb_load: Some(rdb_load::<T>),
-            rdb_save: Some(rdb_save::<T>),
-            aof_rewrite: Some(aof_rewrite::<T>),
-            mem_usage: None,
-            digest: Some(digest::<T>),
-            free: Some(free::<T>),
-            aux_load: None,
-            aux_save: None,
-            aux_save_triggers: 0,
-            free_effort: Some(free_effort::<T>),
-            unlink: None,
-            copy: Some(copy::<T>),
-            defrag: Some(defrag::<T>),
-            mem_usage2: Some(mem_usage::<T>),
-            free_effort2: None,
-            unlink2: None,
-            copy2: None,
-            aux_save2: None,
-        };
-        let handle = api!(RedisModule_CreateDataType(ctx, name.as_ptr(), T::ENCODING, &mut methods));
-        T::registration().0.store(handle, Ordering::Relaxed);
-        !handle.is_null()
+    let Ok(name) = CString::new(T::NAME) else { return false };
+    // Version 4 of the struct is what Redis 7.0 reads; later servers take it as well.
+    let mut methods = RedisModuleTypeMethods {
+        version: 4,
+        rdb_load: Some(rdb_load::<T>),
+        rdb_save: Some(rdb_save::<T>),
+        aof_rewrite: Some(aof_rewrite::<T>),
+        mem_usage: None,
+        digest: Some(digest::<T>),
+        free: Some(free::<T>),
+        aux_load: None,
+        aux_save: None,
+        aux_save_triggers: 0,
+        free_effort: Some(free_effort::<T>),
+        unlink: None,
+        copy: Some(copy::<T>),
+        defrag: Some(defrag::<T>),
+        mem_usage2: Some(mem_usage::<T>),
+        free_effort2: None,
+        unlink2: None,
+        copy2: None,
+        aux_save2: None,
+    };
+    let encoding = T::ENCODING.cast_signed();
+    // SAFETY: the context is that of the load, as the caller promises; the server copies the name and the methods.
+    let handle = unsafe { api!(RedisModule_CreateDataType(ctx, name.as_ptr(), encoding, &mut methods)) };
+    T::registration().0.store(handle, Ordering::Relaxed);
+    !handle.is_null()
+}
+
+/// Reads a value of any encoding up to ours. The log says why one does not load: only an operator can do something about it.
+fn load<T: Value>(from: &mut dyn Reader, encoding: i32) -> Result<T, Corrupt> {
+    let loaded = match u32::try_from(encoding) {
+        Ok(encoding) => load_versioned::<T>(from, encoding),
+        Err(_) => Err(Corrupt("an encoding that never was")),
+    };
+    match loaded {
+        Ok(mut value) => {
+            value.loaded();
+            Ok(value)
+        }
+        Err(corrupt) => {
+            log::warning(&format!("a {} value does not load: {corrupt}", T::NAME));
+            Err(corrupt)
+        }
     }
 }
 
-/// Reads a value of any encoding up to ours. Why one does not load is for the log: nobody else could act on it.
-fn load<T: Value>(from: &mut dyn Reader, encoding: i32) -> Result<T, Corrupt> {
-    let loaded = match encoding {
-        ..=-1 => Err(Corrupt("an encoding that never was")),
-        encoding if encoding > T::ENCODING => {
-            Err(Corrupt("written by a newer version of this module; upgrade this server's"))
-        }
-        encoding => T::load(from, encoding),
-    };
-    loaded.inspect_err(|corrupt| log::warning(&format!("a {} value does not load: {corrupt}", T::NAME)))
-}
-
 // SAFETY of all callbacks: the server passes values that `Opened::insert`, `rdb_load`, `copy` or GW._LOAD made for this
-// very type, and contexts that live through the call. `free` alone may run on another thread, when nobody else has the
+// very type, and contexts that live through the call. Only `free` may run on another thread, when nobody else has the
 // value any more.
 
 unsafe extern "C" fn rdb_load<T: Value>(io: *mut RedisModuleIO, encoding: c_int) -> *mut c_void {
-    let loaded = guarded(|| load::<T>(&mut Rdb(io), encoding).map(|value| Box::into_raw(Box::new(value))));
-    match loaded {
+    // SAFETY: see above; the stream is to be read.
+    let load = || load::<T>(&mut unsafe { Rdb::new(io) }, encoding).map(|value| Box::into_raw(Box::new(value)));
+    match guarded(load) {
         Some(Ok(value)) => value.cast(),
         Some(Err(_)) | None => std::ptr::null_mut(),
     }
 }
 
 unsafe extern "C" fn rdb_save<T: Value>(io: *mut RedisModuleIO, value: *mut c_void) {
-    unsafe {
-        guarded(|| (*value.cast::<T>()).save(&mut Rdb(io)));
-    }
+    // SAFETY: see above; the stream is to be written.
+    guarded(|| unsafe { (*value.cast::<T>()).save(&mut Rdb::new(io)) });
 }
 
 unsafe extern "C" fn aof_rewrite<T: Value>(io: *mut RedisModuleIO, key: *mut RedisModuleString, value: *mut c_void) {
-    unsafe {
-        guarded(|| (*value.cast::<T>()).rewrite(&mut Rewrite { io, key }));
-    }
+    // SAFETY: see above.
+    guarded(|| unsafe { (*value.cast::<T>()).rewrite(&mut Rewrite { io, key }) });
 }
 
 unsafe extern "C" fn digest<T: Value>(digest: *mut RedisModuleDigest, value: *mut c_void) {
-    unsafe {
-        guarded(|| {
-            let mut out = Digest(digest);
-            (*value.cast::<T>()).digest(&mut out);
-            out.end();
-        });
-    }
+    guarded(|| {
+        // SAFETY: see above.
+        let (value, mut out) = unsafe { (&*value.cast::<T>(), Digest::new(digest)) };
+        value.digest(&mut out);
+        out.end();
+    });
 }
 
 unsafe extern "C" fn free<T: Value>(value: *mut c_void) {
-    unsafe {
-        guarded(|| Box::from_raw(value.cast::<T>()).free());
-    }
+    // SAFETY: see above; the server frees a value once, and does not use it afterwards.
+    guarded(|| unsafe { Box::from_raw(value.cast::<T>()) }.free());
 }
 
 unsafe extern "C" fn free_effort<T: Value>(_key: *mut RedisModuleString, value: *const c_void) -> usize {
-    unsafe { guarded(|| (*value.cast::<T>()).allocations()).unwrap_or(1) }
+    // SAFETY: see above.
+    guarded(|| unsafe { &*value.cast::<T>() }.allocations()).unwrap_or(1)
 }
 
 unsafe extern "C" fn copy<T: Value>(
@@ -226,10 +214,9 @@ unsafe extern "C" fn copy<T: Value>(
     _to: *mut RedisModuleString,
     value: *const c_void,
 ) -> *mut c_void {
-    unsafe {
-        let copied = guarded(|| Box::into_raw(Box::new((*value.cast::<T>()).clone())));
-        copied.map_or(std::ptr::null_mut(), |value| value.cast())
-    }
+    // SAFETY: see above.
+    let copied = guarded(|| Box::into_raw(Box::new(unsafe { &*value.cast::<T>() }.clone())));
+    copied.map_or(std::ptr::null_mut(), |value| value.cast())
 }
 
 unsafe extern "C" fn mem_usage<T: Value>(
@@ -237,51 +224,61 @@ unsafe extern "C" fn mem_usage<T: Value>(
     value: *const c_void,
     _samples: usize,
 ) -> usize {
-    unsafe { guarded(|| (*value.cast::<T>()).total_bytes()).unwrap_or(0) }
+    // SAFETY: see above.
+    guarded(|| unsafe { &*value.cast::<T>() }.total_bytes()).unwrap_or(0)
 }
 
-/// Moves the value's box and buffers to where the server wants them. Returns 1 where it was not done in the time given;
-/// the server then comes back, and the cursor says where to go on.
+/// Moves the value's box and buffers to where the server wants them. Returns 1 if the time given was too short; the server
+/// then calls again, and the cursor says where to go on.
 unsafe extern "C" fn defrag<T: Value>(
     ctx: *mut RedisModuleDefragCtx,
     _key: *mut RedisModuleString,
     value: *mut *mut c_void,
 ) -> c_int {
-    unsafe {
-        let done = guarded(|| {
-            let mut cursor = 0;
-            let resumed =
-                api!(RedisModule_DefragCursorGet(ctx, &mut cursor)) == raw::REDISMODULE_OK as c_int && cursor > 0;
-            if !resumed {
+    const OK: c_int = raw::REDISMODULE_OK as c_int;
+    let done = guarded(|| {
+        let mut cursor = 0;
+        // SAFETY: see above; the server writes the cursor.
+        let resumed = unsafe { api!(RedisModule_DefragCursorGet(ctx, &mut cursor)) == OK } && cursor > 0;
+        if !resumed {
+            // SAFETY: see above. A block that is not null has the box's bytes, and the old one is freed.
+            unsafe {
                 let moved = api!(RedisModule_DefragAlloc(ctx, *value));
                 if !moved.is_null() {
                     *value = moved;
                 }
             }
-            let next = (*(*value).cast::<T>()).buffers(cursor as usize, &mut |buffer| {
+        }
+        // SAFETY: see above; nothing else uses the value during the callback.
+        let value = unsafe { &mut *(*value).cast::<T>() };
+        let next = value.buffers(cursor as usize, &mut |buffer| {
+            // SAFETY: the context is the callback's.
+            unsafe {
                 defrag_buffer(ctx, buffer);
                 api!(RedisModule_DefragShouldStop(ctx)) == 0
-            });
-            match next {
-                Some(next) => {
-                    api!(RedisModule_DefragCursorSet(ctx, next as std::ffi::c_ulong)) != raw::REDISMODULE_OK as c_int
-                }
-                None => true,
             }
         });
-        c_int::from(!done.unwrap_or(true))
-    }
+        match next {
+            // SAFETY: the context is the callback's. A cursor that is not kept ends the value's turn.
+            Some(next) => unsafe { api!(RedisModule_DefragCursorSet(ctx, next as std::ffi::c_ulong)) != OK },
+            None => true,
+        }
+    });
+    c_int::from(!done.unwrap_or(true))
 }
 
+/// # Safety
+/// The context is that of a defragmentation callback.
 unsafe fn defrag_buffer(ctx: *mut RedisModuleDefragCtx, buffer: &mut Vec<u8>) {
+    if buffer.capacity() == 0 {
+        return;
+    }
+    let (len, capacity) = (buffer.len(), buffer.capacity());
+    // SAFETY: the buffer's block came from the server's allocator. If the server moves it, the new block has the same size
+    // and bytes, and the old one is freed: it is forgotten here without being freed again.
     unsafe {
-        if buffer.capacity() == 0 {
-            return;
-        }
-        let (len, capacity) = (buffer.len(), buffer.capacity());
         let moved = api!(RedisModule_DefragAlloc(ctx, buffer.as_mut_ptr().cast()));
         if !moved.is_null() {
-            // The server has copied the bytes to `moved` and freed the old block: forget it without freeing it again.
             let old = std::mem::replace(buffer, Vec::from_raw_parts(moved.cast::<u8>(), len, capacity));
             std::mem::forget(old);
         }
@@ -295,16 +292,17 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
-    /// The whole value as one command. `GW._LOAD` reads it back.
+    /// The whole value as one command, [`LOAD`], which reads it back.
     pub fn whole<T: Value>(&mut self, value: &T) {
         let mut payload = Encoded::default();
         value.save(&mut payload);
         let (Ok(name), bytes) = (CString::new(T::NAME), &payload.0) else { return };
-        // SAFETY: the format takes a string object, a NUL-terminated string, an integer and a buffer with its length.
+        // SAFETY: the stream and the key's name live through the callback. The format takes a string object, a NUL-terminated
+        // string, an integer and a buffer with its length.
         unsafe {
             api!(RedisModule_EmitAOF(
                 self.io,
-                crate::LOAD.as_ptr(),
+                LOAD.as_ptr(),
                 c"sclb".as_ptr(),
                 self.key,
                 name.as_ptr(),
@@ -318,8 +316,8 @@ impl Rewrite {
     /// An effect with further arguments, for values that are written in pieces.
     pub fn effect<'a>(&mut self, effect: &Effect, arguments: impl Iterator<Item = &'a [u8]>) {
         let text = effect.text();
-        // SAFETY: the format takes a string object, a buffer with its length, and a vector of string objects with its
-        // length. The strings are ours to free afterwards.
+        // SAFETY: the stream and the key's name live through the callback. The format takes a string object, a buffer with its
+        // length, and a vector of string objects with its length. The strings are ours to free afterwards.
         unsafe {
             let null = std::ptr::null_mut();
             let new = |bytes: &[u8]| api!(RedisModule_CreateString(null, bytes.as_ptr().cast::<c_char>(), bytes.len()));

@@ -31,9 +31,6 @@ use pack::Job;
 use rates::{COUNTS, Rates};
 pub use saved::Part;
 
-/// The version of the saved form that [`Queue::save`] writes.
-pub const VERSION: u32 = 1;
-
 /// The most a counter counts to: centuries of pushes, and small enough that sums of counters never overflow.
 pub const COUNT_MAX: u64 = 1 << 62;
 
@@ -345,45 +342,6 @@ impl Queue {
             left -= block.size().bytes;
         }
         count
-    }
-
-    /// Bytes allocated behind the struct itself. Of a queue with more than 2,000 blocks it looks at every second, third ...,
-    /// and only at some of many batches, so that it takes no longer for the longest.
-    pub fn memory_bytes(&self) -> usize {
-        const BLOCKS_MAX: usize = 2_000;
-        let step = self.blocks.len() / BLOCKS_MAX + 1;
-        let seen = (0..self.blocks.len()).step_by(step).filter_map(|index| self.blocks.get(index));
-        let (count, bytes) = seen.fold((0, 0), |(count, bytes), block| (count + 1, bytes + block.memory_bytes()));
-        let waiting = (bytes as u128 * self.blocks.len() as u128).checked_div(count).unwrap_or(0) as usize;
-        let list = crate::memory::allocated_bytes(self.blocks.capacity() * size_of::<Block>());
-        waiting + list + self.leased.memory_bytes() + self.dead.memory_bytes()
-    }
-
-    /// Allocations to free with the value, at least: it looks at the first 64 blocks and batches.
-    pub fn allocations(&self) -> usize {
-        const SEEN_MAX: usize = 64;
-        let batches = [self.leased.batches(), &self.dead];
-        let seen = batches.into_iter().flat_map(|batches| batches.iter().take(SEEN_MAX));
-        let of_batches: usize = seen.map(|(_, batch)| 1 + 3 * batch.blocks.len()).sum();
-        let waiting: usize = self.blocks.iter().take(SEEN_MAX).map(Block::allocations).sum();
-        waiting + self.blocks.len() + of_batches + batches.map(Batches::len).iter().sum::<usize>()
-    }
-
-    /// Visits the blocks' buffers from index `from` on, for defragmentation, until `visit` returns false. Returns where
-    /// to go on, `None` at the end. A visitor may move a buffer, not change what is in it.
-    pub fn buffers(&mut self, from: usize, visit: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<usize> {
-        let blocks = self.blocks.iter_mut().chain(self.leased.blocks_mut()).chain(self.dead.blocks_mut());
-        let mut buffers = blocks.flat_map(Block::buffers_mut).enumerate().skip(from).peekable();
-        while let Some((index, buffer)) = buffers.next() {
-            let go_on = visit(buffer);
-            if !go_on && buffers.peek().is_some() {
-                return Some(index + 1);
-            }
-            if !go_on {
-                return None;
-            }
-        }
-        None
     }
 }
 

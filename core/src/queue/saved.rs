@@ -1,9 +1,11 @@
 //! The queue written down. Blocks are the unit: one that is compressed is written as it is.
 
-use super::batch::{Batch, TIME_MAX_US};
+use super::batch::{Batch, Batches, TIME_MAX_US};
 use super::block::Block;
-use super::{COUNT_MAX, Queue, VERSION};
+use super::{COUNT_MAX, Queue};
 use crate::codec::{Corrupt, Encoded, Reader, Writer};
+use crate::memory::allocated_bytes;
+use crate::stored::Stored;
 
 /// A queue in parts of which each is one block or batch, for a rewritten AOF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,31 +18,6 @@ pub enum Part {
 }
 
 impl Queue {
-    pub fn save(&self, out: &mut dyn Writer) {
-        self.save_head(out);
-        out.uint(self.blocks.len() as u64);
-        self.blocks.iter().for_each(|block| block.save(out));
-        for batches in [self.leased.batches(), &self.dead] {
-            out.uint(batches.len() as u64);
-            batches.iter().for_each(|(id, batch)| batch.save(id, out));
-        }
-    }
-
-    /// Reads what [`Self::save`] of that `version` wrote.
-    pub fn load(from: &mut dyn Reader, version: u32) -> Result<Self, Corrupt> {
-        if version != VERSION {
-            return Err(Corrupt("a queue of an unknown version"));
-        }
-        let mut queue = Self::new();
-        queue.load_part(Part::Head, from)?;
-        for part in [Part::Waiting, Part::Leased, Part::Dead] {
-            for _ in 0..from.uint()? {
-                queue.load_part(part, from)?;
-            }
-        }
-        Ok(queue)
-    }
-
     /// Writes the queue down part by part; `emit` gets each.
     pub fn save_parts(&self, emit: &mut dyn FnMut(Part, Encoded)) {
         let mut emit = |part, save: &dyn Fn(&mut Encoded)| {
@@ -110,9 +87,35 @@ impl Queue {
         (self.counts, self.at_ms, self.last_id_us) = (counts, at_ms, last_id_us);
         Ok(())
     }
+}
+
+impl Stored for Queue {
+    const ENCODING: u32 = 1;
+    const ENCODING_MIN: u32 = 1;
+
+    fn save(&self, out: &mut dyn Writer) {
+        self.save_head(out);
+        out.uint(self.blocks.len() as u64);
+        self.blocks.iter().for_each(|block| block.save(out));
+        for batches in [self.leased.batches(), &self.dead] {
+            out.uint(batches.len() as u64);
+            batches.iter().for_each(|(id, batch)| batch.save(id, out));
+        }
+    }
+
+    fn load(from: &mut dyn Reader, _encoding: u32) -> Result<Self, Corrupt> {
+        let mut queue = Self::new();
+        queue.load_part(Part::Head, from)?;
+        for part in [Part::Waiting, Part::Leased, Part::Dead] {
+            for _ in 0..from.uint()? {
+                queue.load_part(part, from)?;
+            }
+        }
+        Ok(queue)
+    }
 
     /// What makes two queues equal: counts, records with their times, batches; however their blocks came about.
-    pub fn digest(&self, out: &mut dyn Writer) {
+    fn digest(&self, out: &mut dyn Writer) {
         self.save_head(out);
         out.uint(self.waiting.records);
         for block in &self.blocks {
@@ -125,5 +128,42 @@ impl Queue {
             out.uint(batches.len() as u64);
             batches.iter().for_each(|(id, batch)| batch.digest(id, out));
         }
+    }
+
+    /// Of a queue with more than 2,000 blocks it looks at every second, third ...,
+    /// and only at some of many batches, so that it takes no longer for the longest.
+    fn memory_bytes(&self) -> usize {
+        const BLOCKS_MAX: usize = 2_000;
+        let step = self.blocks.len() / BLOCKS_MAX + 1;
+        let seen = (0..self.blocks.len()).step_by(step).filter_map(|index| self.blocks.get(index));
+        let (count, bytes) = seen.fold((0, 0), |(count, bytes), block| (count + 1, bytes + block.memory_bytes()));
+        let waiting = (bytes as u128 * self.blocks.len() as u128).checked_div(count).unwrap_or(0) as usize;
+        let list = allocated_bytes(self.blocks.capacity() * size_of::<Block>());
+        waiting + list + self.leased.memory_bytes() + self.dead.memory_bytes()
+    }
+
+    /// Looks at the first 64 blocks and batches only.
+    fn allocations(&self) -> usize {
+        const SEEN_MAX: usize = 64;
+        let batches = [self.leased.batches(), &self.dead];
+        let seen = batches.into_iter().flat_map(|batches| batches.iter().take(SEEN_MAX));
+        let of_batches: usize = seen.map(|(_, batch)| 1 + 3 * batch.blocks.len()).sum();
+        let waiting: usize = self.blocks.iter().take(SEEN_MAX).map(Block::allocations).sum();
+        waiting + self.blocks.len() + of_batches + batches.map(Batches::len).iter().sum::<usize>()
+    }
+
+    fn buffers(&mut self, from: usize, visit: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<usize> {
+        let blocks = self.blocks.iter_mut().chain(self.leased.blocks_mut()).chain(self.dead.blocks_mut());
+        let mut buffers = blocks.flat_map(Block::buffers_mut).enumerate().skip(from).peekable();
+        while let Some((index, buffer)) = buffers.next() {
+            let go_on = visit(buffer);
+            if !go_on && buffers.peek().is_some() {
+                return Some(index + 1);
+            }
+            if !go_on {
+                return None;
+            }
+        }
+        None
     }
 }

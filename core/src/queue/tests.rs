@@ -1,6 +1,7 @@
 use super::*;
 use crate::TIME_MAX_MS;
 use crate::codec::{Corrupt, Decoder, Encoded, Writer};
+use crate::stored::{Stored as _, load_versioned};
 
 const NO_LIMITS: Limits = Limits { max_records: u64::MAX, max_bytes: u64::MAX };
 
@@ -12,7 +13,7 @@ fn saved(queue: &Queue) -> Vec<u8> {
 
 fn loaded(bytes: &[u8]) -> Result<Queue, Corrupt> {
     let mut reader = Decoder::new(bytes);
-    let queue = Queue::load(&mut reader, VERSION)?;
+    let queue = Queue::load(&mut reader, Queue::ENCODING)?;
     reader.finish().map(|()| queue)
 }
 

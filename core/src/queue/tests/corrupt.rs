@@ -161,8 +161,8 @@ fn blocks_that_contradict_themselves_are_refused() {
 #[test]
 fn only_known_versions_are_read() {
     let bytes = saved(&queue_of(3, 10, 1));
-    for version in [VERSION - 1, VERSION + 1, u32::MAX] {
-        assert!(Queue::load(&mut Decoder::new(&bytes), version).is_err());
+    for unknown in [Queue::ENCODING - 1, Queue::ENCODING + 1, u32::MAX] {
+        assert!(load_versioned::<Queue>(&mut Decoder::new(&bytes), unknown).is_err());
     }
 }
 

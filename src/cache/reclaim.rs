@@ -1,0 +1,133 @@
+//! Frees what was cleared.
+//!
+//! A scan in slices deletes the entries that are marked as cleared, on the primary, and replicates each deletion. A mark is
+//! in this process's memory only: an entry that is saved before it is deleted is saved as cleared, so that it stays cleared
+//! whatever happens meanwhile.
+
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lazy_static::lazy_static;
+
+use super::entry::Entry;
+use super::groups;
+use super::sweep::delete_if;
+use crate::server::args::OwnedKey;
+use crate::server::events::Event;
+use crate::server::key::Glimpse;
+use crate::server::scan::Scan;
+use crate::server::shared::MainThread;
+use crate::server::{Call, Key};
+
+/// The scan that deletes cleared entries.
+#[derive(Default)]
+struct Reclaiming {
+    running: bool,
+    /// More was cleared since the scan began.
+    again: bool,
+}
+
+lazy_static! {
+    static ref RECLAIMING: MainThread<Reclaiming> = MainThread::new(Reclaiming::default());
+}
+
+/// Whether there may be cleared entries that no scan is looking for: they were loaded as such, or cleared on a replica,
+/// which deletes nothing.
+static LEFT_OVER: AtomicBool = AtomicBool::new(false);
+
+pub fn left_over() {
+    LEFT_OVER.store(true, Ordering::Relaxed);
+}
+
+pub fn on_server_event(call: &mut Call, event: Event) {
+    match event {
+        Event::LoadingEnded | Event::RoleChanged { primary: true } if LEFT_OVER.load(Ordering::Relaxed) => {
+            reclaim(call);
+        }
+        // Entries that the scan had yet to come to may now be in a database that it has left.
+        Event::SwapDatabases(..) if RECLAIMING.borrow().running => reclaim(call),
+        // The server may free the entries later: from now on they no longer count.
+        Event::Flush { database: None } => free_groups(call, groups::forget_all()),
+        _ => {}
+    }
+}
+
+/// A cleared entry that gets another name may slip past the scan that is to delete it, or come from a payload that was
+/// dumped before.
+pub fn on_key_event(call: &mut Call, event: &CStr, key: Key) {
+    if matches!(event.to_bytes(), b"restore" | b"copy_to" | b"move_to" | b"rename_to") {
+        let cleared = call.find::<Entry>(key).is_ok_and(|found| found.is_some_and(|found| found.get().is_cleared()));
+        if cleared {
+            reclaim(call);
+        }
+    }
+}
+
+/// Frees groups that no name leads to any more, in slices.
+pub fn free_groups(call: &Call, old: groups::Old) {
+    call.after(1, free_some, old);
+}
+
+fn free_some(call: &mut Call, mut old: groups::Old) {
+    if old.free_some() {
+        free_groups(call, old);
+    }
+}
+
+/// Starts the scan, after entries were cleared.
+pub fn reclaim(call: &mut Call) {
+    left_over();
+    if !call.is_primary() {
+        return;
+    }
+    let mut reclaiming = RECLAIMING.borrow();
+    if reclaiming.running {
+        reclaiming.again = true;
+    } else {
+        *reclaiming = Reclaiming { running: true, again: false };
+        LEFT_OVER.store(false, Ordering::Relaxed);
+        call.after(0, reclaim_database, 0);
+    }
+}
+
+/// Deletes the cleared entries of a database, and then of those after it.
+fn reclaim_database(call: &mut Call, database: i32) {
+    if call.is_primary() && call.select_database(database) {
+        call.scan(Sweep { database });
+        return;
+    }
+    let again = {
+        let mut reclaiming = RECLAIMING.borrow();
+        reclaiming.running = false;
+        reclaiming.again
+    };
+    match call.is_primary() {
+        true if again => reclaim(call),
+        true => {}
+        false => left_over(),
+    }
+}
+
+/// Deletes the cleared entries of a database.
+struct Sweep {
+    database: i32,
+}
+
+impl Scan for Sweep {
+    const CHANGES: bool = true;
+
+    fn wants(&mut self, _key: Key, value: &Glimpse) -> bool {
+        value.value::<Entry>().is_some_and(Entry::is_cleared)
+    }
+
+    fn take(&mut self, call: &mut Call, keys: &[OwnedKey]) -> bool {
+        for name in keys {
+            delete_if(call, name.key(), Entry::is_cleared);
+        }
+        true
+    }
+
+    fn done(self, call: &mut Call) {
+        reclaim_database(call, self.database + 1);
+    }
+}

@@ -1,0 +1,82 @@
+//! This node's counters: `GW.STATS` and `INFO gw` show the same list.
+
+use crate::server::counter::Counter;
+use crate::server::guard::INTERNAL_ERRORS;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// This node's counters.
+        pub struct Stats { $($(#[$doc])* pub $name: Counter,)* }
+
+        pub static STATS: Stats = Stats { $($name: Counter::new(),)* };
+
+        /// All counters with their names, in the order in which they are shown.
+        pub static ALL: &[(&str, &Counter)] = &[
+            $((stringify!($name), &STATS.$name),)*
+            // Panics that the guard has caught. Anything but 0 is a bug to report.
+            ("internal_errors", &INTERNAL_ERRORS),
+        ];
+    };
+}
+
+counters! {
+    /// GW.ALLOW: requests admitted, denied, looked at with PEEK, and recorded with FORCE.
+    allow_admitted,
+    allow_denied,
+    allow_peeked,
+    allow_forced,
+    /// GW.TOKENS: requests admitted, denied, looked at with PEEK, and recorded with FORCE.
+    tokens_admitted,
+    tokens_denied,
+    tokens_peeked,
+    tokens_forced,
+    /// GW.ACQUIRE: slots taken or kept, and requests denied.
+    leases_acquired,
+    leases_denied,
+    /// GW.ADDCOST: charges and refunds.
+    budget_charges,
+    budget_refunds,
+    /// GW.WITHINBUDGET: spend within the budget. GW.WITHINBUDGET and GW.RESERVE: budget exceeded.
+    budget_within,
+    budget_exceeded,
+    /// GW.RESERVE, GW.COMMIT, GW.CANCEL: holds made, committed, cancelled.
+    budget_holds,
+    budget_commits,
+    budget_cancels,
+    /// Calls with an id that was seen before: they changed nothing.
+    budget_repeated,
+    /// GW.ADMIT: requests admitted, refused, admitted before, and admitted only because of SHADOW.
+    admit_admitted,
+    admit_denied,
+    admit_repeated,
+    admit_would_deny,
+    /// Calls of GW.ADMIT that name an account that does not exist, and so limits nothing.
+    admit_no_account,
+    /// Admissions that leave a budget at its SOFT percentage or above.
+    admit_soft,
+    /// GW.SETTLE: admissions settled in time, settled after their lease had expired, settled before, and unknown.
+    settle_done,
+    settle_late,
+    settle_repeated,
+    settle_unknown,
+    /// Log queues: records pushed, delivered, acknowledged, delivered again, moved to the dead letters, dropped to make
+    /// room, and rejected because the queue was full.
+    log_pushed,
+    log_popped,
+    log_acked,
+    log_redelivered,
+    log_dead,
+    log_dropped,
+    log_rejected,
+    /// The response cache, all categories together.
+    cache_hits,
+    cache_stale_hits,
+    cache_misses,
+    cache_pending,
+    cache_leader_grants,
+    cache_wait_timeouts,
+    cache_sets,
+    cache_deletes,
+    cache_cleared,
+    cache_errors,
+}
