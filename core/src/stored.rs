@@ -51,6 +51,21 @@ pub trait Stored: Sized {
     }
 }
 
+/// Nothing, for containers whose values have no more to say.
+impl Stored for () {
+    const ENCODING: u32 = 0;
+
+    fn save(&self, _out: &mut dyn Writer) {}
+
+    fn load(_from: &mut dyn Reader, _encoding: u32) -> Result<Self, Corrupt> {
+        Ok(())
+    }
+
+    fn memory_bytes(&self) -> usize {
+        0
+    }
+}
+
 /// Reads a value in version `encoding`, if that is one that this code reads.
 ///
 /// # Errors

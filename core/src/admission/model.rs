@@ -1,14 +1,19 @@
 //! The account by its definition: lists of everything that was ever taken, searched from end to end.
 
+use super::life::ENDED_MAX;
+use super::row::Answered;
 use super::*;
 use crate::bucket::Flow;
+use crate::calendar::{Day, Period};
+use crate::ledger::{KEEP_DAYS_MAX, Ledger};
 use crate::limit::NEVER;
+use crate::money::Amount;
 use crate::window::Rule;
 
 pub struct Model {
     pub policies: Vec<ModelPolicy>,
     admissions: Vec<ModelAdmission>,
-    purses: Vec<ModelPurse>,
+    ledgers: Vec<ModelLedger>,
     ahead_ms: i64,
     at_ms: i64,
     serial: u64,
@@ -40,7 +45,7 @@ struct ModelAdmission {
     estimates: Vec<(Vec<u8>, Amount)>,
 }
 
-struct ModelPurse {
+struct ModelLedger {
     meter: Vec<u8>,
     spent: Vec<(Day, Amount)>,
     holds: Vec<(Vec<u8>, Day, Amount, i64)>,
@@ -64,10 +69,10 @@ impl ModelPolicy {
         live
     }
 
-    fn row(&self, at_ms: i64, cost: u64) -> Row {
+    fn row(&self, at_ms: i64, cost: u64) -> Answered {
         let (limit, used_up, retry_after_ms, reset_after_ms);
-        match self.policy.terms {
-            Terms::Window(rule) => {
+        match self.policy.kind {
+            Kind::Window(rule) => {
                 let live = self.live(at_ms, rule);
                 let used: i128 = live.iter().map(|&(_, units)| units).sum();
                 let leaves_ms = |unit_ms: i64| unit_ms + rule.window_ms as i64 - at_ms;
@@ -81,7 +86,7 @@ impl ModelPolicy {
                 retry_after_ms = frees.filter(|_| cost <= limit).map_or(NEVER, |&(unit_ms, _)| leaves_ms(unit_ms));
                 reset_after_ms = live.last().map_or(0, |&(unit_ms, _)| leaves_ms(unit_ms));
             }
-            Terms::Bucket(flow) => {
+            Kind::Bucket(flow) => {
                 let level = self.level_at(at_ms, flow);
                 let wait = |parts: i128| ((parts.max(0) + i128::from(flow.rate) - 1) / i128::from(flow.rate)) as i64;
                 limit = flow.burst;
@@ -95,12 +100,12 @@ impl ModelPolicy {
         let remaining = (i128::from(limit) - used_up).max(0) as u64;
         let retry_after_ms = if allowed { 0 } else { retry_after_ms };
         let figures = Figures::Units { limit, remaining };
-        Row { allowed, figures, retry_after_ms, reset_after_ms, ..Row::default() }
+        Answered { allowed, soft: Soft::Below, figures, retry_after_ms, reset_after_ms }
     }
 
     fn add(&mut self, at_ms: i64, taken_ms: i64, more: i64, is_new: bool) {
-        match self.policy.terms {
-            Terms::Window(rule) => {
+        match self.policy.kind {
+            Kind::Window(rule) => {
                 let gone_ms = (at_ms - rule.window_ms as i64).max(self.newest_ms - self.window_ms);
                 if more == 0 || (!is_new && taken_ms <= gone_ms) {
                     return;
@@ -117,7 +122,7 @@ impl ModelPolicy {
                 self.units = self.live(at_ms, rule);
                 self.newest_ms = self.units.last().map_or(self.newest_ms, |&(unit_ms, _)| unit_ms);
             }
-            Terms::Bucket(flow) if more > 0 || (more < 0 && self.level.is_some()) => {
+            Kind::Bucket(flow) if more > 0 || (more < 0 && self.level.is_some()) => {
                 let level = self.level_at(at_ms, flow) - parts(more, flow);
                 self.level = Some((level.min(parts(flow.burst as i64, flow)), at_ms));
             }
@@ -126,11 +131,11 @@ impl ModelPolicy {
     }
 }
 
-impl ModelPurse {
+impl ModelLedger {
     fn spent(&self, period: Period, day: Day) -> Amount {
         let mut spent = Ledger::new();
         for &(day, amount) in &self.spent {
-            spent.charge(day, amount, ledger::KEEP_DAYS_MAX, 1).unwrap();
+            spent.charge(day, amount, KEEP_DAYS_MAX, 1).unwrap();
         }
         spent.spent(period, day)
     }
@@ -152,7 +157,7 @@ impl ModelPurse {
     }
 
     fn hold(&mut self, now: &Moment, id: &[u8], day: Day, amount: Amount, ttl_ms: u64) {
-        let now_ms = now.terms.at_ms;
+        let now_ms = now.stamp.at_ms;
         let behind_ms = (self.at_ms - now_ms).max(0);
         self.holds.iter_mut().for_each(|hold| hold.3 -= behind_ms);
         self.at_ms = now_ms;
@@ -171,11 +176,11 @@ impl ModelPurse {
 impl Default for Model {
     fn default() -> Self {
         let (policies, admissions) = (Vec::new(), Vec::new());
-        Self { policies, admissions, purses: vec![ModelPurse::new(USD)], ahead_ms: 0, at_ms: 0, serial: 0 }
+        Self { policies, admissions, ledgers: vec![ModelLedger::new(USD)], ahead_ms: 0, at_ms: 0, serial: 0 }
     }
 }
 
-impl ModelPurse {
+impl ModelLedger {
     fn new(meter: &[u8]) -> Self {
         Self { meter: meter.into(), spent: Vec::new(), holds: Vec::new(), at_ms: 0 }
     }
@@ -183,12 +188,12 @@ impl ModelPurse {
 
 impl Model {
     fn time(&self, now: &Moment) -> i64 {
-        (now.terms.at_ms + self.ahead_ms).max(self.at_ms)
+        (now.stamp.at_ms + self.ahead_ms).max(self.at_ms)
     }
 
     fn advance(&mut self, now: &Moment) -> i64 {
         let at_ms = self.time(now);
-        self.ahead_ms = self.ahead_ms.max(at_ms - now.terms.at_ms);
+        self.ahead_ms = self.ahead_ms.max(at_ms - now.stamp.at_ms);
         self.at_ms = at_ms;
         let mut ended: Vec<_> =
             self.admissions.iter().filter(|it| it.kept_ms.is_none() && it.ends_ms <= at_ms).cloned().collect();
@@ -201,7 +206,7 @@ impl Model {
     }
 
     fn end(&mut self, at_ms: i64, id: &[u8], ended_ms: i64) {
-        self.purses.iter_mut().for_each(|purse| purse.release(id));
+        self.ledgers.iter_mut().for_each(|ledger| ledger.release(id));
         let Some(admission) = self.admissions.iter_mut().find(|it| it.id == id) else { return };
         admission.kept_ms = Some(ended_ms + EXPIRED_KEPT_MS as i64);
         for (serial, taken_ms, units) in &mut admission.taken {
@@ -225,13 +230,13 @@ impl Model {
     }
 
     pub fn set(&mut self, name: &[u8], policy: &Policy) {
-        if matches!(policy.terms, Terms::Budget { .. }) && !self.purses.iter().any(|it| *it.meter == *policy.meter) {
-            self.purses.push(ModelPurse::new(&policy.meter));
+        if matches!(policy.kind, Kind::Budget { .. }) && !self.ledgers.iter().any(|it| *it.meter == *policy.meter) {
+            self.ledgers.push(ModelLedger::new(&policy.meter));
         }
         let known = self.policies.iter().position(|it| it.name == name);
-        let kind = |terms: &Terms| std::mem::discriminant(terms);
+        let kind = |kind: &Kind| std::mem::discriminant(kind);
         if let Some(old) = known.map(|at| &mut self.policies[at]) {
-            if kind(&old.policy.terms) == kind(&policy.terms) && old.policy.meter == policy.meter {
+            if kind(&old.policy.kind) == kind(&policy.kind) && old.policy.meter == policy.meter {
                 old.policy = policy.clone();
                 return;
             }
@@ -251,11 +256,11 @@ impl Model {
     pub fn reset(&mut self, now: &Moment, name: &[u8]) {
         let Some(at) = self.policies.iter().position(|it| it.name == name) else { return };
         let policy = self.policies[at].policy.clone();
-        if matches!(policy.terms, Terms::Budget { .. }) {
+        if matches!(policy.kind, Kind::Budget { .. }) {
             return;
         }
         self.serial += 1;
-        let leases = matches!(policy.terms, Terms::InFlight { .. });
+        let leases = matches!(policy.kind, Kind::InFlight { .. });
         self.policies[at] = ModelPolicy::new(name, policy, self.serial);
         if leases {
             let at_ms = self.advance(now);
@@ -268,7 +273,7 @@ impl Model {
     pub fn tidy(&mut self, now: &Moment) -> bool {
         let at_ms = self.time(now);
         let ended = self.admissions.iter().filter(|it| it.kept_ms.is_none() && it.ends_ms <= at_ms).count();
-        let due = now.terms.at_ms + self.ahead_ms < self.at_ms
+        let due = now.stamp.at_ms + self.ahead_ms < self.at_ms
             || (ended > 0 && (self.ahead_ms > 0 || self.policies.iter().any(|it| it.policy.give_back)))
             || ended > ENDED_MAX;
         if due {
@@ -279,30 +284,31 @@ impl Model {
 
     pub fn decide(
         &self,
+        index: u8,
         now: &Moment,
         id: &[u8],
         amounts: &Amounts,
         ends_after_ms: &dyn Fn(Period) -> i64,
     ) -> Vec<Row> {
         let known = self.standing(now, id) != Standing::Unknown;
-        let rows = self.policies.iter().map(|it| {
-            let mut row = match it.policy.terms {
-                Terms::Window(_) | Terms::Bucket(_) => {
+        let rows = (0..).zip(&self.policies).map(|(place, it)| {
+            let mut row = match it.policy.kind {
+                Kind::Window(_) | Kind::Bucket(_) => {
                     let units = amounts.units(&it.policy.meter);
                     it.row(self.time(now), if known { 0 } else { units.unwrap_or(1) })
                 }
-                Terms::InFlight { max } => self.in_flight_row(now, max),
-                Terms::Budget { .. } => self.budget_row(now, &it.policy, known, amounts, ends_after_ms),
+                Kind::InFlight { max } => self.in_flight_row(now, max),
+                Kind::Budget { .. } => self.budget_row(now, &it.policy, known, amounts, ends_after_ms),
             };
             if known {
                 (row.allowed, row.retry_after_ms) = (true, 0);
             }
-            Row { shadow: it.policy.shadow, ..row }
+            Row::new(index, place, it.policy.shadow, row)
         });
         rows.collect()
     }
 
-    fn in_flight_row(&self, now: &Moment, max: u64) -> Row {
+    fn in_flight_row(&self, now: &Moment, max: u64) -> Answered {
         let at_ms = self.time(now);
         let mut ends: Vec<i64> = self
             .admissions
@@ -318,12 +324,12 @@ impl Model {
             0 => NEVER,
             _ => ends[(in_use - max) as usize] - at_ms,
         };
-        Row {
+        Answered {
             allowed,
+            soft: Soft::Below,
             figures: Figures::Units { limit: max, remaining: max.saturating_sub(in_use) },
             retry_after_ms,
             reset_after_ms: ends.last().map_or(0, |end_ms| end_ms - at_ms),
-            ..Row::default()
         }
     }
 
@@ -334,15 +340,15 @@ impl Model {
         known: bool,
         amounts: &Amounts,
         ends_after_ms: &dyn Fn(Period) -> i64,
-    ) -> Row {
-        let Terms::Budget { amount: limit, period, soft_percent } = policy.terms else { unreachable!() };
-        let purse = self.purses.iter().find(|it| *it.meter == *policy.meter).unwrap();
-        let spent = purse.spent(period, now.day);
-        let left = limit.picos() - spent.picos() - purse.held(now.terms.at_ms, period, now.day).picos();
+    ) -> Answered {
+        let Kind::Budget { amount: limit, period, soft_percent } = policy.kind else { unreachable!() };
+        let ledger = self.ledgers.iter().find(|it| *it.meter == *policy.meter).unwrap();
+        let spent = ledger.spent(period, now.day);
+        let left = limit.picos() - spent.picos() - ledger.held(now.stamp.at_ms, period, now.day).picos();
         // One pico, where it is not known how much.
-        let cost = if known { 0 } else { amounts.asked(&policy.meter).map_or(1, Amount::picos) };
+        let cost = if known { 0 } else { amounts.estimate(&policy.meter).map_or(1, Amount::picos) };
         let ends_after_ms = ends_after_ms(period);
-        let next_ms = purse.live(now.terms.at_ms).map(|hold| hold.3 - now.terms.at_ms.max(purse.at_ms)).min();
+        let next_ms = ledger.live(now.stamp.at_ms).map(|hold| hold.3 - now.stamp.at_ms.max(ledger.at_ms)).min();
         let retry_after_ms = match cost <= left {
             true => 0,
             false if cost > limit.picos() => NEVER,
@@ -353,7 +359,7 @@ impl Model {
             },
             false => ends_after_ms,
         };
-        let named = if known { 0 } else { amounts.asked(&policy.meter).map_or(0, Amount::picos) };
+        let named = if known { 0 } else { amounts.estimate(&policy.meter).map_or(0, Amount::picos) };
         let reached =
             |left: i128| soft_percent > 0 && (limit.picos() - left) * 100 >= limit.picos() * i128::from(soft_percent);
         let soft = match (reached(left), reached(left - named)) {
@@ -363,16 +369,16 @@ impl Model {
         };
         let remaining = Amount::from_picos(left.max(0)).unwrap();
         let figures = Figures::Money { limit, remaining };
-        Row { allowed: cost <= left, soft, figures, retry_after_ms, reset_after_ms: ends_after_ms, ..Row::default() }
+        Answered { allowed: cost <= left, soft, figures, retry_after_ms, reset_after_ms: ends_after_ms }
     }
 
     pub fn charge(&mut self, now: &Moment, id: &[u8], ttl_ms: u64, amounts: &Amounts) {
         let at_ms = self.advance(now);
         let mut taken = Vec::new();
         for policy in
-            self.policies.iter_mut().filter(|it| matches!(it.policy.terms, Terms::Window(_) | Terms::Bucket(_)))
+            self.policies.iter_mut().filter(|it| matches!(it.policy.kind, Kind::Window(_) | Kind::Bucket(_)))
         {
-            let units = amounts.estimate(&policy.policy.meter);
+            let units = amounts.estimated_units(&policy.policy.meter);
             if !policy.policy.shadow || policy.row(at_ms, units.unwrap_or(1)).allowed {
                 let units = units.unwrap_or(0) as i64;
                 policy.add(at_ms, at_ms, units, true);
@@ -380,10 +386,10 @@ impl Model {
             }
         }
         let mut estimates = Vec::new();
-        for purse in &mut self.purses {
-            if let Some(amount) = amounts.asked(&purse.meter).filter(|&amount| amount > Amount::ZERO) {
-                purse.hold(now, id, now.day, amount, ttl_ms);
-                estimates.push((purse.meter.clone(), amount));
+        for ledger in &mut self.ledgers {
+            if let Some(amount) = amounts.estimate(&ledger.meter).filter(|&amount| amount > Amount::ZERO) {
+                ledger.hold(now, id, now.day, amount, ttl_ms);
+                estimates.push((ledger.meter.clone(), amount));
             }
         }
         let order = self.admissions.iter().map(|it| it.order).max().unwrap_or(0) + 1;
@@ -409,11 +415,11 @@ impl Model {
         }
         let admission = self.admissions.iter_mut().find(|it| it.id == id).unwrap();
         (admission.settled, admission.kept_ms) = (true, Some(at_ms + SETTLED_KEPT_MS as i64));
-        for purse in &mut self.purses {
-            purse.release(id);
-            let estimate = admission.estimates.iter().find(|it| it.0 == purse.meter).map(|it| it.1);
-            if let Some(amount) = actuals.of(&purse.meter).or(estimate) {
-                purse.spent.push((admission.day, amount));
+        for ledger in &mut self.ledgers {
+            ledger.release(id);
+            let estimate = admission.estimates.iter().find(|it| it.0 == ledger.meter).map(|it| it.1);
+            if let Some(amount) = actuals.of(&ledger.meter).or(estimate) {
+                ledger.spent.push((admission.day, amount));
             }
         }
         for &(serial, taken_ms, units) in &admission.taken {
@@ -433,22 +439,22 @@ impl Model {
         };
         (admission.ends_ms, admission.order) = (at_ms + ttl_ms as i64, order);
         for (meter, amount) in &admission.estimates {
-            let purse = self.purses.iter_mut().find(|it| it.meter == *meter).unwrap();
-            purse.hold(now, id, admission.day, *amount, ttl_ms);
+            let ledger = self.ledgers.iter_mut().find(|it| it.meter == *meter).unwrap();
+            ledger.hold(now, id, admission.day, *amount, ttl_ms);
         }
         true
     }
 
     pub fn spend(&mut self, day: Day, amount: Amount) {
-        self.purses[0].spent.push((day, amount));
+        self.ledgers[0].spent.push((day, amount));
     }
 
     /// Spend and holds of money, and leases in flight.
     pub fn sums(&self, now: &Moment) -> (Amount, Amount, u64) {
         let at_ms = self.time(now);
         let live = self.admissions.iter().filter(|it| it.kept_ms.is_none() && it.ends_ms > at_ms).count();
-        let purse = &self.purses[0];
-        (purse.spent(Period::Total, now.day), purse.held(now.terms.at_ms, Period::Total, now.day), live as u64)
+        let ledger = &self.ledgers[0];
+        (ledger.spent(Period::Total, now.day), ledger.held(now.stamp.at_ms, Period::Total, now.day), live as u64)
     }
 }
 

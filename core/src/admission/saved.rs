@@ -1,41 +1,28 @@
-//! The account in memory and as it is saved.
+//! The account as it is stored.
 
-use super::lease::{Admission, Settled};
-use super::policy::Held;
-use super::purse::Purses;
-use super::{Account, FINISHED_MAX, POLICIES_MAX};
+use super::account::Account;
+use super::admission::Admission;
+use super::bounds::{EXPIRED_KEPT_MS, FINISHED_MAX, POLICIES_MAX, SETTLED_KEPT_MS};
+use super::ledgers::Ledgers;
+use super::policy::{AccountPolicy, Kind};
 use crate::codec::{Corrupt, Reader, Writer};
-use crate::lease::LeasesWith;
+use crate::lease::Lease;
 use crate::memory::spilled_bytes;
-use crate::stored::Stored;
+use crate::stored::{Stored, load_nested, save_nested};
 
 impl Stored for Account {
-    const ENCODING: u32 = 0;
-
-    fn memory_bytes(&self) -> usize {
-        let list = spilled_bytes(&self.policies);
-        let policies: usize = self.policies.iter().map(Held::memory_bytes).sum();
-        list + policies
-            + self.purses.memory_bytes()
-            + self.live.memory_bytes()
-            + self.expired.memory_bytes()
-            + self.settled.memory_bytes()
-    }
-
-    fn allocations(&self) -> usize {
-        let leases = self.live.allocations() + self.expired.allocations() + 2;
-        1 + 3 * self.policies.len() + self.purses.allocations() + leases
-    }
+    const ENCODING: u32 = 1;
+    const ENCODING_MIN: u32 = 1;
 
     fn save(&self, out: &mut dyn Writer) {
         [self.ahead_ms, self.at_ms].into_iter().for_each(|time_ms| out.int(time_ms));
         out.uint(self.last_serial);
         out.uint(self.policies.len() as u64);
-        self.policies.iter().for_each(|held| held.save(out));
-        self.purses.save(out);
-        self.live.save(out);
-        self.expired.save(out);
-        self.settled.save(out);
+        self.policies.iter().for_each(|own| own.save(out));
+        self.ledgers.save(out);
+        save_nested(&self.live, out);
+        save_nested(&self.expired, out);
+        save_nested(&self.settled, out);
     }
 
     fn load(from: &mut dyn Reader, _encoding: u32) -> Result<Self, Corrupt> {
@@ -43,20 +30,68 @@ impl Stored for Account {
         let last_serial = from.uint_max(u64::MAX >> 1, "serial")?;
         let mut account = Self { ahead_ms, at_ms, last_serial, ..Self::default() };
         for _ in 0..from.uint_max(POLICIES_MAX as u64, "more policies than an account has")? {
-            let held = Held::load(from)?;
-            let twice = |other: &Held| other.name == held.name || other.serial == held.serial;
-            if held.serial > last_serial || account.policies.iter().any(twice) {
+            let own = AccountPolicy::load(from)?;
+            let twice = |other: &AccountPolicy| other.name == own.name || other.serial == own.serial;
+            if own.serial > last_serial || account.policies.iter().any(twice) {
                 return Err(Corrupt("a policy twice, or of the future"));
             }
-            account.policies.push(held);
+            account.policies.push(own);
         }
-        account.purses = Purses::load(from)?;
-        account.live = LeasesWith::load(from, LeasesWith::<Admission>::ENCODING)?;
-        account.expired = LeasesWith::load(from, LeasesWith::<Admission>::ENCODING)?;
-        account.settled = Settled::load(from)?;
-        if account.expired.len() > FINISHED_MAX {
+        account.ledgers = Ledgers::load(from)?;
+        account.live = load_nested(from)?;
+        account.expired = load_nested(from)?;
+        account.settled = load_nested(from)?;
+        account.check()?;
+        Ok(account)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let list = spilled_bytes(&self.policies);
+        let policies: usize = self.policies.iter().map(AccountPolicy::memory_bytes).sum();
+        list + policies
+            + self.ledgers.memory_bytes()
+            + self.live.memory_bytes()
+            + self.expired.memory_bytes()
+            + self.settled.memory_bytes()
+    }
+
+    fn allocations(&self) -> usize {
+        let leases = self.live.allocations() + self.expired.allocations() + 2;
+        1 + 3 * self.policies.len() + self.ledgers.allocations() + leases
+    }
+}
+
+impl Account {
+    /// Checks what the account's parts say of each other. Each of these would let requests through that should be refused.
+    fn check(&self) -> Result<(), Corrupt> {
+        let is_undecidable = |own: &AccountPolicy| {
+            matches!(own.policy.kind, Kind::Budget { .. }) && self.ledgers.meter(&own.policy.meter).is_none()
+        };
+        if self.policies.iter().any(is_undecidable) {
+            return Err(Corrupt("a budget without a ledger for its meter"));
+        }
+        if self.expired.len() > FINISHED_MAX {
             return Err(Corrupt("more ended leases than an account remembers"));
         }
-        Ok(account)
+        // Leases count down from the time of their last change: one that is yet to come would have ended all of them.
+        if self.live.changed_at_ms() > self.at_ms || self.expired.changed_at_ms() > self.at_ms {
+            return Err(Corrupt("leases that changed after their account"));
+        }
+        let forgotten_by_ms = |kept_ms| self.at_ms.saturating_add_unsigned(kept_ms);
+        let outlasts = |lease: &Lease<Admission>| lease.expires_at_ms > forgotten_by_ms(EXPIRED_KEPT_MS);
+        if self.expired.iter().any(outlasts) || self.settled.until_ms() > forgotten_by_ms(SETTLED_KEPT_MS) {
+            return Err(Corrupt("an ended lease that is remembered for too long"));
+        }
+        self.live.iter().chain(self.expired.iter()).try_for_each(|lease| self.check_admission(&lease.payload))
+    }
+
+    fn check_admission(&self, admission: &Admission) -> Result<(), Corrupt> {
+        if admission.estimates.len() > self.ledgers.len() {
+            return Err(Corrupt("an estimate without a ledger for its meter"));
+        }
+        if admission.taken.iter().any(|taken| taken.serial > self.last_serial) {
+            return Err(Corrupt("units taken from a policy of the future"));
+        }
+        Ok(())
     }
 }

@@ -1,7 +1,11 @@
+use super::life::ENDED_PER_CHANGE;
 use super::model::Model;
 use super::*;
 use crate::bucket::Flow;
+use crate::calendar::{Day, Period};
 use crate::codec::{Decoder, Encoded};
+use crate::ledger::Stamp;
+use crate::money::Amount;
 use crate::stored::Stored as _;
 use crate::window::Rule;
 use proptest::prelude::*;
@@ -17,7 +21,7 @@ const ACCOUNTS: usize = 3;
 fn moment(now_ms: i64) -> Moment {
     let day = Day::from_number((now_ms / DAY_MS) as i32).unwrap();
     let version = now_ms as u64 * 1_000;
-    Moment { day, terms: ledger::Terms { at_ms: now_ms, keep_days: 3_600, remember_ms: DAY_MS as u64, version } }
+    Moment { day, stamp: Stamp { at_ms: now_ms, keep_days: 3_600, remember_ms: DAY_MS as u64, version } }
 }
 
 /// Periods as long as their names say are enough here: the calendar has tests of its own.
@@ -49,23 +53,23 @@ fn amount(text: &str) -> Amount {
 }
 
 fn window(limit: u64, window_ms: u64, meter: &str) -> Policy {
-    policy(Terms::Window(Rule { limit, window_ms, fixed: false }), meter)
+    policy(Kind::Window(Rule { limit, window_ms, fixed: false }), meter)
 }
 
 fn bucket(rate: u64, burst: u64, per_ms: u64, meter: &str) -> Policy {
-    policy(Terms::Bucket(Flow { rate, per_ms, burst }), meter)
+    policy(Kind::Bucket(Flow { rate, per_ms, burst }), meter)
 }
 
 fn in_flight(max: u64) -> Policy {
-    policy(Terms::InFlight { max }, "")
+    policy(Kind::InFlight { max }, "")
 }
 
 fn budget(text: &str, period: Period, meter: &str) -> Policy {
-    policy(Terms::Budget { amount: amount(text), period, soft_percent: 80 }, meter)
+    policy(Kind::Budget { amount: amount(text), period, soft_percent: 80 }, meter)
 }
 
-fn policy(terms: Terms, meter: &str) -> Policy {
-    Policy { terms, meter: meter.as_bytes().into(), shadow: false, give_back: false }
+fn policy(kind: Kind, meter: &str) -> Policy {
+    Policy { kind, meter: meter.as_bytes().into(), shadow: false, give_back: false }
 }
 
 #[derive(Debug, Clone)]
@@ -116,7 +120,7 @@ const METERS: [&str; 3] = ["requests", "tokens", "usd"];
 
 fn policies() -> impl Strategy<Value = Policy> {
     let meter = || prop::sample::select(vec!["requests", "tokens", "tokens", "usd"]);
-    let terms = prop_oneof![
+    let kind = prop_oneof![
         4 => (1u64..60, prop::sample::select(vec![10u64, 1_000, 60_000, 900_000]), meter())
             .prop_map(|(limit, window_ms, meter)| window(limit, window_ms, meter)),
         // A period for each meter: what a bucket makes of its level when that changes, its own tests tell.
@@ -127,7 +131,7 @@ fn policies() -> impl Strategy<Value = Policy> {
         3 => (0u32..90, prop::sample::select(Period::ALL.to_vec()), prop::sample::select(vec!["usd", "usd", "tokens"]))
             .prop_map(|(units, period, meter)| budget(&format!("{units}.5"), period, meter)),
     ];
-    (terms, prop::bool::weighted(0.15), prop::bool::weighted(0.15)).prop_map(|(policy, shadow, give_back)| Policy {
+    (kind, prop::bool::weighted(0.15), prop::bool::weighted(0.15)).prop_map(|(policy, shadow, give_back)| Policy {
         shadow,
         give_back,
         ..policy
@@ -251,20 +255,22 @@ impl World {
         shadow: bool,
     ) -> Result<(), TestCaseError> {
         let (id, amounts, places) = (&[id][..], Amounts(amounts), chosen(accounts));
-        let ends = ends_after_ms(now.terms.at_ms);
+        let ends = ends_after_ms(now.stamp.at_ms);
         let before = self.accounts.each_ref().map(saved);
         let mut rows = Vec::new();
         let mut new = Vec::new();
         let mut tidied = Vec::new();
-        for (index, &place) in places.iter().enumerate() {
+        for &place in &places {
             let is_new = self.models[place].standing(now, id) == Standing::Unknown;
-            new.extend(is_new.then_some(index));
-            tidied.extend((is_new && self.models[place].tidy(now)).then_some(index));
-            rows.extend(self.models[place].decide(now, id, &amounts, &ends));
+            new.extend(is_new.then_some(place));
+            tidied.extend((is_new && self.models[place].tidy(now)).then_some(place));
+            rows.extend(self.models[place].decide(place as u8, now, id, &amounts, &ends));
         }
         let expected = Answer::of(&rows);
-        let mut asked: Vec<&mut Account> = self.accounts.iter_mut().collect();
-        asked = asked.into_iter().enumerate().filter(|(place, _)| places.contains(place)).map(|it| it.1).collect();
+        // An account that was not chosen is as one that does not exist.
+        let accounts = self.accounts.iter_mut().enumerate();
+        let mut asked: Vec<Option<&mut Account>> =
+            accounts.map(|(place, account)| places.contains(&place).then_some(account)).collect();
         let request = Request { id, ttl_ms, amounts, shadow };
         let decision = admit(&mut asked, now, &request, &ends).unwrap();
         prop_assert_eq!(decision.answer, expected);
@@ -275,11 +281,11 @@ impl World {
         }
         let charges = expected.admitted && !shadow;
         prop_assert_eq!(&*decision.charged, if charges { &*new } else { &[] }, "all of them or none");
-        for (index, &place) in places.iter().enumerate() {
-            if charges && new.contains(&index) {
+        for &place in &places {
+            if charges && new.contains(&place) {
                 self.models[place].charge(now, id, ttl_ms, &amounts);
                 self.replicas[place].charge(now, id, ttl_ms, &amounts, &mut []);
-            } else if tidied.contains(&index) {
+            } else if tidied.contains(&place) {
                 self.replicas[place].advance(now);
             } else {
                 prop_assert_eq!(&saved(&self.accounts[place]), &before[place], "a refusal changes nothing");
@@ -287,13 +293,14 @@ impl World {
         }
         if charges {
             // The rows say what is left now. Those of a request that was charged name other waits than one that asks.
-            let mut first = 0;
             for &place in &places {
-                let again = self.models[place].decide(now, id, &amounts, &ends);
-                for (row, again) in decision.rows[first..].iter().zip(&again) {
+                let again = self.models[place].decide(place as u8, now, id, &amounts, &ends);
+                let own = decision.rows.iter().filter(|row| usize::from(row.account) == place);
+                prop_assert_eq!(own.clone().count(), again.len());
+                for (row, again) in own.zip(&again) {
+                    prop_assert_eq!(row.policy, again.policy);
                     prop_assert_eq!((row.figures, row.reset_after_ms), (again.figures, again.reset_after_ms));
                 }
-                first += again.len();
             }
         }
         // A wait is true: after it, the refused request fits, unless a hold that ends was too small.
@@ -303,7 +310,7 @@ impl World {
     fn settle(&mut self, now: &Moment, accounts: u8, id: u8, actuals: &[(&[u8], Amount)]) -> Result<(), TestCaseError> {
         let (id, actuals) = (&[id][..], Amounts(actuals));
         for place in chosen(accounts) {
-            let standing = self.accounts[place].standing(now.terms.at_ms, id);
+            let standing = self.accounts[place].standing(now.stamp.at_ms, id);
             prop_assert_eq!(standing, self.models[place].standing(now, id));
             // What changes nothing is not even tried: see the handlers.
             if matches!(standing, Standing::Live | Standing::Expired) {

@@ -1,14 +1,14 @@
 //! Leases in the order of their ends, however many: a list of short lists.
 //!
-//! To count those that have ended is to add up the lengths of the lists before the one in which the present lies, a
-//! thousand of them for a hundred thousand leases.
+//! Counting the ended leases adds up the lengths of the lists that have ended as a whole: a thousand lists for a hundred
+//! thousand leases.
 
 use std::collections::VecDeque;
 
-use super::table::{Lease, Place};
+use super::entry::{Lease, Order};
 use crate::memory::allocated_bytes;
 
-/// So few that to move half of them, for one in the middle, takes less than a microsecond.
+/// The most leases of a chunk: to move half of them, for one in the middle, takes less than a microsecond.
 const CHUNK_MAX: usize = 128;
 
 /// See the [module](self).
@@ -30,9 +30,9 @@ impl<T> Sorted<T> {
         self.len
     }
 
-    pub fn get(&self, place: Place) -> Option<&Lease<T>> {
+    pub fn get(&self, place: Order) -> Option<&Lease<T>> {
         let chunk = self.chunks.get(self.chunk_of(place))?;
-        chunk.get(chunk.binary_search_by_key(&place, Lease::place).ok()?)
+        chunk.get(chunk.binary_search_by_key(&place, Lease::order).ok()?)
     }
 
     pub fn nth(&self, mut n: usize) -> Option<&Lease<T>> {
@@ -64,44 +64,44 @@ impl<T> Sorted<T> {
         self.chunks.range(whole..).flatten().skip_while(move |lease| ended(lease))
     }
 
-    /// Adds a lease in a place where there is none.
+    /// Adds a lease.
     pub fn insert(&mut self, lease: Lease<T>) {
-        let place = lease.place();
+        let place = lease.order();
         let mut at = self.chunk_of(place);
         self.len += 1;
         if self.chunks.get(at).is_some_and(|chunk| chunk.len() >= CHUNK_MAX) {
             at += self.split(at, place);
         }
         match self.chunks.get_mut(at) {
-            Some(chunk) => chunk.insert(chunk.partition_point(|other| other.place() < place), lease),
+            Some(chunk) => chunk.insert(chunk.partition_point(|other| other.order() < place), lease),
             None => self.chunks.push_back(VecDeque::from([lease])),
         }
     }
 
-    /// Cuts a chunk in two, to make room for a place; what is to be added to its index for that place. Where most are put
-    /// in, behind all others, it stays whole.
-    fn split(&mut self, at: usize, place: Place) -> usize {
+    /// Cuts a full chunk in two to make room for a lease. Returns what to add to the chunk's index for that lease. If the
+    /// lease goes behind all others, where most go, the chunk stays whole and a new one follows.
+    fn split(&mut self, at: usize, place: Order) -> usize {
         let Some(chunk) = self.chunks.get_mut(at) else { return 0 };
         let rest = match chunk.back() {
-            Some(last) if last.place() < place => VecDeque::new(),
+            Some(last) if last.order() < place => VecDeque::new(),
             _ => chunk.split_off(CHUNK_MAX / 2),
         };
-        let behind = rest.front().is_none_or(|first| first.place() < place);
+        let behind = rest.front().is_none_or(|first| first.order() < place);
         if !rest.is_empty() {
             self.chunks.insert(at + 1, rest);
         }
         behind.into()
     }
 
-    pub fn remove(&mut self, place: Place) -> Option<Lease<T>> {
+    pub fn remove(&mut self, place: Order) -> Option<Lease<T>> {
         let at = self.chunk_of(place);
         let chunk = self.chunks.get_mut(at)?;
-        let lease = chunk.remove(chunk.binary_search_by_key(&place, Lease::place).ok()?)?;
+        let lease = chunk.remove(chunk.binary_search_by_key(&place, Lease::order).ok()?)?;
         self.shortened(at);
         Some(lease)
     }
 
-    /// Takes out the first, where it ends by `until_ms`.
+    /// Takes out the first, if it ends by `until_ms`.
     pub fn take_first(&mut self, until_ms: i64) -> Option<Lease<T>> {
         let chunk = self.chunks.front_mut()?;
         chunk.front().filter(|first| first.expires_at_ms <= until_ms)?;
@@ -110,7 +110,7 @@ impl<T> Sorted<T> {
         Some(lease)
     }
 
-    /// What follows from one lease less in a chunk: it goes when it is empty, and two that have become short are one.
+    /// After a lease was taken from a chunk: removes the chunk if it is empty, and joins it with the next if both are short.
     fn shortened(&mut self, at: usize) {
         self.len -= 1;
         let len_of = |at: usize| self.chunks.get(at).map(VecDeque::len);
@@ -128,9 +128,9 @@ impl<T> Sorted<T> {
         self.chunks.into_iter().flatten()
     }
 
-    /// The chunk that has a place in it, or would have; 0 where there is no chunk.
-    fn chunk_of(&self, place: Place) -> usize {
-        let before = |chunk: &VecDeque<Lease<T>>| chunk.back().is_some_and(|last| last.place() < place);
+    /// The chunk that a lease of this order is in, or would be in; 0 if there is no chunk.
+    fn chunk_of(&self, place: Order) -> usize {
+        let before = |chunk: &VecDeque<Lease<T>>| chunk.back().is_some_and(|last| last.order() < place);
         self.chunks.partition_point(before).min(self.chunks.len().saturating_sub(1))
     }
 
@@ -150,8 +150,8 @@ mod tests {
 
     use super::*;
 
-    fn lease((expires_at_ms, token): Place) -> Lease<()> {
-        Lease { holder: Arc::from(&b"h"[..]), expires_at_ms, token, load: () }
+    fn lease((expires_at_ms, token): Order) -> Lease<()> {
+        Lease { holder: Arc::from(&b"h"[..]), expires_at_ms, token, payload: () }
     }
 
     proptest! {
@@ -164,12 +164,12 @@ mod tests {
                 // First it grows, then it shrinks.
                 match (kind, picked) {
                     (0, _) => {
-                        let first = tree.keys().next().copied().filter(|first: &Place| first.0 <= end_ms / 8);
-                        prop_assert_eq!(sorted.take_first(end_ms / 8).map(|lease| lease.place()), first);
+                        let first = tree.keys().next().copied().filter(|first: &Order| first.0 <= end_ms / 8);
+                        prop_assert_eq!(sorted.take_first(end_ms / 8).map(|lease| lease.order()), first);
                         first.map(|first| tree.remove(&first));
                     }
                     (1..=7, Some(picked)) if number > 1_800 || kind == 1 => {
-                        prop_assert_eq!(sorted.remove(picked).map(|lease| lease.place()), Some(picked));
+                        prop_assert_eq!(sorted.remove(picked).map(|lease| lease.order()), Some(picked));
                         prop_assert!(sorted.remove(picked).is_none());
                         tree.remove(&picked);
                     }
@@ -181,20 +181,20 @@ mod tests {
                 }
                 prop_assert_eq!(sorted.len(), tree.len());
                 prop_assert_eq!(sorted.ended(end_ms), tree.range(..(end_ms + 1, 0)).count());
-                prop_assert_eq!(sorted.last().map(Lease::place), tree.keys().last().copied());
+                prop_assert_eq!(sorted.last().map(Lease::order), tree.keys().last().copied());
                 if number % 100 == 0 {
                     let after = tree.range((end_ms + 1, 0)..).map(|(&place, ())| place);
-                    prop_assert!(sorted.after(end_ms).map(Lease::place).eq(after));
+                    prop_assert!(sorted.after(end_ms).map(Lease::order).eq(after));
                 }
                 if let Some(picked) = picked {
                     prop_assert_eq!(sorted.get(picked).is_some(), tree.contains_key(&picked));
                     let at = pick.index(tree.len().max(1));
-                    prop_assert_eq!(sorted.nth(at).map(Lease::place), tree.keys().nth(at).copied());
+                    prop_assert_eq!(sorted.nth(at).map(Lease::order), tree.keys().nth(at).copied());
                 }
             }
             let chunks = sorted.chunks.len();
             prop_assert!(chunks <= 1 + 4 * sorted.len() / CHUNK_MAX, "{} in {chunks}", sorted.len());
-            prop_assert!(sorted.into_leases().map(|lease| lease.place()).eq(tree.into_keys()));
+            prop_assert!(sorted.into_leases().map(|lease| lease.order()).eq(tree.into_keys()));
         }
     }
 }

@@ -1,15 +1,16 @@
 //! Leases by holder and by expiry.
 //!
-//! Most keys have few holders: those are a sorted list, searched from end to end. Many are indexed both ways.
+//! Most keys have few holders: a sorted list, searched from end to end. Many holders are indexed both by name and by end.
 //!
-//! Names lie each in a place of its own, so a search through a list compares fingerprints of them, which lie side by side,
-//! and reads the one name that it finds.
+//! Each name is an allocation of its own. A search through a list therefore compares the names' fingerprints, which lie side
+//! by side, and reads only the name that it finds.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::entry::{Lease, Order};
 use super::sorted::Sorted;
 use crate::memory::allocated_bytes;
 use crate::ordered::{count_but_last, count_first};
@@ -17,29 +18,10 @@ use crate::ordered::{count_but_last, count_first};
 /// The longest list. Beyond it an index costs less than a search.
 const LIST_MAX: usize = 32;
 
-/// How many that have ended one change drops: a hundred thousand at once would take a tenth of a second.
+/// The most ended leases that one change drops: a hundred thousand at once would take a tenth of a second.
 pub(super) const DROPPED_MAX: usize = 256;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease<T> {
-    /// The holder's name. Shared between the two indexes.
-    pub holder: Arc<[u8]>,
-    pub expires_at_ms: i64,
-    pub token: u64,
-    /// What the holder holds beside its slot.
-    pub load: T,
-}
-
-impl<T> Lease<T> {
-    /// Tokens are unique, so no two leases stand in the same place.
-    pub(super) fn place(&self) -> Place {
-        (self.expires_at_ms, self.token)
-    }
-}
-
-pub(super) type Place = (i64, u64);
-
-/// Leases by place, and their holders' fingerprints in the same order.
+/// Leases in the order of their ends, and their holders' fingerprints in the same order.
 #[derive(Debug, Clone)]
 pub(super) struct List<T> {
     leases: Vec<Lease<T>>,
@@ -58,8 +40,8 @@ pub(super) enum Table<T> {
 
 #[derive(Debug, Clone)]
 pub(super) struct Index<T> {
-    by_holder: HashMap<Arc<[u8]>, Place>,
-    by_place: Sorted<T>,
+    by_holder: HashMap<Arc<[u8]>, Order>,
+    by_end: Sorted<T>,
 }
 
 impl<T> Default for Table<T> {
@@ -70,7 +52,7 @@ impl<T> Default for Table<T> {
 
 impl<T> Default for Index<T> {
     fn default() -> Self {
-        Self { by_holder: HashMap::new(), by_place: Sorted::default() }
+        Self { by_holder: HashMap::new(), by_end: Sorted::default() }
     }
 }
 
@@ -78,18 +60,18 @@ impl<T> Table<T> {
     pub fn len(&self) -> usize {
         match self {
             Table::List(list) => list.leases.len(),
-            Table::Index(index) => index.by_place.len(),
+            Table::Index(index) => index.by_end.len(),
         }
     }
 
     pub fn get(&self, holder: &[u8]) -> Option<&Lease<T>> {
         match self {
             Table::List(list) => list.find(holder).and_then(|at| list.leases.get(at)),
-            Table::Index(index) => index.by_place.get(*index.by_holder.get(holder)?),
+            Table::Index(index) => index.by_end.get(*index.by_holder.get(holder)?),
         }
     }
 
-    /// Reads what a search for a holder will, where that is little.
+    /// Prefetches what a search of a list reads; returns a word that depends on it.
     pub fn fetch(&self) -> u64 {
         match self {
             Table::List(list) => {
@@ -123,10 +105,10 @@ impl<T> Table<T> {
             }
             Table::Index(index) => {
                 let place = index.by_holder.remove(holder)?;
-                index.by_place.remove(place)?
+                index.by_end.remove(place)?
             }
         };
-        self.settle();
+        self.shrink();
         Some(lease)
     }
 
@@ -134,15 +116,15 @@ impl<T> Table<T> {
     pub fn expiring(&self, after_ms: i64) -> Box<dyn Iterator<Item = &Lease<T>> + '_> {
         match self {
             Table::List(list) => Box::new(list.leases.iter().skip_while(move |lease| lease.expires_at_ms <= after_ms)),
-            Table::Index(index) => Box::new(index.by_place.after(after_ms)),
+            Table::Index(index) => Box::new(index.by_end.after(after_ms)),
         }
     }
 
-    /// In the order of their ends, the ended included, the one after the first `n`.
+    /// The lease with `n` leases before it, in the order of their ends, ended ones included.
     pub fn nth(&self, n: usize) -> Option<&Lease<T>> {
         match self {
             Table::List(list) => list.leases.get(n),
-            Table::Index(index) => index.by_place.nth(n),
+            Table::Index(index) => index.by_end.nth(n),
         }
     }
 
@@ -150,7 +132,7 @@ impl<T> Table<T> {
     pub fn expired(&self, now_ms: i64) -> usize {
         match self {
             Table::List(list) => list.expired(now_ms),
-            Table::Index(index) => index.by_place.ended(now_ms),
+            Table::Index(index) => index.by_end.ended(now_ms),
         }
     }
 
@@ -168,7 +150,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// Takes out the lease that ends first, where it ends by `until_ms`.
+    /// Takes out the lease that ends first, if it ends by `until_ms`.
     pub fn pop_first(&mut self, until_ms: i64) -> Option<Lease<T>> {
         let lease = match self {
             Table::List(list) => {
@@ -176,12 +158,12 @@ impl<T> Table<T> {
                 list.remove(0)
             }
             Table::Index(index) => {
-                let first = index.by_place.take_first(until_ms)?;
+                let first = index.by_end.take_first(until_ms)?;
                 index.by_holder.remove(&first.holder);
                 first
             }
         };
-        self.settle();
+        self.shrink();
         Some(lease)
     }
 
@@ -189,7 +171,7 @@ impl<T> Table<T> {
     pub fn last_expiry_ms(&self) -> Option<i64> {
         match self {
             Table::List(list) => list.leases.last().map(|lease| lease.expires_at_ms),
-            Table::Index(index) => index.by_place.last().map(|lease| lease.expires_at_ms),
+            Table::Index(index) => index.by_end.last().map(|lease| lease.expires_at_ms),
         }
     }
 
@@ -198,7 +180,7 @@ impl<T> Table<T> {
             Table::List(list) => list.leases.iter_mut().for_each(|lease| lease.expires_at_ms -= by_ms),
             Table::Index(index) => {
                 let mut shifted = Index::default();
-                for mut lease in std::mem::take(&mut index.by_place).into_leases() {
+                for mut lease in std::mem::take(&mut index.by_end).into_leases() {
                     lease.expires_at_ms -= by_ms;
                     shifted.insert(lease);
                 }
@@ -207,12 +189,12 @@ impl<T> Table<T> {
         }
     }
 
-    /// Gives back what a table that has become small no longer needs. Well below the list's length, so that a table does
-    /// not change its form with every call.
-    fn settle(&mut self) {
+    /// Turns an index that has become small into a list. Well below the list's longest, so that a table does not change
+    /// its form with every call.
+    fn shrink(&mut self) {
         if let Table::Index(index) = self {
-            if index.by_place.len() <= LIST_MAX / 4 {
-                *self = Table::List(List::of(std::mem::take(&mut index.by_place).into_leases().collect()));
+            if index.by_end.len() <= LIST_MAX / 4 {
+                *self = Table::List(List::of(std::mem::take(&mut index.by_end).into_leases().collect()));
             }
         }
     }
@@ -227,10 +209,10 @@ impl<T> Table<T> {
                 }
                 // About what the standard hash table takes: it is 7/8 full at most.
                 Table::Index(index) => {
-                    let slot = size_of::<Arc<[u8]>>() + size_of::<Place>() + 1;
+                    let slot = size_of::<Arc<[u8]>>() + size_of::<Order>() + 1;
                     let slots = (index.by_holder.capacity() * 8).div_ceil(7).next_power_of_two();
                     allocated_bytes(size_of::<Index<T>>())
-                        + index.by_place.memory_bytes()
+                        + index.by_end.memory_bytes()
                         + allocated_bytes(slots * slot)
                 }
             }
@@ -250,7 +232,7 @@ impl<T> List<T> {
     }
 
     fn insert(&mut self, lease: Lease<T>) {
-        let at = count_but_last(&self.leases, |other| other.place() < lease.place());
+        let at = count_but_last(&self.leases, |other| other.order() < lease.order());
         if self.leases.capacity() == 0 {
             // One holder is what a lock has: no spare room.
             self.leases.reserve_exact(1);
@@ -280,7 +262,7 @@ impl<T> List<T> {
 
 impl<T> Index<T> {
     fn insert(&mut self, lease: Lease<T>) {
-        self.by_holder.insert(Arc::clone(&lease.holder), lease.place());
-        self.by_place.insert(lease);
+        self.by_holder.insert(Arc::clone(&lease.holder), lease.order());
+        self.by_end.insert(lease);
     }
 }

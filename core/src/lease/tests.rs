@@ -1,4 +1,9 @@
+use super::leases::TOKEN_KEPT_MS;
+use super::table;
 use super::*;
+use crate::limit::NEVER;
+use crate::stored::Stored as _;
+use crate::{PERIOD_MAX_MS, UNITS_MAX};
 use crate::codec::{Decoder, Encoded};
 use crate::memory::allocated_bytes;
 use proptest::prelude::*;
@@ -64,7 +69,7 @@ fn saved(leases: &Leases) -> Vec<u8> {
 }
 
 fn reloaded(leases: &Leases) -> Leases {
-    Leases::load(&mut Decoder::new(&saved(leases)), 0).expect("what was saved loads")
+    Leases::load(&mut Decoder::new(&saved(leases)), Leases::ENCODING).expect("what was saved loads")
 }
 
 #[test]
@@ -209,7 +214,7 @@ proptest! {
         let index = flip.index(mutated.len());
         mutated[index] = to;
         for bytes in [&bytes, &mutated] {
-            if let Ok(mut leases) = Leases::load(&mut Decoder::new(bytes), 0) {
+            if let Ok(mut leases) = Leases::load(&mut Decoder::new(bytes), Leases::ENCODING) {
                 leases.decide(NOW, 1, b"x");
                 leases.grant(NOW, 1, b"x", PERIOD_MAX_MS, u64::MAX);
                 leases.release(0, b"y");

@@ -1,14 +1,14 @@
 //! What became of ids: charges made once, and holds that have ended.
 
-use super::State;
-use super::series::{Entry, load_amount};
+use super::series::{Entry, load_amount, load_day};
+use super::state::IdState;
 use crate::TIME_MAX_MS;
 use crate::calendar::Day;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::money::Amount;
 use crate::recent::{self, Recent, Record as _, fingerprint};
 
-/// The most ids remembered. One more, and the oldest is forgotten before its time.
+/// The most ids remembered. If there is one more, the oldest is forgotten before its time.
 pub const IDS_MAX: usize = 100_000;
 
 /// The most ids forgotten at one change: some tens of microseconds. Each change brings one, so they do not pile up.
@@ -17,7 +17,7 @@ const PURGED_MAX: usize = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Record {
     fingerprint: u64,
-    /// The time until which it is remembered, and in the lowest eight bits which [`State`] it is.
+    /// The time until which it is remembered, and in the lowest eight bits the kind of its [`IdState`].
     until_and_state: u64,
     /// The day of the hold or charge, and its amount: the estimate where it expired, or else what was charged.
     entry: Entry,
@@ -30,28 +30,28 @@ const COMMITTED_OVER: u8 = 3;
 const CHARGED: u8 = 4;
 
 impl Record {
-    /// An open hold is none: it is in the list of holds.
-    fn new(fingerprint: u64, state: State, until_ms: i64) -> Option<Record> {
+    /// `None` for an open hold: it is in the list of holds.
+    fn new(fingerprint: u64, state: IdState, until_ms: i64) -> Option<Record> {
         let (kind, day, amount) = match state {
-            State::Open { .. } => return None,
-            State::Expired { day, estimate } => (EXPIRED, day, estimate),
-            State::Cancelled { day } => (CANCELLED, day, Amount::ZERO),
-            State::Committed { day, charged, over: false } => (COMMITTED, day, charged),
-            State::Committed { day, charged, over: true } => (COMMITTED_OVER, day, charged),
-            State::Charged { day, amount } => (CHARGED, day, amount),
+            IdState::Open { .. } => return None,
+            IdState::Expired { day, estimate } => (EXPIRED, day, estimate),
+            IdState::Cancelled { day } => (CANCELLED, day, Amount::ZERO),
+            IdState::Committed { day, charged, over: false } => (COMMITTED, day, charged),
+            IdState::Committed { day, charged, over: true } => (COMMITTED_OVER, day, charged),
+            IdState::Charged { day, amount } => (CHARGED, day, amount),
         };
         let until_and_state = until_ms.clamp(0, TIME_MAX_MS).unsigned_abs() << 8 | u64::from(kind);
         Some(Record { fingerprint, until_and_state, entry: Entry::new(day.number(), amount, 0) })
     }
 
-    fn state(&self) -> Option<State> {
+    fn state(&self) -> Option<IdState> {
         let (day, amount) = (Day::from_number(self.entry.number())?, self.entry.amount());
         Some(match self.until_and_state as u8 {
-            EXPIRED => State::Expired { day, estimate: amount },
-            CANCELLED => State::Cancelled { day },
-            COMMITTED => State::Committed { day, charged: amount, over: false },
-            COMMITTED_OVER => State::Committed { day, charged: amount, over: true },
-            CHARGED => State::Charged { day, amount },
+            EXPIRED => IdState::Expired { day, estimate: amount },
+            CANCELLED => IdState::Cancelled { day },
+            COMMITTED => IdState::Committed { day, charged: amount, over: false },
+            COMMITTED_OVER => IdState::Committed { day, charged: amount, over: true },
+            CHARGED => IdState::Charged { day, amount },
             _ => return None,
         })
     }
@@ -86,18 +86,18 @@ impl Done {
         self.0.is_due(at_ms)
     }
 
-    pub(super) fn get(&self, now_ms: i64, id: &[u8]) -> Option<State> {
+    pub(super) fn get(&self, now_ms: i64, id: &[u8]) -> Option<IdState> {
         self.0.get(fingerprint(id)).filter(|record| record.until_ms() > now_ms)?.state()
     }
 
-    /// Remembers an id; again, where it is remembered already.
-    pub(super) fn put(&mut self, id: &[u8], state: State, until_ms: i64) {
+    /// Remembers an id, in place of what was remembered of it.
+    pub(super) fn put(&mut self, id: &[u8], state: IdState, until_ms: i64) {
         if let Some(record) = Record::new(fingerprint(id), state, until_ms) {
             self.0.put(record, IDS_MAX);
         }
     }
 
-    /// Forgets those whose time has come, and the others of a large number at later changes.
+    /// Forgets ids whose time has come, up to [`PURGED_MAX`]; later changes forget the rest.
     pub(super) fn purge(&mut self, at_ms: i64) {
         self.0.forget(at_ms, PURGED_MAX);
     }
@@ -106,7 +106,8 @@ impl Done {
         self.change_until(|until_ms| until_ms.saturating_sub(by_ms));
     }
 
-    /// Remembers none for longer. The oldest are forgotten first, so that one remembered for long would keep all others.
+    /// Remembers no id for longer than until `until_max_ms`. Ids are forgotten in the order in which they came, so one
+    /// that is remembered for longer would keep all after it.
     pub(super) fn limit(&mut self, until_max_ms: i64) {
         self.change_until(|until_ms| until_ms.min(until_max_ms));
     }
@@ -137,7 +138,7 @@ impl Done {
         for _ in 0..from.uint_max(IDS_MAX as u64, "more ids than a ledger remembers")? {
             let fingerprint = from.uint()?;
             let until_and_state = from.uint_max((TIME_MAX_MS as u64) << 8 | 0xff, "a time out of bounds")?;
-            let day = super::load_day(from)?;
+            let day = load_day(from)?;
             let entry = Entry::new(day.number(), load_amount(from)?, 0);
             let record = Record { fingerprint, until_and_state, entry };
             if record.state().is_none() || done.0.get(fingerprint).is_some() {

@@ -1,10 +1,10 @@
-//! Holds: parts of a budget that are set aside for requests under way, each until its own expiry.
+//! Holds: amounts that are set aside for requests under way, each until its own expiry.
 
 use smallvec::SmallVec;
 
 use super::done::Done;
-use super::series::{Entry, load_amount};
-use super::{State, load_day};
+use super::series::{Entry, load_amount, load_day};
+use super::state::IdState;
 use crate::calendar::Day;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::memory::{allocated_bytes, spilled_bytes};
@@ -18,16 +18,16 @@ pub const ID_BYTES_MAX: usize = 512;
 /// The most holds that a ledger has at a time.
 pub const HOLDS_MAX: usize = 10_000;
 
-/// Whose a hold is. The two do not know of each other's ids.
+/// Who made a hold. The ids of the two are independent: both may have a hold of the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Owner {
-    /// Whoever reserved it, and commits or cancels it.
+    /// A client, which commits or cancels it.
     Client,
-    /// An admission, which remembers itself what became of it.
+    /// An admission. The account remembers what became of it.
     Admission,
 }
 
-/// What identifies a hold. Most clients' request ids (a UUID has 36 bytes) need no allocation of their own.
+/// What identifies a hold. Request ids of up to 37 bytes (a UUID has 36) need no allocation of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Id {
     Short { owner: Owner, len: u8, bytes: [u8; SHORT_MAX] },
@@ -73,20 +73,20 @@ impl Id {
     }
 }
 
-/// Sixty-four bytes, where the id is short.
+/// One hold: 64 bytes if the id is short.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Hold {
-    /// The day it was made, which decides its periods, and the estimate.
+    /// The day it was made on, which decides its periods, and the estimate.
     entry: Entry,
     expires_at_ms: i64,
     id: Id,
 }
 
-/// What is set aside on each day, so that a question about a budget does not go through all holds.
+/// The sum set aside on each day, so that a question about a budget need not go through all holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Sums(
-    /// By day, of those with a sum other than zero: exact, since all [`HOLDS_MAX`] of the largest amount are far within
-    /// an [`Amount`]. Holds are short: there are hardly ever more than two days, and most often there is one.
+    /// The days whose sum is not zero. Sums are exact: [`HOLDS_MAX`] times the largest amount is far within an [`Amount`].
+    /// Holds are short, so there is mostly one day, and hardly ever more than two.
     SmallVec<[(i32, Amount); 1]>,
 );
 
@@ -119,14 +119,14 @@ impl Sums {
 /// The holds of one ledger, and what became of ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Holds {
-    /// The first to expire first.
+    /// Sorted: the first to expire first.
     open: Vec<Hold>,
-    /// Of all that are open, the expired included.
+    /// Of all open holds, expired ones included.
     sums: Sums,
     done: Done,
     /// The time of the last change here.
     at_ms: i64,
-    /// For how long the outcome of what has ended is remembered.
+    /// For how long the outcome of an id is remembered, in milliseconds.
     remember_ms: u64,
 }
 
@@ -135,18 +135,18 @@ impl Holds {
         self.open.is_empty() && self.done.is_empty()
     }
 
-    /// The clock as it counts here: it does not step back between changes.
+    /// The time as it counts here: it does not step back between changes.
     fn now_ms(&self, now_ms: i64) -> i64 {
         now_ms.max(self.at_ms)
     }
 
-    /// Those that have expired since the last change, and those that have not.
+    /// The holds that have expired since the last change, and those that have not.
     fn split(&self, now_ms: i64) -> (&[Hold], &[Hold]) {
         let now_ms = self.now_ms(now_ms);
         self.open.split_at(self.expired(now_ms))
     }
 
-    /// How many have expired.
+    /// The number of holds that have expired.
     fn expired(&self, at_ms: i64) -> usize {
         count_first(&self.open, |hold| hold.expires_at_ms <= at_ms)
     }
@@ -155,7 +155,7 @@ impl Holds {
         self.split(now_ms).1
     }
 
-    /// How many have not expired.
+    /// The number of holds that have not expired.
     pub(super) fn count(&self, now_ms: i64) -> usize {
         self.live(now_ms).len()
     }
@@ -169,14 +169,14 @@ impl Holds {
         })
     }
 
-    /// The sum of those that were made on a day from `first` to `last` and have not expired.
+    /// The sum of the holds that were made on a day from `first` to `last` and have not expired.
     pub(super) fn held(&self, now_ms: i64, first: i32, last: i32) -> Amount {
         let (expired, _) = self.split(now_ms);
         let expired = expired.iter().map(|hold| hold.entry).filter(|entry| (first..=last).contains(&entry.number()));
         expired.fold(self.sums.between(first, last), |sum, entry| sum.saturating_sub(entry.amount()))
     }
 
-    /// Reads what a question about what is held will.
+    /// Prefetches what [`Self::held`] reads; returns a word that depends on it.
     pub(super) fn fetch(&self) -> i64 {
         let ends = [self.open.first(), self.open.last()];
         ends.into_iter().flatten().fold(self.at_ms, |words, hold| words ^ hold.expires_at_ms)
@@ -192,26 +192,26 @@ impl Holds {
     }
 
     pub(super) fn forget(&mut self, at_ms: i64) {
-        self.settle(at_ms, self.remember_ms);
+        self.begin_change(at_ms, self.remember_ms);
     }
 
-    pub(super) fn state(&self, now_ms: i64, id: &[u8]) -> Option<State> {
+    pub(super) fn state(&self, now_ms: i64, id: &[u8]) -> Option<IdState> {
         let now_ms = self.now_ms(now_ms);
         let Some(hold) = self.open.iter().find(|hold| hold.id.is(Owner::Client, id)) else {
             return self.done.get(now_ms, id);
         };
         let (day, estimate) = (Day::from_number(hold.entry.number())?, hold.entry.amount());
         if hold.expires_at_ms > now_ms {
-            return Some(State::Open { day, estimate, left_ms: hold.expires_at_ms - now_ms });
+            return Some(IdState::Open { day, estimate, left_ms: hold.expires_at_ms - now_ms });
         }
-        (self.forgotten_at_ms(hold.expires_at_ms) > now_ms).then_some(State::Expired { day, estimate })
+        (self.forgotten_at_ms(hold.expires_at_ms) > now_ms).then_some(IdState::Expired { day, estimate })
     }
 
     fn forgotten_at_ms(&self, ended_at_ms: i64) -> i64 {
         ended_at_ms.saturating_add_unsigned(self.remember_ms)
     }
 
-    /// Adds a hold. Whoever decides sees to it that there is room: where there is none, the first to expire makes some.
+    /// Adds a hold. The caller has checked that there is room; if there is none all the same, the first hold to expire goes.
     pub(super) fn insert(&mut self, owner: Owner, id: &[u8], day: Day, estimate: Amount, expires_at_ms: i64) {
         self.remove(owner, id);
         if self.open.len() >= HOLDS_MAX {
@@ -219,7 +219,7 @@ impl Holds {
         }
         let at = count_but_last(&self.open, |hold| hold.expires_at_ms <= expires_at_ms);
         if self.open.len() == self.open.capacity() {
-            // All that the allocator gives for one more: at most a quarter more.
+            // The whole size class that the allocator gives for one more: at most a quarter more.
             let bytes = allocated_bytes((self.open.len() + 1) * size_of::<Hold>());
             self.open.reserve_exact(bytes / size_of::<Hold>() - self.open.len());
         }
@@ -229,21 +229,21 @@ impl Holds {
     }
 
     pub(super) fn remove(&mut self, owner: Owner, id: &[u8]) {
-        // Ids are unique, and what ends is most often what began first.
+        // Ids are unique, and holds mostly end in the order in which they began.
         if let Some(place) = self.open.iter().position(|hold| hold.id.is(owner, id)) {
             self.sums.sub(self.open.remove(place).entry);
         }
     }
 
-    /// Ends a client's hold, or sets what an id stands for.
-    pub(super) fn end(&mut self, at_ms: i64, id: &[u8], state: State) {
+    /// Ends a client's hold if there is one, and remembers what the id stands for.
+    pub(super) fn end(&mut self, at_ms: i64, id: &[u8], state: IdState) {
         self.remove(Owner::Client, id);
         self.done.put(id, state, self.forgotten_at_ms(at_ms));
     }
 
-    /// What every change of holds and ids begins with: the clock's step back, a shorter time to remember, and the holds
-    /// that have expired.
-    pub(super) fn settle(&mut self, at_ms: i64, remember_ms: u64) {
+    /// Begins every change of holds and ids: moves expiries back if the clock has stepped back, applies a shorter time to
+    /// remember, and removes the holds that have expired.
+    pub(super) fn begin_change(&mut self, at_ms: i64, remember_ms: u64) {
         let behind_ms = self.at_ms - at_ms;
         if behind_ms > 0 {
             // No hold lasts for longer than it was made for.
@@ -262,7 +262,7 @@ impl Holds {
             }
             let until_ms = hold.expires_at_ms.saturating_add_unsigned(remember_ms);
             if let Some(day) = Day::from_number(hold.entry.number()).filter(|_| until_ms > at_ms) {
-                self.done.put(hold.id.as_bytes(), State::Expired { day, estimate: hold.entry.amount() }, until_ms);
+                self.done.put(hold.id.as_bytes(), IdState::Expired { day, estimate: hold.entry.amount() }, until_ms);
             }
         }
         if self.open.len() < self.open.capacity() / 2 {
@@ -271,7 +271,7 @@ impl Holds {
         self.done.purge(at_ms);
     }
 
-    /// This struct's own, and those behind it.
+    /// Allocations to free, this struct's own included.
     pub(super) fn allocations(&self) -> usize {
         5 + self.open.iter().filter(|hold| matches!(hold.id, Id::Long(..))).count()
     }
@@ -307,7 +307,7 @@ impl Holds {
                 _ => Owner::Admission,
             };
             let id = from.bytes(ID_BYTES_MAX)?;
-            // One that a clock's step back has moved may have ended before 1970.
+            // A hold that a clock's step back has moved may have ended before 1970.
             let expires_at_ms = from.int()?;
             let day = load_day(from)?;
             let estimate = load_amount(from)?;
@@ -332,7 +332,7 @@ impl Holds {
         open.iter().for_each(|hold| sums.add(hold.entry));
         let holds = Holds { open, sums, done: Done::load(from)?, at_ms, remember_ms };
         if holds.is_empty() {
-            return Err(Corrupt("no holds, where there should be some"));
+            return Err(Corrupt("a list of holds without any"));
         }
         Ok(holds)
     }

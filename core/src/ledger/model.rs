@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::feed::Place;
+use super::feed::KeyPlace;
 use super::tests::{loaded, money, picos, saved};
 use super::*;
-use crate::calendar::Calendar;
+use crate::calendar::{Calendar, Day, Period};
+use crate::money::Amount;
+use crate::stored::Stored as _;
 use crate::{PERIOD_MAX_MS, TIME_MAX_MS};
 use proptest::prelude::*;
 
@@ -56,21 +58,21 @@ impl Model {
         self.requests.iter().filter(open).filter(|it| same(period, it.day, day)).map(|it| it.amount).sum()
     }
 
-    fn state(&self, now_ms: i64, id: u8) -> Option<State> {
+    fn state(&self, now_ms: i64, id: u8) -> Option<IdState> {
         let now_ms = now_ms.max(self.at_ms);
         let request = self.requests.iter().find(|request| request.id == id)?;
         let (day, amount) = (request.day, picos(request.amount));
         let state = match (request.expires_at_ms, request.ended) {
             (Some(at_ms), _) if at_ms > now_ms => {
-                return Some(State::Open { day, estimate: amount, left_ms: at_ms - now_ms });
+                return Some(IdState::Open { day, estimate: amount, left_ms: at_ms - now_ms });
             }
             (Some(at_ms), _) => {
-                return (at_ms + self.remember_ms > now_ms).then_some(State::Expired { day, estimate: amount });
+                return (at_ms + self.remember_ms > now_ms).then_some(IdState::Expired { day, estimate: amount });
             }
-            (None, Ended::Not | Ended::Expired) => State::Expired { day, estimate: amount },
-            (None, Ended::Cancelled) => State::Cancelled { day },
-            (None, Ended::Committed { over }) => State::Committed { day, charged: amount, over },
-            (None, Ended::Charged) => State::Charged { day, amount },
+            (None, Ended::Not | Ended::Expired) => IdState::Expired { day, estimate: amount },
+            (None, Ended::Cancelled) => IdState::Cancelled { day },
+            (None, Ended::Committed { over }) => IdState::Committed { day, charged: amount, over },
+            (None, Ended::Charged) => IdState::Charged { day, amount },
         };
         (request.until_ms > now_ms).then_some(state)
     }
@@ -96,11 +98,11 @@ impl Model {
         }
     }
 
-    fn end(&mut self, id: u8, day: Day, amount: i128, ended: Ended, terms: &Terms) {
-        self.settle(terms.at_ms, terms.remember_ms as i64);
-        (self.at_ms, self.remember_ms) = (terms.at_ms, terms.remember_ms as i64);
+    fn end(&mut self, id: u8, day: Day, amount: i128, ended: Ended, stamp: &Stamp) {
+        self.settle(stamp.at_ms, stamp.remember_ms as i64);
+        (self.at_ms, self.remember_ms) = (stamp.at_ms, stamp.remember_ms as i64);
         self.requests.retain(|request| request.id != id);
-        let until_ms = terms.at_ms + self.remember_ms;
+        let until_ms = stamp.at_ms + self.remember_ms;
         self.requests.push(Request { id, day, amount, expires_at_ms: None, ended, until_ms });
     }
 }
@@ -218,34 +220,34 @@ fn ops() -> impl Strategy<Value = Vec<(i64, Op)>> {
 #[derive(Debug, Clone)]
 enum Effect {
     /// And whether it forgets what is due.
-    Charge(Day, Amount, Terms, bool),
-    ChargeOnce(u8, Day, Amount, Terms),
-    Hold(u8, Day, Amount, i64, Terms),
-    Commit(u8, Amount, Terms),
-    Cancel(u8, Terms),
-    Acknowledge(u64, Place),
-    ListAnew(u64, Place),
+    Charge(Day, Amount, Stamp, bool),
+    ChargeOnce(u8, Day, Amount, Stamp),
+    Hold(u8, Day, Amount, i64, Stamp),
+    Commit(u8, Amount, Stamp),
+    Cancel(u8, Stamp),
+    Acknowledge(u64, KeyPlace),
+    ListAnew(u64, KeyPlace),
 }
 
 fn apply(ledger: &mut Ledger, effect: &Effect) {
     let id = |id: u8| name(id);
     match effect {
-        Effect::Charge(day, amount, terms, forgets) => {
+        Effect::Charge(day, amount, stamp, forgets) => {
             if *forgets {
-                ledger.forget(terms.at_ms);
+                ledger.forget(stamp.at_ms);
             }
-            ledger.charge(*day, *amount, terms.keep_days, terms.version).expect("within range");
+            ledger.charge(*day, *amount, stamp.keep_days, stamp.version).expect("within range");
         }
-        Effect::ChargeOnce(it, day, amount, terms) => {
-            ledger.charge_once(&id(*it), *day, *amount, terms).expect("within range");
+        Effect::ChargeOnce(it, day, amount, stamp) => {
+            ledger.charge_once(&id(*it), *day, *amount, stamp).expect("within range");
         }
-        Effect::Hold(it, day, estimate, expires_at_ms, terms) => {
-            ledger.hold(&id(*it), *day, *estimate, *expires_at_ms, terms);
+        Effect::Hold(it, day, estimate, expires_at_ms, stamp) => {
+            ledger.hold(&id(*it), *day, *estimate, *expires_at_ms, stamp);
         }
-        Effect::Commit(it, actual, terms) => {
-            ledger.commit(&id(*it), *actual, terms).expect("within range").expect("a hold");
+        Effect::Commit(it, actual, stamp) => {
+            ledger.commit(&id(*it), *actual, stamp).expect("within range").expect("a hold");
         }
-        Effect::Cancel(it, terms) => assert!(ledger.cancel(&id(*it), terms)),
+        Effect::Cancel(it, stamp) => assert!(ledger.cancel(&id(*it), stamp)),
         Effect::Acknowledge(version, place) => ledger.acknowledge(*version, *place),
         Effect::ListAnew(version, place) => ledger.list_anew(*version, *place),
     }
@@ -263,7 +265,7 @@ proptest! {
     fn a_ledger_is_what_was_done_to_it(ops in ops(), remember_ms in prop::sample::select(vec![0, 5_000, 86_400_000u64])) {
         let mut calendar = Calendar::new("Europe/Berlin").expect("a time zone");
         let (mut primary, mut replica, mut model) = (Ledger::new(), Ledger::new(), Model::default());
-        let (mut database, mut place, mut moves) = (Database::default(), Place::new(0, b"0"), 0);
+        let (mut database, mut place, mut moves) = (Database::default(), KeyPlace::new(0, b"0"), 0);
         let (mut last_version, mut connected) = (0, false);
         // The ledger and the model as they were some changes ago.
         let mut before = None;
@@ -272,7 +274,7 @@ proptest! {
             now_ms += advance_ms;
             let today = calendar.day_of(now_ms);
             let version = primary.next_version(now_ms.unsigned_abs() * 1_000, last_version);
-            let terms = Terms { at_ms: now_ms, keep_days: KEEP, remember_ms, version };
+            let stamp = Stamp { at_ms: now_ms, keep_days: KEEP, remember_ms, version };
             if step % 7 == 0 {
                 before = Some((primary.clone(), Model { charges: model.charges.clone(), requests: model.requests.clone(), ..model }));
             }
@@ -285,15 +287,15 @@ proptest! {
                     if forgets {
                         model.settle(now_ms, model.remember_ms);
                     }
-                    done = Some(Effect::Charge(day, picos(amount), terms, forgets));
+                    done = Some(Effect::Charge(day, picos(amount), stamp, forgets));
                 }
                 Op::ChargeOnce { id, amount, ago_ms } => {
                     prop_assert_eq!(primary.state(now_ms, &name(id)), model.state(now_ms, id));
                     if model.state(now_ms, id).is_none() {
                         let day = calendar.day_of(now_ms - ago_ms);
                         model.charges.push((day, amount));
-                        model.end(id, day, amount, Ended::Charged, &terms);
-                        done = Some(Effect::ChargeOnce(id, day, picos(amount), terms));
+                        model.end(id, day, amount, Ended::Charged, &stamp);
+                        done = Some(Effect::ChargeOnce(id, day, picos(amount), stamp));
                     }
                 }
                 Op::Reserve { id, estimate, budget, period, ttl_ms } => {
@@ -309,30 +311,30 @@ proptest! {
                         let expires = Some(expires_at_ms);
                         let request = Request { id, day: today, amount: estimate, expires_at_ms: expires, ended: Ended::Not, until_ms: 0 };
                         model.requests.push(request);
-                        done = Some(Effect::Hold(id, today, picos(estimate), expires_at_ms, terms));
+                        done = Some(Effect::Hold(id, today, picos(estimate), expires_at_ms, stamp));
                     }
                 }
                 Op::Commit { id, actual } => {
                     let state = model.state(now_ms, id);
                     prop_assert_eq!(primary.state(now_ms, &name(id)), state);
-                    if let Some(State::Open { day, estimate, .. } | State::Expired { day, estimate }) = state {
+                    if let Some(IdState::Open { day, estimate, .. } | IdState::Expired { day, estimate }) = state {
                         if actual != 0 {
                             model.charges.push((day, actual));
                         }
-                        model.end(id, day, actual, Ended::Committed { over: actual > estimate.picos() }, &terms);
-                        done = Some(Effect::Commit(id, picos(actual), terms));
+                        model.end(id, day, actual, Ended::Committed { over: actual > estimate.picos() }, &stamp);
+                        done = Some(Effect::Commit(id, picos(actual), stamp));
                     } else {
                         let unchanged = primary.clone();
-                        prop_assert_eq!(primary.commit(&name(id), picos(actual), &terms), Ok(None));
+                        prop_assert_eq!(primary.commit(&name(id), picos(actual), &stamp), Ok(None));
                         prop_assert_eq!(&primary, &unchanged);
                     }
                 }
                 Op::Cancel { id } => {
                     let state = model.state(now_ms, id);
                     prop_assert_eq!(primary.state(now_ms, &name(id)), state);
-                    if let Some(State::Open { day, .. } | State::Expired { day, .. }) = state {
-                        model.end(id, day, 0, Ended::Cancelled, &terms);
-                        done = Some(Effect::Cancel(id, terms));
+                    if let Some(IdState::Open { day, .. } | IdState::Expired { day, .. }) = state {
+                        model.end(id, day, 0, Ended::Cancelled, &stamp);
+                        done = Some(Effect::Cancel(id, stamp));
                     }
                 }
                 // A reader that has lost the server, or was lost itself, first says what it has.
@@ -350,7 +352,7 @@ proptest! {
                 Op::Restart => connected = false,
                 Op::Move => {
                     moves += 1;
-                    place = Place::new(0, &[moves]);
+                    place = KeyPlace::new(0, &[moves]);
                 }
                 Op::FailOver => if let Some((ledger, past)) = before.take() {
                     replica = ledger.clone();
@@ -397,8 +399,8 @@ proptest! {
     }
 }
 
-fn terms(at_ms: i64) -> Terms {
-    Terms { at_ms, keep_days: super::tests::KEEP, remember_ms: 1_000, version: 0 }
+fn stamp(at_ms: i64) -> Stamp {
+    Stamp { at_ms, keep_days: super::tests::KEEP, remember_ms: 1_000, version: 0 }
 }
 
 #[test]
@@ -406,12 +408,12 @@ fn a_hold_takes_no_more_than_eighty_bytes() {
     let day = Day::from_number(20_000).expect("a day");
     let mut ledger = Ledger::new();
     ledger.charge(day, money("1"), KEEP, 0).expect("within range");
-    ledger.hold(b"first", day, money("0.01"), START_MS + 1_000, &terms(START_MS));
+    ledger.hold(b"first", day, money("0.01"), START_MS + 1_000, &stamp(START_MS));
     let before = ledger.memory_bytes();
     for number in 1..5_000 {
         // As long as a UUID.
         let id = format!("{number:036}");
-        ledger.hold(id.as_bytes(), day, money("0.01"), START_MS + 1_000, &terms(START_MS));
+        ledger.hold(id.as_bytes(), day, money("0.01"), START_MS + 1_000, &stamp(START_MS));
         let each = (ledger.memory_bytes() - before) / number;
         assert!(each <= 80, "{number}: {each} B");
     }
@@ -423,12 +425,12 @@ fn there_are_no_more_holds_than_there_may_be() {
     let mut ledger = Ledger::new();
     for number in 0..HOLDS_MAX {
         assert!(ledger.can_hold(START_MS));
-        ledger.hold(&number.to_le_bytes(), day, money("1"), START_MS + 1_000, &terms(START_MS));
+        ledger.hold(&number.to_le_bytes(), day, money("1"), START_MS + 1_000, &stamp(START_MS));
     }
     assert!(!ledger.can_hold(START_MS));
     assert!(ledger.can_hold(START_MS + 1_000), "expired ones make room");
     // Whatever a broken stream of effects has in it, what is saved can be loaded.
-    ledger.hold(b"one more", day, money("1"), START_MS + 1_000, &terms(START_MS));
+    ledger.hold(b"one more", day, money("1"), START_MS + 1_000, &stamp(START_MS));
     assert_eq!(ledger.holds(START_MS).count(), HOLDS_MAX);
     assert_eq!(loaded(&saved(&ledger)), Ok(ledger));
 }
@@ -438,7 +440,7 @@ fn of_too_many_ids_the_oldest_is_forgotten() {
     let day = Day::from_number(20_000).expect("a day");
     let mut ledger = Ledger::new();
     for number in 0..IDS_MAX as u64 + 1 {
-        ledger.charge_once(&number.to_le_bytes(), day, picos(1), &terms(START_MS)).expect("within range");
+        ledger.charge_once(&number.to_le_bytes(), day, picos(1), &stamp(START_MS)).expect("within range");
     }
     assert_eq!(ledger.remembered(START_MS), IDS_MAX);
     assert_eq!(ledger.state(START_MS, &0u64.to_le_bytes()), None);
@@ -448,7 +450,7 @@ fn of_too_many_ids_the_oldest_is_forgotten() {
     assert!(ledger.memory_bytes() < 80 * IDS_MAX, "{} B", ledger.memory_bytes());
     assert_eq!(loaded(&saved(&ledger)).as_ref(), Ok(&ledger));
     // Their time over, they are unknown at once, and soon take no memory.
-    let later = terms(START_MS + 1_000);
+    let later = stamp(START_MS + 1_000);
     assert_eq!(ledger.state(later.at_ms, &(IDS_MAX as u64).to_le_bytes()), None);
     assert_eq!(ledger.remembered(later.at_ms), 0);
     for _ in 0..=IDS_MAX / 1_000 {
@@ -462,7 +464,7 @@ fn of_too_many_ids_the_oldest_is_forgotten() {
 fn ids_are_forgotten_without_new_ones_and_whatever_was_remembered_for_longer() {
     let day = Day::from_number(20_000).expect("a day");
     let mut ledger = Ledger::new();
-    let (long, short) = (Terms { remember_ms: 86_400_000, ..terms(START_MS) }, terms(START_MS));
+    let (long, short) = (Stamp { remember_ms: 86_400_000, ..stamp(START_MS) }, stamp(START_MS));
     ledger.charge_once(b"long", day, picos(1), &long).expect("within range");
     for number in 0..5_000u64 {
         ledger.charge_once(&number.to_le_bytes(), day, picos(1), &short).expect("within range");
@@ -481,7 +483,7 @@ fn ids_are_forgotten_without_new_ones_and_whatever_was_remembered_for_longer() {
 
 #[test]
 fn a_busy_ledger_lists_what_changed_lately() {
-    let (first, place) = (20_000, Place::new(0, b"k"));
+    let (first, place) = (20_000, KeyPlace::new(0, b"k"));
     let mut ledger = Ledger::new();
     for number in first..first + 40 {
         let day = Day::from_number(number).expect("a day");

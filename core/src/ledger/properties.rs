@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tests::{KEEP, NOW_MS, loaded, no_feed_and_no_holds, picos, saved};
 use super::*;
-use crate::codec::Encoded;
+use crate::calendar::{Day, Month, Period};
+use crate::codec::{Encoded, Writer as _};
+use crate::money::Amount;
 use proptest::prelude::*;
 
 /// Every charge ever made, and which of them a day or a month still counts.

@@ -1,13 +1,14 @@
 //! Amounts by day or month: a sorted array, dense in memory.
 
+use crate::calendar::Day;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::memory::allocated_bytes;
 use crate::money::Amount;
 
 /// A day or month, an amount, and two marks, in sixteen bytes: ledgers are the keys that stay.
 ///
-/// From the top: 24 bits of the number (days and months of the years 1 to 9999 need 23), 2 marks, 102 bits of the amount
-/// ([`Amount::MAX`] needs 101). Compared as a whole, entries are in the order of their numbers.
+/// From the highest bit: 24 bits of the number (days and months of the years 1 to 9999 need 23), 2 marks, 102 bits of the
+/// amount ([`Amount::MAX`] needs 101). Sorted as integers, entries are in the order of their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry(i128);
 
@@ -26,7 +27,7 @@ impl Entry {
     }
 
     pub(super) fn amount(self) -> Amount {
-        // Up and down again, for the sign. Everything that was put in was an amount in range.
+        // Shifted up and down again for the sign. Every entry was made of an amount in range.
         Amount::from_picos(self.0 << (128 - AMOUNT_BITS) >> (128 - AMOUNT_BITS)).unwrap_or(Amount::ZERO)
     }
 
@@ -41,9 +42,8 @@ impl Entry {
 
 /// Amounts by the number of their day or month, oldest first.
 ///
-/// The array is exactly as long as it needs to be: a new day costs copies of some kilobytes, once a day, and no slack
-/// is carried by keys that are not used again. The newest entry, which nearly every call is about, is found at
-/// once, others by binary search.
+/// The array has no spare room: a new day copies some kilobytes, once a day, and keys that are not used again waste
+/// nothing. The newest entry, which nearly every call needs, is found at once; others by binary search.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Series(Box<[Entry]>);
 
@@ -71,8 +71,8 @@ impl Series {
         entries.fold(Amount::ZERO, |sum, entry| sum.saturating_add(entry.amount()))
     }
 
-    /// Sets the amount of `number`, and adds `mark` to its marks. Then at most `keep` entries stay: the oldest of those
-    /// more than a quarter of `keep` from `number` go. `keep` is at least 1, so that these are enough.
+    /// Sets the amount of `number`, and adds `mark` to its marks. Then keeps at most `keep` entries (1 or more): the oldest
+    /// go of those that are further from `number` than a quarter of `keep`.
     pub(super) fn set(&mut self, number: i32, amount: Amount, mark: u8, keep: u32) {
         match self.find(number) {
             Ok(at) => {
@@ -140,7 +140,7 @@ impl Series {
         allocated_bytes(size_of_val(&*self.0))
     }
 
-    /// The place of a number, or where it would be inserted.
+    /// The index of a number, or the index to insert it at.
     fn find(&self, number: i32) -> Result<usize, usize> {
         match self.0.last() {
             Some(newest) if newest.number() == number => Ok(self.0.len() - 1),
@@ -153,4 +153,10 @@ impl Series {
 /// An amount within its range.
 pub(super) fn load_amount(from: &mut dyn Reader) -> Result<Amount, Corrupt> {
     Amount::from_picos(from.int128()?).ok_or(Corrupt("an amount out of range"))
+}
+
+/// A day of the calendar.
+pub(super) fn load_day(from: &mut dyn Reader) -> Result<Day, Corrupt> {
+    let number = i32::try_from(from.int()?).ok();
+    number.and_then(Day::from_number).ok_or(Corrupt("a day outside the calendar"))
 }

@@ -1,8 +1,9 @@
 use super::*;
-use crate::calendar::CivilDate;
-use crate::codec::{Decoder, Encoded};
+use crate::calendar::{CivilDate, Day, Month, Period};
+use crate::codec::{Corrupt, Decoder, Encoded, Writer as _};
 use crate::memory::allocated_bytes;
-use crate::stored::load_versioned;
+use crate::money::Amount;
+use crate::stored::{Stored as _, load_versioned};
 
 pub(super) const KEEP: u32 = 62;
 
@@ -281,7 +282,7 @@ fn the_tightest_budget_is_the_one_with_the_least_remaining() {
         ledger.within(NOW_MS, today, &budgets, cost.map(money)).expect("a budget")
     };
     let verdict = ask(&[("20", Period::Month), ("6", Period::Week), ("4", Period::Day), ("11", Period::Total)], None);
-    let week = Verdict {
+    let week = BudgetCheck {
         within: true,
         tightest: 1,
         budget: money("6"),
@@ -291,7 +292,7 @@ fn the_tightest_budget_is_the_one_with_the_least_remaining() {
     };
     assert_eq!(verdict, week, "the week and the total have 2 left; the week is named first");
     // A cost that the tightest does not bear.
-    assert_eq!(ask(&[("20", Period::Month), ("6", Period::Week)], Some("2.5")), Verdict { within: false, ..week });
+    assert_eq!(ask(&[("20", Period::Month), ("6", Period::Week)], Some("2.5")), BudgetCheck { within: false, ..week });
     // Both used up: any of them is enough to refuse, nothing remains of either, and the most overspent is named.
     let verdict = ask(&[("9", Period::Month), ("3", Period::Week), ("2", Period::Week)], Some("0"));
     assert_eq!((verdict.within, verdict.tightest, verdict.remaining), (false, 2, Amount::ZERO));

@@ -1,0 +1,64 @@
+//! What a ledger answers to a budget.
+
+use super::moment::Moment;
+use super::row::{Answered, Figures, Soft};
+use crate::calendar::Period;
+use crate::ledger::Ledger;
+use crate::limit::NEVER;
+use crate::money::Amount;
+
+/// A question to a ledger: does a cost fit a budget over a period?
+pub(super) struct BudgetQuestion {
+    pub budget: Amount,
+    pub period: Period,
+    /// `None` asks whether anything is left.
+    pub cost: Option<Amount>,
+    /// 1 to 100, or 0 for no soft limit.
+    pub soft_percent: u8,
+    /// Milliseconds until the period ends, -1 for TOTAL.
+    pub ends_after_ms: i64,
+}
+
+impl BudgetQuestion {
+    pub fn answer(&self, ledger: &Ledger, now: &Moment) -> Answered {
+        let (now_ms, period) = (now.stamp.at_ms, self.period);
+        let unspent = self.budget.saturating_sub(ledger.spent(period, now.day));
+        let remaining = unspent.saturating_sub(ledger.held(now_ms, period, now.day));
+        let fits = |left: Amount| self.cost.map_or(left > Amount::ZERO, |cost| cost <= left);
+        let allowed = fits(remaining);
+        let retry_after_ms = if allowed {
+            0
+        } else if self.cost.map_or(self.budget == Amount::ZERO, |cost| cost > self.budget) {
+            NEVER
+        } else if fits(unspent) {
+            // Only holds are in the way: the next one to end may leave room, and the next period does.
+            let next_ms = ledger.holds(now_ms).next().map(|(.., left_ms)| left_ms);
+            next_ms.into_iter().chain((period != Period::Total).then_some(self.ends_after_ms)).min().unwrap_or(NEVER)
+        } else {
+            // All that is spent stays spent until the period ends: -1 for TOTAL.
+            self.ends_after_ms
+        };
+        Answered {
+            allowed,
+            soft: self.soft(remaining),
+            figures: Figures::Money { limit: self.budget, remaining: remaining.max(Amount::ZERO) },
+            retry_after_ms,
+            reset_after_ms: self.ends_after_ms,
+        }
+    }
+
+    /// How the spend stands to the soft limit, before and with the cost.
+    fn soft(&self, remaining: Amount) -> Soft {
+        // Amounts are far from the ends of an i128: a hundred of the largest fit.
+        let hundredths = |amount: Amount| amount.picos().saturating_mul(100);
+        let reached = |remaining: Amount| {
+            let soft = self.budget.picos().saturating_mul(self.soft_percent.into());
+            self.soft_percent > 0 && hundredths(self.budget.saturating_sub(remaining)) >= soft
+        };
+        match (reached(remaining), reached(remaining.saturating_sub(self.cost.unwrap_or_default()))) {
+            (true, _) => Soft::Above,
+            (false, true) => Soft::Reached,
+            (false, false) => Soft::Below,
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The life of an admission: charged, kept alive, settled or ended by time.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::account::Account;
+use super::admission::{Admission, Standing, Taken};
+use super::amounts::Amounts;
+use super::bounds::{EXPIRED_KEPT_MS, Exceeded, FINISHED_MAX, SETTLED_KEPT_MS};
+use super::ledgers::MeterLedger;
+use super::moment::Moment;
+use super::policy::{Kind, State};
+use super::row::Row;
+use crate::TIME_MAX_MS;
+use crate::calendar::Day;
+use crate::ledger::Overflow;
+use crate::money::Amount;
+
+/// A refused request leaves up to this many ended leases where they are.
+pub(super) const ENDED_MAX: usize = 32;
+
+/// A change ends at most this many leases, and forgets at most this many ended admissions of either kind.
+pub(super) const ENDED_PER_CHANGE: usize = 256;
+
+/// What a policy's reset came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    /// The policy's count is forgotten.
+    Done,
+    /// There is no policy of that name.
+    NoSuchPolicy,
+    /// The policy is a budget: spend is not forgotten.
+    Budget,
+}
+
+impl Account {
+    /// What a lease id stands for.
+    pub fn standing(&self, now_ms: i64, id: &[u8]) -> Standing {
+        let at_ms = self.time_ms(now_ms);
+        if let Some(lease) = self.live.get(id) {
+            return match lease.expires_at_ms {
+                end_ms if end_ms > at_ms => Standing::Live,
+                end_ms if end_ms.saturating_add_unsigned(EXPIRED_KEPT_MS) > at_ms => Standing::Expired,
+                _ => Standing::Unknown,
+            };
+        }
+        if self.expired.token_of(at_ms, id).is_some() {
+            Standing::Expired
+        } else if self.settled.contains(at_ms, id) {
+            Standing::Settled
+        } else {
+            Standing::Unknown
+        }
+    }
+
+    /// Before a decision, does what is due by time and cannot wait for the next change: if the clock has stepped back, if
+    /// leases have ended that give units back, or if too many have ended. Returns whether it changed anything.
+    pub fn tidy(&mut self, now: &Moment) -> bool {
+        let at_ms = self.time_ms(now.stamp.at_ms);
+        let ended = self.live.len().saturating_sub(self.live.in_use(at_ms) as usize);
+        let behind = now.stamp.at_ms.saturating_add(self.ahead_ms) < self.at_ms;
+        // The decision would miss what they give back. It would also miss money if this clock is ahead of the ledgers'.
+        let missed = || self.ahead_ms > 0 || self.policies.iter().any(|own| own.policy.give_back);
+        let due = behind || ended > ENDED_MAX || (ended > 0 && missed());
+        if due {
+            self.advance(now);
+        }
+        due
+    }
+
+    /// Whether every ledger that would hold some of the amounts has room for one more hold.
+    ///
+    /// # Errors
+    /// If one has none.
+    pub fn can_hold(&self, now_ms: i64, amounts: &Amounts) -> Result<(), Exceeded> {
+        let holds = |entry: &MeterLedger| amounts.estimate(&entry.meter).is_some_and(|amount| amount > Amount::ZERO);
+        let full = |entry: &MeterLedger| holds(entry) && !entry.ledger.can_hold(now_ms);
+        if self.ledgers.iter().any(full) {
+            return Err(Exceeded::Holds);
+        }
+        Ok(())
+    }
+
+    /// Admits: takes the estimates for `ttl_ms`, whatever the policies say. `rows` are this account's answers to the same
+    /// request, in the policies' order, or none; they are brought up to date. An account without policies remembers the
+    /// admission, too.
+    pub fn charge(&mut self, now: &Moment, id: &[u8], ttl_ms: u64, amounts: &Amounts, rows: &mut [Row]) {
+        let at_ms = self.advance(now);
+        let mut taken = SmallVec::new();
+        for (index, own) in self.policies.iter_mut().enumerate() {
+            let units = amounts.estimated_units(&own.policy.meter);
+            // A shadow policy does not count what it would have refused, so its answers are those of a real policy.
+            let counts = !own.policy.shadow || own.decide(at_ms, units).is_some_and(|verdict| verdict.allowed);
+            let units = units.unwrap_or(0);
+            let Some((taken_ms, reset_after_ms)) = counts.then(|| own.take(at_ms, units)).flatten() else { continue };
+            taken.push(Taken { serial: own.serial, units, at_ms: taken_ms });
+            if let Some(row) = rows.get_mut(index).filter(|row| usize::from(row.policy) == index) {
+                row.take_units(units, reset_after_ms);
+            }
+        }
+        let expires_at_ms = now.stamp.at_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
+        let mut estimates = SmallVec::new();
+        for (index, entry) in self.ledgers.iter_mut().enumerate() {
+            let Some(estimate) = amounts.estimate(&entry.meter).filter(|&estimate| estimate > Amount::ZERO) else {
+                continue;
+            };
+            entry.ledger.set_aside(id, now.day, estimate, expires_at_ms, &now.stamp);
+            estimates.resize(index, Amount::ZERO);
+            estimates.push(estimate);
+        }
+        let admission = Admission { day: now.day, taken, estimates };
+        self.live.hold(at_ms, id.into(), ttl_ms, admission);
+        self.take_rows(at_ms, amounts, rows);
+    }
+
+    /// Brings the rows of leases and budgets up to date after an admission.
+    fn take_rows(&self, at_ms: i64, amounts: &Amounts, rows: &mut [Row]) {
+        for row in rows {
+            let Some(own) = self.policies.get(usize::from(row.policy)) else { continue };
+            match own.policy.kind {
+                Kind::InFlight { .. } => row.take_units(1, self.live.ends_after_ms(at_ms)),
+                Kind::Budget { .. } => row.take_money(amounts.estimate(&own.policy.meter).unwrap_or(Amount::ZERO)),
+                Kind::Window(_) | Kind::Bucket(_) => {}
+            }
+        }
+    }
+
+    /// The admission that can be settled under an id.
+    fn unsettled(&self, standing: Standing, id: &[u8]) -> Option<&Admission> {
+        match standing {
+            Standing::Unknown | Standing::Settled => None,
+            Standing::Live | Standing::Expired => match self.live.get(id) {
+                Some(lease) => Some(&lease.payload),
+                None => self.expired.get(id).map(|lease| &lease.payload),
+            },
+        }
+    }
+
+    /// The day of an admission, and what it used by each ledger's meter, in the ledgers' order.
+    fn used(&self, standing: Standing, id: &[u8], actuals: &Amounts) -> Option<(Day, SmallVec<[Amount; 2]>)> {
+        let admission = self.unsettled(standing, id)?;
+        let estimates = admission.estimates.iter().copied().chain(std::iter::repeat(Amount::ZERO));
+        let used = self.ledgers.iter().zip(estimates);
+        let used = used.map(|(entry, estimate)| actuals.of(&entry.meter).unwrap_or(estimate));
+        Some((admission.day, used.collect()))
+    }
+
+    /// Whether [`Self::settle`] has an effect.
+    ///
+    /// # Errors
+    /// If a sum of money would be out of range.
+    pub fn can_settle(&self, now_ms: i64, id: &[u8], actuals: &Amounts) -> Result<bool, Overflow> {
+        let Some((day, used)) = self.used(self.standing(now_ms, id), id, actuals) else { return Ok(false) };
+        self.can_spend(day, &used).map(|()| true)
+    }
+
+    fn can_spend(&self, day: Day, used: &[Amount]) -> Result<(), Overflow> {
+        self.ledgers.iter().zip(used).try_for_each(|(entry, &used)| entry.ledger.totals_with(day, used).map(drop))
+    }
+
+    /// Ends an admission: what was used replaces what was estimated, in the window's tick and on the day of the estimate.
+    /// Meters that are not named stay as estimated. Returns how the admission stood before.
+    ///
+    /// # Errors
+    /// As [`Self::can_settle`]. Nothing was changed.
+    pub fn settle(&mut self, now: &Moment, id: &[u8], actuals: &Amounts) -> Result<Standing, Overflow> {
+        let standing = self.standing(now.stamp.at_ms, id);
+        let Some((day, used)) = self.used(standing, id, actuals) else { return Ok(standing) };
+        self.can_spend(day, &used)?;
+        let at_ms = self.advance(now);
+        for (entry, used) in self.ledgers.iter_mut().zip(used) {
+            entry.ledger.release(id);
+            if used != Amount::ZERO {
+                entry.ledger.charge(day, used, now.stamp.keep_days, now.stamp.version)?;
+            }
+        }
+        // An admission that has ended by time may still be among the live ones.
+        if let Some(lease) = self.live.take(id).or_else(|| self.expired.take(id)) {
+            for taken in &lease.payload.taken {
+                let Some(own) = self.policies.iter_mut().find(|own| own.serial == taken.serial) else { continue };
+                if let Some(units) = actuals.units(&own.policy.meter) {
+                    own.correct(at_ms, taken.at_ms, units.cast_signed() - taken.units.cast_signed());
+                }
+            }
+            self.settled.put(id, at_ms.saturating_add_unsigned(SETTLED_KEPT_MS).min(TIME_MAX_MS));
+        }
+        Ok(standing)
+    }
+
+    /// Lets a live admission's lease end `ttl_ms` from now. Returns whether there is one.
+    pub fn keep_alive(&mut self, now: &Moment, id: &[u8], ttl_ms: u64) -> bool {
+        let at_ms = self.advance(now);
+        if self.live.token_of(at_ms, id).is_none() {
+            return false;
+        }
+        let Some(lease) = self.live.take(id) else { return false };
+        let expires_at_ms = now.stamp.at_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
+        for (entry, &estimate) in self.ledgers.iter_mut().zip(&lease.payload.estimates) {
+            if estimate > Amount::ZERO {
+                entry.ledger.set_aside(id, lease.payload.day, estimate, expires_at_ms, &now.stamp);
+            }
+        }
+        self.live.hold(at_ms, lease.holder, ttl_ms, lease.payload);
+        true
+    }
+
+    /// Begins every change: moves the clock on, ends leases whose time has come, and forgets what is due to be forgotten.
+    /// Returns the account's time.
+    pub fn advance(&mut self, now: &Moment) -> i64 {
+        let at_ms = self.time_ms(now.stamp.at_ms);
+        self.ahead_ms = self.ahead_ms.max(at_ms.saturating_sub(now.stamp.at_ms).min(TIME_MAX_MS));
+        self.at_ms = at_ms;
+        for _ in 0..ENDED_PER_CHANGE {
+            let Some(lease) = self.live.take_ended(at_ms) else { break };
+            self.end(at_ms, lease.holder, lease.expires_at_ms, lease.payload);
+        }
+        (0..ENDED_PER_CHANGE).map_while(|_| self.expired.take_ended(at_ms)).for_each(drop);
+        self.settled.forget(at_ms, ENDED_PER_CHANGE);
+        at_ms
+    }
+
+    /// Ends a lease by time: see the [family's documentation](super).
+    fn end(&mut self, at_ms: i64, id: Arc<[u8]>, ended_ms: i64, mut admission: Admission) {
+        for entry in self.ledgers.iter_mut().take(admission.estimates.len()) {
+            entry.ledger.release(&id);
+        }
+        for taken in &mut admission.taken {
+            let own = self.policies.iter_mut().find(|own| own.serial == taken.serial);
+            if let Some(own) = own.filter(|own| own.policy.give_back) {
+                own.correct(at_ms, taken.at_ms, -taken.units.cast_signed());
+                taken.units = 0;
+            }
+        }
+        let left_ms = ended_ms.saturating_add_unsigned(EXPIRED_KEPT_MS).saturating_sub(at_ms);
+        if left_ms > 0 {
+            self.expired.hold(at_ms, id, left_ms.unsigned_abs(), admission);
+            if self.expired.len() > FINISHED_MAX {
+                self.expired.take_ended(i64::MAX);
+            }
+        }
+    }
+
+    /// Whether a policy can be reset.
+    pub fn can_reset(&self, name: &[u8]) -> Reset {
+        match self.policies.iter().find(|own| *own.name == *name) {
+            None => Reset::NoSuchPolicy,
+            Some(own) if matches!(own.policy.kind, Kind::Budget { .. }) => Reset::Budget,
+            Some(_) => Reset::Done,
+        }
+    }
+
+    /// Forgets what a window or bucket has counted. For a limit of leases in flight, ends all leases as if their time had
+    /// come.
+    pub fn reset(&mut self, now: &Moment, name: &[u8]) -> Reset {
+        let reset = self.can_reset(name);
+        let Some(own) = self.policies.iter_mut().find(|own| *own.name == *name && reset == Reset::Done) else {
+            return reset;
+        };
+        self.last_serial += 1;
+        (own.state, own.serial) = (State::new(&own.policy.kind), self.last_serial);
+        if matches!(own.policy.kind, Kind::InFlight { .. }) {
+            let at_ms = self.advance(now);
+            while let Some(lease) = self.live.take_ended(i64::MAX) {
+                self.end(at_ms, lease.holder, at_ms, lease.payload);
+            }
+        }
+        reset
+    }
+}

@@ -1,0 +1,46 @@
+//! What ids of holds and charges stand for.
+
+use crate::calendar::Day;
+use crate::money::Amount;
+
+/// What an id stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdState {
+    /// A hold that has not ended.
+    Open {
+        /// The day it was made on.
+        day: Day,
+        /// The amount set aside.
+        estimate: Amount,
+        /// Milliseconds until it expires.
+        left_ms: i64,
+    },
+    /// A hold that expired, and can still be committed.
+    Expired {
+        /// The day it was made on.
+        day: Day,
+        /// The amount that was set aside.
+        estimate: Amount,
+    },
+    /// A hold that was cancelled.
+    Cancelled {
+        /// The day it was made on.
+        day: Day,
+    },
+    /// A hold that was charged.
+    Committed {
+        /// The day it was made on, and charged to.
+        day: Day,
+        /// The amount charged.
+        charged: Amount,
+        /// Whether that was more than the estimate.
+        over: bool,
+    },
+    /// A charge without a hold.
+    Charged {
+        /// The day it was charged to.
+        day: Day,
+        /// The amount.
+        amount: Amount,
+    },
+}
