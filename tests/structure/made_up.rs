@@ -107,6 +107,15 @@ fn a_macro_from_above_counts() {
 }
 
 #[test]
+fn what_an_exported_macro_names_is_named_by_other_crates() {
+    let found = circles(&[
+        ("lib.rs", "mod a; pub use a::f;"),
+        ("a.rs", "pub fn f() {} #[macro_export] macro_rules! m { () => { $crate::f() }; }"),
+    ]);
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
 fn tests_within_a_crate_may_use_what_they_like() {
     let found = circles(&[
         ("lib.rs", "mod a; mod b;"),

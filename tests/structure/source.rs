@@ -107,14 +107,14 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Reads one file. `directory` is the one that its `mod` declarations are looked up in.
-    fn file(&mut self, file: &Path, directory: PathBuf, path: Vec<String>, parent: Option<usize>, test: bool) -> usize {
+    fn file(&mut self, file: &Path, directory: PathBuf, path: Vec<String>, parent: Option<usize>, free: bool) -> usize {
         let index = self.add(file, path, parent, None);
         let Some(text) = (self.read)(file) else {
             self.errors.push(format!("{} cannot be read", file.display()));
             return index;
         };
         match syn::parse_file(&text) {
-            Ok(parsed) => Collector { reader: self, module: index, directory, test, inline: false }.visit_file(&parsed),
+            Ok(parsed) => Collector { reader: self, module: index, directory, free, inline: false }.visit_file(&parsed),
             Err(error) => {
                 self.errors.push(format!("{}:{}: {error}", file.display(), error.span().start().line));
             }
@@ -147,8 +147,9 @@ struct Collector<'a, 'b> {
     reader: &'a mut Reader<'b>,
     module: usize,
     directory: PathBuf,
-    /// Whether this is test code inside a library or program. It may use what it likes, except `unsafe`.
-    test: bool,
+    /// Whether this is code whose uses do not count, such as tests inside a library. It may use what it likes, except
+    /// `unsafe`.
+    free: bool,
     /// Whether the module stands inside another one's file.
     inline: bool,
 }
@@ -159,7 +160,7 @@ impl Collector<'_, '_> {
     }
 
     fn uses(&mut self, path: Vec<String>, line: usize, what: What) {
-        if !self.test && (what != What::Path || path.len() > 1) {
+        if !self.free && (what != What::Path || path.len() > 1) {
             self.this().uses.push(Use { path, line, what });
         }
     }
@@ -260,13 +261,13 @@ impl Collector<'_, '_> {
 
 impl<'ast> Visit<'ast> for Collector<'_, '_> {
     fn visit_item(&mut self, item: &'ast Item) {
-        let test = self.test;
-        self.test |= attributes(item).iter().any(is_for_tests);
-        if !self.test {
+        let free = self.free;
+        self.free |= attributes(item).iter().any(is_for_tests);
+        if !self.free {
             self.defines(item);
         }
         visit::visit_item(self, item);
-        self.test = test;
+        self.free = free;
     }
 
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
@@ -278,7 +279,7 @@ impl<'ast> Visit<'ast> for Collector<'_, '_> {
             let in_file_of = self.this().in_file_of;
             let index = self.reader.add(&file, path, Some(module), Some(in_file_of));
             let directory = self.directory.join(&name);
-            let mut inner = Collector { reader: self.reader, module: index, directory, test: self.test, inline: true };
+            let mut inner = Collector { reader: self.reader, module: index, directory, free: self.free, inline: true };
             items.iter().for_each(|item| inner.visit_item(item));
             index
         } else {
@@ -298,9 +299,9 @@ impl<'ast> Visit<'ast> for Collector<'_, '_> {
                     }
                 }
             };
-            self.reader.file(&file, directory, path, Some(module), self.test)
+            self.reader.file(&file, directory, path, Some(module), self.free)
         };
-        if !self.test {
+        if !self.free {
             self.this().children.insert(name, index);
             if item.attrs.iter().any(|attribute| attribute.path().is_ident("macro_use")) {
                 self.this().macro_children.push(index);
@@ -309,7 +310,7 @@ impl<'ast> Visit<'ast> for Collector<'_, '_> {
     }
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-        if !self.test && item.leading_colon.is_none() {
+        if !self.free && item.leading_colon.is_none() {
             self.tree(&item.tree, &[]);
         }
     }
@@ -322,6 +323,14 @@ impl<'ast> Visit<'ast> for Collector<'_, '_> {
             self.uses(names, first.ident.span().start().line, What::Path);
         }
         visit::visit_path(self, path);
+    }
+
+    fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
+        // What an exported macro's rules name is named by other crates: they can reach it by the crate's root only.
+        let free = self.free;
+        self.free |= item.attrs.iter().any(|attribute| attribute.path().is_ident("macro_export"));
+        visit::visit_item_macro(self, item);
+        self.free = free;
     }
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
