@@ -15,6 +15,7 @@ mod concurrency;
 mod crashes;
 mod feed;
 mod flights;
+mod golden;
 mod guard;
 mod headers;
 mod holds;
