@@ -1,9 +1,8 @@
 //! The load of commands that belong together, such as a hold and its commit: redis-benchmark sends one command only.
 
-use crate::Result;
-use crate::load::{CLIENTS, Load, RANDOM, UNIQUE};
-use crate::measure::key_number;
+use crate::load::{CLIENTS, Load, RANDOM, UNIQUE, key_number};
 use crate::random::Random;
+use crate::result::Result;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,9 +1,10 @@
 //! Instructions per command, counted by callgrind: the one measure that a busy machine does not change.
 
-use crate::Result;
-use crate::cases::{Case, Group, State};
-use crate::load::{Generator, Load};
+use crate::case::{Case, Group, State};
+use crate::generator::Generator;
+use crate::load::Load;
 use crate::measure::prepare;
+use crate::result::Result;
 use gw_testkit::Server;
 use redis::{Connection, cmd};
 use std::process::Command;

@@ -1,10 +1,10 @@
 //! Latency under a moderate load: with a thousand keys, and with a million.
 
-use crate::Result;
-use crate::cases::Fill;
-use crate::load::RANDOM;
-use crate::measure::{apply, key_number};
+use crate::case::Fill;
+use crate::load::{RANDOM, key_number};
+use crate::measure::apply;
 use crate::random::Random;
+use crate::result::Result;
 use crate::statistics::percentile;
 use gw_testkit::{Server, await_until, info};
 use redis::{Connection, cmd};

@@ -1,6 +1,6 @@
 //! Where it was measured.
 
-use crate::load::Generator;
+use crate::generator::Generator;
 use gw_testkit::Server;
 
 /// A few words on the machine and the programs.

@@ -2,8 +2,10 @@
 //!
 //! `make bench`, or `cargo bench --bench compare`. A benchmark fails on errors, never on speed.
 
+mod case;
 mod cases;
 mod cycles;
+mod generator;
 mod instructions;
 mod latency;
 mod load;
@@ -13,19 +15,20 @@ mod memory;
 mod queue;
 mod random;
 mod records;
+mod result;
 mod stalls;
 mod statistics;
 mod table;
 
-use cases::{Group, KEYS};
+use case::{Group, KEYS};
+use generator::Generator;
 use gw_testkit::{Options, Server};
-use load::{CLIENTS, Generator};
+use load::CLIENTS;
 use measure::Bench;
+use result::Result;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const HELP: &str = "\
 Measures each of the module's commands against the server's own and the Lua script of the same behaviour, in turn, on
@@ -65,7 +68,7 @@ fn compare() -> Result<()> {
     let wanted = |name: &str| name.to_lowercase().contains(&only);
     let count_instructions = text("INSTRUCTIONS").is_some();
 
-    load::check_parser()?;
+    generator::check_parser()?;
     let server = start(count_instructions)?;
     let generator = Generator::find(server.port())?;
     let mut groups = cases::groups(text("CL_THROTTLE").is_some(), &mut server.connect()?)?;

@@ -1,10 +1,11 @@
 //! Runs in alternation, and what they have in common.
 
-use crate::Result;
-use crate::cases::{Case, Fill, Group, KEYS, State};
-use crate::load::{Generator, Load, NOISE, RANDOM, RECORD, UNIQUE};
+use crate::case::{Case, Fill, Group, KEYS, State};
+use crate::generator::Generator;
+use crate::load::{Load, NOISE, RANDOM, RECORD, UNIQUE, key_number};
 use crate::random::Random;
 use crate::records::{self, record};
+use crate::result::Result;
 use gw_testkit::{Server, await_until, info, reply_line};
 use redis::{Connection, cmd};
 use std::collections::HashMap;
@@ -166,11 +167,6 @@ pub fn await_rest(connection: &mut Connection) -> Result<()> {
         std::mem::replace(&mut last, used).abs_diff(used) < STEADY_BYTES
     };
     Ok(await_until("the server to rest", Duration::from_secs(60), &mut rests)?)
-}
-
-/// A number as redis-benchmark writes it.
-pub fn key_number(key: u64) -> String {
-    format!("{key:012}")
 }
 
 fn cpu_us(connection: &mut Connection) -> Result<f64> {

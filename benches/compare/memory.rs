@@ -1,10 +1,10 @@
 //! How much memory values take, beside what they replace.
 
-use crate::Result;
 use crate::cases::COMPLETION;
 use crate::measure::await_rest;
 use crate::random::Random;
 use crate::records::record;
+use crate::result::Result;
 use gw_testkit::info;
 use redis::{Cmd, Connection, cmd};
 

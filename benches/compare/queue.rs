@@ -1,8 +1,8 @@
 //! A log queue of a million records: how long commands take at most, and what a snapshot under load costs.
 
-use crate::Result;
 use crate::measure::await_rest;
 use crate::records::record;
+use crate::result::Result;
 use gw_testkit::{Server, info};
 use redis::{Cmd, Connection, cmd};
 use std::thread;

@@ -1,9 +1,9 @@
-//! What other clients wait for while something large is deleted: the round trips of one that asks for a sign of life over
-//! and over, beside those of as long a time in which nothing happens.
+//! How long other clients wait while something large is deleted: the round trips of one that sends one PING after the
+//! other, beside those of the same time without a deletion.
 
-use crate::Result;
 use crate::measure::await_rest;
 use crate::queue;
+use crate::result::Result;
 use crate::statistics::{Spread, percentile, spread};
 use gw_testkit::Server;
 use redis::{Connection, RedisResult, cmd};
@@ -36,15 +36,25 @@ struct Kind {
     delete: &'static [&'static str],
 }
 
-const KINDS: [Kind; 2] = [
+const KINDS: [Kind; 4] = [
     Kind { name: "DEL of a log queue", fill: fill_queue, delete: &["DEL", queue::KEY] },
-    Kind { name: "GW.CACHECLEAR ALL", fill: fill_cache, delete: &["GW.CACHECLEAR", "ALL"] },
+    Kind { name: "GW.CACHECLEAR ALL", fill: |client| fill_cache(client, &[]), delete: &["GW.CACHECLEAR", "ALL"] },
+    Kind {
+        name: "GW.CACHECLEAR TAG",
+        fill: |client| fill_cache(client, &["TAG", "t"]),
+        delete: &["GW.CACHECLEAR", "TAG", "t"],
+    },
+    Kind {
+        name: "GW.CACHECLEAR PATTERN",
+        fill: |client| fill_cache(client, &[]),
+        delete: &["GW.CACHECLEAR", "PATTERN", "models:*"],
+    },
 ];
 
 /// Records of a push, and entries that are set at once.
 const BATCH: u64 = 100;
 
-/// A queue's memory is freed beside the server, and nobody is told: so long at least is waited.
+/// A queue's memory is freed by another thread, and no command tells when: the least time to wait for it.
 const FREED_MIN: Duration = Duration::from_secs(1);
 
 pub fn stalls(server: &Server, rounds: usize) -> Result<Vec<Stall>> {
@@ -94,12 +104,12 @@ fn fill_queue(client: &mut Connection) -> Result<()> {
     queue::push(client, &mut 0, COUNT / BATCH, BATCH)
 }
 
-fn fill_cache(client: &mut Connection) -> Result<()> {
+fn fill_cache(client: &mut Connection, options: &[&str]) -> Result<()> {
     let value = "v".repeat(100);
     for first in (0..COUNT).step_by(BATCH as usize) {
         let mut pipe = redis::pipe();
         (first..first + BATCH).for_each(|number| {
-            pipe.cmd("GW.CACHESET").arg(format!("models:{number}")).arg(&value).ignore();
+            pipe.cmd("GW.CACHESET").arg(format!("models:{number}")).arg(&value).arg(options).ignore();
         });
         pipe.exec(client)?;
     }

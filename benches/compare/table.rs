@@ -1,6 +1,6 @@
 //! The results as Markdown.
 
-use crate::cases::Group;
+use crate::case::Group;
 use crate::instructions::Count;
 use crate::latency::{KEYS, Latencies, Latency};
 use crate::measure::{PIPELINES, Sample, Samples};

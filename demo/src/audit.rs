@@ -7,7 +7,7 @@ use crate::gateway::{CACHE_CATEGORY, Journey, LOG_KEY};
 use crate::limits::{Bounds, Breaches, Correction, Decision, Rule, judge};
 use crate::money::Picos;
 use crate::replay::Run;
-use crate::report::grouped;
+use crate::text::grouped;
 use crate::workload::{Request, Workload};
 use anyhow::{Context, Result, bail, ensure};
 use redis::{Connection, Value, cmd};

@@ -14,6 +14,7 @@ mod progress;
 mod replay;
 mod report;
 mod tally;
+mod text;
 mod trace;
 mod workload;
 
@@ -25,10 +26,10 @@ use clock::Pace;
 use gw_testkit::Server;
 use models::Model;
 use redis::cmd;
-use report::grouped;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use text::grouped;
 use trace::Arrival;
 use workload::Workload;
 

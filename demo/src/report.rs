@@ -4,6 +4,7 @@ use crate::audit::{Check, total_cost};
 use crate::gateway::Journey;
 use crate::latency::{Quantiles, Trip};
 use crate::replay::Run;
+use crate::text::grouped;
 use crate::workload::Workload;
 use std::fmt::Write;
 use std::time::Duration;
@@ -74,19 +75,6 @@ pub fn checks(checks: &[Check]) -> String {
     checks.iter().map(line).collect()
 }
 
-/// A number with its thousands apart: `19,366`.
-pub fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 fn percent(count: usize, total: usize) -> f64 {
     100.0 * count as f64 / total.max(1) as f64
 }
@@ -98,14 +86,6 @@ fn micros(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn thousands_stand_apart() {
-        let pairs = [(0, "0"), (999, "999"), (1_000, "1,000"), (19_366, "19,366"), (1_234_567, "1,234,567")];
-        for (number, text) in pairs {
-            assert_eq!(grouped(number), text);
-        }
-    }
 
     #[test]
     fn a_failed_check_shows_its_reason() {

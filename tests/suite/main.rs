@@ -16,6 +16,7 @@ mod crashes;
 mod events;
 mod feed;
 mod flights;
+mod golden;
 mod guard;
 mod headers;
 mod holds;

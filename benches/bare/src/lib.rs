@@ -1,8 +1,9 @@
-//! A module of no use: each of its commands makes the calls to the server that one of the gateway's makes (reads the
-//! clock and the arguments, opens the key, replicates an effect, replies as much), and nothing in between. Beside it, a
-//! benchmark shows what of a command's time is the module API's, and so how fast the command could be at most.
+//! A module for measurements only: each of its commands makes the calls to the server that one of the gateway's commands
+//! makes (reads the clock and the arguments, opens the key, replicates an effect, writes a reply of the same size), and
+//! does nothing in between. A benchmark against it shows which part of a command's time the module API takes, and so how
+//! fast the command could be at most.
 //!
-//! `benches/compare` loads it beside the real module; nothing else does.
+//! Only `benches/compare` loads it, beside the real module.
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::ptr::null_mut;
@@ -81,14 +82,20 @@ const DAY_MS: i64 = 86_400_000;
 
 static TYPE: AtomicPtr<RedisModuleType> = AtomicPtr::new(null_mut());
 
-// SAFETY, here and below: the server calls with live arguments, its functions are all there from `RedisModule_OnLoad` on,
-// and keys of this module's type hold a `Box<Vec<u8>>` that [`insert`] made.
+// What every unsafe block here relies on: the server calls with a live context and live arguments; from
+// `RedisModule_OnLoad` on all functions of its API are there; and keys of this module's type hold a `Box<Vec<u8>>` that
+// [`insert`] made.
 
+/// A command of [`SHAPES`].
+///
+/// # Safety
+/// To be called by the server only, with `argc` arguments at `argv`.
 unsafe extern "C" fn run<const SHAPE: usize>(
     ctx: *mut RedisModuleCtx,
     argv: *mut *mut RedisModuleString,
     argc: c_int,
 ) -> c_int {
+    // SAFETY: as said above; the arguments live as long as the call.
     unsafe {
         let shape = &SHAPES[SHAPE];
         let [_, name, rest @ ..] = from_raw_parts(argv, argc as usize) else {
@@ -130,6 +137,9 @@ unsafe extern "C" fn run<const SHAPE: usize>(
 }
 
 /// Opens a key, and does with its value what a command does at least.
+///
+/// # Safety
+/// `ctx` and `name` are those of a call that is under way. The value is to be used before the key is closed.
 unsafe fn open<'a>(
     ctx: *mut RedisModuleCtx,
     name: *mut RedisModuleString,
@@ -137,6 +147,7 @@ unsafe fn open<'a>(
     first: &[u8],
     now_ms: i64,
 ) -> (*mut RedisModuleKey, &'a [u8]) {
+    // SAFETY: the key is open, so its value stays where it is; only this command uses it.
     unsafe {
         let write = if lives == Key::Read { 0 } else { raw::REDISMODULE_WRITE };
         let key = api!(RedisModule_OpenKey(ctx, name, (raw::REDISMODULE_READ | write) as c_int));
@@ -161,7 +172,12 @@ unsafe fn open<'a>(
     }
 }
 
+/// Gives an open key a value.
+///
+/// # Safety
+/// `key` is open for writing. The value is to be used before the key is closed.
 unsafe fn insert<'a>(key: *mut RedisModuleKey, value: &[u8], lives: Key, now_ms: i64) -> &'a mut Vec<u8> {
+    // SAFETY: the key owns the value from now on, and `free` gives it back.
     unsafe {
         let value = Box::into_raw(Box::new(value.to_vec()));
         api!(RedisModule_ModuleTypeSetValue(key, TYPE.load(Ordering::Relaxed), value.cast()));
@@ -172,7 +188,10 @@ unsafe fn insert<'a>(key: *mut RedisModuleKey, value: &[u8], lives: Key, now_ms:
     }
 }
 
+/// # Safety
+/// `string` is an argument of a call that is under way, and the bytes are used during that call.
 unsafe fn bytes<'a>(string: *mut RedisModuleString) -> &'a [u8] {
+    // SAFETY: the server keeps the string, and its bytes as they are, during the call.
     unsafe {
         let mut len = 0;
         let at = api!(RedisModule_StringPtrLen(string, &mut len));
@@ -180,7 +199,10 @@ unsafe fn bytes<'a>(string: *mut RedisModuleString) -> &'a [u8] {
     }
 }
 
+/// # Safety
+/// `ctx` is that of a call that is under way and has no reply yet.
 unsafe fn reply(ctx: *mut RedisModuleCtx, shape: &Reply, name: &[u8], value: &[u8]) {
+    // SAFETY: the server copies what it is given.
     unsafe {
         let array = |len: usize| _ = api!(RedisModule_ReplyWithArray(ctx, len as c_long));
         let int = |value: i64| _ = api!(RedisModule_ReplyWithLongLong(ctx, value));
@@ -217,18 +239,21 @@ unsafe fn reply(ctx: *mut RedisModuleCtx, shape: &Reply, name: &[u8], value: &[u
     }
 }
 
+/// What replicas and the append-only file get: it changes nothing.
 unsafe extern "C" fn effect(ctx: *mut RedisModuleCtx, _: *mut *mut RedisModuleString, _: c_int) -> c_int {
+    // SAFETY: the server calls with a live context.
     unsafe { api!(RedisModule_ReplyWithNull(ctx)) }
 }
 
 unsafe extern "C" fn free(value: *mut c_void) {
-    unsafe {
-        drop(Box::from_raw(value.cast::<Vec<u8>>()));
-    }
+    // SAFETY: the value is one that `insert` made, and the key that owned it is gone.
+    drop(unsafe { Box::from_raw(value.cast::<Vec<u8>>()) });
 }
 
+/// Registers the type and the commands.
+///
 /// # Safety
-/// Called by the server.
+/// To be called by the server only.
 #[unsafe(no_mangle)]
 #[allow(non_snake_case)]
 pub unsafe extern "C" fn RedisModule_OnLoad(
@@ -236,6 +261,7 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
     _: *mut *mut RedisModuleString,
     _: c_int,
 ) -> c_int {
+    // SAFETY: the server loads the module with a live context, and fills in its functions at the first call.
     unsafe {
         if raw::Export_RedisModule_Init(ctx, c"bare".as_ptr(), 1, raw::REDISMODULE_APIVER_1 as c_int) != 0 {
             return raw::REDISMODULE_ERR as c_int;

@@ -1,6 +1,6 @@
 //! Admission: one call against the several that it replaces, and against a script.
 
-use super::{Case, Fill, Group, KEYS, State, allow_admitted, pair, set, words};
+use crate::case::{Case, Fill, Group, KEYS, State, allow_admitted, pair, set, words};
 
 /// Limits far away.
 const RPM: &str = "rpm WINDOW 1000000 PER 60000";

@@ -1,6 +1,6 @@
 //! The cache: one command against the server's own, and against a script.
 
-use super::{Case, Fill, Group, State, filled_with, padded, pair, words};
+use crate::case::{Case, Fill, Group, State, filled_with, padded, pair, words};
 
 /// The names of a group's cases: the server's own, the module's, the bare calls and the script's.
 type Names = [&'static str; 4];
