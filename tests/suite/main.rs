@@ -22,6 +22,7 @@ mod hostile;
 mod leases;
 mod limits;
 mod limits_live;
+mod markdown;
 mod observability;
 mod persistence;
 mod protocol;
