@@ -155,8 +155,7 @@ fn blocks_are_found_with_their_names_and_places() {
         ("a.md:10", "make\n  x", "sh", ""),
         ("a.md:15", "```", "text", ""),
     ];
-    let expected = expected.map(|(place, text, language, name)| {
-        (place.to_owned(), text.to_owned(), language.to_owned(), name.to_owned())
-    });
+    let expected = expected
+        .map(|(place, text, language, name)| (place.to_owned(), text.to_owned(), language.to_owned(), name.to_owned()));
     assert_eq!(found, expected);
 }
