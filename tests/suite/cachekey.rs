@@ -1,7 +1,7 @@
 //! GW.CACHEKEY: one key for one request, from every client: the committed vectors through the server, and through the
-//! README's functions for clients that make the key themselves.
+//! documentation's functions for clients that make the key themselves.
 
-use crate::readme::{blocks, readme, run_block};
+use crate::markdown::{named, run_block};
 use crate::support::start;
 use gw_testkit::{call, reply};
 use serde_json::Value;
@@ -36,10 +36,10 @@ fn key_of(vector: &Value) -> String {
     format!("llm:{}", vector["sha256"].as_str().unwrap())
 }
 
-/// A key function of the README called for each vector.
-fn keys_by(program: &str, language: &str, driver: &str) -> Vec<String> {
+/// A key function of the documentation called for each vector.
+fn keys_by(program: &str, name: &str, driver: &str) -> Vec<String> {
     let vectors = serde_json::to_string(VECTORS).unwrap();
-    serde_json::from_value(run_block(program, language, "sha256", &driver.replace("VECTORS", &vectors))).unwrap()
+    serde_json::from_value(run_block(program, name, &driver.replace("VECTORS", &vectors))).unwrap()
 }
 
 const PYTHON: &str = r#"
@@ -55,11 +55,11 @@ console.log(JSON.stringify(vectors.map((v) => cacheKey("llm", JSON.parse(v.json)
 #[test]
 fn clients_make_the_same_keys_in_python_and_javascript() {
     let expected: Vec<String> = vectors("keys").iter().map(key_of).collect();
-    assert_eq!(keys_by("python3", "python", PYTHON), expected);
-    assert_eq!(keys_by("node", "js", JAVASCRIPT), expected);
+    assert_eq!(keys_by("python3", "cache-key-python", PYTHON), expected);
+    assert_eq!(keys_by("node", "cache-key-js", JAVASCRIPT), expected);
 }
 
-/// As it stands in the README.
+/// As it stands in the documentation.
 mod client {
     use gateway_core::canonical::{Json, NotCanonical};
     use sha2::{Digest, Sha256};
@@ -79,14 +79,9 @@ fn clients_make_the_same_keys_in_rust() {
         let key = client::cache_key("llm", vector["json"].as_str().unwrap().as_bytes(), &ignored);
         assert_eq!(key, Ok(key_of(&vector)), "{vector}");
     }
-    let readme = readme();
     let words = |text: &str| text.replace("pub ", "").split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let code = blocks(&readme, "rust").into_iter().map(|(_, lines)| lines.join("\n"));
-    let code: Vec<_> = code.filter(|code| code.contains("Sha256")).collect();
-    assert_eq!(code.len(), 1, "one rust block about cache keys");
-    let here = words(include_str!("cachekey.rs"));
-    let there = words(&code[0]);
-    assert!(here.windows(there.len()).any(|part| part == there), "the README's function is another one");
+    let (here, there) = (words(include_str!("cachekey.rs")), words(&named("cache-key-rust").text()));
+    assert!(here.windows(there.len()).any(|part| part == there), "the documentation's function is another one");
 }
 
 #[test]

@@ -1,70 +1,178 @@
-//! README's request path, run by the interpreters it is written for.
+//! The documentation's request path, run with the real clients against every ending that a request can have.
 
-use crate::readme::run_block;
+use crate::examples::{changed, example, go, python, typescript};
+use crate::markdown::named;
 use crate::support::{run, start};
-use std::collections::BTreeMap;
+use gw_testkit::{Server, await_until, call};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
+use std::time::Duration;
 
 /// Status, body and headers.
 type Answer = (u16, String, BTreeMap<String, String>);
 
-/// What the driver's requests got from README's code.
-fn answers(program: &str, language: &str, driver: &str, port: u16) -> Vec<Answer> {
-    serde_json::from_value(run_block(program, language, "GW.SETTLE", &driver.replace("PORT", &port.to_string())))
-        .unwrap()
-}
-
-fn check(program: &str, language: &str, driver: &str) {
+/// Runs a driver, which gets the ports of a server and of none. It prints what its requests got, and how many settlements were
+/// left over while the server took no writes, and after it took them again.
+fn check(run_driver: impl Fn(&[&str]) -> Option<String>) {
     let (server, mut client) = start();
     for policy in [
-        "{ml}:key:7 rpm WINDOW 4 PER 3600000",
-        "{ml}:user:42 tpm WINDOW 5000 PER 3600000 METER tokens",
+        "{ml}:key:7 rpm WINDOW 9 PER 3600000",
+        "{ml}:user:42 tpm WINDOW 10000 PER 3600000 METER tokens",
         "{ml} inflight INFLIGHT 3",
         "{ml} spend BUDGET 10 TOTAL",
+        "{un} inflight INFLIGHT 3",
     ] {
         assert_eq!(run(&mut client, &format!("GW.POLICYSET {policy}")), "1");
     }
-    let answers = answers(program, language, driver, server.port());
-    let shown: Vec<_> = answers.iter().map(|(status, body, _)| (*status, body.as_str())).collect();
-    let whole = "piece1 piece2 piece3 piece4 ";
-    assert_eq!(
-        shown,
-        [
-            (200, whole),
-            // From the cache.
-            (200, whole),
-            // A client that went away after two pieces, and a model that failed after as many.
-            (200, "piece1 piece2 "),
-            (200, "piece1 piece2 failed"),
-            (429, ""),
-        ],
-        "{program}"
-    );
+    // Where GW.CACHEGET fails.
+    run(&mut client, "SET chat:wrong another-type");
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let Some(printed) = run_driver(&[&server.port().to_string(), &closed.to_string()]) else { return };
+    let mut found: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let answers: Vec<Answer> = serde_json::from_value(found["answers"].take()).unwrap();
+    assert_eq!(found["unsettled"], serde_json::json!([1, 0]));
+
+    let (whole, half) = ("piece1 piece2 piece3 piece4 ", "piece1 piece2 ");
+    let expected = [
+        ("whole", 200, whole),
+        ("whole, from the cache", 200, whole),
+        ("wrong: the cache fails", 200, whole),
+        ("gone: the client leaves", 200, half),
+        ("cancelled: the client leaves while the model thinks", 200, half),
+        ("counted: the client leaves, and the usage is known", 200, half),
+        ("fails: the model", 200, half),
+        ("refuses: the model, before its first piece", 0, ""),
+        ("paused: Redis, before the settlement", 200, whole),
+        ("limit: the tenth request", 429, ""),
+        ("unknown: the accounts were deleted", 200, whole),
+        ("dead: no Redis", 503, ""),
+    ];
+    assert_eq!(answers.len(), expected.len());
+    for ((status, body, _), (name, expected_status, expected_body)) in answers.iter().zip(expected) {
+        // Clients name the exceptions of their languages behind the body, and a status of an answer that failed at once.
+        assert!(expected_status == 0 || *status == expected_status, "{name}: {status}");
+        let rest = body.strip_prefix(expected_body).unwrap_or_else(|| panic!("{name}: {body}"));
+        let ends_early = [half, ""].contains(&expected_body) && ![429, 503].contains(&expected_status);
+        assert_eq!(rest.is_empty(), !ends_early, "{name}: {body}");
+    }
+
     let header = |answer: usize, name: &str| answers[answer].2.get(name).map(String::as_str);
-    let left =
-        |answer| ["rpm", "tpm", "inflight", "spend"].map(|it| header(answer, &format!("x-ratelimit-remaining-{it}")));
-    assert_eq!(left(0), [Some("3"), Some("4000"), Some("2"), Some("9.9")]);
+    let left = |answer| ["rpm", "tpm", "inflight", "spend"].map(|it| header(answer, &format!("x-ratelimit-remaining-{it}")));
+    assert_eq!(left(0), [Some("8"), Some("9000"), Some("2"), Some("9.9")]);
     // The first was settled at 400 tokens and 0.04, and the cached one at none.
-    assert_eq!(left(2), [Some("1"), Some("3600"), Some("2"), Some("9.86")]);
-    assert_eq!(left(4), [Some("0"), Some("4200"), Some("3"), Some("9.92")]);
+    assert_eq!(left(2), [Some("6"), Some("8600"), Some("2"), Some("9.86")]);
+    // Two whole ones more; two whose usage is unknown and one that failed at their estimates; one at what was counted.
+    assert_eq!(left(9), [Some("0"), Some("5600"), Some("3"), Some("9.56")]);
     assert_eq!(header(0, "retry-after"), None);
+    assert_eq!(header(0, "x-ratelimit-reset-ms-spend"), None);
     // What has passed of the hour is a matter of the machine; the window counts an hour in ticks of some milliseconds.
-    let retry_after_s = header(4, "retry-after").map(|seconds| seconds.parse::<u64>().unwrap());
-    assert!(retry_after_s.is_some_and(|seconds| (3_540..=3_601).contains(&seconds)), "{retry_after_s:?}");
-    assert_eq!(run(&mut client, "GW.SPENT {ml}"), "\"0.08\"");
-    assert_eq!(run(&mut client, "GW.LOGLEN log:requests"), "4");
-    // Nothing that was cut short is cached.
-    assert_eq!(run(&mut client, "GW.CACHEGET chat:a"), format!("{whole:?}"));
-    assert_eq!(run(&mut client, "DBSIZE"), "5");
-    let described = run(&mut client, "GW.DESCRIBE {ml}");
-    assert!(described.contains("\"leases\", []"), "{described}");
+    let retry_after_s = header(9, "retry-after").map(|seconds| seconds.parse::<u64>().unwrap());
+    assert!(retry_after_s.is_some_and(|seconds| (3_000..=3_601).contains(&seconds)), "{retry_after_s:?}");
+    assert_eq!(header(11, "retry-after"), Some("1"));
+
+    assert_eq!(run(&mut client, "GW.SPENT {ml} TOTAL"), "\"0.44\"");
+    for account in ["{un}:key:7", "{un}:user:42", "{un}"] {
+        assert_eq!(run(&mut client, &format!("GW.SPENT {account} TOTAL")), "\"0.04\"", "booked by its id");
+    }
+    // Each admitted request has one record, but where a reply was lost it may have two.
+    let records: Vec<String> = call!(client, "GW.LOGPEEK", "log:requests", "COUNT", 100);
+    let ids: BTreeSet<_> = records.iter().map(|record| record.split('"').nth(3).unwrap()).collect();
+    assert_eq!(ids.len(), 10);
+    assert!(records.len() <= 11, "{records:?}");
+    assert_eq!(run(&mut client, "GW.CACHEGET chat:whole"), format!("{whole:?}"));
+    for cut in ["gone", "cancelled", "counted", "fails", "refuses"] {
+        assert_eq!(run(&mut client, &format!("EXISTS chat:{cut}")), "0", "{cut}: what was cut short is not cached");
+    }
+    no_lease_is_left(&server);
+}
+
+fn no_lease_is_left(server: &Server) {
+    let mut client = server.connect().unwrap();
+    for account in ["{ml}", "{ml}:key:7", "{ml}:user:42"] {
+        let described = run(&mut client, &format!("GW.DESCRIBE {account}"));
+        assert!(described.contains("\"leases\", []"), "{described}");
+    }
 }
 
 #[test]
-fn a_request_is_admitted_and_settled_in_python() {
-    check("python3", "python", include_str!("request_path.py"));
+fn a_request_ends_in_every_way_in_python() {
+    let program = format!("{}\n\n\n{}", named("request-path-python").text(), example("python/request_path.py"));
+    check(|ports| python(&program, ports));
 }
 
 #[test]
-fn a_request_is_admitted_and_settled_in_typescript() {
-    check("node", "ts", include_str!("request_path.js"));
+fn a_request_ends_in_every_way_in_typescript() {
+    let program = format!("{}\n{}", named("request-path-typescript").text(), example("node/request_path.ts"));
+    check(|ports| typescript(&program, ports));
+}
+
+#[test]
+fn a_request_ends_in_every_way_in_go() {
+    let path = named("request-path-go").text() + "\n";
+    let driver = example("go/request_path.go.txt");
+    check(|ports| go(&[("path.go", &path), ("driver.go", &driver)], ports));
+}
+
+/// Behind a server of HTTP: one answer is whole, and the client of the other leaves after two of its pieces.
+fn check_streaming(run_driver: impl Fn(&str) -> Option<String>) {
+    let (server, mut client) = start();
+    for account in ["{ml}", "{ml}:key:7", "{ml}:user:42"] {
+        run(&mut client, &format!("GW.POLICYSET {account} inflight INFLIGHT 3"));
+    }
+    let Some(printed) = run_driver(&server.port().to_string()) else { return };
+    let answers: [String; 2] = serde_json::from_str(&printed).unwrap();
+    assert_eq!(answers, ["piece1 piece2 piece3 ", "piece1 piece2 "]);
+    // 0.03 that the model has told, and the estimate of 0.1.
+    await_until("both settlements", Duration::from_secs(60), || run(&mut client, "GW.SPENT {ml}") == "\"0.13\"").unwrap();
+    no_lease_is_left(&server);
+}
+
+#[test]
+fn a_client_leaves_an_asgi_server() {
+    let blocks = ["request-path-python", "streaming-python"].map(|name| named(name).text());
+    let program = format!("{}\n\n\n{}\n\n\n{}", blocks[0], blocks[1], example("python/streaming.py"));
+    check_streaming(|port| python(&program, &[port]));
+}
+
+#[test]
+fn a_client_leaves_a_node_server() {
+    let blocks = ["request-path-typescript", "streaming-typescript"].map(|name| named(name).text());
+    let program = format!("{}\n{}\n{}", blocks[0], blocks[1], example("node/streaming.ts"));
+    check_streaming(|port| typescript(&program, &[port]));
+}
+
+#[test]
+fn a_client_leaves_a_go_server() {
+    let blocks = ["request-path-go", "streaming-go"].map(|name| named(name).text());
+    let path = format!("{}\n\n{}\n", blocks[0], blocks[1]);
+    let driver = example("go/streaming.go.txt");
+    check_streaming(|port| go(&[("path.go", &path), ("driver.go", &driver)], &[port]));
+}
+
+/// The connections that the page recommends are made, and reach a server.
+#[test]
+fn the_connections_work() {
+    let server = Server::start().unwrap();
+    let port = server.port().to_string();
+    let long = ("socket_timeout=0.25", "socket_timeout=60");
+    let client = changed("request-path-python-client", &[("Redis(\n", &format!("Redis(\n    port={port},\n")), long]);
+    let program = format!("{client}\nimport asyncio\n\nprint(asyncio.run(redis.execute_command('GW.ALLOW', 'k', 5))[0])\n");
+    assert!(python(&program, &[]).is_none_or(|printed| printed == "1\n"));
+
+    let port_option = format!("new Redis({{\n  port: {port},\n");
+    let long = ("commandTimeout: 250", "commandTimeout: 60_000");
+    let client = changed("request-path-typescript-client", &[("new Redis({\n", &port_option), long]);
+    let program = format!(
+        "import {{ Redis }} from \"ioredis\";\n{client}\nawait new Promise<void>((ready) => redis.once(\"ready\", ready));\n\
+         console.log(await redis.call(\"GW.ALLOW\", \"k2\", 5, \"PEEK\"));\nredis.disconnect();\n"
+    );
+    assert!(typescript(&program, &[]).is_none_or(|printed| printed.starts_with("[ 1, 5, 5, 0, 0 ]")));
+
+    let long = ("ReadTimeout:   250 * time.Millisecond", "ReadTimeout:   time.Minute");
+    let client = changed("request-path-go-client", &[("6379", &port), long]).replace('\n', "\n\t");
+    let program = format!(
+        "package main\n\nimport (\n\t\"context\"\n\t\"fmt\"\n\t\"time\"\n\n\t\"github.com/redis/go-redis/v9\"\n)\n\n\
+         func main() {{\n\t{client}\n\tfmt.Println(rdb.Do(context.Background(), \"GW.ALLOW\", \"k3\", 5).Int64Slice())\n}}\n"
+    );
+    assert!(go(&[("main.go", &program)], &[]).is_none_or(|printed| printed == "[1 5 4 0 60000] <nil>\n"));
 }

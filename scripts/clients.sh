@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Installs what the code in docs/ needs to run, into .tools/: redis-py in a virtual environment, ioredis with TypeScript,
+# and go-redis in a module cache. The versions are pinned in tests/examples/. Says what it installs; silent if all is
+# there. A language that this machine does not have is named, and the tests skip its code.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# current NAME FILE ...: whether .tools/NAME was made from these files as they are now. mark does the same to say so.
+pins() { cat "$@" | cksum; }
+current() { [ "$(cat ".tools/$1/pins" 2>/dev/null)" = "$(pins "${@:2}")" ]; }
+mark() { pins "${@:2}" >".tools/$1/pins"; }
+
+python() {
+  local from=tests/examples/python/requirements.txt
+  current python "$from" && return
+  if ! command -v python3 >/dev/null; then
+    say "SKIPPED: the examples in Python (there is no python3)"
+    return
+  fi
+  say "Installing into .tools/python: $(tr '\n' ' ' <"$from")"
+  rm -rf .tools/python
+  # On Debian and Ubuntu, venv is a package of its own.
+  if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then apt_install python3-venv; fi
+  python3 -m venv .tools/python
+  .tools/python/bin/pip install --quiet --disable-pip-version-check --requirement "$from" ||
+    fail "pip could not install what $from names"
+  mark python "$from"
+}
+
+node() {
+  local from=tests/examples/node
+  current node "$from/package.json" "$from/package-lock.json" && return
+  if ! command -v npm >/dev/null || ! { command node --version | grep -Eq '^v(2[0-9]|[3-9][0-9])'; } 2>/dev/null; then
+    say "SKIPPED: the examples in TypeScript (they need npm and Node 20 or later)"
+    return
+  fi
+  say "Installing into .tools/node: ioredis, tsx, typescript"
+  rm -rf .tools/node
+  mkdir -p .tools/node
+  cp "$from/package.json" "$from/package-lock.json" .tools/node/
+  (cd .tools/node && npm ci --silent --no-audit --no-fund) || fail "npm could not install what $from names"
+  mark node "$from/package.json" "$from/package-lock.json"
+}
+
+go() {
+  local from=tests/examples/go
+  current go "$from/go.mod" "$from/go.sum" && return
+  local needed
+  needed=$(sed -n 's/^go //p' "$from/go.mod")
+  if ! command -v go >/dev/null ||
+    [ "$(printf 'go%s\n' "$needed" "$(GOTOOLCHAIN=local command go env GOVERSION | sed 's/^go//')" | sort -V | head -1)" != "go$needed" ]; then
+    say "SKIPPED: the examples in Go (they need Go $needed or later)"
+    return
+  fi
+  say "Installing into .tools/go: go-redis"
+  rm -rf .tools/go
+  mkdir -p .tools/go
+  cp "$from/go.mod" "$from/go.sum" .tools/go/
+  # Built here once, so that the tests only compile the examples themselves. Nothing is fetched after this.
+  (
+    cd .tools/go
+    export GOMODCACHE=$PWD/cache GOCACHE=$PWD/build GOFLAGS="-modcacherw -trimpath" GOTOOLCHAIN=local
+    command go mod download && command go build net/http/httptest github.com/redis/go-redis/v9
+  ) || fail "go could not get what $from names"
+  mark go "$from/go.mod" "$from/go.sum"
+}
+
+python
+node
+go

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Builds the book into target/book, and checks every link and anchor in it and in the pages at the repository's root.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+command -v python3 >/dev/null || apt_install python3
+# What an earlier build left would hide links to pages that are gone.
+rm -rf target/book
+scripts/mdbook.sh build docs
+scripts/check-links.py

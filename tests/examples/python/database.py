@@ -1,0 +1,31 @@
+# Follows the server's ledgers into a database: what it then holds, before and after a change.
+import json
+import sys
+
+redis = Redis(port=int(sys.argv[1]), socket_timeout=60)
+# The page's tables are those of the worker.
+by_page = sqlite3.connect(":memory:")
+by_page.executescript(sys.argv[2])
+database = open_database(":memory:")
+of = "SELECT name, sql FROM sqlite_master WHERE type = 'table'"
+assert database.execute(of).fetchall() == by_page.execute(of).fetchall()
+
+
+def total():
+    return database.execute("SELECT amount FROM spend WHERE account = ? AND period = 'TOTAL'", (b"spend:7",)).fetchone()[0]
+
+
+follow(redis, database, forever=False)
+found = {"total": total(), "accounts": database.execute("SELECT count(*) FROM account").fetchone()[0]}
+redis.execute_command("GW.ADDCOST", "spend:7", "1")
+follow(redis, database, forever=False)
+found["total_later"] = total()
+month = database.execute("SELECT max(first_day) FROM spend WHERE period = 'MONTH'").fetchone()[0]
+found["report"] = len(database.execute(sys.argv[3].replace("2026-11-01", month)).fetchall())
+since = 0
+found["rows"] = [
+    [key.decode(), version, since, period, first_day, amount]
+    for key, version, period, first_day, amount in database.execute(
+        "SELECT account, version, period, first_day, amount FROM spend WHERE account IN (?, ?)", (b"spend:7", b"spend:8"))
+]
+print(json.dumps(found))

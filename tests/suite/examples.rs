@@ -1,0 +1,345 @@
+//! The documentation's code, run as its readers would: with the real clients, in the languages it is written in.
+//! `scripts/clients.sh` installs the clients, pinned, into .tools/; the code of a language that is not there is skipped, which
+//! is said loudly. What runs the code of a block is in tests/examples/.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::markdown::named;
+use crate::support::{run, start};
+use gw_testkit::{Server, project_root};
+
+/// The names of the blocks that the tests here, in headers.rs, in cachekey.rs and in request_path.rs run.
+pub const RUN: &[&str] = &[
+    "start-python",
+    "start-typescript",
+    "start-go",
+    "request-path-python",
+    "request-path-python-client",
+    "request-path-typescript",
+    "request-path-typescript-client",
+    "request-path-go",
+    "request-path-go-client",
+    "streaming-never-started",
+    "streaming-python",
+    "streaming-typescript",
+    "streaming-go",
+    "headers-python",
+    "headers-js",
+    "headers-go",
+    "cache-key-python",
+    "cache-key-js",
+    "cache-key-rust",
+    "database-postgresql-tables",
+    "database-postgresql-statements",
+    "database-sqlite-tables",
+    "database-python",
+    "database-report",
+    "log-shipping-python",
+    "sessions-python",
+    "embeddings-python",
+    "embeddings-js",
+    "locks-python",
+    "locks-python-use",
+    "locks-fencing",
+    "ioredis-scripts",
+];
+
+/// A directory that is removed with this value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("gw-examples-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.join(name), text).unwrap();
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Where scripts/clients.sh has installed a language's client. None, said on the terminal whatever the test harness
+/// captures, if it has not.
+fn tools(language: &str) -> Option<PathBuf> {
+    let directory = project_root().join(".tools").join(language);
+    if directory.join("pins").exists() {
+        return Some(directory);
+    }
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or_default();
+    writeln!(std::io::stderr(), "SKIPPED: {test}: there is no .tools/{language}; scripts/clients.sh makes it").unwrap();
+    None
+}
+
+/// What a program prints, which must end well.
+fn printed(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
+    out
+}
+
+/// A file of tests/examples.
+pub fn example(path: &str) -> String {
+    fs::read_to_string(project_root().join("tests/examples").join(path)).unwrap()
+}
+
+/// Runs a program in Python with redis-py; what it prints, or None if that is not installed.
+pub fn python(program: &str, arguments: &[&str]) -> Option<String> {
+    let tools = tools("python")?;
+    let scratch = Scratch::new();
+    scratch.write("gateway.py", program);
+    let python = tools.join("bin/python");
+    Some(printed(Command::new(python).args(["-W", "error", "gateway.py"]).args(arguments).current_dir(&scratch.0)))
+}
+
+/// Checks a program's types, strictly, and runs it in Node with ioredis.
+pub fn typescript(program: &str, arguments: &[&str]) -> Option<String> {
+    let modules = tools("node")?.join("node_modules");
+    let scratch = Scratch::new();
+    scratch.write("package.json", r#"{"type": "module"}"#);
+    scratch.write("gateway.ts", program);
+    symlink(&modules, scratch.0.join("node_modules")).unwrap();
+    let tool = |name: &str| {
+        let mut command = Command::new(modules.join(".bin").join(name));
+        command.current_dir(&scratch.0);
+        command
+    };
+    let strict = ["--noEmit", "--strict", "--noUncheckedIndexedAccess", "--target", "es2022", "--module", "nodenext"];
+    printed(tool("tsc").args(strict).arg("gateway.ts"));
+    Some(printed(tool("tsx").arg("gateway.ts").args(arguments)))
+}
+
+/// Vets the files of a program and runs it, with go-redis.
+pub fn go(files: &[(&str, &str)], arguments: &[&str]) -> Option<String> {
+    let tools = tools("go")?;
+    let scratch = Scratch::new();
+    for name in ["go.mod", "go.sum"] {
+        fs::copy(tools.join(name), scratch.0.join(name)).unwrap();
+    }
+    for (name, text) in files {
+        scratch.write(name, text);
+    }
+    let go = |words: &[&str]| {
+        let mut command = Command::new("go");
+        command.args(words).current_dir(&scratch.0);
+        // Nothing is downloaded: what is pinned is there.
+        command.env("GOMODCACHE", tools.join("cache")).env("GOCACHE", tools.join("build"));
+        command.env("GOPROXY", "off").env("GOFLAGS", "-trimpath").env("GOTOOLCHAIN", "local");
+        command
+    };
+    let unformatted = printed(Command::new("gofmt").args(["-l", "."]).current_dir(&scratch.0));
+    assert_eq!(unformatted, "", "gofmt would change these");
+    printed(&mut go(&["vet", "."]));
+    printed(&mut go(&["build", "-o", "gateway", "."]));
+    Some(printed(Command::new(scratch.0.join("gateway")).args(arguments)))
+}
+
+/// The text of the named block with each of `changes` made, once.
+pub fn changed(name: &str, changes: &[(&str, &str)]) -> String {
+    changes.iter().fold(named(name).text(), |text, (from, to)| {
+        assert_eq!(text.matches(from).count(), 1, "{from} in {name}");
+        text.replace(from, to)
+    })
+}
+
+/// A block's program prints what its page shows. Only its port and its time-outs are others: a busy machine is slow.
+fn whole_program(name: &str, timeout: (&str, &str), run_program: impl Fn(&str) -> Option<String>) {
+    let (server, mut client) = start();
+    let program = changed(name, &[("6379", &server.port().to_string()), timeout]);
+    let Some(printed) = run_program(&program) else { return };
+    assert_eq!(printed.trim_end(), named(&format!("{name}-output")).text(), "{name}");
+    let stored = run(&mut client, "GW.DESCRIBE {ml}");
+    assert!(stored.contains("\"leases\", []"), "{stored}");
+}
+
+#[test]
+fn ten_minutes_in_python() {
+    whole_program("start-python", ("TIMEOUT_S = 0.25", "TIMEOUT_S = 60"), |program| python(program, &[]));
+}
+
+#[test]
+fn ten_minutes_in_typescript() {
+    let timeout = ("TIMEOUT_MS = 250", "TIMEOUT_MS = 60_000");
+    whole_program("start-typescript", timeout, |program| typescript(program, &[]));
+}
+
+#[test]
+fn ten_minutes_in_go() {
+    let timeout = ("timeout = 250 * time.Millisecond", "timeout = time.Minute");
+    whole_program("start-go", timeout, |program| go(&[("main.go", program)], &[]));
+}
+
+/// The shell snippets with their output, in the order of the page, all on one server.
+#[test]
+fn an_operators_first_hour() {
+    let server = Server::start().unwrap();
+    // A redis-cli that knows the port, in front of the real one.
+    let scratch = Scratch::new();
+    let path = std::env::var("PATH").unwrap();
+    let real = ["redis-cli", "valkey-cli"].iter().find_map(|name| {
+        let mut files = std::env::split_paths(&path).map(|directory| directory.join(name));
+        files.find(|file| file.exists())
+    });
+    let real = real.expect("redis-cli or valkey-cli on the PATH");
+    scratch.write("redis-cli", &format!("#!/bin/sh\nexec {} -p {} \"$@\"\n", real.display(), server.port()));
+    fs::set_permissions(scratch.0.join("redis-cli"), fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["provision", "plan", "queue", "cache", "spend", "alarms"] {
+        let name = format!("operator-{name}");
+        let mut bash = Command::new("bash");
+        bash.args(["-euo", "pipefail", "-c", &named(&name).text()]).current_dir(&scratch.0);
+        bash.env("PATH", format!("{}:{path}", scratch.0.display()));
+        assert_eq!(printed(&mut bash).trim_end(), named(&format!("{name}-output")).text(), "{name}");
+    }
+}
+
+#[test]
+fn what_streaming_says_of_generators() {
+    if let Some(printed) = python(&named("streaming-never-started").text(), &[]) {
+        assert_eq!(printed, "settled\n");
+    }
+}
+
+/// The database's feed: a worker in Python, and the statements for PostgreSQL on the rows that it has stored.
+#[test]
+fn a_database_in_step() {
+    let (server, mut client) = start();
+    for account in 0..250 {
+        assert_eq!(run(&mut client, &format!("GW.ADDCOST spend:{account} 0.25")), "\"0.25\"");
+    }
+    run(&mut client, "GW.ADDCOST spend:7 3 AT 1706731200000");
+    let worker = format!("{}\n{}", named("database-python").text(), example("python/database.py"));
+    let tables = named("database-sqlite-tables").text();
+    let report = named("database-report").text();
+    let Some(printed) = python(&worker, &[&server.port().to_string(), &tables, &report]) else { return };
+    let stored: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(stored["accounts"], 250);
+    assert_eq!(stored["total"], "3.25");
+    // Changed, and followed again; then there is nothing more to list.
+    assert_eq!(stored["total_later"], "4.25");
+    assert_eq!(stored["report"], 250);
+    assert_eq!(run(&mut client, "GW.COSTCHANGES"), "[0, []]");
+
+    let sql = postgresql(&stored["rows"]);
+    let Some(selected) = postgres(&sql) else { return };
+    assert_eq!(selected, "spend:7|TOTAL|0001-01-01|4.250000000000\n");
+}
+
+/// The page's statements as prepared ones, run for rows of account, version, since, period, first day and amount: twice, and
+/// then once more under an older version, which changes nothing.
+fn postgresql(rows: &serde_json::Value) -> String {
+    let statements = named("database-postgresql-statements").lines;
+    let statements = statements.iter().filter(|line| !line.starts_with("--")).map(String::as_str).collect::<Vec<_>>();
+    let statements = statements.join("\n");
+    let statements: Vec<_> = statements.split(';').map(str::trim).filter(|text| !text.is_empty()).collect();
+    let [account, old_rows, row] = statements[..] else { panic!("{statements:?}") };
+    let mut sql = named("database-postgresql-tables").text();
+    for (name, statement) in [("account", account), ("old_rows", old_rows), ("row", row)] {
+        sql += &format!("\nPREPARE set_{name} AS {statement};");
+    }
+    for (round, add) in [(0, 0), (1, 0), (2, -1)] {
+        for row in rows.as_array().unwrap() {
+            let text = |at: usize| row[at].as_str().unwrap();
+            let (key, version, since) = (text(0), row[1].as_i64().unwrap() + add, row[2].as_i64().unwrap());
+            let amount = if round == 2 { "99" } else { text(5) };
+            sql += &format!("\nEXECUTE set_account('{key}', {version}); EXECUTE set_old_rows('{key}', {since});");
+            sql += &format!("\nEXECUTE set_row('{key}', {version}, '{}', '{}', '{amount}');", text(3), text(4));
+        }
+    }
+    sql + "\nSELECT account, period, first_day, amount FROM spend WHERE period = 'TOTAL' AND account = 'spend:7';"
+}
+
+/// What a PostgreSQL of this machine selects; None, said loudly, if there is none.
+fn postgres(sql: &str) -> Option<String> {
+    const NONE: i32 = 77;
+    let script = project_root().join("tests/examples/postgres.sh");
+    let mut bash = Command::new("bash").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = bash.stdin.take().unwrap();
+    // Without a PostgreSQL nobody reads it.
+    let _ = stdin.write_all(sql.as_bytes());
+    drop(stdin);
+    let output = bash.wait_with_output().unwrap();
+    if output.status.code() == Some(NONE) {
+        writeln!(std::io::stderr(), "SKIPPED: the statements for PostgreSQL: there is none on this machine").unwrap();
+        return None;
+    }
+    assert!(output.status.success(), "{}", output.status);
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn the_worker_in_rust_makes_the_tables_that_the_page_shows() {
+    let schema = fs::read_to_string(project_root().join("examples/cost-sync/src/schema.sql")).unwrap();
+    assert_eq!(named("database-sqlite-tables").text(), schema.trim_end());
+}
+
+/// A guide's code in Python with what drives it, which has a line `# NAME` for each further block, asserts, and prints `ok`.
+fn guide(driver: &str, name: &str, further: &[&str]) {
+    let server = Server::start().unwrap();
+    let driver = further.iter().fold(example(&format!("python/{driver}.py")), |driver, name| {
+        assert!(driver.contains(&format!("# {name}\n")), "{name}");
+        driver.replace(&format!("# {name}\n"), &format!("{}\n", named(name).text()))
+    });
+    let program = format!("{}\n\n\n{driver}", named(name).text());
+    if let Some(printed) = python(&program, &[&server.port().to_string()]) {
+        assert_eq!(printed, "ok\n");
+    }
+}
+
+#[test]
+fn batches_become_objects() {
+    guide("log_shipping", "log-shipping-python", &[]);
+}
+
+#[test]
+fn sessions_live_while_they_are_used() {
+    guide("sessions", "sessions-python", &[]);
+}
+
+#[test]
+fn embeddings_are_made_once() {
+    guide("embeddings", "embeddings-python", &[]);
+}
+
+#[test]
+fn a_lock_is_held_by_one() {
+    guide("locks", "locks-python", &["locks-python-use", "locks-fencing"]);
+}
+
+#[test]
+fn vectors_are_bytes_in_node_too() {
+    let program = format!(
+        "{}\nconst bytes = pack([1, 2]);\nconsole.log(bytes.toString('hex'), [...unpack(bytes.subarray(0))].join());",
+        named("embeddings-js").text()
+    );
+    let printed = printed(Command::new("node").args([OsStr::new("-e"), OsStr::new(&program)]));
+    assert_eq!(printed, "0000803f00000040 1,2\n");
+}
+
+#[test]
+fn scripts_let_ioredis_find_the_keys() {
+    let (server, _client) = start();
+    let block = named("ioredis-scripts").text();
+    let Some(tools) = tools("node") else { return };
+    let scratch = Scratch::new();
+    symlink(tools.join("node_modules"), scratch.0.join("node_modules")).unwrap();
+    scratch.write("scripts.cjs", &format!("{block}\n{}", example("node/scripts.cjs")));
+    let mut node = Command::new("node");
+    node.arg("scripts.cjs").arg(server.port().to_string()).current_dir(&scratch.0);
+    assert_eq!(printed(&mut node), "ok\n");
+}
