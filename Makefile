@@ -60,7 +60,6 @@ install: build ## copy the module to PREFIX/lib/redis/modules (PREFIX=/usr/local
 clean: ## remove what was built; data and fetched servers stay
 	cargo clean
 
-.PHONY: docs docs-serve docs-reference
 
 docs: ## build the book into target/book and check its links
 	@scripts/docs.sh
