@@ -74,11 +74,11 @@ const COMMANDS: &[&Command] = &[
     &node::STATS,
     // Effects: written by the module itself.
     &limit::effect::COMMAND,
-    &budget::change::EFFECT,
+    &budget::effect::COMMAND,
     &queue::effect::COMMAND,
     &cache::effect::COMMAND,
     &cache::effect::CLEAR_COMMAND,
-    &admission::EFFECT,
+    &admission::effect::COMMAND,
     &node::LOAD,
     #[cfg(feature = "fault-injection")]
     &node::PANIC,
@@ -95,9 +95,9 @@ const TYPES: &[Type] = &[
 ];
 
 const SETTINGS: &[Setting] = &[
-    Setting::Text(&budget::TIMEZONE),
-    Setting::Number(&budget::KEEP_DAYS),
-    Setting::Number(&budget::IDEMPOTENCY_MS),
+    Setting::Text(&budget::settings::TIMEZONE),
+    Setting::Number(&budget::settings::KEEP_DAYS),
+    Setting::Number(&budget::settings::IDEMPOTENCY_MS),
     Setting::Number(&queue::settings::MAX_RECORDS),
     Setting::Number(&queue::settings::MAX_BYTES),
     Setting::Number(&queue::settings::MAX_DELIVERIES),
@@ -108,10 +108,14 @@ const SETTINGS: &[Setting] = &[
 
 /// Keyspace-event listeners.
 const KEY_LISTENERS: &[KeyListener] =
-    &[budget::listing::hear_of_key, cache::flights::on_key_event, cache::reclaim::on_key_event];
+    &[budget::listing::on_key_event, cache::flights::on_key_event, cache::reclaim::on_key_event];
 
 /// Listeners for the server's own events.
-const SERVER_LISTENERS: &[ServerListener] =
-    &[budget::listing::hear, budget::hear_of_policy, cache::flights::on_server_event, cache::reclaim::on_server_event];
+const SERVER_LISTENERS: &[ServerListener] = &[
+    budget::listing::on_server_event,
+    budget::eviction::on_server_event,
+    cache::flights::on_server_event,
+    cache::reclaim::on_server_event,
+];
 
 server::module::module!(MODULE);

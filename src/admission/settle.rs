@@ -1,15 +1,17 @@
-//! GW.SETTLE and GW.KEEPALIVE: what becomes of an admission.
+//! GW.SETTLE and GW.KEEPALIVE: an admission is settled, or its lease extended.
 
 use gateway_core::admission::{Account, Amounts, Standing};
 
-use super::{Asked, EFFECT_NAME, LEASE, TTL, moment, open_accounts, parse_accounts, settle_one};
-use crate::budget;
+use super::accounts;
+use super::args::{AdmissionArgs, LEASE, TTL};
+use super::effect::{AccountsEffect, present, settle_one};
+use crate::budget::args::out_of_range;
+use crate::budget::{listing, settings};
 use crate::server::args::Short;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys, keys_with};
-use crate::server::effect::Effect;
 use crate::server::key::Opened;
-use crate::server::{Call, Error, Key, Outcome};
+use crate::server::{Call, Key, Outcome};
 use crate::stats::STATS;
 
 pub const SETTLE: Command = Command {
@@ -18,14 +20,14 @@ pub const SETTLE: Command = Command {
     flags: "write fast",
     arity: -4,
     keys: Keys::With(Access::ReadUpdate),
-    summary: "Replaces an admission's estimates by what was used, and frees its slot, once. Replies SETTLED, LATE after \
-              its lease had expired, REPEATED, or UNKNOWN.",
+    summary: "Replaces an admission's estimates by what was used, and frees its slot, once. Replies SETTLED, LATE if its \
+              lease had expired, REPEATED or UNKNOWN.",
     complexity: "O(N) in the policies of the accounts; O(M) in the money held of an account with M requests in flight",
     since: "0.1.0",
     tips: "",
     args: &[
         Arg::key_as("account"),
-        super::WITH_ARG,
+        accounts::WITH_ARG,
         Arg::text("lease-id").after("LEASE"),
         Arg::block("amounts", &[Arg::text("meter"), Arg::text("actual")]).optional().multiple(),
     ],
@@ -37,19 +39,19 @@ pub const KEEP_ALIVE: Command = Command {
     flags: "write fast",
     arity: -6,
     keys: Keys::With(Access::ReadUpdate),
-    summary: "Lets an admission's lease end later. Replies in how many of the accounts it was live.",
+    summary: "Extends an admission's lease. Replies the number of accounts in which it was live.",
     complexity: "O(N) in the accounts; O(M) in the money held of an account with M requests in flight",
     since: "0.1.0",
     tips: "",
     args: &[
         Arg::key_as("account"),
-        super::WITH_ARG,
+        accounts::WITH_ARG,
         Arg::text("lease-id").after("LEASE"),
         Arg::integer("ttl-ms").after("TTL"),
     ],
 };
 
-/// The accounts in which a lease stands as `wanted` says, and the standings of all.
+/// The accounts in which a lease has one of the `wanted` standings, and its standings in all accounts.
 fn select<'a>(
     accounts: &[Key<'a>],
     opened: &mut [Opened<Account>],
@@ -72,30 +74,29 @@ fn select<'a>(
 fn settle(call: &mut Call) -> Outcome {
     const WANTED: [Standing; 2] = [Standing::Live, Standing::Expired];
     let mut args = call.args();
-    let accounts = parse_accounts(&mut args)?;
-    let asked = Asked::parse(args, &[LEASE], true)?;
+    let accounts = accounts::parse(&mut args)?;
+    let asked = AdmissionArgs::parse(args, &[LEASE], true)?;
     let (now_ms, id, actuals) = (call.now_ms(), asked.id.bytes(), Amounts(&asked.amounts));
 
-    let mut opened = open_accounts(call, &accounts)?;
+    let mut opened = accounts::open(call, &accounts)?;
     let (keys, standings) = select(&accounts, &mut opened, now_ms, id, &WANTED);
-    let concerned = || standings.iter().map(|standing| WANTED.contains(standing));
+    let affected = || standings.iter().map(|standing| WANTED.contains(standing));
     let mut version = 0;
-    for (account, _) in opened.iter_mut().zip(concerned()).filter(|(_, concerned)| *concerned) {
+    for (account, _) in opened.iter_mut().zip(affected()).filter(|(_, affected)| *affected) {
         let Some(account) = account.get() else { continue };
-        account.can_settle(now_ms, id, &actuals).map_err(|overflow| Error::new(&overflow.to_string(), "actual"))?;
+        account.can_settle(now_ms, id, &actuals).map_err(|overflow| out_of_range(overflow, "actual"))?;
         for (_, ledger) in account.ledgers() {
-            version = version.max(budget::next_version(ledger, now_ms));
+            version = version.max(settings::next_version(ledger, now_ms));
         }
     }
-    let moment = moment(now_ms, version);
+    let moment = present(now_ms, version);
     let (mut spent, mut reached) = (Short::<Key>::new(), Short::<Key>::new());
-    for ((&key, account), _) in
-        accounts.iter().zip(opened.iter_mut()).zip(concerned()).filter(|(_, concerned)| *concerned)
+    for ((&key, account), _) in accounts.iter().zip(opened.iter_mut()).zip(affected()).filter(|(_, affected)| *affected)
     {
         let Some(account) = account.get() else { continue };
         let above_before = account.above_soft(&moment);
         let has_spent = settle_one(account, &moment, id, &actuals);
-        if has_spent.map_err(|overflow| Error::new(&overflow.to_string(), "actual"))? {
+        if has_spent.map_err(|overflow| out_of_range(overflow, "actual"))? {
             spent.push(key);
         }
         if account.above_soft(&moment) > above_before {
@@ -104,12 +105,8 @@ fn settle(call: &mut Call) -> Outcome {
     }
     drop(opened);
     if !keys.is_empty() {
-        let terms = moment.terms;
-        let mut effect = Effect::of(EFFECT_NAME, b'S', [now_ms, terms.remember_ms as i64]);
-        effect.int(terms.keep_days.into());
-        effect.int(terms.version as i64);
-        call.replicate_all(&keys, c"gw.settle", &effect, &asked.texts);
-        spent.iter().for_each(|&key| budget::listing::changed(call, key));
+        AccountsEffect::settled(&moment).replicate(call, &keys, &asked.texts);
+        spent.iter().for_each(|&key| listing::changed(call, key));
         reached.iter().for_each(|&key| call.notify(key, c"gw.softbudget"));
     }
     let (counter, outcome) = match [Standing::Live, Standing::Expired, Standing::Settled]
@@ -129,12 +126,12 @@ fn settle(call: &mut Call) -> Outcome {
 /// GW.KEEPALIVE account [WITH numkeys account …] LEASE id TTL ms
 fn keep_alive(call: &mut Call) -> Outcome {
     let mut args = call.args();
-    let accounts = parse_accounts(&mut args)?;
-    let asked = Asked::parse(args, &[LEASE, TTL], false)?;
+    let accounts = accounts::parse(&mut args)?;
+    let asked = AdmissionArgs::parse(args, &[LEASE, TTL], false)?;
     let (now_ms, id, ttl_ms) = (call.now_ms(), asked.id.bytes(), asked.ttl_ms.unwrap_or(1));
 
-    let moment = moment(now_ms, 0);
-    let mut opened = open_accounts(call, &accounts)?;
+    let moment = present(now_ms, 0);
+    let mut opened = accounts::open(call, &accounts)?;
     let (keys, _) = select(&accounts, &mut opened, now_ms, id, &[Standing::Live]);
     for account in opened.iter_mut().filter_map(|account| account.get()) {
         if account.standing(now_ms, id) == Standing::Live {
@@ -143,8 +140,7 @@ fn keep_alive(call: &mut Call) -> Outcome {
     }
     drop(opened);
     if !keys.is_empty() {
-        let effect = Effect::of(EFFECT_NAME, b'K', [now_ms, moment.terms.remember_ms as i64, ttl_ms as i64]);
-        call.replicate_all(&keys, c"gw.keepalive", &effect, &asked.texts);
+        AccountsEffect::kept_alive(&moment, ttl_ms).replicate(call, &keys, &asked.texts);
     }
     call.reply().count(keys.len() as u64);
     Ok(())

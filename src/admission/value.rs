@@ -4,8 +4,8 @@ use gateway_core::admission::Account;
 use gateway_core::calendar::Period;
 use gateway_core::stored::Stored as _;
 
-use super::policy::reply_words;
-use crate::budget;
+use super::policy_words::reply_words;
+use crate::budget::settings;
 use crate::server::Value;
 use crate::server::reply::Reply;
 use crate::server::value::Registration;
@@ -20,15 +20,15 @@ impl Value for Account {
     }
 
     fn loaded(&mut self) {
-        budget::saw_version(self.ledger().version());
+        settings::saw_version(self.ledger().version());
     }
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
-        let today = budget::day_of(now_ms);
+        let today = settings::day_of(now_ms);
         reply.map(7).bytes("type").bytes("account");
         reply.bytes("policies").array(self.policies().len());
-        self.policies().iter().for_each(|held| reply_words(reply, held));
-        // The units in windows, and the tokens in buckets, fewer than none in debt; by the policies' names.
+        self.policies().iter().for_each(|own| reply_words(reply, own));
+        // By the policies' names: the units in windows and the tokens in buckets, negative in debt.
         let counts = self.counts(now_ms);
         reply.bytes("counts").map(counts.len());
         for (name, count) in counts {
@@ -44,7 +44,7 @@ impl Value for Account {
             }
             reply.bytes("held").bytes(ledger.held(now_ms, Period::Total, today).to_text().as_bytes());
         }
-        // Each lease in flight with what is left of it; the first to end first.
+        // Each lease in flight with its milliseconds left; the first to end first.
         reply.bytes("leases").array(self.in_flight(now_ms) as usize);
         for (id, left_ms) in self.leases(now_ms) {
             reply.array(2).bytes(id).int(left_ms);

@@ -1,5 +1,4 @@
-//! The ledger of a key: the one way by which this family's commands come to it, whether the key holds a ledger alone or an
-//! account with policies.
+//! The only way this family reaches a key's ledger, whether the key holds a ledger alone or an account with policies.
 
 use gateway_core::admission;
 use gateway_core::ledger::Ledger;
@@ -25,7 +24,7 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// The ledger, a new one where there is none.
+    /// The ledger; a new one if there is none.
     pub fn ledger_or_new(&mut self) -> &mut Ledger {
         match &mut self.0 {
             Either::One(opened) => opened.get_or_insert_with(Ledger::new),
@@ -35,7 +34,7 @@ impl<'a> Account<'a> {
 }
 
 impl<'a> AccountRead<'a> {
-    /// `None` where there is no key.
+    /// `None` if there is no key.
     pub fn find(call: &'a Call, key: Key) -> Result<Option<Self>, Error> {
         Ok(call.find_either(key)?.map(Self))
     }
@@ -48,7 +47,7 @@ impl<'a> AccountRead<'a> {
     }
 }
 
-/// The ledger of a key that a scan passes by.
+/// The ledger of a key that a scan comes by.
 pub fn glimpse<'a>(value: &'a Glimpse) -> Option<&'a Ledger> {
     value.value::<Ledger>().or_else(|| value.value::<admission::Account>().map(admission::Account::ledger))
 }

@@ -1,13 +1,14 @@
-//! GW.ADDCOST: books a charge.
+//! GW.ADDCOST: charges an amount.
 
 use gateway_core::calendar::Period;
-use gateway_core::ledger::feed::Place;
-use gateway_core::ledger::{Overflow, State};
+use gateway_core::ledger::IdState;
+use gateway_core::ledger::feed::KeyPlace;
 use gateway_core::money::Amount;
 
 use super::account::Account;
-use super::change::Change;
-use super::{KEEP_DAYS, day_of, next_version, parse_id, terms};
+use super::args::{out_of_range, parse_id};
+use super::effect::LedgerChange;
+use super::settings::{KEEP_DAYS, day_of, next_version, stamp};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::{Call, Error, Outcome, Str};
@@ -19,7 +20,7 @@ pub const COMMAND: Command = Command {
     flags: "write deny-oom fast",
     arity: -3,
     keys: Keys::One(Access::ReadUpdate),
-    summary: "Adds an amount to a ledger, in the day and month it was spent in, exactly. Replies that month's new total.",
+    summary: "Adds an amount to a ledger, exactly, in the day and month of the spend. Replies that month's new total.",
     complexity: "O(1); O(N) in the days kept for late charges",
     since: "0.1.0",
     tips: "",
@@ -32,8 +33,8 @@ pub const COMMAND: Command = Command {
     ],
 };
 
-/// How far ahead of the server's clock a charge may be dated: the reach of a wrong time zone or a skewed clock. A charge
-/// dated further ahead is a mistake.
+/// How far ahead of the server's clock a charge may be dated, in milliseconds: as much as a wrong time zone or a skewed
+/// clock explains. A charge dated further ahead is a mistake.
 const AHEAD_MAX_MS: i64 = 24 * 3_600_000;
 
 #[derive(Clone, Copy)]
@@ -61,19 +62,19 @@ fn add_cost(call: &mut Call) -> Outcome {
         return Err(Error::new("negative amount", "amount"));
     }
     if amount > Amount::ZERO && refund {
-        return Err(Error::new("not a negative amount, as REFUND wants it", "amount"));
+        return Err(Error::new("REFUND requires a negative amount", "amount"));
     }
 
     let day = day_of(at_ms);
     let database = call.database();
     let mut account = Account::open(call, key)?;
     let mut version = None;
-    // Nothing to book, and no id to remember: no reason to make a ledger.
+    // Without an amount to charge or an id to remember, no ledger is made.
     let nothing = amount == Amount::ZERO && id.is_none();
     if let Some(ledger) = account.ledger() {
-        // What was charged under this id before is not charged again, and the total it is in is what the first call told.
+        // An amount that was charged under this id before is not charged again. The reply is its month's total, as then.
         let seen = match id.and_then(|id| ledger.state(now_ms, id.bytes())) {
-            Some(State::Charged { day, .. } | State::Committed { day, .. }) => Some(day),
+            Some(IdState::Charged { day, .. } | IdState::Committed { day, .. }) => Some(day),
             Some(_) => return Err(Error::new("a hold has this id", "ID")),
             None => None,
         };
@@ -83,7 +84,7 @@ fn add_cost(call: &mut Call) -> Outcome {
             call.reply().bytes(spent.to_text().as_bytes());
             return Ok(());
         }
-        ledger.totals_with(day, amount).map_err(|out_of_range| overflow(out_of_range, "amount"))?;
+        ledger.totals_with(day, amount).map_err(|overflow| out_of_range(overflow, "amount"))?;
         version = Some(next_version(ledger, now_ms));
     } else if nothing {
         call.reply().bytes("0");
@@ -92,24 +93,19 @@ fn add_cost(call: &mut Call) -> Outcome {
     let ledger = account.ledger_or_new();
     let version = version.unwrap_or_else(|| next_version(ledger, now_ms));
     let change = match id {
-        Some(_) => Change::ChargeOnce { day, amount, terms: terms(now_ms, version) },
+        Some(_) => LedgerChange::ChargeOnce { day, amount, stamp: stamp(now_ms, version) },
         None => {
             let forget_at_ms = ledger.has_due(now_ms).then_some(now_ms);
-            Change::Charge { day, amount, keep_days: KEEP_DAYS.get() as u32, version, forget_at_ms }
+            LedgerChange::Charge { day, amount, keep_days: KEEP_DAYS.get() as u32, version, forget_at_ms }
         }
     };
-    let place = || Place::new(database, key.bytes());
+    let place = || KeyPlace::new(database, key.bytes());
     let totals = change.apply(ledger, id.map_or(&[], |id| id.bytes()), place);
     let month = totals.map_or(Amount::ZERO, |totals| totals.month);
     drop(account);
     let counter = if refund { &STATS.budget_refunds } else { &STATS.budget_charges };
     counter.add(1);
-    change.announce(call, key, c"gw.addcost", id);
+    change.announce(call, key, id);
     call.reply().bytes(month.to_text().as_bytes());
     Ok(())
-}
-
-/// A sum would leave the range of amounts: nothing was charged.
-pub fn overflow(overflow: Overflow, argument: &str) -> Error {
-    Error::new(&overflow.to_string(), argument)
 }

@@ -1,12 +1,13 @@
 //! GW.COSTCHANGES, GW.COSTACK and GW.COSTSYNC: a worker keeps a database in step with the ledgers.
 
 use gateway_core::calendar::{Day, Period};
-use gateway_core::ledger::feed::{Place, VERSION_MAX};
+use gateway_core::ledger::feed::{KeyPlace, VERSION_MAX};
 use gateway_core::money::Amount;
 
 use super::account::{Account, AccountRead};
-use super::change::Change;
-use super::{VERSION_AHEAD_MAX_US, listing, next_version};
+use super::effect::LedgerChange;
+use super::listing;
+use super::settings::{VERSION_AHEAD_MAX_US, next_version};
 use crate::server::args::{Args, OwnedKey};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
@@ -34,8 +35,8 @@ pub const ACKNOWLEDGE: Command = Command {
     flags: "write",
     arity: -3,
     keys: Keys::Pairs(Access::ReadUpdate),
-    summary: "Tells that what GW.COSTCHANGES listed under these versions is stored. Replies for each ledger 1, 0 where it \
-              has changed since, -1 where there is none.",
+    summary: "Acknowledges that what GW.COSTCHANGES listed under these versions is stored. Replies for each ledger 1, 0 if \
+              it has changed since, -1 if there is none.",
     complexity: "O(N) in the ledgers named and the periods they keep",
     since: "0.1.0",
     tips: "",
@@ -49,19 +50,19 @@ pub const SYNC: Command = Command {
     arity: -3,
     keys: Keys::Pairs(Access::ReadUpdate),
     summary: "Tells which versions a database has, when its worker starts. Ledgers that it cannot follow from there are \
-              listed anew. Replies as GW.COSTACK.",
+              listed anew. Replies as GW.COSTACK does.",
     complexity: "O(N) in the ledgers named and the periods they keep",
     since: "0.1.0",
     tips: "",
     args: &[Arg::block("stored", PAIR).multiple()],
 };
 
-/// Ledgers in one call: to list, or to acknowledge. The news of one takes 1.3 µs, and some 4 where there are so many ledgers
-/// that none is in the processor's cache.
+/// The most ledgers of one call, to list or to acknowledge. Listing one takes 1.3 µs, and about 4 µs if there are so many
+/// ledgers that none is in the processor's cache.
 const LEDGERS_MAX: usize = 200;
 const LEDGERS_DEFAULT: usize = 100;
 
-/// A reply of so many rows takes no longer than a millisecond. One ledger is listed whole.
+/// No further ledger is listed after this many rows: a reply of them takes no longer than a millisecond.
 const ROWS_MAX: usize = 1_000;
 
 struct Listed {
@@ -77,7 +78,7 @@ fn cost_changes(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let mut count = LEDGERS_DEFAULT;
     while let Some(()) = args.option(&COUNT)? {
-        count = args.int("COUNT", 1..=LEDGERS_MAX as i64)? as usize;
+        count = args.int("COUNT", 1..=LEDGERS_MAX)?;
     }
 
     let (candidates, mut more) = listing::first(call, count);
@@ -105,21 +106,21 @@ fn cost_changes(call: &mut Call) -> Outcome {
     Ok(())
 }
 
-/// What a ledger has to list, where it is one and has anything. Lists it anew where that is due.
+/// What a key's ledger has to list; `None` if there is no ledger, or nothing to list. Lists it anew if that is due.
 fn list(call: &mut Call, name: OwnedKey, anew: bool) -> Result<Option<Listed>, Error> {
     let (database, key) = (call.database(), name.key());
-    let place = Place::new(database, key.bytes());
+    let place = KeyPlace::new(database, key.bytes());
     let found = find(call, key);
     let due = found.as_ref().map(AccountRead::ledger).filter(|ledger| ledger.version() > 0);
     let anew = due.is_some_and(|ledger| anew || ledger.is_moved(place));
     if !anew && !due.is_some_and(|ledger| ledger.is_listed(place)) {
-        listing::settled(database, key.bytes());
+        listing::remove(database, key.bytes());
         return Ok(None);
     }
     drop(found);
     if anew {
         list_anew(call, key, 0)?;
-        listing::listed_anew(database, key.bytes());
+        listing::done_anew(database, key.bytes());
     }
     let listed = find(call, key).map(|account| {
         let ledger = account.ledger();
@@ -128,7 +129,7 @@ fn list(call: &mut Call, name: OwnedKey, anew: bool) -> Result<Option<Listed>, E
     Ok(listed.map(|(version, since, rows)| Listed { name, version, since, rows }))
 }
 
-/// `None` where there is nothing under the key any more, or another type: either way no such ledger.
+/// `None` if the key is gone or holds another type: either way there is no such ledger.
 fn find<'a>(call: &'a Call, key: Key) -> Option<AccountRead<'a>> {
     AccountRead::find(call, key).ok().flatten()
 }
@@ -138,10 +139,10 @@ fn list_anew(call: &mut Call, key: Key, above: u64) -> Outcome {
     let (now_ms, database) = (call.now_ms(), call.database());
     let mut account = Account::open(call, key)?;
     let Some(ledger) = account.ledger() else { return Ok(()) };
-    let change = Change::ListAnew { version: next_version(ledger, now_ms).max(above + 1).min(VERSION_MAX) };
-    change.apply(ledger, &[], || Place::new(database, key.bytes()));
+    let change = LedgerChange::ListAnew { version: next_version(ledger, now_ms).max(above + 1).min(VERSION_MAX) };
+    change.apply(ledger, &[], || KeyPlace::new(database, key.bytes()));
     drop(account);
-    change.announce(call, key, c"gw.costchanges", None);
+    change.announce(call, key, None);
     Ok(())
 }
 
@@ -150,7 +151,7 @@ fn parse_pairs<'a>(args: &mut Args<'a>) -> Result<Vec<(Key<'a>, u64)>, Error> {
     let mut pairs = Vec::new();
     while let Some(key) = args.optional() {
         if pairs.len() == LEDGERS_MAX {
-            return Err(Error::new(&format!("more than {LEDGERS_MAX} ledgers"), "key"));
+            return Err(Error::more_than(LEDGERS_MAX, "ledgers", "key"));
         }
         pairs.push((key, args.int("version", 0..=VERSION_MAX)?));
     }
@@ -166,27 +167,27 @@ fn cost_ack(call: &mut Call) -> Outcome {
 /// GW.COSTSYNC key version [key version …]
 fn cost_sync(call: &mut Call) -> Outcome {
     let pairs = parse_pairs(&mut call.args())?;
-    // The worker has said what it has: what comes to these places from now on has to be remembered.
+    // From now on, ledgers that come to these places are remembered.
     listing::watch(call);
     let now_ms = call.now_ms();
     let ahead_max = now_ms.unsigned_abs() * 1_000 + VERSION_AHEAD_MAX_US;
-    // A version that no clock has reached would take all that follow along.
+    // A version from the future would drag all later ones forward.
     let check = |account: &AccountRead, version| match version <= ahead_max.max(account.ledger().version()) {
         true => Ok(()),
         false => Err(Error::new("version from the future", "version")),
     };
     each(call, &pairs, check, |call, key, version| {
-        let place = Place::new(call.database(), key.bytes());
+        let place = KeyPlace::new(call.database(), key.bytes());
         let in_step = find(call, key).map(|account| account.ledger().is_in_step(version, place));
         if in_step == Some(false) {
             list_anew(call, key, version)?;
-            listing::listed_anew(call.database(), key.bytes());
+            listing::done_anew(call.database(), key.bytes());
         }
         acknowledge(call, key, version)
     })
 }
 
-/// Checks all ledgers, then changes each and replies how it stands.
+/// Checks all ledgers, then changes each and replies its standing.
 fn each(
     call: &mut Call,
     pairs: &[(Key, u64)],
@@ -206,32 +207,31 @@ fn each(
     Ok(())
 }
 
-/// Acknowledges a version where that is news. How the ledger stands: 1, 0 where it has something to list, -1 where there
-/// is none.
+/// Acknowledges a version if that is news. Returns 1, or 0 if the ledger has something to list, or -1 if there is none.
 fn acknowledge(call: &mut Call, key: Key, version: u64) -> Result<i64, Error> {
     let database = call.database();
-    let place = Place::new(database, key.bytes());
+    let place = KeyPlace::new(database, key.bytes());
     let due_anew = listing::is_due_anew(database, key.bytes());
-    // Opened for reading first: what is no news must not make a ledger.
+    // Opened for reading first: without news no ledger is made.
     let can = |account: AccountRead| !due_anew && account.ledger().can_acknowledge(version, place);
     let Some(news) = find(call, key).map(can) else {
-        listing::settled(database, key.bytes());
+        listing::remove(database, key.bytes());
         return Ok(-1);
     };
     let mut account = Account::open(call, key)?;
     let Some(ledger) = account.ledger() else { return Ok(-1) };
-    let change = Change::Acknowledge { version };
+    let change = LedgerChange::Acknowledge { version };
     if news {
         change.apply(ledger, &[], || place);
     }
     let listed = due_anew || ledger.is_listed(place) || ledger.is_moved(place);
     drop(account);
     if news {
-        change.announce(call, key, c"gw.costack", None);
+        change.announce(call, key, None);
         if listed {
-            listing::still_listed(database, key.bytes());
+            listing::requeue(database, key.bytes());
         } else {
-            listing::settled(database, key.bytes());
+            listing::remove(database, key.bytes());
         }
     }
     Ok((!listed).into())

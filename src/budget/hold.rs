@@ -1,21 +1,19 @@
-//! GW.RESERVE, GW.COMMIT and GW.CANCEL: a budget's share is set aside before the model is called, and charged or given
-//! back afterwards.
+//! GW.RESERVE, GW.COMMIT and GW.CANCEL: an estimate is held before the model is called, and charged or cancelled
+//! afterwards.
 
-use std::ffi::CStr;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
 use gateway_core::calendar::{Day, Period};
-use gateway_core::ledger::feed::Place;
-use gateway_core::ledger::{Ledger, State};
+use gateway_core::ledger::feed::KeyPlace;
+use gateway_core::ledger::{IdState, Ledger};
 use gateway_core::money::Amount;
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
 
 use super::account::Account;
-use super::budgets::{Budgets, MORE, PERIODS};
-use super::change::Change;
-use super::charge::overflow;
-use super::{day_of, next_version, parse_id, terms};
+use super::args::{Budgets, MORE, PERIODS, out_of_range, parse_id};
+use super::effect::LedgerChange;
+use super::settings::{day_of, next_version, stamp};
 use crate::server::args::OwnedKey;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
@@ -30,10 +28,10 @@ pub const RESERVE: Command = Command {
     flags: "write deny-oom",
     arity: -4,
     keys: Keys::One(Access::ReadUpdate),
-    summary: "Holds an estimate against budgets, if it fits all of them, until it is committed, cancelled or expires. \
+    summary: "Holds an estimate, if it fits all budgets, until it is committed, cancelled or expires. \
               Replies granted, hold_id, and of the tightest budget: period, budget, spent, held, remaining, \
               reset_after_ms.",
-    complexity: "O(N) in the budgets named, O(M) in the holds where one is made",
+    complexity: "O(N) in the budgets named, O(M) in the holds if one is made",
     since: "0.1.0",
     tips: "nondeterministic_output",
     args: &[
@@ -53,7 +51,7 @@ pub const COMMIT: Command = Command {
     flags: "write",
     arity: 4,
     keys: Keys::One(Access::ReadUpdate),
-    summary: "Charges what a hold's request has really cost, once. Replies changed, state, charged, over, month_total.",
+    summary: "Ends a hold and charges what its request has cost, once. Replies changed, state, charged, over, month_total.",
     complexity: "O(N) in the holds",
     since: "0.1.0",
     tips: "",
@@ -66,14 +64,14 @@ pub const CANCEL: Command = Command {
     flags: "write",
     arity: 3,
     keys: Keys::One(Access::ReadUpdate),
-    summary: "Gives back what a hold set aside. Replies changed, state, charged, over, month_total.",
+    summary: "Cancels a hold: nothing is charged. Replies changed, state, charged, over, month_total.",
     complexity: "O(N) in the holds",
     since: "0.1.0",
     tips: "",
     args: &[Arg::key(), Arg::text("hold-id")],
 };
 
-/// As long as a request to a model may well take.
+/// How long a hold lasts by default, in milliseconds: as long as a request to a model may well take.
 const TTL_DEFAULT_MS: u64 = 300_000;
 
 const NO_HOLD: Error = Error::coded("NOHOLD no such hold: it was never made, or is forgotten");
@@ -107,28 +105,29 @@ fn reserve(call: &mut Call) -> Outcome {
     let none = Ledger::new();
     let ledger = account.ledger().map_or(&none, |ledger| ledger);
     let state = id.and_then(|id| ledger.state(now_ms, id.bytes()));
-    if let Some(State::Expired { .. } | State::Cancelled { .. } | State::Committed { .. } | State::Charged { .. }) =
-        state
+    if let Some(
+        IdState::Expired { .. } | IdState::Cancelled { .. } | IdState::Committed { .. } | IdState::Charged { .. },
+    ) = state
     {
         return Err(Error::new("id already used", "ID"));
     }
-    let verdict = ledger.within(now_ms, today, budgets.as_slice(), Some(estimate)).ok_or(Error::ARITY)?;
-    // The hold is there: this call is the repetition of one whose reply was lost.
+    let check = ledger.within(now_ms, today, budgets.as_slice(), Some(estimate)).ok_or(Error::ARITY)?;
+    // If the hold is there, this call repeats one whose reply was lost.
     let is_there = state.is_some();
-    let granted = is_there || verdict.within;
+    let granted = is_there || check.within;
     if granted && !is_there && !ledger.can_hold(now_ms) {
         return Err(Error::new("too many holds in this ledger", "estimate"));
     }
-    let terms = terms(now_ms, next_version(ledger, now_ms));
+    let stamp = stamp(now_ms, next_version(ledger, now_ms));
     let own = (granted && id.is_none()).then(new_id);
     let id = id.or(own.as_ref().map(OwnedKey::key));
     let made = id.filter(|_| granted && !is_there);
     if let Some(id) = made {
         let expires_at_ms = now_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
-        let change = Change::Hold { day: today, estimate, expires_at_ms, terms };
-        change.apply(account.ledger_or_new(), id.bytes(), || Place::new(database, key.bytes()));
+        let change = LedgerChange::Hold { day: today, estimate, expires_at_ms, stamp };
+        change.apply(account.ledger_or_new(), id.bytes(), || KeyPlace::new(database, key.bytes()));
         drop(account);
-        change.announce(call, key, c"gw.reserve", Some(id));
+        change.announce(call, key, Some(id));
     }
     let counter = match granted {
         true if is_there => &STATS.budget_repeated,
@@ -142,12 +141,12 @@ fn reserve(call: &mut Call) -> Outcome {
         Some(id) if granted => reply.bytes(id.bytes()),
         _ => reply.null(),
     };
-    let shown = if made.is_some() { verdict.holding(estimate) } else { verdict };
+    let shown = if made.is_some() { check.holding(estimate) } else { check };
     budgets.reply(&shown, now_ms, &reply);
     Ok(())
 }
 
-/// An id that no hold has had, whatever clocks and versions do: a random number of this process's own, and a sequence.
+/// An id that no hold has had, whatever clocks and versions do: a random number of this process, and a sequence number.
 fn new_id() -> OwnedKey {
     static PROCESS: OnceLock<u64> = OnceLock::new();
     static LAST: Counter = Counter::new();
@@ -164,7 +163,7 @@ fn commit(call: &mut Call) -> Outcome {
     let id = parse_id(&mut args, "hold-id")?;
     let actual = args.amount("actual")?;
     args.end()?;
-    end_hold(call, key, id, Some(actual), c"gw.commit")
+    end_hold(call, key, id, Some(actual))
 }
 
 /// GW.CANCEL key hold-id
@@ -173,36 +172,36 @@ fn cancel(call: &mut Call) -> Outcome {
     let key = args.key()?;
     let id = parse_id(&mut args, "hold-id")?;
     args.end()?;
-    end_hold(call, key, id, None, c"gw.cancel")
+    end_hold(call, key, id, None)
 }
 
-/// Commits a hold or, without an amount, cancels it. One that has ended already stays as it is. Replies what has become
-/// of it.
-fn end_hold(call: &mut Call, key: Str, id: Str, actual: Option<Amount>, event: &'static CStr) -> Outcome {
+/// Commits a hold or, without an amount, cancels it. A hold that has ended already stays as it is. Replies what became of
+/// the hold.
+fn end_hold(call: &mut Call, key: Str, id: Str, actual: Option<Amount>) -> Outcome {
     let now_ms = call.now_ms();
     let database = call.database();
     let mut account = Account::open(call, key)?;
     let ledger = account.ledger().ok_or(NO_HOLD)?;
     let state = ledger.state(now_ms, id.bytes()).ok_or(NO_HOLD)?;
-    let (State::Open { day, estimate, .. } | State::Expired { day, estimate }) = state else {
+    let (IdState::Open { day, estimate, .. } | IdState::Expired { day, estimate }) = state else {
         STATS.budget_repeated.add(1);
         Ended::of(ledger, state).reply(false, &call.reply());
         return Ok(());
     };
-    let terms = terms(now_ms, next_version(ledger, now_ms));
+    let stamp = stamp(now_ms, next_version(ledger, now_ms));
     let (change, state, counter) = match actual {
         Some(actual) => {
-            ledger.totals_with(day, actual).map_err(|out_of_range| overflow(out_of_range, "actual"))?;
-            let state = State::Committed { day, charged: actual, over: actual > estimate };
-            (Change::Commit { actual, terms }, state, &STATS.budget_commits)
+            ledger.totals_with(day, actual).map_err(|overflow| out_of_range(overflow, "actual"))?;
+            let state = IdState::Committed { day, charged: actual, over: actual > estimate };
+            (LedgerChange::Commit { actual, stamp }, state, &STATS.budget_commits)
         }
-        None => (Change::Cancel { terms }, State::Cancelled { day }, &STATS.budget_cancels),
+        None => (LedgerChange::Cancel { stamp }, IdState::Cancelled { day }, &STATS.budget_cancels),
     };
-    change.apply(ledger, id.bytes(), || Place::new(database, key.bytes()));
+    change.apply(ledger, id.bytes(), || KeyPlace::new(database, key.bytes()));
     counter.add(1);
     let ended = Ended::of(ledger, state);
     drop(account);
-    change.announce(call, key, event, Some(id));
+    change.announce(call, key, Some(id));
     ended.reply(true, &call.reply());
     Ok(())
 }
@@ -216,7 +215,7 @@ struct Ended {
 }
 
 impl Ended {
-    fn of(ledger: &Ledger, state: State) -> Ended {
+    fn of(ledger: &Ledger, state: IdState) -> Ended {
         let ended = |state, day: Day, charged, over| Ended {
             state,
             charged,
@@ -224,11 +223,11 @@ impl Ended {
             month_total: ledger.spent(Period::Month, day),
         };
         match state {
-            State::Open { day, .. } => ended("open", day, Amount::ZERO, false),
-            State::Expired { day, .. } => ended("expired", day, Amount::ZERO, false),
-            State::Cancelled { day } => ended("cancelled", day, Amount::ZERO, false),
-            State::Committed { day, charged, over } => ended("committed", day, charged, over),
-            State::Charged { day, amount } => ended("charged", day, amount, false),
+            IdState::Open { day, .. } => ended("open", day, Amount::ZERO, false),
+            IdState::Expired { day, .. } => ended("expired", day, Amount::ZERO, false),
+            IdState::Cancelled { day } => ended("cancelled", day, Amount::ZERO, false),
+            IdState::Committed { day, charged, over } => ended("committed", day, charged, over),
+            IdState::Charged { day, amount } => ended("charged", day, amount, false),
         }
     }
 

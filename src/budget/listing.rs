@@ -1,19 +1,19 @@
-//! Which ledgers have changes that were not acknowledged: an index beside the keys, so that listing them costs as much as
-//! there are.
+//! The ledgers with changes that were not acknowledged: an index beside the keys, so that listing them takes time only for
+//! those that have changed.
 //!
-//! A database has an index from the first time that a worker comes for its changes; where none does, it costs nothing. It
-//! is filled by a scan of the keys, in slices, and from then on kept by the changes. It may name too many keys, since
-//! each is looked at before it is listed, but never too few: where keys have changed places by the thousand (SWAPDB,
-//! loading), they are scanned again for the next who asks. Names of keys that are gone are dropped.
+//! A database has an index from the first time that a worker asks for its changes; without a worker it costs nothing. The
+//! index is filled by a scan of the keys, in slices, and from then on kept up to date by the changes. It may name too many
+//! keys, since each is looked at before it is listed, but never too few: if keys have changed places by the thousand
+//! (SWAPDB, loading), they are scanned again at the next question. Names of keys that are gone are dropped.
 //!
-//! Nothing of it is persistent. What a ledger itself does not tell, that it came to its place from elsewhere or from the
-//! past, is known here for as long as the server runs, and a worker that has lost its connection says what it has.
+//! Nothing of the index is persistent. That a ledger came to its place from elsewhere or from the past is known here for as
+//! long as the server runs; a worker that has lost its connection tells which versions it has.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use gateway_core::ledger::feed::Place;
+use gateway_core::ledger::feed::KeyPlace;
 
 use super::account::{self, AccountRead};
 use crate::server::args::OwnedKey;
@@ -32,14 +32,14 @@ static GENERATION: Counter = Counter::new();
 
 #[derive(Default)]
 struct Listing {
-    /// Of the scan that fills it; 0 where one is due.
+    /// The scan that fills it; 0 if one is due.
     generation: u64,
     scanned: bool,
     /// Databases were swapped: every ledger that the scan meets is to be listed anew.
     swapped: bool,
-    /// The last place that there was then: what waits up to it is to be listed anew as well.
+    /// The last place in the queue at that time: candidates up to it are to be listed anew, too.
     swapped_at: u64,
-    /// Who waits longest is listed first: a ledger that changes all the time does not keep others waiting.
+    /// The candidate that has waited longest is listed first: a ledger that changes all the time keeps no other waiting.
     queue: BTreeMap<u64, Candidate>,
     /// A tree, since a table of a million keys would grow in one go.
     places: BTreeMap<Arc<[u8]>, u64>,
@@ -50,12 +50,12 @@ struct Listing {
 #[derive(Clone)]
 pub struct Candidate {
     pub key: Arc<[u8]>,
-    /// It came to its place by other means than changes: what a reader has of that place may be of another ledger.
+    /// It came to its place by other means than changes: a reader may have another ledger's amounts under that place.
     pub anew: bool,
 }
 
 impl Listing {
-    /// At the end of the queue, unless it is in it.
+    /// Puts a key at the end of the queue, unless it is in the queue.
     fn insert(&mut self, key: &[u8], anew: bool) {
         if let Some(place) = self.places.get(key) {
             if let Some(candidate) = self.queue.get_mut(place) {
@@ -86,18 +86,18 @@ impl Listing {
     fn is_due_anew(&self, key: &[u8]) -> bool {
         match self.places.get(key) {
             Some(place) => *place <= self.swapped_at || self.queue.get(place).is_some_and(|candidate| candidate.anew),
-            // The scan has yet to come to it, or may have come already: it comes before the worker is told that this is all.
+            // Whether or not the scan has come to it: it does before the worker is told that there is no more.
             None => self.swapped,
         }
     }
 
-    /// As [`Self::give_up`], and what a reader has of any of these places is of another ledger.
+    /// As [`Self::give_up`], and marks all places as those of other ledgers.
     fn swap(&mut self) {
         self.give_up();
         (self.swapped, self.swapped_at) = (true, self.last);
     }
 
-    /// The keys must be scanned again. Those that are here stay, and are looked at in their turn.
+    /// Notes that the keys must be scanned again. Candidates stay, and are looked at in their turn.
     fn give_up(&mut self) {
         (self.generation, self.scanned) = (0, false);
     }
@@ -107,7 +107,7 @@ fn with<T>(database: i32, act: impl FnOnce(&mut Listing) -> T) -> Option<T> {
     LISTINGS.borrow().get_mut(&database).map(act)
 }
 
-/// A ledger has changed.
+/// After a ledger has changed.
 pub fn changed(call: &Call, key: Key) {
     let mut listings = LISTINGS.borrow();
     if listings.is_empty() {
@@ -118,18 +118,18 @@ pub fn changed(call: &Call, key: Key) {
     }
 }
 
-/// A ledger must be listed anew: see [`Candidate::anew`].
+/// Notes that a ledger must be listed anew: see [`Candidate::anew`].
 pub fn relist(call: &Call, key: Key) {
     with(call.database(), |listing| listing.insert(key.bytes(), true));
 }
 
-/// A ledger was read, and has nothing to list or is gone.
-pub fn settled(database: i32, key: &[u8]) {
+/// Removes a ledger that has nothing to list, or is gone.
+pub fn remove(database: i32, key: &[u8]) {
     with(database, |listing| listing.remove(key));
 }
 
-/// A ledger was listed anew: that is done.
-pub fn listed_anew(database: i32, key: &[u8]) {
+/// Notes that a ledger was listed anew.
+pub fn done_anew(database: i32, key: &[u8]) {
     with(database, |listing| {
         if let Some(candidate) = listing.remove(key) {
             listing.append(Candidate { anew: false, ..candidate });
@@ -137,13 +137,13 @@ pub fn listed_anew(database: i32, key: &[u8]) {
     });
 }
 
-/// Whether a ledger is still to be listed anew: what was read under this key is not acknowledged by it.
+/// Whether a ledger is still to be listed anew: then versions that were read under this key are not its own.
 pub fn is_due_anew(database: i32, key: &[u8]) -> bool {
     with(database, |listing| listing.is_due_anew(key)).unwrap_or(false)
 }
 
-/// A ledger was acknowledged, and has changed since: others first.
-pub fn still_listed(database: i32, key: &[u8]) {
+/// Puts a ledger that was acknowledged and has changed since behind all others.
+pub fn requeue(database: i32, key: &[u8]) {
     with(database, |listing| match listing.remove(key) {
         Some(candidate) => listing.append(candidate),
         None => listing.insert(key, false),
@@ -202,7 +202,7 @@ impl Scan for Rebuild {
     const CHANGES: bool = false;
 
     fn wants(&mut self, key: Key, value: &Glimpse) -> bool {
-        let place = Place::new(self.database, key.bytes());
+        let place = KeyPlace::new(self.database, key.bytes());
         account::glimpse(value).is_some_and(|ledger| self.all || ledger.is_listed(place))
     }
 
@@ -215,25 +215,25 @@ impl Scan for Rebuild {
     }
 }
 
-/// Hears of keys that come to a place by other means than changes, and of those that are gone. A ledger that is made under
-/// the name of one that is gone has versions above all that were read of that one.
-pub fn hear_of_key(call: &mut Call, event: &CStr, key: Key) {
+/// Follows keys that come to a place by other means than changes, and keys that are gone. A ledger that is made under the
+/// name of one that is gone has larger versions than that one had.
+pub fn on_key_event(call: &mut Call, event: &CStr, key: Key) {
     if [c"rename_to", c"copy_to", c"move_to", c"restore"].contains(&event) {
         relist(call, key);
     } else if [c"del", c"expired", c"evicted", c"rename_from", c"move_from"].contains(&event) {
-        settled(call.database(), key.bytes());
+        remove(call.database(), key.bytes());
     }
 }
 
-/// Candidates looked at in one slice of a [`Sweep`], in some tens of microseconds, and the time between two.
+/// Candidates looked at in one slice of a [`Sweep`], which takes some tens of microseconds, and the pause between slices.
 const SWEPT: usize = 200;
 const SWEEP_PAUSE_MS: u64 = 1;
 
 /// Drops the candidates whose keys are gone, after a flush. Not at the flush itself: keys that are loaded again after it
-/// are the same as before (DEBUG RELOAD, a replica's resynchronisation), and are listed anew where they were to be.
+/// are the same as before (DEBUG RELOAD, a replica's resynchronisation), and those to be listed anew still are.
 struct Sweep {
     database: i32,
-    /// The place it has come to.
+    /// The place in the queue to go on from.
     at: u64,
 }
 
@@ -249,7 +249,7 @@ fn sweep(call: &mut Call, mut sweep: Sweep) {
     for (place, key) in &waiting {
         sweep.at = place + 1;
         if let Ok(None) = AccountRead::find(call, OwnedKey::new(key).key()) {
-            settled(sweep.database, key);
+            remove(sweep.database, key);
         }
     }
     if waiting.len() == SWEPT {
@@ -257,8 +257,8 @@ fn sweep(call: &mut Call, mut sweep: Sweep) {
     }
 }
 
-/// Hears of what makes an index worthless.
-pub fn hear(call: &mut Call, event: Event) {
+/// Follows events that make an index worthless.
+pub fn on_server_event(call: &mut Call, event: Event) {
     let mut listings = LISTINGS.borrow();
     match event {
         Event::Flush { database } => {
@@ -268,7 +268,7 @@ pub fn hear(call: &mut Call, event: Event) {
                 call.after(0, sweep, Sweep { database, at: 0 });
             }
         }
-        // Whoever follows one of them finds other ledgers there, whether the other one was followed or not.
+        // A worker that follows one of them finds other ledgers there, whether the other one was followed or not.
         Event::SwapDatabases(one, other) => {
             let swapped = [(other, listings.remove(&one)), (one, listings.remove(&other))];
             if swapped.iter().any(|(_, listing)| listing.is_some()) {

@@ -1,12 +1,12 @@
-//! GW.WITHINBUDGET and GW.SPENT: what a ledger says.
+//! GW.WITHINBUDGET and GW.SPENT: questions to a ledger.
 
 use gateway_core::calendar::{CivilDate, Day, Period};
 use gateway_core::ledger::Ledger;
 use gateway_core::money::Amount;
 
 use super::account::AccountRead;
-use super::budgets::{Budgets, MORE, PERIODS};
-use super::day_of;
+use super::args::{Budgets, MORE, PERIODS};
+use super::settings::day_of;
 use crate::server::args::Args;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
@@ -19,8 +19,8 @@ pub const WITHIN_BUDGET: Command = Command {
     flags: "readonly fast",
     arity: -3,
     keys: Keys::One(Access::Read),
-    summary: "Tells whether a ledger is within its budgets, with COST whether that much still fits. Replies within, and of \
-              the tightest budget: period, budget, spent, held, remaining, reset_after_ms.",
+    summary: "Tells whether a ledger is within budgets, or with COST whether that much still fits. Replies within, and the \
+              tightest budget's period, budget, spent, held, remaining and reset_after_ms.",
     complexity: "O(N) in the budgets named",
     since: "0.1.0",
     tips: "",
@@ -41,8 +41,8 @@ pub const SPENT: Command = Command {
     flags: "readonly fast",
     arity: -2,
     keys: Keys::One(Access::Read),
-    summary: "Replies what was spent in the current day, week or month, in that of a date, or in total; or in each of the \
-              last days, weeks or months.",
+    summary: "Replies the spend of the current day, week or month, of that of a date, or in total; or of each of the last \
+              days, weeks or months.",
     complexity: "O(1), O(N) in the rows of a history",
     since: "0.1.0",
     tips: "",
@@ -65,7 +65,7 @@ fn within_budget(call: &mut Call) -> Outcome {
     let mut cost = None;
     if let Some(()) = option {
         cost = Some(args.amount("COST")?);
-        // Whatever follows is an error: a second COST, or no option at all.
+        // Anything that follows is an error: a second COST, or an unknown option.
         args.option(&COST)?;
     }
 
@@ -73,12 +73,12 @@ fn within_budget(call: &mut Call) -> Outcome {
     let found = AccountRead::find(call, key)?;
     let empty = Ledger::new();
     let ledger = found.as_ref().map_or(&empty, |account| account.ledger());
-    let verdict = ledger.within(now_ms, day_of(now_ms), budgets.as_slice(), cost).ok_or(Error::ARITY)?;
-    let counter = if verdict.within { &STATS.budget_within } else { &STATS.budget_exceeded };
+    let check = ledger.within(now_ms, day_of(now_ms), budgets.as_slice(), cost).ok_or(Error::ARITY)?;
+    let counter = if check.within { &STATS.budget_within } else { &STATS.budget_exceeded };
     counter.add(1);
     let reply = call.reply();
-    reply.array(7).int(verdict.within.into());
-    budgets.reply(&verdict, now_ms, &reply);
+    reply.array(7).int(check.within.into());
+    budgets.reply(&check, now_ms, &reply);
     Ok(())
 }
 
@@ -98,7 +98,7 @@ const OPTIONS: [(&str, Opt); 6] = [
     ("HISTORY", Opt::History),
 ];
 
-/// The most rows of a history: two years and more of days.
+/// The most rows of a history: more than two years of days.
 const HISTORY_MAX: usize = 1_000;
 
 /// GW.SPENT key [DAY|WEEK|MONTH|TOTAL] [DATE yyyy-mm[-dd]] [HISTORY DAY|WEEK|MONTH count]
@@ -108,7 +108,7 @@ fn spent(call: &mut Call) -> Outcome {
     let (mut period, mut date, mut history) = (None, None, None);
     while let Some(option) = args.option(&OPTIONS)? {
         match option {
-            Opt::In(given) if period.is_some() => return Err(Error::new("conflicting option", given.name())),
+            Opt::In(given) if period.is_some() => return Err(Error::conflicting_option(given.name())),
             Opt::In(given) => period = Some(given),
             Opt::Date => {
                 let given = CivilDate::parse(args.bytes("DATE")?);
@@ -119,7 +119,7 @@ fn spent(call: &mut Call) -> Outcome {
     }
     if let Some((period_of_rows, count)) = history {
         if period.is_some() || date.is_some() {
-            return Err(Error::new("conflicting option", "HISTORY"));
+            return Err(Error::conflicting_option("HISTORY"));
         }
         return spent_history(call, key, period_of_rows, count);
     }
@@ -139,7 +139,7 @@ fn parse_history(args: &mut Args) -> Result<(Period, usize), Error> {
     Ok((period, args.int("count", 1..=HISTORY_MAX as i64)? as usize))
 }
 
-/// A row for each of the last periods, the current one first: its first day, and what was spent in it.
+/// Replies a row for each of the last periods, the current one first: its first day, and the spend.
 fn spent_history(call: &mut Call, key: Key, period: Period, count: usize) -> Outcome {
     let first = period.first_day(day_of(call.now_ms()));
     let before = |day: &Day| Some(period.first_day(Day::from_number(day.number() - 1)?));
@@ -159,7 +159,7 @@ fn spent_history(call: &mut Call, key: Key, period: Period, count: usize) -> Out
 fn asked_day(period: Period, date: Option<CivilDate>, now_ms: i64) -> Result<Day, Error> {
     match (period, date) {
         (_, None) => Ok(day_of(now_ms)),
-        (Period::Total, Some(_)) => Err(Error::new("conflicting option", "DATE with TOTAL")),
+        (Period::Total, Some(_)) => Err(Error::conflicting_option("DATE with TOTAL")),
         (_, Some(CivilDate::Day(day))) => Ok(day),
         (Period::Month, Some(CivilDate::Month(month))) => Ok(month.first_day()),
         (_, Some(CivilDate::Month(_))) => Err(Error::new("not a date as yyyy-mm-dd", "DATE")),

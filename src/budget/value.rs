@@ -4,7 +4,7 @@ use gateway_core::calendar::Period;
 use gateway_core::ledger::Ledger;
 use gateway_core::stored::Stored as _;
 
-use super::{day_of, saw_version};
+use super::settings::{day_of, saw_version};
 use crate::server::Value;
 use crate::server::reply::Reply;
 use crate::server::value::{DESCRIBED_MAX, Registration};
@@ -33,7 +33,7 @@ impl Value for Ledger {
         reply.bytes("held").bytes(self.held(now_ms, Period::Total, today).to_text().as_bytes());
         reply.bytes("version").count(self.version()).bytes("acknowledged").count(self.last_acknowledged());
         reply.bytes("since").count(self.since());
-        // Each hold with the day it belongs to, and what is left of its time; the first to expire first.
+        // Each hold with its id, day, estimate and milliseconds left; the first to expire first.
         let open = self.holds(now_ms).count();
         reply.bytes("open_holds").count(open as u64).bytes("holds").array(open.min(DESCRIBED_MAX));
         for (id, day, estimate, left_ms) in self.holds(now_ms).take(DESCRIBED_MAX) {

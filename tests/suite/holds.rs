@@ -219,7 +219,7 @@ fn refunds_are_asked_for() {
     let (_server, mut client) = start();
     run(&mut client, "GW.ADDCOST k 5");
     assert_eq!(run(&mut client, "GW.ADDCOST k -2"), "ERR negative amount: amount");
-    assert_eq!(run(&mut client, "GW.ADDCOST k 2 REFUND"), "ERR not a negative amount, as REFUND wants it: amount");
+    assert_eq!(run(&mut client, "GW.ADDCOST k 2 REFUND"), "ERR REFUND requires a negative amount: amount");
     assert_eq!(run(&mut client, "GW.ADDCOST k -2 REFUND ID r"), "\"3\"");
     assert_eq!(run(&mut client, "GW.ADDCOST k -2 REFUND ID r"), "\"3\"");
     assert_eq!(run(&mut client, "GW.ADDCOST k -4 REFUND AT 0"), "\"-4\"");

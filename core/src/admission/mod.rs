@@ -47,9 +47,7 @@ mod settled;
 pub use account::Account;
 pub use admission::{Admission, Standing};
 pub use amounts::Amounts;
-pub use bounds::{
-    EXPIRED_KEPT_MS, Exceeded, FINISHED_MAX, LEDGERS_MAX, NAME_BYTES_MAX, POLICIES_MAX, SETTLED_KEPT_MS,
-};
+pub use bounds::{EXPIRED_KEPT_MS, Exceeded, FINISHED_MAX, LEDGERS_MAX, NAME_BYTES_MAX, POLICIES_MAX, SETTLED_KEPT_MS};
 pub use decide::{Decision, Indexes, Request, Rows, admit};
 pub use life::Reset;
 pub use moment::Moment;

@@ -375,8 +375,7 @@ impl Model {
     pub fn charge(&mut self, now: &Moment, id: &[u8], ttl_ms: u64, amounts: &Amounts) {
         let at_ms = self.advance(now);
         let mut taken = Vec::new();
-        for policy in
-            self.policies.iter_mut().filter(|it| matches!(it.policy.kind, Kind::Window(_) | Kind::Bucket(_)))
+        for policy in self.policies.iter_mut().filter(|it| matches!(it.policy.kind, Kind::Window(_) | Kind::Bucket(_)))
         {
             let units = amounts.estimated_units(&policy.policy.meter);
             if !policy.policy.shadow || policy.row(at_ms, units.unwrap_or(1)).allowed {

@@ -102,9 +102,7 @@ impl AccountPolicy {
         match (&mut self.state, self.policy.kind) {
             (State::Window(window), Kind::Window(rule)) => Some(window.decide(at_ms, rule, cost)),
             (State::Bucket(Some(bucket)), Kind::Bucket(flow)) => Some(bucket.decide(at_ms, flow, cost)),
-            (State::Bucket(None), Kind::Bucket(flow)) => {
-                Some(TokenBucket::full(at_ms, flow).decide(at_ms, flow, cost))
-            }
+            (State::Bucket(None), Kind::Bucket(flow)) => Some(TokenBucket::full(at_ms, flow).decide(at_ms, flow, cost)),
             _ => None,
         }
     }

@@ -211,9 +211,7 @@ impl<T> Table<T> {
                 Table::Index(index) => {
                     let slot = size_of::<Arc<[u8]>>() + size_of::<Order>() + 1;
                     let slots = (index.by_holder.capacity() * 8).div_ceil(7).next_power_of_two();
-                    allocated_bytes(size_of::<Index<T>>())
-                        + index.by_end.memory_bytes()
-                        + allocated_bytes(slots * slot)
+                    allocated_bytes(size_of::<Index<T>>()) + index.by_end.memory_bytes() + allocated_bytes(slots * slot)
                 }
             }
     }

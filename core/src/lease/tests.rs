@@ -1,11 +1,11 @@
 use super::leases::TOKEN_KEPT_MS;
 use super::table;
 use super::*;
+use crate::codec::{Decoder, Encoded};
 use crate::limit::NEVER;
+use crate::memory::allocated_bytes;
 use crate::stored::Stored as _;
 use crate::{PERIOD_MAX_MS, UNITS_MAX};
-use crate::codec::{Decoder, Encoded};
-use crate::memory::allocated_bytes;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 

@@ -279,8 +279,14 @@ impl Ledger {
             let within = cost.map_or(remaining > Amount::ZERO, |cost| cost <= remaining);
             all_within &= within;
             if tightest.is_none_or(|(least, _)| remaining < least) {
-                let check =
-                    BudgetCheck { within, tightest: index, budget, spent, held, remaining: remaining.max(Amount::ZERO) };
+                let check = BudgetCheck {
+                    within,
+                    tightest: index,
+                    budget,
+                    spent,
+                    held,
+                    remaining: remaining.max(Amount::ZERO),
+                };
                 tightest = Some((remaining, check));
             }
         }

@@ -1,0 +1,243 @@
+//! The family's effects. Each is followed by the number of accounts and the accounts, then by the arguments in capitals.
+//!
+//! | operation | words, and arguments | event |
+//! |---|---|---|
+//! | `A` | `at_ms remember_ms day ttl_ms`, ID [METER AMOUNT …]: a request was admitted | `gw.admit` |
+//! | `S` | `at_ms remember_ms keep_days version`, ID [METER AMOUNT …]: an admission was settled | `gw.settle` |
+//! | `K` | `at_ms remember_ms ttl_ms`, ID: its lease was extended | `gw.keepalive` |
+//! | `X` | `at_ms`: what was due by then was done, without any other change | `gw.expire` |
+//! | `R` | `at_ms`, NAME: a policy's count was forgotten | `gw.policyreset` |
+//! | `P` | NAME POLICY …, in the words of GW.POLICYSET: a policy was set | `gw.policyset` |
+//! | `D` | NAME: a policy was removed | `gw.policydel` |
+//!
+//! The event `gw.softbudget` tells that a request has taken a budget to its soft limit. Only the node that decides the
+//! request tells it: replicas do not compare spend with budgets.
+
+use std::ffi::CStr;
+
+use gateway_core::admission::{Account, Amounts, Moment};
+use gateway_core::calendar::Day;
+use gateway_core::ledger::feed::VERSION_MAX;
+use gateway_core::ledger::{KEEP_DAYS_MAX, KEEP_DAYS_MIN, Overflow, Stamp};
+use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
+
+use super::accounts;
+use super::args::parse_lease_id;
+use super::policy_words::parse_named;
+use crate::budget::{listing, settings};
+use crate::server::args::{Args, Short};
+use crate::server::call::entry;
+use crate::server::command::{self, Access, Arg, Command, Keys, keys_counted};
+use crate::server::effect::{Effect, Words, malformed, newer};
+use crate::server::{Call, Error, Key, Outcome, Str};
+
+const NAME: &CStr = c"GW._ADMIT";
+
+pub const COMMAND: Command = Command {
+    name: command::name(NAME),
+    handler: entry!(apply, keys_counted),
+    flags: "write admin fast",
+    arity: -4,
+    keys: Keys::Counted(Access::Insert),
+    summary: "Internal: applies a change to accounts, on replicas and from the AOF.",
+    complexity: "O(N) in the accounts and their policies",
+    since: "0.1.0",
+    tips: "",
+    args: &[
+        Arg::text("effect"),
+        Arg::integer("numkeys"),
+        Arg::key_as("account").multiple(),
+        Arg::text("argument").optional().multiple(),
+    ],
+};
+
+/// The keyspace event of an operation, the same on the node that decides and on those that apply the effect.
+fn event(operation: u8) -> &'static CStr {
+    match operation {
+        b'A' => c"gw.admit",
+        b'S' => c"gw.settle",
+        b'K' => c"gw.keepalive",
+        b'X' => c"gw.expire",
+        b'R' => c"gw.policyreset",
+        b'P' => c"gw.policyset",
+        _ => c"gw.policydel",
+    }
+}
+
+/// A change of accounts, as replicas and the AOF get it.
+pub struct AccountsEffect {
+    operation: u8,
+    effect: Effect,
+}
+
+impl AccountsEffect {
+    fn new<const N: usize>(operation: u8, integers: [i64; N]) -> Self {
+        Self { operation, effect: Effect::of(NAME, operation, integers) }
+    }
+
+    pub fn admitted(now: &Moment, ttl_ms: u64) -> Self {
+        let Stamp { at_ms, remember_ms, .. } = now.stamp;
+        Self::new(b'A', [at_ms, remember_ms.cast_signed(), now.day.number().into(), ttl_ms.cast_signed()])
+    }
+
+    pub fn settled(now: &Moment) -> Self {
+        let Stamp { at_ms, remember_ms, keep_days, version } = now.stamp;
+        Self::new(b'S', [at_ms, remember_ms.cast_signed(), keep_days.into(), version.cast_signed()])
+    }
+
+    pub fn kept_alive(now: &Moment, ttl_ms: u64) -> Self {
+        let Stamp { at_ms, remember_ms, .. } = now.stamp;
+        Self::new(b'K', [at_ms, remember_ms.cast_signed(), ttl_ms.cast_signed()])
+    }
+
+    /// What was due by time was done.
+    pub fn advanced(at_ms: i64) -> Self {
+        Self::new(b'X', [at_ms])
+    }
+
+    pub fn policy_set() -> Self {
+        Self::new(b'P', [])
+    }
+
+    pub fn policy_removed() -> Self {
+        Self::new(b'D', [])
+    }
+
+    pub fn policy_reset(at_ms: i64) -> Self {
+        Self::new(b'R', [at_ms])
+    }
+
+    /// Tells the replicas and the AOF, and listeners.
+    pub fn replicate(&self, call: &Call, accounts: &[Key], rest: &[Str]) {
+        call.replicate_all(accounts, event(self.operation), &self.effect, rest);
+    }
+}
+
+/// The present, for a change. `version` is that of the ledgers after it, 0 if no spend changes.
+pub fn present(now_ms: i64, version: u64) -> Moment {
+    Moment { day: settings::day_of(now_ms), stamp: settings::stamp(now_ms, version) }
+}
+
+/// A moment for changes that depend on the time alone.
+pub fn time_only(at_ms: i64) -> Moment {
+    let stamp = Stamp { at_ms, keep_days: KEEP_DAYS_MIN, remember_ms: 0, version: 0 };
+    Moment { day: Day::MIN, stamp }
+}
+
+/// Settles an admission. Returns whether that has changed the account's spend, which the feed lists then.
+pub fn settle_one(account: &mut Account, moment: &Moment, id: &[u8], actuals: &Amounts) -> Result<bool, Overflow> {
+    let before = account.ledger().version();
+    account.settle(moment, id, actuals)?;
+    let version = account.ledger().version();
+    settings::saw_version(version);
+    Ok(version != before)
+}
+
+/// GW._ADMIT effect numkeys account … [argument …]
+fn apply(call: &mut Call) -> Outcome {
+    let mut args = call.args();
+    let (operation, mut words) = Words::new(args.bytes("effect")?)?;
+    let count = args.int("numkeys", 1..=accounts::ACCOUNTS_MAX)?;
+    let keys = args.list(count, "account")?;
+    match operation {
+        b'P' => apply_policy(call, keys, words, args)?,
+        b'D' => {
+            words.end()?;
+            let name = args.bytes("name")?;
+            change_all(call, keys, args, |account| {
+                account.delete(name);
+            })?;
+        }
+        _ => {
+            let moment = time_only(words.int(0..=TIME_MAX_MS)?);
+            match operation {
+                b'A' | b'K' | b'S' => {
+                    let spent = apply_admission(call, keys, operation, moment, words, args)?;
+                    spent.iter().for_each(|&key| listing::changed(call, key));
+                }
+                b'X' => {
+                    words.end()?;
+                    change_all(call, keys, args, |account| {
+                        account.advance(&moment);
+                    })?;
+                }
+                b'R' => {
+                    words.end()?;
+                    let name = args.bytes("name")?;
+                    change_all(call, keys, args, |account| {
+                        account.reset(&moment, name);
+                    })?;
+                }
+                _ => return Err(newer()),
+            }
+        }
+    }
+    call.pass_on_all(keys, event(operation));
+    call.reply().ok();
+    Ok(())
+}
+
+/// Applies the operations `A`, `S` and `K`. Returns the accounts whose spend has changed.
+fn apply_admission<'a>(
+    call: &mut Call,
+    keys: &[Key<'a>],
+    operation: u8,
+    mut moment: Moment,
+    mut words: Words,
+    mut args: Args,
+) -> Result<Short<Key<'a>>, Error> {
+    moment.stamp.remember_ms = words.int(0..=PERIOD_MAX_MS)?;
+    let mut ttl_ms = 1;
+    match operation {
+        b'S' => {
+            moment.stamp.keep_days = words.int(KEEP_DAYS_MIN..=KEEP_DAYS_MAX)?;
+            moment.stamp.version = words.int(0..=VERSION_MAX)?;
+        }
+        b'A' => {
+            moment.day = Day::from_number(words.int(i32::MIN..=i32::MAX)?).ok_or_else(malformed)?;
+            ttl_ms = words.int(1..=PERIOD_MAX_MS)?;
+        }
+        _ => ttl_ms = words.int(1..=PERIOD_MAX_MS)?,
+    }
+    words.end()?;
+    let id = parse_lease_id(&mut args)?.bytes();
+    let mut amounts = Short::new();
+    while let Some(meter) = args.optional() {
+        amounts.push((meter.bytes(), args.amount("amount")?));
+    }
+    let amounts = Amounts(&amounts);
+    let mut opened = accounts::open(call, keys)?;
+    let mut spent = Short::new();
+    for (&key, account) in keys.iter().zip(opened.iter_mut()) {
+        let Some(account) = account.get() else { continue };
+        match operation {
+            b'A' => account.charge(&moment, id, ttl_ms, &amounts, &mut []),
+            b'S' => {
+                if settle_one(account, &moment, id, &amounts).map_err(|_| malformed())? {
+                    spent.push(key);
+                }
+            }
+            _ => drop(account.keep_alive(&moment, id, ttl_ms)),
+        }
+    }
+    Ok(spent)
+}
+
+/// Changes the accounts that exist. Nothing may follow in the arguments.
+fn change_all(call: &mut Call, keys: &[Key], args: Args, mut change: impl FnMut(&mut Account)) -> Outcome {
+    args.end()?;
+    accounts::open(call, keys)?.iter_mut().filter_map(|account| account.get()).for_each(&mut change);
+    Ok(())
+}
+
+/// Applies the operation `P`.
+fn apply_policy(call: &mut Call, keys: &[Key], words: Words, args: Args) -> Outcome {
+    words.end()?;
+    let (name, policy) = parse_named(args).map_err(|_| malformed())?;
+    for &key in keys {
+        accounts::make(accounts::open_to_make(call, key)?, |account| {
+            account.set(name, policy.clone()).map_err(accounts::exceeded)
+        })?;
+    }
+    Ok(())
+}

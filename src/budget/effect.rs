@@ -1,0 +1,265 @@
+//! The family's effects: changes of a ledger.
+//!
+//! | operation | words | event |
+//! |---|---|---|
+//! | `C` | `day amount keep_days version`: a charge | `gw.addcost` |
+//! | `F` | `day amount keep_days version at_ms`: a charge, and ids and holds that were due were forgotten | `gw.addcost` |
+//! | `O` | `day amount at_ms keep_days remember_ms version`, and the id: a charge whose id is remembered | `gw.addcost` |
+//! | `H` | `day expires_at_ms estimate at_ms keep_days remember_ms version`, and the id: a hold | `gw.reserve` |
+//! | `K` | `actual at_ms keep_days remember_ms version`, and the id: a hold was committed | `gw.commit` |
+//! | `X` | `at_ms keep_days remember_ms version`, and the id: a hold was cancelled | `gw.cancel` |
+//! | `A` | `version`: a reader has acknowledged it | `gw.costack` |
+//! | `L` | `version`: the ledger is listed anew | `gw.costchanges` |
+//!
+//! Days count from 1970-01-01, in the time zone of the node that made the change first; amounts are decimals.
+
+use std::ffi::CStr;
+
+use gateway_core::calendar::Day;
+use gateway_core::ledger::feed::{KeyPlace, VERSION_MAX};
+use gateway_core::ledger::{KEEP_DAYS_MAX, KEEP_DAYS_MIN, Ledger, Stamp, Totals};
+use gateway_core::money::Amount;
+use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
+
+use super::account::Account;
+use super::args::parse_id;
+use super::listing;
+use super::settings::saw_version;
+use crate::server::call::entry;
+use crate::server::command::{self, Access, Arg, Command, Keys};
+use crate::server::effect::{Effect, Words, malformed, newer};
+use crate::server::{Call, Error, Key, Outcome, Str};
+
+const NAME: &CStr = c"GW._BUDGET";
+
+pub const COMMAND: Command = Command {
+    name: command::name(NAME),
+    handler: entry!(apply),
+    flags: "write admin fast",
+    arity: -3,
+    keys: Keys::One(Access::Insert),
+    summary: "Internal: applies a change to a ledger, on replicas and from the AOF.",
+    complexity: "O(1)",
+    since: "0.1.0",
+    tips: "",
+    args: &[Arg::key(), Arg::text("effect"), Arg::text("id").optional()],
+};
+
+/// A change of a ledger. The node that first makes it decides all of it.
+#[derive(Clone, Copy)]
+pub enum LedgerChange {
+    /// With a time, forgets what is due by then, too.
+    Charge {
+        day: Day,
+        amount: Amount,
+        keep_days: u32,
+        version: u64,
+        forget_at_ms: Option<i64>,
+    },
+    ChargeOnce {
+        day: Day,
+        amount: Amount,
+        stamp: Stamp,
+    },
+    Hold {
+        day: Day,
+        estimate: Amount,
+        expires_at_ms: i64,
+        stamp: Stamp,
+    },
+    Commit {
+        actual: Amount,
+        stamp: Stamp,
+    },
+    Cancel {
+        stamp: Stamp,
+    },
+    Acknowledge {
+        version: u64,
+    },
+    ListAnew {
+        version: u64,
+    },
+}
+
+impl LedgerChange {
+    /// Makes the change. The node that decided it has checked that it is possible; if it is not, nothing changes.
+    pub fn apply(&self, ledger: &mut Ledger, id: &[u8], place: impl FnOnce() -> KeyPlace) -> Option<Totals> {
+        let totals = match *self {
+            LedgerChange::Charge { day, amount, keep_days, version, forget_at_ms } => {
+                if let Some(at_ms) = forget_at_ms {
+                    ledger.forget(at_ms);
+                }
+                ledger.charge(day, amount, keep_days, version).ok()
+            }
+            LedgerChange::ChargeOnce { day, amount, stamp } => ledger.charge_once(id, day, amount, &stamp).ok(),
+            LedgerChange::Hold { day, estimate, expires_at_ms, stamp } => {
+                ledger.hold(id, day, estimate, expires_at_ms, &stamp);
+                None
+            }
+            LedgerChange::Commit { actual, stamp } => ledger.commit(id, actual, &stamp).ok().flatten(),
+            LedgerChange::Cancel { stamp } => {
+                ledger.cancel(id, &stamp);
+                None
+            }
+            LedgerChange::Acknowledge { version } => {
+                ledger.acknowledge(version, place());
+                None
+            }
+            LedgerChange::ListAnew { version } => {
+                ledger.list_anew(version, place());
+                None
+            }
+        };
+        saw_version(ledger.version());
+        totals
+    }
+
+    /// After [`Self::apply`]: tells the replicas and the AOF, listeners, and the feed.
+    pub fn announce(&self, call: &Call, key: Key, id: Option<Str>) {
+        match id {
+            Some(id) => call.replicate_with(key, self.event(), &self.effect(), &[id]),
+            None => call.replicate(key, self.event(), &self.effect()),
+        }
+        self.note(call, key);
+    }
+
+    /// The keyspace event, the same on the node that makes the change first and on those that apply its effect.
+    fn event(&self) -> &'static CStr {
+        match self {
+            Self::Charge { .. } | Self::ChargeOnce { .. } => c"gw.addcost",
+            Self::Hold { .. } => c"gw.reserve",
+            Self::Commit { .. } => c"gw.commit",
+            Self::Cancel { .. } => c"gw.cancel",
+            Self::Acknowledge { .. } => c"gw.costack",
+            Self::ListAnew { .. } => c"gw.costchanges",
+        }
+    }
+
+    /// Lists the ledger, if its spend or what is listed has changed.
+    fn note(&self, call: &Call, key: Key) {
+        if !matches!(self, LedgerChange::Hold { .. } | LedgerChange::Cancel { .. } | LedgerChange::Acknowledge { .. }) {
+            listing::changed(call, key);
+        }
+    }
+
+    fn effect(&self) -> Effect {
+        let number = |day: Day| i64::from(day.number());
+        match *self {
+            LedgerChange::Charge { day, amount, keep_days, version, forget_at_ms } => {
+                let operation = if forget_at_ms.is_some() { b'F' } else { b'C' };
+                let mut effect = with_amount(operation, Some(day), amount);
+                effect.int(keep_days.into());
+                effect.int(version.cast_signed());
+                if let Some(at_ms) = forget_at_ms {
+                    effect.int(at_ms);
+                }
+                effect
+            }
+            LedgerChange::ChargeOnce { day, amount, stamp } => with_stamp(with_amount(b'O', Some(day), amount), &stamp),
+            LedgerChange::Hold { day, estimate, expires_at_ms, stamp } => {
+                let mut effect = Effect::of(NAME, b'H', [number(day), expires_at_ms]);
+                effect.word(estimate.to_text().as_bytes());
+                with_stamp(effect, &stamp)
+            }
+            LedgerChange::Commit { actual, stamp } => with_stamp(with_amount(b'K', None, actual), &stamp),
+            LedgerChange::Cancel { stamp } => with_stamp(Effect::new(NAME, b'X'), &stamp),
+            LedgerChange::Acknowledge { version } => Effect::of(NAME, b'A', [version.cast_signed()]),
+            LedgerChange::ListAnew { version } => Effect::of(NAME, b'L', [version.cast_signed()]),
+        }
+    }
+
+    fn parse(operation: u8, mut list: Words) -> Result<LedgerChange, Error> {
+        let words = &mut list;
+        let change = match operation {
+            b'C' | b'F' => LedgerChange::Charge {
+                day: parse_day(words)?,
+                amount: parse_amount(words)?,
+                keep_days: words.int(KEEP_DAYS_MIN..=KEEP_DAYS_MAX)?,
+                version: parse_version(words)?,
+                forget_at_ms: match operation {
+                    b'F' => Some(words.int(0..=TIME_MAX_MS)?),
+                    _ => None,
+                },
+            },
+            b'O' => {
+                let (day, amount) = (parse_day(words)?, parse_amount(words)?);
+                LedgerChange::ChargeOnce { day, amount, stamp: parse_stamp(words)? }
+            }
+            b'H' => {
+                let (day, expires_at_ms) = (parse_day(words)?, words.int(0..=TIME_MAX_MS)?);
+                let estimate = parse_amount(words)?;
+                if estimate < Amount::ZERO {
+                    return Err(malformed());
+                }
+                LedgerChange::Hold { day, estimate, expires_at_ms, stamp: parse_stamp(words)? }
+            }
+            b'K' => LedgerChange::Commit { actual: parse_amount(words)?, stamp: parse_stamp(words)? },
+            b'X' => LedgerChange::Cancel { stamp: parse_stamp(words)? },
+            b'A' => LedgerChange::Acknowledge { version: parse_version(words)? },
+            b'L' => LedgerChange::ListAnew { version: parse_version(words)? },
+            _ => return Err(newer()),
+        };
+        list.end().map(|()| change)
+    }
+
+    fn has_id(&self) -> bool {
+        !matches!(self, LedgerChange::Charge { .. } | LedgerChange::Acknowledge { .. } | LedgerChange::ListAnew { .. })
+    }
+}
+
+fn with_amount(operation: u8, day: Option<Day>, amount: Amount) -> Effect {
+    let mut effect = Effect::new(NAME, operation);
+    if let Some(day) = day {
+        effect.int(day.number().into());
+    }
+    effect.word(amount.to_text().as_bytes());
+    effect
+}
+
+fn with_stamp(mut effect: Effect, stamp: &Stamp) -> Effect {
+    effect.int(stamp.at_ms);
+    effect.int(stamp.keep_days.into());
+    effect.int(stamp.remember_ms.cast_signed());
+    effect.int(stamp.version.cast_signed());
+    effect
+}
+
+fn parse_day(words: &mut Words) -> Result<Day, Error> {
+    Day::from_number(words.int(i32::MIN..=i32::MAX)?).ok_or_else(malformed)
+}
+
+fn parse_amount(words: &mut Words) -> Result<Amount, Error> {
+    Amount::parse(words.word()?).map_err(|_| malformed())
+}
+
+fn parse_version(words: &mut Words) -> Result<u64, Error> {
+    words.int(0..=VERSION_MAX)
+}
+
+fn parse_stamp(words: &mut Words) -> Result<Stamp, Error> {
+    Ok(Stamp {
+        at_ms: words.int(0..=TIME_MAX_MS)?,
+        keep_days: words.int(KEEP_DAYS_MIN..=KEEP_DAYS_MAX)?,
+        remember_ms: words.int(0..=PERIOD_MAX_MS)?,
+        version: parse_version(words)?,
+    })
+}
+
+/// GW._BUDGET key effect [id]
+fn apply(call: &mut Call) -> Outcome {
+    let mut args = call.args();
+    let key = args.key()?;
+    let (operation, words) = Words::new(args.bytes("effect")?)?;
+    let change = LedgerChange::parse(operation, words)?;
+    let id = if change.has_id() { parse_id(&mut args, "id")?.bytes() } else { &[] };
+    args.end()?;
+    let database = call.database();
+    let mut account = Account::open(call, key)?;
+    change.apply(account.ledger_or_new(), id, || KeyPlace::new(database, key.bytes()));
+    drop(account);
+    call.pass_on(key, change.event());
+    change.note(call, key);
+    call.reply().ok();
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! The family's settings, and what follows from them: the calendar, and the versions of changes.
+
+use gateway_core::PERIOD_MAX_MS;
+use gateway_core::calendar::{Calendar, Day, Period};
+use gateway_core::ledger::{KEEP_DAYS_MAX, KEEP_DAYS_MIN, Ledger, Stamp};
+use lazy_static::lazy_static;
+
+use crate::server::call::now_ms;
+use crate::server::config::{Number, Text};
+use crate::server::counter::Counter;
+use crate::server::shared::MainThread;
+
+lazy_static! {
+    /// The calendar of gw.timezone.
+    static ref CALENDAR: MainThread<Calendar> = MainThread::new(Calendar::utc());
+}
+
+/// The time zone in which days, weeks and months begin. A change holds for later charges; days that were charged stay as
+/// they are.
+pub static TIMEZONE: Text = Text::new("timezone", "UTC", |name| {
+    *CALENDAR.borrow() = Calendar::new(name).map_err(|_| "not an IANA time zone, such as Europe/Berlin".to_owned())?;
+    Ok(())
+});
+
+/// How many charged days a ledger keeps. See [`gateway_core::ledger`].
+pub static KEEP_DAYS: Number = Number::new("ledger-days", 62, KEEP_DAYS_MIN as i64, KEEP_DAYS_MAX as i64);
+
+/// For how long a ledger remembers the ids of charges and of ended holds, in milliseconds.
+pub static IDEMPOTENCY_MS: Number = Number::new("idempotency-ms", 86_400_000, 1_000, PERIOD_MAX_MS as i64);
+
+/// The largest version that this node has seen in any ledger.
+static LAST_VERSION: Counter = Counter::new();
+
+/// How far ahead of the clock a version may be, in microseconds, for other ledgers' versions to follow it.
+pub const VERSION_AHEAD_MAX_US: u64 = 24 * 3_600_000_000;
+
+/// Notes a ledger's version, so that later versions on this node are larger.
+pub fn saw_version(version: u64) {
+    if version > LAST_VERSION.get() && version <= now_ms().unsigned_abs() * 1_000 + VERSION_AHEAD_MAX_US {
+        LAST_VERSION.raise(version);
+    }
+}
+
+/// The version for a change of a ledger that is made now.
+pub fn next_version(ledger: &Ledger, now_ms: i64) -> u64 {
+    ledger.next_version(now_ms.unsigned_abs() * 1_000, LAST_VERSION.get())
+}
+
+/// The stamp of a change that is made now, by this node's settings.
+pub fn stamp(now_ms: i64, version: u64) -> Stamp {
+    let (keep_days, remember_ms) = (KEEP_DAYS.get() as u32, IDEMPOTENCY_MS.get().unsigned_abs());
+    Stamp { at_ms: now_ms, keep_days, remember_ms, version }
+}
+
+/// The day that a time is in, in the time zone of gw.timezone.
+pub fn day_of(at_ms: i64) -> Day {
+    CALENDAR.borrow().day_of(at_ms)
+}
+
+/// Milliseconds until the current period ends; -1 for TOTAL, which never ends.
+pub fn reset_after_ms(period: Period, now_ms: i64) -> i64 {
+    match period {
+        Period::Total => -1,
+        _ => CALENDAR.borrow().bounds(period, now_ms).1.saturating_sub(now_ms),
+    }
+}
