@@ -4,11 +4,12 @@
 # GW_LIVE=full the tests under load take their full length, a minute and more each, instead of some seconds.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# README's examples run in the languages they are written in.
+# The documentation's code runs in the languages it is written in, with the real clients.
 missing=()
 command -v python3 >/dev/null || missing+=(python3)
 command -v node >/dev/null || missing+=(nodejs)
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+scripts/clients.sh
 
 heading() { printf '\n==== %s\n' "$*"; }
 
