@@ -1,5 +1,6 @@
 //! Commands about the node, and commands that work on keys of any of the module's types.
 
+use crate::budget::clock;
 use crate::server::call::entry;
 use crate::server::command::{self, Access, Arg, Command, Keys};
 use crate::server::{Call, Outcome, types, value};
@@ -7,7 +8,7 @@ use crate::stats;
 
 pub const DESCRIBE: Command = Command {
     name: "GW.DESCRIBE",
-    handler: entry!(types::describe),
+    handler: entry!(describe),
     flags: "readonly",
     arity: 2,
     keys: Keys::One(Access::Read),
@@ -17,6 +18,15 @@ pub const DESCRIBE: Command = Command {
     tips: "nondeterministic_output",
     args: &[Arg::key()],
 };
+
+/// GW.DESCRIBE key
+fn describe(call: &mut Call) -> Outcome {
+    if let Ok(key) = call.args().key() {
+        // What it says of a hold stays true: see there.
+        clock::look(call, key);
+    }
+    types::describe(call)
+}
 
 pub const STATS: Command = Command {
     name: "GW.STATS",

@@ -10,6 +10,7 @@
 //! | `X` | `at_ms keep_days remember_ms version`, and the id: a hold was cancelled | `gw.cancel` |
 //! | `A` | `version`: a reader has acknowledged it | `gw.costack` |
 //! | `L` | `version`: the ledger is listed anew | `gw.costchanges` |
+//! | `T` | `at_ms`: holds and ids follow the clock, which has stepped back | `gw.expire` |
 //!
 //! Days count from 1970-01-01, in the time zone of the node that made the change first; amounts are decimals.
 
@@ -80,6 +81,10 @@ pub enum LedgerChange {
     ListAnew {
         version: u64,
     },
+    /// Holds and ids follow the clock, which has stepped back.
+    FollowClock {
+        at_ms: i64,
+    },
 }
 
 impl LedgerChange {
@@ -110,6 +115,10 @@ impl LedgerChange {
                 ledger.list_anew(version, place());
                 None
             }
+            LedgerChange::FollowClock { at_ms } => {
+                ledger.forget(at_ms);
+                None
+            }
         };
         saw_version(ledger.version());
         totals
@@ -133,13 +142,15 @@ impl LedgerChange {
             Self::Cancel { .. } => c"gw.cancel",
             Self::Acknowledge { .. } => c"gw.costack",
             Self::ListAnew { .. } => c"gw.costchanges",
+            Self::FollowClock { .. } => c"gw.expire",
         }
     }
 
     /// Lists the ledger, if its spend or what is listed has changed.
     fn note(&self, call: &Call, key: Key) {
-        if !matches!(self, LedgerChange::Hold { .. } | LedgerChange::Cancel { .. } | LedgerChange::Acknowledge { .. }) {
-            listing::changed(call, key);
+        match self {
+            Self::Hold { .. } | Self::Cancel { .. } | Self::Acknowledge { .. } | Self::FollowClock { .. } => {}
+            _ => listing::changed(call, key),
         }
     }
 
@@ -166,6 +177,7 @@ impl LedgerChange {
             LedgerChange::Cancel { stamp } => with_stamp(Effect::new(NAME, b'X'), &stamp),
             LedgerChange::Acknowledge { version } => Effect::of(NAME, b'A', [version.cast_signed()]),
             LedgerChange::ListAnew { version } => Effect::of(NAME, b'L', [version.cast_signed()]),
+            LedgerChange::FollowClock { at_ms } => Effect::of(NAME, b'T', [at_ms]),
         }
     }
 
@@ -198,13 +210,17 @@ impl LedgerChange {
             b'X' => LedgerChange::Cancel { stamp: parse_stamp(words)? },
             b'A' => LedgerChange::Acknowledge { version: parse_version(words)? },
             b'L' => LedgerChange::ListAnew { version: parse_version(words)? },
+            b'T' => LedgerChange::FollowClock { at_ms: words.int(0..=TIME_MAX_MS)? },
             _ => return Err(newer()),
         };
         list.end().map(|()| change)
     }
 
     fn has_id(&self) -> bool {
-        !matches!(self, LedgerChange::Charge { .. } | LedgerChange::Acknowledge { .. } | LedgerChange::ListAnew { .. })
+        match self {
+            Self::ChargeOnce { .. } | Self::Hold { .. } | Self::Commit { .. } | Self::Cancel { .. } => true,
+            Self::Charge { .. } | Self::Acknowledge { .. } | Self::ListAnew { .. } | Self::FollowClock { .. } => false,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use lazy_static::lazy_static;
 
 use super::account::Account;
 use super::args::{Budgets, MORE, PERIODS, out_of_range, parse_id};
+use super::clock;
 use super::effect::LedgerChange;
 use super::settings::{day_of, next_version, stamp};
 use crate::server::args::OwnedKey;
@@ -118,6 +119,7 @@ fn reserve(call: &mut Call) -> Outcome {
     if granted && !is_there && !ledger.can_hold(now_ms) {
         return Err(Error::new("too many holds in this ledger", "estimate"));
     }
+    let is_ahead = ledger.is_ahead_of(now_ms);
     let stamp = stamp(now_ms, next_version(ledger, now_ms));
     let own = (granted && id.is_none()).then(new_id);
     let id = id.or(own.as_ref().map(OwnedKey::key));
@@ -128,6 +130,9 @@ fn reserve(call: &mut Call) -> Outcome {
         change.apply(account.ledger_or_new(), id.bytes(), || KeyPlace::new(database, key.bytes()));
         drop(account);
         change.announce(call, key, Some(id));
+    } else {
+        drop(account);
+        clock::follow_if(call, key, is_ahead);
     }
     let counter = match granted {
         true if is_there => &STATS.budget_repeated,
@@ -186,7 +191,10 @@ fn end_hold(call: &mut Call, key: Str, id: Str, actual: Option<Amount>) -> Outco
     let state = ledger.state(now_ms, id.bytes()).ok_or(NO_HOLD)?;
     let (IdState::Open { day, estimate, .. } | IdState::Expired { day, estimate }) = state else {
         STATS.budget_repeated.add(1);
-        Ended::of(ledger, state).reply(false, &call.reply());
+        let (ended, is_ahead) = (Ended::of(ledger, state), ledger.is_ahead_of(now_ms));
+        drop(account);
+        clock::follow_if(call, key, is_ahead);
+        ended.reply(false, &call.reply());
         return Ok(());
     };
     let stamp = stamp(now_ms, next_version(ledger, now_ms));

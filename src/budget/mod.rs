@@ -3,6 +3,7 @@
 pub mod account;
 pub mod args;
 pub mod charge;
+pub mod clock;
 pub mod effect;
 pub mod eviction;
 pub mod feed;

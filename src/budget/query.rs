@@ -6,6 +6,7 @@ use gateway_core::money::Amount;
 
 use super::account::AccountRead;
 use super::args::{Budgets, MORE, PERIODS};
+use super::clock;
 use super::settings::day_of;
 use crate::server::args::Args;
 use crate::server::call::entry;
@@ -76,6 +77,7 @@ fn within_budget(call: &mut Call) -> Outcome {
     let check = ledger.within(now_ms, day_of(now_ms), budgets.as_slice(), cost).ok_or(Error::ARITY)?;
     let counter = if check.within { &STATS.budget_within } else { &STATS.budget_exceeded };
     counter.add(1);
+    clock::follow_if(call, key, ledger.is_ahead_of(now_ms));
     let reply = call.reply();
     reply.array(7).int(check.within.into());
     budgets.reply(&check, now_ms, &reply);

@@ -59,7 +59,8 @@ impl Account {
     pub fn tidy(&mut self, now: &Moment) -> bool {
         let at_ms = self.time_ms(now.stamp.at_ms);
         let ended = self.live.len().saturating_sub(self.live.in_use(at_ms) as usize);
-        let behind = now.stamp.at_ms.saturating_add(self.ahead_ms) < self.at_ms;
+        let behind = now.stamp.at_ms.saturating_add(self.ahead_ms) < self.at_ms
+            || self.ledgers.iter().any(|entry| entry.ledger.is_ahead_of(now.stamp.at_ms));
         // The decision would miss what they give back. It would also miss money if this clock is ahead of the ledgers'.
         let missed = || self.ahead_ms > 0 || self.policies.iter().any(|own| own.policy.give_back);
         let due = behind || ended > ENDED_MAX || (ended > 0 && missed());
@@ -211,6 +212,9 @@ impl Account {
         let at_ms = self.time_ms(now.stamp.at_ms);
         self.ahead_ms = self.ahead_ms.max(at_ms.saturating_sub(now.stamp.at_ms).min(TIME_MAX_MS));
         self.at_ms = at_ms;
+        for entry in self.ledgers.iter_mut().filter(|entry| entry.ledger.is_ahead_of(now.stamp.at_ms)) {
+            entry.ledger.forget(now.stamp.at_ms);
+        }
         for _ in 0..ENDED_PER_CHANGE {
             let Some(lease) = self.live.take_ended(at_ms) else { break };
             self.end(at_ms, lease.holder, lease.expires_at_ms, lease.payload);

@@ -165,6 +165,19 @@ impl ModelLedger {
         self.holds.push((id.into(), day, amount, now_ms + ttl_ms as i64));
     }
 
+    fn is_ahead_of(&self, now_ms: i64) -> bool {
+        self.at_ms > now_ms && !self.holds.is_empty()
+    }
+
+    fn follow(&mut self, now_ms: i64) {
+        if self.is_ahead_of(now_ms) {
+            let behind_ms = self.at_ms - now_ms;
+            self.holds.iter_mut().for_each(|hold| hold.3 -= behind_ms);
+            self.holds.retain(|hold| hold.3 > now_ms);
+            self.at_ms = if self.holds.is_empty() { 0 } else { now_ms };
+        }
+    }
+
     fn release(&mut self, id: &[u8]) {
         self.holds.retain(|hold| hold.0 != id);
         if self.holds.is_empty() {
@@ -195,6 +208,7 @@ impl Model {
         let at_ms = self.time(now);
         self.ahead_ms = self.ahead_ms.max(at_ms - now.stamp.at_ms);
         self.at_ms = at_ms;
+        self.ledgers.iter_mut().for_each(|ledger| ledger.follow(now.stamp.at_ms));
         let mut ended: Vec<_> =
             self.admissions.iter().filter(|it| it.kept_ms.is_none() && it.ends_ms <= at_ms).cloned().collect();
         ended.sort_by_key(|it| (it.ends_ms, it.order));
@@ -274,6 +288,7 @@ impl Model {
         let at_ms = self.time(now);
         let ended = self.admissions.iter().filter(|it| it.kept_ms.is_none() && it.ends_ms <= at_ms).count();
         let due = now.stamp.at_ms + self.ahead_ms < self.at_ms
+            || self.ledgers.iter().any(|ledger| ledger.is_ahead_of(now.stamp.at_ms))
             || (ended > 0 && (self.ahead_ms > 0 || self.policies.iter().any(|it| it.policy.give_back)))
             || ended > ENDED_MAX;
         if due {

@@ -186,9 +186,15 @@ impl Holds {
         self.done.count(self.now_ms(now_ms))
     }
 
-    /// Whether [`Self::forget`] would free anything.
+    /// Whether the clock has stepped back since the last change.
+    pub(super) fn is_ahead_of(&self, now_ms: i64) -> bool {
+        self.at_ms > now_ms
+    }
+
+    /// Whether [`Self::forget`] would free anything, or follow a step back of the clock.
     pub(super) fn is_due(&self, at_ms: i64) -> bool {
-        self.done.is_due(at_ms) || self.open.first().is_some_and(|hold| hold.expires_at_ms <= at_ms)
+        self.is_ahead_of(at_ms)
+            || self.done.is_due(at_ms) || self.open.first().is_some_and(|hold| hold.expires_at_ms <= at_ms)
     }
 
     pub(super) fn forget(&mut self, at_ms: i64) {

@@ -23,8 +23,10 @@
 //! A hold sets a part of the budget aside until it is committed (charged), cancelled, or expires. It counts in the
 //! periods of the day it was made on, and is charged to that day, however late. What became of a hold, and which charges
 //! were made under an id, is remembered for some time, so that each is charged once: for the last [`IDS_MAX`] ids. All of
-//! it follows from the times passed in; nothing happens between calls. If the clock steps back, expiries and remembered
-//! ids move back with it, at the next change.
+//! it follows from the times passed in; nothing happens between calls. If the clock steps back, time
+//! stands still for holds and ids until a change moves their ends back with the clock. Whoever sees that a ledger
+//! [is ahead of the clock](Ledger::is_ahead_of) makes such a change with [`Ledger::forget`]: so a hold lasts as long as it was
+//! made for, and longer only by the time in which nobody looked at the ledger.
 //!
 //! # The feed
 //!
@@ -52,6 +54,8 @@ pub use stamp::{Overflow, Stamp};
 pub use state::IdState;
 pub use value::{BudgetCheck, KEEP_DAYS_MAX, KEEP_DAYS_MIN, KEEP_MONTHS, Ledger, Totals};
 
+#[cfg(test)]
+mod clock_tests;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

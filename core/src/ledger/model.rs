@@ -189,6 +189,8 @@ enum Op {
     FailOver,
     /// The replica is loaded from what the primary saves.
     Reload,
+    /// A question follows the clock if it has stepped back.
+    Look,
 }
 
 fn ops() -> impl Strategy<Value = Vec<(i64, Op)>> {
@@ -211,6 +213,7 @@ fn ops() -> impl Strategy<Value = Vec<(i64, Op)>> {
         4 => id().prop_map(|id| Op::Cancel { id }),
         3 => Just(Op::Read),
         2 => Just(Op::Acknowledge),
+        2 => Just(Op::Look),
         1 => prop::sample::select(vec![Op::Restart, Op::Move, Op::FailOver, Op::Reload]),
     ];
     prop::collection::vec((advance, op), 1..1_000)
@@ -227,6 +230,7 @@ enum Effect {
     Cancel(u8, Stamp),
     Acknowledge(u64, KeyPlace),
     ListAnew(u64, KeyPlace),
+    Follow(i64),
 }
 
 fn apply(ledger: &mut Ledger, effect: &Effect) {
@@ -250,6 +254,7 @@ fn apply(ledger: &mut Ledger, effect: &Effect) {
         Effect::Cancel(it, stamp) => assert!(ledger.cancel(&id(*it), stamp)),
         Effect::Acknowledge(version, place) => ledger.acknowledge(*version, *place),
         Effect::ListAnew(version, place) => ledger.list_anew(*version, *place),
+        Effect::Follow(at_ms) => ledger.forget(*at_ms),
     }
 }
 
@@ -359,6 +364,14 @@ proptest! {
                     (primary, model, connected) = (ledger, past, false);
                     // `last_version` stays: the clock has reached what was lost.
                 },
+                Op::Look => {
+                    let steps_back = !model.requests.is_empty() && model.at_ms > now_ms;
+                    prop_assert_eq!(primary.is_ahead_of(now_ms), steps_back);
+                    if steps_back {
+                        model.settle(now_ms, model.remember_ms);
+                        done = Some(Effect::Follow(now_ms));
+                    }
+                }
                 Op::Reload => {
                     replica = loaded(&saved(&primary)).expect("what was saved");
                     prop_assert_eq!(&replica, &primary);

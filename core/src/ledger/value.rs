@@ -218,12 +218,19 @@ impl Ledger {
         self.holds.as_ref().map_or(0, |holds| holds.remembered(now_ms))
     }
 
-    /// Whether some ids or holds are due, so that [`Ledger::forget`] frees memory.
+    /// Whether the clock has stepped back since the last change of holds and ids. Until [`Ledger::forget`] follows it, time
+    /// stands still for them, and they would last longer than they were made for.
+    pub fn is_ahead_of(&self, now_ms: i64) -> bool {
+        self.holds.as_ref().is_some_and(|holds| holds.is_ahead_of(now_ms))
+    }
+
+    /// Whether some ids or holds are due, so that [`Ledger::forget`] frees memory, or the clock has stepped back.
     pub fn has_due(&self, now_ms: i64) -> bool {
         self.holds.as_ref().is_some_and(|holds| holds.is_due(now_ms))
     }
 
-    /// Forgets ids and holds that are due, a bounded number of ids at a time. Every change of holds and ids does so, too.
+    /// Forgets ids and holds that are due, a bounded number of ids at a time, and follows the clock if it has stepped back.
+    /// Every change of holds and ids does so, too.
     pub fn forget(&mut self, at_ms: i64) {
         if let Some(holds) = &mut self.holds {
             holds.forget(at_ms);

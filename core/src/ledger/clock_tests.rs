@@ -1,0 +1,126 @@
+//! Holds under a clock that steps.
+
+use super::tests::{NOW_MS, money};
+use super::*;
+use crate::calendar::{Day, Period};
+
+fn day() -> Day {
+    Day::from_number(20_119).expect("a day")
+}
+
+fn stamp(at_ms: i64) -> Stamp {
+    Stamp { at_ms, keep_days: KEEP_DAYS_MIN, remember_ms: 60_000, version: 0 }
+}
+
+/// What a node does at each question: it follows the clock if it has stepped back.
+fn look(ledger: &mut Ledger, now_ms: i64) {
+    if ledger.is_ahead_of(now_ms) {
+        ledger.forget(now_ms);
+    }
+}
+
+fn left_ms(ledger: &Ledger, now_ms: i64) -> Option<i64> {
+    ledger.holds(now_ms).next().map(|(.., left_ms)| left_ms)
+}
+
+#[test]
+fn a_hold_lasts_as_granted_if_the_clock_steps_back() {
+    let mut ledger = Ledger::new();
+    ledger.hold(b"h", day(), money("1"), NOW_MS + 1_000, &stamp(NOW_MS));
+    let back_ms = NOW_MS - 20_000;
+    look(&mut ledger, back_ms);
+    assert_eq!(left_ms(&ledger, back_ms), Some(1_000));
+    look(&mut ledger, back_ms + 400);
+    assert_eq!(left_ms(&ledger, back_ms + 400), Some(600));
+    assert_eq!(ledger.held(back_ms + 999, Period::Total, day()), money("1"));
+    assert_eq!(ledger.held(back_ms + 1_000, Period::Total, day()), money("0"));
+    assert!(matches!(ledger.state(back_ms + 1_000, b"h"), Some(IdState::Expired { .. })));
+}
+
+/// A charge that names no id follows the clock, too: it says so by [`Ledger::has_due`].
+#[test]
+fn a_charge_follows_the_clock() {
+    let mut ledger = Ledger::new();
+    ledger.hold(b"h", day(), money("1"), NOW_MS + 1_000, &stamp(NOW_MS));
+    let back_ms = NOW_MS - 20_000;
+    assert!(!ledger.has_due(NOW_MS) && ledger.has_due(back_ms));
+    ledger.forget(back_ms);
+    assert_eq!(left_ms(&ledger, back_ms + 400), Some(600));
+}
+
+/// A million moments of a clock that runs, and now and then steps: by the time that has really passed, a hold lasts as long
+/// as it was made for; shorter only by steps forward, and longer only by the time between the ledger's last change and a
+/// step back.
+#[test]
+fn no_hold_outlasts_its_time_however_the_clock_steps() {
+    struct Open {
+        id: u64,
+        ends_at_real_ms: i64,
+        /// The steps forward that can have ended it early.
+        forward_ms: i64,
+        /// What it may last longer: a step back is measured from the ledger's last change.
+        late_ms: i64,
+    }
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |end: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % end).cast_signed()
+    };
+    let (mut ledger, mut replica) = (Ledger::new(), Ledger::new());
+    let (mut real_ms, mut now_ms, mut last_id) = (0, NOW_MS, 0);
+    let mut changed_at_ms = now_ms;
+    let mut open: Vec<Open> = Vec::new();
+    for step in 0..1_000_000 {
+        let elapsed_ms = below(40);
+        (real_ms, now_ms) = (real_ms + elapsed_ms, now_ms + elapsed_ms);
+        // The step itself takes no time: the question after it sees it at once.
+        match below(60) {
+            0 => {
+                let back_ms = below(30_000);
+                let late_ms = back_ms.min(now_ms - changed_at_ms);
+                open.iter_mut().for_each(|hold| hold.late_ms += late_ms);
+                now_ms -= back_ms;
+            }
+            1 => {
+                let forward_ms = below(300);
+                now_ms += forward_ms;
+                open.iter_mut().for_each(|hold| hold.forward_ms += forward_ms);
+            }
+            _ => {}
+        }
+        if ledger.is_ahead_of(now_ms) {
+            ledger.forget(now_ms);
+            replica.forget(now_ms);
+            changed_at_ms = now_ms;
+        }
+        if below(4) == 0 {
+            (last_id, changed_at_ms) = (last_id + 1, now_ms);
+            let ttl_ms = 1 + below(1_500);
+            for ledger in [&mut ledger, &mut replica] {
+                ledger.hold(&last_id.to_string().into_bytes(), day(), money("1"), now_ms + ttl_ms, &stamp(now_ms));
+            }
+            open.push(Open { id: last_id, ends_at_real_ms: real_ms + ttl_ms, forward_ms: 0, late_ms: 0 });
+        }
+        let live: Vec<(u64, i64)> = ledger
+            .holds(now_ms)
+            .map(|(id, _, _, left_ms)| (std::str::from_utf8(id).expect("digits").parse().expect("a number"), left_ms))
+            .collect();
+        open.retain(|hold| match live.iter().find(|(id, _)| *id == hold.id) {
+            Some((_, left_ms)) => {
+                assert!(*left_ms <= hold.ends_at_real_ms - real_ms + hold.late_ms, "{step}: hold {} outlasts its time", hold.id);
+                assert!(*left_ms >= hold.ends_at_real_ms - real_ms - hold.forward_ms, "{step}: {} is cut short", hold.id);
+                true
+            }
+            None => {
+                assert!(hold.ends_at_real_ms - hold.forward_ms <= real_ms, "{step}: hold {} ended early", hold.id);
+                false
+            }
+        });
+        assert_eq!(live.len(), open.len(), "{step}");
+        if step % 1_000 == 0 {
+            assert_eq!(ledger, replica);
+        }
+    }
+}

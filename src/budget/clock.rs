@@ -1,0 +1,50 @@
+//! Follows the clock if it has stepped back.
+//!
+//! Time then stands still for a ledger's holds until a change moves their ends back with the clock. Questions and denials
+//! change nothing, so the first one that finds a ledger ahead of the clock has that change made right after it.
+
+use gateway_core::ledger::feed::KeyPlace;
+
+use super::account::{Account, AccountRead};
+use super::effect::LedgerChange;
+use crate::server::args::OwnedKey;
+use crate::server::{Call, Key};
+
+struct Ahead {
+    key: OwnedKey,
+}
+
+/// Has a key's ledger follow the clock after this command, if it `is_ahead` of it.
+pub fn follow_if(call: &Call, key: Key, is_ahead: bool) {
+    // A replica gets the change from its primary.
+    if is_ahead && call.may_change() {
+        call.after(0, follow, Ahead { key: OwnedKey::new(key.bytes()) });
+    }
+}
+
+/// As [`follow_if`], for a command that does not look at the ledger otherwise.
+pub fn look(call: &Call, key: Key) {
+    let now_ms = call.now_ms();
+    let is_ahead = |account: &AccountRead| account.ledger().is_ahead_of(now_ms);
+    let found = AccountRead::find(call, key).ok().flatten();
+    follow_if(call, key, found.as_ref().is_some_and(is_ahead));
+}
+
+fn follow(call: &mut Call, ahead: Ahead) {
+    if !call.may_change() {
+        return;
+    }
+    let (now_ms, database, key) = (call.now_ms(), call.database(), ahead.key.key());
+    // Opened for reading first: no ledger is made where one is gone.
+    let is_ahead = |account: AccountRead| account.ledger().is_ahead_of(now_ms);
+    if !AccountRead::find(call, key).ok().flatten().is_some_and(is_ahead) {
+        return;
+    }
+    let Ok(mut account) = Account::open(call, key) else { return };
+    let change = LedgerChange::FollowClock { at_ms: now_ms };
+    if let Some(ledger) = account.ledger() {
+        change.apply(ledger, &[], || KeyPlace::new(database, key.bytes()));
+    }
+    drop(account);
+    change.announce(call, key, None);
+}
