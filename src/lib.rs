@@ -40,6 +40,7 @@ const COMMANDS: &[&Command] = &[
     &limit::slots::RENEW,
     &limit::slots::RELEASE,
     &budget::charge::COMMAND,
+    &budget::credit::COMMAND,
     &budget::query::WITHIN_BUDGET,
     &budget::query::SPENT,
     &budget::hold::RESERVE,

@@ -36,6 +36,8 @@ counters! {
     /// GW.ADDCOST: charges and refunds.
     budget_charges,
     budget_refunds,
+    /// GW.CREDIT: credits given and taken back.
+    budget_credits,
     /// GW.WITHINBUDGET: spend within the budget. GW.WITHINBUDGET and GW.RESERVE: budget exceeded.
     budget_within,
     budget_exceeded,

@@ -1,11 +1,11 @@
 //! GW.ADMIT: all policies of all accounts of a request decide it, and it is charged to all of them or to none.
 
-use gateway_core::admission::{self, Account, Amounts, Decision, Figures, Request, Row, Soft};
+use gateway_core::admission::{self, Account, Amounts, Decision, Figures, Request, Row, Soft, Told};
 
 use super::accounts;
 use super::args::{AdmissionArgs, LEASE, SHADOW, TTL};
-use super::effect::{AccountsEffect, present};
-use crate::budget::settings;
+use super::effect::{AccountsEffect, tell_soft};
+use crate::budget::settings::{self, present};
 use crate::server::args::Short;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys, keys_with};
@@ -54,6 +54,15 @@ fn admit(call: &mut Call) -> Outcome {
     let admitted = decision.answer.admitted || asked.shadow;
     reply.array(3).int(admitted.into()).int(decision.answer.retry_after_ms);
     reply_rows(&reply, &keys, &accounts, &decision.rows);
+    // Most requests leave all budgets below their soft limits, as the rows say.
+    let mut told = Short::<(Key, Told)>::new();
+    if decision.rows.iter().any(|row| row.soft != Soft::Below) {
+        for &index in &decision.charged {
+            if let (Some(&key), Some(Some(account))) = (keys.get(index), accounts.get_mut(index)) {
+                told.push((key, account.tell_soft(&now)));
+            }
+        }
+    }
     drop(accounts);
     drop(opened);
 
@@ -61,24 +70,11 @@ fn admit(call: &mut Call) -> Outcome {
         |indexes: &[usize]| indexes.iter().filter_map(|&index| keys.get(index).copied()).collect::<Short<_>>();
     if !decision.charged.is_empty() {
         AccountsEffect::admitted(&now, ttl_ms).replicate(call, &keys_of(&decision.charged), &asked.texts);
-        tell_soft_limits(call, &keys, &decision.rows);
+        told.iter().for_each(|(key, told)| tell_soft(call, *key, now.day, told));
     } else if !decision.tidied.is_empty() {
         AccountsEffect::advanced(now_ms).replicate(call, &keys_of(&decision.tidied), &[]);
     }
     Ok(())
-}
-
-/// Tells of each account once, if this very request has taken budgets of it to their soft limits.
-fn tell_soft_limits(call: &Call, keys: &[Key], rows: &[Row]) {
-    let mut told = None;
-    for row in rows.iter().filter(|row| row.soft == Soft::Reached) {
-        // The rows of one account stand together.
-        if told.replace(row.account) != Some(row.account) {
-            if let Some(&key) = keys.get(usize::from(row.account)) {
-                call.notify(key, c"gw.softbudget");
-            }
-        }
-    }
 }
 
 fn count(decision: &Decision, shadow: bool) {

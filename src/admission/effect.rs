@@ -9,13 +9,14 @@
 //! | `R` | `at_ms`, NAME: a policy's count was forgotten | `gw.policyreset` |
 //! | `P` | NAME POLICY …, in the words of GW.POLICYSET: a policy was set | `gw.policyset` |
 //! | `D` | NAME: a policy was removed | `gw.policydel` |
+//! | `B` | `day`, NAME …: it was told that these budgets are at their soft limits in the periods of that day | `gw.softbudget` |
 //!
-//! The event `gw.softbudget` tells that a request has taken a budget to its soft limit. Only the node that decides the
-//! request tells it: replicas do not compare spend with budgets.
+//! `B` follows the effect of the change that has left the budgets there, in one transaction. Replicas do not compare spend
+//! with budgets: they note what was told, and tell it to their own listeners.
 
 use std::ffi::CStr;
 
-use gateway_core::admission::{Account, Amounts, Moment};
+use gateway_core::admission::{Account, Amounts, Moment, Told};
 use gateway_core::calendar::Day;
 use gateway_core::ledger::feed::VERSION_MAX;
 use gateway_core::ledger::{KEEP_DAYS_MAX, KEEP_DAYS_MIN, Overflow, Stamp};
@@ -25,7 +26,7 @@ use super::accounts;
 use super::args::parse_lease_id;
 use super::policy_words::parse_named;
 use crate::budget::{listing, settings};
-use crate::server::args::{Args, Short};
+use crate::server::args::{Args, OwnedKey, Short};
 use crate::server::call::entry;
 use crate::server::command::{self, Access, Arg, Command, Keys, keys_counted};
 use crate::server::effect::{Effect, Words, malformed, newer};
@@ -60,6 +61,7 @@ fn event(operation: u8) -> &'static CStr {
         b'X' => c"gw.expire",
         b'R' => c"gw.policyreset",
         b'P' => c"gw.policyset",
+        b'B' => c"gw.softbudget",
         _ => c"gw.policydel",
     }
 }
@@ -103,6 +105,10 @@ impl AccountsEffect {
         Self::new(b'D', [])
     }
 
+    fn soft_told(today: Day) -> Self {
+        Self::new(b'B', [today.number().into()])
+    }
+
     pub fn policy_reset(at_ms: i64) -> Self {
         Self::new(b'R', [at_ms])
     }
@@ -113,15 +119,20 @@ impl AccountsEffect {
     }
 }
 
-/// The present, for a change. `version` is that of the ledgers after it, 0 if no spend changes.
-pub fn present(now_ms: i64, version: u64) -> Moment {
-    Moment { day: settings::day_of(now_ms), stamp: settings::stamp(now_ms, version) }
-}
-
 /// A moment for changes that depend on the time alone.
 pub fn time_only(at_ms: i64) -> Moment {
     let stamp = Stamp { at_ms, keep_days: KEEP_DAYS_MIN, remember_ms: 0, version: 0 };
     Moment { day: Day::MIN, stamp }
+}
+
+/// After the effect of a change: tells of budgets that it has left at their soft limits, if there are any.
+pub fn tell_soft(call: &Call, account: Key, today: Day, told: &Told) {
+    if told.is_empty() {
+        return;
+    }
+    let names: Short<OwnedKey> = told.iter().map(|name| OwnedKey::new(name)).collect();
+    let names: Short<Str> = names.iter().map(OwnedKey::key).collect();
+    AccountsEffect::soft_told(today).replicate(call, &[account], &names);
 }
 
 /// Settles an admission. Returns whether that has changed the account's spend, which the feed lists then.
@@ -141,6 +152,15 @@ fn apply(call: &mut Call) -> Outcome {
     let keys = args.list(count, "account")?;
     match operation {
         b'P' => apply_policy(call, keys, words, args)?,
+        b'B' => {
+            let today = Day::from_number(words.int(i32::MIN..=i32::MAX)?).ok_or_else(malformed)?;
+            words.end()?;
+            let mut names = Short::new();
+            while let Some(name) = args.optional() {
+                names.push(name.bytes());
+            }
+            change_all(call, keys, args, |account| names.iter().for_each(|name| account.set_told(name, today)))?;
+        }
         b'D' => {
             words.end()?;
             let name = args.bytes("name")?;

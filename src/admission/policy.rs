@@ -5,9 +5,10 @@ use gateway_core::ledger::Ledger;
 
 use super::accounts;
 use super::args::check_name;
-use super::effect::{AccountsEffect, time_only};
+use super::effect::{AccountsEffect, tell_soft, time_only};
 use super::policy_words::{parse_named, reply_words};
 use crate::budget::args::PERIODS;
+use crate::budget::settings::present;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::key::Either;
@@ -98,6 +99,7 @@ fn set(call: &mut Call) -> Outcome {
     let words = args.clone().rest("name")?;
     let (name, policy) = parse_named(args)?;
 
+    let now_ms = call.now_ms();
     let mut opened = accounts::open_to_make(call, account)?;
     if let Either::One(account) = &mut opened {
         let known = account.get().and_then(|account| account.policies().iter().find(|own| *own.name == *name));
@@ -107,8 +109,14 @@ fn set(call: &mut Call) -> Outcome {
             return Ok(());
         }
     }
-    let is_new = accounts::make(opened, |account| account.set(name, policy).map_err(accounts::exceeded))?;
+    // A budget may be set below what is spent.
+    let now = present(now_ms, 0);
+    let (is_new, told) = accounts::make(opened, |account| {
+        let is_new = account.set(name, policy).map_err(accounts::exceeded)?;
+        Ok((is_new, account.tell_soft(&now)))
+    })?;
     AccountsEffect::policy_set().replicate(call, &[account], words);
+    tell_soft(call, account, now.day, &told);
     call.reply().int(is_new.into());
     Ok(())
 }

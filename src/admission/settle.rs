@@ -1,12 +1,13 @@
 //! GW.SETTLE and GW.KEEPALIVE: an admission is settled, or its lease extended.
 
-use gateway_core::admission::{Account, Amounts, Standing};
+use gateway_core::admission::{Account, Amounts, Standing, Told};
 
 use super::accounts;
 use super::args::{AdmissionArgs, LEASE, TTL};
-use super::effect::{AccountsEffect, present, settle_one};
+use super::effect::{AccountsEffect, settle_one, tell_soft};
 use crate::budget::args::out_of_range;
-use crate::budget::{listing, settings};
+use crate::budget::listing;
+use crate::budget::settings::{self, present};
 use crate::server::args::Short;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys, keys_with};
@@ -90,24 +91,24 @@ fn settle(call: &mut Call) -> Outcome {
         }
     }
     let moment = present(now_ms, version);
-    let (mut spent, mut reached) = (Short::<Key>::new(), Short::<Key>::new());
+    let (mut spent, mut reached) = (Short::<Key>::new(), Short::<(Key, Told)>::new());
     for ((&key, account), _) in accounts.iter().zip(opened.iter_mut()).zip(affected()).filter(|(_, affected)| *affected)
     {
         let Some(account) = account.get() else { continue };
-        let above_before = account.above_soft(&moment);
         let has_spent = settle_one(account, &moment, id, &actuals);
         if has_spent.map_err(|overflow| out_of_range(overflow, "actual"))? {
             spent.push(key);
         }
-        if account.above_soft(&moment) > above_before {
-            reached.push(key);
+        let told = account.tell_soft(&moment);
+        if !told.is_empty() {
+            reached.push((key, told));
         }
     }
     drop(opened);
     if !keys.is_empty() {
         AccountsEffect::settled(&moment).replicate(call, &keys, &asked.texts);
         spent.iter().for_each(|&key| listing::changed(call, key));
-        reached.iter().for_each(|&key| call.notify(key, c"gw.softbudget"));
+        reached.iter().for_each(|(key, told)| tell_soft(call, *key, moment.day, told));
     }
     let (counter, outcome) = match [Standing::Live, Standing::Expired, Standing::Settled]
         .into_iter()

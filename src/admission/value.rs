@@ -6,6 +6,7 @@ use gateway_core::stored::Stored as _;
 
 use super::policy_words::reply_words;
 use crate::budget::settings;
+use crate::budget::value::reply_credits;
 use crate::server::Value;
 use crate::server::reply::Reply;
 use crate::server::value::Registration;
@@ -36,13 +37,14 @@ impl Value for Account {
         }
         reply.bytes("ledgers").map(self.ledgers().count());
         for (meter, ledger) in self.ledgers() {
-            reply.bytes(meter).map(5);
+            reply.bytes(meter).map(6);
             for (name, period) in
                 [("day", Period::Day), ("week", Period::Week), ("month", Period::Month), ("total", Period::Total)]
             {
                 reply.bytes(name).bytes(ledger.spent(period, today).to_text().as_bytes());
             }
             reply.bytes("held").bytes(ledger.held(now_ms, Period::Total, today).to_text().as_bytes());
+            reply_credits(reply, ledger);
         }
         // Each lease in flight with its milliseconds left; the first to end first.
         reply.bytes("leases").array(self.in_flight(now_ms) as usize);

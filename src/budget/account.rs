@@ -1,8 +1,9 @@
 //! The only way this family reaches a key's ledger, whether the key holds a ledger alone or an account with policies.
 
-use gateway_core::admission;
+use gateway_core::admission::{self, Told, USD};
 use gateway_core::ledger::Ledger;
 
+use super::settings::present;
 use crate::server::key::{Either, FoundEither, Glimpse, OpenedEither};
 use crate::server::{Call, Error, Key};
 
@@ -21,6 +22,15 @@ impl<'a> Account<'a> {
         match &mut self.0 {
             Either::One(opened) => opened.get(),
             Either::Other(opened) => opened.get().map(admission::Account::ledger_mut),
+        }
+    }
+
+    /// After a change: the budgets of the account's policies that it has left at their soft limits, of which nobody was told
+    /// in their current period. From now on they count as told. A ledger alone has no policies.
+    pub fn tell_soft(&mut self, now_ms: i64) -> Told {
+        match &mut self.0 {
+            Either::One(_) => Told::new(),
+            Either::Other(opened) => opened.get().map(|account| account.tell_soft(&present(now_ms, 0))).unwrap_or_default(),
         }
     }
 
@@ -43,6 +53,14 @@ impl<'a> AccountRead<'a> {
         match &self.0 {
             Either::One(found) => found.get(),
             Either::Other(found) => found.get().ledger(),
+        }
+    }
+
+    /// The ledger of a meter. A ledger alone is one of money.
+    pub fn meter(&self, meter: &[u8]) -> Option<&Ledger> {
+        match &self.0 {
+            Either::One(found) => (meter == USD).then(|| found.get()),
+            Either::Other(found) => found.get().ledgers().find(|(own, _)| *own == meter).map(|(_, ledger)| ledger),
         }
     }
 }

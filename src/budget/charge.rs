@@ -9,6 +9,7 @@ use super::account::Account;
 use super::args::{out_of_range, parse_id};
 use super::effect::LedgerChange;
 use super::settings::{KEEP_DAYS, day_of, next_version, stamp};
+use crate::admission::effect::tell_soft;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::{Call, Error, Outcome, Str};
@@ -75,6 +76,7 @@ fn add_cost(call: &mut Call) -> Outcome {
         // An amount that was charged under this id before is not charged again. The reply is its month's total, as then.
         let seen = match id.and_then(|id| ledger.state(now_ms, id.bytes())) {
             Some(IdState::Charged { day, .. } | IdState::Committed { day, .. }) => Some(day),
+            Some(IdState::Credited { .. }) => return Err(Error::new("a credit has this id", "ID")),
             Some(_) => return Err(Error::new("a hold has this id", "ID")),
             None => None,
         };
@@ -102,10 +104,12 @@ fn add_cost(call: &mut Call) -> Outcome {
     let place = || KeyPlace::new(database, key.bytes());
     let totals = change.apply(ledger, id.map_or(&[], |id| id.bytes()), place);
     let month = totals.map_or(Amount::ZERO, |totals| totals.month);
+    let told = account.tell_soft(now_ms);
     drop(account);
     let counter = if refund { &STATS.budget_refunds } else { &STATS.budget_charges };
     counter.add(1);
     change.announce(call, key, id);
+    tell_soft(call, key, day_of(now_ms), &told);
     call.reply().bytes(month.to_text().as_bytes());
     Ok(())
 }

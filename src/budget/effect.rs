@@ -10,15 +10,17 @@
 //! | `X` | `at_ms keep_days remember_ms version`, and the id: a hold was cancelled | `gw.cancel` |
 //! | `A` | `version`: a reader has acknowledged it | `gw.costack` |
 //! | `L` | `version`: the ledger is listed anew | `gw.costchanges` |
+//! | `G` | `period day amount at_ms keep_days remember_ms version`, the meter, and the id if there is one: a credit | `gw.credit` |
 //! | `T` | `at_ms`: holds and ids follow the clock, which has stepped back | `gw.expire` |
 //!
 //! Days count from 1970-01-01, in the time zone of the node that made the change first; amounts are decimals.
 
 use std::ffi::CStr;
 
-use gateway_core::calendar::Day;
+use gateway_core::admission::USD;
+use gateway_core::calendar::{Day, Period};
 use gateway_core::ledger::feed::{KeyPlace, VERSION_MAX};
-use gateway_core::ledger::{KEEP_DAYS_MAX, KEEP_DAYS_MIN, Ledger, Stamp, Totals};
+use gateway_core::ledger::{CreditError, KEEP_DAYS_MAX, KEEP_DAYS_MIN, Ledger, Stamp, Totals};
 use gateway_core::money::Amount;
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
 
@@ -26,12 +28,16 @@ use super::account::Account;
 use super::args::parse_id;
 use super::listing;
 use super::settings::saw_version;
+use crate::admission::accounts;
+use crate::admission::args::check_name;
+use crate::server::args::Args;
 use crate::server::call::entry;
 use crate::server::command::{self, Access, Arg, Command, Keys};
 use crate::server::effect::{Effect, Words, malformed, newer};
 use crate::server::{Call, Error, Key, Outcome, Str};
 
 const NAME: &CStr = c"GW._BUDGET";
+const CREDIT_EVENT: &CStr = c"gw.credit";
 
 pub const COMMAND: Command = Command {
     name: command::name(NAME),
@@ -43,7 +49,7 @@ pub const COMMAND: Command = Command {
     complexity: "O(1)",
     since: "0.1.0",
     tips: "",
-    args: &[Arg::key(), Arg::text("effect"), Arg::text("id").optional()],
+    args: &[Arg::key(), Arg::text("effect"), Arg::text("argument").optional().multiple()],
 };
 
 /// A change of a ledger. The node that first makes it decides all of it.
@@ -262,11 +268,77 @@ fn parse_stamp(words: &mut Words) -> Result<Stamp, Error> {
     })
 }
 
-/// GW._BUDGET key effect [id]
+/// A credit, given or taken back. The node that first gives it decides all of it.
+#[derive(Clone, Copy)]
+pub struct Credit<'a> {
+    pub period: Period,
+    /// A day of the period.
+    pub day: Day,
+    pub amount: Amount,
+    pub stamp: Stamp,
+    pub meter: &'a [u8],
+    pub id: Option<&'a [u8]>,
+}
+
+impl Credit<'_> {
+    /// Gives the credit, and returns that of the period.
+    pub fn apply(&self, call: &mut Call, key: Key) -> Result<Amount, Error> {
+        let give = |ledger: &mut Ledger| {
+            let given = ledger.give_credit(self.id, self.period, self.day, self.amount, &self.stamp);
+            saw_version(ledger.version());
+            given.map_err(refused)
+        };
+        if self.meter == USD {
+            return give(Account::open(call, key)?.ledger_or_new());
+        }
+        accounts::make(accounts::open_to_make(call, key)?, |account| {
+            give(account.open_ledger(self.meter).map_err(accounts::exceeded)?)
+        })
+    }
+
+    /// After [`Self::apply`]: as [`LedgerChange::announce`]. `rest` are the meter, and the id if there is one.
+    pub fn announce(&self, call: &Call, key: Key, rest: &[Str]) {
+        let mut effect = Effect::new(NAME, b'G');
+        effect.word(self.period.name().as_bytes());
+        effect.int(self.day.number().into());
+        effect.word(self.amount.to_text().as_bytes());
+        call.replicate_with(key, CREDIT_EVENT, &with_stamp(effect, &self.stamp), rest);
+        listing::changed(call, key);
+    }
+}
+
+pub fn refused(error: CreditError) -> Error {
+    match error {
+        CreditError::BelowZero => Error::new("more than was given", "amount"),
+        CreditError::Overflow => Error::new("sum out of range", "amount"),
+    }
+}
+
+/// Applies the operation `G`.
+fn apply_credit(call: &mut Call, key: Key, mut words: Words, mut args: Args) -> Outcome {
+    let period = Period::parse(words.word()?).ok_or_else(malformed)?;
+    let (day, amount) = (parse_day(&mut words)?, parse_amount(&mut words)?);
+    let stamp = parse_stamp(&mut words)?;
+    words.end()?;
+    let meter = args.bytes("meter")?;
+    check_name(meter, "meter")?;
+    let id = if args.peek().is_some() { Some(parse_id(&mut args, "id")?.bytes()) } else { None };
+    args.end()?;
+    Credit { period, day, amount, stamp, meter, id }.apply(call, key)?;
+    call.pass_on(key, CREDIT_EVENT);
+    listing::changed(call, key);
+    call.reply().ok();
+    Ok(())
+}
+
+/// GW._BUDGET key effect [argument …]
 fn apply(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let (operation, words) = Words::new(args.bytes("effect")?)?;
+    if operation == b'G' {
+        return apply_credit(call, key, words, args);
+    }
     let change = LedgerChange::parse(operation, words)?;
     let id = if change.has_id() { parse_id(&mut args, "id")?.bytes() } else { &[] };
     args.end()?;

@@ -11,6 +11,7 @@ use super::settings::{VERSION_AHEAD_MAX_US, next_version};
 use crate::server::args::{Args, OwnedKey};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
+use crate::server::reply::Reply;
 use crate::server::{Call, Error, Key, Outcome};
 
 pub const CHANGES: Command = Command {
@@ -19,8 +20,8 @@ pub const CHANGES: Command = Command {
     flags: "write",
     arity: -1,
     keys: Keys::None,
-    summary: "Lists ledgers whose spend has changed since it was acknowledged. Replies more, and for each ledger: key, \
-              version, since, and rows of period, first day, amount.",
+    summary: "Lists ledgers whose spend or credits have changed since they were acknowledged. Replies more, and for each \
+              ledger: key, version, since, and rows of period, first day, amount; first of spend, then of credits.",
     complexity: "O(N) in the ledgers listed and their rows",
     since: "0.1.0",
     tips: "nondeterministic_output request_policy:all_shards response_policy:special",
@@ -70,6 +71,7 @@ struct Listed {
     version: u64,
     since: u64,
     rows: Vec<(Period, Day, Amount)>,
+    credits: Vec<(Period, Day, Amount)>,
 }
 
 /// GW.COSTCHANGES [COUNT count]
@@ -89,7 +91,7 @@ fn cost_changes(call: &mut Call) -> Outcome {
             break;
         }
         if let Some(ledger) = list(call, OwnedKey::new(&candidate.key), candidate.anew)? {
-            rows += ledger.rows.len();
+            rows += ledger.rows.len() + ledger.credits.len();
             listed.push(ledger);
         }
     }
@@ -97,13 +99,18 @@ fn cost_changes(call: &mut Call) -> Outcome {
     let reply = call.reply();
     reply.array(2).int(more.into()).array(listed.len());
     for ledger in &listed {
-        reply.array(4).bytes(ledger.name.key().bytes()).count(ledger.version).count(ledger.since);
-        reply.array(ledger.rows.len());
-        for (period, day, amount) in &ledger.rows {
-            reply.array(3).bytes(period.name()).bytes(day.to_string()).bytes(amount.to_text().as_bytes());
+        reply.array(5).bytes(ledger.name.key().bytes()).count(ledger.version).count(ledger.since);
+        for rows in [&ledger.rows, &ledger.credits] {
+            reply.array(rows.len());
+            rows.iter().for_each(|row| reply_row(&reply, row));
         }
     }
     Ok(())
+}
+
+/// Replies a period, its first day, and the amount that it has.
+pub fn reply_row(reply: &Reply, (period, day, amount): &(Period, Day, Amount)) {
+    reply.array(3).bytes(period.name()).bytes(day.to_string()).bytes(amount.to_text().as_bytes());
 }
 
 /// What a key's ledger has to list; `None` if there is no ledger, or nothing to list. Lists it anew if that is due.
@@ -124,9 +131,9 @@ fn list(call: &mut Call, name: OwnedKey, anew: bool) -> Result<Option<Listed>, E
     }
     let listed = find(call, key).map(|account| {
         let ledger = account.ledger();
-        (ledger.version(), ledger.since(), ledger.listed().collect())
+        (ledger.version(), ledger.since(), ledger.listed().collect(), ledger.listed_credits().collect())
     });
-    Ok(listed.map(|(version, since, rows)| Listed { name, version, since, rows }))
+    Ok(listed.map(|(version, since, rows, credits)| Listed { name, version, since, rows, credits }))
 }
 
 /// `None` if the key is gone or holds another type: either way there is no such ledger.

@@ -3,6 +3,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use gateway_core::admission::Told;
 use gateway_core::calendar::{Day, Period};
 use gateway_core::ledger::feed::KeyPlace;
 use gateway_core::ledger::{IdState, Ledger};
@@ -15,6 +16,7 @@ use super::args::{Budgets, MORE, PERIODS, out_of_range, parse_id};
 use super::clock;
 use super::effect::LedgerChange;
 use super::settings::{day_of, next_version, stamp};
+use crate::admission::effect::tell_soft;
 use crate::server::args::OwnedKey;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
@@ -107,7 +109,11 @@ fn reserve(call: &mut Call) -> Outcome {
     let ledger = account.ledger().map_or(&none, |ledger| ledger);
     let state = id.and_then(|id| ledger.state(now_ms, id.bytes()));
     if let Some(
-        IdState::Expired { .. } | IdState::Cancelled { .. } | IdState::Committed { .. } | IdState::Charged { .. },
+        IdState::Expired { .. }
+        | IdState::Cancelled { .. }
+        | IdState::Committed { .. }
+        | IdState::Charged { .. }
+        | IdState::Credited { .. },
     ) = state
     {
         return Err(Error::new("id already used", "ID"));
@@ -128,8 +134,10 @@ fn reserve(call: &mut Call) -> Outcome {
         let expires_at_ms = now_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
         let change = LedgerChange::Hold { day: today, estimate, expires_at_ms, stamp };
         change.apply(account.ledger_or_new(), id.bytes(), || KeyPlace::new(database, key.bytes()));
+        let told = account.tell_soft(now_ms);
         drop(account);
         change.announce(call, key, Some(id));
+        tell_soft(call, key, today, &told);
     } else {
         drop(account);
         clock::follow_if(call, key, is_ahead);
@@ -209,8 +217,10 @@ fn end_hold(call: &mut Call, key: Str, id: Str, actual: Option<Amount>) -> Outco
     change.apply(ledger, id.bytes(), || KeyPlace::new(database, key.bytes()));
     counter.add(1);
     let ended = Ended::of(ledger, state);
+    let told = if actual.is_some() { account.tell_soft(now_ms) } else { Told::new() };
     drop(account);
     change.announce(call, key, Some(id));
+    tell_soft(call, key, day_of(now_ms), &told);
     ended.reply(true, &call.reply());
     Ok(())
 }
@@ -237,6 +247,7 @@ impl Ended {
             IdState::Cancelled { day } => ended("cancelled", day, Amount::ZERO, false),
             IdState::Committed { day, charged, over } => ended("committed", day, charged, over),
             IdState::Charged { day, amount } => ended("charged", day, amount, false),
+            IdState::Credited { day, .. } => ended("credited", day, Amount::ZERO, false),
         }
     }
 

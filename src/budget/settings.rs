@@ -1,6 +1,7 @@
 //! The family's settings, and what follows from them: the calendar, and the versions of changes.
 
 use gateway_core::PERIOD_MAX_MS;
+use gateway_core::admission::Moment;
 use gateway_core::calendar::{Calendar, Day, Period};
 use gateway_core::ledger::{KEEP_DAYS_MAX, KEEP_DAYS_MIN, Ledger, Stamp};
 use lazy_static::lazy_static;
@@ -50,6 +51,11 @@ pub fn next_version(ledger: &Ledger, now_ms: i64) -> u64 {
 pub fn stamp(now_ms: i64, version: u64) -> Stamp {
     let (keep_days, remember_ms) = (KEEP_DAYS.get() as u32, IDEMPOTENCY_MS.get().unsigned_abs());
     Stamp { at_ms: now_ms, keep_days, remember_ms, version }
+}
+
+/// The present, for a change. `version` is that of the ledgers after it, 0 if no spend changes.
+pub fn present(now_ms: i64, version: u64) -> Moment {
+    Moment { day: day_of(now_ms), stamp: stamp(now_ms, version) }
 }
 
 /// The day that a time is in, in the time zone of gw.timezone.

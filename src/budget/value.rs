@@ -4,12 +4,19 @@ use gateway_core::calendar::Period;
 use gateway_core::ledger::Ledger;
 use gateway_core::stored::Stored as _;
 
+use super::feed::reply_row;
 use super::settings::{day_of, saw_version};
 use crate::server::Value;
 use crate::server::reply::Reply;
 use crate::server::value::{DESCRIBED_MAX, Registration};
 
 static REGISTRATION: Registration = Registration::new();
+
+/// Replies a ledger's credits, each with its period and the period's first day.
+pub fn reply_credits(reply: &Reply, ledger: &Ledger) {
+    reply.bytes("credits").array(ledger.credits().count());
+    ledger.credits().for_each(|row| reply_row(reply, &row));
+}
 
 impl Value for Ledger {
     const NAME: &'static str = "gw-ledger";
@@ -24,7 +31,7 @@ impl Value for Ledger {
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
         let today = day_of(now_ms);
-        reply.map(15).bytes("type").bytes("ledger");
+        reply.map(16).bytes("type").bytes("ledger");
         for (name, period) in
             [("day", Period::Day), ("week", Period::Week), ("month", Period::Month), ("total", Period::Total)]
         {
@@ -48,6 +55,7 @@ impl Value for Ledger {
         for (day, spent) in self.days() {
             reply.bytes(day.to_string()).bytes(spent.to_text().as_bytes());
         }
+        reply_credits(reply, self);
         reply.bytes("bytes").count(self.total_bytes() as u64);
     }
 }

@@ -13,6 +13,7 @@ mod cachekey;
 mod commands;
 mod concurrency;
 mod crashes;
+mod credits;
 mod docs;
 mod events;
 mod examples;

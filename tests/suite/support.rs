@@ -113,6 +113,10 @@ pub fn fill(client: &mut Connection) {
             _ => format!("GW.CANCEL a:ledger gone:{id}"),
         }));
     }
+    for period in ["DAY", "WEEK", "MONTH", "TOTAL"] {
+        commands.push(command(&format!("GW.CREDIT a:ledger {period} 1.5 ID credit:{period}")));
+        commands.push(command(&format!("GW.CREDIT a:ledger {period} 1")));
+    }
     // A reader that has followed up to a version, and changes since.
     commands.push(command("GW.COSTSYNC a:ledger 1"));
     commands.push(command("GW.ADDCOST a:ledger -0.125 REFUND"));

@@ -69,7 +69,7 @@ impl Account {
             self.ledgers.open(&policy.meter)?;
         }
         match known.and_then(|at| self.policies.get_mut(at)) {
-            Some(own) if own.counts_as(&policy) => own.policy = policy,
+            Some(own) if own.counts_as(&policy) => own.replace(policy),
             Some(own) => {
                 self.last_serial += 1;
                 (own.state, own.serial, own.policy) = (State::new(&policy.kind), self.last_serial, policy);
@@ -98,6 +98,16 @@ impl Account {
     /// As [`Self::ledger`].
     pub fn ledger_mut(&mut self) -> &mut Ledger {
         &mut self.ledgers.money_mut().ledger
+    }
+
+    /// The ledger of a meter, made if there is none. It stays, with its credits, whatever becomes of policies.
+    ///
+    /// # Errors
+    /// If the account has too many ledgers; nothing was changed.
+    pub fn open_ledger(&mut self, meter: &[u8]) -> Result<&mut Ledger, Exceeded> {
+        self.ledgers.open(meter)?;
+        let entry = self.ledgers.iter_mut().find(|entry| *entry.meter == *meter);
+        entry.map(|entry| &mut entry.ledger).ok_or(Exceeded::Ledgers)
     }
 
     /// All ledgers by their meters, money first.

@@ -22,13 +22,15 @@ pub(super) struct BudgetQuestion {
 impl BudgetQuestion {
     pub fn answer(&self, ledger: &Ledger, now: &Moment) -> Answered {
         let (now_ms, period) = (now.stamp.at_ms, self.period);
-        let unspent = self.budget.saturating_sub(ledger.spent(period, now.day));
+        // Every budget over a period is the budget plus the period's credit.
+        let budget = self.budget.saturating_add(ledger.credit(period, now.day));
+        let unspent = budget.saturating_sub(ledger.spent(period, now.day));
         let remaining = unspent.saturating_sub(ledger.held(now_ms, period, now.day));
         let fits = |left: Amount| self.cost.map_or(left > Amount::ZERO, |cost| cost <= left);
         let allowed = fits(remaining);
         let retry_after_ms = if allowed {
             0
-        } else if self.cost.map_or(self.budget == Amount::ZERO, |cost| cost > self.budget) {
+        } else if self.cost.map_or(budget == Amount::ZERO, |cost| cost > budget) {
             NEVER
         } else if fits(unspent) {
             // Only holds are in the way: the next one to end may leave room, and the next period does.
@@ -40,20 +42,21 @@ impl BudgetQuestion {
         };
         Answered {
             allowed,
-            soft: self.soft(remaining),
-            figures: Figures::Money { limit: self.budget, remaining: remaining.max(Amount::ZERO) },
+            soft: self.soft(budget, remaining),
+            figures: Figures::Money { limit: budget, remaining: remaining.max(Amount::ZERO) },
             retry_after_ms,
             reset_after_ms: self.ends_after_ms,
         }
     }
 
-    /// How the spend stands to the soft limit, before and with the cost.
-    fn soft(&self, remaining: Amount) -> Soft {
+    /// How the spend stands to the soft limit of `budget`, before and with the cost. A budget of nothing has none: a prepaid
+    /// account that waits for its first credit has no limit to come close to.
+    fn soft(&self, budget: Amount, remaining: Amount) -> Soft {
         // Amounts are far from the ends of an i128: a hundred of the largest fit.
         let hundredths = |amount: Amount| amount.picos().saturating_mul(100);
         let reached = |remaining: Amount| {
-            let soft = self.budget.picos().saturating_mul(self.soft_percent.into());
-            self.soft_percent > 0 && hundredths(self.budget.saturating_sub(remaining)) >= soft
+            let soft = budget.picos().saturating_mul(self.soft_percent.into());
+            self.soft_percent > 0 && budget > Amount::ZERO && hundredths(budget.saturating_sub(remaining)) >= soft
         };
         match (reached(remaining), reached(remaining.saturating_sub(self.cost.unwrap_or_default()))) {
             (true, _) => Soft::Above,

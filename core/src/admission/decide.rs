@@ -8,9 +8,9 @@ use super::amounts::Amounts;
 use super::bounds::Exceeded;
 use super::budget::BudgetQuestion;
 use super::moment::Moment;
-use super::policy::{AccountPolicy, Kind};
+use super::policy::{Kind, ShortName};
 use super::row::{Answer, Answered, Figures, Row, Soft};
-use crate::calendar::Period;
+use crate::calendar::{Day, Period};
 use crate::lease::LeasesWith;
 use crate::money::Amount;
 
@@ -32,6 +32,9 @@ pub type Rows = SmallVec<[Row; 8]>;
 
 /// Indexes of accounts in the request's list of accounts.
 pub type Indexes = SmallVec<[usize; 4]>;
+
+/// The names of budgets that are at their soft limits. Mostly there is none.
+pub type Told = SmallVec<[ShortName; 1]>;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -142,18 +145,27 @@ impl Account {
         }
     }
 
-    /// How many budgets have reached their soft limit.
-    pub fn above_soft(&self, now: &Moment) -> usize {
-        let is_above = |own: &&AccountPolicy| match own.policy.kind {
-            Kind::Budget { amount: budget, period, soft_percent } if soft_percent > 0 => {
-                let cost = Some(Amount::ZERO);
-                let question = BudgetQuestion { budget, period, cost, soft_percent, ends_after_ms: 0 };
-                let ledger = self.ledgers.meter(&own.policy.meter);
-                ledger.is_some_and(|ledger| question.answer(ledger, now).soft == Soft::Above)
+    /// The budgets at or above their soft limits that nobody was told of in their current period. From now on they count as
+    /// told.
+    pub fn tell_soft(&mut self, now: &Moment) -> Told {
+        let Self { policies, ledgers, .. } = self;
+        let mut names = Told::new();
+        for own in policies.iter_mut().filter(|own| own.untold(now.day).is_some()) {
+            let Kind::Budget { amount: budget, period, soft_percent } = own.policy.kind else { continue };
+            let cost = Some(Amount::ZERO);
+            let question = BudgetQuestion { budget, period, cost, soft_percent, ends_after_ms: 0 };
+            let ledger = ledgers.meter(&own.policy.meter);
+            if ledger.is_some_and(|ledger| question.answer(ledger, now).soft == Soft::Above) {
+                own.set_told(now.day);
+                names.push(own.name.clone());
             }
-            _ => false,
-        };
-        self.policies.iter().filter(is_above).count()
+        }
+        names
+    }
+
+    /// Notes what [`Self::tell_soft`] has told on another node, on the day `today`.
+    pub fn set_told(&mut self, name: &[u8], today: Day) {
+        self.policies.iter_mut().filter(|own| *own.name == *name).for_each(|own| own.set_told(today));
     }
 }
 

@@ -48,7 +48,7 @@ pub use account::Account;
 pub use admission::{Admission, Standing};
 pub use amounts::Amounts;
 pub use bounds::{EXPIRED_KEPT_MS, Exceeded, FINISHED_MAX, LEDGERS_MAX, NAME_BYTES_MAX, POLICIES_MAX, SETTLED_KEPT_MS};
-pub use decide::{Decision, Indexes, Request, Rows, admit};
+pub use decide::{Decision, Indexes, Request, Rows, Told, admit};
 pub use life::Reset;
 pub use moment::Moment;
 pub use policy::{AccountPolicy, Kind, Policy, REQUESTS, ShortName, USD};
@@ -58,5 +58,7 @@ pub use row::{Answer, Figures, Row, Soft};
 mod corrupt;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod soft_tests;
 #[cfg(test)]
 mod tests;

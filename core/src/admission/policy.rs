@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::bounds::NAME_BYTES_MAX;
 use crate::bucket::{Flow, TokenBucket};
-use crate::calendar::Period;
+use crate::calendar::{Day, Period};
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::limit::Verdict;
 use crate::memory::spilled_bytes;
@@ -70,12 +70,14 @@ pub struct AccountPolicy {
     pub(super) serial: u64,
 }
 
-/// What a window or bucket has counted. Leases and spend belong to the account, not to a policy.
+/// What a policy keeps. Leases and spend belong to the account, not to a policy.
 #[derive(Debug, Clone)]
 pub(super) enum State {
     Window(SlidingWindow),
     /// `None` is full.
     Bucket(Option<TokenBucket>),
+    /// The first day of the last period in which it was told that the budget is at its soft limit.
+    Budget(Option<Day>),
     Stateless,
 }
 
@@ -84,12 +86,40 @@ impl State {
         match kind {
             Kind::Window(_) => State::Window(SlidingWindow::default()),
             Kind::Bucket(_) => State::Bucket(None),
-            Kind::InFlight { .. } | Kind::Budget { .. } => State::Stateless,
+            Kind::Budget { .. } => State::Budget(None),
+            Kind::InFlight { .. } => State::Stateless,
         }
     }
 }
 
 impl AccountPolicy {
+    /// Replaces the policy by one that [counts the same](Self::counts_as). A budget over another period is yet to be told of.
+    pub(super) fn replace(&mut self, policy: Policy) {
+        if let (Kind::Budget { period: old, .. }, Kind::Budget { period, .. }) = (self.policy.kind, policy.kind)
+            && old != period
+        {
+            self.state = State::Budget(None);
+        }
+        self.policy = policy;
+    }
+
+    /// The first day of the period that `today` is in, for a budget with a soft limit that nobody was told of in this period.
+    pub(super) fn untold(&self, today: Day) -> Option<Day> {
+        match (&self.state, self.policy.kind) {
+            (State::Budget(told), Kind::Budget { period, soft_percent, .. }) if soft_percent > 0 => {
+                Some(period.first_day(today)).filter(|&first| told.is_none_or(|told| told < first))
+            }
+            _ => None,
+        }
+    }
+
+    /// Notes that it was told of the budget in the period that `today` is in.
+    pub(super) fn set_told(&mut self, today: Day) {
+        if let (State::Budget(told), Kind::Budget { period, .. }) = (&mut self.state, self.policy.kind) {
+            *told = Some(period.first_day(today));
+        }
+    }
+
     /// Whether what was counted under `self` is what `policy` counts.
     pub(super) fn counts_as(&self, policy: &Policy) -> bool {
         let (old, new) = (&self.policy, policy);
@@ -152,7 +182,7 @@ impl AccountPolicy {
     pub(super) fn fetch(&self) -> u64 {
         let state = match &self.state {
             State::Window(window) => window.fetch(),
-            State::Bucket(_) | State::Stateless => 0,
+            State::Bucket(_) | State::Budget(_) | State::Stateless => 0,
         };
         let lens = self.name.len() ^ self.policy.meter.len();
         state ^ self.serial ^ lens as u64
@@ -161,7 +191,7 @@ impl AccountPolicy {
     pub(super) fn memory_bytes(&self) -> usize {
         let state = match &self.state {
             State::Window(window) => window.memory_bytes(),
-            State::Bucket(_) | State::Stateless => 0,
+            State::Bucket(_) | State::Budget(_) | State::Stateless => 0,
         };
         [&self.name, &self.policy.meter].into_iter().map(spilled_bytes).sum::<usize>() + state
     }
@@ -178,6 +208,12 @@ impl AccountPolicy {
                     save_nested(bucket, out);
                 }
             }
+            State::Budget(told) => {
+                out.uint(told.is_some().into());
+                if let Some(first_day) = told {
+                    out.int(first_day.number().into());
+                }
+            }
             State::Stateless => {}
         }
     }
@@ -192,7 +228,11 @@ impl AccountPolicy {
                 0 => State::Bucket(None),
                 _ => State::Bucket(Some(load_nested(from)?)),
             },
-            Kind::InFlight { .. } | Kind::Budget { .. } => State::Stateless,
+            Kind::Budget { period, .. } => match from.uint_max(1, "a period that was told, or none")? {
+                0 => State::Budget(None),
+                _ => State::Budget(Some(load_first_day(from, period)?)),
+            },
+            Kind::InFlight { .. } => State::Stateless,
         };
         Ok(Self { name, policy, state, serial })
     }
@@ -252,6 +292,11 @@ impl Policy {
         let flags = from.uint_max(3, "flags")?;
         Ok(Self { kind, meter, shadow: flags & 1 != 0, give_back: flags & 2 != 0 })
     }
+}
+
+fn load_first_day(from: &mut dyn Reader, period: Period) -> Result<Day, Corrupt> {
+    let day = i32::try_from(from.int()?).ok().and_then(Day::from_number);
+    day.filter(|&day| period.first_day(day) == day).ok_or(Corrupt("a period told that does not begin on that day"))
 }
 
 /// A name of 1 to [`NAME_BYTES_MAX`] bytes.

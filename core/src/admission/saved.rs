@@ -11,8 +11,8 @@ use crate::memory::spilled_bytes;
 use crate::stored::{Stored, load_nested, save_nested};
 
 impl Stored for Account {
-    const ENCODING: u32 = 1;
-    const ENCODING_MIN: u32 = 1;
+    const ENCODING: u32 = 2;
+    const ENCODING_MIN: u32 = 2;
 
     fn save(&self, out: &mut dyn Writer) {
         [self.ahead_ms, self.at_ms].into_iter().for_each(|time_ms| out.int(time_ms));

@@ -19,7 +19,8 @@ struct Record {
     fingerprint: u64,
     /// The time until which it is remembered, and in the lowest eight bits the kind of its [`IdState`].
     until_and_state: u64,
-    /// The day of the hold or charge, and its amount: the estimate where it expired, or else what was charged.
+    /// The day of the hold or charge, and its amount: the estimate where it expired, the period's credit
+    /// after a credit, or else what was charged.
     entry: Entry,
 }
 
@@ -28,6 +29,7 @@ const CANCELLED: u8 = 1;
 const COMMITTED: u8 = 2;
 const COMMITTED_OVER: u8 = 3;
 const CHARGED: u8 = 4;
+const CREDITED: u8 = 5;
 
 impl Record {
     /// `None` for an open hold: it is in the list of holds.
@@ -39,6 +41,7 @@ impl Record {
             IdState::Committed { day, charged, over: false } => (COMMITTED, day, charged),
             IdState::Committed { day, charged, over: true } => (COMMITTED_OVER, day, charged),
             IdState::Charged { day, amount } => (CHARGED, day, amount),
+            IdState::Credited { day, credit } => (CREDITED, day, credit),
         };
         let until_and_state = until_ms.clamp(0, TIME_MAX_MS).unsigned_abs() << 8 | u64::from(kind);
         Some(Record { fingerprint, until_and_state, entry: Entry::new(day.number(), amount, 0) })
@@ -52,6 +55,7 @@ impl Record {
             COMMITTED => IdState::Committed { day, charged: amount, over: false },
             COMMITTED_OVER => IdState::Committed { day, charged: amount, over: true },
             CHARGED => IdState::Charged { day, amount },
+            CREDITED => IdState::Credited { day, credit: amount },
             _ => return None,
         })
     }

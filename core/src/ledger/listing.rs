@@ -7,7 +7,7 @@ use crate::calendar::{Day, Month, Period};
 use crate::money::Amount;
 
 impl Ledger {
-    /// The version of the last change of the spend; 0 if nothing was ever spent.
+    /// The version of the last change of spend and credits; 0 if there was none.
     pub fn version(&self) -> u64 {
         self.feed.version
     }
@@ -49,6 +49,12 @@ impl Ledger {
         let day = |(number, amount)| Some((Period::Day, Day::from_number(number)?, amount));
         let months = self.months.marked().filter_map(month);
         std::iter::once((Period::Total, Day::MIN, self.total)).chain(months).chain(self.days.marked().filter_map(day))
+    }
+
+    /// The credits that a reader has to store: the one for good, then months, weeks and days that changed, each with its
+    /// first day.
+    pub fn listed_credits(&self) -> impl Iterator<Item = (Period, Day, Amount)> + '_ {
+        self.credits.iter().flat_map(|credits| credits.marked())
     }
 
     /// Whether a reader at `place` that has stored `version`, and nothing since, is in step: all that it lacks is listed,
@@ -96,5 +102,8 @@ impl Ledger {
         let each = |series: &mut Series| series.mark(marks);
         each(&mut self.months);
         each(&mut self.days);
+        if let Some(credits) = &mut self.credits {
+            credits.mark(marks);
+        }
     }
 }

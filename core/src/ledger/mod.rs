@@ -25,13 +25,18 @@
 //! were made under an id, is remembered for some time, so that each is charged once: for the last [`IDS_MAX`] ids. All of
 //! it follows from the times passed in; nothing happens between calls. If the clock steps back, time
 //! stands still for holds and ids until a change moves their ends back with the clock. Whoever sees that a ledger
-//! [is ahead of the clock](Ledger::is_ahead_of) makes such a change with [`Ledger::forget`]: so a hold lasts as long as it was
-//! made for, and longer only by the time in which nobody looked at the ledger.
+//! [is ahead of the clock](Ledger::is_ahead_of) makes such a change with [`Ledger::forget`]: the time that a
+//! hold has left is then what it had at the ledger's last change.
 //!
 //! # The feed
 //!
 //! Each change of the spend has a version, larger than all before it, and each day and month kept is marked when it
 //! changes. A reader that has stored what was marked acknowledges the version it read; see [`feed`].
+//!
+//! # Credits
+//!
+//! A credit is a one-off allowance for one calendar period: every budget over that period is the budget plus the period's
+//! credit. It belongs to the ledger, not to a budget. Credited days and months are kept as charged ones are, weeks as days.
 //!
 //! # Cost
 //!
@@ -39,6 +44,7 @@
 //! months are found by binary search. A new day copies the days kept: at most [`KEEP_DAYS_MAX`], once a day. Holds are
 //! summed up by day; finding one hold searches all of them, [`HOLDS_MAX`] in some tens of microseconds.
 
+mod credits;
 mod done;
 pub mod feed;
 mod holds;
@@ -48,11 +54,13 @@ mod stamp;
 mod state;
 mod value;
 
+pub use credits::CreditError;
 pub use done::IDS_MAX;
 pub use holds::{HOLDS_MAX, ID_BYTES_MAX};
+pub use series::{KEEP_DAYS_MAX, KEEP_DAYS_MIN, KEEP_MONTHS};
 pub use stamp::{Overflow, Stamp};
 pub use state::IdState;
-pub use value::{BudgetCheck, KEEP_DAYS_MAX, KEEP_DAYS_MIN, KEEP_MONTHS, Ledger, Totals};
+pub use value::{BudgetCheck, Ledger, Totals};
 
 #[cfg(test)]
 mod clock_tests;

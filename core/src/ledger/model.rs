@@ -38,11 +38,14 @@ enum Ended {
     Cancelled,
     Committed { over: bool },
     Charged,
+    /// The period's credit is the request's amount.
+    Credited,
 }
 
 #[derive(Debug, Default)]
 struct Model {
     charges: Vec<(Day, i128)>,
+    credits: Vec<(Period, Day, i128)>,
     requests: Vec<Request>,
     at_ms: i64,
     remember_ms: i64,
@@ -51,6 +54,11 @@ struct Model {
 impl Model {
     fn spent(&self, period: Period, day: Day) -> i128 {
         self.charges.iter().filter(|(charged, _)| same(period, *charged, day)).map(|(_, amount)| amount).sum()
+    }
+
+    fn credit(&self, period: Period, day: Day) -> i128 {
+        let own = self.credits.iter().filter(|(of, given, _)| *of == period && same(period, *given, day));
+        own.map(|(.., amount)| amount).sum()
     }
 
     fn held(&self, now_ms: i64, period: Period, day: Day) -> i128 {
@@ -73,6 +81,7 @@ impl Model {
             (None, Ended::Cancelled) => IdState::Cancelled { day },
             (None, Ended::Committed { over }) => IdState::Committed { day, charged: amount, over },
             (None, Ended::Charged) => IdState::Charged { day, amount },
+            (None, Ended::Credited) => IdState::Credited { day, credit: amount },
         };
         (request.until_ms > now_ms).then_some(state)
     }
@@ -116,8 +125,8 @@ fn same(period: Period, a: Day, b: Day) -> bool {
     }
 }
 
-/// A period's name and first day.
-type Row = (&'static str, Day);
+/// What it is of, a period's name and first day.
+type Row = (&'static str, &'static str, Day);
 
 /// A database that follows the feed, as the README's SQL does.
 #[derive(Debug, Default)]
@@ -131,8 +140,9 @@ impl Database {
     /// One transaction.
     fn store(&mut self, ledger: &Ledger) {
         self.rows.retain(|_, row| row.0 >= ledger.since());
-        for (period, day, amount) in ledger.listed() {
-            let row = self.rows.entry((period.name(), day)).or_insert((0, Amount::ZERO));
+        let spend = ledger.listed().map(|row| ("spend", row));
+        for (of, (period, day, amount)) in spend.chain(ledger.listed_credits().map(|row| ("credit", row))) {
+            let row = self.rows.entry((of, period.name(), day)).or_insert((0, Amount::ZERO));
             if row.0 <= ledger.version() {
                 *row = (ledger.version(), amount);
             }
@@ -146,10 +156,12 @@ impl Database {
 }
 
 fn amounts(ledger: &Ledger) -> BTreeMap<Row, Amount> {
-    let total = ((Period::Total.name(), Day::MIN), ledger.spent(Period::Total, Day::MIN));
-    let months = ledger.months().map(|(month, amount)| ((Period::Month.name(), month.first_day()), amount));
-    let days = ledger.days().map(|(day, amount)| ((Period::Day.name(), day), amount));
-    std::iter::once(total).chain(months).chain(days).collect()
+    let spend = |period: Period, day: Day| ("spend", period.name(), day);
+    let total = (spend(Period::Total, Day::MIN), ledger.spent(Period::Total, Day::MIN));
+    let months = ledger.months().map(|(month, amount)| (spend(Period::Month, month.first_day()), amount));
+    let days = ledger.days().map(|(day, amount)| (spend(Period::Day, day), amount));
+    let credits = ledger.credits().map(|(period, day, amount)| (("credit", period.name(), day), amount));
+    std::iter::once(total).chain(months).chain(days).chain(credits).collect()
 }
 
 #[derive(Debug, Clone)]
@@ -176,6 +188,12 @@ enum Op {
     },
     Cancel {
         id: u8,
+    },
+    Credit {
+        id: Option<u8>,
+        period: Period,
+        amount: i128,
+        ago_ms: i64,
     },
     /// The reader stores what is listed, and does not get to acknowledge it.
     Read,
@@ -211,6 +229,8 @@ fn ops() -> impl Strategy<Value = Vec<(i64, Op)>> {
         ),
         10 => (id(), amount()).prop_map(|(id, actual)| Op::Commit { id, actual }),
         4 => id().prop_map(|id| Op::Cancel { id }),
+        4 => (prop::option::of(id()), prop::sample::select(&Period::ALL[..]), -3_000i128..6_000, ago())
+            .prop_map(|(id, period, amount, ago_ms)| Op::Credit { id, period, amount, ago_ms }),
         3 => Just(Op::Read),
         2 => Just(Op::Acknowledge),
         2 => Just(Op::Look),
@@ -228,6 +248,7 @@ enum Effect {
     Hold(u8, Day, Amount, i64, Stamp),
     Commit(u8, Amount, Stamp),
     Cancel(u8, Stamp),
+    Credit(Option<u8>, Period, Day, Amount, Stamp),
     Acknowledge(u64, KeyPlace),
     ListAnew(u64, KeyPlace),
     Follow(i64),
@@ -252,6 +273,10 @@ fn apply(ledger: &mut Ledger, effect: &Effect) {
             ledger.commit(&id(*it), *actual, stamp).expect("within range").expect("a hold");
         }
         Effect::Cancel(it, stamp) => assert!(ledger.cancel(&id(*it), stamp)),
+        Effect::Credit(it, period, day, amount, stamp) => {
+            let it = it.map(id);
+            ledger.give_credit(it.as_deref(), *period, *day, *amount, stamp).expect("within range");
+        }
         Effect::Acknowledge(version, place) => ledger.acknowledge(*version, *place),
         Effect::ListAnew(version, place) => ledger.list_anew(*version, *place),
         Effect::Follow(at_ms) => ledger.forget(*at_ms),
@@ -281,7 +306,7 @@ proptest! {
             let version = primary.next_version(now_ms.unsigned_abs() * 1_000, last_version);
             let stamp = Stamp { at_ms: now_ms, keep_days: KEEP, remember_ms, version };
             if step % 7 == 0 {
-                before = Some((primary.clone(), Model { charges: model.charges.clone(), requests: model.requests.clone(), ..model }));
+                before = Some((primary.clone(), Model { charges: model.charges.clone(), credits: model.credits.clone(), requests: model.requests.clone(), ..model }));
             }
             let mut done = None;
             match op {
@@ -305,9 +330,11 @@ proptest! {
                 }
                 Op::Reserve { id, estimate, budget, period, ttl_ms } => {
                     prop_assert_eq!(primary.state(now_ms, &name(id)), model.state(now_ms, id));
-                    let fits = model.spent(period, today) + model.held(now_ms, period, today) + estimate <= budget;
+                    let fits = model.spent(period, today) + model.held(now_ms, period, today) + estimate <= budget + model.credit(period, today);
                     let verdict = primary.within(now_ms, today, &[(picos(budget), period)], Some(picos(estimate)));
                     prop_assert_eq!(verdict.map(|verdict| verdict.within), Some(fits));
+                    let shown = verdict.map(|verdict| verdict.budget.picos());
+                    prop_assert_eq!(shown, Some(budget + model.credit(period, today)));
                     if fits && model.state(now_ms, id).is_none() {
                         model.settle(now_ms, remember_ms as i64);
                         (model.at_ms, model.remember_ms) = (now_ms, remember_ms as i64);
@@ -340,6 +367,23 @@ proptest! {
                     if let Some(IdState::Open { day, .. } | IdState::Expired { day, .. }) = state {
                         model.end(id, day, 0, Ended::Cancelled, &stamp);
                         done = Some(Effect::Cancel(id, stamp));
+                    }
+                }
+                Op::Credit { id, period, amount, ago_ms } => {
+                    let day = calendar.day_of(now_ms - ago_ms);
+                    let credit = model.credit(period, day) + amount;
+                    let with = primary.credit_with(period, day, picos(amount));
+                    prop_assert_eq!(with, if credit < 0 { Err(CreditError::BelowZero) } else { Ok(picos(credit)) });
+                    if credit < 0 {
+                        let unchanged = primary.clone();
+                        prop_assert!(primary.give_credit(None, period, day, picos(amount), &stamp).is_err());
+                        prop_assert_eq!(&primary, &unchanged);
+                    } else if id.is_none_or(|id| model.state(now_ms, id).is_none()) {
+                        model.credits.push((period, day, amount));
+                        if let Some(id) = id {
+                            model.end(id, day, credit, Ended::Credited, &stamp);
+                        }
+                        done = Some(Effect::Credit(id, period, day, picos(amount), stamp));
                     }
                 }
                 // A reader that has lost the server, or was lost itself, first says what it has.
@@ -387,6 +431,7 @@ proptest! {
             }
             for period in Period::ALL {
                 prop_assert_eq!(primary.spent(period, today).picos(), model.spent(period, today));
+                prop_assert_eq!(primary.credit(period, today).picos(), model.credit(period, today));
                 prop_assert_eq!(primary.held(now_ms, period, today).picos(), model.held(now_ms, period, today));
             }
         }

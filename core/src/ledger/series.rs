@@ -5,6 +5,16 @@ use crate::codec::{Corrupt, Reader, Writer};
 use crate::memory::allocated_bytes;
 use crate::money::Amount;
 
+/// The most charged months kept: ten years of an account in steady use. The total includes those that were dropped.
+pub const KEEP_MONTHS: u32 = 120;
+
+/// The fewest charged days kept. A quarter of them stays to either side of a charged day: the six days before a Sunday in
+/// its week, and two more for charges dated up to 24 hours ahead. So the current week is complete.
+pub const KEEP_DAYS_MIN: u32 = 4 * (6 + 2);
+
+/// The most charged days kept: 58 kB, and ten years of an account in daily use.
+pub const KEEP_DAYS_MAX: u32 = 3_600;
+
 /// A day or month, an amount, and two marks, in sixteen bytes: ledgers are the keys that stay.
 ///
 /// From the highest bit: 24 bits of the number (days and months of the years 1 to 9999 need 23), 2 marks, 102 bits of the

@@ -43,4 +43,11 @@ pub enum IdState {
         /// The amount.
         amount: Amount,
     },
+    /// A credit.
+    Credited {
+        /// A day of the period that it was given for.
+        day: Day,
+        /// The period's credit right after it.
+        credit: Amount,
+    },
 }

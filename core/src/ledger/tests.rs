@@ -51,9 +51,9 @@ pub(super) fn saved(ledger: &Ledger) -> Vec<u8> {
     out.0
 }
 
-/// How the payload of a ledger ends that was never charged, with a version, and has no holds.
+/// How the payload of a ledger ends that was never charged, with a version, and has no holds and no credits.
 pub(super) fn no_feed_and_no_holds(out: &mut Encoded) {
-    (0..6).for_each(|_| out.uint(0));
+    (0..7).for_each(|_| out.uint(0));
 }
 
 pub(super) fn loaded(bytes: &[u8]) -> Result<Ledger, Corrupt> {

@@ -1,8 +1,9 @@
 //! The ledger itself.
 
+use super::credits::{CreditError, Credits};
 use super::feed::{Feed, NEW};
 use super::holds::{HOLDS_MAX, Holds, Owner};
-use super::series::{Series, load_amount};
+use super::series::{KEEP_DAYS_MAX, KEEP_DAYS_MIN, KEEP_MONTHS, Series, load_amount};
 use super::stamp::{Overflow, Stamp};
 use super::state::IdState;
 use crate::calendar::{Day, Month, Period};
@@ -10,16 +11,6 @@ use crate::codec::{Corrupt, Reader, Writer};
 use crate::memory::allocated_bytes;
 use crate::money::Amount;
 use crate::stored::Stored;
-
-/// The most charged months kept: ten years of an account in steady use. The total includes those that were dropped.
-pub const KEEP_MONTHS: u32 = 120;
-
-/// The fewest charged days kept. A quarter of them stays to either side of a charged day: the six days before a Sunday in
-/// its week, and two more for charges dated up to 24 hours ahead. So the current week is complete.
-pub const KEEP_DAYS_MIN: u32 = 4 * (6 + 2);
-
-/// The most charged days kept: 58 kB, and ten years of an account in daily use.
-pub const KEEP_DAYS_MAX: u32 = 3_600;
 
 /// What was spent on the day and in the month of a charge, and in total, the charge included. A day or month that had
 /// been dropped has this charge alone.
@@ -41,7 +32,7 @@ pub struct BudgetCheck {
     pub within: bool,
     /// The tightest budget's index among those asked about.
     pub tightest: usize,
-    /// The tightest budget.
+    /// The tightest budget, with its period's credit.
     pub budget: Amount,
     /// What was spent in its period.
     pub spent: Amount,
@@ -70,6 +61,8 @@ pub struct Ledger {
     pub(super) feed: Feed,
     /// Most ledgers have none.
     pub(super) holds: Option<Box<Holds>>,
+    /// As few have any.
+    pub(super) credits: Option<Box<Credits>>,
 }
 
 impl Ledger {
@@ -117,6 +110,48 @@ impl Ledger {
         let totals = self.charge(day, amount, stamp.keep_days, stamp.version)?;
         self.end(id, IdState::Charged { day, amount }, stamp);
         Ok(totals)
+    }
+
+    /// The credit of the period that `day` is in; zero if it was never given, or dropped.
+    pub fn credit(&self, period: Period, day: Day) -> Amount {
+        self.credits.as_ref().map_or(Amount::ZERO, |credits| credits.get(period, day))
+    }
+
+    /// What [`Self::credit`] would be with `amount` given in addition, or taken back if it is negative.
+    ///
+    /// # Errors
+    /// If it would be below zero or out of range.
+    pub fn credit_with(&self, period: Period, day: Day, amount: Amount) -> Result<Amount, CreditError> {
+        let none = Credits::default();
+        self.credits.as_deref().unwrap_or(&none).with(period, day, amount)
+    }
+
+    /// Gives a credit of `amount` to the period that `day` is in, or takes it back if it is negative, and remembers the id if
+    /// there is one. It does not look whether the id was used before. Returns the period's credit.
+    ///
+    /// # Errors
+    /// As [`Self::credit_with`]; nothing was changed.
+    pub fn give_credit(
+        &mut self,
+        id: Option<&[u8]>,
+        period: Period,
+        day: Day,
+        amount: Amount,
+        stamp: &Stamp,
+    ) -> Result<Amount, CreditError> {
+        let credit = self.credit_with(period, day, amount)?;
+        let keep_days = stamp.keep_days.clamp(KEEP_DAYS_MIN, KEEP_DAYS_MAX);
+        self.credits.get_or_insert_default().set(period, day, credit, keep_days);
+        self.feed.change(stamp.version);
+        if let Some(id) = id {
+            self.end(id, IdState::Credited { day, credit }, stamp);
+        }
+        Ok(credit)
+    }
+
+    /// All credits kept, each with its period's first day: the one for good, then months, weeks and days.
+    pub fn credits(&self) -> impl Iterator<Item = (Period, Day, Amount)> + '_ {
+        self.credits.iter().flat_map(|credits| credits.iter())
     }
 
     /// What an id stands for; `None` if it was never used, or is forgotten.
@@ -268,7 +303,7 @@ impl Ledger {
         self.months.iter().filter_map(|(number, amount)| Some((Month::from_number(number)?, amount)))
     }
 
-    /// Compares each budget with what is spent and held in its current period. With a cost: whether that still fits, to the
+    /// Compares each budget, with its period's credit, with what is spent and held in its current period. With a cost: whether that still fits, to the
     /// last digit. Without: whether anything is left. `None` if no budget is named.
     pub fn within(
         &self,
@@ -282,6 +317,7 @@ impl Ledger {
         for (index, &(budget, period)) in budgets.iter().enumerate() {
             let spent = self.spent(period, today);
             let held = self.held(now_ms, period, today);
+            let budget = budget.saturating_add(self.credit(period, today));
             let remaining = budget.saturating_sub(spent).saturating_sub(held);
             let within = cost.map_or(remaining > Amount::ZERO, |cost| cost <= remaining);
             all_within &= within;
@@ -302,16 +338,19 @@ impl Ledger {
 }
 
 impl Stored for Ledger {
-    const ENCODING: u32 = 1;
-    const ENCODING_MIN: u32 = 1;
+    const ENCODING: u32 = 2;
+    const ENCODING_MIN: u32 = 2;
 
     fn memory_bytes(&self) -> usize {
         let holds = self.holds.as_ref().map_or(0, |holds| allocated_bytes(size_of::<Holds>()) + holds.memory_bytes());
-        self.months.memory_bytes() + self.days.memory_bytes() + holds
+        let credits = |credits: &Credits| allocated_bytes(size_of::<Credits>()) + credits.memory_bytes();
+        let credits = self.credits.as_deref().map_or(0, credits);
+        self.months.memory_bytes() + self.days.memory_bytes() + holds + credits
     }
 
     fn allocations(&self) -> usize {
-        3 + self.holds.as_ref().map_or(0, |holds| holds.allocations())
+        let credits = if self.credits.is_some() { 4 } else { 0 };
+        3 + self.holds.as_ref().map_or(0, |holds| holds.allocations()) + credits
     }
 
     fn save(&self, out: &mut dyn Writer) {
@@ -322,6 +361,10 @@ impl Stored for Ledger {
         out.uint(self.holds.is_some().into());
         if let Some(holds) = &self.holds {
             holds.save(out);
+        }
+        out.uint(self.credits.is_some().into());
+        if let Some(credits) = &self.credits {
+            credits.save(out);
         }
     }
 
@@ -334,6 +377,10 @@ impl Stored for Ledger {
             holds: match from.uint_max(1, "neither holds nor none")? {
                 0 => None,
                 _ => Some(Box::new(Holds::load(from)?)),
+            },
+            credits: match from.uint_max(1, "neither credits nor none")? {
+                0 => None,
+                _ => Some(Box::new(Credits::load(from)?)),
             },
         };
         // A charge enters a day, a month and the total, and the newest day and month stay. The sums cannot be compared:

@@ -6,6 +6,9 @@ use crate::feed::Ledger;
 
 pub struct Database(Connection);
 
+/// Of spend and of credits: they have the same columns.
+const TABLES: [&str; 2] = ["spend", "credit"];
+
 impl Database {
     pub fn open(path: &str) -> Result<Database> {
         let mut connection = Connection::open(path)?;
@@ -34,18 +37,23 @@ impl Database {
                 "INSERT INTO account VALUES (?1, ?2) ON CONFLICT (name)
                  DO UPDATE SET version = excluded.version WHERE account.version < excluded.version",
             )?;
-            let mut delete = transaction.prepare_cached("DELETE FROM spend WHERE account = ?1 AND version < ?2")?;
-            let mut spend = transaction.prepare_cached(
-                "INSERT INTO spend SELECT ?1, ?3, ?4, ?5, ?2
-                 WHERE EXISTS (SELECT 1 FROM account WHERE name = ?1 AND version = ?2)
-                 ON CONFLICT (account, period, first_day)
-                 DO UPDATE SET amount = excluded.amount, version = excluded.version",
-            )?;
-            for Ledger { key, version, since, rows } in ledgers {
+            let delete = TABLES.map(|table| format!("DELETE FROM {table} WHERE account = ?1 AND version < ?2"));
+            let store = TABLES.map(|table| {
+                format!(
+                    "INSERT INTO {table} SELECT ?1, ?3, ?4, ?5, ?2
+                     WHERE EXISTS (SELECT 1 FROM account WHERE name = ?1 AND version = ?2)
+                     ON CONFLICT (account, period, first_day)
+                     DO UPDATE SET amount = excluded.amount, version = excluded.version"
+                )
+            });
+            for Ledger { key, version, since, rows, credits } in ledgers {
                 account.execute(params![key, version])?;
-                delete.execute(params![key, since])?;
-                for (period, first_day, amount) in rows {
-                    spend.execute(params![key, version, period, first_day, amount])?;
+                for ((delete, store), rows) in delete.iter().zip(&store).zip([rows, credits]) {
+                    transaction.prepare_cached(delete)?.execute(params![key, since])?;
+                    let mut store = transaction.prepare_cached(store)?;
+                    for (period, first_day, amount) in rows {
+                        store.execute(params![key, version, period, first_day, amount])?;
+                    }
                 }
             }
         }

@@ -9,9 +9,12 @@ pub struct Ledger {
     pub version: i64,
     /// What the database has under an older version is of another ledger.
     pub since: i64,
-    /// Period, first day, amount.
-    pub rows: Vec<(String, String, String)>,
+    pub rows: Vec<Row>,
+    pub credits: Vec<Row>,
 }
+
+/// Period, first day, amount.
+pub type Row = (String, String, String);
 
 pub struct Feed(Connection);
 
@@ -34,8 +37,8 @@ impl Feed {
         let (more, ledgers): (i64, Vec<Value>) =
             redis::cmd("GW.COSTCHANGES").arg("COUNT").arg(BATCH).query(&mut self.0)?;
         let ledgers = ledgers.into_iter().map(|ledger| {
-            let (key, version, since, rows) = FromRedisValue::from_redis_value(ledger)?;
-            Ok(Ledger { key, version, since, rows })
+            let (key, version, since, rows, credits) = FromRedisValue::from_redis_value(ledger)?;
+            Ok(Ledger { key, version, since, rows, credits })
         });
         Ok((more == 1, ledgers.collect::<RedisResult<_>>()?))
     }

@@ -1,0 +1,123 @@
+//! Credits: one-off allowances, each for one calendar period, on top of every budget over that period.
+
+use super::feed::NEW;
+use super::series::{KEEP_DAYS_MAX, KEEP_MONTHS, Series, load_amount};
+use crate::calendar::{Day, Month, Period};
+use crate::codec::{Corrupt, Reader, Writer};
+use crate::money::Amount;
+
+/// Why a credit was refused; nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreditError {
+    /// More would be taken back than was given.
+    BelowZero,
+    /// The period's credit would be out of range.
+    Overflow,
+}
+
+/// The credit of each period that has any. A period whose credit was taken back whole stays, with zero, so that readers of
+/// the feed learn of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Credits {
+    days: Series,
+    /// By the number of the week: see [`week_number`].
+    weeks: Series,
+    months: Series,
+    /// `None` if none was ever given for good.
+    total: Option<Amount>,
+}
+
+/// 1970-01-01 was a Thursday, in week 0.
+fn week_number(day: Day) -> i32 {
+    (day.number() + 3).div_euclid(7)
+}
+
+fn monday_of(week: i32) -> Option<Day> {
+    Day::from_number(week.checked_mul(7)?.checked_sub(3)?)
+}
+
+impl Credits {
+    pub(super) fn get(&self, period: Period, day: Day) -> Amount {
+        match period {
+            Period::Day => self.days.get(day.number()),
+            Period::Week => self.weeks.get(week_number(day)),
+            Period::Month => self.months.get(day.month().number()),
+            Period::Total => self.total.unwrap_or_default(),
+        }
+    }
+
+    /// What the period's credit would be with `amount` added.
+    pub(super) fn with(&self, period: Period, day: Day, amount: Amount) -> Result<Amount, CreditError> {
+        let credit = self.get(period, day).checked_add(amount).ok_or(CreditError::Overflow)?;
+        if credit < Amount::ZERO { Err(CreditError::BelowZero) } else { Ok(credit) }
+    }
+
+    /// Sets a period's credit. Periods are kept as charged days and months are, weeks as days.
+    pub(super) fn set(&mut self, period: Period, day: Day, credit: Amount, keep_days: u32) {
+        match period {
+            Period::Day => self.days.set(day.number(), credit, NEW, keep_days),
+            Period::Week => self.weeks.set(week_number(day), credit, NEW, keep_days),
+            Period::Month => self.months.set(day.month().number(), credit, NEW, KEEP_MONTHS),
+            Period::Total => self.total = Some(credit),
+        }
+    }
+
+    pub(super) fn mark(&mut self, marks: fn(u8) -> u8) {
+        [&mut self.days, &mut self.weeks, &mut self.months].into_iter().for_each(|series| series.mark(marks));
+    }
+
+    /// All credits: the one for good, then months, weeks and days, each with its first day; oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Period, Day, Amount)> + '_ {
+        self.rows(self.months.iter(), self.weeks.iter(), self.days.iter())
+    }
+
+    /// As [`Self::iter`], of those that have a mark, and the one for good.
+    pub(super) fn marked(&self) -> impl Iterator<Item = (Period, Day, Amount)> + '_ {
+        self.rows(self.months.marked(), self.weeks.marked(), self.days.marked())
+    }
+
+    fn rows(
+        &self,
+        months: impl Iterator<Item = (i32, Amount)>,
+        weeks: impl Iterator<Item = (i32, Amount)>,
+        days: impl Iterator<Item = (i32, Amount)>,
+    ) -> impl Iterator<Item = (Period, Day, Amount)> {
+        let month = |(number, credit)| Some((Period::Month, Month::from_number(number)?.first_day(), credit));
+        let week = |(number, credit)| Some((Period::Week, monday_of(number)?, credit));
+        let day = |(number, credit)| Some((Period::Day, Day::from_number(number)?, credit));
+        let total = self.total.map(|credit| (Period::Total, Day::MIN, credit));
+        total.into_iter().chain(months.filter_map(month)).chain(weeks.filter_map(week)).chain(days.filter_map(day))
+    }
+
+    /// Bytes allocated behind the struct.
+    pub(super) fn memory_bytes(&self) -> usize {
+        [&self.days, &self.weeks, &self.months].into_iter().map(Series::memory_bytes).sum()
+    }
+
+    pub(super) fn save(&self, out: &mut dyn Writer) {
+        [&self.days, &self.weeks, &self.months].into_iter().for_each(|series| series.save(out));
+        out.uint(self.total.is_some().into());
+        if let Some(total) = self.total {
+            out.int128(total.picos());
+        }
+    }
+
+    pub(super) fn load(from: &mut dyn Reader) -> Result<Credits, Corrupt> {
+        let credits = Credits {
+            days: Series::load(from, KEEP_DAYS_MAX, |number| Day::from_number(number).is_some())?,
+            weeks: Series::load(from, KEEP_DAYS_MAX, |number| monday_of(number).is_some())?,
+            months: Series::load(from, KEEP_MONTHS, |number| Month::from_number(number).is_some())?,
+            total: match from.uint_max(1, "neither a credit for good nor none")? {
+                0 => None,
+                _ => Some(load_amount(from)?),
+            },
+        };
+        if credits.iter().any(|(.., credit)| credit < Amount::ZERO) {
+            return Err(Corrupt("a credit below zero"));
+        }
+        if credits.iter().next().is_none() {
+            return Err(Corrupt("a list of credits without any"));
+        }
+        Ok(credits)
+    }
+}
