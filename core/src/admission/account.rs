@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::admission::Admission;
+use super::taken::Admission;
 use super::bounds::{Exceeded, POLICIES_MAX};
 use super::ledgers::Ledgers;
 use super::policy::{AccountPolicy, Kind, Policy, ShortName, State};

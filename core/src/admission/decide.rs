@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::account::Account;
-use super::admission::{Admission, Standing};
+use super::taken::{Admission, Standing};
 use super::amounts::Amounts;
 use super::bounds::Exceeded;
 use super::budget::BudgetQuestion;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::account::Account;
-use super::admission::{Admission, Standing, Taken};
+use super::taken::{Admission, Standing, Taken};
 use super::amounts::Amounts;
 use super::bounds::{EXPIRED_KEPT_MS, Exceeded, FINISHED_MAX, SETTLED_KEPT_MS};
 use super::ledgers::MeterLedger;
