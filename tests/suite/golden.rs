@@ -112,10 +112,10 @@ fn write() {
     let effects = record();
     let (server, mut client) = load_aof(&effects);
     assert_eq!(operations(&server), expected_operations());
-    // A full block is compressed after a while, and is then written so.
+    // Full blocks are compressed after a while, and then written so.
     let stored =
         |client: &mut Connection| call!(*client, "GW.LOGSTATS", "queue" => BTreeMap<String, u64>)["memory_bytes"];
-    await_until("the queue to be compressed", DEADLINE, || stored(&mut client) < 40_000).unwrap();
+    await_until("the queue to be compressed", DEADLINE, || stored(&mut client) < 80_000).unwrap();
 
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
@@ -229,9 +229,11 @@ fn must(client: &mut Connection, words: &str) -> String {
     reply_line(Ok(command(words).query(client).unwrap_or_else(|error| panic!("{words}: {error}"))))
 }
 
-/// Runs an effect that no command here brings about, such as what a clock that steps back does.
+/// Runs an effect that no command here brings about, such as what a clock that steps back does; NOW is the time.
 fn effect(client: &mut Connection, words: &[&str]) {
-    let applied: redis::RedisResult<String> = redis::cmd(words[0]).arg(&words[1..]).query(client);
+    let now = server_time_ms(client).to_string();
+    let words: Vec<String> = words.iter().map(|word| word.replace("NOW", &now)).collect();
+    let applied: redis::RedisResult<String> = redis::cmd(&words[0]).arg(&words[1..]).query(client);
     assert_eq!(applied.unwrap(), "OK", "{words:?}");
 }
 
@@ -301,9 +303,9 @@ fn record_queues(client: &mut Connection) {
         let (id, ..): (String, Vec<Vec<u8>>, u64) = pop.query(client).unwrap();
         id
     };
-    for record in 0..120 {
+    for record in 0..250 {
         let text = format!("{{\"id\":{record},\"text\":\"{}\"}}", "the quick brown fox ".repeat(40));
-        call!(*client, "GW.LOGPUSH", "queue", "MAXLEN", 118, "RECORDS", text => Vec<u64>);
+        call!(*client, "GW.LOGPUSH", "queue", "MAXLEN", 248, "RECORDS", text => Vec<u64>);
     }
     call!(*client, "GW.LOGPUSH", "queue", "RECORDS", b"", b"\0\xff\r\n" => Vec<u64>);
     call!(*client, "GW.LOGPOP", "queue", "COUNT", 2 => Vec<Vec<u8>>);
@@ -324,13 +326,13 @@ fn record_queues(client: &mut Connection) {
     must(client, &format!("GW.LOGDEAD queue REQUEUE {}", dead[3]));
     must(client, &format!("GW.LOGDEAD queue DROP {}", dead[4]));
     // The oldest, some at a time.
-    effect(client, &["GW._QUEUE", "queue", &format!("U {} 1", server_time_ms(client))]);
-    effect(client, &["GW._QUEUE", "queue", &format!("Z {} 1", server_time_ms(client))]);
+    effect(client, &["GW._QUEUE", "queue", "U NOW 1"]);
+    effect(client, &["GW._QUEUE", "queue", "Z NOW 1"]);
     // One that dies of its last delivery's end.
     must(client, "GW.LOGPOP queue LEASE 1 MAXDELIVERIES 1");
     let ended_ms = server_time_ms(client) + 10;
     await_until("the lease to end", DEADLINE, || server_time_ms(client) > ended_ms).unwrap();
-    effect(client, &["GW._QUEUE", "queue", &format!("S {}", server_time_ms(client))]);
+    effect(client, &["GW._QUEUE", "queue", "S NOW"]);
 }
 
 fn record_cache(client: &mut Connection) {
@@ -384,5 +386,5 @@ fn record_accounts(client: &mut Connection) {
     must(client, &format!("GW.KEEPALIVE account LEASE l1 TTL {YEAR_MS}"));
     let ended_ms = server_time_ms(client) + 10;
     await_until("the short leases to end", DEADLINE, || server_time_ms(client) > ended_ms).unwrap();
-    effect(client, &["GW._ADMIT", &format!("X {}", server_time_ms(client)), "1", "account"]);
+    effect(client, &["GW._ADMIT", "X NOW", "1", "account"]);
 }
