@@ -45,7 +45,7 @@ fn matches(shown: &str, line: &str) -> bool {
 }
 
 #[test]
-fn placeholders_stand_for_what_the_readme_says() {
+fn placeholders_stand_for_what_the_introduction_says() {
     for (shown, line) in [
         ("5) (integer) ~60000", "5) (integer) 60000"),
         ("5) (integer) ~60000", "5) (integer) 55000"),
