@@ -4,10 +4,10 @@ PORT ?= 6379
 PREFIX ?= /usr/local
 export PORT
 
-.PHONY: help run build test demo bench instructions fmt lint install clean
+.PHONY: help run build test test-full golden demo bench instructions fmt lint install clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: ## build the module and run a server with it (PORT=6379)
 	@scripts/install.sh
@@ -18,10 +18,21 @@ build: ## build target/release/libredis_gateway.so
 	@scripts/install.sh
 	cargo build --release
 
-test: ## format, lints, unit tests, integration tests on every server (SERVERS="system valkey-8.1" GW_LIVE=full)
+test: ## format, lints, unit tests, docs, integration tests on every server (SERVERS="system valkey-8.1")
 	@scripts/install.sh
 	@$(if $(SERVERS),,scripts/servers.sh)
 	@scripts/test.sh
+
+test-full: ## the same with every test at its full length, then the suite on a busy machine (RUNS=10); an hour and more
+	@scripts/install.sh
+	@$(if $(SERVERS),,scripts/servers.sh)
+	@GW_LIVE=full scripts/test.sh
+	@scripts/soak.sh $(or $(RUNS),10)
+
+golden: ## write the golden files of encodings that have none yet (GOLDEN_REPLACE=1 writes all anew, before 1.0 only)
+	@scripts/install.sh
+	cargo build --release
+	GW_GOLDEN=write cargo test --test suite -- golden::write --exact --ignored --nocapture
 
 demo: build ## replay a gateway's traffic and check every figure (TRACE=file.csv SPEED=factor)
 	cargo run --release --package gw-demo

@@ -14,6 +14,39 @@ fail() {
   exit 1
 }
 
+# phase NAME: a heading; print_phases says at the end what each phase took.
+phases=()
+skipped=()
+finished=''
+phase() {
+  end_phase
+  phase_name=$1
+  phase_start=$SECONDS
+  printf '\n==== %s\n' "$1"
+}
+
+end_phase() {
+  if [ -n "${phase_name:-}" ]; then phases+=("$(printf '%5d s  %s' $((SECONDS - phase_start)) "$phase_name")"); fi
+  phase_name=''
+}
+
+# skip WHAT: something that cannot run on this machine, which print_phases says again at the end.
+skip() {
+  skipped+=("$1")
+  printf '\n==== SKIPPED: %s\n' "$1"
+}
+
+# The exit trap of a script with phases.
+print_phases() {
+  local status=$? failed=${phase_name:-}
+  end_phase
+  printf '\n==== What it took\n'
+  if [ ${#phases[@]} -gt 0 ]; then printf '%s\n' "${phases[@]}"; fi
+  printf '%5d s  in all\n' "$SECONDS"
+  if [ ${#skipped[@]} -gt 0 ]; then printf '         SKIPPED: %s\n' "${skipped[@]}"; fi
+  if [ "$status" = 0 ]; then printf '\n==== %s\n' "$finished"; else printf '\n==== FAILED in: %s\n' "${failed:-the beginning}"; fi
+}
+
 # apt_install PACKAGE ...: from fresh package lists, without questions and without recommended extras.
 apt_install() {
   local as_root=()
@@ -33,7 +66,7 @@ apt_install() {
     fail "apt-get could not install: $*" "Its own message stands above. Install these by hand, then try again."
 }
 
-# The server that GW_SERVER names (see testkit/src/binary.rs, which follows the same rules); nothing where there is none.
+# The server that GW_SERVER names (see testkit/src/binary.rs, which follows the same rules); prints nothing if there is none.
 server_path() {
   local name=${GW_SERVER:-system} file
   case $name in
@@ -51,7 +84,7 @@ server_path() {
   esac
 }
 
-# server_version PATH: as in "Redis 7.0.15"; nothing where it is no server, or does not run here.
+# server_version PATH: as in "Redis 7.0.15"; nothing if it is not a server, or does not run here.
 server_version() {
   "$1" --version 2>/dev/null | sed -nE 's/^(Redis|Valkey) server v=([^ ]+).*/\1 \2/p'
 }

@@ -64,13 +64,13 @@ fn clock_ms() -> i64 {
     START.elapsed().as_millis() as i64
 }
 
-fn place<'a>(call: &Call, key: Key<'a>) -> (i32, &'a [u8]) {
+fn by_database<'a>(call: &Call, key: Key<'a>) -> (i32, &'a [u8]) {
     (call.database(), key.bytes())
 }
 
 /// Asks for the key's lease: the client gets it, or another client has it.
 pub fn ask(call: &Call, key: Key, lease_ms: u64, scope: impl FnOnce() -> Scope) -> LeaseAnswer {
-    let asked = STATE.borrow().flights.ask(place(call, key), lease_ms, clock_ms(), scope);
+    let asked = STATE.borrow().flights.ask(by_database(call, key), lease_ms, clock_ms(), scope);
     set_timer(call);
     asked
 }
@@ -78,7 +78,7 @@ pub fn ask(call: &Call, key: Key, lease_ms: u64, scope: impl FnOnce() -> Scope) 
 /// Lets a parked client wait for a key's lease to be filled or to end.
 pub fn wait(call: &Call, key: Key, waiter: Parked, lease_ms: u64) {
     let State { flights, polling, .. } = &mut *STATE.borrow();
-    flights.wait(place(call, key), waiter, lease_ms);
+    flights.wait(by_database(call, key), waiter, lease_ms);
     if !std::mem::replace(polling, true) {
         call.after(POLL_EVERY_MS, |call, ()| poll(call), ());
     }
@@ -119,7 +119,7 @@ pub fn gone(waiter: Parked) {
 pub fn may_fill<'a>(call: &Call, key: Key, token: u64, category: &[u8], tags: impl Iterator<Item = &'a [u8]>) -> bool {
     let outdated = {
         let flights = &STATE.borrow().flights;
-        if !flights.holds(place(call, key), token, clock_ms()) {
+        if !flights.holds(by_database(call, key), token, clock_ms()) {
             return false;
         }
         let mut names = tags.map(|tag| (Kind::Tag, tag)).chain([(Kind::Category, category)]);
@@ -138,7 +138,7 @@ pub fn cleared(kind: Kind, name: &[u8]) {
 
 /// Milliseconds until the key's lease ends; 0 if there is none.
 pub fn left_ms(call: &Call, key: Key) -> u64 {
-    STATE.borrow().flights.left_ms(place(call, key), clock_ms())
+    STATE.borrow().flights.left_ms(by_database(call, key), clock_ms())
 }
 
 /// The key has a value, or cannot have one: the clients that wait for it are called back to look.
@@ -148,7 +148,7 @@ pub fn filled(call: &Call, key: Key) {
         if flights.is_empty() {
             return;
         }
-        flights.filled(place(call, key))
+        flights.filled(by_database(call, key))
     };
     wake_some(call, waiters.into_iter());
 }
@@ -171,12 +171,12 @@ pub fn revoked(call: &Call, key: Key) {
         if flights.is_empty() || *reclaiming {
             return;
         }
-        flights.revoked(place(call, key), clock_ms())
+        flights.revoked(by_database(call, key), clock_ms())
     };
     hand_over(call, successor);
 }
 
-/// As [`revoked`], for all leases that `is_meant`. Many waiting clients are called back in slices.
+/// As [`revoked`], for all leases that `is_meant`, by the database and the name of the key. Many waiting clients are called back in slices.
 pub fn revoked_where(call: &Call, is_meant: impl Fn(i32, &[u8], &Scope) -> bool) {
     STATE.borrow().flights.revoked_where(is_meant);
     hand_over_some(call);
@@ -261,9 +261,9 @@ pub fn on_key_event(call: &mut Call, event: &std::ffi::CStr, key: Key) {
 pub fn on_server_event(call: &mut Call, event: Event) {
     match event {
         Event::Flush { database } => {
-            revoked_where(call, |place, _, _| database.is_none_or(|flushed| flushed == place));
+            revoked_where(call, |held_in, _, _| database.is_none_or(|flushed| flushed == held_in));
         }
-        Event::SwapDatabases(one, other) => revoked_where(call, |place, _, _| place == one || place == other),
+        Event::SwapDatabases(one, other) => revoked_where(call, |held_in, _, _| held_in == one || held_in == other),
         // The server unblocks the clients that wait, and a replica has no leases.
         Event::RoleChanged { primary: false } => STATE.borrow().flights = State::new().flights,
         _ => {}

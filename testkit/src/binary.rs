@@ -1,6 +1,7 @@
 //! Which server binaries there are.
 
-use crate::{Error, project_root};
+use crate::error::Error;
+use crate::paths::project_root;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -1,9 +1,8 @@
 //! Commands and questions in one line each. All of it is for tests: what fails here, panics, with the command.
 
-use crate::await_until;
+use crate::wait::{DEADLINE, await_until};
 use redis::{Connection, ErrorKind, RedisResult, ServerErrorKind, Value};
 use std::collections::HashMap;
-use std::time::Duration;
 
 /// Runs a command and converts its reply, to what the context wants or to the type named behind an arrow:
 /// `call!(client, "GW.LOGPOP", key => Vec<String>)`. Panics on an error.
@@ -40,8 +39,8 @@ macro_rules! reply {
 }
 
 /// A reply in one line that tells the types apart: `3`, `"bulk"`, `OK`, `nil`, `[1, "a"]`, `{"name": 1}` (RESP3), and an
-/// error as it stood on the wire, `ERR unknown option: FOO`. Panics on what is no answer of the server (a lost
-/// connection).
+/// error as it stood on the wire, `ERR unknown option: FOO`. Panics on an error that the server
+/// did not send (a lost connection).
 pub fn reply_line(reply: RedisResult<Value>) -> String {
     match reply {
         Ok(value) => value_text(&value),
@@ -87,7 +86,7 @@ pub fn info(client: &mut Connection, section: &str) -> HashMap<String, String> {
     fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// How many bytes this server has written to its replication stream: unchanged where nothing was replicated, as long as
+/// How many bytes this server has written to its replication stream: unchanged if nothing was replicated, as long as
 /// a replica is connected.
 pub fn replication_offset(primary: &mut Connection) -> u64 {
     offset(&info(primary, "replication"), "master_repl_offset")
@@ -95,7 +94,7 @@ pub fn replication_offset(primary: &mut Connection) -> u64 {
 
 /// Waits until the replica has applied all that the primary has written.
 pub fn await_in_sync(primary: &mut Connection, replica: &mut Connection) {
-    let in_sync = await_until("the replica to catch up", Duration::from_secs(30), || {
+    let in_sync = await_until("the replica to catch up", DEADLINE, || {
         let theirs = info(replica, "replication");
         theirs.get("master_link_status").is_some_and(|status| status == "up")
             && offset(&theirs, "slave_repl_offset") == replication_offset(primary)

@@ -1,6 +1,9 @@
 //! One private server process.
 
-use crate::{Binary, Error, await_until, module_path};
+use crate::binary::Binary;
+use crate::error::Error;
+use crate::paths::module_path;
+use crate::wait::{DEADLINE, await_until};
 use redis::{Connection, ProtocolVersion, RedisConnectionInfo};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -8,10 +11,6 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
-
-/// Long enough for a slow machine under load, short enough that a hang shows.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a server is started with. Everything has a default that suits a test: the chosen binary, the release module, no
 /// persistence but what a restart needs, DEBUG allowed.
@@ -71,7 +70,7 @@ impl Options {
         self.config("appendonly yes").config("appendfsync no")
     }
 
-    /// A replica of `primary`. It is connected some time after the start: see [`crate::await_in_sync`].
+    /// A replica of `primary`. It is connected some time after the start: see [`await_in_sync`](crate::await_in_sync).
     pub fn replica_of(self, primary: &Server) -> Self {
         let line = format!("replicaof 127.0.0.1 {}", primary.port());
         self.config(line)
@@ -221,7 +220,7 @@ impl Server {
         let info = ("127.0.0.1", self.port).into_connection_info()?.set_redis_settings(settings);
         // No time limit on replies: a socket with one fails where the process is stopped and goes on (Ctrl-Z, fg; a
         // frozen container).
-        Ok(redis::Client::open(info)?.get_connection_with_timeout(PATIENCE)?)
+        Ok(redis::Client::open(info)?.get_connection_with_timeout(DEADLINE)?)
     }
 
     /// Whether the process lives.
@@ -254,7 +253,7 @@ impl Server {
     pub fn shut_down(&mut self) -> Result<(), Error> {
         // The reply is the connection's end; an error that is one shows below, as a process that lives on.
         let _: redis::RedisResult<()> = redis::cmd("SHUTDOWN").arg("SAVE").query(&mut self.connect()?);
-        await_until("the server to shut down", PATIENCE, || !self.is_running())
+        await_until("the server to shut down", DEADLINE, || !self.is_running())
             .map_err(|error| Error::new(format!("{error}\n{}", self.log_end())))?;
         self.process = None;
         Ok(())
@@ -288,7 +287,7 @@ impl Server {
             .map_err(|error| Error::new(format!("cannot run {}: {error}", program.display())))?;
         self.process = Some(process);
         let mut ready = false;
-        let waited = await_until("the server to answer", PATIENCE, || {
+        let waited = await_until("the server to answer", DEADLINE, || {
             ready = self.answers();
             ready || !self.is_running()
         });
@@ -339,7 +338,7 @@ impl Drop for Server {
 
 fn own_every_slot(client: &mut Connection) -> Result<(), Error> {
     redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16383).exec(client)?;
-    await_until("the cluster to be up", PATIENCE, || {
+    await_until("the cluster to be up", DEADLINE, || {
         let info = redis::cmd("CLUSTER").arg("INFO").query::<String>(client);
         info.is_ok_and(|info| info.contains("cluster_state:ok"))
     })

@@ -1,10 +1,9 @@
 //! Leased batches of log records: GW.LOGPOP with LEASE, GW.LOGACK, GW.LOGNACK, GW.LOGEXTEND, GW.LOGDEAD, GW.LOGSTATS.
 
-use crate::support::{Random, run, server_time_ms, start, state};
+use crate::support::{DEADLINE, Random, SOON_MS, run, server_time_ms, start, state};
 use gw_testkit::redis::Connection;
 use gw_testkit::{Server, await_in_sync, await_until, call, info, reply};
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 const LONG_MS: u64 = 3_600_000;
 
@@ -21,7 +20,7 @@ fn stats(client: &mut Connection, key: &str) -> HashMap<String, u64> {
 /// Leases what comes back within a while.
 fn lease_again(client: &mut Connection, key: &str) -> Batch {
     let mut batch = None;
-    await_until("the batch to come back", Duration::from_secs(10), || {
+    await_until("the batch to come back", DEADLINE, || {
         batch = lease(client, key, 1, LONG_MS);
         batch.is_some()
     })
@@ -35,8 +34,7 @@ fn a_batch_comes_back_as_it_was_until_it_is_acknowledged() {
     run(&mut client, "GW.LOGPUSH q a b c");
     let (id, records, deliveries) = lease(&mut client, "q", 2, 1).unwrap();
     assert_eq!((records, deliveries), (vec!["a".to_owned(), "b".into()], 1));
-    await_until("the batch to be back", Duration::from_secs(9), || run(&mut client, "GW.LOGPEEK q") == r#"["a"]"#)
-        .unwrap();
+    await_until("the batch to be back", DEADLINE, || run(&mut client, "GW.LOGPEEK q") == r#"["a"]"#).unwrap();
     // What comes back goes first, whole, whatever is asked for.
     assert_eq!(lease_again(&mut client, "q"), (id.clone(), vec!["a".into(), "b".into()], 2));
     assert_eq!(lease(&mut client, "q", 9, LONG_MS).unwrap().1, ["c"]);
@@ -68,8 +66,7 @@ fn figures_are_of_this_moment_whatever_touched_the_queue_last() {
     };
     run(&mut client, "GW.LOGPUSH q a b c");
     lease(&mut client, "q", 3, 1).unwrap();
-    await_until("the batch to be back", Duration::from_secs(9), || run(&mut client, "GW.LOGPEEK q") == r#"["a"]"#)
-        .unwrap();
+    await_until("the batch to be back", DEADLINE, || run(&mut client, "GW.LOGPEEK q") == r#"["a"]"#).unwrap();
     check(&mut client, "q", [3, 0, 0, 0, 0, 0]);
     assert!(stats(&mut client, "q")["oldest_age_ms"] > 0);
     assert_eq!(run(&mut client, "GW.LOGPUSH q d"), "[4, 0]");
@@ -79,13 +76,13 @@ fn figures_are_of_this_moment_whatever_touched_the_queue_last() {
 
     run(&mut client, "GW.LOGPUSH last a b");
     run(&mut client, "GW.LOGPOP last COUNT 2 LEASE 1 MAXDELIVERIES 1");
-    await_until("the batch to be dead", Duration::from_secs(9), || stats(&mut client, "last")["dead"] == 2).unwrap();
+    await_until("the batch to be dead", DEADLINE, || stats(&mut client, "last")["dead"] == 2).unwrap();
     check(&mut client, "last", [0, 0, 0, 2, 1, 2]);
     assert_eq!(stats(&mut client, "last")["oldest_age_ms"], 0);
     // What is counted as dead can be dropped.
     run(&mut client, "GW.LOGPUSH late a");
     run(&mut client, "GW.LOGPOP late LEASE 1 MAXDELIVERIES 1");
-    await_until("the batch to be dead", Duration::from_secs(9), || stats(&mut client, "late")["dead"] == 1).unwrap();
+    await_until("the batch to be dead", DEADLINE, || stats(&mut client, "late")["dead"] == 1).unwrap();
     assert_eq!(run(&mut client, "GW.LOGDEAD late DROP ALL"), "1");
     assert_eq!(run(&mut client, "GW.LOGPUSH last c"), "[1, 0]");
     let stats = stats(&mut client, "last");
@@ -99,7 +96,7 @@ fn a_batch_is_given_back_at_once_later_or_for_good() {
     let (id, ..) = lease(&mut client, "q", 1, LONG_MS).unwrap();
     assert_eq!(reply!(client, "GW.LOGNACK", "q", &id), "1");
     assert_eq!(lease(&mut client, "q", 1, LONG_MS), Some((id.clone(), vec!["a".into()], 2)));
-    assert_eq!(reply!(client, "GW.LOGNACK", "q", &id, "DELAY", 60), "1");
+    assert_eq!(reply!(client, "GW.LOGNACK", "q", &id, "DELAY", SOON_MS), "1");
     assert_eq!(lease(&mut client, "q", 1, LONG_MS).unwrap().1, ["b"]);
     assert_eq!(lease(&mut client, "q", 1, LONG_MS).unwrap().1, ["c"]);
     assert_eq!(lease_again(&mut client, "q"), (id.clone(), vec!["a".into()], 3));
@@ -116,11 +113,10 @@ fn a_batch_is_given_back_at_once_later_or_for_good() {
 fn an_extended_lease_lasts() {
     let (_server, mut client) = start();
     run(&mut client, "GW.LOGPUSH q a");
-    let (id, ..) = lease(&mut client, "q", 1, 200).unwrap();
+    let (id, ..) = lease(&mut client, "q", 1, SOON_MS as u64).unwrap();
     assert_eq!(reply!(client, "GW.LOGEXTEND", "q", &id, "LEASE", LONG_MS), "1");
     let extended_ms = server_time_ms(&mut client);
-    await_until("the first lease's end", Duration::from_secs(9), || server_time_ms(&mut client) > extended_ms + 220)
-        .unwrap();
+    await_until("the first lease's end", DEADLINE, || server_time_ms(&mut client) > extended_ms + SOON_MS).unwrap();
     assert_eq!(lease(&mut client, "q", 1, 1), None);
     // Until it is cut short.
     assert_eq!(reply!(client, "GW.LOGEXTEND", "q", &id, "LEASE", 1), "1");
@@ -139,8 +135,7 @@ fn too_many_deliveries_make_dead_letters() {
     assert_eq!((stats(&mut client, "q")["dead"], stats(&mut client, "q")["dead_lettered"]), (1, 1));
     // A consumer's own number; it ends by itself, with nobody there.
     let (other, ..): Batch = call!(client, "GW.LOGPOP", "q", "LEASE", 1, "MAXDELIVERIES", 1);
-    await_until("the second batch to be dead", Duration::from_secs(9), || stats(&mut client, "q")["dead"] == 2)
-        .unwrap();
+    await_until("the second batch to be dead", DEADLINE, || stats(&mut client, "q")["dead"] == 2).unwrap();
     assert_eq!(lease(&mut client, "q", 1, LONG_MS), None);
     assert_eq!(
         reply!(client, "GW.LOGDEAD", "q", "LIST", "COUNT", 5),
@@ -231,10 +226,8 @@ fn full_blocks_are_compressed_before_long() {
         let record = format!("{{\"id\":{number},\"text\":\"{}\"}}", "the quick brown fox ".repeat(50));
         call!(client, "GW.LOGPUSH", "q", "RECORDS", record => Vec<u64>);
     }
-    await_until("the blocks to be compressed", Duration::from_secs(30), || {
-        stats(&mut client, "q")["memory_bytes"] < 2_000 * 100
-    })
-    .unwrap();
+    await_until("the blocks to be compressed", DEADLINE, || stats(&mut client, "q")["memory_bytes"] < 2_000 * 100)
+        .unwrap();
     let before = state(&mut client);
     run(&mut client, "DEBUG RELOAD");
     assert_eq!(before, state(&mut client));
@@ -257,5 +250,5 @@ fn a_long_queue_is_freed_without_anybody_waiting() {
     }
     assert!(used(&mut client) > before + 3_000_000);
     assert_eq!(run(&mut client, "DEL q"), "1");
-    await_until("the memory to be free", Duration::from_secs(30), || used(&mut client) < before + 2_000_000).unwrap();
+    await_until("the memory to be free", DEADLINE, || used(&mut client) < before + 2_000_000).unwrap();
 }

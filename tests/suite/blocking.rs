@@ -1,13 +1,10 @@
 //! GW.LOGPOP with BLOCK: who waits, who is served, and how a wait ends.
 
-use crate::support::{aof_commands, run, start, state};
+use crate::support::{DEADLINE, SOON_MS, aof_commands, run, server_time_ms, start, state};
 use gw_testkit::redis::{self, Connection, RedisResult, Value};
 use gw_testkit::{Server, await_in_sync, await_until, call, info, reply, reply_line};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Sends `words` on a connection of its own; the reply comes when it comes.
 fn ask(server: &Server, words: &str) -> Receiver<RedisResult<Value>> {
@@ -18,12 +15,12 @@ fn ask(server: &Server, words: &str) -> Receiver<RedisResult<Value>> {
 }
 
 fn answer(waiting: &Receiver<RedisResult<Value>>) -> String {
-    reply_line(waiting.recv_timeout(PATIENCE).unwrap())
+    reply_line(waiting.recv_timeout(DEADLINE).unwrap())
 }
 
 fn await_waiting(client: &mut Connection, count: usize) {
     let all_wait = || info(client, "clients")["blocked_clients"] == count.to_string();
-    await_until("clients to wait", PATIENCE, all_wait).unwrap();
+    await_until("clients to wait", DEADLINE, all_wait).unwrap();
 }
 
 #[test]
@@ -72,7 +69,7 @@ fn transactions_and_scripts_never_wait() {
 fn leases_that_end_wake_who_waits() {
     let (server, mut client) = start();
     run(&mut client, "GW.LOGPUSH q a b c");
-    run(&mut client, "GW.LOGPOP q LEASE 300");
+    run(&mut client, &format!("GW.LOGPOP q LEASE {SOON_MS}"));
     let (later, ..): (String, Vec<String>, u64) = call!(client, "GW.LOGPOP", "q", "LEASE", 3_600_000);
     let (much_later, ..): (String, Vec<String>, u64) = call!(client, "GW.LOGPOP", "q", "LEASE", 3_600_000);
     let waiting: Vec<_> = (1..=3)
@@ -99,7 +96,7 @@ fn what_a_wait_pops_is_replicated_once() {
     await_in_sync(&mut client, &mut reader);
     let plain = ask(&primary, "GW.LOGPOP q BLOCK 0");
     await_waiting(&mut client, 1);
-    let leased = ask(&primary, "GW.LOGPOP q BLOCK 0 LEASE 50");
+    let leased = ask(&primary, &format!("GW.LOGPOP q BLOCK 0 LEASE {SOON_MS}"));
     await_waiting(&mut client, 2);
     run(&mut client, "GW.LOGPUSH q a b c");
     assert_eq!(answer(&plain), r#"["a"]"#);
@@ -173,11 +170,16 @@ fn clients_are_unblocked_by_name_and_by_a_failover() {
 fn nothing_is_popped_while_writes_are_paused() {
     let (server, mut client) = start();
     run(&mut client, "GW.LOGPUSH q a");
-    run(&mut client, "GW.LOGPOP q LEASE 50");
+    run(&mut client, &format!("GW.LOGPOP q LEASE {SOON_MS}"));
     let waiting = ask(&server, "GW.LOGPOP q BLOCK 0 LEASE 3600000");
     await_waiting(&mut client, 1);
-    run(&mut client, "CLIENT PAUSE 400 WRITE");
-    assert!(waiting.recv_timeout(Duration::from_millis(200)).is_err());
+    run(&mut client, "CLIENT PAUSE 600000 WRITE");
+    // The lease has ended when a while has passed, and the timer that looks for it has run.
+    let ended_ms = server_time_ms(&mut client) + SOON_MS + 300;
+    await_until("the lease to end", DEADLINE, || server_time_ms(&mut client) > ended_ms).unwrap();
+    assert_eq!(info(&mut client, "clients")["blocked_clients"], "1");
+    assert!(waiting.try_recv().is_err());
+    run(&mut client, "CLIENT UNPAUSE");
     assert!(answer(&waiting).ends_with(r#", ["a"], 2]"#));
 }
 
@@ -190,7 +192,7 @@ fn a_wait_is_for_a_key_of_a_database() {
     await_waiting(&mut client, 1);
     run(&mut other, "GW.LOGPUSH q a b");
     // One of the two is out for a while, and the other for long, when the databases change places.
-    run(&mut other, "GW.LOGPOP q LEASE 300");
+    run(&mut other, &format!("GW.LOGPOP q LEASE {SOON_MS}"));
     run(&mut other, "GW.LOGPOP q LEASE 3600000");
     assert_eq!(info(&mut client, "clients")["blocked_clients"], "1");
     assert_eq!(run(&mut client, "SWAPDB 0 1"), "OK");
@@ -205,7 +207,7 @@ fn who_waits_is_not_served_dead_letters() {
     let waiting = ask(&server, "GW.LOGPOP q BLOCK 0");
     await_waiting(&mut client, 1);
     let is_dead = || call!(client, "GW.LOGDEAD", "q", "LIST" => Vec<Value>).len() == 1;
-    await_until("the batch to be dead", PATIENCE, is_dead).unwrap();
+    await_until("the batch to be dead", DEADLINE, is_dead).unwrap();
     assert_eq!(info(&mut client, "clients")["blocked_clients"], "1");
     assert_eq!(run(&mut client, "GW.LOGDEAD q REQUEUE ALL"), "1");
     assert_eq!(answer(&waiting), r#"["a"]"#);

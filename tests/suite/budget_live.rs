@@ -1,6 +1,6 @@
 //! Budgets under load, with clients and servers that crash: short in the ordinary suite, in full with GW_LIVE=full.
 
-use crate::support::{Random, live, run};
+use crate::support::{DEADLINE, Random, live, run};
 use gw_testkit::redis::{self, Connection, RedisResult};
 use gw_testkit::{Server, await_until, call, try_call};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,15 +18,17 @@ fn cents(amount: &str) -> u64 {
 
 type Reserved = (i64, Option<String>, String, String, String, String, String, i64);
 
-/// Longer than any of the clients takes between its reservation and its commit.
-const TTL_MS: u64 = 3_000;
+/// Far longer than any of the clients takes between its reservation and its commit.
+const TTL_MS: u64 = 6_000;
 
 /// What one client does until the time is over: it reserves, and commits up to what it reserved, or cancels, or crashes
 /// before or while it does. Counts what was certainly charged, and what may have been.
 fn spend(server: &Server, budget: u64, seed: u64, until: Instant, certain: &AtomicU64, possible: &AtomicU64) {
     let mut random = Random(seed);
     let mut client = server.connect().unwrap();
-    while Instant::now() < until {
+    // On a busy machine for longer, until enough has happened.
+    let enough = || certain.load(Ordering::Relaxed) > budget / 4 && possible.load(Ordering::Relaxed) > 0;
+    while Instant::now() < until || !enough() {
         let estimate = 1 + random.below(100) as u64;
         let reserved: Reserved =
             call!(client, "GW.RESERVE", "k", amount(estimate), amount(budget), "TOTAL", "TTL", TTL_MS);
@@ -74,10 +76,9 @@ fn no_number_of_clients_overspends_and_what_crashed_ones_held_comes_back() {
         }
     });
     let (certain, possible) = (certain.into_inner(), possible.into_inner());
-    assert!(possible > 0 && certain > budget / 4, "{certain} of {budget}: hardly a test");
     let mut client = server.connect().unwrap();
     let mut spent = 0;
-    await_until("all holds to expire", Duration::from_millis(10 * TTL_MS), || {
+    await_until("all holds to expire", DEADLINE, || {
         let standing: (i64, String, String, String, String, String, i64) =
             call!(client, "GW.WITHINBUDGET", "k", amount(budget), "TOTAL");
         spent = cents(&standing.3);

@@ -1,10 +1,9 @@
 //! GW.CACHECLEAR: many entries at once, for every reader, and the same everywhere.
 
-use crate::support::{command, live, pipeline, run, start, state};
+use crate::support::{DEADLINE, command, pipeline, run, start, state};
 use gw_testkit::redis::Connection;
 use gw_testkit::{Server, await_in_sync, await_until, call, info, reply};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 fn entry(category: &str, number: usize) -> String {
     format!("GW.CACHESET {category}:{number} v TAG t{} TAG u{}", number % 2, number % 3)
@@ -30,7 +29,7 @@ fn visible(client: &mut Connection, count: usize) -> usize {
 
 fn await_reclaimed(client: &mut Connection, left: usize) {
     let done = || call!(*client, "DBSIZE" => usize) == left;
-    await_until("the memory to be reclaimed", Duration::from_secs(live(60, 600)), done).unwrap();
+    await_until("the memory to be reclaimed", DEADLINE, done).unwrap();
 }
 
 #[test]
@@ -178,7 +177,7 @@ fn a_clear_is_the_same_on_replicas_and_after_a_restart() {
         run(&mut client, "BGREWRITEAOF");
         run(&mut client, "GW.CACHECLEAR TAG u1");
         let left = visible(&mut client, 3_000);
-        await_until("the rewrite to end", Duration::from_secs(60), || {
+        await_until("the rewrite to end", DEADLINE, || {
             info(&mut client, "persistence")["aof_rewrite_in_progress"] == "0"
         })
         .unwrap();
@@ -220,7 +219,7 @@ fn a_new_primary_reclaims_what_the_old_one_had_not() {
     for words in ["MULTI", "GW.CACHECLEAR ALL", "CLIENT PAUSE 100000 WRITE", "EXEC"] {
         run(&mut client, words);
     }
-    await_until("the clear to arrive", Duration::from_secs(10), || visible(&mut reader, 1_000) == 0).unwrap();
+    await_until("the clear to arrive", DEADLINE, || visible(&mut reader, 1_000) == 0).unwrap();
     assert_eq!(call!(reader, "DBSIZE" => usize), 2_000);
     assert_eq!(run(&mut reader, "REPLICAOF NO ONE"), "OK");
     await_reclaimed(&mut reader, 0);
@@ -230,48 +229,39 @@ fn a_new_primary_reclaims_what_the_old_one_had_not() {
     await_reclaimed(&mut client, 0);
 }
 
-/// Others are served while many entries are cleared.
+/// Others are served while many entries are cleared. How long they wait for it, `ONLY=stalls make bench` measures.
 #[test]
-fn nobody_waits_for_a_clear() {
-    let entries = live(20_000, 1_000_000);
+fn others_are_served_in_the_middle_of_a_clear() {
+    const ENTRIES: usize = 20_000;
     let (server, mut client) = start();
     for what in ["CATEGORY chat", "TAG t", "ALL", "PATTERN chat:*"] {
-        for start in (0..entries).step_by(10_000) {
+        // On a busy machine the other client may get its turn before and after it only: then again.
+        await_until("an answer in the middle of a clear", DEADLINE, || {
             let set = |number| command(&format!("GW.CACHESET chat:{number} v TAG t"));
-            pipeline(&mut client, (start..entries.min(start + 10_000)).map(set));
-        }
-        let waits = waits_of_another(&server, || {
-            let start = Instant::now();
-            assert_eq!(run(&mut client, &format!("GW.CACHECLEAR {what}")), entries.to_string());
-            let cleared = start.elapsed();
-            await_reclaimed(&mut client, 0);
-            eprintln!("{what}: {entries} entries, reply after {cleared:?}, reclaimed after {:?}", start.elapsed());
-        });
-        let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
-        eprintln!("{what}: {} PINGs took {:?}, {:?} (p99.9), {:?} (longest)", waits.len(), at(0.5), at(0.999), at(1.0));
-        // The longest of some ten thousand tells of the machine.
-        assert!(at(0.999) < Duration::from_millis(live(20, 3)), "{:?}", &waits[waits.len() - waits.len() / 1_000..]);
+            pipeline(&mut client, (0..ENTRIES).map(set));
+            let seen = sizes_seen_by_another(&server, || {
+                assert_eq!(run(&mut client, &format!("GW.CACHECLEAR {what}")), ENTRIES.to_string());
+                await_reclaimed(&mut client, 0);
+            });
+            seen.iter().any(|size| (1..ENTRIES).contains(size))
+        })
+        .unwrap();
     }
 }
 
-/// How long each PING of another client took while `act` ran, the shortest first.
-fn waits_of_another(server: &Server, act: impl FnOnce()) -> Vec<Duration> {
+/// How many keys there were for another client, which asked all the time while `act` ran.
+fn sizes_seen_by_another(server: &Server, act: impl FnOnce()) -> Vec<usize> {
     let stop = AtomicBool::new(false);
-    let mut waits = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let other = scope.spawn(|| {
-            let (mut other, mut waits) = (server.connect().unwrap(), Vec::new());
+            let (mut other, mut seen) = (server.connect().unwrap(), Vec::new());
             while !stop.load(Ordering::Relaxed) {
-                let start = Instant::now();
-                run(&mut other, "PING");
-                waits.push(start.elapsed());
-                std::thread::sleep(Duration::from_micros(200));
+                seen.push(call!(other, "DBSIZE" => usize));
             }
-            waits
+            seen
         });
         act();
         stop.store(true, Ordering::Relaxed);
         other.join().unwrap()
-    });
-    waits.sort();
-    waits
+    })
 }

@@ -1,10 +1,9 @@
 //! GW.COSTCHANGES, GW.COSTACK and GW.COSTSYNC: whoever follows them has what the ledgers have.
 
-use crate::support::{command, pipeline, run, server_time_ms, start};
+use crate::support::{DEADLINE, command, pipeline, run, server_time_ms, start};
 use gw_testkit::redis::{self, Connection, FromRedisValue, Value};
 use gw_testkit::{Server, await_in_sync, await_until, call, reply};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 #[derive(Debug, Clone, PartialEq)]
 struct Listed {
@@ -26,7 +25,7 @@ fn changes(client: &mut Connection, words: &str) -> (bool, Vec<Listed>) {
 /// All that is listed, without acknowledging it: once the keys have been scanned.
 fn all_changes(client: &mut Connection) -> Vec<Listed> {
     let mut listed = Vec::new();
-    await_until("all changes to be listed", Duration::from_secs(30), || {
+    await_until("all changes to be listed", DEADLINE, || {
         let (more, now) = changes(client, "GW.COSTCHANGES COUNT 200");
         listed = now;
         !more
@@ -133,7 +132,7 @@ impl Database {
 
     /// Reads and acknowledges until nothing is listed.
     fn follow(&mut self, client: &mut Connection) {
-        await_until("nothing to be listed", Duration::from_secs(30), || {
+        await_until("nothing to be listed", DEADLINE, || {
             let (more, listed) = changes(client, "GW.COSTCHANGES COUNT 7");
             for ledger in &listed {
                 self.store(ledger);
@@ -282,7 +281,7 @@ fn names_of_keys_that_are_gone_are_dropped() {
     let before = used(&mut client);
     pipeline(&mut client, (0..20_000).map(|number| command(&format!("GW.ADDCOST session:{number} 1"))));
     run(&mut client, "FLUSHALL");
-    await_until("the names to be dropped", Duration::from_secs(30), || used(&mut client) < before + 500_000).unwrap();
+    await_until("the names to be dropped", DEADLINE, || used(&mut client) < before + 500_000).unwrap();
 }
 
 #[test]
@@ -409,7 +408,7 @@ fn listing_costs_what_has_changed_however_many_keys_there_are() {
     pipeline(&mut client, (0..KEYS).map(|number| command(&format!("GW.ADDCOST k{number} 1"))));
     pipeline(&mut client, (0..KEYS).map(|number| command(&format!("SET other{number} x"))));
     let mut seen = 0;
-    await_until("all to be acknowledged", Duration::from_secs(60), || {
+    await_until("all to be acknowledged", DEADLINE, || {
         let (more, listed) = changes(&mut client, "GW.COSTCHANGES COUNT 200");
         if !listed.is_empty() {
             let mut ack = redis::cmd("GW.COSTACK");

@@ -1,6 +1,6 @@
 //! Single flight: of all who miss a key, one computes, and the others get what it computed.
 
-use crate::support::{live, run, start};
+use crate::support::{DEADLINE, SOON_MS, live, run, start};
 use gw_testkit::redis::{Connection, RedisResult};
 use gw_testkit::{Server, await_in_sync, await_until, call, reply};
 use std::collections::HashMap;
@@ -45,10 +45,17 @@ fn waiters<const N: usize>(
                 scope.spawn(move || crate::support::command(&format!("GW.CACHEGET {words}")).query(&mut waiter));
             // One after the other, so that their order is known.
             started += 1;
-            await_until("a client to wait", Duration::from_secs(10), || blocked(&mut client) == started).unwrap();
+            await_until("a client to wait", DEADLINE, || blocked(&mut client) == started).unwrap();
             thread
         });
+        let before = started - N;
         act(&mut client);
+        let answered = await_until("the waiting clients to be answered", DEADLINE, || blocked(&mut client) == before);
+        if answered.is_err() {
+            // Their threads would wait for ever.
+            run(&mut client, "CLIENT KILL TYPE normal SKIPME yes");
+        }
+        answered.unwrap();
         threads.map(|thread| thread.join().unwrap())
     })
 }
@@ -80,16 +87,16 @@ fn one_leads_and_the_others_are_told_or_wait() {
 #[test]
 fn a_lease_that_ends_goes_to_the_first_who_waits() {
     let (server, mut client) = start();
-    let first = lead(&mut client, "k LEASE 300");
     let start = Instant::now();
+    let first = lead(&mut client, &format!("k LEASE {SOON_MS}"));
     let [second, third] = waiters(&server, ["k LEASE 60000 WAIT 60000", "k LEASE 60000 WAIT 60000"], |client| {
         let mut token = 0;
-        await_until("the next to lead", Duration::from_secs(10), || {
+        await_until("the next to lead", DEADLINE, || {
             let stats: HashMap<String, String> = call!(*client, "GW.CACHESTATS", "default");
             stats["leader_grants"] == "2"
         })
         .unwrap();
-        assert!(start.elapsed() >= Duration::from_millis(290));
+        assert!(start.elapsed() >= Duration::from_millis(SOON_MS as u64), "the lease was cut short");
         // Tokens are counted up.
         for guess in [first, first + 2, first + 1] {
             token = guess;
@@ -119,7 +126,7 @@ fn a_wait_ends_by_itself() {
 fn a_stale_value_is_served_while_one_refreshes_it() {
     let (_server, mut client) = start();
     run(&mut client, "GW.CACHESET k old PX 1 STALE 60000 TAG t");
-    await_until("the value to be stale", Duration::from_secs(10), || state(&mut client, "k META") == "STALE").unwrap();
+    await_until("the value to be stale", DEADLINE, || state(&mut client, "k META") == "STALE").unwrap();
     let (state, value, _, ttl_ms, token) = get(&mut client, "k LEASE 60000 WAIT 60000");
     assert_eq!((state.as_str(), value.as_deref()), ("STALE", Some("old")));
     assert!(token > 0 && (50_000..=60_000).contains(&ttl_ms));
@@ -140,8 +147,7 @@ fn what_was_computed_before_an_invalidation_is_not_stored_after_it() {
     let (server, mut client) = start();
     let stale = |client: &mut Connection| {
         run(client, "GW.CACHESET llm:k old PX 1 STALE 60000 TAG t");
-        await_until("the value to be stale", Duration::from_secs(10), || state(client, "llm:k META") == "STALE")
-            .unwrap();
+        await_until("the value to be stale", DEADLINE, || state(client, "llm:k META") == "STALE").unwrap();
         get(client, "llm:k LEASE 60000").4
     };
     for invalidation in [
@@ -235,11 +241,11 @@ fn a_value_that_has_come_and_gone_leaves_one_to_lead() {
 #[test]
 fn a_lease_outlives_the_stale_entry_that_it_refreshes() {
     let (_server, mut client) = start();
-    run(&mut client, "GW.CACHESET k old PX 1 STALE 300");
-    await_until("the value to be stale", Duration::from_secs(10), || state(&mut client, "k META") == "STALE").unwrap();
+    run(&mut client, &format!("GW.CACHESET k old PX 1 STALE {SOON_MS}"));
+    await_until("the value to be stale", DEADLINE, || state(&mut client, "k META") == "STALE").unwrap();
     let token = get(&mut client, "k LEASE 60000").4;
     assert_ne!(token, 0);
-    await_until("the value to go", Duration::from_secs(10), || run(&mut client, "EXISTS k") == "0").unwrap();
+    await_until("the value to go", DEADLINE, || run(&mut client, "EXISTS k") == "0").unwrap();
     assert_eq!(state(&mut client, "k LEASE 60000"), "PENDING");
     assert_eq!(reply!(client, "GW.CACHESET", "k", "new", "TOKEN", token), "OK");
     assert_eq!(state(&mut client, "k META"), "HIT");
@@ -251,7 +257,7 @@ fn memory_that_is_reclaimed_ends_no_lease() {
     run(&mut client, "GW.CACHESET llm:k old");
     run(&mut client, "GW.CACHECLEAR CATEGORY llm");
     let token = lead(&mut client, "llm:k LEASE 60000");
-    await_until("the memory to be reclaimed", Duration::from_secs(10), || run(&mut client, "DBSIZE") == "0").unwrap();
+    await_until("the memory to be reclaimed", DEADLINE, || run(&mut client, "DBSIZE") == "0").unwrap();
     assert_eq!(reply!(client, "GW.CACHESET", "llm:k", "new", "TOKEN", token), "OK");
 }
 
@@ -274,15 +280,14 @@ fn who_waits_hears_of_values_that_come_by_other_ways() {
 fn who_waits_hears_of_another_type_by_whatever_command() {
     let (server, mut client) = start();
     for arrival in ["SET k text", "LPUSH k element", "GW.LOGPUSH k record"] {
-        lead(&mut client, "k LEASE 60000");
-        let start = Instant::now();
-        let got = waiters(&server, ["k LEASE 60000 WAIT 60000", "k LEASE 60000 WAIT 60000"], |client| {
+        // Neither the lease nor the wait ends before the test's deadline does.
+        lead(&mut client, "k LEASE 3600000");
+        let got = waiters(&server, ["k LEASE 3600000 WAIT 3600000", "k LEASE 3600000 WAIT 3600000"], |client| {
             run(client, arrival);
         });
         for got in got {
             assert_eq!(got.unwrap_err().code(), Some("WRONGTYPE"), "{arrival}");
         }
-        assert!(start.elapsed() < Duration::from_secs(30));
         run(&mut client, "DEL k");
     }
 }
@@ -323,15 +328,15 @@ fn nobody_waits_where_waiting_is_not_allowed() {
 #[test]
 fn a_client_that_leaves_is_passed_over() {
     let (server, mut client) = start();
-    lead(&mut client, "k LEASE 500");
+    lead(&mut client, &format!("k LEASE {SOON_MS}"));
     let mut leaver = server.connect().unwrap();
     leaver
         .send_packed_command(&crate::support::command("GW.CACHEGET k LEASE 60000 WAIT 60000").get_packed_command())
         .unwrap();
-    await_until("the first to wait", Duration::from_secs(10), || blocked(&mut client) == 1).unwrap();
+    await_until("the first to wait", DEADLINE, || blocked(&mut client) == 1).unwrap();
     let [got] = waiters(&server, ["k LEASE 60000 WAIT 60000"], |client| {
         drop(leaver);
-        await_until("the first to be gone", Duration::from_secs(10), || blocked(client) == 1).unwrap();
+        await_until("the first to be gone", DEADLINE, || blocked(client) == 1).unwrap();
     });
     assert_ne!(got.unwrap().4, 0);
 }
@@ -360,61 +365,50 @@ fn replicas_read_and_lead_nobody() {
     assert!(other.is_running());
 }
 
-/// 200 gateways want the same answer at once from a model that takes half a second: it is called once, and all have its
-/// answer soon after. And again with a leader that dies in the middle: one other takes over.
+/// 200 gateways want the same answer at once from a model that takes its time: it is called once, and all get its
+/// answer. And again with a leader that dies in the middle: one other takes over.
 #[test]
 fn two_hundred_misses_are_one_call() {
     const CLIENTS: usize = 200;
-    const MODEL: Duration = Duration::from_millis(500);
-    let rounds = live(2, 200);
-    // Among other tests, 200 threads on a few cores say little about the server.
-    let soon = Duration::from_millis(live(1_000, 50));
+    const MODEL: Duration = Duration::from_millis(300);
     let (server, mut client) = start();
-    let mut slowest = Duration::ZERO;
-    for round in 0..rounds {
+    for round in 0..live(1, 100) {
         for leader_dies in [false, true] {
             let key = format!("llm:{round}:{leader_dies}");
-            let lease = Duration::from_millis(if leader_dies { 2_000 } else { 60_000 });
+            // Of a leader that lives the lease lasts as long as it has to.
+            let lease_ms = if leader_dies { SOON_MS } else { 60_000 };
             let calls = AtomicUsize::new(0);
-            let answered = std::sync::Mutex::new(None);
             let barrier = Barrier::new(CLIENTS);
             let connections: Vec<_> = (0..CLIENTS).map(|_| server.connect().unwrap()).collect();
-            let times: Vec<Option<Instant>> = std::thread::scope(|scope| {
-                let (key, calls, answered, barrier) = (&key, &calls, &answered, &barrier);
+            let answered: usize = std::thread::scope(|scope| {
+                let (key, calls, barrier) = (&key, &calls, &barrier);
                 let threads: Vec<_> = connections
                     .into_iter()
                     .map(|mut connection| {
                         scope.spawn(move || {
                             barrier.wait();
-                            let words = format!("{key} LEASE {} WAIT 60000", lease.as_millis());
+                            let words = format!("{key} LEASE {lease_ms} WAIT 600000");
                             let (state, value, _, _, token) = get(&mut connection, &words);
                             if token == 0 {
                                 assert_eq!((state.as_str(), value.as_deref()), ("HIT", Some("answer")));
-                                return Some(Instant::now());
+                                return 1;
                             }
                             let call = calls.fetch_add(1, Ordering::SeqCst);
-                            if leader_dies && call == 0 {
-                                std::thread::sleep(MODEL / 2);
-                                return None;
-                            }
                             std::thread::sleep(MODEL);
-                            *answered.lock().unwrap() = Some(Instant::now());
+                            if leader_dies && call == 0 {
+                                return 0;
+                            }
                             let set = reply!(connection, "GW.CACHESET", key, "answer", "TOKEN", token);
                             assert_eq!(set, "OK");
-                            Some(Instant::now())
+                            1
                         })
                     })
                     .collect();
-                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+                threads.into_iter().map(|thread| thread.join().unwrap()).sum()
             });
             assert_eq!(calls.into_inner(), 1 + usize::from(leader_dies), "{key}");
-            let answered = answered.into_inner().unwrap().unwrap();
-            let last = times.iter().flatten().map(|at| at.saturating_duration_since(answered)).max().unwrap();
-            assert_eq!(times.iter().flatten().count(), CLIENTS - usize::from(leader_dies));
-            slowest = slowest.max(last);
+            assert_eq!(answered, CLIENTS - usize::from(leader_dies));
             run(&mut client, &format!("GW.CACHEDEL {key}"));
         }
     }
-    eprintln!("{rounds} rounds of two: the last of {CLIENTS} had the answer {slowest:?} after it was there");
-    assert!(slowest < soon, "{slowest:?}");
 }

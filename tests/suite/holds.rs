@@ -1,10 +1,9 @@
 //! GW.RESERVE, GW.COMMIT and GW.CANCEL; charges under an id; refunds; histories.
 
-use crate::support::{command, pipeline, run, server_time_ms, start, state};
+use crate::support::{DEADLINE, SOON_MS, command, pipeline, run, server_time_ms, start, state};
 use gw_testkit::redis::{Connection, FromRedisValue, Value};
 use gw_testkit::{Server, await_in_sync, await_until, call, reply};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 const DAY_MS: i64 = 86_400_000;
 const NO_HOLD: &str = "NOHOLD no such hold: it was never made, or is forgotten";
@@ -122,11 +121,10 @@ fn what_has_ended_stays_as_it_ended() {
 #[test]
 fn a_hold_expires_by_itself_and_is_charged_all_the_same() {
     let (_server, mut client) = start();
-    run(&mut client, "GW.RESERVE k 6 10 TTL 50 ID a");
+    run(&mut client, &format!("GW.RESERVE k 6 10 TTL {SOON_MS} ID a"));
     run(&mut client, "GW.RESERVE k 4 10 TTL 60000 ID b");
     assert_eq!(held(&mut client, "GW.WITHINBUDGET k 10"), "10");
-    await_until("the hold to expire", Duration::from_secs(10), || held(&mut client, "GW.WITHINBUDGET k 10") == "4")
-        .unwrap();
+    await_until("the hold to expire", DEADLINE, || held(&mut client, "GW.WITHINBUDGET k 10") == "4").unwrap();
     assert_eq!(reserve(&mut client, "GW.RESERVE k 6 10 ID c"), r#"[1, "c", "MONTH", "10", "0", "10", "0""#);
     // Late, and once.
     assert_eq!(run(&mut client, "GW.COMMIT k a 6"), r#"[1, "committed", "6", 0, "6"]"#);
@@ -178,16 +176,13 @@ fn an_id_is_charged_once() {
 
 #[test]
 fn ids_are_remembered_for_the_time_that_is_set() {
-    let server = Server::options().config("gw.idempotency-ms 1000").start().unwrap();
+    let server = Server::options().config(format!("gw.idempotency-ms {SOON_MS}")).start().unwrap();
     let mut client = server.connect().unwrap();
     run(&mut client, "GW.ADDCOST k 1 ID a");
     assert_eq!(run(&mut client, "GW.ADDCOST k 1 ID a"), "\"1\"");
     run(&mut client, "GW.RESERVE k 1 10 TTL 1 ID h");
-    await_until("the id to be forgotten", Duration::from_secs(10), || {
-        run(&mut client, "GW.ADDCOST k 1 ID a") == "\"2\""
-    })
-    .unwrap();
-    await_until("the hold to be forgotten", Duration::from_secs(10), || {
+    await_until("the id to be forgotten", DEADLINE, || run(&mut client, "GW.ADDCOST k 1 ID a") == "\"2\"").unwrap();
+    await_until("the hold to be forgotten", DEADLINE, || {
         run(&mut client, "GW.COMMIT k h 1") == NO_HOLD || run(&mut client, "GW.SPENT k") == "\"3\""
     })
     .unwrap();
@@ -205,11 +200,10 @@ fn plain_charges_forget_ids_on_replicas_as_well() {
         i64::from_redis_value(description[field].clone()).unwrap()
     };
     run(&mut client, "GW.ADDCOST k 1 ID long");
-    run(&mut client, "CONFIG SET gw.idempotency-ms 1000");
+    run(&mut client, &format!("CONFIG SET gw.idempotency-ms {}", 2 * SOON_MS));
     pipeline(&mut client, (0..5_000).map(|id| command(&format!("GW.ADDCOST k 1 ID id:{id}"))));
     assert!(described(&mut client, "bytes") > 100_000);
-    await_until("the ids to be forgotten", Duration::from_secs(10), || described(&mut client, "ids_remembered") == 0)
-        .unwrap();
+    await_until("the ids to be forgotten", DEADLINE, || described(&mut client, "ids_remembered") == 0).unwrap();
     // A thousand at a time.
     (0..6).for_each(|_| drop(run(&mut client, "GW.ADDCOST k 1")));
     assert!(described(&mut client, "bytes") < 1_000);

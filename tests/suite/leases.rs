@@ -1,9 +1,8 @@
 //! GW.ACQUIRE, GW.RENEW and GW.RELEASE.
 
-use crate::support::{aof_commands, command, run, start};
+use crate::support::{DEADLINE, SOON_MS, aof_commands, command, run, start};
 use gw_testkit::redis::Connection;
 use gw_testkit::{Server, await_in_sync, await_until, call, digest};
-use std::time::Duration;
 
 /// acquired, in_use, max, retry_after_ms, fencing_token
 fn acquire(client: &mut Connection, words: &str) -> [i64; 5] {
@@ -37,16 +36,16 @@ fn at_most_max_holders_hold_a_slot_at_once() {
 fn every_holder_has_its_own_expiry() {
     let (_server, mut client) = start();
     acquire(&mut client, "k 2 long TTL 600000");
-    acquire(&mut client, "k 2 short TTL 300");
+    acquire(&mut client, &format!("k 2 short TTL {SOON_MS}"));
     let retry_after_ms = acquire(&mut client, "k 2 next TTL 600000")[3];
-    assert!((1..=300).contains(&retry_after_ms), "{retry_after_ms}");
+    assert!((1..=SOON_MS).contains(&retry_after_ms), "{retry_after_ms}");
     let freed = || acquire(&mut client, "k 2 next TTL 600000")[0] == 1;
-    await_until("the short lease to expire", Duration::from_secs(10), freed).unwrap();
+    await_until("the short lease to expire", DEADLINE, freed).unwrap();
     assert_eq!(run(&mut client, "GW.RENEW k short TTL 1000"), "0", "it expired");
     assert_eq!(run(&mut client, "GW.RELEASE k short"), "0", "it expired");
     assert_eq!(run(&mut client, "GW.RENEW k long TTL 1"), "1");
     let freed = || acquire(&mut client, "k 2 third TTL 600000")[0] == 1;
-    await_until("the shortened lease to expire", Duration::from_secs(10), freed).unwrap();
+    await_until("the shortened lease to expire", DEADLINE, freed).unwrap();
 }
 
 #[test]

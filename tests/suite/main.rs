@@ -13,6 +13,7 @@ mod cachekey;
 mod commands;
 mod concurrency;
 mod crashes;
+mod events;
 mod feed;
 mod flights;
 mod guard;

@@ -173,7 +173,7 @@ fn a_server_with_a_bad_setting_or_module_arguments_does_not_start_and_says_why()
     let log = refused(Server::options().config("gw.log-max-records -1"));
     assert!(log.contains("log-max-records"), "{log}");
     let log = refused(Server::options().module_arguments("timezone UTC"));
-    assert!(log.contains("<gw> not loaded: module arguments are not taken"), "{log}");
+    assert!(log.contains("<gw> not loaded: module arguments are not supported"), "{log}");
 }
 
 #[test]

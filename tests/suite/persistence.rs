@@ -1,8 +1,7 @@
 //! A value is the same on the primary and its replica, and after every way of saving, loading and moving it.
 
-use crate::support::{KEYS, fill, fill_window, full_state, run, state, verdict};
+use crate::support::{DEADLINE, KEYS, fill, fill_window, full_state, run, state, verdict};
 use gw_testkit::{Options, Server, await_in_sync, await_until, call, info, redis::Connection, reply};
-use std::time::Duration;
 
 /// Starts a server with an append-only file, filled.
 fn start_filled(options: Options) -> (Server, Connection) {
@@ -19,7 +18,7 @@ fn rewrite_aof(client: &mut Connection) {
 
 /// Waits until no append-only file is being written anew.
 fn await_rewritten_aof(client: &mut Connection) {
-    let done = await_until("the rewrite to end", Duration::from_secs(60), || {
+    let done = await_until("the rewrite to end", DEADLINE, || {
         let state = info(client, "persistence");
         state["aof_rewrite_in_progress"] == "0" && state["aof_rewrite_scheduled"] == "0"
     });

@@ -1,8 +1,7 @@
 //! What goes to replicas and the append-only file: one effect for each change, nothing where nothing changed.
 
-use crate::support::{aof_commands, command, run, server_time_ms, start, verdict};
+use crate::support::{DEADLINE, aof_commands, command, run, server_time_ms, start, verdict};
 use gw_testkit::{Server, await_in_sync, await_until, call, redis::Connection, replication_offset, reply};
-use std::time::Duration;
 
 /// Exhausted limiters, a spent budget, a full queue, a cached answer.
 fn exhaust(client: &mut Connection) {
@@ -266,12 +265,12 @@ fn effects_carry_absolute_times() {
         ("GW.RESERVE l 5 1000 TTL 7000 ID a", 7_000),
         // With the durations that count from then on.
         ("GW.CACHESET c value EX 100", 0),
-        ("GW.CACHESET c value PX 5000 STALE 70", 0),
-        ("GW.CACHEGET c TOUCH", 5_000),
+        ("GW.CACHESET c value PX 600000 STALE 70", 0),
+        ("GW.CACHEGET c TOUCH", 600_000),
     ] {
         // A touch in the millisecond of the set would change nothing.
         let last_ms = server_time_ms(&mut client);
-        await_until("time to pass", Duration::from_secs(10), || server_time_ms(&mut client) > last_ms).unwrap();
+        await_until("time to pass", DEADLINE, || server_time_ms(&mut client) > last_ms).unwrap();
         run(&mut client, words);
         let after_ms = server_time_ms(&mut client);
         let effect = aof_commands(&server).pop().unwrap().join(&b' ');

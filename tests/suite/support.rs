@@ -1,10 +1,12 @@
 //! What several of the files need.
 
-pub use gw_testkit::live;
-use gw_testkit::redis::{self, Cmd, Connection, RedisResult, Value};
+use gw_testkit::redis::{self, Cmd, Connection, FromRedisValue, RedisResult, Value};
+pub use gw_testkit::{DEADLINE, live};
 use gw_testkit::{Server, await_until, call, digest, reply_line};
 use std::fs;
-use std::time::Duration;
+
+/// A period that a test waits out. What has to happen before its end does so on a busy machine, too.
+pub const SOON_MS: i64 = 3_000;
 
 /// A server with every default, and a connection to it.
 pub fn start() -> (Server, Connection) {
@@ -42,10 +44,35 @@ pub fn pipeline(client: &mut Connection, commands: impl IntoIterator<Item = Cmd>
     pipe.ignore_errors().query(client).unwrap()
 }
 
+/// Runs commands in one transaction, so that no time passes between them, and converts all replies.
+pub fn at_once<T: FromRedisValue>(client: &mut Connection, commands: &[&str]) -> T {
+    let mut transaction = redis::pipe();
+    transaction.atomic();
+    for words in commands {
+        transaction.add_command(command(words));
+    }
+    transaction.query(client).unwrap()
+}
+
+/// What a TIME replies, in unix milliseconds.
+pub fn time_ms([seconds, micros]: [i64; 2]) -> i64 {
+    seconds * 1_000 + micros / 1_000
+}
+
+/// Runs a command that sets when `key` expires, and gives back the lifetimes that it can have had in mind: between the
+/// server's time before the command and after it.
+pub fn lifetime_ms(client: &mut Connection, words: &str, key: &str) -> std::ops::RangeInclusive<i64> {
+    let before_ms = server_time_ms(client);
+    let reply = run(client, words);
+    let after_ms = server_time_ms(client);
+    let expires_at_ms: i64 = call!(*client, "PEXPIRETIME", key);
+    assert!(expires_at_ms > 0, "{words}: {reply}, and {key} does not expire");
+    expires_at_ms - after_ms..=expires_at_ms - before_ms
+}
+
 /// The server's clock in unix milliseconds.
 pub fn server_time_ms(client: &mut Connection) -> i64 {
-    let [seconds, micros]: [i64; 2] = call!(*client, "TIME");
-    seconds * 1_000 + micros / 1_000
+    time_ms(call!(*client, "TIME"))
 }
 
 /// Keys of each of the module's types, with more in each than fits its smallest form, and their types' names.
@@ -147,7 +174,7 @@ pub fn fill(client: &mut Connection) {
 pub fn fill_window(client: &mut Connection, key: &str, bytes: usize) {
     let admit = format!("GW.ALLOW {key} 100000000 WINDOW 1000000 COST");
     let mut cost = 0;
-    await_until("the window to fill", Duration::from_secs(60), || {
+    await_until("the window to fill", DEADLINE, || {
         for _ in 0..20 {
             cost = cost % 300 + 1;
             assert_eq!(verdict(client, &format!("{admit} {cost}"))[0], 1);

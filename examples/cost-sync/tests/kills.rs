@@ -121,7 +121,7 @@ fn kill(mut process: Child) {
 
 #[test]
 fn a_worker_that_is_killed_and_servers_that_crash_leave_an_exact_database() {
-    let kills = std::env::var("GW_LIVE").map_or(25, |live| if live == "full" { 300 } else { 25 });
+    let kills = gw_testkit::live(25, 300);
     let mut server = Server::options().aof().start().unwrap();
     let file = server.dir().join("spend.sqlite");
     let mut random = Random(0x00c0_ffee);

@@ -1,14 +1,11 @@
 //! The shipper against what of S3 it needs: objects that are created once, told from a stub on this machine.
 
-use gw_testkit::{Server, await_until, call};
+use gw_testkit::{DEADLINE, Server, await_until, call};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 type Objects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
@@ -105,7 +102,7 @@ fn batches_become_objects_once() {
         let figures: HashMap<String, u64> = call!(client, "GW.LOGSTATS", "q");
         figures["length"] + figures["leased"] == 0
     };
-    await_until("the queue to be empty", PATIENCE, &mut is_empty).unwrap();
+    await_until("the queue to be empty", DEADLINE, &mut is_empty).unwrap();
     drop(shipper);
 
     let mut objects = objects.lock().unwrap();

@@ -1,15 +1,13 @@
 //! The shipper as a process, against a server with the module and a local folder.
 
 use gw_testkit::redis::{self, Connection};
-use gw_testkit::{Server, await_until, call, reply};
+use gw_testkit::{DEADLINE, Server, await_until, call, info, reply};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running shipper. Dropping it is `kill -9`.
 struct Shipper(Child);
@@ -66,7 +64,7 @@ fn await_empty(client: &mut Connection) {
         let figures = figures(client);
         figures["length"] + figures["leased"] == 0
     };
-    await_until("the queue to be empty", PATIENCE, is_empty).unwrap();
+    await_until("the queue to be empty", DEADLINE, is_empty).unwrap();
 }
 
 #[test]
@@ -133,9 +131,13 @@ fn a_store_that_is_away_costs_no_delivery() {
     call!(client, "GW.LOGPUSH", "q", "{}" => Vec<u64>);
     // A file is in the folder's place.
     fs::write(store(&server), "").unwrap();
-    let shipper = Shipper::start(server.port(), &store(&server), &["--lease-ms", "200"]);
-    let start = Instant::now();
-    await_until("some leases' time", PATIENCE, || start.elapsed() > Duration::from_secs(1)).unwrap();
+    let shipper = Shipper::start(server.port(), &store(&server), &["--lease-ms", "3000"]);
+    let extensions = |client: &mut Connection| -> Option<u64> {
+        let figures = info(client, "commandstats").remove("cmdstat_gw.logextend")?;
+        figures.strip_prefix("calls=")?.split(',').next()?.parse().ok()
+    };
+    let prolonged = || extensions(&mut client).is_some_and(|calls| calls >= 3);
+    await_until("the lease to be prolonged again and again", DEADLINE, prolonged).unwrap();
     assert_eq!(figures(&mut client)["leased"], 1);
     fs::remove_file(store(&server)).unwrap();
     await_empty(&mut client);
@@ -145,7 +147,7 @@ fn a_store_that_is_away_costs_no_delivery() {
     fs::remove_dir_all(store(&server)).unwrap();
     fs::write(store(&server), "").unwrap();
     call!(client, "GW.LOGPUSH", "q", "{}" => Vec<u64>);
-    await_until("the batch to be leased", PATIENCE, || figures(&mut client)["leased"] == 1).unwrap();
+    await_until("the batch to be leased", DEADLINE, || figures(&mut client)["leased"] == 1).unwrap();
     let (status, printed) = shipper.stop();
     assert!(status.success());
     assert!(printed.ends_with(", 1 given back\n"), "{printed}");
