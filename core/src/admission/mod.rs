@@ -46,7 +46,6 @@ mod settled;
 mod taken;
 
 pub use account::Account;
-pub use taken::{Admission, Standing};
 pub use amounts::Amounts;
 pub use bounds::{EXPIRED_KEPT_MS, Exceeded, FINISHED_MAX, LEDGERS_MAX, NAME_BYTES_MAX, POLICIES_MAX, SETTLED_KEPT_MS};
 pub use decide::{Decision, Indexes, Request, Rows, admit};
@@ -54,6 +53,7 @@ pub use life::Reset;
 pub use moment::Moment;
 pub use policy::{AccountPolicy, Kind, Policy, REQUESTS, ShortName, USD};
 pub use row::{Answer, Figures, Row, Soft};
+pub use taken::{Admission, Standing};
 
 #[cfg(test)]
 mod corrupt;
