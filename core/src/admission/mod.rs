@@ -19,9 +19,9 @@
 //!
 //! # Time
 //!
-//! An account has a clock of its own that follows the server's and never goes back: where the server's steps back, the
-//! account's goes on from where it was. So what was taken last counts as taken now, which can admit too few for as long
-//! as the step, and never too many. Calendar days and the holds of a ledger go by the server's clock.
+//! An account has a clock of its own that follows the server's and never goes back: if the server's steps back, the
+//! account's goes on from its last time. So the units taken last count as taken now, which for as long as the step can admit
+//! too few, never too many. Calendar days and the holds of a ledger go by the server's clock.
 //!
 //! Everything depends on the state and the arguments alone, so that a replica that makes the same changes ends with the
 //! same value.

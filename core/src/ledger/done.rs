@@ -19,7 +19,7 @@ struct Record {
     fingerprint: u64,
     /// The time until which it is remembered, and in the lowest eight bits the kind of its [`IdState`].
     until_and_state: u64,
-    /// The day of the hold or charge, and its amount: the estimate where it expired, or else what was charged.
+    /// The day of the hold or charge, and its amount: the estimate if it expired, else what was charged.
     entry: Entry,
 }
 

@@ -60,7 +60,7 @@ struct Entry {
 }
 
 impl Cursor {
-    /// The record that begins here; the cursor moves behind it. `None` where there is no whole entry.
+    /// The record that begins here; the cursor moves behind it. `None` if there is no whole entry.
     fn next(&mut self, index: &[u8]) -> Option<Entry> {
         let len = usize::try_from(get_varint(index, &mut self.index_at)?).ok()?;
         let zigzag = get_varint(index, &mut self.index_at)?;

@@ -114,7 +114,7 @@ impl SlidingWindow {
         } else {
             if rule.tick_ms() > 1 {
                 // No further than the floor will be: what lies above it is saved, so it may not depend on how the pairs
-                // happen to lie in chunks. Without ticks that is where the cursor is.
+                // happen to lie in chunks. Without ticks that is the cursor's position.
                 self.advance(rule.floor_ms(at_ms.max(self.newest_ms)));
             }
             self.drop_dead_chunks();
@@ -231,7 +231,7 @@ impl SlidingWindow {
         (self.newest_ms - rounded_up(now_ms, tick_ms)).max(0)
     }
 
-    /// Units in the window, where every stored time counts as `behind_ms` earlier.
+    /// Units in the window, if every stored time counts as `behind_ms` earlier.
     fn used(&mut self, now_ms: i64, window_ms: u64, behind_ms: i64) -> u64 {
         let cutoff_ms = now_ms.saturating_sub_unsigned(window_ms).saturating_add(behind_ms);
         if self.newest_ms <= cutoff_ms {
