@@ -3,6 +3,8 @@
 //! The level is an integer count of 1/period tokens (with 100 tokens per 60,000 ms, 100 such parts flow in each
 //! millisecond), so it is exact at any rate: nothing is rounded away between calls, however many there are.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::limit::{NEVER, Verdict, extended_expiry_ms, wait_ms};
 use crate::stored::Stored;
@@ -29,7 +31,7 @@ impl Flow {
     fn tokens(&self, parts: i128) -> u64 {
         match u64::try_from(parts) {
             Ok(parts) => parts / self.per_ms,
-            Err(_) => (parts.max(0) / i128::from(self.per_ms)) as u64,
+            Err(_) => u64::try_from(parts.max(0) / i128::from(self.per_ms)).unwrap_or(u64::MAX),
         }
     }
 
@@ -70,7 +72,9 @@ pub struct BucketState {
 impl BucketState {
     /// Whole tokens, rounded down; negative in debt.
     pub fn tokens(&self) -> i64 {
-        self.level_parts.div_euclid(i128::from(self.flow.per_ms)) as i64
+        // Levels are within a hundred times the largest burst.
+        let tokens = self.level_parts.div_euclid(i128::from(self.flow.per_ms));
+        i64::try_from(tokens).unwrap_or(if tokens < 0 { i64::MIN } else { i64::MAX })
     }
 
     /// The level's fraction of a token, as `parts/period`.

@@ -204,10 +204,10 @@ impl<'a> Parser<'a> {
         // Stable, so that of equal names the second in the text stands behind the first.
         members.sort_by(|(_, (one, _)), (_, (other, _))| utf16_order(one, other));
         for pair in members.windows(2) {
-            if let [(_, (one, _)), (at, (other, _))] = pair {
-                if one == other {
-                    return self.fail(Reason::RepeatedName, *at);
-                }
+            if let [(_, (one, _)), (at, (other, _))] = pair
+                && one == other
+            {
+                return self.fail(Reason::RepeatedName, *at);
             }
         }
         Ok(Node::Object(members.into_iter().map(|(_, member)| member).collect()))

@@ -31,7 +31,7 @@
 //! O(1) for each policy, O(log n) in the leases, O(n) in the holds of a ledger that an account with money has in flight.
 
 mod account;
-mod admission;
+
 mod amounts;
 mod bounds;
 mod budget;
@@ -43,9 +43,9 @@ mod policy;
 mod row;
 mod saved;
 mod settled;
+mod taken;
 
 pub use account::Account;
-pub use admission::{Admission, Standing};
 pub use amounts::Amounts;
 pub use bounds::{EXPIRED_KEPT_MS, Exceeded, FINISHED_MAX, LEDGERS_MAX, NAME_BYTES_MAX, POLICIES_MAX, SETTLED_KEPT_MS};
 pub use decide::{Decision, Indexes, Request, Rows, admit};
@@ -53,6 +53,7 @@ pub use life::Reset;
 pub use moment::Moment;
 pub use policy::{AccountPolicy, Kind, Policy, REQUESTS, ShortName, USD};
 pub use row::{Answer, Figures, Row, Soft};
+pub use taken::{Admission, Standing};
 
 #[cfg(test)]
 mod corrupt;

@@ -39,11 +39,11 @@ impl Clears {
         if let Some(before) = self.by_name.insert(name, number) {
             self.by_number.remove(&before);
         }
-        if self.by_name.len() > self.names_max {
-            if let Some((number, name)) = self.by_number.pop_first() {
-                self.by_name.remove(&name);
-                self.forgotten = number;
-            }
+        if self.by_name.len() > self.names_max
+            && let Some((number, name)) = self.by_number.pop_first()
+        {
+            self.by_name.remove(&name);
+            self.forgotten = number;
         }
     }
 

@@ -162,10 +162,10 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
 
     /// Forgets a client that no longer waits.
     pub fn gone(&mut self, waiter: W) {
-        if let Some((place, arrival)) = self.waiting.remove(&waiter) {
-            if let Some(lease) = self.leases.get_mut(&place) {
-                lease.waiters.remove(&arrival);
-            }
+        if let Some((place, arrival)) = self.waiting.remove(&waiter)
+            && let Some(lease) = self.leases.get_mut(&place)
+        {
+            lease.waiters.remove(&arrival);
         }
     }
 

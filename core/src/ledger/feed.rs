@@ -24,6 +24,8 @@
 //! that place, or none. It is then listed anew: with all it keeps, under a version larger than all before, and
 //! [`Ledger::since`](super::Ledger::since) tells that older versions are not of this ledger.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use crate::codec::{Corrupt, Reader, Writer};
 
 /// The largest version: 2^53, the largest integer that every client language holds. As microseconds, the year 2255.

@@ -1,5 +1,7 @@
 //! Batches: records handed out together under an id, until they are acknowledged.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use std::collections::BTreeMap;
 use std::fmt;
 

@@ -2,6 +2,8 @@
 //!
 //! The lengths stay beside the bytes, so that records are counted, skipped and dropped without expanding anything.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use std::sync::Arc;
 
 use super::bounds::BLOCK_BYTES;
@@ -64,7 +66,7 @@ impl Cursor {
     fn next(&mut self, index: &[u8]) -> Option<Entry> {
         let len = usize::try_from(get_varint(index, &mut self.index_at)?).ok()?;
         let zigzag = get_varint(index, &mut self.index_at)?;
-        let later_ms = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
+        let later_ms = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
         let start = self.data_at;
         self.data_at = start.checked_add(len)?;
         self.at_ms = self.at_ms.checked_add(later_ms)?;
@@ -111,7 +113,7 @@ impl Block {
         let later_ms = at_ms - self.newest_ms;
         self.newest_ms = at_ms;
         put_varint(&mut self.index, record.len() as u64);
-        put_varint(&mut self.index, ((later_ms << 1) ^ (later_ms >> 63)) as u64);
+        put_varint(&mut self.index, ((later_ms << 1) ^ (later_ms >> 63)).cast_unsigned());
         self.size += Size { records: 1, bytes: record.len() as u64 };
     }
 

@@ -189,10 +189,10 @@ impl Expander {
         if self.zstd.is_none() {
             self.zstd = zstd::bulk::Decompressor::new().ok();
         }
-        if let Some(zstd) = &mut self.zstd {
-            if zstd.decompress_to_buffer(&self.packed, &mut self.buffer).is_err() {
-                self.buffer.clear();
-            }
+        if let Some(zstd) = &mut self.zstd
+            && zstd.decompress_to_buffer(&self.packed, &mut self.buffer).is_err()
+        {
+            self.buffer.clear();
         }
         &self.buffer
     }

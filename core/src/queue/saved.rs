@@ -1,5 +1,7 @@
 //! The queue as it is stored, block by block; compressed blocks are written compressed.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use super::batch::{Batch, Batches};
 use super::block::Block;
 use super::bounds::{COUNT_MAX, TIME_MAX_US};

@@ -1,5 +1,7 @@
 //! Runs of pairs.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use super::pair::{PAIR_BYTES_MAX, Pair, get_pair, put_pair};
 
 /// The bytes of a chunk's pairs. Small enough that walking one takes well under a microsecond.

@@ -108,10 +108,8 @@ impl SlidingWindow {
                 }
             }
             sealed => {
-                if emptied {
-                    if let Some(before) = sealed.as_mut().and_then(|sealed| sealed.pop_back()) {
-                        self.open = before;
-                    }
+                if emptied && let Some(before) = sealed.as_mut().and_then(|sealed| sealed.pop_back()) {
+                    self.open = before;
                 }
                 if let Some(tail) = tail {
                     let full = std::mem::replace(&mut self.open, tail);

@@ -1,5 +1,7 @@
 //! Pairs of a time difference and units, as a window keeps them.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use crate::codec::{get_varint, put_varint};
 
 /// The longest pair in bytes: two varints of ten.

@@ -1,5 +1,7 @@
 //! The window as it is stored.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use std::collections::VecDeque;
 
 use super::chunk::Chunk;
@@ -38,7 +40,8 @@ impl Stored for SlidingWindow {
         let fixed = from.uint_max(1, "kind of window")? == 1;
         let newest_ms = from.time_ms("newest")?;
         let expires_at_ms = from.time_ms("expiry")?;
-        let bytes = from.bytes((TICKS_PER_WINDOW_MAX as usize + 1) * PAIR_BYTES_MAX)?;
+        let pairs_max = usize::try_from(TICKS_PER_WINDOW_MAX + 1).unwrap_or(usize::MAX);
+        let bytes = from.bytes(pairs_max.saturating_mul(PAIR_BYTES_MAX))?;
         let mut window = Self { rule: Rule { limit, window_ms, fixed }, newest_ms, ..Self::default() };
         let (mut at, mut used, mut at_ms) = (0, 0, window.rule.floor_ms(newest_ms));
         while at < bytes.len() {
