@@ -20,7 +20,8 @@ fn subscribe(server: &Server) -> redis::RedisResult<Connection> {
 fn events(subscribed: &mut Connection) -> Vec<String> {
     let mut events = Vec::new();
     loop {
-        let message: (String, String, String, String) = redis::from_redis_value(subscribed.recv_response().unwrap()).unwrap();
+        let message: (String, String, String, String) =
+            redis::from_redis_value(subscribed.recv_response().unwrap()).unwrap();
         let (_, _, channel, event) = message;
         let key = channel.split_once(':').unwrap().1;
         if key == "mark" {
@@ -68,7 +69,8 @@ impl Pair {
 
     fn let_time_pass(&mut self, ms: i64) {
         let start_ms = server_time_ms(&mut self.client);
-        await_until("time to pass", Duration::from_secs(30), || server_time_ms(&mut self.client) > start_ms + ms).unwrap();
+        await_until("time to pass", Duration::from_secs(30), || server_time_ms(&mut self.client) > start_ms + ms)
+            .unwrap();
     }
 }
 
@@ -161,16 +163,15 @@ fn the_cache_has_the_same_events_everywhere() {
     pair.causes("GW.CACHESET c v", &["c gw.cacheset"]);
     pair.causes("GW.CACHESET c v CATEGORY chat TAG t SAVED 0.1", &["c gw.cacheset"]);
     pair.causes("GW.CACHEGET c", &[]);
+    pair.causes("GW.CACHEFETCH c LEASE 1000", &[]);
     pair.let_time_pass(1);
-    pair.causes("GW.CACHEGET c TOUCH", &["c gw.cachetouch"]);
+    pair.causes("GW.CACHEFETCH c TOUCH", &["c gw.cachetouch"]);
     pair.causes("GW.CACHEDEL c none", &["c del"]);
     pair.causes("GW.CACHESET c v CATEGORY chat", &["c gw.cacheset"]);
     let cleared: i64 = call!(pair.client, "GW.CACHECLEAR", "CATEGORY", "chat");
     assert_eq!(cleared, 1);
-    await_until("the entry to be deleted", Duration::from_secs(30), || {
-        call!(pair.client, "EXISTS", "c" => i64) == 0
-    })
-    .unwrap();
+    await_until("the entry to be deleted", Duration::from_secs(30), || call!(pair.client, "EXISTS", "c" => i64) == 0)
+        .unwrap();
     pair.caused("GW.CACHECLEAR CATEGORY", &["c del"]);
     pair.causes("GW.CACHESET c v", &["c gw.cacheset"]);
     pair.causes("GW.CACHECLEAR PATTERN c*", &["c del"]);

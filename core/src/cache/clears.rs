@@ -15,7 +15,7 @@ pub enum Kind {
 
 type Name = (Kind, Arc<[u8]>);
 
-/// The last clear of each name, in one count with the leases' tokens.
+/// The last clear of each name, by numbers that count grants of leases and clears together.
 #[derive(Debug)]
 pub(super) struct Clears {
     by_name: HashMap<Name, u64>,
@@ -45,7 +45,7 @@ impl Clears {
         }
     }
 
-    /// Has the name been cleared since `number`? Also true where that is too long ago to tell.
+    /// Has the name been cleared since `number`? Also true if that is too long ago to tell.
     pub fn since(&self, number: u64, kind: Kind, name: &[u8]) -> bool {
         number < self.forgotten
             || self.by_name.get(&(kind, Arc::from(name))).is_some_and(|&cleared_at| number < cleared_at)
