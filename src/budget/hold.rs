@@ -2,13 +2,13 @@
 //! afterwards.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::OnceLock;
 
 use gateway_core::calendar::{Day, Period};
 use gateway_core::ledger::feed::KeyPlace;
 use gateway_core::ledger::{IdState, Ledger};
 use gateway_core::money::Amount;
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
+use lazy_static::lazy_static;
 
 use super::account::Account;
 use super::args::{Budgets, MORE, PERIODS, out_of_range, parse_id};
@@ -148,12 +148,13 @@ fn reserve(call: &mut Call) -> Outcome {
 
 /// An id that no hold has had, whatever clocks and versions do: a random number of this process, and a sequence number.
 fn new_id() -> OwnedKey {
-    static PROCESS: OnceLock<u64> = OnceLock::new();
+    lazy_static! {
+        // The standard library's hash tables get their random keys from the operating system.
+        static ref PROCESS: u64 = RandomState::new().hash_one("holds");
+    }
     static LAST: Counter = Counter::new();
-    // The standard library's hash maps get their random keys from the operating system.
-    let process = PROCESS.get_or_init(|| RandomState::new().hash_one("holds"));
     LAST.add(1);
-    OwnedKey::new(format!("{process:016x}-{}", LAST.get()).as_bytes())
+    OwnedKey::new(format!("{:016x}-{}", *PROCESS, LAST.get()).as_bytes())
 }
 
 /// GW.COMMIT key hold-id actual

@@ -88,7 +88,7 @@ fn by_pattern(call: &mut Call, pattern: &[u8]) -> Outcome {
         return Err(Error::new("not allowed in a transaction or script", "PATTERN"));
     }
     let database = call.database();
-    flights::revoked_where(call, |place, key, _| place == database && glob::matches(pattern, key));
+    flights::revoked_where(call, |held_in, key, _| held_in == database && glob::matches(pattern, key));
     let client = call.park(0, Parking { called_back: reply_count, timed_out: unblocked, gone: |_| {} });
     call.scan(Sweep { pattern: pattern.into(), client, deleted: 0 });
     Ok(())

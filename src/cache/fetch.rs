@@ -5,7 +5,7 @@
 //! from it. It takes no memory but for leases, which are bounded, so that hits are served when the memory is full.
 
 use gateway_core::cache::State;
-use gateway_core::cache::flight::{Asked, LEASE_MAX_MS, Wanted};
+use gateway_core::cache::flight::{LEASE_MAX_MS, LeaseAnswer, Wanted};
 
 use super::answer::{Meta, Question, reply_found, reply_miss};
 use super::args::{parse_category, parse_holder};
@@ -152,26 +152,26 @@ fn touch(call: &mut Call, key: Key) -> Result<(), Error> {
 fn lead_refresh(call: &Call, key: Key, entry: &Entry, wanted: Wanted) -> u64 {
     let scope = || Scope { category: entry.category().name().into(), tags: entry.tags().into() };
     match flights::ask(call, key, wanted, scope) {
-        Asked::Leader { token } if token > 0 => {
+        LeaseAnswer::Leader { token } if token > 0 => {
             STATS.cache_leader_grants.add(1);
             entry.category().counters().leader_grants.add(1);
             token
         }
-        Asked::Again { token, .. } => token,
-        Asked::Leader { .. } | Asked::Held { .. } => 0,
+        LeaseAnswer::Again { token, .. } => token,
+        LeaseAnswer::Leader { .. } | LeaseAnswer::Held { .. } => 0,
     }
 }
 
 fn miss_with_lease(call: &mut Call, request: &FetchRequest, wanted: Wanted) -> Outcome {
     let question = &request.question;
     match (ask(call, question, wanted), request.wait_ms) {
-        (Asked::Held { .. }, Some(wait_ms)) if call.may_wait() => {
+        (LeaseAnswer::Held { .. }, Some(wait_ms)) if call.may_wait() => {
             count_pending(question);
             let parked = call.park(wait_ms, PARKING);
             flights::wait(call, question.key, parked, wanted);
             Ok(())
         }
-        (Asked::Held { left_ms }, _) => {
+        (LeaseAnswer::Held { left_ms }, _) => {
             count_pending(question);
             reply_miss(call, question, Meta::pending(left_ms))
         }
@@ -179,7 +179,7 @@ fn miss_with_lease(call: &mut Call, request: &FetchRequest, wanted: Wanted) -> O
     }
 }
 
-fn ask(call: &Call, question: &Question, wanted: Wanted) -> Asked {
+fn ask(call: &Call, question: &Question, wanted: Wanted) -> LeaseAnswer {
     let scope = || Scope { category: question.category_name().into(), tags: [].into() };
     flights::ask(call, question.key, wanted, scope)
 }
@@ -189,11 +189,11 @@ fn count_pending(question: &Question) {
     question.counters().pending.add(1);
 }
 
-fn reply_asked(call: &Call, question: &Question, wanted: Wanted, asked: Asked) -> Outcome {
+fn reply_asked(call: &Call, question: &Question, wanted: Wanted, asked: LeaseAnswer) -> Outcome {
     match asked {
-        Asked::Leader { token } => lead(call, question, token, wanted.lease_ms),
-        Asked::Again { token, left_ms } => reply_miss(call, question, Meta::leader(token, left_ms)),
-        Asked::Held { left_ms } => reply_miss(call, question, Meta::pending(left_ms)),
+        LeaseAnswer::Leader { token } => lead(call, question, token, wanted.lease_ms),
+        LeaseAnswer::Again { token, left_ms } => reply_miss(call, question, Meta::leader(token, left_ms)),
+        LeaseAnswer::Held { left_ms } => reply_miss(call, question, Meta::pending(left_ms)),
     }
 }
 

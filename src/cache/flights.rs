@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use gateway_core::cache::clears::Kind;
-use gateway_core::cache::flight::{Asked, Flights, Place, Successors, Wanted};
+use gateway_core::cache::flight::{Flights, LeaseAnswer, LeasedKey, Successors, Wanted};
 use lazy_static::lazy_static;
 
 use super::category::Category;
@@ -77,21 +77,21 @@ fn clock_ms() -> i64 {
     START.elapsed().as_millis() as i64
 }
 
-fn place<'a>(call: &Call, key: Key<'a>) -> (i32, &'a [u8]) {
+fn by_database<'a>(call: &Call, key: Key<'a>) -> (i32, &'a [u8]) {
     (call.database(), key.bytes())
 }
 
 /// Asks for the key's lease: the caller gets it, or another caller has it.
-pub fn ask(call: &Call, key: Key, wanted: Wanted, scope: impl FnOnce() -> Scope) -> Asked {
-    let asked = STATE.borrow().flights.ask(place(call, key), wanted, clock_ms(), scope);
+pub fn ask(call: &Call, key: Key, wanted: Wanted, scope: impl FnOnce() -> Scope) -> LeaseAnswer {
+    let answer = STATE.borrow().flights.ask(by_database(call, key), wanted, clock_ms(), scope);
     set_timer(call);
-    asked
+    answer
 }
 
 /// Lets a parked client wait for a key's lease to be filled or to end.
 pub fn wait(call: &Call, key: Key, waiter: Parked, wanted: Wanted) {
     let State { flights, polling, .. } = &mut *STATE.borrow();
-    flights.wait(place(call, key), waiter, wanted);
+    flights.wait(by_database(call, key), waiter, wanted);
     if !std::mem::replace(polling, true) {
         call.after(POLL_EVERY_MS, |call, ()| poll(call), ());
     }
@@ -108,7 +108,7 @@ fn poll(call: &mut Call) {
 }
 
 /// Clients that wait for a key that now holds another type are called back, and get that error.
-fn poll_some(call: &mut Call, mut places: std::vec::IntoIter<Place>) {
+fn poll_some(call: &mut Call, mut places: std::vec::IntoIter<LeasedKey>) {
     for (database, name) in places.by_ref().take(POLLS_PER_SLICE) {
         let name = OwnedKey::new(&name);
         if call.select_database(database) && call.find::<Entry>(name.key()).is_err() {
@@ -132,7 +132,7 @@ pub fn gone(waiter: Parked) {
 pub fn may_fill<'a>(call: &Call, key: Key, token: u64, category: &[u8], tags: impl Iterator<Item = &'a [u8]>) -> bool {
     let outdated = {
         let flights = &STATE.borrow().flights;
-        let Some(lease) = flights.held(place(call, key), token, clock_ms()) else { return false };
+        let Some(lease) = flights.held(by_database(call, key), token, clock_ms()) else { return false };
         let mut names = tags.map(|tag| (Kind::Tag, tag)).chain([(Kind::Category, category)]);
         names.any(|(kind, name)| flights.cleared_since(&lease, kind, name))
     };
@@ -149,7 +149,7 @@ pub fn cleared(kind: Kind, name: &[u8]) {
 
 /// Milliseconds until the key's lease ends; 0 if there is none.
 pub fn left_ms(call: &Call, key: Key) -> u64 {
-    STATE.borrow().flights.left_ms(place(call, key), clock_ms())
+    STATE.borrow().flights.left_ms(by_database(call, key), clock_ms())
 }
 
 /// The key has a value, or cannot have one: the clients that wait for it are called back to look.
@@ -159,7 +159,7 @@ pub fn filled(call: &Call, key: Key) {
         if flights.is_empty() {
             return;
         }
-        flights.filled(place(call, key))
+        flights.filled(by_database(call, key))
     };
     wake_some(call, waiters.into_iter());
 }
@@ -182,7 +182,7 @@ pub fn revoked(call: &Call, key: Key) {
         if flights.is_empty() || *reclaiming {
             return;
         }
-        flights.revoked(place(call, key), clock_ms())
+        flights.revoked(by_database(call, key), clock_ms())
     };
     hand_over(call, successors);
 }
@@ -191,10 +191,10 @@ pub fn revoked(call: &Call, key: Key) {
 pub fn released(call: &Call, key: Key, token: u64) -> bool {
     let successors = {
         let flights = &mut STATE.borrow().flights;
-        let Some(lease) = flights.held(place(call, key), token, clock_ms()) else { return false };
+        let Some(lease) = flights.held(by_database(call, key), token, clock_ms()) else { return false };
         STATS.cache_releases.add(1);
         Category::asked_for(&lease.scope.category).counters().releases.add(1);
-        flights.revoked(place(call, key), clock_ms())
+        flights.revoked(by_database(call, key), clock_ms())
     };
     hand_over(call, successors);
     true
@@ -287,9 +287,9 @@ pub fn on_key_event(call: &mut Call, event: &std::ffi::CStr, key: Key) {
 pub fn on_server_event(call: &mut Call, event: Event) {
     match event {
         Event::Flush { database } => {
-            revoked_where(call, |place, _, _| database.is_none_or(|flushed| flushed == place));
+            revoked_where(call, |held_in, _, _| database.is_none_or(|flushed| flushed == held_in));
         }
-        Event::SwapDatabases(one, other) => revoked_where(call, |place, _, _| place == one || place == other),
+        Event::SwapDatabases(one, other) => revoked_where(call, |held_in, _, _| held_in == one || held_in == other),
         // A replica has no leases. Most servers have ended the waits by now, but Valkey in a cluster leaves that to modules.
         Event::RoleChanged { primary: false } => {
             let flights = std::mem::replace(&mut STATE.borrow().flights, State::new().flights);

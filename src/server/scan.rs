@@ -9,6 +9,7 @@ use redis_module::raw::{
     RedisModuleCallReply, RedisModuleCtx, RedisModuleKey, RedisModuleScanCursor, RedisModuleString,
 };
 
+use super::api::api;
 use super::args::{Key, OwnedKey, Str};
 use super::call::Call;
 use super::error::Error;

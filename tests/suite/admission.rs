@@ -246,7 +246,10 @@ fn policies_change_and_keep_what_they_have_counted() {
     assert_eq!(run(&mut client, "GW.POLICYRESET k inflight"), "1");
     assert_eq!(left(&mut client), ["6", "5", "19"]);
     assert_eq!(run(&mut client, "GW.SETTLE k LEASE l1"), "\"LATE\"");
-    assert_eq!(run(&mut client, "GW.POLICYRESET k spend"), "ERR budget spend cannot be reset; set another budget: spend");
+    assert_eq!(
+        run(&mut client, "GW.POLICYRESET k spend"),
+        "ERR budget spend cannot be reset; set another budget: spend"
+    );
     assert_eq!(run(&mut client, "GW.POLICYDEL k spend"), "1");
     assert_eq!(run(&mut client, "GW.POLICYDEL k spend"), "0");
     // The account's ledger has it all the same.

@@ -1,13 +1,13 @@
 //! Single flight: of all callers that miss one key, one gets a fill lease and computes, and the others wait for it.
 //!
-//! A lease is not part of the data: it is one node's memory, and lost with it. The worst that follows is a second
-//! computation. It ends when its holder fills the key or gives the lease up, when its time is up, or when what it would
-//! have filled is invalidated; then, unless the key was filled, the first caller that waits gets the next lease.
+//! A lease is not part of the data: one node keeps it in memory, and it is lost with that node. At worst the value is then
+//! computed twice. A lease ends when its holder fills the key or gives the lease up, when its time is up, or when the key is
+//! invalidated; unless the key was filled, the first caller that waits then gets the next lease.
 //!
 //! A holder shows a token, which is a random number: another node's token, or one from before a restart or failover, is
 //! no lease's here, and nobody can guess one. What was granted before or after a clear is told by a number that counts up.
 //!
-//! Time is that of a clock that never steps back: a lease is for a while, not until a date.
+//! Times are those of a clock that never steps back.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -16,35 +16,36 @@ use std::sync::Arc;
 use super::clears::{Clears, Kind};
 use crate::{TIME_MAX_MS, UNITS_MAX};
 
-/// Leases at once. Beyond, a miss gets none, and computes alone.
+/// The most leases at once. Beyond it, a client that misses gets none and computes alone.
 pub const LEASES_MAX: usize = 1 << 14;
 
-/// Bytes of the names of all keys that are leased, and of their holders. Beyond, as well.
+/// The most bytes in the names of all leased keys and of the holders, to the same effect.
 pub const NAMES_BYTES_MAX: usize = 64 << 20;
 
 /// The longest name of a holder in bytes.
 pub const HOLDER_BYTES_MAX: usize = 512;
 
-/// Names whose last clear is known while there are leases. Beyond, leases from before one that is known no more are void.
+/// The most names whose last clear is remembered while there are leases. Leases that are older than a forgotten clear are
+/// void.
 const CLEARED_NAMES_MAX: usize = 4_096;
 
 /// The longest lease, and the longest wait, in milliseconds: an hour.
 pub const LEASE_MAX_MS: u64 = 3_600_000;
 
 /// A database's number and a key's name.
-pub type Place = (i32, Arc<[u8]>);
+pub type LeasedKey = (i32, Arc<[u8]>);
 
-/// All leases. `W` is a waiting client, `S` what the lease's value belongs to (its category).
+/// All leases. `W` is a waiting client, `S` what the lease's value belongs to: its category.
 #[derive(Debug)]
 pub struct Flights<W, S> {
-    leases: HashMap<Place, Lease<W, S>>,
+    leases: HashMap<LeasedKey, Lease<W, S>>,
     names_bytes: usize,
-    /// By the time when it ends and its number.
-    ends: BTreeMap<(i64, u64), Place>,
-    /// The places of void leases whose waiting callers have not been told yet.
-    void: Vec<Place>,
-    /// The place where each caller waits.
-    waiting: HashMap<W, (Place, u64)>,
+    /// The leases' keys, by their ends and numbers.
+    ends: BTreeMap<(i64, u64), LeasedKey>,
+    /// The keys whose leases are void and whose waiters have not been told yet.
+    void: Vec<LeasedKey>,
+    /// The key that each client waits for, and its arrival.
+    waiting: HashMap<W, (LeasedKey, u64)>,
     clears: Clears,
     random: fn() -> u64,
     number_last: u64,
@@ -54,16 +55,16 @@ pub struct Flights<W, S> {
 #[derive(Debug)]
 struct Lease<W, S> {
     grant: Grant,
-    /// Whether it stands in the list of void leases, void or renewed since.
+    /// Whether it is in the list of void leases, even if it was renewed since.
     listed: bool,
     scope: S,
-    /// By arrival: the callers that wait.
+    /// The waiting clients by arrival.
     waiters: BTreeMap<u64, Waiter<W>>,
 }
 
 #[derive(Debug)]
 struct Grant {
-    /// What its holder has to show; [`VOID`] if nobody holds the lease any more.
+    /// The holder's token; [`VOID`] if there is no holder any more.
     token: u64,
     ends_at_ms: i64,
     /// Counts up over all grants and clears.
@@ -82,11 +83,11 @@ struct Waiter<W> {
 /// The name of one call, if the caller gave one.
 type Holder = Option<Box<[u8]>>;
 
-/// No lease's token.
+/// A token that no lease has.
 const VOID: u64 = 0;
 
 impl Grant {
-    /// How long it lasts yet; `None` once it is over.
+    /// Milliseconds until it ends, `None` if it is over.
     fn left_ms(&self, now_ms: i64) -> Option<u64> {
         left_ms(self.ends_at_ms, now_ms).filter(|_| self.token != VOID)
     }
@@ -99,20 +100,32 @@ impl Grant {
 /// A lease that a caller asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted<'a> {
+    /// How long it is to last, from 1 to [`LEASE_MAX_MS`].
     pub lease_ms: u64,
     /// The call's own name, of at most [`HOLDER_BYTES_MAX`] bytes: under it the caller gets back what it already holds.
     pub holder: Option<&'a [u8]>,
 }
 
-/// What asking for a lease came to.
+/// The answer to a client that asks for a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// The lease, by its token: compute, and fill. 0 if there are too many already: compute, and just set.
-    Leader { token: u64 },
-    /// The lease that this very call was given before, for as long as it lasts yet.
-    Again { token: u64, left_ms: u64 },
-    /// Another caller has it, for so long yet.
-    Held { left_ms: u64 },
+pub enum LeaseAnswer {
+    /// The client gets the lease: it computes the value and fills the key.
+    Leader {
+        /// The lease's token; 0 if there are too many leases, so that the client sets the key without one.
+        token: u64,
+    },
+    /// The client asks again under the holder's name of the lease, and gets that same lease.
+    Again {
+        /// The lease's token.
+        token: u64,
+        /// Milliseconds until it ends: asking again does not prolong it.
+        left_ms: u64,
+    },
+    /// Another client has the lease.
+    Held {
+        /// Milliseconds until it ends.
+        left_ms: u64,
+    },
 }
 
 /// Callers whose wait is over because a lease has ended: the first of them leads, and has the token of its lease. Those
@@ -123,11 +136,12 @@ pub type Successors<W> = Vec<(W, u64)>;
 #[derive(Debug, Clone, Copy)]
 pub struct Held<'a, S> {
     number: u64,
+    /// What its value belongs to.
     pub scope: &'a S,
 }
 
 impl<W, S> Flights<W, S> {
-    /// `random` is a source of numbers that are not repeated, neither after a restart nor on another node.
+    /// No leases. `random` is a source of numbers that are not repeated, neither after a restart nor on another node.
     pub fn new(random: fn() -> u64) -> Self {
         Self {
             leases: HashMap::new(),
@@ -144,11 +158,12 @@ impl<W, S> Flights<W, S> {
 }
 
 impl<W: Copy + Eq + Hash, S> Flights<W, S> {
+    /// Whether there is no lease.
     pub fn is_empty(&self) -> bool {
         self.leases.is_empty()
     }
 
-    /// Leases there are.
+    /// The number of leases.
     pub fn len(&self) -> usize {
         self.leases.len()
     }
@@ -159,22 +174,26 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
     }
 
     /// Asks for the lease of a key that has no fresh value.
-    pub fn ask(&mut self, key: (i32, &[u8]), wanted: Wanted, now_ms: i64, scope: impl FnOnce() -> S) -> Asked {
+    pub fn ask(&mut self, key: (i32, &[u8]), wanted: Wanted, now_ms: i64, scope: impl FnOnce() -> S) -> LeaseAnswer {
         let place = (key.0, Arc::from(key.1));
         let (key_bytes, before) = match self.leases.get(&place) {
             Some(Lease { grant, .. }) => {
                 if let Some(left_ms) = grant.left_ms(now_ms) {
                     let same = wanted.holder.is_some() && grant.holder.as_deref() == wanted.holder;
-                    return if same { Asked::Again { token: grant.token, left_ms } } else { Asked::Held { left_ms } };
+                    return if same {
+                        LeaseAnswer::Again { token: grant.token, left_ms }
+                    } else {
+                        LeaseAnswer::Held { left_ms }
+                    };
                 }
                 (0, grant.holder_bytes())
             }
-            None if self.leases.len() >= LEASES_MAX => return Asked::Leader { token: 0 },
+            None if self.leases.len() >= LEASES_MAX => return LeaseAnswer::Leader { token: 0 },
             None => (key.1.len(), 0),
         };
         let names_bytes = self.names_bytes - before + key_bytes + wanted.holder.map_or(0, <[u8]>::len);
         if names_bytes > NAMES_BYTES_MAX {
-            return Asked::Leader { token: 0 };
+            return LeaseAnswer::Leader { token: 0 };
         }
         self.names_bytes = names_bytes;
         let grant = self.grant(wanted.lease_ms, wanted.holder.map(Box::from), now_ms);
@@ -191,10 +210,10 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
             }
         }
         self.ends.insert(end, place);
-        Asked::Leader { token }
+        LeaseAnswer::Leader { token }
     }
 
-    /// Lets `client` wait for a key whose lease is [`Asked::Held`]; its turn to lead would be as it `wanted`.
+    /// Lets `client` wait for a key whose lease is [`LeaseAnswer::Held`]; its turn to lead would be as it `wanted`.
     pub fn wait(&mut self, key: (i32, &[u8]), client: W, wanted: Wanted) {
         let place = (key.0, Arc::from(key.1));
         if let Some(lease) = self.leases.get_mut(&place) {
@@ -207,15 +226,15 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
 
     /// Forgets a client that no longer waits.
     pub fn gone(&mut self, client: W) {
-        if let Some((place, arrival)) = self.waiting.remove(&client) {
-            if let Some(lease) = self.leases.get_mut(&place) {
-                lease.waiters.remove(&arrival);
-            }
+        if let Some((place, arrival)) = self.waiting.remove(&client)
+            && let Some(lease) = self.leases.get_mut(&place)
+        {
+            lease.waiters.remove(&arrival);
         }
     }
 
-    /// Keys that somebody waits for. Takes less than a millisecond for [`LEASES_MAX`].
-    pub fn waited_for(&self) -> Vec<Place> {
+    /// The keys that clients wait for. Takes less than a millisecond for [`LEASES_MAX`].
+    pub fn waited_for(&self) -> Vec<LeasedKey> {
         let leases = self.leases.iter().filter(|(_, lease)| !lease.waiters.is_empty());
         leases.map(|(place, _)| place.clone()).collect()
     }
@@ -232,13 +251,13 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
         held.then_some(Held { number: grant.number, scope })
     }
 
-    /// How long the key's lease lasts yet; 0 if there is none.
+    /// Milliseconds until the key's lease ends, 0 if there is none.
     pub fn left_ms(&self, key: (i32, &[u8]), now_ms: i64) -> u64 {
         let lease = self.leases.get(&(key.0, Arc::from(key.1)));
         lease.and_then(|lease| lease.grant.left_ms(now_ms)).unwrap_or(0)
     }
 
-    /// The key has a value now, whoever set it: ends its lease, and returns all clients that wait for it.
+    /// After a client has set the key: ends its lease, and returns all clients that wait for it.
     pub fn filled(&mut self, key: (i32, &[u8])) -> Vec<W> {
         let place = (key.0, Arc::from(key.1));
         let Some(Lease { grant, waiters, .. }) = self.leases.remove(&place) else { return Vec::new() };
@@ -272,7 +291,7 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
         }
     }
 
-    /// All entries of that name were cleared, also if there were none: what is being computed may come with it.
+    /// After all entries of a name were cleared, even if there were none: values under computation may have that name.
     pub fn cleared(&mut self, kind: Kind, name: &[u8]) {
         if self.is_empty() {
             self.clears.forget();
@@ -282,7 +301,7 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
         }
     }
 
-    /// Has the name been cleared since the lease was granted?
+    /// Whether the name was cleared since the lease was granted.
     pub fn cleared_since(&self, lease: &Held<S>, kind: Kind, name: &[u8]) -> bool {
         self.clears.since(lease.number, kind, name)
     }
@@ -309,7 +328,7 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
     }
 
     /// Ends a lease. The first caller that waits gets the next one.
-    fn hand_over(&mut self, place: &Place, now_ms: i64) -> Successors<W> {
+    fn hand_over(&mut self, place: &LeasedKey, now_ms: i64) -> Successors<W> {
         let Some(lease) = self.leases.get_mut(place) else { return Vec::new() };
         self.ends.remove(&(lease.grant.ends_at_ms, lease.grant.number));
         self.names_bytes -= lease.grant.holder_bytes();
@@ -353,7 +372,7 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
     }
 }
 
-/// How long until then; `None` if that is now or past.
+/// Milliseconds from now until then, `None` if that is now or past.
 fn left_ms(ends_at_ms: i64, now_ms: i64) -> Option<u64> {
     u64::try_from(ends_at_ms - now_ms).ok().filter(|&left_ms| left_ms > 0)
 }

@@ -21,9 +21,9 @@ fn of(holder: &'static str, lease_ms: u64) -> Wanted<'static> {
     Wanted { lease_ms, holder: Some(holder.as_bytes()) }
 }
 
-fn token_of(asked: Asked) -> u64 {
+fn token_of(asked: LeaseAnswer) -> u64 {
     match asked {
-        Asked::Leader { token } if token != 0 => token,
+        LeaseAnswer::Leader { token } if token != 0 => token,
         other => panic!("{other:?}"),
     }
 }
@@ -32,7 +32,7 @@ fn token_of(asked: Asked) -> u64 {
 fn one_leads_and_the_others_wait() {
     let mut flights = Flights::new(random);
     let first = token_of(flights.ask((0, b"k"), lease(50), 1_000, || ()));
-    assert_eq!(flights.ask((0, b"k"), lease(50), 1_020, || ()), Asked::Held { left_ms: 30 });
+    assert_eq!(flights.ask((0, b"k"), lease(50), 1_020, || ()), LeaseAnswer::Held { left_ms: 30 });
     let elsewhere = token_of(flights.ask((1, b"k"), lease(50), 1_020, || ()));
     assert_ne!(first, elsewhere);
     for client in ['a', 'b', 'c'] {
@@ -55,9 +55,9 @@ fn one_leads_and_the_others_wait() {
 fn a_call_that_asks_again_gets_its_own_lease_for_the_rest_of_its_time() {
     let mut flights = Flights::new(random);
     let token = token_of(flights.ask((0, b"k"), of("call", 50), 1_000, || ()));
-    assert_eq!(flights.ask((0, b"k"), of("call", 500), 1_020, || ()), Asked::Again { token, left_ms: 30 });
+    assert_eq!(flights.ask((0, b"k"), of("call", 500), 1_020, || ()), LeaseAnswer::Again { token, left_ms: 30 });
     for other in [of("cal", 50), of("calls", 50), lease(50)] {
-        assert_eq!(flights.ask((0, b"k"), other, 1_020, || ()), Asked::Held { left_ms: 30 });
+        assert_eq!(flights.ask((0, b"k"), other, 1_020, || ()), LeaseAnswer::Held { left_ms: 30 });
     }
     // A waiting call that asked twice is one call: both get the token, the second by asking again.
     for (client, wanted) in [('a', of("next", 70)), ('b', lease(70)), ('c', of("next", 80))] {
@@ -65,13 +65,13 @@ fn a_call_that_asks_again_gets_its_own_lease_for_the_rest_of_its_time() {
     }
     let successors = flights.revoked((0, b"k"), 1_030);
     let [('a', next), ('c', VOID)] = successors[..] else { panic!("{successors:?}") };
-    assert_eq!(flights.ask((0, b"k"), of("next", 80), 1_031, || ()), Asked::Again { token: next, left_ms: 69 });
+    assert_eq!(flights.ask((0, b"k"), of("next", 80), 1_031, || ()), LeaseAnswer::Again { token: next, left_ms: 69 });
     // The name of a lease that is over, or of none, means nothing.
-    assert_eq!(flights.ask((0, b"k"), of("call", 50), 1_031, || ()), Asked::Held { left_ms: 69 });
+    assert_eq!(flights.ask((0, b"k"), of("call", 50), 1_031, || ()), LeaseAnswer::Held { left_ms: 69 });
     assert_eq!(flights.filled((0, b"k")), ['b']);
     assert_ne!(token_of(flights.ask((0, b"k"), of("next", 50), 1_032, || ())), next);
     let unnamed = token_of(flights.ask((0, b"other"), lease(50), 1_032, || ()));
-    assert_eq!(flights.ask((0, b"other"), lease(50), 1_033, || ()), Asked::Held { left_ms: 49 }, "{unnamed}");
+    assert_eq!(flights.ask((0, b"other"), lease(50), 1_033, || ()), LeaseAnswer::Held { left_ms: 49 }, "{unnamed}");
     while flights.end_due(2_000).is_some() {}
     assert_eq!((flights.len(), flights.names_bytes), (0, 0));
 }
@@ -80,21 +80,21 @@ fn a_call_that_asks_again_gets_its_own_lease_for_the_rest_of_its_time() {
 fn leases_are_bounded() {
     let mut flights = Flights::<char, ()>::new(random);
     for key in 0..LEASES_MAX as u64 {
-        assert_ne!(flights.ask((0, &key.to_be_bytes()), lease(10), 0, || ()), Asked::Leader { token: 0 });
+        assert_ne!(flights.ask((0, &key.to_be_bytes()), lease(10), 0, || ()), LeaseAnswer::Leader { token: 0 });
     }
-    assert_eq!(flights.ask((0, b"one more"), lease(10), 0, || ()), Asked::Leader { token: 0 });
+    assert_eq!(flights.ask((0, b"one more"), lease(10), 0, || ()), LeaseAnswer::Leader { token: 0 });
     while flights.end_due(10).is_some() {}
     assert!(flights.is_empty());
 
     // And so are the names that they keep.
     let name = vec![b'n'; NAMES_BYTES_MAX / 2 - 2];
-    assert_ne!(flights.ask((0, &name), of("h1", 10), 20, || ()), Asked::Leader { token: 0 });
-    assert_eq!(flights.ask((1, &name), of("too long", 10), 20, || ()), Asked::Leader { token: 0 });
-    assert_ne!(flights.ask((1, &name), of("h2", 10), 20, || ()), Asked::Leader { token: 0 });
-    assert_eq!(flights.ask((2, b"k"), lease(10), 20, || ()), Asked::Leader { token: 0 });
-    assert_eq!(flights.ask((1, &name), lease(10), 20, || ()), Asked::Held { left_ms: 10 });
+    assert_ne!(flights.ask((0, &name), of("h1", 10), 20, || ()), LeaseAnswer::Leader { token: 0 });
+    assert_eq!(flights.ask((1, &name), of("too long", 10), 20, || ()), LeaseAnswer::Leader { token: 0 });
+    assert_ne!(flights.ask((1, &name), of("h2", 10), 20, || ()), LeaseAnswer::Leader { token: 0 });
+    assert_eq!(flights.ask((2, b"k"), lease(10), 20, || ()), LeaseAnswer::Leader { token: 0 });
+    assert_eq!(flights.ask((1, &name), lease(10), 20, || ()), LeaseAnswer::Held { left_ms: 10 });
     flights.filled((0, &name));
-    assert_ne!(flights.ask((2, b"k"), lease(10), 20, || ()), Asked::Leader { token: 0 });
+    assert_ne!(flights.ask((2, b"k"), lease(10), 20, || ()), LeaseAnswer::Leader { token: 0 });
     while flights.end_due(30).is_some() {}
     assert_eq!((flights.len(), flights.names_bytes), (0, 0));
 }
@@ -159,17 +159,17 @@ impl Naive {
         self.leases.push(Leased { key, token, end_ms: now_ms + lease_ms as i64, holder, cleared: [false; 3] });
     }
 
-    fn asked(&mut self, key: u8, lease_ms: u64, holder: Option<&'static str>, now_ms: i64, asked: Asked) {
+    fn asked(&mut self, key: u8, lease_ms: u64, holder: Option<&'static str>, now_ms: i64, asked: LeaseAnswer) {
         match (self.live(key, now_ms).copied(), asked) {
-            (Some(lease), Asked::Again { token, left_ms }) => {
+            (Some(lease), LeaseAnswer::Again { token, left_ms }) => {
                 assert!(holder.is_some() && holder == lease.holder && token == lease.token);
                 assert_eq!(left_ms as i64, lease.end_ms - now_ms);
             }
-            (Some(lease), Asked::Held { left_ms }) => {
+            (Some(lease), LeaseAnswer::Held { left_ms }) => {
                 assert!(holder.is_none() || holder != lease.holder);
                 assert_eq!(left_ms as i64, lease.end_ms - now_ms);
             }
-            (None, Asked::Leader { token }) => self.grant(key, token, lease_ms, holder, now_ms),
+            (None, LeaseAnswer::Leader { token }) => self.grant(key, token, lease_ms, holder, now_ms),
             (live, asked) => panic!("{asked:?} with {:?}", live.map(|lease| lease.token)),
         }
     }
@@ -288,11 +288,11 @@ fn entries_and_leases_are_as_a_naive_model_has_them() {
                     let wanted = Wanted { lease_ms, holder: holder.map(str::as_bytes) };
                     let asked = flights.ask((0, &name), wanted, now_ms, || key % 3);
                     naive.asked(key, lease_ms, holder, now_ms, asked);
-                    if let Asked::Leader { token } = asked {
+                    if let LeaseAnswer::Leader { token } = asked {
                         old_tokens[below(16) as usize] = token;
                     }
-                    seen[9] += u32::from(matches!(asked, Asked::Again { .. }));
-                    if let (Asked::Held { .. }, State::Expired) = (asked, state) {
+                    seen[9] += u32::from(matches!(asked, LeaseAnswer::Again { .. }));
+                    if let (LeaseAnswer::Held { .. }, State::Expired) = (asked, state) {
                         flights.wait((0, &name), step, wanted);
                         naive.waiters.push(Waiting { key, client: step, lease_ms, holder });
                         seen[3] += 1;
