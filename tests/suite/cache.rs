@@ -296,9 +296,11 @@ fn a_value_is_not_served_after_its_time() {
                     states.last().is_some_and(|state| state == "MISS")
                 })
                 .unwrap();
-                states.dedup();
-                let all: &[&str] = if last == "HIT" { &["HIT", "MISS"] } else { &["HIT", "STALE", "MISS"] };
-                assert!(all.ends_with(&states.iter().map(String::as_str).collect::<Vec<_>>()), "{words}: {states:?}");
+                // On a busy machine a state may pass between two polls.
+                let order: &[&str] = if last == "HIT" { &["HIT", "MISS"] } else { &["HIT", "STALE", "MISS"] };
+                let places = states.iter().map(|state| order.iter().position(|known| known == state));
+                let places: Option<Vec<_>> = places.collect();
+                assert!(places.is_some_and(|places| places.is_sorted()), "{words}: {states:?}");
             }
         }
     }
