@@ -74,6 +74,7 @@ counters! {
     cache_misses,
     cache_pending,
     cache_leader_grants,
+    cache_releases,
     cache_wait_timeouts,
     cache_sets,
     cache_deletes,

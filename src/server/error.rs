@@ -14,8 +14,6 @@ impl Error {
     /// The server's own words for a key that holds another type.
     pub const WRONG_TYPE: Error =
         Error(Cow::Borrowed("WRONGTYPE Operation against a key holding the wrong kind of value"));
-    /// The server's own words for a write on a replica.
-    pub const READ_ONLY: Error = Error(Cow::Borrowed("READONLY You can't write against a read only replica."));
     /// The server checks the arity first; this is for calls that its check cannot see through.
     pub const ARITY: Error = Error(Cow::Borrowed("ERR wrong number of arguments"));
     /// The guard has caught a panic and logged it.

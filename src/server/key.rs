@@ -192,6 +192,12 @@ impl Call<'_> {
         self.find_in_mode(key, raw::REDISMODULE_READ as c_int)
     }
 
+    /// As [`Self::find`], without a trace: the server does not see the key as used. `None` as well if it holds another type.
+    pub fn glance<T: Value>(&self, key: Key) -> Option<Found<'_, T>> {
+        let mode = quiet_read_mode() | raw::REDISMODULE_OPEN_KEY_NOTOUCH as c_int;
+        self.find_in_mode(key, mode).ok().flatten()
+    }
+
     /// As [`Self::find`], of a key that may hold an `A` or a `B`.
     pub fn find_either<A: Value, B: Value>(&self, key: Key) -> Result<Option<FoundEither<'_, A, B>>, Error> {
         let Some(raw) = RawKey::open(self, key, quiet_read_mode()) else { return Ok(None) };

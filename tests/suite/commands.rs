@@ -20,7 +20,7 @@ pub enum Access {
 
 use Access::{Grows, Reads, Shrinks};
 
-pub const PUBLIC: [Public; 38] = [
+pub const PUBLIC: [Public; 41] = [
     public("gw.allow", "GW.ALLOW k 10 WINDOW 1000 COST 2 FIXED PEEK", -3, &["k"], Grows),
     public("gw.tokens", "GW.TOKENS k 10 10 PER 1000 COST 2 PEEK", -4, &["k"], Grows),
     public("gw.acquire", "GW.ACQUIRE k 10 holder TTL 1000", 6, &["k"], Grows),
@@ -45,11 +45,14 @@ pub const PUBLIC: [Public; 38] = [
     public("gw.logdead", "GW.LOGDEAD k LIST COUNT 5", -3, &["k"], Shrinks),
     public("gw.logstats", "GW.LOGSTATS k", 2, &["k"], Reads),
     public("gw.cacheset", "GW.CACHESET k value EX 100 STALE 5 CATEGORY chat TAG a TAG b SAVED 0.1", -3, &["k"], Grows),
-    public("gw.cacheget", "GW.CACHEGET k META CATEGORY chat", -2, &["k"], Reads),
+    public("gw.cacheget", "GW.CACHEGET k META", -2, &["k"], Reads),
+    public("gw.cachefetch", "GW.CACHEFETCH k META TOUCH LEASE 5 HOLDER call WAIT 5 CATEGORY chat", -2, &["k"], Shrinks),
+    public("gw.cacherelease", "GW.CACHERELEASE k 5", 3, &["k"], Shrinks),
     public("gw.cachedel", "GW.CACHEDEL k k2 k3", -2, &["k", "k2", "k3"], Shrinks),
     public("gw.cacheclear", "GW.CACHECLEAR CATEGORY none", -2, &[], Shrinks),
+    public("gw.cachelist", "GW.CACHELIST 0 CATEGORY chat COUNT 5", -4, &[], Reads),
     public("gw.cachekey", "GW.CACHEKEY chat {} IGNORE a b", -3, &[], Reads),
-    public("gw.cachestats", "GW.CACHESTATS chat", -1, &[], Reads),
+    public("gw.cachestats", "GW.CACHESTATS CATEGORY chat", -1, &[], Reads),
     public("gw.policyset", "GW.POLICYSET k tpm BUCKET 10 10 PER 1000 METER tokens GIVEBACK SHADOW", -5, &["k"], Grows),
     public("gw.policydel", "GW.POLICYDEL k tpm", 3, &["k"], Shrinks),
     public("gw.policyreset", "GW.POLICYRESET k tpm", 3, &["k"], Shrinks),

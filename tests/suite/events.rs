@@ -162,8 +162,9 @@ fn the_cache_has_the_same_events_everywhere() {
     pair.causes("GW.CACHESET c v", &["c gw.cacheset"]);
     pair.causes("GW.CACHESET c v CATEGORY chat TAG t SAVED 0.1", &["c gw.cacheset"]);
     pair.causes("GW.CACHEGET c", &[]);
+    pair.causes("GW.CACHEFETCH c LEASE 1000", &[]);
     pair.let_time_pass(1);
-    pair.causes("GW.CACHEGET c TOUCH", &["c gw.cachetouch"]);
+    pair.causes("GW.CACHEFETCH c TOUCH", &["c gw.cachetouch"]);
     pair.causes("GW.CACHEDEL c none", &["c del"]);
     pair.causes("GW.CACHESET c v CATEGORY chat", &["c gw.cacheset"]);
     let cleared: i64 = call!(pair.client, "GW.CACHECLEAR", "CATEGORY", "chat");

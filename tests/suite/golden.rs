@@ -362,7 +362,7 @@ fn record_cache(client: &mut Connection) {
     assert_eq!(set.arg("CATEGORY").arg("chat").query::<String>(client).unwrap(), "OK");
     let set_ms = server_time_ms(client);
     await_until("time to pass", DEADLINE, || server_time_ms(client) > set_ms + 5).unwrap();
-    must(client, "GW.CACHEGET cached TOUCH");
+    must(client, "GW.CACHEFETCH cached TOUCH");
     for key in ["cached", "cached-small"] {
         keep_for_long(client, key);
     }

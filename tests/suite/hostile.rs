@@ -22,7 +22,7 @@ fn keys_of_other_types_are_refused_and_left_alone() {
         "gw.addcost" | "gw.withinbudget" | "gw.spent" | "gw.reserve" | "gw.commit" | "gw.cancel" | "gw.costack"
         | "gw.costsync" | "gw.policyset" | "gw.policydel" | "gw.policyreset" | "gw.policylist" | "gw.admit"
         | "gw.settle" | "gw.keepalive" => &["gw-ledger", "gw-accnts"],
-        "gw.cacheset" | "gw.cacheget" | "gw.cachedel" => &["gw-cached"],
+        "gw.cacheset" | "gw.cacheget" | "gw.cachefetch" | "gw.cacherelease" | "gw.cachedel" => &["gw-cached"],
         _ => &["gw-queues"],
     };
     for public in PUBLIC.iter().filter(|public| !public.keys.is_empty() && public.name != "gw.describe") {
@@ -112,8 +112,17 @@ fn options_are_known_single_and_complete() {
         ("GW.CACHESET k v TAG a TAG", "ERR missing value: TAG"),
         ("GW.CACHEGET k FRESH", "ERR unknown option: FRESH"),
         ("GW.CACHEGET k META META", "ERR repeated option: META"),
-        ("GW.CACHEGET k LEASE", "ERR missing value: LEASE"),
-        ("GW.CACHEGET k WAIT 5", "ERR only with LEASE: WAIT"),
+        ("GW.CACHEGET k TOUCH", "ERR unknown option: TOUCH"),
+        ("GW.CACHEFETCH k FRESH", "ERR unknown option: FRESH"),
+        ("GW.CACHEFETCH k TOUCH META TOUCH", "ERR repeated option: TOUCH"),
+        ("GW.CACHEFETCH k LEASE", "ERR missing value: LEASE"),
+        ("GW.CACHEFETCH k LEASE 5 HOLDER", "ERR missing value: HOLDER"),
+        ("GW.CACHEFETCH k WAIT 5", "ERR only with LEASE: WAIT"),
+        ("GW.CACHEFETCH k HOLDER a", "ERR only with LEASE: HOLDER"),
+        ("GW.CACHELIST 0 PATTERN a", "ERR unknown option: PATTERN"),
+        ("GW.CACHELIST 0 COUNT 5", "ERR missing option: CATEGORY or TAG"),
+        ("GW.CACHELIST 0 TAG a CATEGORY b", "ERR conflicting option: CATEGORY"),
+        ("GW.CACHESTATS chat", "ERR unknown option: chat"),
         ("GW.CACHECLEAR CATEGORY", "ERR missing value: CATEGORY"),
         ("GW.CACHECLEAR EVERYTHING", "ERR unknown option: EVERYTHING"),
         ("GW.CACHECLEAR ALL ALL", "ERR wrong number of arguments"),
@@ -172,8 +181,10 @@ fn integers_are_strict_and_within_their_range() {
         ("GW.COSTCHANGES COUNT", "COUNT", "1 to 200"),
         ("GW.COSTACK k", "version", "0 to 9007199254740992"),
         ("GW.COSTSYNC k", "version", "0 to 9007199254740992"),
-        ("GW.CACHEGET k LEASE", "LEASE", "1 to 3600000"),
-        ("GW.CACHEGET k LEASE 5 WAIT", "WAIT", "1 to 3600000"),
+        ("GW.CACHEFETCH k LEASE", "LEASE", "1 to 3600000"),
+        ("GW.CACHEFETCH k LEASE 5 WAIT", "WAIT", "1 to 3600000"),
+        ("GW.CACHERELEASE k", "token", "1 to 9007199254740992"),
+        ("GW.CACHELIST 0 TAG a COUNT", "COUNT", "1 to 1000"),
         ("GW.CACHESET k v TOKEN", "TOKEN", "1 to 9007199254740992"),
         ("GW.LOGPOP k COUNT", "COUNT", "1 to 10000"),
         ("GW.POLICYSET k p WINDOW", "limit", "0 to 9007199254740992"),
@@ -236,7 +247,7 @@ fn errors_change_nothing() {
         "GW.CACHESET a:cached v EX -1",
         "GW.CACHESET a:cached v SAVED -1",
         "GW.CACHESET a:cached v STALE -1",
-        "GW.CACHEGET a:cached TOUCH LEASE 0",
+        "GW.CACHEFETCH a:cached TOUCH LEASE 0",
         "GW.CACHECLEAR CATEGORY chat TAG x",
         "GW.CACHECLEAR TAG",
         "GW.CACHEDEL a:cached a:ledger",
@@ -277,7 +288,7 @@ fn keys_are_bytes() {
         assert_eq!(reply!(client, "GW.SETTLE", key, "LEASE", &id, &id, 7), "\"SETTLED\"");
         call!(client, "DEL", key => ());
         assert_eq!(reply!(client, "GW.CACHESET", key, key, "CATEGORY", [b"c", key].concat()), "OK");
-        let stats = reply!(client, "GW.CACHESTATS", [b"c", key].concat());
+        let stats = reply!(client, "GW.CACHESTATS", "CATEGORY", [b"c", key].concat());
         assert!(stats.starts_with("[\"hits\", 1, "), "{stats}");
         assert!(reply!(client, "GW.DESCRIBE", key).starts_with("[\"type\""));
         assert_eq!(reply!(client, "GW.CACHEDEL", key), "1");

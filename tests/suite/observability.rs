@@ -48,6 +48,8 @@ fn counters_count_what_happened() {
         "GW.CACHESET c v",
         "GW.CACHEGET c",
         "GW.CACHEGET none",
+        "GW.CACHEFETCH c",
+        "GW.CACHEFETCH none LEASE 5000",
         "GW.CACHEDEL c none",
         // Errors count nowhere here; the server counts them.
         "GW.ALLOW w x",
@@ -70,8 +72,9 @@ fn counters_count_what_happened() {
         ("log_rejected", 1),
         ("log_popped", 2),
         ("cache_sets", 1),
-        ("cache_hits", 1),
-        ("cache_misses", 1),
+        ("cache_hits", 2),
+        ("cache_misses", 2),
+        ("cache_leader_grants", 1),
         ("cache_deletes", 1),
         ("internal_errors", 0),
     ] {

@@ -83,7 +83,7 @@ fn maps_are_maps_in_resp3_and_flat_in_resp2() {
     fill(&mut client);
     let mut resp3 = server.connect_resp3().unwrap();
     let mut calls: Vec<String> = KEYS.iter().map(|(key, _)| format!("GW.DESCRIBE {key}")).collect();
-    calls.extend(["GW.STATS", "GW.CACHESTATS", "GW.CACHESTATS chat"].map(String::from));
+    calls.extend(["GW.STATS", "GW.CACHESTATS", "GW.CACHESTATS CATEGORY chat", "GW.CACHESTATS TOTAL"].map(String::from));
     for words in calls {
         let Ok(Value::Map(map)) = command(&words).query(&mut resp3) else { panic!("{words}: no map") };
         let Ok(Value::Array(flat)) = command(&words).query(&mut client) else { panic!("{words}: not flat") };
@@ -199,7 +199,8 @@ fn command_info_tells_arity_flags_and_keys() {
         assert_eq!(has("write"), public.writes(), "{}: {flags}", public.name);
         assert_eq!(has("readonly"), !public.writes(), "{}: {flags}", public.name);
         assert_eq!(has("denyoom"), public.access == Access::Grows, "{}: {flags}", public.name);
-        let constant_time = ["gw.allow", "gw.tokens", "gw.addcost", "gw.withinbudget", "gw.loglen", "gw.cacheget"];
+        let constant_time =
+            ["gw.allow", "gw.tokens", "gw.addcost", "gw.withinbudget", "gw.loglen", "gw.cacheget", "gw.cachefetch"];
         assert!(has("fast") || !constant_time.contains(&public.name), "{}: {flags}", public.name);
         // Keys behind a number are in a key spec of their own, which the older fields cannot express.
         let counted = public.call.contains(" WITH ");

@@ -133,7 +133,7 @@ pub fn fill(client: &mut Connection) {
     set.arg("rich value ".repeat(500)).arg(&["STALE", "60000", "TAG", "x", "TAG", "y", "SAVED", "0.002"]);
     commands.push(set);
     commands.push(command("CONFIG SET gw.cache-compress-bytes 0"));
-    commands.push(command("GW.CACHEGET a:rich TOUCH"));
+    commands.push(command("GW.CACHEFETCH a:rich TOUCH"));
     for policy in [
         "rpm WINDOW 100000 PER 3600000",
         "tpm BUCKET 7 100000 PER 1100 METER tokens GIVEBACK",

@@ -17,7 +17,7 @@ pub enum Kind {
 
 type ClearedName = (Kind, Arc<[u8]>);
 
-/// The last clear of each name, numbered in one sequence with the leases' tokens.
+/// The last clear of each name, numbered in one sequence with the grants of leases.
 #[derive(Debug)]
 pub(super) struct Clears {
     by_name: HashMap<ClearedName, u64>,

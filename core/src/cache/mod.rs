@@ -36,7 +36,20 @@ pub fn category_of(key: &[u8]) -> &[u8] {
     }
 }
 
-/// When an entry is fresh, stale and expired. It expires with its key, so that TTL and PEXPIREAT mean what they say.
+/// What an entry's times make of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It is served.
+    Fresh,
+    /// It is served, and should be refreshed.
+    Stale,
+    /// It is served no more. Its key may still exist: for the rest of the millisecond in which it expires, or for longer if
+    /// another command has put the key's expiry off.
+    Expired,
+}
+
+/// When an entry is what. Its end is the key's own expiry, so that TTL means what it says. An expiry that another command
+/// brings forward ends the entry earlier; one that is put off does not keep the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
     /// How long it is fresh, from when it was set or touched, in milliseconds.
@@ -53,9 +66,13 @@ impl Life {
         Self { ttl_ms, stale_ms, fresh_until_ms: from_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS) }
     }
 
-    /// Whether it is fresh at `now_ms`.
-    pub fn is_fresh(&self, now_ms: i64) -> bool {
-        now_ms < self.fresh_until_ms
+    /// Its state at `now_ms`.
+    pub fn state(&self, now_ms: i64) -> State {
+        match now_ms {
+            now_ms if now_ms < self.fresh_until_ms => State::Fresh,
+            now_ms if now_ms < self.ends_at_ms() => State::Stale,
+            _ => State::Expired,
+        }
     }
 
     /// When the key is to expire, in unix milliseconds.
@@ -121,6 +138,14 @@ mod tests {
         let longest = [b'c'; CATEGORY_BYTES_MAX];
         assert_eq!(category_of(&[&longest[..], b":k"].concat()), longest);
         assert_eq!(category_of(&[&longest[..], b"c:k"].concat()), DEFAULT_CATEGORY);
+    }
+
+    #[test]
+    fn a_value_is_fresh_then_stale_if_it_may_be_and_then_served_no_more() {
+        let states = |life: Life| [0, 999, 1_000, 1_001, 1_049, 1_050, 1_051].map(|now_ms| life.state(now_ms));
+        use State::{Expired, Fresh, Stale};
+        assert_eq!(states(Life::new(900, 100, 50)), [Fresh, Fresh, Stale, Stale, Stale, Expired, Expired]);
+        assert_eq!(states(Life::new(900, 100, 0)), [Fresh, Fresh, Expired, Expired, Expired, Expired, Expired]);
     }
 
     #[test]
