@@ -108,7 +108,7 @@ const SETTINGS: &[Setting] = &[
 
 /// Keyspace-event listeners.
 const KEY_LISTENERS: &[KeyListener] =
-    &[budget::listing::on_key_event, cache::flights::on_key_event, cache::reclaim::on_key_event];
+    &[budget::listing::on_key_event, cache::flights::on_key_event, cache::reclaim::on_key_event, limit::wait::on_key_event];
 
 /// Listeners for the server's own events.
 const SERVER_LISTENERS: &[ServerListener] = &[
@@ -116,6 +116,7 @@ const SERVER_LISTENERS: &[ServerListener] = &[
     budget::eviction::on_server_event,
     cache::flights::on_server_event,
     cache::reclaim::on_server_event,
+    limit::wait::on_server_event,
 ];
 
 server::module::module!(MODULE);

@@ -30,9 +30,10 @@ counters! {
     tokens_denied,
     tokens_peeked,
     tokens_forced,
-    /// GW.ACQUIRE: slots taken or kept, and requests denied.
+    /// GW.ACQUIRE: slots taken or kept, requests denied, and requests that had to wait, however that ended.
     leases_acquired,
     leases_denied,
+    leases_waited,
     /// GW.ADDCOST: charges and refunds.
     budget_charges,
     budget_refunds,

@@ -192,7 +192,8 @@ fn time_is_up(_call: &mut Call, parked: Parked) {
     }
 }
 
-const UNBLOCKED: Error = Error::coded("UNBLOCKED the wait was ended");
+/// The reply to a client whose wait this node cannot go on with.
+pub const UNBLOCKED: Error = Error::coded("UNBLOCKED the wait was ended");
 
 unsafe extern "C" fn called_back(ctx: *mut RedisModuleCtx, argv: *mut *mut RedisModuleString, argc: c_int) -> c_int {
     let reply = |call: &mut Call| {

@@ -17,6 +17,7 @@ macro_rules! api {
     };
 }
 
+pub mod alarm;
 // Unit tests run without a server, and so without its allocator.
 #[cfg(not(test))]
 pub mod alloc;
