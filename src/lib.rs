@@ -72,6 +72,7 @@ const COMMANDS: &[&Command] = &[
     &admission::settle::KEEP_ALIVE,
     &node::DESCRIBE,
     &node::STATS,
+    &node::STATS_RESET,
     // Effects: written by the module itself.
     &limit::effect::COMMAND,
     &budget::effect::COMMAND,

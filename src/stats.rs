@@ -3,6 +3,11 @@
 use crate::server::counter::Counter;
 use crate::server::guard::INTERNAL_ERRORS;
 
+/// Sets all counters back to 0.
+pub fn reset() {
+    ALL.iter().for_each(|(_, counter)| counter.reset());
+}
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// This node's counters.
