@@ -108,8 +108,12 @@ const SETTINGS: &[Setting] = &[
 ];
 
 /// Keyspace-event listeners.
-const KEY_LISTENERS: &[KeyListener] =
-    &[budget::listing::on_key_event, cache::flights::on_key_event, cache::reclaim::on_key_event, limit::wait::on_key_event];
+const KEY_LISTENERS: &[KeyListener] = &[
+    budget::listing::on_key_event,
+    cache::flights::on_key_event,
+    cache::reclaim::on_key_event,
+    limit::wait::on_key_event,
+];
 
 /// Listeners for the server's own events.
 const SERVER_LISTENERS: &[ServerListener] = &[

@@ -47,7 +47,9 @@ impl Value for Account {
         // Each lease in flight with its milliseconds left; the first to end first.
         let in_flight = self.in_flight(now_ms);
         reply.bytes("in_flight").count(in_flight);
-        reply.bytes("leases").array(usize::try_from(in_flight).map_or(DESCRIBED_MAX, |leases| leases.min(DESCRIBED_MAX)));
+        reply
+            .bytes("leases")
+            .array(usize::try_from(in_flight).map_or(DESCRIBED_MAX, |leases| leases.min(DESCRIBED_MAX)));
         for (id, left_ms) in self.leases(now_ms).take(DESCRIBED_MAX) {
             reply.array(2).bytes(id).int(left_ms);
         }
