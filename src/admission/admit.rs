@@ -73,10 +73,10 @@ fn tell_soft_limits(call: &Call, keys: &[Key], rows: &[Row]) {
     let mut told = None;
     for row in rows.iter().filter(|row| row.soft == Soft::Reached) {
         // The rows of one account stand together.
-        if told.replace(row.account) != Some(row.account) {
-            if let Some(&key) = keys.get(usize::from(row.account)) {
-                call.notify(key, c"gw.softbudget");
-            }
+        if told.replace(row.account) != Some(row.account)
+            && let Some(&key) = keys.get(usize::from(row.account))
+        {
+            call.notify(key, c"gw.softbudget");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gateway_core::cache::clears::Kind;
-use gateway_core::cache::flight::{Asked, Flights, Place, Successor};
+use gateway_core::cache::flight::{Flights, LeaseAnswer, LeasedKey, Successor};
 use lazy_static::lazy_static;
 
 use super::entry::Entry;
@@ -69,10 +69,10 @@ fn by_database<'a>(call: &Call, key: Key<'a>) -> (i32, &'a [u8]) {
 }
 
 /// Asks for the key's lease: the client gets it, or another client has it.
-pub fn ask(call: &Call, key: Key, lease_ms: u64, scope: impl FnOnce() -> Scope) -> Asked {
-    let asked = STATE.borrow().flights.ask(by_database(call, key), lease_ms, clock_ms(), scope);
+pub fn ask(call: &Call, key: Key, lease_ms: u64, scope: impl FnOnce() -> Scope) -> LeaseAnswer {
+    let answer = STATE.borrow().flights.ask(by_database(call, key), lease_ms, clock_ms(), scope);
     set_timer(call);
-    asked
+    answer
 }
 
 /// Lets a parked client wait for a key's lease to be filled or to end.
@@ -95,7 +95,7 @@ fn poll(call: &mut Call) {
 }
 
 /// Clients that wait for a key that now holds another type are called back, and get that error.
-fn poll_some(call: &mut Call, mut places: std::vec::IntoIter<Place>) {
+fn poll_some(call: &mut Call, mut places: std::vec::IntoIter<LeasedKey>) {
     for (database, name) in places.by_ref().take(POLLS_PER_SLICE) {
         let name = OwnedKey::new(&name);
         if call.select_database(database) && call.find::<Entry>(name.key()).is_err() {

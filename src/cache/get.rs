@@ -1,7 +1,7 @@
 //! GW.CACHEGET: replies the cached value, or nil; with LEASE, single flight.
 
 use gateway_core::cache::category_of;
-use gateway_core::cache::flight::{Asked, LEASE_MAX_MS};
+use gateway_core::cache::flight::{LEASE_MAX_MS, LeaseAnswer};
 use gateway_core::money::Amount;
 use lazy_static::lazy_static;
 
@@ -149,19 +149,19 @@ fn reply_found(call: &Call, request: &GetRequest, may_lead: bool) -> Result<bool
 fn lead_refresh(call: &Call, request: &GetRequest, entry: &Entry, lease_ms: u64) -> u64 {
     let scope = || Scope { category: entry.category().name().into(), tags: entry.tags().into() };
     match flights::ask(call, request.key, lease_ms, scope) {
-        Asked::Leader { token } if token > 0 => {
+        LeaseAnswer::Leader { token } if token > 0 => {
             STATS.cache_leader_grants.add(1);
             entry.category().counters().leader_grants.add(1);
             token
         }
-        Asked::Leader { .. } | Asked::Held { .. } => 0,
+        LeaseAnswer::Leader { .. } | LeaseAnswer::Held { .. } => 0,
     }
 }
 
 fn miss_with_lease(call: &mut Call, request: &GetRequest, lease_ms: u64) -> Outcome {
     let left_ms = match ask(call, request, lease_ms) {
-        Asked::Leader { token } => return lead(call, request, lease_ms, token),
-        Asked::Held { left_ms } => left_ms,
+        LeaseAnswer::Leader { token } => return lead(call, request, lease_ms, token),
+        LeaseAnswer::Held { left_ms } => left_ms,
     };
     STATS.cache_pending.add(1);
     request.counters().pending.add(1);
@@ -175,7 +175,7 @@ fn miss_with_lease(call: &mut Call, request: &GetRequest, lease_ms: u64) -> Outc
     }
 }
 
-fn ask(call: &Call, request: &GetRequest, lease_ms: u64) -> Asked {
+fn ask(call: &Call, request: &GetRequest, lease_ms: u64) -> LeaseAnswer {
     let scope = || Scope { category: request.category_name().into(), tags: [].into() };
     flights::ask(call, request.key, lease_ms, scope)
 }
@@ -200,8 +200,8 @@ fn called_back(call: &mut Call, message: u64) -> Outcome {
     }
     // The value was set and is gone again. A client does not wait twice.
     match ask(call, &request, lease_ms) {
-        Asked::Leader { token } => lead(call, &request, lease_ms, token),
-        Asked::Held { left_ms } => reply_miss(call, &request, Meta::pending(left_ms)),
+        LeaseAnswer::Leader { token } => lead(call, &request, lease_ms, token),
+        LeaseAnswer::Held { left_ms } => reply_miss(call, &request, Meta::pending(left_ms)),
     }
 }
 

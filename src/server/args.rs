@@ -9,6 +9,7 @@ use gateway_core::money::Amount;
 use redis_module::raw::RedisModuleString;
 use smallvec::SmallVec;
 
+use super::api::api;
 use super::error::Error;
 
 /// One of the server's strings, valid for as long as `'a`: the call that it is an argument of.

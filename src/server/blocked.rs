@@ -13,6 +13,7 @@ use std::ffi::{c_int, c_longlong, c_void};
 use lazy_static::lazy_static;
 use redis_module::raw::{self, RedisModuleBlockedClient, RedisModuleCtx, RedisModuleString};
 
+use super::api::api;
 use super::args::Key;
 use super::call::{self, Call, RawHandler};
 use super::error::{Error, Outcome};

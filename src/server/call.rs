@@ -5,6 +5,7 @@ use std::ffi::{CStr, c_char, c_int, c_longlong};
 use gateway_core::TIME_MAX_MS;
 use redis_module::raw::{self, RedisModuleCtx, RedisModuleString};
 
+use super::api::api;
 use super::args::{Args, Key, Str};
 use super::effect::Effect;
 use super::error::{Error, Outcome};

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use redis_module::raw::{self, RedisModuleKey, RedisModuleType};
 
+use super::api::api;
 use super::args::{Key, Short};
 use super::call::Call;
 use super::error::Error;

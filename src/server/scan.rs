@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use redis_module::raw::{RedisModuleCtx, RedisModuleKey, RedisModuleScanCursor, RedisModuleString};
 
+use super::api::api;
 use super::args::{Key, OwnedKey, Str};
 use super::call::Call;
 use super::guard::guarded;

@@ -57,7 +57,8 @@ fn check(run_driver: impl Fn(&[&str]) -> Option<String>) {
     }
 
     let header = |answer: usize, name: &str| answers[answer].2.get(name).map(String::as_str);
-    let left = |answer| ["rpm", "tpm", "inflight", "spend"].map(|it| header(answer, &format!("x-ratelimit-remaining-{it}")));
+    let left =
+        |answer| ["rpm", "tpm", "inflight", "spend"].map(|it| header(answer, &format!("x-ratelimit-remaining-{it}")));
     assert_eq!(left(0), [Some("8"), Some("9000"), Some("2"), Some("9.9")]);
     // The first was settled at 400 tokens and 0.04, and the cached one at none.
     assert_eq!(left(2), [Some("6"), Some("8600"), Some("2"), Some("9.86")]);
@@ -76,7 +77,8 @@ fn check(run_driver: impl Fn(&[&str]) -> Option<String>) {
     }
     // Each admitted request has one record, but where a reply was lost it may have two.
     let records: Vec<String> = call!(client, "GW.LOGPEEK", "log:requests", "COUNT", 100);
-    let ids: BTreeSet<_> = records.iter().map(|record| record.split('"').nth(3).unwrap()).collect();
+    let id = |record: &String| serde_json::from_str::<serde_json::Value>(record).unwrap()["id"].to_string();
+    let ids: BTreeSet<_> = records.iter().map(id).collect();
     assert_eq!(ids.len(), 10);
     assert!(records.len() <= 11, "{records:?}");
     assert_eq!(run(&mut client, "GW.CACHEGET chat:whole"), format!("{whole:?}"));
@@ -108,7 +110,7 @@ fn a_request_ends_in_every_way_in_typescript() {
 
 #[test]
 fn a_request_ends_in_every_way_in_go() {
-    let path = named("request-path-go").text() + "\n";
+    let path = named("request-path-go").text();
     let driver = example("go/request_path.go.txt");
     check(|ports| go(&[("path.go", &path), ("driver.go", &driver)], ports));
 }
@@ -123,7 +125,8 @@ fn check_streaming(run_driver: impl Fn(&str) -> Option<String>) {
     let answers: [String; 2] = serde_json::from_str(&printed).unwrap();
     assert_eq!(answers, ["piece1 piece2 piece3 ", "piece1 piece2 "]);
     // 0.03 that the model has told, and the estimate of 0.1.
-    await_until("both settlements", Duration::from_secs(60), || run(&mut client, "GW.SPENT {ml}") == "\"0.13\"").unwrap();
+    await_until("both settlements", Duration::from_secs(60), || run(&mut client, "GW.SPENT {ml}") == "\"0.13\"")
+        .unwrap();
     no_lease_is_left(&server);
 }
 
@@ -144,7 +147,7 @@ fn a_client_leaves_a_node_server() {
 #[test]
 fn a_client_leaves_a_go_server() {
     let blocks = ["request-path-go", "streaming-go"].map(|name| named(name).text());
-    let path = format!("{}\n\n{}\n", blocks[0], blocks[1]);
+    let path = format!("{}\n\n{}", blocks[0], blocks[1]);
     let driver = example("go/streaming.go.txt");
     check_streaming(|port| go(&[("path.go", &path), ("driver.go", &driver)], &[port]));
 }
@@ -156,7 +159,8 @@ fn the_connections_work() {
     let port = server.port().to_string();
     let long = ("socket_timeout=0.25", "socket_timeout=60");
     let client = changed("request-path-python-client", &[("Redis(\n", &format!("Redis(\n    port={port},\n")), long]);
-    let program = format!("{client}\nimport asyncio\n\nprint(asyncio.run(redis.execute_command('GW.ALLOW', 'k', 5))[0])\n");
+    let program =
+        format!("{client}\nimport asyncio\n\nprint(asyncio.run(redis.execute_command('GW.ALLOW', 'k', 5))[0])\n");
     assert!(python(&program, &[]).is_none_or(|printed| printed == "1\n"));
 
     let port_option = format!("new Redis({{\n  port: {port},\n");

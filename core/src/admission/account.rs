@@ -2,11 +2,11 @@
 
 use smallvec::SmallVec;
 
-use super::admission::Admission;
 use super::bounds::{Exceeded, POLICIES_MAX};
 use super::ledgers::Ledgers;
 use super::policy::{AccountPolicy, Kind, Policy, ShortName, State};
 use super::settled::Settled;
+use super::taken::Admission;
 use crate::TIME_MAX_MS;
 use crate::lease::LeasesWith;
 use crate::ledger::Ledger;

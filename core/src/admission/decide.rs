@@ -3,13 +3,13 @@
 use smallvec::SmallVec;
 
 use super::account::Account;
-use super::admission::{Admission, Standing};
 use super::amounts::Amounts;
 use super::bounds::Exceeded;
 use super::budget::BudgetQuestion;
 use super::moment::Moment;
 use super::policy::{AccountPolicy, Kind};
 use super::row::{Answer, Answered, Figures, Row, Soft};
+use super::taken::{Admission, Standing};
 use crate::calendar::Period;
 use crate::lease::LeasesWith;
 use crate::money::Amount;

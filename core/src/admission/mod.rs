@@ -19,9 +19,9 @@
 //!
 //! # Time
 //!
-//! An account has a clock of its own that follows the server's and never goes back: where the server's steps back, the
-//! account's goes on from where it was. So what was taken last counts as taken now, which can admit too few for as long
-//! as the step, and never too many. Calendar days and the holds of a ledger go by the server's clock.
+//! An account has a clock of its own that follows the server's and never goes back: if the server's steps back, the
+//! account's goes on from its last time. So the units taken last count as taken now, which for as long as the step can admit
+//! too few, never too many. Calendar days and the holds of a ledger go by the server's clock.
 //!
 //! Everything depends on the state and the arguments alone, so that a replica that makes the same changes ends with the
 //! same value.
@@ -31,7 +31,7 @@
 //! O(1) for each policy, O(log n) in the leases, O(n) in the holds of a ledger that an account with money has in flight.
 
 mod account;
-mod admission;
+
 mod amounts;
 mod bounds;
 mod budget;
@@ -43,9 +43,9 @@ mod policy;
 mod row;
 mod saved;
 mod settled;
+mod taken;
 
 pub use account::Account;
-pub use admission::{Admission, Standing};
 pub use amounts::Amounts;
 pub use bounds::{EXPIRED_KEPT_MS, Exceeded, FINISHED_MAX, LEDGERS_MAX, NAME_BYTES_MAX, POLICIES_MAX, SETTLED_KEPT_MS};
 pub use decide::{Decision, Indexes, Request, Rows, admit};
@@ -53,6 +53,7 @@ pub use life::Reset;
 pub use moment::Moment;
 pub use policy::{AccountPolicy, Kind, Policy, REQUESTS, ShortName, USD};
 pub use row::{Answer, Figures, Row, Soft};
+pub use taken::{Admission, Standing};
 
 #[cfg(test)]
 mod corrupt;

@@ -1,5 +1,7 @@
 //! Policies: what an account is allowed, and what it has taken.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use smallvec::SmallVec;
 
 use super::bounds::NAME_BYTES_MAX;
@@ -240,7 +242,8 @@ impl Policy {
             BUDGET => {
                 let amount = Amount::from_picos(from.int128()?).filter(|&amount| amount >= Amount::ZERO);
                 let period = Period::parse(&from.bytes(NAME_BYTES_MAX)?).ok_or(Corrupt("an unknown period"))?;
-                let soft_percent = from.uint_max(100, "soft percent")? as u8;
+                let soft_percent =
+                    u8::try_from(from.uint_max(100, "soft percent")?).map_err(|_| Corrupt("soft percent"))?;
                 Kind::Budget { amount: amount.ok_or(Corrupt("a budget out of range"))?, period, soft_percent }
             }
             _ => return Err(Corrupt("a policy of an unknown kind")),

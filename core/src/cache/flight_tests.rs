@@ -4,9 +4,9 @@ use crate::cache::Life;
 #[test]
 fn one_leads_and_the_others_wait() {
     let mut flights = Flights::new(100);
-    assert_eq!(flights.ask((0, b"k"), 50, 1_000, || ()), Asked::Leader { token: 101 });
-    assert_eq!(flights.ask((0, b"k"), 50, 1_020, || ()), Asked::Held { left_ms: 30 });
-    assert_eq!(flights.ask((1, b"k"), 50, 1_020, || ()), Asked::Leader { token: 102 });
+    assert_eq!(flights.ask((0, b"k"), 50, 1_000, || ()), LeaseAnswer::Leader { token: 101 });
+    assert_eq!(flights.ask((0, b"k"), 50, 1_020, || ()), LeaseAnswer::Held { left_ms: 30 });
+    assert_eq!(flights.ask((1, b"k"), 50, 1_020, || ()), LeaseAnswer::Leader { token: 102 });
     flights.wait((0, b"k"), 'a', 70);
     flights.wait((0, b"k"), 'b', 70);
     flights.wait((0, b"k"), 'c', 70);
@@ -26,20 +26,20 @@ fn one_leads_and_the_others_wait() {
 fn leases_are_bounded() {
     let mut flights = Flights::<char, ()>::new(0);
     for key in 0..LEASES_MAX as u64 {
-        assert_ne!(flights.ask((0, &key.to_be_bytes()), 10, 0, || ()), Asked::Leader { token: 0 });
+        assert_ne!(flights.ask((0, &key.to_be_bytes()), 10, 0, || ()), LeaseAnswer::Leader { token: 0 });
     }
-    assert_eq!(flights.ask((0, b"one more"), 10, 0, || ()), Asked::Leader { token: 0 });
+    assert_eq!(flights.ask((0, b"one more"), 10, 0, || ()), LeaseAnswer::Leader { token: 0 });
     while flights.end_due(10).is_some() {}
     assert!(flights.is_empty());
 
     // And so are the names that they keep.
     let name = vec![b'n'; NAMES_BYTES_MAX / 2];
-    assert_ne!(flights.ask((0, &name), 10, 20, || ()), Asked::Leader { token: 0 });
-    assert_ne!(flights.ask((1, &name), 10, 20, || ()), Asked::Leader { token: 0 });
-    assert_eq!(flights.ask((2, b"k"), 10, 20, || ()), Asked::Leader { token: 0 });
-    assert_eq!(flights.ask((1, &name), 10, 20, || ()), Asked::Held { left_ms: 10 });
+    assert_ne!(flights.ask((0, &name), 10, 20, || ()), LeaseAnswer::Leader { token: 0 });
+    assert_ne!(flights.ask((1, &name), 10, 20, || ()), LeaseAnswer::Leader { token: 0 });
+    assert_eq!(flights.ask((2, b"k"), 10, 20, || ()), LeaseAnswer::Leader { token: 0 });
+    assert_eq!(flights.ask((1, &name), 10, 20, || ()), LeaseAnswer::Held { left_ms: 10 });
     flights.filled((0, &name));
-    assert_ne!(flights.ask((2, b"k"), 10, 20, || ()), Asked::Leader { token: 0 });
+    assert_ne!(flights.ask((2, b"k"), 10, 20, || ()), LeaseAnswer::Leader { token: 0 });
     while flights.end_due(30).is_some() {}
     assert_eq!((flights.len(), flights.names_bytes), (0, 0));
 }
@@ -49,10 +49,10 @@ fn a_clear_hits_what_was_being_computed_then() {
     let mut flights = Flights::<char, ()>::new(0);
     // Nobody is computing.
     flights.cleared(Kind::Tag, b"t");
-    let Asked::Leader { token: first } = flights.ask((0, b"k"), 50, 0, || ()) else { panic!() };
+    let LeaseAnswer::Leader { token: first } = flights.ask((0, b"k"), 50, 0, || ()) else { panic!() };
     assert!(!flights.cleared_since(first, Kind::Tag, b"t"));
     flights.cleared(Kind::Tag, b"t");
-    let Asked::Leader { token: second } = flights.ask((0, b"other"), 50, 0, || ()) else { panic!() };
+    let LeaseAnswer::Leader { token: second } = flights.ask((0, b"other"), 50, 0, || ()) else { panic!() };
     assert!(flights.cleared_since(first, Kind::Tag, b"t") && !flights.cleared_since(second, Kind::Tag, b"t"));
     assert!(!flights.cleared_since(first, Kind::Category, b"t"));
 }
@@ -73,15 +73,15 @@ impl Naive {
         self.token_last
     }
 
-    fn ask(&mut self, key: u8, lease_ms: u64, now_ms: i64) -> Asked {
+    fn ask(&mut self, key: u8, lease_ms: u64, now_ms: i64) -> LeaseAnswer {
         let held = |lease: &&(u8, u64, i64, u8)| lease.0 == key && lease.1 != VOID && lease.2 > now_ms;
         if let Some(&(.., end_ms, _)) = self.leases.iter().find(held) {
-            return Asked::Held { left_ms: (end_ms - now_ms) as u64 };
+            return LeaseAnswer::Held { left_ms: (end_ms - now_ms) as u64 };
         }
         self.leases.retain(|lease| lease.0 != key);
         let token = self.next_token();
         self.leases.push((key, token, now_ms + lease_ms as i64, key % 3));
-        Asked::Leader { token }
+        LeaseAnswer::Leader { token }
     }
 
     fn end(&mut self, key: u8, now_ms: i64) -> Option<(u32, u64)> {
@@ -190,7 +190,7 @@ fn entries_and_leases_are_as_a_naive_model_has_them() {
                     let lease_ms = 1 + below(20);
                     let asked = flights.ask((0, &name), lease_ms, now_ms, || key % 3);
                     assert_eq!(asked, naive.ask(key, lease_ms, now_ms));
-                    if let (Asked::Held { .. }, None) = (asked, stale) {
+                    if let (LeaseAnswer::Held { .. }, None) = (asked, stale) {
                         flights.wait((0, &name), step, lease_ms);
                         naive.waiters.push((key, step, lease_ms));
                         seen[3] += 1;
