@@ -3,6 +3,11 @@
 use crate::server::counter::Counter;
 use crate::server::guard::INTERNAL_ERRORS;
 
+/// Sets all counters back to 0.
+pub fn reset() {
+    ALL.iter().for_each(|(_, counter)| counter.reset());
+}
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// This node's counters.
@@ -30,9 +35,10 @@ counters! {
     tokens_denied,
     tokens_peeked,
     tokens_forced,
-    /// GW.ACQUIRE: slots taken or kept, and requests denied.
+    /// GW.ACQUIRE: slots taken or kept, requests denied, and requests that had to wait, however that ended.
     leases_acquired,
     leases_denied,
+    leases_waited,
     /// GW.ADDCOST: charges and refunds.
     budget_charges,
     budget_refunds,

@@ -64,6 +64,15 @@ impl Counters {
         }
     }
 
+    pub fn reset(&self) {
+        let Self { hits, stale_hits, misses, pending, leader_grants, wait_timeouts, sets, clears, errors, .. } = self;
+        for counter in [hits, stale_hits, misses, pending, leader_grants, wait_timeouts, sets, clears, errors] {
+            counter.reset();
+        }
+        self.expired.store(0, Ordering::Relaxed);
+        self.saved_picos.iter().for_each(|half| half.store(0, Ordering::Relaxed));
+    }
+
     pub fn expired(&self) -> u64 {
         self.expired.load(Ordering::Relaxed)
     }

@@ -63,6 +63,11 @@ fn stats(call: &mut Call) -> Outcome {
     Ok(())
 }
 
+/// Sets the counters of all categories back to 0. Their names stay, and so do entries and bytes, which tell what is stored.
+pub fn reset() {
+    Category::all().for_each(|category| category.counters().reset());
+}
+
 /// Whether anything was ever counted in the category. Always true of those with names of their own.
 fn was_used(category: Category) -> bool {
     let Counters { hits, stale_hits, misses, sets, errors, .. } = category.counters();

@@ -193,7 +193,7 @@ fn time_is_up(_call: &mut Call, parked: Parked) {
     }
 }
 
-/// The error of a client whose wait the server ends.
+/// The reply to a client whose wait this node cannot go on with.
 pub const UNBLOCKED: Error = Error::coded("UNBLOCKED the wait was ended");
 
 unsafe extern "C" fn called_back(ctx: *mut RedisModuleCtx, argv: *mut *mut RedisModuleString, argc: c_int) -> c_int {

@@ -7,6 +7,7 @@
 //! any. Whatever could panic in a function that the server calls runs under the panic [`guard`]: handlers, tasks, listeners
 //! and the callbacks of data types and text settings. What lies outside it reads or writes an atomic, or replies an error.
 
+pub mod alarm;
 // Unit tests run without a server, and so without its allocator.
 #[cfg(not(test))]
 pub mod alloc;

@@ -12,18 +12,20 @@ pub struct Public {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     Reads,
+    /// Changes the node, not its data.
+    Administers,
     /// Writes, and may take memory.
     Grows,
     /// Writes, and takes no memory.
     Shrinks,
 }
 
-use Access::{Grows, Reads, Shrinks};
+use Access::{Administers, Grows, Reads, Shrinks};
 
-pub const PUBLIC: [Public; 41] = [
+pub const PUBLIC: [Public; 42] = [
     public("gw.allow", "GW.ALLOW k 10 WINDOW 1000 COST 2 FIXED PEEK", -3, &["k"], Grows),
     public("gw.tokens", "GW.TOKENS k 10 10 PER 1000 COST 2 PEEK", -4, &["k"], Grows),
-    public("gw.acquire", "GW.ACQUIRE k 10 holder TTL 1000", 6, &["k"], Grows),
+    public("gw.acquire", "GW.ACQUIRE k 10 holder TTL 1000 BLOCK 1", -6, &["k"], Grows),
     public("gw.renew", "GW.RENEW k holder TTL 1000", 5, &["k"], Shrinks),
     public("gw.release", "GW.RELEASE k holder", 3, &["k"], Shrinks),
     public("gw.addcost", "GW.ADDCOST k 0 AT 0 ID a REFUND", -3, &["k"], Grows),
@@ -62,6 +64,7 @@ pub const PUBLIC: [Public; 41] = [
     public("gw.keepalive", "GW.KEEPALIVE k WITH 2 k2 k3 LEASE id TTL 1000", -6, &["k", "k2", "k3"], Shrinks),
     public("gw.describe", "GW.DESCRIBE k", 2, &["k"], Reads),
     public("gw.stats", "GW.STATS", 1, &[], Reads),
+    public("gw.statsreset", "GW.STATSRESET", 1, &[], Administers),
 ];
 
 /// Effects: the module's own, in the append-only file and the replication stream.
@@ -80,7 +83,7 @@ const fn public(
 
 impl Public {
     pub fn writes(&self) -> bool {
-        self.access != Access::Reads
+        matches!(self.access, Grows | Shrinks)
     }
 
     /// The call, on another key.

@@ -144,6 +144,9 @@ fn flags(info: &[Value]) -> Vec<String> {
 /// The categories that the module asks for. Servers before Redis 7.4 have none for commands of modules.
 fn categories(flags: &[String]) -> Vec<String> {
     let has = |flag: &str| flags.iter().any(|other| other == flag);
+    if has("admin") {
+        return ["@admin", "@dangerous"].map(str::to_owned).to_vec();
+    }
     let access = if has("readonly") { "@read" } else { "@write" };
     let speed = if has("fast") { "@fast" } else { "@slow" };
     ["@gw", access, speed].map(str::to_owned).to_vec()
