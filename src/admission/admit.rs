@@ -117,10 +117,10 @@ fn tell(call: &Call, keys: &[Key], rows: &[Row], event: &CStr, concerns: impl Fn
     let mut told = None;
     for row in rows.iter().filter(|row| concerns(row)) {
         // The rows of one account stand together.
-        if told.replace(row.account) != Some(row.account) {
-            if let Some(&key) = keys.get(usize::from(row.account)) {
-                call.notify(key, event);
-            }
+        if told.replace(row.account) != Some(row.account)
+            && let Some(&key) = keys.get(usize::from(row.account))
+        {
+            call.notify(key, event);
         }
     }
 }

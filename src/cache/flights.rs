@@ -70,9 +70,9 @@ fn by_database<'a>(call: &Call, key: Key<'a>) -> (i32, &'a [u8]) {
 
 /// Asks for the key's lease: the client gets it, or another client has it.
 pub fn ask(call: &Call, key: Key, lease_ms: u64, scope: impl FnOnce() -> Scope) -> LeaseAnswer {
-    let asked = STATE.borrow().flights.ask(by_database(call, key), lease_ms, clock_ms(), scope);
+    let answer = STATE.borrow().flights.ask(by_database(call, key), lease_ms, clock_ms(), scope);
     set_timer(call);
-    asked
+    answer
 }
 
 /// Lets a parked client wait for a key's lease to be filled or to end.
