@@ -169,6 +169,11 @@ impl<'a> Args<'a> {
         Amount::parse(text.bytes()).map_err(|error| Error::new(&error.to_string(), what))
     }
 
+    /// The arguments that are left, which stay to be taken.
+    pub fn all(&self) -> &'a [Str<'a>] {
+        self.left
+    }
+
     /// The rest of the arguments, at least one.
     pub fn rest(&mut self, what: &str) -> Result<&'a [Str<'a>], Error> {
         if self.left.is_empty() {

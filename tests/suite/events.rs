@@ -202,5 +202,10 @@ fn admission_has_the_same_events_everywhere() {
         let expected: Vec<String> = keys.split(' ').map(|key| format!("{key} {event}")).collect();
         pair.causes(words, &expected.iter().map(String::as_str).collect::<Vec<_>>());
     }
-    pair.causes("GW.ADMIT k2 LEASE b TTL 3600000", &[]);
+    // A refusal is no change: only the node that decides tells it.
+    run(&mut pair.client, "GW.ADMIT k2 LEASE b TTL 3600000");
+    run(&mut pair.client, "SET mark x");
+    let [primary, replica] = pair.subscribed.each_mut().map(events);
+    assert_eq!((primary, replica), (vec!["k2 gw.denied".to_owned()], Vec::new()));
+    pair.causes("GW.ADMIT k2 LEASE b TTL 3600000 SHADOW", &[]);
 }

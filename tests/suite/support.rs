@@ -155,8 +155,9 @@ pub fn fill(client: &mut Connection) {
     commands.push(command("GW.KEEPALIVE a:account LEASE l1 TTL 7200000"));
     for reply in pipeline(client, commands) {
         match reply {
-            // Filled a second time, the holds that have ended are there.
-            Err(error) if error.to_string().contains("id already used") => {}
+            // Filled a second time, the holds and the leases that have ended are there.
+            Err(error)
+                if ["id already used", "lease has ended"].iter().any(|text| error.to_string().contains(text)) => {}
             reply => drop(reply.unwrap()),
         }
     }

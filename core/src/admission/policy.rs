@@ -5,6 +5,7 @@
 use smallvec::SmallVec;
 
 use super::bounds::NAME_BYTES_MAX;
+use super::tally::Tally;
 use crate::bucket::{Flow, TokenBucket};
 use crate::calendar::Period;
 use crate::codec::{Corrupt, Reader, Writer};
@@ -70,6 +71,7 @@ pub struct AccountPolicy {
     pub(super) state: State,
     /// Changes when the count is forgotten, so that older admissions leave the new count alone.
     pub(super) serial: u64,
+    pub(super) tally: Tally,
 }
 
 /// What a window or bucket has counted. Leases and spend belong to the account, not to a policy.
@@ -92,6 +94,11 @@ impl State {
 }
 
 impl AccountPolicy {
+    /// What this node has seen of the policy.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// Whether what was counted under `self` is what `policy` counts.
     pub(super) fn counts_as(&self, policy: &Policy) -> bool {
         let (old, new) = (&self.policy, policy);
@@ -196,7 +203,7 @@ impl AccountPolicy {
             },
             Kind::InFlight { .. } | Kind::Budget { .. } => State::Stateless,
         };
-        Ok(Self { name, policy, state, serial })
+        Ok(Self { name, policy, state, serial, tally: Tally::default() })
     }
 }
 
