@@ -3,7 +3,6 @@
 use gateway_core::admission::{
     self, Account, Amounts, Decision, Figures, Kind, Policy, Request, Row, Soft, Undecided, Used,
 };
-use std::ffi::CStr;
 
 use super::accounts;
 use super::args::{AdmissionArgs, LEASE, REQUIRE, ROWS, RowsWanted, SHADOW, TTL};
@@ -92,7 +91,12 @@ fn admit(call: &mut Call) -> Outcome {
         |indexes: &[usize]| indexes.iter().filter_map(|&index| keys.get(index).copied()).collect::<Short<_>>();
     if !decision.charged.is_empty() {
         AccountsEffect::admitted(&now, ttl_ms).replicate(call, &keys_of(&decision.charged), &asked.texts);
-        for_each_account(&keys, &decision.rows, |row| row.soft == Soft::Reached, |key| call.notify(key, c"gw.softbudget"));
+        for_each_account(
+            &keys,
+            &decision.rows,
+            |row| row.soft == Soft::Reached,
+            |key| call.notify(key, c"gw.softbudget"),
+        );
     } else if !decision.tidied.is_empty() {
         AccountsEffect::advanced(now_ms).replicate(call, &keys_of(&decision.tidied), &[]);
     }
