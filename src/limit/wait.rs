@@ -193,7 +193,7 @@ fn set_alarm(call: &Call, key: Key) {
 }
 
 /// The slots of a key have changed, or the key has come or gone, in a call that may not change it any further.
-pub fn serve_soon(call: &Call, key: Key) {
+fn serve_soon(call: &Call, key: Key) {
     if is_waited_for(call, key) {
         ALARMS.set(call, key, call.now_ms());
     }

@@ -308,7 +308,7 @@ impl World {
             rows.extend(own);
         }
         let expected = Answer::of(&rows);
-        // An account that was not chosen is as one that does not exist.
+        // An account that was not chosen is treated as one that does not exist.
         let accounts = self.accounts.iter_mut().enumerate();
         let mut asked: Vec<Option<&mut Account>> =
             accounts.map(|(place, account)| places.contains(&place).then_some(account)).collect();
