@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and running the module needs beside Rust, git, make and a C compiler, on Debian and Ubuntu:
-# libclang (bindgen reads the module API's C header with it), and a server with its tools. Says what it installs; silent
-# where nothing is missing.
+# libclang (bindgen reads the module API's C header with it), and a server with its tools. Says what it installs, and
+# nothing if all is there.
 #
 # It starts no service. On Debian and Ubuntu the package redis-tools holds the whole server (one executable serves as
 # redis-server and redis-check-rdb, by the name it is called with); redis-server adds a system service that starts at
@@ -27,12 +27,31 @@ libclang_is_there() (
   exit 1
 )
 
-command -v cargo >/dev/null || fail "missing: Rust" "Install it as https://rustup.rs says, then try again."
+rustup="Install it as https://rustup.rs says, then try again: it fetches the compiler that rust-toolchain.toml names."
+command -v cargo >/dev/null || fail "missing: Rust" "$rustup"
+# A cargo that is not rustup's, such as the distribution's own, does not read rust-toolchain.toml.
+if ! command -v rustup >/dev/null; then
+  needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+  there=$(cargo --version | cut -d ' ' -f 2)
+  if [ "$(printf '%s\n' "$needed" "$there" | sort -V | head -n 1)" != "$needed" ]; then
+    fail "cargo $there is too old ($(command -v cargo)): the module needs Rust $needed or later" "$rustup"
+  fi
+fi
 
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
 libclang_is_there || missing+=(libclang-dev)
+# Gives the executable in redis-tools its other name. Fails if it is not there, or is not the whole server.
+link_server() {
+  local link=$root/.servers/system/redis-server
+  [ -x /usr/bin/redis-check-rdb ] || return 1
+  mkdir -p "$(dirname "$link")"
+  ln -sf /usr/bin/redis-check-rdb "$link"
+  [ -n "$(server_version "$link")" ]
+}
+
 server=$(server_path)
+if [ -z "$server" ] && [ "${GW_SERVER:-system}" = system ] && link_server; then server=$(server_path); fi
 if [ -z "$server" ] && [ "${GW_SERVER:-system}" != system ]; then
   fail "there is no server $GW_SERVER" "Run scripts/servers.sh, or leave GW_SERVER out."
 fi
@@ -42,9 +61,8 @@ fi
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 
 if [ -z "$server" ]; then
+  link_server || true
   server=$root/.servers/system/redis-server
-  mkdir -p "$(dirname "$server")"
-  ln -sf /usr/bin/redis-check-rdb "$server"
 fi
 
 version=$(server_version "$server")

@@ -13,6 +13,8 @@
 //!
 //! `B` follows the effect of the change that has left the budgets there, in one transaction. Replicas do not compare spend
 //! with budgets: they note what was told, and tell it to their own listeners.
+//! The event `gw.denied` tells that a policy has refused a request: no change, so there is no effect, and replicas do not
+//! hear of it.
 
 use std::ffi::CStr;
 
@@ -139,6 +141,7 @@ pub fn tell_soft(call: &Call, account: Key, today: Day, told: &Told) {
 pub fn settle_one(account: &mut Account, moment: &Moment, id: &[u8], actuals: &Amounts) -> Result<bool, Overflow> {
     let before = account.ledger().version();
     account.settle(moment, id, actuals)?;
+    account.note_named(moment.stamp.at_ms, actuals);
     let version = account.ledger().version();
     settings::saw_version(version);
     Ok(version != before)
@@ -231,7 +234,10 @@ fn apply_admission<'a>(
     for (&key, account) in keys.iter().zip(opened.iter_mut()) {
         let Some(account) = account.get() else { continue };
         match operation {
-            b'A' => account.charge(&moment, id, ttl_ms, &amounts, &mut []),
+            b'A' => {
+                account.charge(&moment, id, ttl_ms, &amounts, &mut []);
+                account.note_named(moment.stamp.at_ms, &amounts);
+            }
             b'S' => {
                 if settle_one(account, &moment, id, &amounts).map_err(|_| malformed())? {
                     spent.push(key);

@@ -30,7 +30,9 @@ impl<'a> Account<'a> {
     pub fn tell_soft(&mut self, now_ms: i64) -> Told {
         match &mut self.0 {
             Either::One(_) => Told::new(),
-            Either::Other(opened) => opened.get().map(|account| account.tell_soft(&present(now_ms, 0))).unwrap_or_default(),
+            Either::Other(opened) => {
+                opened.get().map(|account| account.tell_soft(&present(now_ms, 0))).unwrap_or_default()
+            }
         }
     }
 

@@ -4,8 +4,10 @@
 pub mod allow;
 mod args;
 pub mod effect;
+mod grant;
 mod limiter;
 pub mod slots;
 mod take;
 pub mod tokens;
 mod value;
+pub mod wait;

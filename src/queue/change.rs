@@ -15,16 +15,16 @@ pub fn change(
     let now_ms = call.now_ms();
     let mut opened = call.open::<Queue>(key)?;
     let Some(queue) = opened.get() else { return Ok(None) };
-    let buried = queue.counts().buried;
+    let dead_lettered = queue.counts().dead_lettered;
     let decided = decide(queue, now_ms);
     // Exhausted batches become dead letters even if the command changes nothing else.
     let (change, number) = match decided {
         Some(decided) => decided,
-        None if queue.is_unsettled(now_ms) => (QueueChange::MoveExhausted, 0),
+        None if queue.has_exhausted(now_ms) => (QueueChange::MoveExhausted, 0),
         None => return Ok(None),
     };
     change.make(queue, now_ms);
-    STATS.log_dead.add(queue.counts().buried.saturating_sub(buried));
+    STATS.log_dead.add(queue.counts().dead_lettered.saturating_sub(dead_lettered));
     drop(opened);
     call.replicate(key, change.event(), &change.effect(now_ms));
     // Records may be ready now, or at another time than before.

@@ -21,7 +21,7 @@ use std::ffi::CStr;
 
 use gateway_core::TIME_MAX_MS;
 use gateway_core::codec::Decoder;
-use gateway_core::queue::{BatchId, COUNT_MAX, DELIVERIES_MAX, Lease, Part, Queue};
+use gateway_core::queue::{BatchId, BatchLease, COUNT_MAX, DELIVERIES_MAX, Part, Queue};
 
 use super::worker;
 use crate::server::args::Args;
@@ -59,10 +59,10 @@ pub enum QueueChange {
         records: u64,
     },
     Lease {
-        lease: Lease,
+        lease: BatchLease,
         records: u64,
     },
-    LeaseAgain(Lease),
+    LeaseAgain(BatchLease),
     Ack(BatchId),
     Nack(BatchId, i64),
     /// The batch is given up.
@@ -90,7 +90,7 @@ impl QueueChange {
             QueueChange::LeaseAgain(lease) => queue.lease_again(now_ms, lease),
             QueueChange::Ack(id) => queue.ack(now_ms, id),
             QueueChange::Nack(id, due_ms) => queue.nack(now_ms, id, due_ms),
-            QueueChange::DeadLetter(id) => queue.kill(now_ms, id),
+            QueueChange::DeadLetter(id) => queue.dead_letter(now_ms, id),
             QueueChange::Extend(id, until_ms) => queue.extend(now_ms, id, until_ms),
             QueueChange::RequeueDead(id) => queue.requeue(now_ms, id),
             QueueChange::DropDead(id) => queue.drop_dead(now_ms, id),
@@ -100,7 +100,7 @@ impl QueueChange {
             QueueChange::DropOldestDead(count) => {
                 oldest(queue, count).into_iter().for_each(|id| queue.drop_dead(now_ms, id))
             }
-            QueueChange::MoveExhausted => queue.settle(now_ms),
+            QueueChange::MoveExhausted => queue.move_exhausted(now_ms),
         }
         worker::submit(queue);
     }
@@ -125,7 +125,7 @@ impl QueueChange {
             effect.word(id.to_string().as_bytes());
             effect
         };
-        let with_lease = |operation, Lease { id, until_ms, deliveries_max }| {
+        let with_lease = |operation, BatchLease { id, until_ms, deliveries_max }| {
             let mut effect = with_id(operation, id);
             effect.int(until_ms);
             effect.int(deliveries_max.cast_signed());
@@ -188,9 +188,9 @@ fn id(words: &mut Words) -> Result<BatchId, Error> {
     BatchId::parse(words.word()?).ok_or_else(malformed)
 }
 
-fn lease(words: &mut Words) -> Result<Lease, Error> {
+fn lease(words: &mut Words) -> Result<BatchLease, Error> {
     let id = id(words)?;
-    Ok(Lease { id, until_ms: words.int(0..=TIME_MAX_MS)?, deliveries_max: words.int(1..=DELIVERIES_MAX)? })
+    Ok(BatchLease { id, until_ms: words.int(0..=TIME_MAX_MS)?, deliveries_max: words.int(1..=DELIVERIES_MAX)? })
 }
 
 /// GW._QUEUE key effect [record …]

@@ -1,6 +1,6 @@
 //! What GW.LOGPOP does at a queue, at once or after a wait.
 
-use gateway_core::queue::{Lease, Next, Queue, until_ms};
+use gateway_core::queue::{BatchLease, Next, Queue, until_ms};
 use lazy_static::lazy_static;
 
 use super::args::{Bounds, PopRequest};
@@ -41,7 +41,7 @@ fn pop_for_good(call: &mut Call, key: Key, bounds: Bounds) -> Result<bool, Error
     let Some(queue) = opened.get() else { return Ok(false) };
     let records = queue.measure(now_ms, bounds.count, bounds.max_bytes);
     let change = match records {
-        0 if queue.is_unsettled(now_ms) => QueueChange::MoveExhausted,
+        0 if queue.has_exhausted(now_ms) => QueueChange::MoveExhausted,
         0 => return Ok(false),
         records => QueueChange::Pop { records },
     };
@@ -64,14 +64,14 @@ fn pop_on_lease(call: &mut Call, request: &PopRequest, lease_ms: u64) -> Result<
     let (now_ms, reply, key) = (call.now_ms(), call.reply(), request.key);
     let mut opened = call.open::<Queue>(key)?;
     let Some(queue) = opened.get() else { return Ok(false) };
-    let lease = |id| Lease { id, until_ms: until_ms(now_ms, lease_ms), deliveries_max: request.deliveries_max };
+    let lease = |id| BatchLease { id, until_ms: until_ms(now_ms, lease_ms), deliveries_max: request.deliveries_max };
     let (id, change) = match queue.next_batch(now_ms, request.bounds.count, request.bounds.max_bytes) {
         Next::Again(id) => (Some(id), QueueChange::LeaseAgain(lease(id))),
         Next::New { records } => {
             let id = queue.next_id(now_ms, LAST_ID_US.get(), *NODE);
             (Some(id), QueueChange::Lease { lease: lease(id), records })
         }
-        Next::Nothing if queue.is_unsettled(now_ms) => (None, QueueChange::MoveExhausted),
+        Next::Nothing if queue.has_exhausted(now_ms) => (None, QueueChange::MoveExhausted),
         Next::Nothing => return Ok(false),
     };
     make(change, queue, now_ms);
@@ -90,5 +90,5 @@ fn make(change: QueueChange, queue: &mut Queue, now_ms: i64) {
     let after = queue.counts();
     STATS.log_popped.add(after.popped.saturating_sub(before.popped));
     STATS.log_redelivered.add(after.redelivered.saturating_sub(before.redelivered));
-    STATS.log_dead.add(after.buried.saturating_sub(before.buried));
+    STATS.log_dead.add(after.dead_lettered.saturating_sub(before.dead_lettered));
 }

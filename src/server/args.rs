@@ -9,6 +9,7 @@ use gateway_core::money::Amount;
 use redis_module::raw::RedisModuleString;
 use smallvec::SmallVec;
 
+use super::api::api;
 use super::error::Error;
 
 /// One of the server's strings, valid for as long as `'a`: the call that it is an argument of.
@@ -168,6 +169,11 @@ impl<'a> Args<'a> {
         Amount::parse(text.bytes()).map_err(|error| Error::new(&error.to_string(), what))
     }
 
+    /// The arguments that are left, which stay to be taken.
+    pub fn all(&self) -> &'a [Str<'a>] {
+        self.left
+    }
+
     /// The rest of the arguments, at least one.
     pub fn rest(&mut self, what: &str) -> Result<&'a [Str<'a>], Error> {
         if self.left.is_empty() {
@@ -188,7 +194,9 @@ impl<'a> Args<'a> {
     /// As [`Self::option`], but `None` as well if the next argument is not an option word; it stays to be taken.
     pub fn option_if_any<T: Copy>(&mut self, words: &[(&'static str, T)]) -> Result<Option<T>, Error> {
         let Some(given) = self.peek() else { return Ok(None) };
-        let Some(index) = words.iter().position(|(word, _)| word.as_bytes().eq_ignore_ascii_case(given)) else {
+        let Some(index) =
+            words.iter().position(|(word, _)| word.len() == given.len() && word.as_bytes().eq_ignore_ascii_case(given))
+        else {
             return Ok(None);
         };
         if self.seen & (1 << index) != 0 {

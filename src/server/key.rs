@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use redis_module::raw::{self, RedisModuleKey, RedisModuleType};
 
+use super::api::api;
 use super::args::{Key, Short};
 use super::call::Call;
 use super::error::Error;
@@ -29,6 +30,12 @@ impl RawKey {
     pub(super) fn open_to_change(call: &Call, key: Key) -> Result<Self, Error> {
         // The server always returns a key that is opened for writing. If it ever does not, nothing is changed.
         Self::open(call, key, CHANGE_MODE).ok_or(Error::coded("ERR internal error: the key cannot be opened"))
+    }
+
+    fn expires_at_ms(&self) -> Option<i64> {
+        // SAFETY: the key is open.
+        let at_ms = unsafe { api!(RedisModule_GetAbsExpire(self.0.as_ptr())) };
+        (at_ms != i64::from(raw::REDISMODULE_NO_EXPIRE)).then_some(at_ms)
     }
 
     fn is_empty(&self) -> bool {
@@ -191,6 +198,12 @@ impl Call<'_> {
         self.find_in_mode(key, raw::REDISMODULE_READ as c_int)
     }
 
+    /// As [`Self::find`], without a trace: the server does not see the key as used. `None` as well if it holds another type.
+    pub fn glance<T: Value>(&self, key: Key) -> Option<Found<'_, T>> {
+        let mode = quiet_read_mode() | raw::REDISMODULE_OPEN_KEY_NOTOUCH as c_int;
+        self.find_in_mode(key, mode).ok().flatten()
+    }
+
     /// As [`Self::find`], of a key that may hold an `A` or a `B`.
     pub fn find_either<A: Value, B: Value>(&self, key: Key) -> Result<Option<FoundEither<'_, A, B>>, Error> {
         let Some(raw) = RawKey::open(self, key, quiet_read_mode()) else { return Ok(None) };
@@ -258,6 +271,11 @@ impl<'a, T: Value> Opened<'a, T> {
         unsafe { api!(RedisModule_UnlinkKey(self.raw.0.as_ptr())) };
     }
 
+    /// When the key expires, if ever.
+    pub fn expires_at_ms(&self) -> Option<i64> {
+        self.raw.expires_at_ms()
+    }
+
     /// Sets the key's expiry. It is not propagated: the effect carries what the replica needs to do the same.
     pub fn expire_at(&mut self, at_ms: i64) {
         // SAFETY: the key is open for writing.
@@ -273,8 +291,6 @@ impl<T: Value> Found<'_, T> {
 
     /// When the key expires, if ever.
     pub fn expires_at_ms(&self) -> Option<i64> {
-        // SAFETY: the key is open.
-        let at_ms = unsafe { api!(RedisModule_GetAbsExpire(self.raw.0.as_ptr())) };
-        (at_ms != i64::from(raw::REDISMODULE_NO_EXPIRE)).then_some(at_ms)
+        self.raw.expires_at_ms()
     }
 }

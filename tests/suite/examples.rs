@@ -85,10 +85,15 @@ fn tools(language: &str) -> Option<PathBuf> {
     if directory.join("pins").exists() {
         return Some(directory);
     }
-    let thread = std::thread::current();
-    let test = thread.name().unwrap_or_default();
-    writeln!(std::io::stderr(), "SKIPPED: {test}: there is no .tools/{language}; scripts/clients.sh makes it").unwrap();
+    skipped(&format!("there is no .tools/{language}; scripts/clients.sh makes it"));
     None
+}
+
+/// Says that a test, or a part of it, does not run. The harness captures what `eprintln!` writes; this it does not.
+fn skipped(why: &str) {
+    let thread = std::thread::current();
+    let line = format!("SKIPPED: {}: {why}\n", thread.name().unwrap_or_default());
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// What a program prints, which must end well.
@@ -280,7 +285,7 @@ fn postgres(sql: &str) -> Option<String> {
     drop(stdin);
     let output = bash.wait_with_output().unwrap();
     if output.status.code() == Some(NONE) {
-        writeln!(std::io::stderr(), "SKIPPED: the statements for PostgreSQL: there is none on this machine").unwrap();
+        skipped("the statements for PostgreSQL: there is none on this machine");
         return None;
     }
     assert!(output.status.success(), "{}", output.status);

@@ -16,7 +16,8 @@ struct Listed {
 fn changes(client: &mut Connection, words: &str) -> (bool, Vec<Listed>) {
     let (more, ledgers): (i64, Vec<Value>) = command(words).query(client).unwrap();
     let listed = ledgers.into_iter().map(|ledger| {
-        let (key, version, since, rows, _): (_, _, _, _, Vec<Value>) = FromRedisValue::from_redis_value(ledger).unwrap();
+        let (key, version, since, rows, _): (_, _, _, _, Vec<Value>) =
+            FromRedisValue::from_redis_value(ledger).unwrap();
         Listed { key, version, since, rows }
     });
     (more == 1, listed.collect())

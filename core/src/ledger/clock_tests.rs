@@ -109,8 +109,16 @@ fn no_hold_outlasts_its_time_however_the_clock_steps() {
             .collect();
         open.retain(|hold| match live.iter().find(|(id, _)| *id == hold.id) {
             Some((_, left_ms)) => {
-                assert!(*left_ms <= hold.ends_at_real_ms - real_ms + hold.late_ms, "{step}: hold {} outlasts its time", hold.id);
-                assert!(*left_ms >= hold.ends_at_real_ms - real_ms - hold.forward_ms, "{step}: {} is cut short", hold.id);
+                assert!(
+                    *left_ms <= hold.ends_at_real_ms - real_ms + hold.late_ms,
+                    "{step}: hold {} outlasts its time",
+                    hold.id
+                );
+                assert!(
+                    *left_ms >= hold.ends_at_real_ms - real_ms - hold.forward_ms,
+                    "{step}: {} is cut short",
+                    hold.id
+                );
                 true
             }
             None => {

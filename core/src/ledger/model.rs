@@ -36,7 +36,9 @@ enum Ended {
     Not,
     Expired,
     Cancelled,
-    Committed { over: bool },
+    Committed {
+        over: bool,
+    },
     Charged,
     /// The period's credit is the request's amount.
     Credited,

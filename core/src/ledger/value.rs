@@ -1,5 +1,7 @@
 //! The ledger itself.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use super::credits::{CreditError, Credits};
 use super::feed::{Feed, NEW};
 use super::holds::{HOLDS_MAX, Holds, Owner};

@@ -97,9 +97,9 @@ fn plans_keep_the_newest_that_fit() {
 #[test]
 fn leased_and_dead_records_take_room_and_stay() {
     let mut queue = queue_of(6, 10, 0);
-    queue.lease(1_000, Lease { id: id(1), until_ms: 2_000, deliveries_max: 1 }, 2);
-    queue.lease(1_000, Lease { id: id(2), until_ms: 2_000, deliveries_max: 1 }, 1);
-    queue.kill(1_000, id(2));
+    queue.lease(1_000, BatchLease { id: id(1), until_ms: 2_000, deliveries_max: 1 }, 2);
+    queue.lease(1_000, BatchLease { id: id(2), until_ms: 2_000, deliveries_max: 1 }, 1);
+    queue.dead_letter(1_000, id(2));
     let plan = |lens: &[usize], max_records, max_bytes, when_full| {
         queue.plan_push(lens.iter().copied(), Limits { max_records, max_bytes }, when_full)
     };
@@ -128,31 +128,31 @@ fn a_plan_spares_records_that_take_no_bytes() {
 fn a_batch_comes_back_as_it_was_until_it_is_dead() {
     let mut queue = queue_of(0, 0, 0);
     queue.push(1_000, 0, [b"a".as_slice(), b"b", b"c"], 0);
-    let lease = Lease { id: id(1), until_ms: 2_000, deliveries_max: 2 };
+    let lease = BatchLease { id: id(1), until_ms: 2_000, deliveries_max: 2 };
     assert_eq!(queue.next_batch(1_000, 2, 9), Next::New { records: 2 });
     queue.lease(1_000, lease, 2);
     assert_eq!(queue.next_batch(1_999, 2, 9), Next::New { records: 1 });
     assert_eq!(queue.next_batch(2_000, 1, 1), Next::Again(lease.id));
     assert_eq!(front(&queue, 2_000, 9), [b"a", b"b", b"c"]);
     assert_eq!(front(&queue, 1_999, 9), [b"c"]);
-    queue.lease_again(2_000, Lease { until_ms: 3_000, ..lease });
+    queue.lease_again(2_000, BatchLease { until_ms: 3_000, ..lease });
     assert_eq!((queue.leased(2_999).size.records, queue.dead(2_999).size.records), (2, 0));
     // Nothing has moved it yet, and still it is dead.
     assert_eq!((queue.leased(3_000).size.records, queue.dead(3_000).size.records), (0, 2));
-    assert!(queue.is_unsettled(3_000) && !queue.is_unsettled(2_999));
+    assert!(queue.has_exhausted(3_000) && !queue.has_exhausted(2_999));
     assert_eq!(queue.next_batch(3_000, 2, 9), Next::New { records: 1 });
-    queue.settle(3_000);
+    queue.move_exhausted(3_000);
     assert_eq!((queue.leased(3_000).size.records, queue.dead(3_000).size.records), (0, 2));
     queue.requeue(4_000, lease.id);
     assert_eq!(queue.next_batch(4_000, 2, 9), Next::Again(lease.id));
     queue.ack(4_000, lease.id);
-    assert_eq!((queue.held().records, queue.counts().acked, queue.counts().buried), (1, 2, 2));
+    assert_eq!((queue.held().records, queue.counts().acked, queue.counts().dead_lettered), (1, 2, 2));
 }
 
 #[test]
 fn a_clock_that_steps_back_shortens_no_sleep() {
     let mut queue = queue_of(1, 1, 0);
-    let lease = Lease { id: id(1), until_ms: 1_000_000, deliveries_max: 2 };
+    let lease = BatchLease { id: id(1), until_ms: 1_000_000, deliveries_max: 2 };
     queue.push(990_000, 0, [b"x".as_slice()], 0);
     queue.lease(990_000, lease, 1);
     // An hour back: ten seconds are left all the same.
@@ -278,7 +278,7 @@ fn memory_follows_the_records() {
         let mut queue = Queue::new();
         for number in 0..batches {
             (0..5).for_each(|record| queue.push(1_000, 0, [log_record(5 * number + record).as_slice()], 0));
-            queue.lease(1_000, Lease { id: id(number), until_ms: 2_000, deliveries_max: 3 }, 5);
+            queue.lease(1_000, BatchLease { id: id(number), until_ms: 2_000, deliveries_max: 3 }, 5);
         }
         queue.memory_bytes() as f64 / batches as f64
     };

@@ -17,9 +17,9 @@ fn use_it(mut queue: Queue) {
         let new = usize::from(plan.skip_new == 0);
         queue.push(now_ms, plan.drop_oldest, [b"x".as_slice()].into_iter().take(new), plan.skip_new as u64);
     }
-    let lease = Lease { id: queue.next_id(now_ms, 0, 7), until_ms: now_ms, deliveries_max: 2 };
+    let lease = BatchLease { id: queue.next_id(now_ms, 0, 7), until_ms: now_ms, deliveries_max: 2 };
     match queue.next_batch(now_ms, 2, 100) {
-        Next::Again(id) => queue.lease_again(now_ms, Lease { id, ..lease }),
+        Next::Again(id) => queue.lease_again(now_ms, BatchLease { id, ..lease }),
         Next::New { records } => queue.lease(now_ms, lease, records),
         Next::Nothing => {}
     }
@@ -29,7 +29,7 @@ fn use_it(mut queue: Queue) {
     dead.into_iter().for_each(|id| queue.requeue(1, id));
     queue.pop(now_ms, u64::MAX);
     assert_eq!(queue.waiting(now_ms).records, 0);
-    queue.settle(now_ms);
+    queue.move_exhausted(now_ms);
     assert_eq!(queue.leased(now_ms), Tally::default());
 }
 
@@ -39,9 +39,9 @@ fn filled(lens: &[usize], popped: u64) -> Queue {
     for (len, at_ms) in lens.iter().zip(1_000..) {
         queue.push(at_ms, 0, [vec![2; *len].as_slice()], 0);
     }
-    queue.lease(2_000, Lease { id: id(5), until_ms: 3_000, deliveries_max: 3 }, 2);
-    queue.lease(2_000, Lease { id: id(6), until_ms: 3_000, deliveries_max: 3 }, 1);
-    queue.kill(2_000, id(6));
+    queue.lease(2_000, BatchLease { id: id(5), until_ms: 3_000, deliveries_max: 3 }, 2);
+    queue.lease(2_000, BatchLease { id: id(6), until_ms: 3_000, deliveries_max: 3 }, 1);
+    queue.dead_letter(2_000, id(6));
     queue.pop(2_000, popped);
     queue
 }
@@ -173,7 +173,7 @@ fn queues_that_differ_have_different_digests() {
         queue.push(1_000, 0, [b"x".as_slice(); 3], 0);
         queue.pop(1_000, 3 - popped);
         queue.push(1_000, popped, records.iter().copied(), 0);
-        queue.settle(at_ms);
+        queue.move_exhausted(at_ms);
         digest(&queue)
     };
     let same = queue(&[b"a", b"bc"], 1, 2_000);

@@ -1,8 +1,9 @@
 //! The queue against its definition, over a million random steps.
 
+use super::super::batch::Batches;
 use super::*;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 type Record = (Vec<u8>, i64);
 
@@ -47,7 +48,7 @@ impl Model {
 
     fn bury(&mut self, id: BatchId) {
         if let Some(batch) = self.leased.remove(&id) {
-            self.counts.buried += batch.records.len() as u64;
+            self.counts.dead_lettered += batch.records.len() as u64;
             self.dead.insert(id, batch);
         }
     }
@@ -132,11 +133,11 @@ impl Model {
         }
     }
 
-    fn lease(&mut self, now_ms: i64, lease: Lease, count: u64) {
+    fn lease(&mut self, now_ms: i64, lease: BatchLease, count: u64) {
         self.settle(now_ms);
         let records: Vec<_> = self.waiting.drain(..count as usize).collect();
         self.counts.popped += count;
-        let Lease { id, until_ms, deliveries_max } = lease;
+        let BatchLease { id, until_ms, deliveries_max } = lease;
         self.leased.insert(id, ModelBatch { records, due_ms: until_ms, deliveries: 1, deliveries_max });
     }
 }
@@ -245,8 +246,8 @@ fn assert_figures(queue: &Queue, model: &Model, now_ms: i64) {
     assert_eq!(queue.waiting(now_ms), waiting);
     let first = |batch: &&ModelBatch| batch.records[0].1;
     assert_eq!(queue.oldest_ms(now_ms), returned.iter().map(first).chain(model.waiting.front().map(|r| r.1)).min());
-    let buried = model.counts.buried + tally(&exhausted).size.records;
-    assert_eq!(queue.counts_at(now_ms), Counts { buried, ..model.counts });
+    let dead_lettered = model.counts.dead_lettered + tally(&exhausted).size.records;
+    assert_eq!(queue.counts_at(now_ms), Counts { dead_lettered, ..model.counts });
 }
 
 /// The queue, one that saw the same changes with blocks of another history, and the model.
@@ -302,7 +303,7 @@ impl Trial {
                 match self.queue.next_batch(now_ms, count, max_bytes) {
                     Next::Again(id) => {
                         assert_eq!(self.model.returned(now_ms).first(), Some(&id));
-                        let lease = Lease { id, until_ms, deliveries_max };
+                        let lease = BatchLease { id, until_ms, deliveries_max };
                         self.both(|queue, now_ms| queue.lease_again(now_ms, lease));
                         self.model.settle(now_ms);
                         let batch = self.model.leased.get_mut(&id).unwrap();
@@ -314,7 +315,7 @@ impl Trial {
                         let oldest: Vec<_> = self.model.waiting.iter().take(count as usize).collect();
                         assert_eq!(self.model.measure(&oldest, max_bytes), records);
                         let id = self.queue.next_id(now_ms, 0, 7);
-                        let lease = Lease { id, until_ms, deliveries_max };
+                        let lease = BatchLease { id, until_ms, deliveries_max };
                         self.both(|queue, now_ms| queue.lease(now_ms, lease, records));
                         self.model.lease(now_ms, lease, records);
                     }
@@ -344,7 +345,7 @@ impl Trial {
             }
             Step::Kill(at) => {
                 let Some(id) = self.leased_at(at) else { return };
-                self.both(|queue, now_ms| queue.kill(now_ms, id));
+                self.both(|queue, now_ms| queue.dead_letter(now_ms, id));
                 self.model.settle(now_ms);
                 self.model.bury(id);
             }
@@ -374,9 +375,9 @@ impl Trial {
                 self.model.counts.dropped += batch.records.len() as u64;
             }
             Step::Settle => {
-                self.both(|queue, now_ms| queue.settle(now_ms));
+                self.both(|queue, now_ms| queue.move_exhausted(now_ms));
                 self.model.settle(now_ms);
-                assert!(!self.queue.is_unsettled(now_ms));
+                assert!(!self.queue.has_exhausted(now_ms));
             }
             Step::Work => run_work(&mut self.queue),
             Step::Move { from, count } => {
