@@ -12,6 +12,7 @@ pub mod calendar;
 pub mod canonical;
 pub mod codec;
 pub mod glob;
+pub mod integer;
 pub mod json;
 pub mod lease;
 pub mod ledger;

@@ -54,6 +54,11 @@ impl Amount {
         (picos.unsigned_abs() <= Self::MAX.0.unsigned_abs()).then_some(Amount(picos))
     }
 
+    /// The amount of a count of billionths (1e-9).
+    pub const fn from_billionths(count: u64) -> Amount {
+        Amount(count as i128 * 1_000)
+    }
+
     /// The count of picos.
     pub const fn picos(self) -> i128 {
         self.0

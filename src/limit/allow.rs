@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use gateway_core::limit::Verdict;
-use gateway_core::window::{Rule, SlidingWindow};
+use gateway_core::window::{Rule, Shape, SlidingWindow};
 use gateway_core::{PERIOD_MAX_MS, UNITS_MAX};
 
 use super::args::{COST_MAX, Mode};
@@ -57,13 +57,13 @@ fn allow(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let limit = args.int("limit", 0..=UNITS_MAX)?;
-    let mut rule = Rule { limit, window_ms: DEFAULT_WINDOW_MS, fixed: false };
+    let mut rule = Rule { limit, window_ms: DEFAULT_WINDOW_MS, shape: Shape::Sliding };
     let (mut cost, mut mode) = (1, Mode::Admit);
     while let Some(option) = args.option(&OPTIONS)? {
         match option {
             Opt::Window => rule.window_ms = args.int("WINDOW", 1..=PERIOD_MAX_MS)?,
             Opt::Cost => cost = args.int("COST", -COST_MAX..=COST_MAX)?,
-            Opt::Fixed => rule.fixed = true,
+            Opt::Fixed => rule.shape = Shape::Fixed,
             Opt::Peek => mode.set(Mode::Peek)?,
             Opt::Force => mode.set(Mode::Force)?,
         }
@@ -115,17 +115,20 @@ impl UnitLimiter for SlidingWindow {
         self.reset_after_ms(at_ms)
     }
 
-    fn write_rule(Rule { limit, window_ms, fixed }: Rule, effect: &mut Effect) {
+    fn write_rule(Rule { limit, window_ms, shape }: Rule, effect: &mut Effect) {
         effect.int(limit.cast_signed());
         effect.int(window_ms.cast_signed());
-        effect.int(fixed.into());
+        effect.int((shape != Shape::Sliding).into());
     }
 
     fn read_rule(words: &mut Words) -> Result<Rule, Error> {
         Ok(Rule {
             limit: words.int(0..=UNITS_MAX)?,
             window_ms: words.int(1..=PERIOD_MAX_MS)?,
-            fixed: words.int(0..=1u8)? == 1,
+            shape: match words.int(0..=1u8)? {
+                0 => Shape::Sliding,
+                _ => Shape::Fixed,
+            },
         })
     }
 }

@@ -3,7 +3,7 @@
 use gateway_core::bucket::TokenBucket;
 use gateway_core::lease::Leases;
 use gateway_core::stored::Stored as _;
-use gateway_core::window::SlidingWindow;
+use gateway_core::window::{Shape, SlidingWindow};
 
 use crate::server::Value;
 use crate::server::reply::Reply;
@@ -19,7 +19,8 @@ impl Value for SlidingWindow {
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
         let state = self.state(now_ms);
-        reply.map(8).bytes("type").bytes(if state.rule.fixed { "fixed-window" } else { "sliding-window" });
+        let kind = if state.rule.shape == Shape::Sliding { "sliding-window" } else { "fixed-window" };
+        reply.map(8).bytes("type").bytes(kind);
         reply.bytes("limit").count(state.rule.limit).bytes("window_ms").count(state.rule.window_ms);
         reply.bytes("tick_ms").count(state.rule.tick_ms()).bytes("used").count(state.used);
         for (name, at_ms) in [("oldest_ms", state.oldest_ms), ("newest_ms", state.newest_ms)] {

@@ -1,24 +1,27 @@
 //! The account: its policies, and what all of them share.
 
+use std::collections::BTreeSet;
+
 use smallvec::SmallVec;
 
 use super::amounts::Amounts;
-use super::bounds::{Exceeded, POLICIES_MAX};
+use super::bounds::{Exceeded, LEDGERS_MAX, POLICIES_MAX};
+use super::idle::Idle;
 use super::ledgers::Ledgers;
 use super::moment::Moment;
-use super::policy::{AccountPolicy, Kind, Policy, ShortName, State};
-use super::row::Used;
+use super::policy::{AccountPolicy, Kind, Policy, ShortName};
+use super::row::{Count, Used};
 use super::settled::Settled;
 use super::taken::Admission;
-use super::tally::Tally;
 use crate::TIME_MAX_MS;
+use crate::money::Amount;
 use crate::lease::LeasesWith;
 use crate::ledger::Ledger;
 
 /// An account: see the [family's documentation](super).
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// In the order in which they were first set. Up to four lie in the struct, so that the decision of most accounts
+    /// In the order in which they were first set, or of the last [`Self::put`]. Up to four lie in the struct, so that the decision of most accounts
     /// follows no pointer to them.
     pub(super) policies: SmallVec<[AccountPolicy; 4]>,
     pub(super) live: LeasesWith<Admission>,
@@ -32,6 +35,8 @@ pub struct Account {
     pub(super) at_ms: i64,
     /// The largest serial of a policy so far.
     pub(super) last_serial: u64,
+    /// Only of an account without money: see [`Self::has_money`].
+    pub(super) idle: Option<Idle>,
 }
 
 impl Default for Account {
@@ -52,15 +57,17 @@ impl Account {
             ahead_ms: 0,
             at_ms: 0,
             last_serial: 0,
+            idle: None,
         }
     }
 
-    /// The policies, in the order in which they were first set.
+    /// The policies, in the order in which they were first set, or of the last [`Self::put`].
     pub fn policies(&self) -> &[AccountPolicy] {
         &self.policies
     }
 
-    /// Sets a policy, and returns whether it is new. A policy that had the same kind and meter keeps what it has counted.
+    /// Sets a policy, and returns whether it is new. A policy that counts the same as before, by kind, meter, unit and the
+    /// window's shape, keeps what it has counted. With a budget, the account no longer expires.
     ///
     /// # Errors
     /// If the account has too many policies or ledgers; nothing was changed.
@@ -71,22 +78,108 @@ impl Account {
         }
         if matches!(policy.kind, Kind::Budget { .. }) {
             self.ledgers.open(&policy.meter)?;
+            self.idle = None;
         }
         match known.and_then(|at| self.policies.get_mut(at)) {
             Some(own) if own.counts_as(&policy) => own.replace(policy),
-            Some(own) => {
+            known => {
                 self.last_serial += 1;
-                (own.state, own.serial, own.policy) = (State::new(&policy.kind), self.last_serial, policy);
-                own.tally = Tally::default();
-            }
-            None => {
-                self.last_serial += 1;
-                let (name, state) = (ShortName::from_slice(name), State::new(&policy.kind));
-                let (serial, tally) = (self.last_serial, Tally::default());
-                self.policies.push(AccountPolicy { name, policy, state, serial, tally });
+                let own = AccountPolicy::new(name, policy, self.last_serial);
+                match known {
+                    Some(place) => *place = own,
+                    None => self.policies.push(own),
+                }
             }
         }
         Ok(known.is_none())
+    }
+
+    /// Sets these policies, each with a name of its own, and removes all others: as [`Self::set`] does, and in this order.
+    ///
+    /// # Errors
+    /// As [`Self::set`]; nothing was changed.
+    pub fn put(&mut self, policies: &[(ShortName, Policy)]) -> Result<(), Exceeded> {
+        if policies.len() > POLICIES_MAX {
+            return Err(Exceeded::Policies);
+        }
+        let budgets = policies.iter().filter(|(_, policy)| matches!(policy.kind, Kind::Budget { .. }));
+        let meters = budgets.map(|(_, policy)| &*policy.meter).filter(|meter| self.ledgers.meter(meter).is_none());
+        if self.ledgers.len() + meters.collect::<BTreeSet<_>>().len() > LEDGERS_MAX {
+            return Err(Exceeded::Ledgers);
+        }
+        // Those that go make room for those that come.
+        self.policies.retain(|own| policies.iter().any(|(name, _)| own.name == *name));
+        for (name, policy) in policies {
+            self.set(name, policy.clone())?;
+        }
+        let place = |own: &AccountPolicy| policies.iter().position(|(name, _)| own.name == *name);
+        self.policies.sort_by_key(place);
+        Ok(())
+    }
+
+    /// Whether these are the account's policies, in this order.
+    pub fn has_exactly(&self, policies: &[(ShortName, Policy)]) -> bool {
+        let own = self.policies.iter().map(|own| (&own.name, &own.policy));
+        own.eq(policies.iter().map(|(name, policy)| (name, policy)))
+    }
+
+    /// How long the account outlives its last admission, in milliseconds, unless it stays.
+    pub fn idle_ms(&self) -> Option<u64> {
+        self.idle.map(|idle| idle.idle_ms)
+    }
+
+    /// When the account expires, by the server's clock, unless it stays. Never before a live lease ends.
+    pub fn expires_at_ms(&self) -> Option<i64> {
+        self.idle.map(|idle| idle.expires_at_ms)
+    }
+
+    /// Lets the account expire `idle_ms` after its last admission, or lets it stay. The caller has checked that it
+    /// [has no money](Self::has_money).
+    pub fn set_idle(&mut self, now: &Moment, idle_ms: Option<u64>) {
+        // Leases last by the account's clock, the key by the server's: from here on they go together.
+        self.advance(now);
+        let (now_ms, busy_ms) = (now.stamp.at_ms, self.busy_ms(now.stamp.at_ms));
+        self.idle = idle_ms.map(|idle_ms| Idle::new(idle_ms, now_ms, busy_ms));
+    }
+
+    /// Lets an account that has been given money stay. Returns whether it was to expire.
+    pub fn stay(&mut self) -> bool {
+        self.idle.take().is_some()
+    }
+
+    /// Moves the expiry on, at an admission, if it is due.
+    pub(super) fn renew(&mut self, now_ms: i64) {
+        if self.idle.is_some() {
+            let busy_ms = self.busy_ms(now_ms);
+            self.idle.iter_mut().for_each(|idle| idle.renew(now_ms, busy_ms));
+        }
+    }
+
+    /// Milliseconds until the last lease ends.
+    fn busy_ms(&self, now_ms: i64) -> i64 {
+        self.live.ends_after_ms(self.time_ms(now_ms))
+    }
+
+    /// Whether the account has a budget, or was ever charged, credited or held money other than by admissions under way: what
+    /// must not be forgotten.
+    pub fn has_money(&self) -> bool {
+        let is_budget = |own: &AccountPolicy| matches!(own.policy.kind, Kind::Budget { .. });
+        self.policies.iter().any(is_budget) || self.ledgers.iter().any(|entry| entry.ledger.is_used())
+    }
+
+    /// Whether money that is charged to the account's ledger without an admission counts in a policy.
+    pub fn counts_money(&self) -> bool {
+        self.policies.iter().any(|own| own.policy.counts_money())
+    }
+
+    /// Counts money that was spent at `spent_ms`, by the server's clock, or given back if it is negative, in the policies that
+    /// [count it](Self::counts_money).
+    pub fn count_money(&mut self, now: &Moment, spent_ms: i64, amount: Amount) {
+        let at_ms = self.advance(now);
+        let spent_ms = spent_ms.saturating_add(self.ahead_ms).min(at_ms);
+        for own in self.policies.iter_mut().filter(|own| own.policy.counts_money()) {
+            own.count_money(at_ms, spent_ms, amount);
+        }
     }
 
     /// Removes a policy and what it has counted. Returns whether there was one.
@@ -121,10 +214,14 @@ impl Account {
         self.ledgers.iter().map(|entry| (&*entry.meter, &entry.ledger))
     }
 
-    /// The units in each window and the tokens in each bucket, negative in debt, with the policy's name.
-    pub fn counts(&mut self, now_ms: i64) -> Vec<(&[u8], i64)> {
+    /// What each window and bucket has counted, with the policy's name.
+    pub fn counts<'a>(&'a mut self, now_ms: i64) -> Vec<(&'a [u8], Count)> {
         let at_ms = self.time_ms(now_ms);
-        self.policies.iter_mut().filter_map(|own| own.count(at_ms)).collect()
+        let count = |own: &'a mut AccountPolicy| {
+            let units = own.count(at_ms)?;
+            Some((&*own.name, own.policy.count(units)))
+        };
+        self.policies.iter_mut().filter_map(count).collect()
     }
 
     /// Notes in the tallies of the policies which meters a settlement, or an admission that another node has decided, names.
@@ -142,11 +239,12 @@ impl Account {
         let at_ms = self.time_ms(now.stamp.at_ms);
         let own = self.policies.get_mut(index)?;
         match own.policy.kind {
-            Kind::Window(_) => own.count(at_ms).map(|(_, units)| Used::Units(units.max(0).unsigned_abs())),
+            Kind::Window(_) => own.count(at_ms).map(|units| own.policy.used(units)),
             Kind::Bucket(flow) => {
-                let missing = |(_, tokens): (_, i64)| flow.burst.cast_signed().saturating_sub(tokens).max(0);
-                own.count(at_ms).map(|count| Used::Units(missing(count).unsigned_abs()))
+                let missing = |tokens: i64| flow.burst.cast_signed().saturating_sub(tokens);
+                own.count(at_ms).map(|tokens| own.policy.used(missing(tokens)))
             }
+            Kind::Block { .. } => Some(Used::Units(0)),
             Kind::InFlight { .. } => Some(Used::Units(self.live.in_use(at_ms))),
             Kind::Budget { period, .. } => {
                 let ledger = self.ledgers.meter(&own.policy.meter)?;

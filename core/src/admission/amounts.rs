@@ -1,8 +1,13 @@
 //! The amounts that a request names.
 
-use super::policy::REQUESTS;
 use crate::UNITS_MAX;
 use crate::money::Amount;
+
+/// The meter that windows and buckets count by default: each admission is one.
+pub const REQUESTS: &[u8] = b"requests";
+
+/// The meter that budgets count by default, and that of the account's own ledger.
+pub const USD: &[u8] = b"usd";
 
 /// The amounts of a request by their meters, each at most once.
 #[derive(Debug, Clone, Copy)]
@@ -18,28 +23,38 @@ impl Amounts<'_> {
     pub(super) fn estimate(&self, meter: &[u8]) -> Option<Amount> {
         self.of(meter).or((meter == REQUESTS).then_some(Amount::ONE))
     }
+}
 
-    /// The amount of a meter in whole units, rounded up.
-    pub(super) fn units(&self, meter: &[u8]) -> Option<u64> {
-        self.of(meter).map(whole_units)
-    }
+const PICOS_PER_UNIT: u64 = Amount::ONE.picos() as u64;
+const PICOS_PER_BILLIONTH: u64 = PICOS_PER_UNIT / 1_000_000_000;
 
-    /// [`Self::estimate`] in whole units, rounded up.
-    pub(super) fn estimated_units(&self, meter: &[u8]) -> Option<u64> {
-        self.estimate(meter).map(whole_units)
+/// An amount in whole units, rounded up: 0 if negative, and at most one more than any limit allows.
+pub(super) fn whole_units(amount: Amount) -> u64 {
+    counted::<PICOS_PER_UNIT>(amount)
+}
+
+/// An amount in billionths, as [`whole_units`].
+pub(super) fn billionths(amount: Amount) -> u64 {
+    counted::<PICOS_PER_BILLIONTH>(amount)
+}
+
+/// A negative amount in the billionths that it gives back. It is rounded up as any other, so that the fraction of one stays.
+pub(super) fn billionths_given_back(amount: Amount) -> u64 {
+    match amount.picos() {
+        0.. => 0,
+        picos => {
+            let billionths = picos.unsigned_abs() / u128::from(PICOS_PER_BILLIONTH);
+            u64::try_from(billionths).unwrap_or(u64::MAX).min(UNITS_MAX + 1)
+        }
     }
 }
 
-/// Rounded up, 0 if negative, and at most one more than any limit allows.
-fn whole_units(amount: Amount) -> u64 {
-    const PICOS_PER_UNIT: u64 = Amount::ONE.picos() as u64;
-    match u64::try_from(amount.picos()) {
+fn counted<const PICOS: u64>(amount: Amount) -> u64 {
+    let counted = match u64::try_from(amount.picos()) {
         // A 128-bit division costs many times a 64-bit one.
-        Ok(picos) => picos.div_ceil(PICOS_PER_UNIT),
+        Ok(picos) => picos.div_ceil(PICOS),
         Err(_) if amount < Amount::ZERO => 0,
-        Err(_) => {
-            let units = amount.picos().unsigned_abs().div_ceil(PICOS_PER_UNIT.into());
-            u64::try_from(units).unwrap_or(u64::MAX).min(UNITS_MAX + 1)
-        }
-    }
+        Err(_) => u64::try_from(amount.picos().unsigned_abs().div_ceil(PICOS.into())).unwrap_or(u64::MAX),
+    };
+    counted.min(UNITS_MAX + 1)
 }

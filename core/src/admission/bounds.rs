@@ -3,6 +3,9 @@
 /// The longest name of a policy or a meter in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 
+/// The largest limit of a policy that counts in billionths: 9,000,000, which is below 2^53 of them.
+pub const BILLIONTHS_MAX: u64 = 9_000_000 * 1_000_000_000;
+
 /// The most policies of an account.
 pub const POLICIES_MAX: usize = 32;
 

@@ -7,7 +7,7 @@ use crate::lease::LeasesWith;
 use crate::ledger::Ledger;
 use crate::money::Amount;
 use crate::stored::{Stored, load_versioned};
-use crate::window::SlidingWindow;
+use crate::window::{Rule, Shape, SlidingWindow};
 
 const AT_MS: i64 = 1_700_000_000_000;
 
@@ -29,7 +29,7 @@ struct Crafted {
 
 impl Default for Crafted {
     fn default() -> Self {
-        let window = Kind::Window(crate::window::Rule { limit: 10, window_ms: 60_000, fixed: false });
+        let window = Kind::Window(Rule { limit: 10, window_ms: 60_000, shape: Shape::Sliding });
         let amount = Amount::ONE;
         let budget = Kind::Budget { amount, period: Period::Month, soft_percent: 0 };
         Self {
@@ -54,18 +54,19 @@ impl Crafted {
         out.int(0);
         out.int(self.at_ms);
         out.uint(3);
+        out.uint(0);
         out.uint(self.policies.len() as u64);
         for &(name, kind, meter, serial) in &self.policies {
             out.bytes(name.as_bytes());
             match kind {
-                Kind::Window(rule) => [0, rule.limit, rule.window_ms].into_iter().for_each(|field| out.uint(field)),
+                Kind::Window(rule) => [0, rule.limit, rule.window_ms, 0].into_iter().for_each(|field| out.uint(field)),
                 Kind::Budget { amount, period, soft_percent } => {
                     out.uint(3);
                     out.int128(amount.picos());
                     out.bytes(period.name().as_bytes());
                     out.uint(soft_percent.into());
                 }
-                Kind::Bucket(_) | Kind::InFlight { .. } => unreachable!(),
+                Kind::Bucket(_) | Kind::InFlight { .. } | Kind::Block { .. } => unreachable!(),
             }
             out.bytes(meter.as_bytes());
             out.uint(0);

@@ -12,6 +12,7 @@ use super::row::{Answer, Answered, Figures, Row, Soft};
 use super::taken::{Admission, Standing};
 use crate::calendar::{Day, Period};
 use crate::lease::LeasesWith;
+use crate::limit::{NEVER, Verdict};
 use crate::money::Amount;
 
 /// A request for admission.
@@ -163,9 +164,16 @@ impl Account {
                     (answered, Some(estimate.is_some()))
                 }
                 Kind::Window(_) | Kind::Bucket(_) => {
-                    let units = amounts.estimated_units(&own.policy.meter);
+                    let units = own.policy.estimated_units(amounts);
                     let verdict = own.decide(at_ms, if known { Some(0) } else { units });
-                    (verdict.map_or(Answered::UNDECIDED, Answered::from), Some(units.is_some()))
+                    let answer =
+                        |verdict: Verdict| Answered::of(&verdict, own.policy.figures(verdict.limit, verdict.remaining));
+                    (verdict.map_or(Answered::UNDECIDED, answer), Some(units.is_some()))
+                }
+                // A block is until a time by the server's clock, which the account's may be ahead of.
+                Kind::Block { until_ms } => {
+                    let left_ms = until_ms.map_or(NEVER, |until_ms| until_ms.saturating_sub(now_ms).max(0));
+                    (Answered::blocked(left_ms), None)
                 }
             };
             if known {

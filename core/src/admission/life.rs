@@ -90,7 +90,7 @@ impl Account {
         let at_ms = self.advance(now);
         let mut taken = SmallVec::new();
         for (index, own) in self.policies.iter_mut().enumerate() {
-            let units = amounts.estimated_units(&own.policy.meter);
+            let units = own.policy.estimated_units(amounts);
             // A shadow policy does not count what it would have refused, so its answers are those of a real policy.
             let counts = !own.policy.shadow || own.decide(at_ms, units).is_some_and(|verdict| verdict.allowed);
             let units = units.unwrap_or(0);
@@ -112,6 +112,7 @@ impl Account {
         }
         let admission = Admission { day: now.day, taken, estimates };
         self.live.hold(at_ms, id.into(), ttl_ms, admission);
+        self.renew(now.stamp.at_ms);
         self.take_rows(at_ms, amounts, rows);
     }
 
@@ -122,7 +123,7 @@ impl Account {
             match own.policy.kind {
                 Kind::InFlight { .. } => row.take_units(1, self.live.ends_after_ms(at_ms)),
                 Kind::Budget { .. } => row.take_money(amounts.estimate(&own.policy.meter).unwrap_or(Amount::ZERO)),
-                Kind::Window(_) | Kind::Bucket(_) => {}
+                Kind::Window(_) | Kind::Bucket(_) | Kind::Block { .. } => {}
             }
         }
     }
@@ -161,7 +162,8 @@ impl Account {
     }
 
     /// Ends an admission: what was used replaces what was estimated, in the window's tick and on the day of the estimate.
-    /// Meters that are not named stay as estimated. Returns how the admission stood before.
+    /// Meters that are not named stay as estimated. An account that is charged no longer expires. Returns how the admission
+    /// stood before.
     ///
     /// # Errors
     /// As [`Self::can_settle`]. Nothing was changed.
@@ -174,13 +176,14 @@ impl Account {
             entry.ledger.release(id);
             if used != Amount::ZERO {
                 entry.ledger.charge(day, used, now.stamp.keep_days, now.stamp.version)?;
+                self.idle = None;
             }
         }
         // An admission that has ended by time may still be among the live ones.
         if let Some(lease) = self.live.take(id).or_else(|| self.expired.take(id)) {
             for taken in &lease.payload.taken {
                 let Some(own) = self.policies.iter_mut().find(|own| own.serial == taken.serial) else { continue };
-                if let Some(units) = actuals.units(&own.policy.meter) {
+                if let Some(units) = actuals.of(&own.policy.meter).map(|amount| own.policy.units(amount)) {
                     own.correct(at_ms, taken.at_ms, units.cast_signed() - taken.units.cast_signed());
                 }
             }
@@ -203,6 +206,7 @@ impl Account {
             }
         }
         self.live.hold(at_ms, lease.holder, ttl_ms, lease.payload);
+        self.renew(now.stamp.at_ms);
         true
     }
 

@@ -39,6 +39,9 @@ mod amounts;
 mod bounds;
 mod budget;
 mod decide;
+pub mod document;
+pub mod form;
+mod idle;
 mod ledgers;
 mod life;
 mod moment;
@@ -50,18 +53,22 @@ mod taken;
 mod tally;
 
 pub use account::Account;
-pub use amounts::Amounts;
-pub use bounds::{EXPIRED_KEPT_MS, Exceeded, FINISHED_MAX, LEDGERS_MAX, NAME_BYTES_MAX, POLICIES_MAX, SETTLED_KEPT_MS};
+pub use amounts::{Amounts, REQUESTS, USD};
+pub use bounds::{
+    BILLIONTHS_MAX, EXPIRED_KEPT_MS, Exceeded, FINISHED_MAX, LEDGERS_MAX, NAME_BYTES_MAX, POLICIES_MAX, SETTLED_KEPT_MS,
+};
 pub use decide::{Decision, Indexes, Question, Request, Rows, Told, Undecided, admit};
 pub use life::Reset;
 pub use moment::Moment;
-pub use policy::{AccountPolicy, Kind, Policy, REQUESTS, ShortName, USD};
-pub use row::{Answer, Figures, Row, Soft, Used};
+pub use policy::{AccountPolicy, Kind, Policy, ShortName};
+pub use row::{Answer, Count, Figures, Row, Soft, Used};
 pub use taken::{Admission, Standing};
 pub use tally::Tally;
 
 #[cfg(test)]
 mod corrupt;
+#[cfg(test)]
+mod document_tests;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

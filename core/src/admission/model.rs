@@ -8,7 +8,7 @@ use crate::calendar::{Day, Period};
 use crate::ledger::{KEEP_DAYS_MAX, Ledger};
 use crate::limit::NEVER;
 use crate::money::Amount;
-use crate::window::Rule;
+use crate::window::{Rule, Shape};
 
 pub struct Model {
     pub policies: Vec<ModelPolicy>,
@@ -17,17 +17,20 @@ pub struct Model {
     ahead_ms: i64,
     at_ms: i64,
     serial: u64,
+    /// How long the account outlives its last admission, and until when it was needed then.
+    pub idle: Option<(u64, i64)>,
+    charged: bool,
 }
 
 pub struct ModelPolicy {
     name: Vec<u8>,
     policy: Policy,
     serial: u64,
-    /// A window's units with their times.
+    /// A window's units with their times; in an anchored window, the times at which it began.
     units: Vec<(i64, i128)>,
     newest_ms: i64,
     /// As of the last change: what it had let go stays gone.
-    window_ms: i64,
+    rule: Option<Rule>,
     /// A bucket's exact level, in parts of a token, at a time.
     level: Option<(i128, i64)>,
     pub tally: Tally,
@@ -57,7 +60,39 @@ fn parts(units: i64, flow: Flow) -> i128 {
     i128::from(units) * i128::from(flow.per_ms)
 }
 
+/// When the window that a time lies in began.
+fn kept_ms(at_ms: i64, rule: Rule) -> i64 {
+    match rule.shape {
+        Shape::Sliding | Shape::Fixed => at_ms,
+        Shape::Anchored(anchor_ms) => {
+            let windows = i128::from(at_ms - anchor_ms).div_euclid(i128::from(rule.window_ms));
+            (i128::from(anchor_ms) + windows * i128::from(rule.window_ms)) as i64
+        }
+    }
+}
+
+/// Units of this time, and all before it, have left the window.
+fn gone_ms(at_ms: i64, rule: Rule) -> i64 {
+    match rule.shape {
+        Shape::Sliding | Shape::Fixed => at_ms - rule.window_ms as i64,
+        Shape::Anchored(_) => kept_ms(at_ms, rule) - 1,
+    }
+}
+
 impl ModelPolicy {
+    fn units_of(&self, amount: Amount) -> u64 {
+        let picos = if self.policy.decimal { 1_000 } else { 1_000_000_000_000 };
+        ((amount.picos() + picos - 1) / picos) as u64
+    }
+
+    fn figures(&self, limit: u64, remaining: u64) -> Figures {
+        if self.policy.decimal {
+            let amount = |units: u64| Amount::from_picos(i128::from(units) * 1_000).unwrap();
+            return Figures::Money { limit: amount(limit), remaining: amount(remaining) };
+        }
+        Figures::Units { limit, remaining }
+    }
+
     fn level_at(&self, at_ms: i64, flow: Flow) -> i128 {
         let full = parts(flow.burst as i64, flow);
         let (level, since_ms) = self.level.unwrap_or((full, at_ms));
@@ -66,7 +101,7 @@ impl ModelPolicy {
 
     fn live(&self, at_ms: i64, rule: Rule) -> Vec<(i64, i128)> {
         let mut live = self.units.clone();
-        live.retain(|&(unit_ms, units)| unit_ms > at_ms - rule.window_ms as i64 && units > 0);
+        live.retain(|&(unit_ms, units)| unit_ms > gone_ms(at_ms, rule) && units > 0);
         live
     }
 
@@ -76,7 +111,7 @@ impl ModelPolicy {
             Kind::Window(rule) => {
                 let live = self.live(at_ms, rule);
                 let used: i128 = live.iter().map(|&(_, units)| units).sum();
-                let leaves_ms = |unit_ms: i64| unit_ms + rule.window_ms as i64 - at_ms;
+                let leaves_ms = |unit_ms: i64| kept_ms(unit_ms, rule) + rule.window_ms as i64 - at_ms;
                 let mut left = used;
                 let frees = live.iter().find(|&&(_, units)| {
                     left -= units;
@@ -100,25 +135,41 @@ impl ModelPolicy {
         let allowed = used_up + i128::from(cost) <= i128::from(limit);
         let remaining = (i128::from(limit) - used_up).max(0) as u64;
         let retry_after_ms = if allowed { 0 } else { retry_after_ms };
-        let figures = Figures::Units { limit, remaining };
+        let figures = self.figures(limit, remaining);
         Answered { allowed, soft: Soft::Below, figures, retry_after_ms, reset_after_ms }
+    }
+
+    /// When units that are taken now are kept.
+    fn keeps_ms(&self, at_ms: i64) -> i64 {
+        match self.policy.kind {
+            Kind::Window(rule) => match self.live(at_ms, rule).last() {
+                Some(&(began_ms, _)) if rule.shape == Shape::Fixed => began_ms,
+                _ => kept_ms(at_ms, rule),
+            },
+            _ => at_ms,
+        }
     }
 
     fn add(&mut self, at_ms: i64, taken_ms: i64, more: i64, is_new: bool) {
         match self.policy.kind {
             Kind::Window(rule) => {
-                let gone_ms = (at_ms - rule.window_ms as i64).max(self.newest_ms - self.window_ms);
-                if more == 0 || (!is_new && taken_ms <= gone_ms) {
+                let let_go_ms = self.rule.map_or(i64::MIN, |rule| gone_ms(self.newest_ms, rule));
+                if more == 0 || (!is_new && taken_ms <= let_go_ms.max(gone_ms(at_ms, rule))) {
                     return;
                 }
                 self.units = self.live(at_ms, rule);
-                self.window_ms = rule.window_ms as i64;
-                self.units.push((taken_ms, more.max(0).into()));
-                self.units.sort();
-                for _ in more..0 {
-                    if let Some(unit) = self.units.iter_mut().find(|(ms, units)| *ms == taken_ms && *units > 0) {
-                        unit.1 -= 1;
-                    }
+                self.rule = Some(rule);
+                if more > 0 {
+                    let joins = |_: &&(i64, i128)| rule.shape != Shape::Sliding;
+                    let unit_ms = self.units.last().filter(joins).map_or(taken_ms, |&(unit_ms, _)| unit_ms);
+                    self.units.push((unit_ms, more.into()));
+                    self.units.sort();
+                }
+                let mut left = i128::from(more.min(0));
+                for unit in self.units.iter_mut().filter(|(unit_ms, _)| *unit_ms == taken_ms) {
+                    let taken = unit.1.min(-left);
+                    unit.1 -= taken;
+                    left += taken;
                 }
                 self.units = self.live(at_ms, rule);
                 self.newest_ms = self.units.last().map_or(self.newest_ms, |&(unit_ms, _)| unit_ms);
@@ -127,6 +178,31 @@ impl ModelPolicy {
                 let level = self.level_at(at_ms, flow) - parts(more, flow);
                 self.level = Some((level.min(parts(flow.burst as i64, flow)), at_ms));
             }
+            _ => {}
+        }
+    }
+}
+
+impl ModelPolicy {
+    /// Money that is charged without an admission.
+    fn count_money(&mut self, at_ms: i64, spent_ms: i64, picos: i128) {
+        let units = (picos + 999).div_euclid(1_000) as i64;
+        match self.policy.kind {
+            Kind::Window(rule) if units > 0 && spent_ms >= at_ms => self.add(at_ms, kept_ms(at_ms, rule), units, true),
+            Kind::Window(rule) if units > 0 => self.add(at_ms, kept_ms(spent_ms, rule), units, false),
+            Kind::Window(rule) if units < 0 && kept_ms(spent_ms, rule) > gone_ms(at_ms, rule) => {
+                self.units = self.live(at_ms, rule);
+                self.rule = Some(rule);
+                let mut left = -i128::from(units);
+                for unit in self.units.iter_mut().rev() {
+                    let given_back = unit.1.min(left);
+                    unit.1 -= given_back;
+                    left -= given_back;
+                }
+                self.units.retain(|unit| unit.1 > 0);
+                self.newest_ms = self.units.last().map_or(self.newest_ms, |&(unit_ms, _)| unit_ms);
+            }
+            Kind::Bucket(_) => self.add(at_ms, at_ms, units, true),
             _ => {}
         }
     }
@@ -189,8 +265,8 @@ impl ModelLedger {
 
 impl Default for Model {
     fn default() -> Self {
-        let (policies, admissions) = (Vec::new(), Vec::new());
-        Self { policies, admissions, ledgers: vec![ModelLedger::new(USD)], ahead_ms: 0, at_ms: 0, serial: 0 }
+        let (policies, admissions, ledgers) = (Vec::new(), Vec::new(), vec![ModelLedger::new(USD)]);
+        Self { policies, admissions, ledgers, ahead_ms: 0, at_ms: 0, serial: 0, idle: None, charged: false }
     }
 }
 
@@ -245,14 +321,22 @@ impl Model {
     }
 
     pub fn set(&mut self, name: &[u8], policy: &Policy) {
+        if matches!(policy.kind, Kind::Budget { .. }) {
+            self.idle = None;
+        }
         if matches!(policy.kind, Kind::Budget { .. }) && !self.ledgers.iter().any(|it| *it.meter == *policy.meter) {
             self.ledgers.push(ModelLedger::new(&policy.meter));
         }
         let known = self.policies.iter().position(|it| it.name == name);
-        let kind = |kind: &Kind| std::mem::discriminant(kind);
+        let counts = |policy: &Policy| {
+            let shape = match policy.kind {
+                Kind::Window(rule) => Some(rule.shape),
+                _ => None,
+            };
+            (std::mem::discriminant(&policy.kind), policy.meter.clone(), policy.decimal, shape)
+        };
         if let Some(old) = known.map(|at| &mut self.policies[at])
-            && kind(&old.policy.kind) == kind(&policy.kind)
-            && old.policy.meter == policy.meter
+            && counts(&old.policy) == counts(policy)
         {
             old.policy = policy.clone();
             return;
@@ -262,6 +346,34 @@ impl Model {
         match known {
             Some(at) => self.policies[at] = policy,
             None => self.policies.push(policy),
+        }
+    }
+
+    pub fn put(&mut self, policies: &[(ShortName, Policy)]) {
+        self.policies.retain(|own| policies.iter().any(|(name, _)| **name == *own.name));
+        for (name, policy) in policies {
+            self.set(name, policy);
+        }
+        self.policies.sort_by_key(|own| policies.iter().position(|(name, _)| **name == *own.name));
+    }
+
+    pub fn has_money(&self) -> bool {
+        self.charged || self.policies.iter().any(|own| matches!(own.policy.kind, Kind::Budget { .. }))
+    }
+
+    pub fn set_idle(&mut self, now: &Moment, idle_ms: Option<u64>) {
+        self.advance(now);
+        self.idle = idle_ms.map(|idle_ms| (idle_ms, 0));
+        self.need(now);
+    }
+
+    /// The account is needed for its idle time, and until its last lease ends.
+    fn need(&mut self, now: &Moment) {
+        let at_ms = self.time(now);
+        let live = self.admissions.iter().filter(|it| it.kept_ms.is_none());
+        let busy_ms = live.map(|it| it.ends_ms - at_ms).max().unwrap_or(0);
+        if let Some((idle_ms, until_ms)) = &mut self.idle {
+            *until_ms = now.stamp.at_ms + busy_ms.max(*idle_ms as i64);
         }
     }
 
@@ -312,10 +424,16 @@ impl Model {
         let rows = (0..).zip(&self.policies).map(|(place, it)| {
             let mut row = match it.policy.kind {
                 Kind::Window(_) | Kind::Bucket(_) => {
-                    let units = amounts.units(&it.policy.meter);
+                    let units = amounts.estimate(&it.policy.meter).map(|amount| it.units_of(amount));
                     it.row(self.time(now), if known { 0 } else { units.unwrap_or(1) })
                 }
                 Kind::InFlight { max } => self.in_flight_row(now, max),
+                Kind::Block { until_ms } => {
+                    let left_ms = until_ms.map_or(NEVER, |until_ms| (until_ms - now.stamp.at_ms).max(0));
+                    let figures = Figures::Units { limit: 0, remaining: 0 };
+                    let (retry_after_ms, reset_after_ms) = (left_ms, left_ms);
+                    Answered { allowed: left_ms == 0, soft: Soft::Below, figures, retry_after_ms, reset_after_ms }
+                }
                 Kind::Budget { .. } => self.budget_row(now, &it.policy, known, amounts, ends_after_ms),
             };
             if known {
@@ -333,7 +451,7 @@ impl Model {
             policy.tally.denied += u64::from(!row.allowed);
             match amounts.estimate(&policy.policy.meter) {
                 Some(_) => policy.tally.named_ms = now.stamp.at_ms,
-                None => unnamed |= !matches!(policy.policy.kind, Kind::InFlight { .. }),
+                None => unnamed |= !policy.policy.meter.is_empty(),
             }
         }
         unnamed
@@ -408,11 +526,12 @@ impl Model {
         let mut taken = Vec::new();
         for policy in self.policies.iter_mut().filter(|it| matches!(it.policy.kind, Kind::Window(_) | Kind::Bucket(_)))
         {
-            let units = amounts.estimated_units(&policy.policy.meter);
+            let units = amounts.estimate(&policy.policy.meter).map(|amount| policy.units_of(amount));
             if !policy.policy.shadow || policy.row(at_ms, units.unwrap_or(1)).allowed {
-                let units = units.unwrap_or(0) as i64;
-                policy.add(at_ms, at_ms, units, true);
-                taken.push((policy.serial, at_ms, units));
+                let (units, kept_ms) = (units.unwrap_or(0) as i64, policy.keeps_ms(at_ms));
+                policy.add(at_ms, kept_ms, units, true);
+                let joined = policy.units.last().filter(|_| units > 0).map_or(kept_ms, |&(unit_ms, _)| unit_ms);
+                taken.push((policy.serial, joined, units));
             }
         }
         let mut estimates = Vec::new();
@@ -435,6 +554,7 @@ impl Model {
             taken,
             estimates,
         });
+        self.need(now);
     }
 
     pub fn settle(&mut self, now: &Moment, id: &[u8], actuals: &Amounts) -> Standing {
@@ -450,11 +570,14 @@ impl Model {
             let estimate = admission.estimates.iter().find(|it| it.0 == ledger.meter).map(|it| it.1);
             if let Some(amount) = actuals.of(&ledger.meter).or(estimate) {
                 ledger.spent.push((admission.day, amount));
+                if amount != Amount::ZERO {
+                    (self.charged, self.idle) = (true, None);
+                }
             }
         }
         for &(serial, taken_ms, units) in &admission.taken {
             let Some(policy) = self.policies.iter_mut().find(|it| it.serial == serial) else { continue };
-            if let Some(actual) = actuals.units(&policy.policy.meter) {
+            if let Some(actual) = actuals.of(&policy.policy.meter).map(|amount| policy.units_of(amount)) {
                 policy.add(at_ms, taken_ms, actual as i64 - units, false);
             }
         }
@@ -472,11 +595,25 @@ impl Model {
             let ledger = self.ledgers.iter_mut().find(|it| it.meter == *meter).unwrap();
             ledger.hold(now, id, admission.day, *amount, ttl_ms);
         }
+        self.need(now);
         true
     }
 
-    pub fn spend(&mut self, day: Day, amount: Amount) {
-        self.ledgers[0].spent.push((day, amount));
+    pub fn spend(&mut self, now: &Moment, spent_ms: i64, amount: Amount) {
+        self.ledgers[0].spent.push((now.day, amount));
+        (self.charged, self.idle) = (true, None);
+        if self.policies.iter().any(|own| own.policy.decimal && *own.policy.meter == *USD) {
+            let at_ms = self.advance(now);
+            let spent_ms = at_ms.min(spent_ms + self.ahead_ms);
+            for own in self.policies.iter_mut().filter(|own| own.policy.decimal && *own.policy.meter == *USD) {
+                own.count_money(at_ms, spent_ms, amount.picos());
+            }
+        }
+    }
+
+    /// Leases in flight.
+    pub fn is_busy(&self, now: &Moment) -> bool {
+        self.admissions.iter().any(|it| it.kept_ms.is_none() && it.ends_ms > self.time(now))
     }
 
     /// Spend and holds of money, and leases in flight.
@@ -496,7 +633,7 @@ impl ModelPolicy {
             serial,
             units: Vec::new(),
             newest_ms: 0,
-            window_ms: 0,
+            rule: None,
             level: None,
             tally: Tally::default(),
         }

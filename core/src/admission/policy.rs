@@ -4,7 +4,9 @@
 
 use smallvec::SmallVec;
 
-use super::bounds::NAME_BYTES_MAX;
+use super::amounts::{Amounts, USD, billionths, billionths_given_back, whole_units};
+use super::bounds::{BILLIONTHS_MAX, NAME_BYTES_MAX};
+use super::row::{Count, Figures, Used};
 use super::tally::Tally;
 use crate::bucket::{Flow, TokenBucket};
 use crate::calendar::{Day, Period};
@@ -13,14 +15,8 @@ use crate::limit::Verdict;
 use crate::memory::spilled_bytes;
 use crate::money::Amount;
 use crate::stored::{Stored, load_nested, save_nested};
-use crate::window::{Rule, SlidingWindow};
+use crate::window::{Rule, Shape, SlidingWindow};
 use crate::{PERIOD_MAX_MS, UNITS_MAX};
-
-/// The meter that windows and buckets count by default: each admission is one.
-pub const REQUESTS: &[u8] = b"requests";
-
-/// The meter that budgets count by default, and that of the account's own ledger.
-pub const USD: &[u8] = b"usd";
 
 /// A policy's or a meter's name. Names of up to 16 bytes lie in the struct, so that decisions follow no pointer to them.
 pub type ShortName = SmallVec<[u8; 16]>;
@@ -28,7 +24,7 @@ pub type ShortName = SmallVec<[u8; 16]>;
 /// The kind of a policy, with its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Units in any window of time. Never a fixed window.
+    /// Units in a window of time.
     Window(Rule),
     /// Tokens from a bucket.
     Bucket(Flow),
@@ -46,6 +42,27 @@ pub enum Kind {
         /// The soft limit in percent of the amount: 1 to 100, or 0 for none.
         soft_percent: u8,
     },
+    /// Nothing at all.
+    Block {
+        /// Until this time in unix milliseconds, by the server's clock; `None` for good.
+        until_ms: Option<i64>,
+    },
+}
+
+impl Kind {
+    /// Whether policies of this kind count a meter.
+    pub fn has_meter(&self) -> bool {
+        !matches!(self, Kind::InFlight { .. } | Kind::Block { .. })
+    }
+
+    /// Whether the kind counts in billionths if that is wanted, and its limits are within theirs.
+    fn may_be_decimal(&self) -> bool {
+        match *self {
+            Kind::Window(rule) => rule.limit <= BILLIONTHS_MAX,
+            Kind::Bucket(flow) => flow.rate.max(flow.burst) <= BILLIONTHS_MAX,
+            Kind::InFlight { .. } | Kind::Budget { .. } | Kind::Block { .. } => false,
+        }
+    }
 }
 
 /// A policy as it is set.
@@ -53,12 +70,56 @@ pub enum Kind {
 pub struct Policy {
     /// The kind, with its limit.
     pub kind: Kind,
-    /// What windows, buckets and budgets count: 1 to 64 bytes. Empty for leases.
+    /// What windows, buckets and budgets count: 1 to 64 bytes. Empty for leases and blocks.
     pub meter: ShortName,
     /// Refuses nothing, and counts what it would have allowed.
     pub shadow: bool,
     /// A lease that expires gives its units back to windows and buckets.
     pub give_back: bool,
+    /// The units of a window or bucket are billionths: its limit is in them, at most [`BILLIONTHS_MAX`], and each amount is
+    /// rounded up to them.
+    pub decimal: bool,
+}
+
+impl Policy {
+    /// What a request is estimated to take of the policy's units; `None` if it does not name the meter.
+    pub(super) fn estimated_units(&self, amounts: &Amounts) -> Option<u64> {
+        amounts.estimate(&self.meter).map(|amount| self.units(amount))
+    }
+
+    /// An amount in the policy's units, rounded up: 0 if negative, and at most one more than any limit allows.
+    pub(super) fn units(&self, amount: Amount) -> u64 {
+        if self.decimal { billionths(amount) } else { whole_units(amount) }
+    }
+
+    /// A count of the policy's units, as replied.
+    pub(super) fn figures(&self, limit: u64, remaining: u64) -> Figures {
+        if !self.decimal {
+            return Figures::Units { limit, remaining };
+        }
+        let [limit, remaining] = [limit, remaining].map(Amount::from_billionths);
+        Figures::Money { limit, remaining }
+    }
+
+    /// What a window or bucket has counted.
+    pub(super) fn count(&self, units: i64) -> Count {
+        if !self.decimal {
+            return Count::Units(units);
+        }
+        let amount = Amount::from_billionths(units.unsigned_abs());
+        Count::Money(if units < 0 { Amount::ZERO.saturating_sub(amount) } else { amount })
+    }
+
+    /// What counts towards the limit of a window or bucket.
+    pub(super) fn used(&self, units: i64) -> Used {
+        let units = units.max(0).unsigned_abs();
+        if self.decimal { Used::Money(Amount::from_billionths(units)) } else { Used::Units(units) }
+    }
+
+    /// Whether money that is charged to the account without an admission counts in the policy.
+    pub(super) fn counts_money(&self) -> bool {
+        self.decimal && *self.meter == *USD
+    }
 }
 
 /// A policy of an account, with what it has counted.
@@ -91,12 +152,18 @@ impl State {
             Kind::Window(_) => State::Window(SlidingWindow::default()),
             Kind::Bucket(_) => State::Bucket(None),
             Kind::Budget { .. } => State::Budget(None),
-            Kind::InFlight { .. } => State::Stateless,
+            Kind::InFlight { .. } | Kind::Block { .. } => State::Stateless,
         }
     }
 }
 
 impl AccountPolicy {
+    /// A policy that has counted nothing yet.
+    pub(super) fn new(name: &[u8], policy: Policy, serial: u64) -> Self {
+        let (name, state) = (ShortName::from_slice(name), State::new(&policy.kind));
+        Self { name, policy, state, serial, tally: Tally::default() }
+    }
+
     /// Replaces the policy by one that [counts the same](Self::counts_as). A budget over another period is yet to be told of.
     pub(super) fn replace(&mut self, policy: Policy) {
         if let (Kind::Budget { period: old, .. }, Kind::Budget { period, .. }) = (self.policy.kind, policy.kind)
@@ -132,7 +199,11 @@ impl AccountPolicy {
     /// Whether what was counted under `self` is what `policy` counts.
     pub(super) fn counts_as(&self, policy: &Policy) -> bool {
         let (old, new) = (&self.policy, policy);
-        std::mem::discriminant(&old.kind) == std::mem::discriminant(&new.kind) && old.meter == new.meter
+        let as_before = match (old.kind, new.kind) {
+            (Kind::Window(old), Kind::Window(new)) => old.shape == new.shape,
+            (old, new) => std::mem::discriminant(&old) == std::mem::discriminant(&new),
+        };
+        as_before && old.meter == new.meter && old.decimal == new.decimal
     }
 
     /// Whether a window or bucket would admit this many units; `None` asks whether any unit is left.
@@ -150,7 +221,7 @@ impl AccountPolicy {
     /// limit is free again.
     pub(super) fn take(&mut self, at_ms: i64, units: u64) -> Option<(i64, i64)> {
         match (&mut self.state, self.policy.kind) {
-            (State::Window(_), Kind::Window(rule)) if units == 0 => Some((rule.tick_at_ms(at_ms), 0)),
+            (State::Window(window), Kind::Window(rule)) if units == 0 => Some((window.kept_at_ms(at_ms, rule), 0)),
             (State::Window(window), Kind::Window(rule)) => {
                 window.record(at_ms, rule, units);
                 Some((window.newest_at_ms(), window.reset_after_ms(at_ms)))
@@ -176,15 +247,39 @@ impl AccountPolicy {
         }
     }
 
-    /// The name, and the units in a window or the tokens in a bucket.
-    pub(super) fn count(&mut self, at_ms: i64) -> Option<(&[u8], i64)> {
-        let count = match (&mut self.state, self.policy.kind) {
-            (State::Window(window), _) => window.state(at_ms).used.cast_signed(),
-            (State::Bucket(Some(bucket)), _) => bucket.state(at_ms).tokens(),
-            (State::Bucket(None), Kind::Bucket(flow)) => flow.burst.cast_signed(),
-            _ => return None,
-        };
-        Some((&self.name, count))
+    /// Counts money that was charged at `spent_ms`, or given back if it is negative, without an admission. A window counts it
+    /// at that time, if that is still in the window; what is given back are the newest units. A bucket counts it now.
+    pub(super) fn count_money(&mut self, at_ms: i64, spent_ms: i64, amount: Amount) {
+        let is_charge = amount > Amount::ZERO;
+        let units = if is_charge { billionths(amount) } else { billionths_given_back(amount) };
+        match (&mut self.state, self.policy.kind) {
+            _ if units == 0 => {}
+            (State::Window(window), Kind::Window(rule)) if is_charge && spent_ms >= at_ms => {
+                window.record(at_ms, rule, units);
+            }
+            (State::Window(window), Kind::Window(rule)) if is_charge => {
+                window.adjust(at_ms, rule, rule.tick_at_ms(spent_ms), units.cast_signed());
+            }
+            (State::Window(window), Kind::Window(rule)) if rule.covers(at_ms, spent_ms) => {
+                window.give_back(at_ms, rule, units);
+            }
+            (State::Bucket(_), _) => {
+                let units = units.cast_signed();
+                self.correct(at_ms, at_ms, if is_charge { units } else { -units });
+            }
+            _ => {}
+        }
+    }
+
+    /// The units in a window, or the tokens in a bucket, negative in debt.
+    pub(super) fn count(&mut self, at_ms: i64) -> Option<i64> {
+        match (&mut self.state, self.policy.kind) {
+            // By the rule that is in force, which may not be that of the last admission.
+            (State::Window(window), Kind::Window(rule)) => Some(window.used_at(at_ms, rule).cast_signed()),
+            (State::Bucket(Some(bucket)), _) => Some(bucket.state(at_ms).tokens()),
+            (State::Bucket(None), Kind::Bucket(flow)) => Some(flow.burst.cast_signed()),
+            _ => None,
+        }
     }
 
     /// Prefetches what a decision reads; returns a word that depends on it.
@@ -241,7 +336,7 @@ impl AccountPolicy {
                 0 => State::Budget(None),
                 _ => State::Budget(Some(load_first_day(from, period)?)),
             },
-            Kind::InFlight { .. } => State::Stateless,
+            Kind::InFlight { .. } | Kind::Block { .. } => State::Stateless,
         };
         Ok(Self { name, policy, state, serial, tally: Tally::default() })
     }
@@ -251,12 +346,14 @@ const WINDOW: u64 = 0;
 const BUCKET: u64 = 1;
 const IN_FLIGHT: u64 = 2;
 const BUDGET: u64 = 3;
+const BLOCK: u64 = 4;
 
 impl Policy {
     fn save(&self, out: &mut dyn Writer) {
         match self.kind {
             Kind::Window(rule) => {
                 [WINDOW, rule.limit, rule.window_ms].into_iter().for_each(|field| out.uint(field));
+                rule.shape.save(out);
             }
             Kind::Bucket(flow) => {
                 [BUCKET, flow.rate, flow.burst, flow.per_ms].into_iter().for_each(|field| out.uint(field));
@@ -268,9 +365,15 @@ impl Policy {
                 out.bytes(period.name().as_bytes());
                 out.uint(soft_percent.into());
             }
+            Kind::Block { until_ms } => {
+                [BLOCK, until_ms.is_some().into()].into_iter().for_each(|field| out.uint(field));
+                if let Some(until_ms) = until_ms {
+                    out.int(until_ms);
+                }
+            }
         }
         out.bytes(&self.meter);
-        out.uint(u64::from(self.shadow) | u64::from(self.give_back) << 1);
+        out.uint(u64::from(self.shadow) | u64::from(self.give_back) << 1 | u64::from(self.decimal) << 2);
     }
 
     fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
@@ -278,7 +381,7 @@ impl Policy {
             WINDOW => {
                 let limit = from.uint_max(UNITS_MAX, "limit")?;
                 let window_ms = from.uint_max(PERIOD_MAX_MS, "window")?.max(1);
-                Kind::Window(Rule { limit, window_ms, fixed: false })
+                Kind::Window(Rule { limit, window_ms, shape: Shape::load(from)? })
             }
             BUCKET => {
                 let rate = from.uint_max(UNITS_MAX, "rate")?.max(1);
@@ -293,14 +396,24 @@ impl Policy {
                     u8::try_from(from.uint_max(100, "soft percent")?).map_err(|_| Corrupt("soft percent"))?;
                 Kind::Budget { amount: amount.ok_or(Corrupt("a budget out of range"))?, period, soft_percent }
             }
+            BLOCK => Kind::Block {
+                until_ms: match from.uint_max(1, "neither an end nor none")? {
+                    0 => None,
+                    _ => Some(from.time_ms("a block's end")?),
+                },
+            },
             _ => return Err(Corrupt("a policy of an unknown kind")),
         };
         let meter = ShortName::from_slice(&from.bytes(NAME_BYTES_MAX)?);
-        if meter.is_empty() != matches!(kind, Kind::InFlight { .. }) {
-            return Err(Corrupt("a policy without a meter, or a limit of leases in flight with one"));
+        if meter.is_empty() == kind.has_meter() {
+            return Err(Corrupt("a policy without a meter, or one that counts none with one"));
         }
-        let flags = from.uint_max(3, "flags")?;
-        Ok(Self { kind, meter, shadow: flags & 1 != 0, give_back: flags & 2 != 0 })
+        let flags = from.uint_max(7, "flags")?;
+        let decimal = flags & 4 != 0;
+        if decimal && !kind.may_be_decimal() {
+            return Err(Corrupt("billionths beyond their limit, or of what is not counted in them"));
+        }
+        Ok(Self { kind, meter, shadow: flags & 1 != 0, give_back: flags & 2 != 0, decimal })
     }
 }
 

@@ -6,18 +6,18 @@ use crate::money::Amount;
 /// A limit, and what is left of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Figures {
-    /// Of windows, buckets and leases in flight.
+    /// Of windows, buckets, leases in flight and blocks.
     Units {
         /// The most units.
         limit: u64,
         /// Those that are left, 0 in debt.
         remaining: u64,
     },
-    /// Of budgets.
+    /// Of budgets, and of windows and buckets that count billionths.
     Money {
-        /// The budget.
+        /// The most of it.
         limit: Amount,
-        /// What is left of it, zero if overspent.
+        /// What is left, zero in debt or if overspent.
         remaining: Amount,
     },
 }
@@ -27,7 +27,16 @@ pub enum Figures {
 pub enum Used {
     /// Of windows, buckets and leases in flight.
     Units(u64),
-    /// Of budgets.
+    /// Of budgets, and of windows and buckets that count billionths.
+    Money(Amount),
+}
+
+/// What a window or bucket has counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// The units in a window, or the tokens in a bucket, negative in debt.
+    Units(i64),
+    /// The same of one that counts billionths.
     Money(Amount),
 }
 
@@ -63,13 +72,18 @@ impl Answered {
         retry_after_ms: NEVER,
         reset_after_ms: NEVER,
     };
-}
 
-impl From<Verdict> for Answered {
-    fn from(verdict: Verdict) -> Self {
-        let Verdict { allowed, limit, remaining, retry_after_ms, reset_after_ms } = verdict;
-        let figures = Figures::Units { limit, remaining };
+    /// The answer of a window or bucket. `figures` are those of its limit.
+    pub fn of(verdict: &Verdict, figures: Figures) -> Self {
+        let &Verdict { allowed, retry_after_ms, reset_after_ms, .. } = verdict;
         Self { allowed, soft: Soft::Below, figures, retry_after_ms, reset_after_ms }
+    }
+
+    /// The answer of a block that ends in `left_ms`; 0 if it has ended, -1 if it never does.
+    pub fn blocked(left_ms: i64) -> Self {
+        let figures = Figures::Units { limit: 0, remaining: 0 };
+        let (retry_after_ms, reset_after_ms) = (left_ms, left_ms);
+        Self { allowed: left_ms == 0, soft: Soft::Below, figures, retry_after_ms, reset_after_ms }
     }
 }
 
@@ -103,8 +117,9 @@ impl Row {
 
     /// Brings the row up to date after units were taken.
     pub(super) fn take_units(&mut self, units: u64, reset_after_ms: i64) {
-        if let Figures::Units { remaining, .. } = &mut self.figures {
-            *remaining = remaining.saturating_sub(units);
+        match &mut self.figures {
+            Figures::Units { remaining, .. } => *remaining = remaining.saturating_sub(units),
+            Figures::Money { .. } => self.take_money(Amount::from_billionths(units)),
         }
         if units > 0 {
             self.reset_after_ms = reset_after_ms;

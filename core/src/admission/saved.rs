@@ -4,6 +4,7 @@
 
 use super::account::Account;
 use super::bounds::{EXPIRED_KEPT_MS, FINISHED_MAX, POLICIES_MAX, SETTLED_KEPT_MS};
+use super::idle::Idle;
 use super::ledgers::Ledgers;
 use super::policy::{AccountPolicy, Kind};
 use super::taken::Admission;
@@ -19,6 +20,7 @@ impl Stored for Account {
     fn save(&self, out: &mut dyn Writer) {
         [self.ahead_ms, self.at_ms].into_iter().for_each(|time_ms| out.int(time_ms));
         out.uint(self.last_serial);
+        Idle::save(self.idle.as_ref(), out);
         out.uint(self.policies.len() as u64);
         self.policies.iter().for_each(|own| own.save(out));
         self.ledgers.save(out);
@@ -30,7 +32,7 @@ impl Stored for Account {
     fn load(from: &mut dyn Reader, _encoding: u32) -> Result<Self, Corrupt> {
         let (ahead_ms, at_ms) = (from.time_ms("a clock ahead")?, from.time_ms("time")?);
         let last_serial = from.uint_max(u64::MAX >> 1, "serial")?;
-        let mut account = Self { ahead_ms, at_ms, last_serial, ..Self::default() };
+        let mut account = Self { ahead_ms, at_ms, last_serial, idle: Idle::load(from)?, ..Self::default() };
         for _ in 0..from.uint_max(POLICIES_MAX as u64, "more policies than an account has")? {
             let own = AccountPolicy::load(from)?;
             let twice = |other: &AccountPolicy| other.name == own.name || other.serial == own.serial;
@@ -71,6 +73,9 @@ impl Account {
         };
         if self.policies.iter().any(is_undecidable) {
             return Err(Corrupt("a budget without a ledger for its meter"));
+        }
+        if self.idle.is_some() && self.has_money() {
+            return Err(Corrupt("an account with money that is to expire"));
         }
         if self.expired.len() > FINISHED_MAX {
             return Err(Corrupt("more ended leases than an account remembers"));

@@ -21,7 +21,7 @@ fn moment(day: i32, version: u64) -> Moment {
 
 fn budget(amount: i128, period: Period, soft_percent: u8) -> Policy {
     let kind = Kind::Budget { amount: picos(amount), period, soft_percent };
-    Policy { kind, meter: ShortName::from_slice(USD), shadow: false, give_back: false }
+    Policy { kind, meter: ShortName::from_slice(USD), shadow: false, give_back: false, decimal: false }
 }
 
 fn saved(account: &Account) -> Vec<u8> {

@@ -7,7 +7,7 @@ use crate::codec::{Decoder, Encoded};
 use crate::ledger::Stamp;
 use crate::money::Amount;
 use crate::stored::Stored as _;
-use crate::window::Rule;
+use crate::window::{Rule, Shape};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -53,7 +53,7 @@ fn amount(text: &str) -> Amount {
 }
 
 fn window(limit: u64, window_ms: u64, meter: &str) -> Policy {
-    policy(Kind::Window(Rule { limit, window_ms, fixed: false }), meter)
+    policy(Kind::Window(Rule { limit, window_ms, shape: Shape::Sliding }), meter)
 }
 
 fn bucket(rate: u64, burst: u64, per_ms: u64, meter: &str) -> Policy {
@@ -69,7 +69,7 @@ fn budget(text: &str, period: Period, meter: &str) -> Policy {
 }
 
 fn policy(kind: Kind, meter: &str) -> Policy {
-    Policy { kind, meter: meter.as_bytes().into(), shadow: false, give_back: false }
+    Policy { kind, meter: meter.as_bytes().into(), shadow: false, give_back: false, decimal: false }
 }
 
 /// The lease of an operation.
@@ -115,9 +115,19 @@ enum Op {
         lease: Lease,
         ttl_ms: u64,
     },
+    /// Of money, without an admission.
     Spend {
         account: usize,
         picos: i64,
+        ago_ms: i64,
+    },
+    Put {
+        account: usize,
+        policies: Vec<(ShortName, Policy)>,
+    },
+    Idle {
+        account: usize,
+        idle_ms: Option<u64>,
     },
     Reload {
         account: usize,
@@ -129,8 +139,10 @@ const METERS: [&str; 3] = ["requests", "tokens", "usd"];
 fn policies() -> impl Strategy<Value = Policy> {
     let meter = || prop::sample::select(vec!["requests", "tokens", "tokens", "usd"]);
     let kind = prop_oneof![
-        4 => (1u64..60, prop::sample::select(vec![10u64, 1_000, 60_000, 900_000]), meter())
-            .prop_map(|(limit, window_ms, meter)| window(limit, window_ms, meter)),
+        6 => (1u64..60, prop::sample::select(vec![10u64, 1_000, 60_000, 900_000]), meter(), shapes())
+            .prop_map(|(limit, window_ms, meter, shape)| {
+                policy(Kind::Window(Rule { limit, window_ms, shape }), meter)
+            }),
         // A period for each meter: what a bucket makes of its level when that changes, its own tests tell.
         3 => (1u64..40, 0u64..90, meter()).prop_map(|(rate, burst, meter)| {
             bucket(rate, burst, if meter == "usd" { 1_000 } else { 60_000 }, meter)
@@ -138,12 +150,36 @@ fn policies() -> impl Strategy<Value = Policy> {
         2 => (0u64..6).prop_map(in_flight),
         3 => (0u32..90, prop::sample::select(Period::ALL.to_vec()), prop::sample::select(vec!["usd", "usd", "tokens"]))
             .prop_map(|(units, period, meter)| budget(&format!("{units}.5"), period, meter)),
+        1 => prop::option::weighted(0.8, NOW - 1_000..NOW + 4_000_000)
+            .prop_map(|until_ms| policy(Kind::Block { until_ms }, "")),
     ];
-    (kind, prop::bool::weighted(0.15), prop::bool::weighted(0.15)).prop_map(|(policy, shadow, give_back)| Policy {
-        shadow,
-        give_back,
-        ..policy
+    let flags = (prop::bool::weighted(0.15), prop::bool::weighted(0.15), prop::bool::weighted(0.35));
+    (kind, flags).prop_map(|(policy, (shadow, give_back, decimal))| {
+        let decimal = decimal && matches!(policy.kind, Kind::Window(_) | Kind::Bucket(_));
+        let kind = if decimal { in_billionths(policy.kind) } else { policy.kind };
+        Policy { kind, shadow, give_back, decimal, ..policy }
     })
+}
+
+/// A limit that is not a whole number of units.
+fn in_billionths(kind: Kind) -> Kind {
+    let billionths = |units: u64| units * 1_000_000_001;
+    match kind {
+        Kind::Window(rule) => Kind::Window(Rule { limit: billionths(rule.limit), ..rule }),
+        Kind::Bucket(Flow { rate, per_ms, burst }) => {
+            Kind::Bucket(Flow { rate: billionths(rate), per_ms, burst: billionths(burst) })
+        }
+        other => other,
+    }
+}
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    prop_oneof![
+        2 => Just(Shape::Sliding),
+        1 => Just(Shape::Fixed),
+        // Few of them, so that a policy is often set again with the same.
+        2 => prop::sample::select(vec![NOW + 123_456, NOW - 7, 86_400_123]).prop_map(Shape::Anchored),
+    ]
 }
 
 fn amounts() -> impl Strategy<Value = Vec<(usize, Amount)>> {
@@ -179,7 +215,16 @@ fn ops() -> impl Strategy<Value = (i64, Op)> {
         30 => (accounts(), back(), amounts(), times())
             .prop_map(|(accounts, lease, actuals, times)| Op::Settle { accounts, lease, actuals, times }),
         5 => (accounts(), back(), ttl()).prop_map(|(accounts, lease, ttl_ms)| Op::KeepAlive { accounts, lease, ttl_ms }),
-        2 => (account.clone(), 0i64..2_000_000_000_000).prop_map(|(account, picos)| Op::Spend { account, picos }),
+        4 => (account.clone(), -900_000_000_000i64..2_000_000_000_000, prop_oneof![3 => Just(0), 1 => -100i64..90_000])
+            .prop_map(|(account, picos, ago_ms)| Op::Spend { account, picos, ago_ms }),
+        2 => (account.clone(), prop::collection::vec((0u8..5, policies()), 0..4)).prop_map(|(account, mut policies)| {
+            policies.sort_by_key(|it| it.0 ^ 1);
+            policies.dedup_by_key(|it| it.0);
+            let named = policies.into_iter().map(|(name, policy)| (ShortName::from_slice(&[name]), policy));
+            Op::Put { account, policies: named.collect() }
+        }),
+        3 => (account.clone(), prop::option::weighted(0.9, prop_oneof![1u64..3_000, 1u64..400_000]))
+            .prop_map(|(account, idle_ms)| Op::Idle { account, idle_ms }),
         1 => account.prop_map(|account| Op::Reload { account }),
     ];
     (advance, op)
@@ -193,6 +238,8 @@ struct World {
     models: [Model; ACCOUNTS],
     /// How many leases there have been.
     leases: u16,
+    /// How many accounts have expired.
+    expired: usize,
 }
 
 fn named(list: &[(usize, Amount)]) -> Vec<(&'static [u8], Amount)> {
@@ -212,7 +259,23 @@ impl World {
         self.leases.to_be_bytes()
     }
 
+    /// What a server does with keys whose time has come.
+    fn expire(&mut self, now_ms: i64) -> Result<(), TestCaseError> {
+        let now = moment(now_ms);
+        for place in 0..ACCOUNTS {
+            if self.accounts[place].expires_at_ms().is_some_and(|at_ms| at_ms <= now_ms) {
+                prop_assert!(!self.models[place].is_busy(&now), "an account expires before its leases have ended");
+                self.accounts[place] = Account::default();
+                self.replicas[place] = Account::default();
+                self.models[place] = Model::default();
+                self.expired += 1;
+            }
+        }
+        Ok(())
+    }
+
     fn step(&mut self, now_ms: i64, op: Op) -> Result<(), TestCaseError> {
+        self.expire(now_ms)?;
         let now = moment(now_ms);
         match op {
             Op::Set { account, name, policy } => {
@@ -255,12 +318,31 @@ impl World {
                     }
                 }
             }
-            Op::Spend { account, picos } => {
+            Op::Spend { account, picos, ago_ms } => {
                 let amount = Amount::from_picos(picos.into()).unwrap();
                 for account in [&mut self.accounts[account], &mut self.replicas[account]] {
                     account.ledger_mut().charge(now.day, amount, 3_600, 1).unwrap();
+                    account.stay();
+                    if account.counts_money() {
+                        account.count_money(&now, now_ms - ago_ms, amount);
+                    }
                 }
-                self.models[account].spend(now.day, amount);
+                self.models[account].spend(&now, now_ms - ago_ms, amount);
+            }
+            Op::Put { account, policies } => {
+                self.accounts[account].put(&policies).unwrap();
+                prop_assert!(self.accounts[account].has_exactly(&policies));
+                self.replicas[account].put(&policies).unwrap();
+                self.models[account].put(&policies);
+            }
+            Op::Idle { account, idle_ms } => {
+                let has_money = self.models[account].has_money();
+                prop_assert_eq!(self.accounts[account].has_money(), has_money);
+                if !has_money {
+                    self.accounts[account].set_idle(&now, idle_ms);
+                    self.replicas[account].set_idle(&now, idle_ms);
+                    self.models[account].set_idle(&now, idle_ms);
+                }
             }
             Op::Reload { account } => {
                 self.accounts[account] = reloaded(&self.accounts[account]);
@@ -379,6 +461,14 @@ impl World {
             let held = ledger.held(now_ms, Period::Total, now.day);
             let sums = (ledger.spent(Period::Total, now.day), held, account.in_flight(now_ms));
             prop_assert_eq!(sums, model.sums(&now));
+            match (account.idle_ms(), account.expires_at_ms(), model.idle) {
+                (Some(idle_ms), Some(expires_at_ms), Some((asked_ms, needed_until_ms))) => {
+                    prop_assert_eq!(idle_ms, asked_ms);
+                    let latest_ms = needed_until_ms + idle_ms as i64;
+                    prop_assert!((needed_until_ms..=latest_ms).contains(&expires_at_ms));
+                }
+                idle => prop_assert_eq!(idle, (None, None, None)),
+            }
             let tallies = account.policies().iter().map(AccountPolicy::tally);
             prop_assert!(tallies.eq(model.policies.iter().map(|policy| &policy.tally)));
             prop_assert_eq!(saved(account), saved(&self.replicas[place]), "the effects alone give the same value");
@@ -390,7 +480,7 @@ impl World {
 #[test]
 fn agrees_with_a_naive_model_over_a_million_steps() {
     let config = ProptestConfig { cases: 6_000, failure_persistence: None, ..ProptestConfig::default() };
-    let total = std::cell::Cell::new(0);
+    let (total, expired) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
     TestRunner::new(config)
         .run(&prop::collection::vec(ops(), 1..400), |steps| {
             total.set(total.get() + steps.len());
@@ -406,10 +496,12 @@ fn agrees_with_a_naive_model_over_a_million_steps() {
                     world.check(now_ms)?;
                 }
             }
+            expired.set(expired.get() + world.expired);
             world.check(now_ms)
         })
         .unwrap();
     assert!(total.get() > 1_000_000, "{} steps", total.get());
+    assert!(expired.get() > 1_000, "{} accounts have expired", expired.get());
 }
 
 /// Of many that were never settled, and whose time has come, none pushes out what was settled; and no change has to end
@@ -430,7 +522,7 @@ fn leases_that_end_by_the_thousand_hold_up_nobody_and_what_was_settled_is_rememb
         account.advance(&later);
         let ended = leases.min(change * ENDED_PER_CHANGE as u64);
         let left = account.counts(NOW + 1_000).iter().find(|(name, _)| *name == b"rpm").map(|&(_, units)| units);
-        assert_eq!(left, Some((leases - ended) as i64), "given back as they end");
+        assert_eq!(left, Some(Count::Units((leases - ended) as i64)), "given back as they end");
         assert_eq!(account.in_flight(NOW + 1_000), 0);
         assert_eq!(account.standing(NOW + 1_000, &(leases - 1).to_be_bytes()), Standing::Expired);
     }

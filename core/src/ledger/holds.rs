@@ -145,6 +145,11 @@ impl Holds {
         now_ms.max(self.at_ms)
     }
 
+    /// Whether a client has a hold here, or an id that is remembered.
+    pub(super) fn has_ids_of_clients(&self) -> bool {
+        !self.done.is_empty() || self.open.iter().any(|hold| hold.id.owner() == Owner::Client)
+    }
+
     /// The holds that have expired since the last change, and those that have not.
     fn split(&self, now_ms: i64) -> (&[Hold], &[Hold]) {
         let now_ms = self.now_ms(now_ms);

@@ -228,6 +228,12 @@ impl Ledger {
         }
     }
 
+    /// Whether anything but an admission has ever used the ledger, or an admission has charged it.
+    pub fn is_used(&self) -> bool {
+        let client = |holds: &Holds| holds.has_ids_of_clients();
+        self.version() > 0 || self.credits.is_some() || self.holds.as_deref().is_some_and(client)
+    }
+
     /// The sum of the holds that were made in the period of `day` and have not expired.
     pub fn held(&self, now_ms: i64, period: Period, day: Day) -> Amount {
         let Some(holds) = &self.holds else { return Amount::ZERO };

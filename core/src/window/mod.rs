@@ -1,5 +1,8 @@
 //! The exact sliding window: at most `limit` units in any `(now - window, now]`.
 //!
+//! A window may also end as a whole: a window's length after its first unit, or at times that follow from an anchor, see
+//! [`Shape`].
+//!
 //! Admitted units are kept as (time since the previous pair, units) pairs in chunks of a few hundred bytes, one or two
 //! bytes a pair at usual rates. Only admissions are stored; a denied request leaves no trace.
 //!
@@ -16,7 +19,7 @@ mod rule;
 mod saved;
 mod value;
 
-pub use rule::Rule;
+pub use rule::{Rule, Shape};
 pub use value::{SlidingWindow, WindowState};
 
 #[cfg(test)]

@@ -6,6 +6,18 @@ use crate::TIME_MAX_MS;
 /// in every tick.
 pub(super) const TICKS_PER_WINDOW_MAX: u64 = 1 << 20;
 
+/// When units leave a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Each of them a window's length after it was taken.
+    Sliding,
+    /// All together, a window's length after the first of them.
+    Fixed,
+    /// All together at the window's end. Windows follow each other without a gap, and one of them begins at this time in
+    /// unix milliseconds, not before 1970.
+    Anchored(i64),
+}
+
 /// The limit of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
@@ -13,28 +25,67 @@ pub struct Rule {
     pub limit: u64,
     /// The window's length in milliseconds: 1 to 366 days.
     pub window_ms: u64,
-    /// The window starts with its first unit and ends as a whole, instead of sliding.
-    pub fixed: bool,
+    /// When units leave it.
+    pub shape: Shape,
 }
 
 impl Rule {
-    /// The resolution in milliseconds: 1 for windows up to about 17 minutes (2^20 ms) and for fixed ones; longer ones are
-    /// divided into 2^20 ticks. An admission's time is rounded up to the tick, so units are released late by less than
-    /// one tick, never early.
+    /// The resolution in milliseconds: 1 for windows up to about 17 minutes (2^20 ms) and for those that end as a whole;
+    /// longer ones are divided into 2^20 ticks. An admission's time is rounded up to the tick, so units are released late
+    /// by less than one tick, never early.
     pub fn tick_ms(&self) -> u64 {
-        if self.fixed { 1 } else { self.window_ms.div_ceil(TICKS_PER_WINDOW_MAX).max(1) }
+        match self.shape {
+            Shape::Sliding => self.window_ms.div_ceil(TICKS_PER_WINDOW_MAX).max(1),
+            Shape::Fixed | Shape::Anchored(_) => 1,
+        }
     }
 
-    /// The time under which units taken at `now_ms` are kept.
+    /// The time under which units taken at `now_ms` are kept, if they are the first of a window.
     pub fn tick_at_ms(&self, now_ms: i64) -> i64 {
-        rounded_up(now_ms, self.tick_ms())
+        match self.shape {
+            Shape::Sliding | Shape::Fixed => rounded_up(now_ms, self.tick_ms()),
+            Shape::Anchored(anchor_ms) => self.begins_at_ms(anchor_ms, now_ms),
+        }
+    }
+
+    /// When the window began that `now_ms` lies in.
+    fn begins_at_ms(&self, anchor_ms: i64, now_ms: i64) -> i64 {
+        // A window is at most 366 days long.
+        let into_ms = now_ms.saturating_sub(anchor_ms).rem_euclid(self.window_ms.cast_signed());
+        now_ms.saturating_sub(into_ms).max(0)
+    }
+
+    /// At `now_ms`, units kept under this time or an earlier one have left the window.
+    pub(super) fn cutoff_ms(&self, now_ms: i64) -> i64 {
+        match self.shape {
+            Shape::Sliding | Shape::Fixed => now_ms.saturating_sub_unsigned(self.window_ms),
+            Shape::Anchored(anchor_ms) => self.begins_at_ms(anchor_ms, now_ms) - 1,
+        }
+    }
+
+    /// Whether units taken at `at_ms` are still in the window at `now_ms`, if it slides or is anchored. One that begins with
+    /// its first unit may have begun later.
+    pub fn covers(&self, now_ms: i64, at_ms: i64) -> bool {
+        self.tick_at_ms(at_ms) > self.cutoff_ms(now_ms)
+    }
+
+    /// When units kept under `at_ms` leave the window.
+    pub(super) fn leaves_at_ms(&self, at_ms: i64) -> i64 {
+        let from_ms = match self.shape {
+            Shape::Sliding | Shape::Fixed => at_ms,
+            Shape::Anchored(anchor_ms) => self.begins_at_ms(anchor_ms, at_ms),
+        };
+        from_ms.saturating_add_unsigned(self.window_ms)
     }
 
     /// The end of what can still be asked about a window whose newest units are kept under `newest_ms`: the last admission
     /// forgot everything up to here, whether or not its bytes are gone. With ticks, no later than what that admission itself
     /// left out.
     pub(super) fn floor_ms(&self, newest_ms: i64) -> i64 {
-        newest_ms.saturating_sub_unsigned(self.window_ms + self.tick_ms() - 1)
+        match self.shape {
+            Shape::Sliding | Shape::Fixed => newest_ms.saturating_sub_unsigned(self.window_ms + self.tick_ms() - 1),
+            Shape::Anchored(_) => self.cutoff_ms(newest_ms),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use super::chunk::Chunk;
 use super::pair::{PAIR_BYTES_MAX, Pair, get_pair, put_pair};
-use super::rule::{Rule, TICKS_PER_WINDOW_MAX};
+use super::rule::{Rule, Shape, TICKS_PER_WINDOW_MAX};
 use super::value::{SlidingWindow, USED_MAX};
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::memory::allocated_bytes;
@@ -21,7 +21,7 @@ impl Stored for SlidingWindow {
     fn save(&self, out: &mut dyn Writer) {
         out.uint(self.rule.window_ms);
         out.uint(self.rule.limit);
-        out.uint(self.rule.fixed.into());
+        self.rule.shape.save(out);
         out.int(self.newest_ms);
         out.int(self.expires_at_ms);
         let kept_after_ms = self.rule.floor_ms(self.newest_ms);
@@ -37,12 +37,12 @@ impl Stored for SlidingWindow {
     fn load(from: &mut dyn Reader, _encoding: u32) -> Result<Self, Corrupt> {
         let window_ms = from.uint_max(PERIOD_MAX_MS, "window")?.max(1);
         let limit = from.uint_max(UNITS_MAX, "limit")?;
-        let fixed = from.uint_max(1, "kind of window")? == 1;
+        let shape = Shape::load(from)?;
         let newest_ms = from.time_ms("newest")?;
         let expires_at_ms = from.time_ms("expiry")?;
         let pairs_max = usize::try_from(TICKS_PER_WINDOW_MAX + 1).unwrap_or(usize::MAX);
         let bytes = from.bytes(pairs_max.saturating_mul(PAIR_BYTES_MAX))?;
-        let mut window = Self { rule: Rule { limit, window_ms, fixed }, newest_ms, ..Self::default() };
+        let mut window = Self { rule: Rule { limit, window_ms, shape }, newest_ms, ..Self::default() };
         let (mut at, mut used, mut at_ms) = (0, 0, window.rule.floor_ms(newest_ms));
         while at < bytes.len() {
             let pair = get_pair(&bytes, &mut at).ok_or(Corrupt("a pair cut short"))?;
@@ -85,6 +85,29 @@ impl Stored for SlidingWindow {
             }
         }
         None
+    }
+}
+
+impl Shape {
+    /// Writes the shape, as all values that have one do.
+    pub(crate) fn save(self, out: &mut dyn Writer) {
+        match self {
+            Shape::Sliding => out.uint(0),
+            Shape::Fixed => out.uint(1),
+            Shape::Anchored(anchor_ms) => {
+                out.uint(2);
+                out.int(anchor_ms);
+            }
+        }
+    }
+
+    /// Reads what [`Self::save`] wrote.
+    pub(crate) fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
+        Ok(match from.uint_max(2, "kind of window")? {
+            0 => Shape::Sliding,
+            1 => Shape::Fixed,
+            _ => Shape::Anchored(from.time_ms("anchor")?),
+        })
     }
 }
 

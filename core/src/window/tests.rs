@@ -10,7 +10,7 @@ use proptest::test_runner::TestRunner;
 const NOW: i64 = 1_700_000_000_000;
 
 fn sliding(limit: u64, window_ms: u64) -> Rule {
-    Rule { limit, window_ms, fixed: false }
+    Rule { limit, window_ms, shape: Shape::Sliding }
 }
 
 impl SlidingWindow {
@@ -27,13 +27,40 @@ impl SlidingWindow {
     }
 }
 
-/// The window by its definition: every admitted unit with its time.
+/// The window by its definition: every admitted unit with its time; in an anchored window, with the time at which that began.
 #[derive(Default)]
 struct Model {
     admitted: Vec<(i64, u64)>,
     newest_ms: i64,
     /// As of the last change: what it had let go stays gone.
-    window_ms: u64,
+    rule: Option<Rule>,
+}
+
+/// When units of the time `at_ms` have left, at the latest, if it is now `now_ms`.
+fn gone_ms(now_ms: i64, rule: Rule) -> i64 {
+    match rule.shape {
+        Shape::Anchored(anchor_ms) => begin_ms(now_ms, anchor_ms, rule) - 1,
+        _ => now_ms - rule.window_ms as i64,
+    }
+}
+
+fn begin_ms(now_ms: i64, anchor_ms: i64, rule: Rule) -> i64 {
+    let window_ms = rule.window_ms as f64;
+    let mut begin_ms = anchor_ms + ((now_ms - anchor_ms) as f64 / window_ms) as i64 * rule.window_ms as i64;
+    while begin_ms > now_ms {
+        begin_ms -= rule.window_ms as i64;
+    }
+    while begin_ms + rule.window_ms as i64 <= now_ms {
+        begin_ms += rule.window_ms as i64;
+    }
+    begin_ms
+}
+
+fn kept_ms(now_ms: i64, rule: Rule) -> i64 {
+    match rule.shape {
+        Shape::Anchored(anchor_ms) => begin_ms(now_ms, anchor_ms, rule),
+        _ => now_ms,
+    }
 }
 
 impl Model {
@@ -42,18 +69,23 @@ impl Model {
         if self.admitted.is_empty() { 0 } else { (self.newest_ms - now_ms).max(0) }
     }
 
-    fn in_window(&self, now_ms: i64, window_ms: u64) -> Vec<(i64, u64)> {
+    fn all(&self, now_ms: i64) -> Vec<(i64, u64)> {
         let behind_ms = self.behind_ms(now_ms);
-        let moved = self.admitted.iter().map(|&(at_ms, units)| (at_ms - behind_ms, units));
-        moved.filter(|&(at_ms, _)| at_ms > now_ms - window_ms as i64).collect()
+        self.admitted.iter().map(|&(at_ms, units)| (at_ms - behind_ms, units)).collect()
+    }
+
+    fn in_window(&self, now_ms: i64, rule: Rule) -> Vec<(i64, u64)> {
+        let mut live = self.all(now_ms);
+        live.retain(|&(at_ms, _)| at_ms > gone_ms(now_ms, rule));
+        live
     }
 
     fn decide(&self, now_ms: i64, rule: Rule, cost: u64) -> Verdict {
         let Rule { limit, window_ms, .. } = rule;
-        let live = self.in_window(now_ms, window_ms);
+        let live = self.in_window(now_ms, rule);
         let used: u64 = live.iter().map(|&(_, units)| units).sum();
         let allowed = used + cost <= limit;
-        let leaves_after_ms = |at_ms: i64| at_ms + window_ms as i64 - now_ms;
+        let leaves_after_ms = |at_ms: i64| kept_ms(at_ms, rule) + window_ms as i64 - now_ms;
         let mut retry_after_ms = if allowed { 0 } else { NEVER };
         if !allowed && cost <= limit {
             let mut left = used;
@@ -70,16 +102,17 @@ impl Model {
     }
 
     fn record(&mut self, now_ms: i64, rule: Rule, cost: u64) {
-        self.window_ms = rule.window_ms;
-        self.admitted = self.in_window(now_ms, rule.window_ms);
-        let at_ms = self.admitted.last().filter(|_| rule.fixed).map_or(now_ms, |&(at_ms, _)| at_ms);
+        self.admitted = self.in_window(now_ms, rule);
+        self.rule = Some(rule);
+        let joins = |_: &&(i64, u64)| rule.shape != Shape::Sliding;
+        let at_ms = self.admitted.last().filter(joins).map_or(kept_ms(now_ms, rule), |&(at_ms, _)| at_ms);
         self.admitted.push((at_ms, cost));
         self.newest_ms = at_ms;
     }
 
     fn give_back(&mut self, now_ms: i64, rule: Rule, units: u64) {
-        self.window_ms = rule.window_ms;
-        self.admitted = self.in_window(now_ms, rule.window_ms);
+        self.admitted = self.in_window(now_ms, rule);
+        self.rule = Some(rule);
         self.newest_ms = self.newest_ms.min(now_ms);
         let mut left = units;
         while let Some((at_ms, newest)) = self.admitted.pop() {
@@ -94,14 +127,17 @@ impl Model {
 
     fn adjust(&mut self, now_ms: i64, rule: Rule, at_ms: i64, more: i64) {
         if self.behind_ms(now_ms) > 0 {
-            self.admitted = self.in_window(now_ms, i64::MAX as u64 / 2);
+            self.admitted = self.all(now_ms);
             self.newest_ms = now_ms;
         }
-        if at_ms <= now_ms - rule.window_ms as i64 || at_ms <= self.newest_ms - self.window_ms as i64 || more == 0 {
+        let let_go_ms = self.rule.map_or(i64::MIN, |rule| gone_ms(self.newest_ms, rule));
+        if at_ms <= gone_ms(now_ms, rule) || at_ms <= let_go_ms || more == 0 {
             return;
         }
-        self.window_ms = rule.window_ms;
-        self.admitted = self.in_window(now_ms, rule.window_ms);
+        self.admitted = self.in_window(now_ms, rule);
+        self.rule = Some(rule);
+        let joins = |_: &&(i64, u64)| rule.shape != Shape::Sliding && more > 0;
+        let at_ms = self.admitted.last().filter(joins).map_or(at_ms, |&(at_ms, _)| at_ms);
         for _ in 0..more {
             let place = self.admitted.partition_point(|&(other_ms, _)| other_ms <= at_ms);
             self.admitted.insert(place, (at_ms, 1));
@@ -121,7 +157,7 @@ impl Model {
             self.record(now_ms, rule, cost);
         } else if !verdict.allowed {
             // Refused, and the clock had stepped back: the history goes back with it.
-            self.admitted = self.in_window(now_ms, i64::MAX as u64 / 2);
+            self.admitted = self.all(now_ms);
             self.newest_ms = self.newest_ms.min(now_ms);
         }
         Verdict { retry_after_ms: verdict.retry_after_ms, allowed: verdict.allowed, ..self.decide(now_ms, rule, 0) }
@@ -134,7 +170,7 @@ struct Step {
     cost: u64,
     limit: u64,
     window_ms: u64,
-    fixed: bool,
+    shape: Shape,
     kind: Kind,
 }
 
@@ -169,19 +205,24 @@ fn steps(limits: Vec<u64>, windows: Vec<u64>) -> impl Strategy<Value = Vec<Step>
         10 => (0i64..70_000, 0usize..400, -9i64..9).prop_map(|(ago_ms, unit, more)| Kind::Adjust { ago_ms, unit, more }),
         1 => Just(Kind::Reload),
     ];
-    let fixed = prop_oneof![Just(0.0), Just(1.0), Just(0.1)];
-    (fixed, Just((advance, cost, one_of(limits), one_of(windows), kind))).prop_flat_map(|(fixed, rest)| {
-        let step =
-            (rest, prop::bool::weighted(fixed)).prop_map(|((advance_ms, cost, limit, window_ms, kind), fixed)| Step {
-                advance_ms,
-                cost,
-                limit,
-                window_ms,
-                fixed,
-                kind,
-            });
-        prop::collection::vec(step, 1..1_000)
-    })
+    let shape = prop_oneof![
+        2 => Just(Shape::Sliding),
+        1 => Just(Shape::Fixed),
+        2 => (-90_000i64..90_000).prop_map(|offset_ms| Shape::Anchored(NOW + offset_ms)),
+        1 => (0i64..99_000).prop_map(Shape::Anchored),
+    ];
+    let now_and_then = prop_oneof![3 => Just(0.0), 1 => Just(0.1)];
+    (shape.clone(), shape, now_and_then, Just((advance, cost, one_of(limits), one_of(windows), kind))).prop_flat_map(
+        |(shape, other, share, rest)| {
+            let step = (rest, prop::bool::weighted(share)).prop_map(
+                move |((advance_ms, cost, limit, window_ms, kind), is_other)| {
+                    let shape = if is_other { other } else { shape };
+                    Step { advance_ms, cost, limit, window_ms, shape, kind }
+                },
+            );
+            prop::collection::vec(step, 1..1_000)
+        },
+    )
 }
 
 fn saved(window: &SlidingWindow) -> Vec<u8> {
@@ -213,10 +254,10 @@ fn agrees_with_a_naive_model_over_a_million_steps() {
             // Corrections are for those whose clock never goes back, as an account's does not.
             let mut has_gone_back = false;
             total.set(total.get() + steps.len());
-            for Step { advance_ms, cost, limit, window_ms, fixed, kind } in steps {
+            for Step { advance_ms, cost, limit, window_ms, shape, kind } in steps {
                 now_ms += advance_ms;
                 has_gone_back |= advance_ms < 0;
-                let rule = Rule { limit, window_ms, fixed };
+                let rule = Rule { limit, window_ms, shape };
                 match kind {
                     Kind::Reload => window = reloaded(&window),
                     Kind::Force => {
@@ -230,9 +271,10 @@ fn agrees_with_a_naive_model_over_a_million_steps() {
                         replica.give_back(now_ms, rule, cost + 1);
                     }
                     Kind::Adjust { ago_ms, unit, more } => {
-                        let live = model.in_window(now_ms, window_ms);
-                        let at_ms = live.get(unit).map_or(now_ms - ago_ms % 1_500, |&(at_ms, _)| at_ms);
-                        if !has_gone_back && (!fixed || !live.is_empty()) {
+                        let live = model.in_window(now_ms, rule);
+                        let at_ms = kept_ms(now_ms - ago_ms % 1_500, rule);
+                        let at_ms = live.get(unit).map_or(at_ms, |&(at_ms, _)| at_ms);
+                        if !has_gone_back {
                             window.adjust(now_ms, rule, at_ms, more);
                             model.adjust(now_ms, rule, at_ms, more);
                             replica.adjust(now_ms, rule, at_ms, more);
@@ -260,6 +302,12 @@ fn agrees_with_a_naive_model_over_a_million_steps() {
                     prop_assert!(window.decide(retry_ms, rule, cost).allowed);
                     prop_assert!(!window.decide(retry_ms - 1, rule, cost).allowed);
                 }
+                let kept_at_ms = match model.in_window(now_ms, rule).last() {
+                    Some(&(at_ms, _)) if shape == Shape::Fixed => at_ms,
+                    _ => kept_ms(now_ms, rule),
+                };
+                // For those whose clock never goes back, as corrections are.
+                prop_assert!(has_gone_back || window.kept_at_ms(now_ms, rule) == kept_at_ms);
             }
             prop_assert_eq!(saved(&window), saved(&replica), "the effects alone give the same value");
             Ok(())
@@ -327,7 +375,7 @@ fn a_clock_that_steps_back_locks_nobody_out_for_longer_than_a_window() {
 #[test]
 fn a_fixed_window_ends_as_a_whole() {
     let mut window = SlidingWindow::default();
-    let rule = Rule { fixed: true, ..sliding(3, 1_000) };
+    let rule = Rule { shape: Shape::Fixed, ..sliding(3, 1_000) };
     for offset_ms in [0, 500, 999] {
         assert!(window.admit(NOW + offset_ms, rule, 1).allowed);
     }
@@ -335,6 +383,32 @@ fn a_fixed_window_ends_as_a_whole() {
     assert_eq!((denied.allowed, denied.retry_after_ms, denied.reset_after_ms), (false, 1, 1));
     assert!(window.admit(NOW + 1_000, rule, 3).allowed);
     assert!(!window.admit(NOW + 1_001, rule, 1).allowed);
+}
+
+#[test]
+fn an_anchored_window_begins_at_its_anchor_plus_whole_periods() {
+    let rule = |anchor_ms, window_ms| Rule { shape: Shape::Anchored(anchor_ms), ..sliding(3, window_ms) };
+    // Before the anchor, at it, and long after it: 0.3 s into a window of a second.
+    for anchor_ms in [NOW + 5_700, NOW - 300, NOW % 1_000 + 700] {
+        let mut window = SlidingWindow::default();
+        let rule = rule(anchor_ms, 1_000);
+        for offset_ms in [0, 500, 699] {
+            assert!(window.admit(NOW + offset_ms, rule, 1).allowed);
+        }
+        let denied = window.admit(NOW + 699, rule, 1);
+        assert_eq!((denied.allowed, denied.retry_after_ms, denied.reset_after_ms), (false, 1, 1));
+        assert!(window.admit(NOW + 700, rule, 3).allowed);
+        let denied = window.admit(NOW + 700, rule, 1);
+        assert_eq!((denied.allowed, denied.retry_after_ms, denied.reset_after_ms), (false, 1_000, 1_000));
+        assert_eq!(saved(&reloaded(&window)), saved(&window));
+    }
+    // With another length, what was counted counts on if its window began in the one that is now the current one.
+    let mut window = SlidingWindow::default();
+    assert!(window.admit(NOW + 2_500, rule(NOW, 1_000), 2).allowed);
+    let longer = window.decide(NOW + 2_500, rule(NOW, 10_000), 2);
+    assert_eq!((longer.remaining, longer.retry_after_ms), (1, 7_500));
+    assert_eq!(window.decide(NOW + 10_000, rule(NOW, 10_000), 2).remaining, 3);
+    assert_eq!(window.decide(NOW + 2_500, rule(NOW, 100), 2).remaining, 3);
 }
 
 #[test]
@@ -395,7 +469,10 @@ proptest! {
         let mut crafted = Encoded::default();
         crafted.uint(window_ms % (PERIOD_MAX_MS + 2));
         crafted.uint(limit % (UNITS_MAX + 2));
-        crafted.uint(limit % 3);
+        crafted.uint(limit % 4);
+        if limit % 4 == 2 {
+            crafted.int(newest_ms % TIME_MAX_MS / 2);
+        }
         crafted.int(newest_ms % TIME_MAX_MS);
         crafted.int(0);
         crafted.bytes(&pairs);
@@ -411,6 +488,7 @@ proptest! {
                 window.admit(NOW, sliding(100, 60_000), 1);
                 window.give_back(NOW, sliding(100, 1_000), 2);
                 window.record(NOW, sliding(100, PERIOD_MAX_MS), UNITS_MAX);
+                window.record(NOW, Rule { shape: Shape::Anchored(TIME_MAX_MS), ..sliding(100, PERIOD_MAX_MS) }, 1);
                 window.state(NOW);
                 prop_assert_eq!(saved(&reloaded(&window)), saved(&window));
             }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::chunk::Chunk;
 use super::pair::get_pair;
-use super::rule::{Rule, rounded_up};
+use super::rule::{Rule, Shape, rounded_up};
 use crate::limit::{NEVER, Verdict, extended_expiry_ms, wait_ms};
 
 /// The most units that a window counts. Forced and replicated units beyond it are not counted; no limit is near it.
@@ -49,7 +49,7 @@ pub struct SlidingWindow {
 impl Default for SlidingWindow {
     fn default() -> Self {
         Self {
-            rule: Rule { limit: 0, window_ms: 1, fixed: false },
+            rule: Rule { limit: 0, window_ms: 1, shape: Shape::Sliding },
             newest_ms: 0,
             expires_at_ms: 0,
             units_end: 0,
@@ -79,12 +79,12 @@ impl SlidingWindow {
     /// Decides whether `cost` units (at most 2^53) are admitted at `now_ms`, and tells what is left. Changes nothing but
     /// hints.
     pub fn decide(&mut self, now_ms: i64, rule: Rule, cost: u64) -> Verdict {
-        let Rule { limit, window_ms, .. } = rule;
+        let Rule { limit, .. } = rule;
         let behind_ms = self.behind_ms(now_ms);
-        let used = self.used(now_ms, window_ms, behind_ms);
+        let used = self.used(now_ms, rule, behind_ms);
         let allowed = used.saturating_add(cost) <= limit;
         let leaves_after_ms =
-            |at_ms: i64| wait_ms(i128::from(at_ms - behind_ms) + i128::from(window_ms) - i128::from(now_ms));
+            |at_ms: i64| wait_ms(i128::from(rule.leaves_at_ms(at_ms - behind_ms)) - i128::from(now_ms));
         let retry_after_ms = if allowed {
             0
         } else if cost > limit {
@@ -100,14 +100,15 @@ impl SlidingWindow {
     /// Records `units` at `now_ms` whatever the limit says, and forgets what the window no longer covers. Depends on the
     /// state and the arguments alone, so that a replica ends with the same value.
     ///
-    /// A changed rule holds from now on: units that have left the former window do not come back.
+    /// A changed rule holds from now on: units that have left the former window do not come back. Those of an anchored window
+    /// count on if that window began in what is now the current one.
     pub fn record(&mut self, now_ms: i64, rule: Rule, units: u64) {
         self.rewind(now_ms);
-        let used = self.used(now_ms, rule.window_ms, 0);
-        let at_ms = rounded_up(now_ms, rule.tick_ms());
+        let used = self.used(now_ms, rule, 0);
+        let (at_ms, whole) = (rule.tick_at_ms(now_ms), rule.shape != Shape::Sliding);
         if used == 0 {
             self.clear();
-        } else if rule.fixed || rule.floor_ms(self.newest_ms) < self.rule.floor_ms(self.newest_ms) {
+        } else if whole || rule.floor_ms(self.newest_ms) < self.rule.floor_ms(self.newest_ms) {
             // The floor will be earlier than what has left by now, and must not bring it back.
             self.drop_dead_chunks();
             self.drop_dead_pairs();
@@ -122,23 +123,23 @@ impl SlidingWindow {
         self.rule = rule;
         let units = units.min(USED_MAX.saturating_sub(used));
         if units > 0 {
-            // A fixed window's units all count from its start.
-            self.append(if rule.fixed && used > 0 { self.newest_ms } else { at_ms }, units);
+            // The units of a window that ends as a whole all count from its start.
+            self.append(if whole && used > 0 { self.newest_ms } else { at_ms }, units);
         }
-        let needed_until_ms = self.newest_ms.saturating_add_unsigned(rule.window_ms);
+        let needed_until_ms = rule.leaves_at_ms(self.newest_ms);
         self.expires_at_ms = extended_expiry_ms(self.expires_at_ms, now_ms, needed_until_ms);
     }
 
     /// Milliseconds until all units recorded so far have left, right after [`Self::record`].
     pub fn reset_after_ms(&self, now_ms: i64) -> i64 {
-        wait_ms(i128::from(self.newest_ms) + i128::from(self.rule.window_ms) - i128::from(now_ms))
+        wait_ms(i128::from(self.rule.leaves_at_ms(self.newest_ms)) - i128::from(now_ms))
     }
 
     /// Removes the newest `units`, or all if there are fewer: usage that did not happen after all. As deterministic as
     /// [`Self::record`].
     pub fn give_back(&mut self, now_ms: i64, rule: Rule, units: u64) {
         self.rewind(now_ms);
-        let used = self.used(now_ms, rule.window_ms, 0);
+        let used = self.used(now_ms, rule, 0);
         if units >= used {
             self.clear();
         } else {
@@ -149,18 +150,35 @@ impl SlidingWindow {
         self.rule = rule;
     }
 
+    /// The units in the window at `now_ms`, by a rule that may not be that of the last admission. Changes nothing but hints.
+    pub fn used_at(&mut self, now_ms: i64, rule: Rule) -> u64 {
+        let behind_ms = self.behind_ms(now_ms);
+        self.used(now_ms, rule, behind_ms)
+    }
+
+    /// The time under which units taken at `now_ms` would be kept.
+    pub fn kept_at_ms(&mut self, now_ms: i64, rule: Rule) -> i64 {
+        match rule.shape {
+            Shape::Fixed if self.used(now_ms, rule, 0) > 0 => self.newest_ms,
+            _ => rule.tick_at_ms(now_ms),
+        }
+    }
+
     /// Adjusts units recorded at `at_ms` by `more`; no-op once that time has left the window. If more units are taken away
     /// than are there, those that are there go. `at_ms` is what [`Self::newest_at_ms`] was right after they were recorded, or
-    /// [`Rule::tick_at_ms`] if none were. As deterministic as [`Self::record`].
+    /// [`Self::kept_at_ms`] if none were. As deterministic as [`Self::record`].
     ///
     /// Cost: O(1) in the units, a walk of one chunk, and one addition for each later chunk.
     pub fn adjust(&mut self, now_ms: i64, rule: Rule, at_ms: i64, more: i64) {
         self.rewind(now_ms);
-        let used = self.used(now_ms, rule.window_ms, 0);
-        let first_live_ms = now_ms.saturating_sub_unsigned(rule.window_ms).max(self.rule.floor_ms(self.newest_ms));
-        if at_ms <= first_live_ms || more == 0 {
+        let used = self.used(now_ms, rule, 0);
+        let gone_ms = rule.cutoff_ms(now_ms).max(self.rule.floor_ms(self.newest_ms));
+        if at_ms <= gone_ms || more == 0 {
             return;
         }
+        // What is added to a window that ends as a whole ends with it.
+        let joins = rule.shape != Shape::Sliding && used > 0 && more > 0;
+        let at_ms = if joins { self.newest_ms } else { at_ms };
         if used == 0 {
             self.clear();
         } else {
@@ -209,7 +227,7 @@ impl SlidingWindow {
     /// The state at `now_ms`. Changes nothing but hints.
     pub fn state(&mut self, now_ms: i64) -> WindowState {
         let behind_ms = self.behind_ms(now_ms);
-        let used = self.used(now_ms, self.rule.window_ms, behind_ms);
+        let used = self.used(now_ms, self.rule, behind_ms);
         WindowState {
             rule: self.rule,
             used,
@@ -232,8 +250,8 @@ impl SlidingWindow {
     }
 
     /// Units in the window, if every stored time counts as `behind_ms` earlier.
-    fn used(&mut self, now_ms: i64, window_ms: u64, behind_ms: i64) -> u64 {
-        let cutoff_ms = now_ms.saturating_sub_unsigned(window_ms).saturating_add(behind_ms);
+    fn used(&mut self, now_ms: i64, rule: Rule, behind_ms: i64) -> u64 {
+        let cutoff_ms = rule.cutoff_ms(now_ms).saturating_add(behind_ms);
         if self.newest_ms <= cutoff_ms {
             return 0;
         }
