@@ -22,13 +22,14 @@ pub enum Access {
 
 use Access::{Administers, Grows, Reads, Shrinks};
 
-pub const PUBLIC: [Public; 42] = [
+pub const PUBLIC: [Public; 43] = [
     public("gw.allow", "GW.ALLOW k 10 WINDOW 1000 COST 2 FIXED PEEK", -3, &["k"], Grows),
     public("gw.tokens", "GW.TOKENS k 10 10 PER 1000 COST 2 PEEK", -4, &["k"], Grows),
     public("gw.acquire", "GW.ACQUIRE k 10 holder TTL 1000 BLOCK 1", -6, &["k"], Grows),
     public("gw.renew", "GW.RENEW k holder TTL 1000", 5, &["k"], Shrinks),
     public("gw.release", "GW.RELEASE k holder", 3, &["k"], Shrinks),
     public("gw.addcost", "GW.ADDCOST k 0 AT 0 ID a REFUND", -3, &["k"], Grows),
+    public("gw.credit", "GW.CREDIT k MONTH 0 METER usd AT 0 ID a", -4, &["k"], Grows),
     public("gw.withinbudget", "GW.WITHINBUDGET k 10 DAY 100 MONTH COST 1", -3, &["k"], Reads),
     public("gw.spent", "GW.SPENT k HISTORY DAY 3", -2, &["k"], Reads),
     public("gw.reserve", "GW.RESERVE k 1 10 DAY 100 MONTH TTL 60000 ID a", -4, &["k"], Grows),

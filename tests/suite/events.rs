@@ -120,6 +120,9 @@ fn budgets_have_the_same_events_everywhere() {
         ("GW.ADDCOST l 0.5", "l gw.addcost"),
         ("GW.ADDCOST l 0.5 ID once", "l gw.addcost"),
         ("GW.ADDCOST l -0.5 REFUND", "l gw.addcost"),
+        ("GW.CREDIT l MONTH 5", "l gw.credit"),
+        ("GW.CREDIT l MONTH -5 ID back", "l gw.credit"),
+        ("GW.CREDIT l DAY 5 METER tokens", "l gw.credit"),
         ("GW.RESERVE l 5 1000 TTL 3600000 ID a", "l gw.reserve"),
         ("GW.RESERVE l 5 1000 TTL 3600000 ID b", "l gw.reserve"),
         ("GW.COMMIT l a 4", "l gw.commit"),
@@ -127,8 +130,53 @@ fn budgets_have_the_same_events_everywhere() {
     ] {
         pair.causes(words, &[event]);
     }
-    for words in ["GW.RESERVE l 5 5", "GW.ADDCOST l 0.5 ID once", "GW.CANCEL l b"] {
+    for words in ["GW.RESERVE l 5 5", "GW.ADDCOST l 0.5 ID once", "GW.CREDIT l MONTH 5 ID back", "GW.CANCEL l b"] {
         pair.causes(words, &[]);
+    }
+}
+
+/// Whatever change leaves a budget at its soft limit tells it, once a period, on both servers.
+#[test]
+fn soft_limits_are_told_everywhere() {
+    let mut pair = Pair::start();
+    for words in [
+        "GW.POLICYSET admit b BUDGET 10 MONTH SOFT 80",
+        "GW.POLICYSET settle b BUDGET 10 MONTH SOFT 80",
+        "GW.ADMIT settle LEASE l TTL 3600000 usd 1",
+        "GW.POLICYSET addcost b BUDGET 10 MONTH SOFT 80",
+        "GW.POLICYSET addcost c BUDGET 10 DAY SOFT 90",
+        "GW.POLICYSET reserve b BUDGET 10 TOTAL SOFT 80",
+        "GW.POLICYSET commit b BUDGET 10 MONTH SOFT 80",
+        "GW.RESERVE commit 1 10 TTL 3600000 ID h",
+        "GW.POLICYSET credit b BUDGET 10 WEEK SOFT 80",
+        "GW.CREDIT credit WEEK 10",
+        "GW.ADDCOST credit 9",
+        "GW.ADDCOST policyset 9",
+        "GW.POLICYSET policyset b BUDGET 100 MONTH SOFT 80",
+    ] {
+        let event = words.split(' ').next().unwrap().to_lowercase();
+        pair.causes(words, &[&format!("{} {event}", words.split(' ').nth(1).unwrap())]);
+    }
+    for words in [
+        "GW.ADMIT admit LEASE l TTL 3600000 usd 8",
+        "GW.SETTLE settle LEASE l usd 8",
+        "GW.ADDCOST addcost 8",
+        "GW.RESERVE reserve 8 10 TTL 3600000",
+        "GW.COMMIT commit h 9",
+        "GW.CREDIT credit WEEK -10",
+        "GW.POLICYSET policyset b BUDGET 10 MONTH SOFT 80",
+    ] {
+        let key = words.split(' ').nth(1).unwrap();
+        pair.causes(words, &[&format!("{key} gw.{key}"), &format!("{key} gw.softbudget")]);
+    }
+    // Of the month's budget it was told. The day's is told of for itself.
+    pair.causes("GW.ADDCOST addcost 1", &["addcost gw.addcost", "addcost gw.softbudget"]);
+    pair.causes("GW.ADDCOST addcost 1", &["addcost gw.addcost"]);
+    pair.causes("GW.ADMIT reserve LEASE l TTL 3600000 usd 0.5", &["reserve gw.admit"]);
+    // Over another period it is another budget.
+    pair.causes("GW.POLICYSET reserve b BUDGET 10 MONTH SOFT 80", &["reserve gw.policyset", "reserve gw.softbudget"]);
+    for key in ["admit", "settle", "addcost", "reserve", "commit", "credit", "policyset"] {
+        assert_eq!(gw_testkit::digest(&mut pair.client, key), gw_testkit::digest(&mut pair.reader, key), "{key}");
     }
 }
 

@@ -31,9 +31,9 @@ const GENERATION: &str = "1";
 /// Every operation of today's effects, by command. The queue's parts and GW._LOAD are written by a rewrite.
 const OPERATIONS: [(&str, &str); 6] = [
     ("GW._LIMIT", "BLRUWblw"),
-    ("GW._BUDGET", "ACFHKLOX"),
+    ("GW._BUDGET", "ACFGHKLOTX"),
     ("GW._QUEUE", "ADEKLNPQRSUXZ"),
-    ("GW._ADMIT", "ADKPRSX"),
+    ("GW._ADMIT", "ABDKPRSX"),
     ("GW._CACHE", "CST"),
     ("GW._CACHECLEAR", "ACT"),
 ];
@@ -50,6 +50,8 @@ const QUESTIONS: &[&str] = &[
     "TYPE leases",
     "GW.SPENT ledger TOTAL",
     "GW.SPENT ledger MONTH DATE 2024-01",
+    "GW.CREDIT ledger MONTH 0 AT 1704067200000",
+    "GW.CREDIT ledger TOTAL 0",
     "GW.SPENT account TOTAL",
     "GW.LOGDEAD queue LIST",
     "GW.POLICYLIST account",
@@ -297,7 +299,15 @@ fn record_ledgers(client: &mut Connection) {
             _ => String::new(),
         };
     }
+    for period in ["DAY", "WEEK", "MONTH", "TOTAL"] {
+        must(client, &format!("GW.CREDIT ledger {period} 1.5 ID credit:{period}"));
+        must(client, &format!("GW.CREDIT ledger {period} 2.25 AT 1704067200000"));
+    }
+    must(client, "GW.CREDIT ledger TOTAL -0.75");
     must(client, "GW.RESERVE ledger 0.25 1000 TTL 1 ID expired");
+    // The clock steps back by a second.
+    let back_ms = server_time_ms(client) - 1_000;
+    effect(client, &["GW._BUDGET", "ledger", &format!("T {back_ms}")]);
     must(client, "GW.ADDCOST ledger -0.125 REFUND");
     must(client, "GW.COSTSYNC ledger 1");
     let described: BTreeMap<String, redis::Value> = call!(*client, "GW.DESCRIBE", "ledger");
@@ -382,6 +392,10 @@ fn record_accounts(client: &mut Connection) {
         must(client, &format!("GW.POLICYSET account {policy}"));
     }
     must(client, "GW.POLICYDEL account deleted");
+    must(client, "GW.CREDIT account DAY 5 METER tokens ID credit");
+    must(client, "GW.CREDIT account MONTH 0 METER characters ID nothing");
+    // The first admission that costs anything leaves it at its soft limit.
+    must(client, "GW.POLICYSET account told BUDGET 0.000000000001 TOTAL SOFT 1 SHADOW");
     must(client, "GW.POLICYRESET account reset");
     for lease in 0..30 {
         // Some end at once, and some are settled.

@@ -19,7 +19,7 @@ fn keys_of_other_types_are_refused_and_left_alone() {
         "gw.tokens" => &["gw-bucket"],
         "gw.acquire" | "gw.renew" | "gw.release" => &["gw-leases"],
         // An account has a ledger, and a ledger becomes an account with its first policy.
-        "gw.addcost" | "gw.withinbudget" | "gw.spent" | "gw.reserve" | "gw.commit" | "gw.cancel" | "gw.costack"
+        "gw.addcost" | "gw.credit" | "gw.withinbudget" | "gw.spent" | "gw.reserve" | "gw.commit" | "gw.cancel" | "gw.costack"
         | "gw.costsync" | "gw.policyset" | "gw.policydel" | "gw.policyreset" | "gw.policylist" | "gw.admit"
         | "gw.settle" | "gw.keepalive" => &["gw-ledger", "gw-accnts"],
         "gw.cacheset" | "gw.cacheget" | "gw.cachefetch" | "gw.cacherelease" | "gw.cachedel" => &["gw-cached"],
@@ -72,6 +72,11 @@ fn options_are_known_single_and_complete() {
         ("GW.ADDCOST k 1 at", "ERR missing value: AT"),
         ("GW.ADDCOST k 1 ID a ID b", "ERR repeated option: ID"),
         ("GW.ADDCOST k -1 REFUND REFUND", "ERR repeated option: REFUND"),
+        ("GW.CREDIT k DAY 1 TTL 5", "ERR unknown option: TTL"),
+        ("GW.CREDIT k DAY 1 METER a METER b", "ERR repeated option: METER"),
+        ("GW.CREDIT k DAY 1 AT 5 at 5", "ERR repeated option: AT"),
+        ("GW.CREDIT k DAY 1 ID", "ERR missing value: ID"),
+        ("GW.CREDIT k 1 DAY", "ERR not DAY, WEEK, MONTH or TOTAL: 1"),
         ("GW.RESERVE k 1 10 TTL 5 TTL 5", "ERR repeated option: TTL"),
         ("GW.RESERVE k 1 10 ID", "ERR missing value: ID"),
         ("GW.RESERVE k 1 10 5", "ERR not DAY, WEEK, MONTH or TOTAL: 5"),
@@ -249,6 +254,14 @@ fn errors_change_nothing() {
         "GW.ADDCOST a:ledger -1",
         "GW.ADDCOST a:ledger 1 REFUND",
         "GW.ADDCOST a:ledger 1 ID hold:0",
+        "GW.CREDIT a:ledger YEAR 1",
+        "GW.CREDIT a:ledger DAY nan",
+        "GW.CREDIT a:ledger DAY -1000",
+        "GW.CREDIT a:ledger DAY 1e18",
+        "GW.CREDIT a:ledger DAY 1 ID hold:0",
+        "GW.CREDIT a:ledger DAY 1 ID charge:0",
+        "GW.CREDIT a:account DAY 1 METER LEASE",
+        "GW.CREDIT a:queue DAY 1 METER tokens",
         "GW.RESERVE a:ledger 1 100 ID gone:1",
         "GW.COMMIT a:ledger nobodys 1",
         "GW.COMMIT a:ledger hold:0 1e18",

@@ -196,12 +196,13 @@ fn copies_dumps_and_renames_keep_the_value() {
 }
 
 /// Commands that change a key of whatever type; those for other types fail.
-fn changes_of(key: &str) -> [String; 7] {
+fn changes_of(key: &str) -> [String; 8] {
     [
         format!("GW.ALLOW {key} 1000000 WINDOW 3600000"),
         format!("GW.TOKENS {key} 7 1000000 PER 1100 COST 50"),
         format!("GW.RELEASE {key} holder1"),
         format!("GW.ADDCOST {key} 1"),
+        format!("GW.CREDIT {key} MONTH 1"),
         format!("GW.LOGPOP {key}"),
         format!("GW.CACHESET {key} other"),
         format!("GW.ADMIT {key} LEASE other TTL 3600000"),

@@ -10,6 +10,7 @@ fn exhaust(client: &mut Connection) {
         "GW.TOKENS b 1 5 PER 3600000 COST 4",
         "GW.ACQUIRE s 1 a TTL 3600000",
         "GW.ADDCOST l 10 ID once",
+        "GW.CREDIT l DAY 2 ID given",
         "GW.RESERVE l 5 1000 TTL 3600000 ID held",
         "GW.RESERVE l 5 1000 TTL 3600000 ID gone",
         "GW.CANCEL l gone",
@@ -26,6 +27,9 @@ fn exhaust(client: &mut Connection) {
         "GW.ADMIT k WITH 1 k2 LEASE settled TTL 3600000 usd 1",
         "GW.SETTLE k WITH 1 k2 LEASE settled",
         "GW.ADMIT k LEASE live TTL 3600000 usd 1",
+        // Told already.
+        "GW.POLICYSET told usd BUDGET 10 MONTH SOFT 10",
+        "GW.ADDCOST told 1",
     ] {
         run(client, words);
     }
@@ -55,6 +59,13 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("GW.ADDCOST l 3 ID once", "l"),
     ("GW.ADDCOST l 3 ID held", "l"),
     ("GW.ADDCOST none 0", "none"),
+    ("GW.CREDIT l DAY 3 ID given", "l"),
+    ("GW.CREDIT l DAY 3 ID once", "l"),
+    ("GW.CREDIT l DAY -3", "l"),
+    ("GW.CREDIT l DAY 0", "l"),
+    ("GW.CREDIT l DAY 0 METER tokens", "l"),
+    ("GW.CREDIT none DAY 0", "none"),
+    ("GW.CREDIT none DAY -1 METER tokens", "none"),
     ("GW.RESERVE l 5 15", "l"),
     ("GW.RESERVE l 5 15 ID held", "l"),
     ("GW.RESERVE l 5 1000 ID gone", "l"),
@@ -140,6 +151,10 @@ const WITH_EFFECT: &[(&str, &str)] = &[
     ("GW.ADDCOST l 0.5", "l"),
     ("GW.ADDCOST l 0.5 ID twice", "l"),
     ("GW.ADDCOST l -0.5 REFUND", "l"),
+    ("GW.CREDIT l WEEK 5", "l"),
+    ("GW.CREDIT l DAY -2 ID back", "l"),
+    ("GW.CREDIT k DAY 5 METER tokens", "k"),
+    ("GW.ADDCOST told 1", "told"),
     ("GW.RESERVE l 5 1000 TTL 3600000", "l"),
     ("GW.RESERVE l 5 1000 TTL 3600000 ID other", "l"),
     ("GW.COMMIT l held 4", "l"),

@@ -144,8 +144,14 @@ pub fn fill(client: &mut Connection) {
         "inflight INFLIGHT 200",
         "spend BUDGET 1000 MONTH SOFT 80",
         "tokens BUDGET 1e9 DAY METER tokens SHADOW",
+        // At its soft limit with the first admission.
+        "soft BUDGET 1e9 WEEK METER words SOFT 1 SHADOW",
     ] {
         commands.push(command(&format!("GW.POLICYSET a:account {policy}")));
+    }
+    commands.push(command("GW.ADMIT a:account LEASE many TTL 3600000 words 1e8"));
+    for credit in ["MONTH 5 ID credit", "DAY 7 METER tokens ID credit", "TOTAL 2 METER characters"] {
+        commands.push(command(&format!("GW.CREDIT a:account {credit}")));
     }
     for lease in 0..150 {
         // Some expire at once, and some are settled.

@@ -11,11 +11,16 @@ use crate::window::{Rule, Shape, SlidingWindow};
 
 const AT_MS: i64 = 1_700_000_000_000;
 
+/// 2023-11-01, the first day of that month.
+const NOVEMBER: i64 = 19_662;
+
 /// A saved account, field by field: what an honest one would say, to be changed by the tests.
 struct Crafted {
     at_ms: i64,
     policies: Vec<(&'static str, Kind, &'static str, u64)>,
     window_encoding: u64,
+    /// The first day of the period in which every budget was told of.
+    told: Option<i64>,
     meters: Vec<&'static str>,
     ledger_encoding: u64,
     lease_encodings: [u64; 2],
@@ -36,6 +41,7 @@ impl Default for Crafted {
             at_ms: AT_MS,
             policies: vec![("rpm", window, "requests", 1), ("tokens", budget, "tokens", 2), ("usd", budget, "usd", 3)],
             window_encoding: SlidingWindow::ENCODING.into(),
+            told: Some(NOVEMBER),
             meters: vec!["tokens"],
             ledger_encoding: Ledger::ENCODING.into(),
             lease_encodings: [LeasesWith::<Admission>::ENCODING.into(), Admission::ENCODING.into()],
@@ -74,6 +80,10 @@ impl Crafted {
             if matches!(kind, Kind::Window(_)) {
                 out.uint(self.window_encoding);
                 SlidingWindow::default().save(&mut out);
+            }
+            if matches!(kind, Kind::Budget { .. }) {
+                out.uint(self.told.is_some().into());
+                self.told.iter().for_each(|&day| out.int(day));
             }
         }
         out.uint(self.ledger_encoding);
@@ -144,6 +154,17 @@ fn a_budget_without_a_ledger_is_refused() {
     assert!(load(&crafted.save()).is_ok_and(|account| account.ledgers().count() == LEDGERS_MAX));
     crafted.meters.push("h");
     assert_eq!(load(&crafted.save()).unwrap_err().0, "more ledgers than an account has");
+}
+
+#[test]
+fn a_budget_is_told_of_in_a_period_of_its_own() {
+    let mut crafted = Crafted { told: None, ..Crafted::default() };
+    assert!(load(&crafted.save()).is_ok());
+    // A day within the month; days before and after all that there are.
+    for day in [NOVEMBER + 1, i64::from(Day::MIN.number()) - 1, i64::from(Day::MAX.number()) + 1, i64::MIN, i64::MAX] {
+        crafted.told = Some(day);
+        assert_eq!(load(&crafted.save()).unwrap_err().0, "a period told that does not begin on that day", "{day}");
+    }
 }
 
 #[test]

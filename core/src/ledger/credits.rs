@@ -6,6 +6,9 @@ use crate::calendar::{Day, Month, Period};
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::money::Amount;
 
+/// The most weeks with a credit that are kept: ten years of them.
+const KEEP_WEEKS: u32 = 520;
+
 /// Why a credit was refused; nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreditError {
@@ -52,11 +55,11 @@ impl Credits {
         if credit < Amount::ZERO { Err(CreditError::BelowZero) } else { Ok(credit) }
     }
 
-    /// Sets a period's credit. Periods are kept as charged days and months are, weeks as days.
-    pub(super) fn set(&mut self, period: Period, day: Day, credit: Amount, keep_days: u32) {
+    /// Sets a period's credit. Ten years of periods are kept; the oldest go first.
+    pub(super) fn set(&mut self, period: Period, day: Day, credit: Amount) {
         match period {
-            Period::Day => self.days.set(day.number(), credit, NEW, keep_days),
-            Period::Week => self.weeks.set(week_number(day), credit, NEW, keep_days),
+            Period::Day => self.days.set(day.number(), credit, NEW, KEEP_DAYS_MAX),
+            Period::Week => self.weeks.set(week_number(day), credit, NEW, KEEP_WEEKS),
             Period::Month => self.months.set(day.month().number(), credit, NEW, KEEP_MONTHS),
             Period::Total => self.total = Some(credit),
         }
@@ -105,7 +108,7 @@ impl Credits {
     pub(super) fn load(from: &mut dyn Reader) -> Result<Credits, Corrupt> {
         let credits = Credits {
             days: Series::load(from, KEEP_DAYS_MAX, |number| Day::from_number(number).is_some())?,
-            weeks: Series::load(from, KEEP_DAYS_MAX, |number| monday_of(number).is_some())?,
+            weeks: Series::load(from, KEEP_WEEKS, |number| monday_of(number).is_some())?,
             months: Series::load(from, KEEP_MONTHS, |number| Month::from_number(number).is_some())?,
             total: match from.uint_max(1, "neither a credit for good nor none")? {
                 0 => None,

@@ -4,6 +4,7 @@
 
 use smallvec::SmallVec;
 
+use super::credits::Credits;
 use super::done::Done;
 use super::series::{Entry, load_amount, load_day};
 use super::state::IdState;
@@ -133,9 +134,17 @@ pub(super) struct Holds {
     at_ms: i64,
     /// For how long the outcome of an id is remembered, in milliseconds.
     remember_ms: u64,
+    /// The ledger's credits: see there.
+    pub(super) credits: Option<Box<Credits>>,
 }
 
 impl Holds {
+    /// No holds and no ids, only a ledger's credits.
+    pub(super) fn with_credits(credits: Box<Credits>) -> Holds {
+        Holds { credits: Some(credits), ..Holds::default() }
+    }
+
+    /// Whether there is neither a hold nor an id.
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty() && self.done.is_empty()
     }
@@ -347,7 +356,7 @@ impl Holds {
         open.shrink_to_fit();
         let mut sums = Sums::default();
         open.iter().for_each(|hold| sums.add(hold.entry));
-        let holds = Holds { open, sums, done: Done::load(from)?, at_ms, remember_ms };
+        let holds = Holds { open, sums, done: Done::load(from)?, at_ms, remember_ms, credits: None };
         if holds.is_empty() {
             return Err(Corrupt("a list of holds without any"));
         }

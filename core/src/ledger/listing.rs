@@ -1,5 +1,6 @@
 //! What a reader of a ledger's changes gets, and acknowledges.
 
+use super::credits::Credits;
 use super::feed::{Feed, KeyPlace, NEW, OLD, VERSION_MAX};
 use super::series::Series;
 use super::value::Ledger;
@@ -54,7 +55,7 @@ impl Ledger {
     /// The credits that a reader has to store: the one for good, then months, weeks and days that changed, each with its
     /// first day.
     pub fn listed_credits(&self) -> impl Iterator<Item = (Period, Day, Amount)> + '_ {
-        self.credits.iter().flat_map(|credits| credits.marked())
+        self.some_credits().into_iter().flat_map(Credits::marked)
     }
 
     /// Whether a reader at `place` that has stored `version`, and nothing since, is in step: all that it lacks is listed,
@@ -102,7 +103,7 @@ impl Ledger {
         let each = |series: &mut Series| series.mark(marks);
         each(&mut self.months);
         each(&mut self.days);
-        if let Some(credits) = &mut self.credits {
+        if let Some(credits) = self.holds.as_mut().and_then(|holds| holds.credits.as_mut()) {
             credits.mark(marks);
         }
     }

@@ -61,10 +61,8 @@ pub struct Ledger {
     pub(super) months: Series,
     pub(super) days: Series,
     pub(super) feed: Feed,
-    /// Most ledgers have none.
+    /// Most ledgers have none. Credits lie behind the same pointer, so that a ledger stays small: see [`Ledger::some_credits`].
     pub(super) holds: Option<Box<Holds>>,
-    /// As few have any.
-    pub(super) credits: Option<Box<Credits>>,
 }
 
 impl Ledger {
@@ -116,7 +114,12 @@ impl Ledger {
 
     /// The credit of the period that `day` is in; zero if it was never given, or dropped.
     pub fn credit(&self, period: Period, day: Day) -> Amount {
-        self.credits.as_ref().map_or(Amount::ZERO, |credits| credits.get(period, day))
+        self.some_credits().map_or(Amount::ZERO, |credits| credits.get(period, day))
+    }
+
+    /// The credits, if any was ever given.
+    pub(super) fn some_credits(&self) -> Option<&Credits> {
+        self.holds.as_ref()?.credits.as_deref()
     }
 
     /// What [`Self::credit`] would be with `amount` given in addition, or taken back if it is negative.
@@ -125,7 +128,7 @@ impl Ledger {
     /// If it would be below zero or out of range.
     pub fn credit_with(&self, period: Period, day: Day, amount: Amount) -> Result<Amount, CreditError> {
         let none = Credits::default();
-        self.credits.as_deref().unwrap_or(&none).with(period, day, amount)
+        self.some_credits().unwrap_or(&none).with(period, day, amount)
     }
 
     /// Gives a credit of `amount` to the period that `day` is in, or takes it back if it is negative, and remembers the id if
@@ -142,8 +145,7 @@ impl Ledger {
         stamp: &Stamp,
     ) -> Result<Amount, CreditError> {
         let credit = self.credit_with(period, day, amount)?;
-        let keep_days = stamp.keep_days.clamp(KEEP_DAYS_MIN, KEEP_DAYS_MAX);
-        self.credits.get_or_insert_default().set(period, day, credit, keep_days);
+        self.holds.get_or_insert_default().credits.get_or_insert_default().set(period, day, credit);
         self.feed.change(stamp.version);
         if let Some(id) = id {
             self.end(id, IdState::Credited { day, credit }, stamp);
@@ -153,7 +155,7 @@ impl Ledger {
 
     /// All credits kept, each with its period's first day: the one for good, then months, weeks and days.
     pub fn credits(&self) -> impl Iterator<Item = (Period, Day, Amount)> + '_ {
-        self.credits.iter().flat_map(|credits| credits.iter())
+        self.some_credits().into_iter().flat_map(Credits::iter)
     }
 
     /// What an id stands for; `None` if it was never used, or is forgotten.
@@ -214,7 +216,7 @@ impl Ledger {
         if let Some(holds) = &mut self.holds {
             holds.remove(Owner::Admission, id);
             if holds.is_empty() {
-                self.holds = None;
+                self.drop_holds();
             }
         }
     }
@@ -224,14 +226,20 @@ impl Ledger {
         holds.begin_change(stamp.at_ms, stamp.remember_ms);
         holds.end(stamp.at_ms, id, state);
         if holds.is_empty() {
-            self.holds = None;
+            self.drop_holds();
         }
     }
 
     /// Whether anything but an admission has ever used the ledger, or an admission has charged it.
     pub fn is_used(&self) -> bool {
         let client = |holds: &Holds| holds.has_ids_of_clients();
-        self.version() > 0 || self.credits.is_some() || self.holds.as_deref().is_some_and(client)
+        self.version() > 0 || self.holds.as_deref().is_some_and(client)
+    }
+
+    /// Drops what is kept with holds and ids after the last of them is gone.
+    fn drop_holds(&mut self) {
+        let credits = self.holds.take().and_then(|holds| holds.credits);
+        self.holds = credits.map(|credits| Box::new(Holds::with_credits(credits)));
     }
 
     /// The sum of the holds that were made in the period of `day` and have not expired.
@@ -278,7 +286,7 @@ impl Ledger {
         if let Some(holds) = &mut self.holds {
             holds.forget(at_ms);
             if holds.is_empty() {
-                self.holds = None;
+                self.drop_holds();
             }
         }
     }
@@ -352,12 +360,12 @@ impl Stored for Ledger {
     fn memory_bytes(&self) -> usize {
         let holds = self.holds.as_ref().map_or(0, |holds| allocated_bytes(size_of::<Holds>()) + holds.memory_bytes());
         let credits = |credits: &Credits| allocated_bytes(size_of::<Credits>()) + credits.memory_bytes();
-        let credits = self.credits.as_deref().map_or(0, credits);
+        let credits = self.some_credits().map_or(0, credits);
         self.months.memory_bytes() + self.days.memory_bytes() + holds + credits
     }
 
     fn allocations(&self) -> usize {
-        let credits = if self.credits.is_some() { 4 } else { 0 };
+        let credits = if self.some_credits().is_some() { 4 } else { 0 };
         3 + self.holds.as_ref().map_or(0, |holds| holds.allocations()) + credits
     }
 
@@ -366,18 +374,19 @@ impl Stored for Ledger {
         self.months.save(out);
         self.days.save(out);
         self.feed.save(out);
-        out.uint(self.holds.is_some().into());
-        if let Some(holds) = &self.holds {
+        let holds = self.holds.as_ref().filter(|holds| !holds.is_empty());
+        out.uint(holds.is_some().into());
+        if let Some(holds) = holds {
             holds.save(out);
         }
-        out.uint(self.credits.is_some().into());
-        if let Some(credits) = &self.credits {
+        out.uint(self.some_credits().is_some().into());
+        if let Some(credits) = self.some_credits() {
             credits.save(out);
         }
     }
 
     fn load(from: &mut dyn Reader, _encoding: u32) -> Result<Ledger, Corrupt> {
-        let ledger = Ledger {
+        let mut ledger = Ledger {
             total: load_amount(from)?,
             months: Series::load(from, KEEP_MONTHS, |number| Month::from_number(number).is_some())?,
             days: Series::load(from, KEEP_DAYS_MAX, |number| Day::from_number(number).is_some())?,
@@ -386,11 +395,10 @@ impl Stored for Ledger {
                 0 => None,
                 _ => Some(Box::new(Holds::load(from)?)),
             },
-            credits: match from.uint_max(1, "neither credits nor none")? {
-                0 => None,
-                _ => Some(Box::new(Credits::load(from)?)),
-            },
         };
+        if from.uint_max(1, "neither credits nor none")? > 0 {
+            ledger.holds.get_or_insert_default().credits = Some(Box::new(Credits::load(from)?));
+        }
         // A charge enters a day, a month and the total, and the newest day and month stay. The sums cannot be compared:
         // refunds and dropped periods let them differ.
         let months_dropped = ledger.months.len() >= KEEP_MONTHS as usize;
