@@ -71,6 +71,7 @@ const COMMANDS: &[&Command] = &[
     &admission::policy::DEL,
     &admission::policy::RESET,
     &admission::policy::LIST,
+    &admission::put::COMMAND,
     &admission::admit::COMMAND,
     &admission::settle::SETTLE,
     &admission::settle::KEEP_ALIVE,

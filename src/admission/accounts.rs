@@ -74,11 +74,43 @@ pub fn make<T>(
             opened.replace(Account::with_ledger(ledger))
         }
     };
-    if let Some(account) = opened.get() {
-        return change(account);
+    if opened.get().is_some() {
+        return change_one(&mut opened, change).unwrap_or(Err(Error::INTERNAL));
     }
     let mut account = Account::default();
     let changed = change(&mut account)?;
+    let expires_at_ms = account.expires_at_ms();
     opened.insert(account);
+    if expires_at_ms.is_some() {
+        follow_expiry(&mut opened, expires_at_ms);
+    }
     Ok(changed)
+}
+
+/// Changes an account, if there is one; and its key's expiry, if the change moves it or takes it away.
+pub fn change_one<T>(opened: &mut Opened<Account>, change: impl FnOnce(&mut Account) -> T) -> Option<T> {
+    let account = opened.get()?;
+    let before = account.expires_at_ms();
+    let changed = change(account);
+    let after = account.expires_at_ms();
+    if after != before {
+        follow_expiry(opened, after);
+    }
+    Some(changed)
+}
+
+#[cold]
+fn follow_expiry(opened: &mut Opened<Account>, expires_at_ms: Option<i64>) {
+    match expires_at_ms {
+        Some(at_ms) => opened.expire_at(at_ms),
+        None => opened.persist(),
+    }
+}
+
+/// After an admission: moves the expiry of the account's key, if the account has moved its own.
+pub fn renew(opened: &mut Opened<Account>) {
+    let expires_at_ms = opened.get().and_then(|account| account.expires_at_ms());
+    if expires_at_ms.is_some() && opened.expires_at_ms() != expires_at_ms {
+        follow_expiry(opened, expires_at_ms);
+    }
 }

@@ -1,5 +1,6 @@
 //! GW.ADMIT: all policies of all accounts of a request decide it, and it is charged to all of them or to none.
 
+use gateway_core::admission::form::Form;
 use gateway_core::admission::{
     self, Account, Amounts, Decision, Figures, Kind, Policy, Request, Row, Soft, Told, Undecided, Used,
 };
@@ -7,7 +8,6 @@ use gateway_core::admission::{
 use super::accounts;
 use super::args::{AdmissionArgs, LEASE, REQUIRE, ROWS, RowsWanted, SHADOW, TTL};
 use super::effect::{AccountsEffect, tell_soft};
-use super::policy_words::kind_word;
 use crate::budget::settings::{self, present};
 use crate::server::args::Short;
 use crate::server::call::entry;
@@ -94,6 +94,9 @@ fn admit(call: &mut Call) -> Outcome {
         }
     }
     drop(accounts);
+    for &index in &decision.charged {
+        opened.get_mut(index).into_iter().for_each(accounts::renew);
+    }
     drop(opened);
 
     let keys_of =
@@ -202,9 +205,9 @@ impl Rows<'_> {
             Some(Kind::Window(rule)) => i64::try_from(rule.window_ms).unwrap_or(i64::MAX),
             Some(Kind::Bucket(flow)) => i64::try_from(flow.per_ms).unwrap_or(i64::MAX),
             Some(Kind::Budget { period, .. }) => settings::length_ms(period, self.now_ms),
-            Some(Kind::InFlight { .. }) | None => -1,
+            Some(Kind::InFlight { .. } | Kind::Block { .. }) | None => -1,
         };
-        let (kind, meter) = policy.map_or(("", &[][..]), |policy| (kind_word(&policy.kind), &policy.meter));
+        let (kind, meter) = policy.map_or(("", &[][..]), |policy| (Form::of(&policy.kind).name, &policy.meter));
         self.reply.bytes(kind).bytes(meter).int(period_ms);
         match used {
             Some(Used::Money(amount)) => self.reply.bytes(amount.to_text().as_bytes()),

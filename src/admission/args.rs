@@ -2,6 +2,7 @@
 
 use gateway_core::PERIOD_MAX_MS;
 use gateway_core::admission::NAME_BYTES_MAX;
+use gateway_core::admission::form::is_reserved;
 use gateway_core::lease::HOLDER_BYTES_MAX;
 use gateway_core::money::Amount;
 use smallvec::SmallVec;
@@ -12,12 +13,6 @@ use crate::server::{Error, Key, Outcome, Str};
 
 /// The most meters that a request names.
 const METERS_MAX: usize = 16;
-
-/// No meter may have one of these names, so that a request can be read in one way only: the option words of all commands
-/// that take meters, and those that are kept for options to come. `WITH` is also what the server finds keys by, so no lease
-/// may have that name either.
-const RESERVED: [&str; 10] =
-    ["WITH", "LEASE", "TTL", "SHADOW", "REQUIRE", "ROWS", "PICK", "FAILED", "COOLDOWN", "TOOK"];
 
 /// The lease and the amounts of a request, as GW.ADMIT, GW.SETTLE and GW.KEEPALIVE take them.
 pub struct AdmissionArgs<'a> {
@@ -136,11 +131,6 @@ pub fn parse_lease_id<'a>(args: &mut Args<'a>) -> Result<Str<'a>, Error> {
 
 fn is_with(word: &[u8]) -> bool {
     word.len() == 4 && word.eq_ignore_ascii_case(b"WITH")
-}
-
-fn is_reserved(word: &[u8]) -> bool {
-    // Most words differ in their lengths already, and every admission asks this of its meters.
-    RESERVED.iter().any(|reserved| reserved.len() == word.len() && reserved.as_bytes().eq_ignore_ascii_case(word))
 }
 
 pub fn check_meter(meter: &[u8]) -> Outcome {

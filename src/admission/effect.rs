@@ -8,6 +8,7 @@
 //! | `X` | `at_ms`: what was due by then was done, without any other change | `gw.expire` |
 //! | `R` | `at_ms`, NAME: a policy's count was forgotten | `gw.policyreset` |
 //! | `P` | NAME POLICY …, in the words of GW.POLICYSET: a policy was set | `gw.policyset` |
+//! | `J` | `at_ms idle_ms`, DOCUMENT: all policies were put, as the document of GW.POLICYLIST … JSON says; idle_ms is -1 as before, 0 for an account that stays | `gw.policyput` |
 //! | `D` | NAME: a policy was removed | `gw.policydel` |
 //! | `B` | `day`, NAME …: it was told that these budgets are at their soft limits in the periods of that day | `gw.softbudget` |
 //!
@@ -18,7 +19,8 @@
 
 use std::ffi::CStr;
 
-use gateway_core::admission::{Account, Amounts, Moment, Told};
+use gateway_core::admission::document::{self, Named};
+use gateway_core::admission::{Account, Amounts, Exceeded, Moment, Told};
 use gateway_core::calendar::Day;
 use gateway_core::ledger::feed::VERSION_MAX;
 use gateway_core::ledger::{KEEP_DAYS_MAX, KEEP_DAYS_MIN, Overflow, Stamp};
@@ -32,6 +34,7 @@ use crate::server::args::{Args, OwnedKey, Short};
 use crate::server::call::entry;
 use crate::server::command::{self, Access, Arg, Command, Keys, keys_counted};
 use crate::server::effect::{Effect, Words, malformed, newer};
+use crate::server::key::Opened;
 use crate::server::{Call, Error, Key, Outcome, Str};
 
 const NAME: &CStr = c"GW._ADMIT";
@@ -63,6 +66,7 @@ fn event(operation: u8) -> &'static CStr {
         b'X' => c"gw.expire",
         b'R' => c"gw.policyreset",
         b'P' => c"gw.policyset",
+        b'J' => c"gw.policyput",
         b'B' => c"gw.softbudget",
         _ => c"gw.policydel",
     }
@@ -103,6 +107,11 @@ impl AccountsEffect {
         Self::new(b'P', [])
     }
 
+    /// All policies, and how long the account outlives its last admission: 0 if it stays, `None` if that is as before.
+    pub fn policies_put(at_ms: i64, idle_ms: Option<u64>) -> Self {
+        Self::new(b'J', [at_ms, idle_ms.map_or(-1, u64::cast_signed)])
+    }
+
     pub fn policy_removed() -> Self {
         Self::new(b'D', [])
     }
@@ -137,14 +146,23 @@ pub fn tell_soft(call: &Call, account: Key, today: Day, told: &Told) {
     AccountsEffect::soft_told(today).replicate(call, &[account], &names);
 }
 
-/// Settles an admission. Returns whether that has changed the account's spend, which the feed lists then.
-pub fn settle_one(account: &mut Account, moment: &Moment, id: &[u8], actuals: &Amounts) -> Result<bool, Overflow> {
-    let before = account.ledger().version();
-    account.settle(moment, id, actuals)?;
-    account.note_named(moment.stamp.at_ms, actuals);
-    let version = account.ledger().version();
-    settings::saw_version(version);
-    Ok(version != before)
+/// Settles an admission, if there is an account. Returns whether that has changed the account's spend, which the feed lists
+/// then.
+pub fn settle_one(
+    opened: &mut Opened<Account>,
+    moment: &Moment,
+    id: &[u8],
+    actuals: &Amounts,
+) -> Result<bool, Overflow> {
+    let settle = |account: &mut Account| {
+        let before = account.ledger().version();
+        account.settle(moment, id, actuals)?;
+        account.note_named(moment.stamp.at_ms, actuals);
+        let version = account.ledger().version();
+        settings::saw_version(version);
+        Ok(version != before)
+    };
+    accounts::change_one(opened, settle).unwrap_or(Ok(false))
 }
 
 /// GW._ADMIT effect numkeys account … [argument …]
@@ -191,6 +209,7 @@ fn apply(call: &mut Call) -> Outcome {
                         account.reset(&moment, name);
                     })?;
                 }
+                b'J' => apply_policies(call, keys, &moment, words, args)?,
                 _ => return Err(newer()),
             }
         }
@@ -231,20 +250,20 @@ fn apply_admission<'a>(
     let amounts = Amounts(&amounts);
     let mut opened = accounts::open(call, keys)?;
     let mut spent = Short::new();
-    for (&key, account) in keys.iter().zip(opened.iter_mut()) {
-        let Some(account) = account.get() else { continue };
-        match operation {
+    for (&key, opened) in keys.iter().zip(opened.iter_mut()) {
+        if operation == b'S' {
+            if settle_one(opened, &moment, id, &amounts).map_err(|_| malformed())? {
+                spent.push(key);
+            }
+            continue;
+        }
+        accounts::change_one(opened, |account| match operation {
             b'A' => {
                 account.charge(&moment, id, ttl_ms, &amounts, &mut []);
                 account.note_named(moment.stamp.at_ms, &amounts);
             }
-            b'S' => {
-                if settle_one(account, &moment, id, &amounts).map_err(|_| malformed())? {
-                    spent.push(key);
-                }
-            }
             _ => drop(account.keep_alive(&moment, id, ttl_ms)),
-        }
+        });
     }
     Ok(spent)
 }
@@ -259,10 +278,40 @@ fn change_all(call: &mut Call, keys: &[Key], args: Args, mut change: impl FnMut(
 /// Applies the operation `P`.
 fn apply_policy(call: &mut Call, keys: &[Key], words: Words, args: Args) -> Outcome {
     words.end()?;
-    let (name, policy) = parse_named(args).map_err(|_| malformed())?;
+    // The words say the end of a block, whatever the time is.
+    let (name, policy) = parse_named(args, 0).map_err(|_| malformed())?;
     for &key in keys {
         accounts::make(accounts::open_to_make(call, key)?, |account| {
             account.set(name, policy.clone()).map_err(accounts::exceeded)
+        })?;
+    }
+    Ok(())
+}
+
+/// Puts an account's policies. `idle_ms` is how long it outlives its last admission: 0 if it stays, `None` if that is as
+/// before. An account that is given a budget stays.
+pub fn put_policies(
+    account: &mut Account,
+    now: &Moment,
+    policies: &[Named],
+    idle_ms: Option<u64>,
+) -> Result<(), Exceeded> {
+    account.put(policies)?;
+    if let Some(idle_ms) = idle_ms {
+        account.set_idle(now, Some(idle_ms).filter(|&idle_ms| idle_ms > 0));
+    }
+    Ok(())
+}
+
+/// Applies the operation `J`.
+fn apply_policies(call: &mut Call, keys: &[Key], now: &Moment, mut words: Words, mut args: Args) -> Outcome {
+    let idle_ms = u64::try_from(words.int(-1..=PERIOD_MAX_MS.cast_signed())?).ok();
+    words.end()?;
+    let policies = document::read(args.bytes("document")?, 0).map_err(|_| malformed())?;
+    args.end()?;
+    for &key in keys {
+        accounts::make(accounts::open_to_make(call, key)?, |account| {
+            put_policies(account, now, &policies, idle_ms).map_err(accounts::exceeded)
         })?;
     }
     Ok(())

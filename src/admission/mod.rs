@@ -1,4 +1,4 @@
-//! Admission: GW.POLICYSET and the other policy commands say what an account is allowed; GW.ADMIT, GW.SETTLE and
+//! Admission: GW.POLICYSET, GW.POLICYPUT and the other policy commands say what an account is allowed; GW.ADMIT, GW.SETTLE and
 //! GW.KEEPALIVE take a request through all policies of all its accounts at once.
 
 pub mod accounts;
@@ -7,5 +7,6 @@ pub mod args;
 pub mod effect;
 pub mod policy;
 mod policy_words;
+pub mod put;
 pub mod settle;
 mod value;

@@ -1,14 +1,15 @@
 //! GW.POLICYSET, GW.POLICYDEL, GW.POLICYRESET and GW.POLICYLIST: what an account is allowed.
 
-use gateway_core::admission::{Account, Reset};
+use gateway_core::admission::{Account, Reset, document};
 use gateway_core::ledger::Ledger;
 
 use super::accounts;
 use super::args::check_name;
 use super::effect::{AccountsEffect, tell_soft, time_only};
-use super::policy_words::{parse_named, reply_tally, reply_words};
+use super::policy_words::{parse_named, reply_tally, reply_words, words};
 use crate::budget::args::PERIODS;
 use crate::budget::settings::present;
+use crate::server::args::OwnedKey;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::key::Either;
@@ -30,10 +31,27 @@ pub const SET: Command = Command {
         Arg::one_of(
             "policy",
             &[
-                Arg::block("window", &[Arg::integer("limit").after("WINDOW"), Arg::integer("window-ms").after("PER")]),
+                Arg::block(
+                    "window",
+                    &[
+                        Arg::text("limit").after("WINDOW"),
+                        Arg::integer("window-ms").after("PER"),
+                        Arg::word("decimal", "DECIMAL").optional(),
+                        Arg::block(
+                            "whole",
+                            &[Arg::word("fixed", "FIXED"), Arg::unix_time("anchor-ms").after("ANCHOR").optional()],
+                        )
+                        .optional(),
+                    ],
+                ),
                 Arg::block(
                     "bucket",
-                    &[Arg::integer("rate").after("BUCKET"), Arg::integer("burst"), Arg::integer("per-ms").after("PER")],
+                    &[
+                        Arg::text("rate").after("BUCKET"),
+                        Arg::text("burst"),
+                        Arg::integer("per-ms").after("PER"),
+                        Arg::word("decimal", "DECIMAL").optional(),
+                    ],
                 ),
                 Arg::integer("max").after("INFLIGHT"),
                 Arg::block(
@@ -42,6 +60,17 @@ pub const SET: Command = Command {
                         Arg::text("amount").after("BUDGET"),
                         Arg::one_of("period", PERIODS),
                         Arg::integer("percent").after("SOFT").optional(),
+                    ],
+                ),
+                Arg::block(
+                    "block",
+                    &[
+                        Arg::word("blocked", "BLOCK"),
+                        Arg::one_of(
+                            "end",
+                            &[Arg::integer("for-ms").after("FOR"), Arg::unix_time("unix-time-ms").after("UNTIL")],
+                        )
+                        .optional(),
                     ],
                 ),
             ],
@@ -84,23 +113,27 @@ pub const LIST: Command = Command {
     flags: "readonly fast",
     arity: -2,
     keys: Keys::One(Access::Read),
-    summary: "Replies the policies of an account, each with the words that set it; with STATS, what this node has seen \
-              of each.",
+    summary: "Replies the policies of an account, each with the words that set it; with JSON, the document that puts them \
+              all; with STATS, what this node has seen of each.",
     complexity: "O(N) in the account's policies",
     since: "0.1.0",
     tips: "",
-    args: &[Arg::key_as("account"), Arg::word("stats", "STATS").optional()],
+    args: &[
+        Arg::key_as("account"),
+        Arg::one_of("form", &[Arg::word("stats", "STATS"), Arg::word("json", "JSON")]).optional(),
+    ],
 };
 
 /// GW.POLICYSET account name policy
 fn set(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let account = args.key()?;
-    // The words are the effect: every node reads them in the same way.
-    let words = args.clone().rest("name")?;
-    let (name, policy) = parse_named(args)?;
-
     let now_ms = call.now_ms();
+    let (name, policy) = parse_named(args, now_ms)?;
+    // The effect is what GW.POLICYLIST replies: every node reads it in the same way, at any time.
+    let words: Vec<OwnedKey> = words(&name.into(), &policy).iter().map(|word| OwnedKey::new(word)).collect();
+    let words: Vec<Str> = words.iter().map(OwnedKey::key).collect();
+
     let mut opened = accounts::open_to_make(call, account)?;
     if let Either::One(account) = &mut opened {
         let known = account.get().and_then(|account| account.policies().iter().find(|own| *own.name == *name));
@@ -116,7 +149,7 @@ fn set(call: &mut Call) -> Outcome {
         let is_new = account.set(name, policy).map_err(accounts::exceeded)?;
         Ok((is_new, account.tell_soft(&now)))
     })?;
-    AccountsEffect::policy_set().replicate(call, &[account], words);
+    AccountsEffect::policy_set().replicate(call, &[account], &words);
     tell_soft(call, account, now.day, &told);
     call.reply().int(is_new.into());
     Ok(())
@@ -164,28 +197,42 @@ fn reset(call: &mut Call) -> Outcome {
     Ok(())
 }
 
-/// GW.POLICYLIST account [STATS]
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ListAs {
+    Words,
+    Json,
+    Stats,
+}
+
+/// GW.POLICYLIST account [STATS|JSON]
 fn list(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let account = args.key()?;
-    let with_stats = args.option(&[("STATS", ())])?.is_some();
+    let form = args.option(&[("STATS", ListAs::Stats), ("JSON", ListAs::Json)])?.unwrap_or(ListAs::Words);
     args.end()?;
     let reply = call.reply();
-    match call.find_either::<Account, Ledger>(account)? {
-        Some(Either::One(account)) => {
-            let policies = account.get().policies();
-            reply.array(policies.len());
-            for own in policies {
-                if with_stats {
-                    reply.array(2).bytes(&own.name);
-                    reply_tally(&reply, own);
-                } else {
-                    reply_words(&reply, own);
-                }
-            }
-        }
-        Some(Either::Other(_)) | None => {
-            reply.array(0);
+    let found = match call.find_either::<Account, Ledger>(account)? {
+        Some(Either::One(account)) => Some(account),
+        Some(Either::Other(_)) | None => None,
+    };
+    let policies = found.as_ref().map(|account| account.get().policies());
+    if form == ListAs::Json {
+        let Some(policies) = policies else {
+            reply.null();
+            return Ok(());
+        };
+        let named = policies.iter().map(|own| (&*own.name, &own.policy));
+        reply.bytes(document::write(named).map_err(|name| Error::new("not UTF-8, so JSON cannot say it", name))?);
+        return Ok(());
+    }
+    let policies = policies.unwrap_or_default();
+    reply.array(policies.len());
+    for own in policies {
+        if form == ListAs::Stats {
+            reply.array(2).bytes(&own.name);
+            reply_tally(&reply, own.tally());
+        } else {
+            reply_words(&reply, &own.name, &own.policy);
         }
     }
     Ok(())

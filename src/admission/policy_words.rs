@@ -1,117 +1,101 @@
-//! The words of a policy, as GW.POLICYSET takes and GW.POLICYLIST replies them.
+//! Policies as GW.POLICYSET takes and GW.POLICYLIST replies them. What words there are, and what they mean, says
+//! `gateway_core::admission::form`, for arguments and JSON alike.
 
-use gateway_core::admission::{AccountPolicy, Kind, Policy, REQUESTS, ShortName, Tally, USD};
-use gateway_core::bucket::Flow;
-use gateway_core::calendar::Period;
-use gateway_core::window::Rule;
-use gateway_core::{PERIOD_MAX_MS, UNITS_MAX};
+use gateway_core::admission::form::{Draft, FORMS, Form, Given, Mistake, Said, Takes, Wrong};
+use gateway_core::admission::{BILLIONTHS_MAX, NAME_BYTES_MAX, Policy, ShortName, Tally};
+use gateway_core::money::Amount;
 
-use super::args::{check_meter, check_name};
-use crate::budget::args::not_a_period;
+use super::args::check_name;
+use crate::budget::args::PERIOD_NAMES;
 use crate::server::Error;
-use crate::server::args::Args;
+use crate::server::args::{Args, Short};
 use crate::server::reply::Reply;
 
-/// The first word of a policy.
-#[derive(Clone, Copy)]
-enum KindWord {
-    Window,
-    Bucket,
-    InFlight,
-    Budget,
-}
-
-const KINDS: [(&str, KindWord); 4] = [
-    ("WINDOW", KindWord::Window),
-    ("BUCKET", KindWord::Bucket),
-    ("INFLIGHT", KindWord::InFlight),
-    ("BUDGET", KindWord::Budget),
-];
-
-#[derive(Clone, Copy)]
-enum Opt {
-    Per,
-    Meter,
-    Soft,
-    GiveBack,
-    Shadow,
-}
-
-const SHADOW: (&str, Opt) = ("SHADOW", Opt::Shadow);
-const METER: (&str, Opt) = ("METER", Opt::Meter);
-const RATE_OPTIONS: &[(&str, Opt)] = &[SHADOW, METER, ("PER", Opt::Per), ("GIVEBACK", Opt::GiveBack)];
-const BUDGET_OPTIONS: &[(&str, Opt)] = &[SHADOW, METER, ("SOFT", Opt::Soft)];
-
-/// WINDOW limit PER ms [METER m] [GIVEBACK] [SHADOW] | BUCKET rate burst PER ms [METER m] [GIVEBACK] [SHADOW] |
-/// INFLIGHT max [SHADOW] | BUDGET amount period [METER m] [SOFT percent] [SHADOW]
-fn parse_policy(args: &mut Args) -> Result<Policy, Error> {
-    let word = args.bytes("policy")?;
-    let known = KINDS.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word));
-    let &(_, word_kind) = known.ok_or_else(|| Error::new("not WINDOW, BUCKET, INFLIGHT or BUDGET", word))?;
-    let (mut kind, meter, options) = match word_kind {
-        KindWord::Window => {
-            let limit = args.int("limit", 0..=UNITS_MAX)?;
-            (Kind::Window(Rule { limit, window_ms: 0, fixed: false }), REQUESTS, RATE_OPTIONS)
-        }
-        KindWord::Bucket => {
-            let (rate, burst) = (args.int("rate", 1..=UNITS_MAX)?, args.int("burst", 0..=UNITS_MAX)?);
-            (Kind::Bucket(Flow { rate, burst, per_ms: 0 }), REQUESTS, RATE_OPTIONS)
-        }
-        KindWord::InFlight => (Kind::InFlight { max: args.int("max", 0..=UNITS_MAX)? }, &b""[..], &[SHADOW][..]),
-        KindWord::Budget => {
-            let amount = args.amount("amount")?;
-            let word = args.bytes("period")?;
-            let period = Period::parse(word).ok_or_else(|| not_a_period(word))?;
-            (Kind::Budget { amount, period, soft_percent: 0 }, USD, BUDGET_OPTIONS)
-        }
-    };
-    let mut policy = Policy { kind, meter: ShortName::from_slice(meter), shadow: false, give_back: false };
-    let mut per_ms = None;
-    while let Some(option) = args.option(options)? {
-        match option {
-            Opt::Per => per_ms = Some(args.int("PER", 1..=PERIOD_MAX_MS)?),
-            Opt::Meter => {
-                let meter = args.bytes("METER")?;
-                check_meter(meter)?;
-                policy.meter = ShortName::from_slice(meter);
+/// Parses the words of a policy, the kind first. `now_ms` is the server's time, from which on a block lasts.
+fn parse_policy(args: &mut Args, now_ms: i64) -> Result<Policy, Error> {
+    let name = args.bytes("policy")?;
+    let form = Form::named(name).ok_or_else(|| Error::new(&what(Mistake::NotAKind), name))?;
+    let mut draft = Draft::new(form);
+    let mut options = Short::new();
+    for (index, word) in form.words.iter().enumerate() {
+        match word.option {
+            Some(option) => options.push((option, index)),
+            None => {
+                draft.give(index, Given::Argument(args.bytes(word.member)?));
             }
-            Opt::Soft => {
-                let percent = args.int("SOFT", 1..=100u8)?;
-                if let Kind::Budget { soft_percent, .. } = &mut kind {
-                    *soft_percent = percent;
-                }
-            }
-            Opt::GiveBack => policy.give_back = true,
-            Opt::Shadow => policy.shadow = true,
         }
     }
-    if let Kind::Window(Rule { window_ms: period_ms, .. }) | Kind::Bucket(Flow { per_ms: period_ms, .. }) = &mut kind {
-        *period_ms = per_ms.ok_or_else(|| Error::missing_option("PER"))?;
+    while let Some(index) = args.option(&options)? {
+        let takes = form.words.get(index).map(|word| (word.takes, word.argument()));
+        let given = match takes {
+            None | Some((Takes::Nothing, _)) => Given::Word,
+            Some((_, option)) => Given::Argument(args.bytes(option)?),
+        };
+        draft.give(index, given);
     }
-    policy.kind = kind;
-    Ok(policy)
+    draft.policy(now_ms).map_err(|wrong| explain(&wrong))
+}
+
+/// The error of a mistake among arguments.
+fn explain(wrong: &Wrong) -> Error {
+    let argument = wrong.word.argument();
+    match (wrong.mistake, &wrong.given) {
+        (Mistake::MissingWord, _) if wrong.word.option.is_some() => Error::missing_option(argument),
+        (Mistake::MissingWord, _) => Error::missing_value(argument),
+        (Mistake::ConflictingWord, _) => Error::conflicting_option(argument),
+        (Mistake::OnlyWith(word), _) => Error::only_with(word.argument(), argument),
+        (mistake @ (Mistake::NotAPeriod | Mistake::Reserved), Some(given)) => Error::new(&what(mistake), given.shown()),
+        (mistake @ Mistake::NotAName, _) => Error::new(&what(mistake), wrong.word.member),
+        (mistake, _) => Error::new(&what(mistake), argument),
+    }
+}
+
+/// What an error says of a mistake, before it says where.
+pub fn what(mistake: Mistake) -> String {
+    let kinds = || FORMS.iter().map(|form| form.name);
+    match mistake {
+        Mistake::NotAnInteger(min, max) => format!("not an integer from {min} to {max}"),
+        Mistake::NotAnAmount(error) => error.to_string(),
+        Mistake::NegativeAmount => "negative amount".into(),
+        Mistake::NotAnAmountFrom(min) => {
+            let [min, max] = [min, BILLIONTHS_MAX].map(Amount::from_billionths);
+            format!("not an amount from {min} to {max}")
+        }
+        Mistake::FinerThanBillionths => "finer than a billionth".into(),
+        Mistake::NotAKind => format!("not {}", any_of(&kinds().collect::<Vec<_>>())),
+        Mistake::NotAPeriod => format!("not {PERIOD_NAMES}"),
+        Mistake::NotAName => format!("not a name of 1 to {NAME_BYTES_MAX} bytes"),
+        Mistake::Reserved => "reserved name".into(),
+        Mistake::Repeated => "repeated name".into(),
+        Mistake::NotAString => "not a string".into(),
+        Mistake::NotABoolean => "not true or false".into(),
+        Mistake::NotAnObject => "not an object".into(),
+        Mistake::NotAnArray => "not an array".into(),
+        Mistake::UnknownWord => "unknown word".into(),
+        Mistake::RepeatedWord => "repeated word".into(),
+        Mistake::MissingWord => "missing word".into(),
+        Mistake::ConflictingWord => "conflicting word".into(),
+        Mistake::OnlyWith(word) => format!("only with {}", word.member),
+    }
+}
+
+fn any_of(names: &[&str]) -> String {
+    match names {
+        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => names.concat(),
+    }
 }
 
 /// Parses a policy's name and its words.
-pub fn parse_named<'a>(mut args: Args<'a>) -> Result<(&'a [u8], Policy), Error> {
+pub fn parse_named<'a>(mut args: Args<'a>, now_ms: i64) -> Result<(&'a [u8], Policy), Error> {
     let name = args.bytes("name")?;
     check_name(name, "name")?;
-    Ok((name, parse_policy(&mut args)?))
-}
-
-/// The first word of a policy.
-pub fn kind_word(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Window(_) => "WINDOW",
-        Kind::Bucket(_) => "BUCKET",
-        Kind::InFlight { .. } => "INFLIGHT",
-        Kind::Budget { .. } => "BUDGET",
-    }
+    Ok((name, parse_policy(&mut args, now_ms)?))
 }
 
 /// Replies what this node has seen of a policy: the requests that it refused, and when its meter was last named.
-pub fn reply_tally(reply: &Reply, own: &AccountPolicy) {
-    let Tally { denied, named_ms } = *own.tally();
+pub fn reply_tally(reply: &Reply, tally: &Tally) {
+    let &Tally { denied, named_ms } = tally;
     reply.map(2).bytes("denied").count(denied).bytes("named_ms");
     match named_ms {
         0 => reply.null(),
@@ -119,31 +103,26 @@ pub fn reply_tally(reply: &Reply, own: &AccountPolicy) {
     };
 }
 
-/// Replies a policy's name and the words that set it.
-pub fn reply_words(reply: &Reply, own: &AccountPolicy) {
-    let number = |value: u64| value.to_string().into_bytes();
-    let Policy { kind, meter, shadow, give_back } = &own.policy;
-    let mut words: Vec<Vec<u8>> = vec![own.name.to_vec()];
-    match *kind {
-        Kind::Window(Rule { limit, window_ms, .. }) => {
-            words.extend([b"WINDOW".to_vec(), number(limit), b"PER".to_vec(), number(window_ms)]);
-        }
-        Kind::Bucket(Flow { rate, burst, per_ms }) => {
-            words.extend([b"BUCKET".to_vec(), number(rate), number(burst), b"PER".to_vec(), number(per_ms)]);
-        }
-        Kind::InFlight { max } => words.extend([b"INFLIGHT".to_vec(), number(max)]),
-        Kind::Budget { amount, period, soft_percent } => {
-            words.extend([b"BUDGET".to_vec(), amount.to_text().as_bytes().to_vec(), period.name().into()]);
-            if soft_percent > 0 {
-                words.extend([b"SOFT".to_vec(), number(soft_percent.into())]);
-            }
-        }
+/// A policy's name and the words that set it, in one order whatever the order was in which they were given. A block has its
+/// end among them, so that they mean the same at any time.
+pub fn words(name: &ShortName, policy: &Policy) -> Vec<Vec<u8>> {
+    let mut words: Vec<Vec<u8>> = vec![name.to_vec(), Form::of(&policy.kind).name.into()];
+    for (word, said) in policy.words() {
+        words.extend(word.option.map(Vec::from));
+        words.extend(match said {
+            Said::Word => None,
+            Said::Integer(value) => Some(value.to_string().into_bytes()),
+            Said::Amount(amount) => Some(amount.to_text().as_bytes().to_vec()),
+            Said::Period(period) => Some(period.name().into()),
+            Said::Name(name) => Some(name.to_vec()),
+        });
     }
-    if !meter.is_empty() {
-        words.extend([b"METER".to_vec(), meter.to_vec()]);
-    }
-    words.extend(give_back.then(|| b"GIVEBACK".to_vec()));
-    words.extend(shadow.then(|| b"SHADOW".to_vec()));
+    words
+}
+
+/// Replies [`words`].
+pub fn reply_words(reply: &Reply, name: &ShortName, policy: &Policy) {
+    let words = words(name, policy);
     reply.array(words.len());
     for word in words {
         reply.bytes(word);

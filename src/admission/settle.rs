@@ -94,12 +94,11 @@ fn settle(call: &mut Call) -> Outcome {
     let (mut spent, mut reached) = (Short::<Key>::new(), Short::<(Key, Told)>::new());
     for ((&key, account), _) in accounts.iter().zip(opened.iter_mut()).zip(affected()).filter(|(_, affected)| *affected)
     {
-        let Some(account) = account.get() else { continue };
         let has_spent = settle_one(account, &moment, id, &actuals);
         if has_spent.map_err(|overflow| out_of_range(overflow, "actual"))? {
             spent.push(key);
         }
-        let told = account.tell_soft(&moment);
+        let told = account.get().map(|account| account.tell_soft(&moment)).unwrap_or_default();
         if !told.is_empty() {
             reached.push((key, told));
         }
@@ -134,10 +133,12 @@ fn keep_alive(call: &mut Call) -> Outcome {
     let moment = present(now_ms, 0);
     let mut opened = accounts::open(call, &accounts)?;
     let (keys, _) = select(&accounts, &mut opened, now_ms, id, &[Standing::Live]);
-    for account in opened.iter_mut().filter_map(|account| account.get()) {
-        if account.standing(now_ms, id) == Standing::Live {
-            account.keep_alive(&moment, id, ttl_ms);
-        }
+    for opened in &mut opened {
+        accounts::change_one(opened, |account| {
+            if account.standing(now_ms, id) == Standing::Live {
+                account.keep_alive(&moment, id, ttl_ms);
+            }
+        });
     }
     drop(opened);
     if !keys.is_empty() {

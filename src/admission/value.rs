@@ -1,6 +1,6 @@
 //! The account as a data type.
 
-use gateway_core::admission::Account;
+use gateway_core::admission::{Account, Count};
 use gateway_core::calendar::Period;
 use gateway_core::stored::Stored as _;
 
@@ -26,14 +26,18 @@ impl Value for Account {
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
         let today = settings::day_of(now_ms);
-        reply.map(9).bytes("type").bytes("account");
+        reply.map(10).bytes("type").bytes("account");
         reply.bytes("policies").array(self.policies().len());
-        self.policies().iter().for_each(|own| reply_words(reply, own));
+        self.policies().iter().for_each(|own| reply_words(reply, &own.name, &own.policy));
         // By the policies' names: the units in windows and the tokens in buckets, negative in debt.
         let counts = self.counts(now_ms);
         reply.bytes("counts").map(counts.len());
         for (name, count) in counts {
-            reply.bytes(name).int(count);
+            reply.bytes(name);
+            match count {
+                Count::Units(units) => reply.int(units),
+                Count::Money(amount) => reply.bytes(amount.to_text().as_bytes()),
+            };
         }
         reply.bytes("ledgers").map(self.ledgers().count());
         for (meter, ledger) in self.ledgers() {
@@ -59,8 +63,14 @@ impl Value for Account {
         reply.bytes("stats").map(self.policies().len());
         for own in self.policies() {
             reply.bytes(&own.name);
-            reply_tally(reply, own);
+            reply_tally(reply, own.tally());
         }
+        // How long the account outlives its last admission; nil if it stays.
+        reply.bytes("idle_ms");
+        match self.idle_ms() {
+            Some(idle_ms) => reply.count(idle_ms),
+            None => reply.null(),
+        };
         reply.bytes("remembered").count(self.remembered() as u64);
         reply.bytes("bytes").count(self.total_bytes() as u64);
     }

@@ -2,8 +2,10 @@
 
 use gateway_core::admission::{self, Told, USD};
 use gateway_core::ledger::Ledger;
+use gateway_core::money::Amount;
 
 use super::settings::present;
+use crate::admission::effect::time_only;
 use crate::server::key::{Either, FoundEither, Glimpse, OpenedEither};
 use crate::server::{Call, Error, Key};
 
@@ -33,6 +35,32 @@ impl<'a> Account<'a> {
             Either::Other(opened) => {
                 opened.get().map(|account| account.tell_soft(&present(now_ms, 0))).unwrap_or_default()
             }
+        }
+    }
+
+    /// Whether money that is charged to the ledger counts in a policy of the account.
+    pub fn counts_money(&mut self) -> bool {
+        match &mut self.0 {
+            Either::One(_) => false,
+            Either::Other(opened) => opened.get().is_some_and(|account| account.counts_money()),
+        }
+    }
+
+    /// Counts money that was charged at `spent_ms`, or given back if it is negative, in the account's policies.
+    pub fn count_money(&mut self, at_ms: i64, spent_ms: i64, amount: Amount) {
+        if let Either::Other(opened) = &mut self.0
+            && let Some(account) = opened.get()
+        {
+            account.count_money(&time_only(at_ms), spent_ms, amount);
+        }
+    }
+
+    /// Lets an account that has been given money stay, if it was to expire.
+    pub fn stay(&mut self) {
+        if let Either::Other(opened) = &mut self.0
+            && opened.get().is_some_and(|account| account.stay())
+        {
+            opened.persist();
         }
     }
 

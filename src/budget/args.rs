@@ -74,8 +74,11 @@ impl Budgets {
     }
 }
 
+/// What an error says that a period can be.
+pub const PERIOD_NAMES: &str = "DAY, WEEK, MONTH or TOTAL";
+
 pub fn not_a_period(given: &[u8]) -> Error {
-    Error::new("not DAY, WEEK, MONTH or TOTAL", given)
+    Error::new(&format!("not {PERIOD_NAMES}"), given)
 }
 
 /// The id of a hold or of a charge.

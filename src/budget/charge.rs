@@ -94,15 +94,22 @@ fn add_cost(call: &mut Call) -> Outcome {
     }
     let ledger = account.ledger_or_new();
     let version = version.unwrap_or_else(|| next_version(ledger, now_ms));
+    let has_due = ledger.has_due(now_ms);
+    let spent_ms = account.counts_money().then_some(at_ms);
     let change = match id {
-        Some(_) => LedgerChange::ChargeOnce { day, amount, stamp: stamp(now_ms, version) },
-        None => {
-            let forget_at_ms = ledger.has_due(now_ms).then_some(now_ms);
-            LedgerChange::Charge { day, amount, keep_days: KEEP_DAYS.get() as u32, version, forget_at_ms }
-        }
+        Some(_) => LedgerChange::ChargeOnce { day, amount, stamp: stamp(now_ms, version), spent_ms },
+        None => LedgerChange::Charge {
+            day,
+            amount,
+            keep_days: KEEP_DAYS.get() as u32,
+            version,
+            // With the time at which policies count it.
+            forget_at_ms: (has_due || spent_ms.is_some()).then_some(now_ms),
+            spent_ms,
+        },
     };
     let place = || KeyPlace::new(database, key.bytes());
-    let totals = change.apply(ledger, id.map_or(&[], |id| id.bytes()), place);
+    let totals = change.apply(&mut account, id.map_or(&[], |id| id.bytes()), place);
     let month = totals.map_or(Amount::ZERO, |totals| totals.month);
     let told = account.tell_soft(now_ms);
     drop(account);

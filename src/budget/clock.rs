@@ -42,8 +42,8 @@ fn follow(call: &mut Call, ahead: Ahead) {
     }
     let Ok(mut account) = Account::open(call, key) else { return };
     let change = LedgerChange::FollowClock { at_ms: now_ms };
-    if let Some(ledger) = account.ledger() {
-        change.apply(ledger, &[], || KeyPlace::new(database, key.bytes()));
+    if account.ledger().is_some() {
+        change.apply(&mut account, &[], || KeyPlace::new(database, key.bytes()));
     }
     drop(account);
     change.announce(call, key, None);

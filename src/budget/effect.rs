@@ -3,16 +3,17 @@
 //! | operation | words | event |
 //! |---|---|---|
 //! | `C` | `day amount keep_days version`: a charge | `gw.addcost` |
-//! | `F` | `day amount keep_days version at_ms`: a charge, and ids and holds that were due were forgotten | `gw.addcost` |
-//! | `O` | `day amount at_ms keep_days remember_ms version`, and the id: a charge whose id is remembered | `gw.addcost` |
+//! | `F` | `day amount keep_days version at_ms [spent_ms]`: a charge, and ids and holds that were due were forgotten | `gw.addcost` |
+//! | `O` | `day amount at_ms keep_days remember_ms version [spent_ms]`, and the id: a charge whose id is remembered | `gw.addcost` |
 //! | `H` | `day expires_at_ms estimate at_ms keep_days remember_ms version`, and the id: a hold | `gw.reserve` |
-//! | `K` | `actual at_ms keep_days remember_ms version`, and the id: a hold was committed | `gw.commit` |
+//! | `K` | `actual at_ms keep_days remember_ms version [spent_ms]`, and the id: a hold was committed | `gw.commit` |
 //! | `X` | `at_ms keep_days remember_ms version`, and the id: a hold was cancelled | `gw.cancel` |
 //! | `A` | `version`: a reader has acknowledged it | `gw.costack` |
 //! | `L` | `version`: the ledger is listed anew | `gw.costchanges` |
 //! | `G` | `period day amount at_ms keep_days remember_ms version`, the meter, and the id if there is one: a credit | `gw.credit` |
 //! | `T` | `at_ms`: holds and ids follow the clock, which has stepped back | `gw.expire` |
 //!
+//! `spent_ms` is there if policies of the account count the money, too.
 //! Days count from 1970-01-01, in the time zone of the node that made the change first; amounts are decimals.
 
 use std::ffi::CStr;
@@ -52,7 +53,8 @@ pub const COMMAND: Command = Command {
     args: &[Arg::key(), Arg::text("effect"), Arg::text("argument").optional().multiple()],
 };
 
-/// A change of a ledger. The node that first makes it decides all of it.
+/// A change of a ledger. The node that first makes it decides all of it. `spent_ms` is when money was spent that counts in
+/// policies of the account, too; `None` if no policy counts it.
 #[derive(Clone, Copy)]
 pub enum LedgerChange {
     /// With a time, forgets what is due by then, too.
@@ -62,11 +64,13 @@ pub enum LedgerChange {
         keep_days: u32,
         version: u64,
         forget_at_ms: Option<i64>,
+        spent_ms: Option<i64>,
     },
     ChargeOnce {
         day: Day,
         amount: Amount,
         stamp: Stamp,
+        spent_ms: Option<i64>,
     },
     Hold {
         day: Day,
@@ -77,6 +81,7 @@ pub enum LedgerChange {
     Commit {
         actual: Amount,
         stamp: Stamp,
+        spent_ms: Option<i64>,
     },
     Cancel {
         stamp: Stamp,
@@ -95,20 +100,21 @@ pub enum LedgerChange {
 
 impl LedgerChange {
     /// Makes the change. The node that decided it has checked that it is possible; if it is not, nothing changes.
-    pub fn apply(&self, ledger: &mut Ledger, id: &[u8], place: impl FnOnce() -> KeyPlace) -> Option<Totals> {
+    pub fn apply(&self, account: &mut Account, id: &[u8], place: impl FnOnce() -> KeyPlace) -> Option<Totals> {
+        let ledger = account.ledger_or_new();
         let totals = match *self {
-            LedgerChange::Charge { day, amount, keep_days, version, forget_at_ms } => {
+            LedgerChange::Charge { day, amount, keep_days, version, forget_at_ms, .. } => {
                 if let Some(at_ms) = forget_at_ms {
                     ledger.forget(at_ms);
                 }
                 ledger.charge(day, amount, keep_days, version).ok()
             }
-            LedgerChange::ChargeOnce { day, amount, stamp } => ledger.charge_once(id, day, amount, &stamp).ok(),
+            LedgerChange::ChargeOnce { day, amount, stamp, .. } => ledger.charge_once(id, day, amount, &stamp).ok(),
             LedgerChange::Hold { day, estimate, expires_at_ms, stamp } => {
                 ledger.hold(id, day, estimate, expires_at_ms, &stamp);
                 None
             }
-            LedgerChange::Commit { actual, stamp } => ledger.commit(id, actual, &stamp).ok().flatten(),
+            LedgerChange::Commit { actual, stamp, .. } => ledger.commit(id, actual, &stamp).ok().flatten(),
             LedgerChange::Cancel { stamp } => {
                 ledger.cancel(id, &stamp);
                 None
@@ -127,7 +133,27 @@ impl LedgerChange {
             }
         };
         saw_version(ledger.version());
+        if totals.is_some()
+            && let Some((at_ms, spent_ms, amount)) = self.counted()
+        {
+            account.count_money(at_ms, spent_ms, amount);
+        }
+        if self.has_id() || totals.is_some() {
+            account.stay();
+        }
         totals
+    }
+
+    /// When money is counted in policies of the account, when it was spent, and how much.
+    fn counted(&self) -> Option<(i64, i64, Amount)> {
+        match *self {
+            Self::Charge { amount, forget_at_ms: Some(at_ms), spent_ms: Some(spent_ms), .. } => {
+                Some((at_ms, spent_ms, amount))
+            }
+            Self::ChargeOnce { amount, stamp, spent_ms: Some(spent_ms), .. } => Some((stamp.at_ms, spent_ms, amount)),
+            Self::Commit { actual, stamp, spent_ms: Some(spent_ms) } => Some((stamp.at_ms, spent_ms, actual)),
+            _ => None,
+        }
     }
 
     /// After [`Self::apply`]: tells the replicas and the AOF, listeners, and the feed.
@@ -163,7 +189,7 @@ impl LedgerChange {
     fn effect(&self) -> Effect {
         let number = |day: Day| i64::from(day.number());
         match *self {
-            LedgerChange::Charge { day, amount, keep_days, version, forget_at_ms } => {
+            LedgerChange::Charge { day, amount, keep_days, version, forget_at_ms, spent_ms } => {
                 let operation = if forget_at_ms.is_some() { b'F' } else { b'C' };
                 let mut effect = with_amount(operation, Some(day), amount);
                 effect.int(keep_days.into());
@@ -171,15 +197,19 @@ impl LedgerChange {
                 if let Some(at_ms) = forget_at_ms {
                     effect.int(at_ms);
                 }
-                effect
+                with_spent(effect, spent_ms)
             }
-            LedgerChange::ChargeOnce { day, amount, stamp } => with_stamp(with_amount(b'O', Some(day), amount), &stamp),
+            LedgerChange::ChargeOnce { day, amount, stamp, spent_ms } => {
+                with_spent(with_stamp(with_amount(b'O', Some(day), amount), &stamp), spent_ms)
+            }
             LedgerChange::Hold { day, estimate, expires_at_ms, stamp } => {
                 let mut effect = Effect::of(NAME, b'H', [number(day), expires_at_ms]);
                 effect.word(estimate.to_text().as_bytes());
                 with_stamp(effect, &stamp)
             }
-            LedgerChange::Commit { actual, stamp } => with_stamp(with_amount(b'K', None, actual), &stamp),
+            LedgerChange::Commit { actual, stamp, spent_ms } => {
+                with_spent(with_stamp(with_amount(b'K', None, actual), &stamp), spent_ms)
+            }
             LedgerChange::Cancel { stamp } => with_stamp(Effect::new(NAME, b'X'), &stamp),
             LedgerChange::Acknowledge { version } => Effect::of(NAME, b'A', [version.cast_signed()]),
             LedgerChange::ListAnew { version } => Effect::of(NAME, b'L', [version.cast_signed()]),
@@ -199,10 +229,14 @@ impl LedgerChange {
                     b'F' => Some(words.int(0..=TIME_MAX_MS)?),
                     _ => None,
                 },
+                spent_ms: match operation {
+                    b'F' => parse_spent(words)?,
+                    _ => None,
+                },
             },
             b'O' => {
                 let (day, amount) = (parse_day(words)?, parse_amount(words)?);
-                LedgerChange::ChargeOnce { day, amount, stamp: parse_stamp(words)? }
+                LedgerChange::ChargeOnce { day, amount, stamp: parse_stamp(words)?, spent_ms: parse_spent(words)? }
             }
             b'H' => {
                 let (day, expires_at_ms) = (parse_day(words)?, words.int(0..=TIME_MAX_MS)?);
@@ -212,7 +246,11 @@ impl LedgerChange {
                 }
                 LedgerChange::Hold { day, estimate, expires_at_ms, stamp: parse_stamp(words)? }
             }
-            b'K' => LedgerChange::Commit { actual: parse_amount(words)?, stamp: parse_stamp(words)? },
+            b'K' => LedgerChange::Commit {
+                actual: parse_amount(words)?,
+                stamp: parse_stamp(words)?,
+                spent_ms: parse_spent(words)?,
+            },
             b'X' => LedgerChange::Cancel { stamp: parse_stamp(words)? },
             b'A' => LedgerChange::Acknowledge { version: parse_version(words)? },
             b'L' => LedgerChange::ListAnew { version: parse_version(words)? },
@@ -245,6 +283,18 @@ fn with_stamp(mut effect: Effect, stamp: &Stamp) -> Effect {
     effect.int(stamp.remember_ms.cast_signed());
     effect.int(stamp.version.cast_signed());
     effect
+}
+
+fn with_spent(mut effect: Effect, spent_ms: Option<i64>) -> Effect {
+    if let Some(spent_ms) = spent_ms {
+        effect.int(spent_ms);
+    }
+    effect
+}
+
+fn parse_spent(words: &mut Words) -> Result<Option<i64>, Error> {
+    let spent_ms = words.int_or(0..=TIME_MAX_MS, -1)?;
+    Ok((spent_ms >= 0).then_some(spent_ms))
 }
 
 fn parse_day(words: &mut Words) -> Result<Day, Error> {
@@ -289,9 +339,13 @@ impl Credit<'_> {
             given.map_err(refused)
         };
         if self.meter == USD {
-            return give(Account::open(call, key)?.ledger_or_new());
+            let mut account = Account::open(call, key)?;
+            let given = give(account.ledger_or_new());
+            account.stay();
+            return given;
         }
         accounts::make(accounts::open_to_make(call, key)?, |account| {
+            account.stay();
             give(account.open_ledger(self.meter).map_err(accounts::exceeded)?)
         })
     }
@@ -344,7 +398,7 @@ fn apply(call: &mut Call) -> Outcome {
     args.end()?;
     let database = call.database();
     let mut account = Account::open(call, key)?;
-    change.apply(account.ledger_or_new(), id, || KeyPlace::new(database, key.bytes()));
+    change.apply(&mut account, id, || KeyPlace::new(database, key.bytes()));
     drop(account);
     call.pass_on(key, change.event());
     change.note(call, key);

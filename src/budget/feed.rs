@@ -147,7 +147,7 @@ fn list_anew(call: &mut Call, key: Key, above: u64) -> Outcome {
     let mut account = Account::open(call, key)?;
     let Some(ledger) = account.ledger() else { return Ok(()) };
     let change = LedgerChange::ListAnew { version: next_version(ledger, now_ms).max(above + 1).min(VERSION_MAX) };
-    change.apply(ledger, &[], || KeyPlace::new(database, key.bytes()));
+    change.apply(&mut account, &[], || KeyPlace::new(database, key.bytes()));
     drop(account);
     change.announce(call, key, None);
     Ok(())
@@ -226,11 +226,11 @@ fn acknowledge(call: &mut Call, key: Key, version: u64) -> Result<i64, Error> {
         return Ok(-1);
     };
     let mut account = Account::open(call, key)?;
-    let Some(ledger) = account.ledger() else { return Ok(-1) };
     let change = LedgerChange::Acknowledge { version };
     if news {
-        change.apply(ledger, &[], || place);
+        change.apply(&mut account, &[], || place);
     }
+    let Some(ledger) = account.ledger() else { return Ok(-1) };
     let listed = due_anew || ledger.is_listed(place) || ledger.is_moved(place);
     drop(account);
     if news {

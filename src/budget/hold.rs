@@ -133,7 +133,7 @@ fn reserve(call: &mut Call) -> Outcome {
     if let Some(id) = made {
         let expires_at_ms = now_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
         let change = LedgerChange::Hold { day: today, estimate, expires_at_ms, stamp };
-        change.apply(account.ledger_or_new(), id.bytes(), || KeyPlace::new(database, key.bytes()));
+        change.apply(&mut account, id.bytes(), || KeyPlace::new(database, key.bytes()));
         let told = account.tell_soft(now_ms);
         drop(account);
         change.announce(call, key, Some(id));
@@ -210,13 +210,14 @@ fn end_hold(call: &mut Call, key: Str, id: Str, actual: Option<Amount>) -> Outco
         Some(actual) => {
             ledger.totals_with(day, actual).map_err(|overflow| out_of_range(overflow, "actual"))?;
             let state = IdState::Committed { day, charged: actual, over: actual > estimate };
-            (LedgerChange::Commit { actual, stamp }, state, &STATS.budget_commits)
+            let spent_ms = account.counts_money().then_some(now_ms);
+            (LedgerChange::Commit { actual, stamp, spent_ms }, state, &STATS.budget_commits)
         }
         None => (LedgerChange::Cancel { stamp }, IdState::Cancelled { day }, &STATS.budget_cancels),
     };
-    change.apply(ledger, id.bytes(), || KeyPlace::new(database, key.bytes()));
+    change.apply(&mut account, id.bytes(), || KeyPlace::new(database, key.bytes()));
     counter.add(1);
-    let ended = Ended::of(ledger, state);
+    let ended = Ended::of(account.ledger_or_new(), state);
     let told = if actual.is_some() { account.tell_soft(now_ms) } else { Told::new() };
     drop(account);
     change.announce(call, key, Some(id));

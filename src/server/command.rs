@@ -4,13 +4,14 @@
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::null_mut;
 
+use gateway_core::integer::parse_int;
 use redis_module::raw::{
     self, RedisModuleCommandArg, RedisModuleCommandInfo, RedisModuleCommandInfoVersion, RedisModuleCommandKeySpec,
     RedisModuleCtx,
 };
 
 use super::api::api;
-use super::args::{Str, parse_int};
+use super::args::Str;
 use super::call::RawHandler;
 
 /// The module's own ACL category, on servers that let modules have one (Redis 7.4, Valkey 8).

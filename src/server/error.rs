@@ -32,6 +32,11 @@ impl Error {
         Error(format!("{code} {what}: {}", shown.collect::<String>()).into())
     }
 
+    /// The same error, with the place in a document where it is: ASCII, and short.
+    pub fn at(self, place: &str) -> Self {
+        Error(format!("{} ({place})", self.0).into())
+    }
+
     /// An error with a code of its own, for errors that a client must branch on.
     pub const fn coded(text: &'static str) -> Self {
         Error(Cow::Borrowed(text))

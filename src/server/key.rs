@@ -276,6 +276,11 @@ impl<'a, T: Value> Opened<'a, T> {
         self.raw.expires_at_ms()
     }
 
+    /// Takes the key's expiry away. As [`Self::expire_at`], it is not propagated.
+    pub fn persist(&mut self) {
+        self.expire_at(raw::REDISMODULE_NO_EXPIRE.into());
+    }
+
     /// Sets the key's expiry. It is not propagated: the effect carries what the replica needs to do the same.
     pub fn expire_at(&mut self, at_ms: i64) {
         // SAFETY: the key is open for writing.

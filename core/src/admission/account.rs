@@ -35,7 +35,7 @@ pub struct Account {
     pub(super) at_ms: i64,
     /// The largest serial of a policy so far.
     pub(super) last_serial: u64,
-    /// Only of an account without money: see [`Self::has_money`].
+    /// Only of an account without money: it has no budget, and [was never charged](Self::was_charged).
     pub(super) idle: Option<Idle>,
 }
 
@@ -133,8 +133,8 @@ impl Account {
         self.idle.map(|idle| idle.expires_at_ms)
     }
 
-    /// Lets the account expire `idle_ms` after its last admission, or lets it stay. The caller has checked that it
-    /// [has no money](Self::has_money).
+    /// Lets the account expire `idle_ms` after its last admission, or lets it stay. The caller has checked that it has no
+    /// budget and [was never charged](Self::was_charged).
     pub fn set_idle(&mut self, now: &Moment, idle_ms: Option<u64>) {
         // Leases last by the account's clock, the key by the server's: from here on they go together.
         self.advance(now);
@@ -160,11 +160,10 @@ impl Account {
         self.live.ends_after_ms(self.time_ms(now_ms))
     }
 
-    /// Whether the account has a budget, or was ever charged, credited or held money other than by admissions under way: what
-    /// must not be forgotten.
-    pub fn has_money(&self) -> bool {
-        let is_budget = |own: &AccountPolicy| matches!(own.policy.kind, Kind::Budget { .. });
-        self.policies.iter().any(is_budget) || self.ledgers.iter().any(|entry| entry.ledger.is_used())
+    /// Whether a ledger of the account was ever charged, credited or held money other than for admissions under way: what must
+    /// not be forgotten.
+    pub fn was_charged(&self) -> bool {
+        self.ledgers.iter().any(|entry| entry.ledger.is_used())
     }
 
     /// Whether money that is charged to the account's ledger without an admission counts in a policy.

@@ -19,7 +19,7 @@ pub struct Model {
     serial: u64,
     /// How long the account outlives its last admission, and until when it was needed then.
     pub idle: Option<(u64, i64)>,
-    charged: bool,
+    pub charged: bool,
 }
 
 pub struct ModelPolicy {

@@ -74,9 +74,6 @@ impl Account {
         if self.policies.iter().any(is_undecidable) {
             return Err(Corrupt("a budget without a ledger for its meter"));
         }
-        if self.idle.is_some() && self.has_money() {
-            return Err(Corrupt("an account with money that is to expire"));
-        }
         if self.expired.len() > FINISHED_MAX {
             return Err(Corrupt("more ended leases than an account remembers"));
         }

@@ -336,9 +336,8 @@ impl World {
                 self.models[account].put(&policies);
             }
             Op::Idle { account, idle_ms } => {
-                let has_money = self.models[account].has_money();
-                prop_assert_eq!(self.accounts[account].has_money(), has_money);
-                if !has_money {
+                prop_assert_eq!(self.accounts[account].was_charged(), self.models[account].charged);
+                if !self.models[account].has_money() {
                     self.accounts[account].set_idle(&now, idle_ms);
                     self.replicas[account].set_idle(&now, idle_ms);
                     self.models[account].set_idle(&now, idle_ms);
