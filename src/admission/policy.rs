@@ -19,7 +19,7 @@ pub const SET: Command = Command {
     name: "GW.POLICYSET",
     handler: entry!(set),
     flags: "write deny-oom fast",
-    arity: -5,
+    arity: -4,
     keys: Keys::One(Access::ReadUpdate),
     summary: "Sets a policy of an account; one that exists keeps what it has counted. Replies 1 if it is new, else 0.",
     complexity: "O(N) in the account's policies",

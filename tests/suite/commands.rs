@@ -22,7 +22,7 @@ pub enum Access {
 
 use Access::{Administers, Grows, Reads, Shrinks};
 
-pub const PUBLIC: [Public; 43] = [
+pub const PUBLIC: [Public; 44] = [
     public("gw.allow", "GW.ALLOW k 10 WINDOW 1000 COST 2 FIXED PEEK", -3, &["k"], Grows),
     public("gw.tokens", "GW.TOKENS k 10 10 PER 1000 COST 2 PEEK", -4, &["k"], Grows),
     public("gw.acquire", "GW.ACQUIRE k 10 holder TTL 1000 BLOCK 1", -6, &["k"], Grows),
@@ -56,7 +56,8 @@ pub const PUBLIC: [Public; 43] = [
     public("gw.cachelist", "GW.CACHELIST 0 CATEGORY chat COUNT 5", -4, &[], Reads),
     public("gw.cachekey", "GW.CACHEKEY chat {} IGNORE a b", -3, &[], Reads),
     public("gw.cachestats", "GW.CACHESTATS CATEGORY chat", -1, &[], Reads),
-    public("gw.policyset", "GW.POLICYSET k tpm BUCKET 10 10 PER 1000 METER tokens GIVEBACK SHADOW", -5, &["k"], Grows),
+    public("gw.policyset", "GW.POLICYSET k tpm BUCKET 10 10 PER 1000 DECIMAL METER tokens GIVEBACK SHADOW", -4, &["k"], Grows),
+    public("gw.policyput", "GW.POLICYPUT k {\"policies\":[]} NX IDLE 1000", -3, &["k"], Grows),
     public("gw.policydel", "GW.POLICYDEL k tpm", 3, &["k"], Shrinks),
     public("gw.policyreset", "GW.POLICYRESET k tpm", 3, &["k"], Shrinks),
     public("gw.policylist", "GW.POLICYLIST k STATS", -2, &["k"], Reads),

@@ -246,8 +246,10 @@ fn admission_has_the_same_events_everywhere() {
         ("GW.SETTLE k WITH 1 k2 LEASE a", "k k2", "gw.settle"),
         ("GW.POLICYRESET k rpm", "k", "gw.policyreset"),
         ("GW.POLICYDEL k rpm", "k", "gw.policydel"),
+        (r#"GW.POLICYPUT k {"policies":[]} NX"#, "", ""),
+        (r#"GW.POLICYPUT k3 {"policies":[]} NX IDLE 3600000"#, "k3", "gw.policyput"),
     ] {
-        let expected: Vec<String> = keys.split(' ').map(|key| format!("{key} {event}")).collect();
+        let expected: Vec<String> = keys.split_terminator(' ').map(|key| format!("{key} {event}")).collect();
         pair.causes(words, &expected.iter().map(String::as_str).collect::<Vec<_>>());
     }
     // A refusal is no change: only the node that decides tells it.

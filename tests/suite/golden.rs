@@ -33,7 +33,7 @@ const OPERATIONS: [(&str, &str); 6] = [
     ("GW._LIMIT", "BLRUWblw"),
     ("GW._BUDGET", "ACFGHKLOTX"),
     ("GW._QUEUE", "ADEKLNPQRSUXZ"),
-    ("GW._ADMIT", "ABDKPRSX"),
+    ("GW._ADMIT", "ABDJKPRSX"),
     ("GW._CACHE", "CST"),
     ("GW._CACHECLEAR", "ACT"),
 ];
@@ -55,6 +55,8 @@ const QUESTIONS: &[&str] = &[
     "GW.SPENT account TOTAL",
     "GW.LOGDEAD queue LIST",
     "GW.POLICYLIST account",
+    "GW.POLICYLIST account JSON",
+    "GW.POLICYLIST account-idle JSON",
     "GW.POLICYLIST account-small",
 ];
 
@@ -397,6 +399,23 @@ fn record_accounts(client: &mut Connection) {
     // The first admission that costs anything leaves it at its soft limit.
     must(client, "GW.POLICYSET account told BUDGET 0.000000000001 TOTAL SOFT 1 SHADOW");
     must(client, "GW.POLICYRESET account reset");
+    for policy in [
+        "hour WINDOW 1000 PER 3600000 DECIMAL METER usd",
+        "cycle WINDOW 1000 PER 2592000000 FIXED ANCHOR 1700000000000 DECIMAL METER usd",
+        "fixed WINDOW 1000000 PER 3600000 FIXED METER tokens",
+        "flow BUCKET 0.5 1000 PER 1000 DECIMAL METER usd",
+        "off BLOCK UNTIL 1700000000000",
+    ] {
+        must(client, &format!("GW.POLICYSET account {policy}"));
+    }
+    // Money that policies count, too, with each of its effects.
+    must(client, "GW.ADDCOST account 0.5");
+    must(client, "GW.ADDCOST account 0.25 ID charge");
+    must(client, "GW.RESERVE account 0.5 1000 ID hold");
+    must(client, "GW.COMMIT account hold 0.125");
+    let plan = r#"{"policies":[{"name":"rpm","kind":"window","limit":5,"per_ms":60000},{"name":"off","kind":"block"}]}"#;
+    must(client, &format!("GW.POLICYPUT account-idle {plan} IDLE {YEAR_MS}"));
+    keep_for_long(client, "account-idle");
     for lease in 0..30 {
         // Some end at once, and some are settled.
         let ttl_ms = if lease % 10 == 9 { 1 } else { YEAR_MS - lease };

@@ -140,7 +140,7 @@ fn options_are_known_single_and_complete() {
         ("GW.POLICYSET k p BUCKET 5 5 METER", "ERR missing value: METER"),
         ("GW.POLICYSET k p INFLIGHT 5 METER m", "ERR unknown option: METER"),
         ("GW.POLICYSET k p BUDGET 5", "ERR missing value: period"),
-        ("GW.POLICYSET k p LEASES 5", "ERR not WINDOW, BUCKET, INFLIGHT or BUDGET: LEASES"),
+        ("GW.POLICYSET k p LEASES 5", "ERR not WINDOW, BUCKET, INFLIGHT, BUDGET or BLOCK: LEASES"),
         ("GW.ADMIT k LEASE id tokens 5", "ERR missing option: TTL"),
         ("GW.ADMIT k tokens 5 TTL 5", "ERR missing option: LEASE"),
         ("GW.ADMIT k LEASE id TTL 5 TTL 5", "ERR repeated option: TTL"),

@@ -30,6 +30,7 @@ mod limits_live;
 mod markdown;
 mod observability;
 mod persistence;
+mod plans;
 mod protocol;
 mod queue;
 mod redis_conf;

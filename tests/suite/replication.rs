@@ -119,6 +119,11 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("GW.CACHESTATS", "c"),
     ("GW.POLICYSET k rpm WINDOW 2 PER 3600000", "k"),
     ("GW.POLICYSET k rpm WINDOW 2", "k"),
+    (r#"GW.POLICYPUT k {"policies":[]} NX"#, "k"),
+    (r#"GW.POLICYPUT k {"policies":[]} IDLE 5"#, "k"),
+    (r#"GW.POLICYPUT k {"policies":[{}]}"#, "k"),
+    (r#"GW.POLICYPUT k2 {"policies":[{"name":"inflight","kind":"inflight","max":5,"shadow":true}]}"#, "k2"),
+    ("GW.POLICYLIST k JSON", "k"),
     ("GW.POLICYDEL k none", "k"),
     ("GW.POLICYRESET k none", "k"),
     ("GW.POLICYRESET k usd", "k"),
@@ -170,6 +175,9 @@ const WITH_EFFECT: &[(&str, &str)] = &[
     ("GW.SETTLE k WITH 1 k2 LEASE live usd 0.5", "k"),
     ("GW.POLICYRESET k rpm", "k"),
     ("GW.POLICYDEL k rpm", "k"),
+    ("GW.POLICYSET k off BLOCK FOR 3600000", "k"),
+    (r#"GW.POLICYPUT k {"policies":[]}"#, "k"),
+    (r#"GW.POLICYPUT none {"policies":[]} NX IDLE 3600000"#, "none"),
 ];
 
 #[test]
@@ -251,7 +259,8 @@ fn family(words: &str) -> &'static str {
         "GW.ALLOW" | "GW.TOKENS" | "GW.ACQUIRE" | "GW.RENEW" | "GW.RELEASE" => "LIMIT",
         "GW.ADDCOST" | "GW.RESERVE" | "GW.COMMIT" | "GW.CANCEL" | "GW.COSTSYNC" => "BUDGET",
         "GW.LOGPUSH" | "GW.LOGPOP" => "QUEUE",
-        "GW.ADMIT" | "GW.SETTLE" | "GW.KEEPALIVE" | "GW.POLICYSET" | "GW.POLICYDEL" | "GW.POLICYRESET" => "ADMIT",
+        "GW.ADMIT" | "GW.SETTLE" | "GW.KEEPALIVE" => "ADMIT",
+        "GW.POLICYSET" | "GW.POLICYPUT" | "GW.POLICYDEL" | "GW.POLICYRESET" => "ADMIT",
         _ => "CACHE",
     }
 }

@@ -235,6 +235,10 @@ fn an_account_survives() {
                 "inflight INFLIGHT 50",
                 "spend BUDGET 100 MONTH SOFT 80",
                 "tokens BUDGET 1e6 DAY METER tokens SHADOW",
+                "hour WINDOW 100 PER 3600000 DECIMAL METER usd",
+                "cycle WINDOW 100 PER 2592000000 FIXED ANCHOR 1700000000000 DECIMAL METER usd",
+                "flow BUCKET 0.5 1000 PER 1000 DECIMAL METER usd",
+                "off BLOCK UNTIL 1700000000000",
             ] {
                 assert_eq!(run(client, &format!("GW.POLICYSET k {policy}")), "1");
             }
@@ -249,6 +253,10 @@ fn an_account_survives() {
         &[
             "GW.DESCRIBE k",
             "GW.POLICYLIST k",
+            "GW.POLICYLIST k JSON",
+            "GW.ADDCOST k 5",
+            "GW.ADDCOST k -7 REFUND",
+            r#"GW.POLICYPUT k {"policies":[]} IDLE 5"#,
             "GW.ADMIT k LEASE new TTL 5 tokens 9007199254740992 usd 1e18",
             "GW.ADMIT k LEASE small TTL 5 tokens 1 usd 0.1",
             "GW.SETTLE k LEASE l1 tokens 9007199254740992 usd 5",

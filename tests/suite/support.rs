@@ -146,6 +146,11 @@ pub fn fill(client: &mut Connection) {
         "tokens BUDGET 1e9 DAY METER tokens SHADOW",
         // At its soft limit with the first admission.
         "soft BUDGET 1e9 WEEK METER words SOFT 1 SHADOW",
+        "hour WINDOW 1000 PER 3600000 DECIMAL METER usd",
+        "cycle WINDOW 1000 PER 2592000000 FIXED ANCHOR 1700000000000 DECIMAL METER usd",
+        "fixed WINDOW 1000000 PER 3600000 FIXED METER tokens",
+        "flow BUCKET 0.5 1000 PER 1000 DECIMAL METER usd",
+        "off BLOCK UNTIL 1700000000000",
     ] {
         commands.push(command(&format!("GW.POLICYSET a:account {policy}")));
     }
@@ -163,6 +168,11 @@ pub fn fill(client: &mut Connection) {
         }
     }
     commands.push(command("GW.KEEPALIVE a:account LEASE l1 TTL 7200000"));
+    commands.push(command("GW.ADDCOST a:account 0.5"));
+    commands.push(command("GW.ADDCOST a:account 0.25 ID charge"));
+    let plan = r#"{"policies":[{"name":"rpm","kind":"window","limit":5,"per_ms":60000}]}"#;
+    commands.push(command(&format!("GW.POLICYPUT a:idle {plan} IDLE 7200000")));
+    commands.push(command("GW.ADMIT a:idle LEASE many TTL 3600000"));
     for reply in pipeline(client, commands) {
         match reply {
             // Filled a second time, the holds and the leases that have ended are there.
