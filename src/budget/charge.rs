@@ -7,6 +7,7 @@ use gateway_core::money::Amount;
 
 use super::account::Account;
 use super::args::{out_of_range, parse_id};
+use super::clock;
 use super::effect::LedgerChange;
 use super::settings::{KEEP_DAYS, day_of, next_version, stamp};
 use crate::admission::effect::tell_soft;
@@ -83,6 +84,9 @@ fn add_cost(call: &mut Call) -> Outcome {
         if seen.is_some() || nothing {
             STATS.budget_repeated.add(seen.is_some().into());
             let spent = ledger.spent(Period::Month, seen.unwrap_or(day));
+            let is_ahead = ledger.is_ahead_of(now_ms);
+            drop(account);
+            clock::follow_if(call, key, is_ahead);
             call.reply().bytes(spent.to_text().as_bytes());
             return Ok(());
         }

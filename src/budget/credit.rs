@@ -8,6 +8,7 @@ use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
 
 use super::account::{Account, AccountRead};
 use super::args::{PERIODS, not_a_period, parse_id};
+use super::clock;
 use super::effect::{Credit, refused};
 use super::settings::{day_of, next_version, stamp};
 use crate::admission::args::check_meter;
@@ -80,6 +81,7 @@ fn credit(call: &mut Call) -> Outcome {
     match id.and_then(|id| ledger.state(now_ms, id.bytes())) {
         Some(IdState::Credited { credit, .. }) => {
             STATS.budget_repeated.add(1);
+            clock::follow_if(call, key, ledger.is_ahead_of(now_ms));
             call.reply().bytes(credit.to_text().as_bytes());
             return Ok(());
         }

@@ -604,7 +604,7 @@ fn the_feed_has_what_was_settled() {
     let (_server, mut client) = start();
     set_chain(&mut client);
     let listed = |client: &mut Connection| -> Vec<(String, u64)> {
-        let (more, ledgers): (bool, Vec<(String, u64, u64, Value)>) = call!(*client, "GW.COSTCHANGES");
+        let (more, ledgers): (bool, Vec<(String, u64, u64, Value, Value)>) = call!(*client, "GW.COSTCHANGES");
         assert!(!more);
         ledgers.into_iter().map(|(key, version, ..)| (key, version)).collect()
     };

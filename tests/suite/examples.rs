@@ -233,6 +233,8 @@ fn a_database_in_step() {
         assert_eq!(run(&mut client, &format!("GW.ADDCOST spend:{account} 0.25")), "\"0.25\"");
     }
     run(&mut client, "GW.ADDCOST spend:7 3 AT 1706731200000");
+    run(&mut client, "GW.CREDIT spend:7 TOTAL 5.5");
+    run(&mut client, "GW.CREDIT spend:7 WEEK 2");
     let worker = format!("{}\n{}", named("database-python").text(), example("python/database.py"));
     let tables = named("database-sqlite-tables").text();
     let report = named("database-report").text();
@@ -242,36 +244,53 @@ fn a_database_in_step() {
     assert_eq!(stored["total"], "3.25");
     // Changed, and followed again; then there is nothing more to list.
     assert_eq!(stored["total_later"], "4.25");
+    assert_eq!([&stored["credit"], &stored["credit_later"]], ["5.5", "4.5"]);
     assert_eq!(stored["report"], 250);
     assert_eq!(run(&mut client, "GW.COSTCHANGES"), "[0, []]");
 
     let sql = postgresql(&stored["rows"]);
     let Some(selected) = postgres(&sql) else { return };
-    assert_eq!(selected, "spend:7|TOTAL|0001-01-01|4.250000000000\n");
+    assert_eq!(selected, "spend:7|TOTAL|0001-01-01|4.250000000000\nspend:7|TOTAL|0001-01-01|4.500000000000\n");
 }
 
-/// The page's statements as prepared ones, run for rows of account, version, since, period, first day and amount: twice, and
+/// The page's statements as prepared ones, run for rows of table, account, version, since, period, first day and amount: twice, and
 /// then once more under an older version, which changes nothing.
 fn postgresql(rows: &serde_json::Value) -> String {
     let statements = named("database-postgresql-statements").lines;
     let statements = statements.iter().filter(|line| !line.starts_with("--")).map(String::as_str).collect::<Vec<_>>();
     let statements = statements.join("\n");
     let statements: Vec<_> = statements.split(';').map(str::trim).filter(|text| !text.is_empty()).collect();
-    let [account, old_rows, row] = statements[..] else { panic!("{statements:?}") };
+    let [account, old_spend, old_credit, spend, credit] = statements[..] else { panic!("{statements:?}") };
     let mut sql = named("database-postgresql-tables").text();
-    for (name, statement) in [("account", account), ("old_rows", old_rows), ("row", row)] {
+    for (name, statement) in [
+        ("account", account),
+        ("old_spend", old_spend),
+        ("old_credit", old_credit),
+        ("spend", spend),
+        ("credit", credit),
+    ] {
         sql += &format!("\nPREPARE set_{name} AS {statement};");
     }
     for (round, add) in [(0, 0), (1, 0), (2, -1)] {
         for row in rows.as_array().unwrap() {
             let text = |at: usize| row[at].as_str().unwrap();
-            let (key, version, since) = (text(0), row[1].as_i64().unwrap() + add, row[2].as_i64().unwrap());
-            let amount = if round == 2 { "99" } else { text(5) };
-            sql += &format!("\nEXECUTE set_account('{key}', {version}); EXECUTE set_old_rows('{key}', {since});");
-            sql += &format!("\nEXECUTE set_row('{key}', {version}, '{}', '{}', '{amount}');", text(3), text(4));
+            let (table, key, version, since) =
+                (text(0), text(1), row[2].as_i64().unwrap() + add, row[3].as_i64().unwrap());
+            let amount = if round == 2 { "99" } else { text(6) };
+            sql += &format!("\nEXECUTE set_account('{key}', {version});");
+            for table in ["spend", "credit"] {
+                sql += &format!("\nEXECUTE set_old_{table}('{key}', {since});");
+            }
+            sql += &format!("\nEXECUTE set_{table}('{key}', {version}, '{}', '{}', '{amount}');", text(4), text(5));
         }
     }
-    sql + "\nSELECT account, period, first_day, amount FROM spend WHERE period = 'TOTAL' AND account = 'spend:7';"
+    sql += &format!("\n{}", named("database-migration").text());
+    for table in ["spend", "credit"] {
+        sql += &format!(
+            "\nSELECT account, period, first_day, amount FROM {table} WHERE period = 'TOTAL' AND account = 'spend:7';"
+        );
+    }
+    sql
 }
 
 /// What a PostgreSQL of this machine selects; None, said loudly, if there is none.

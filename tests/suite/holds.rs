@@ -2,7 +2,7 @@
 
 use crate::support::{DEADLINE, SOON_MS, command, pipeline, run, server_time_ms, start, state};
 use gw_testkit::redis::{Connection, FromRedisValue, Value};
-use gw_testkit::{Server, await_in_sync, await_until, call, reply};
+use gw_testkit::{Server, await_in_sync, await_until, call, digest, reply};
 use std::collections::BTreeMap;
 
 const DAY_MS: i64 = 86_400_000;
@@ -116,6 +116,75 @@ fn what_has_ended_stays_as_it_ended() {
     for used in ["a", "b"] {
         assert_eq!(run(&mut client, &format!("GW.RESERVE k 1 10 ID {used}")), "ERR id already used: ID");
     }
+}
+
+/// A hold that was made when the clock was an hour ahead: it has stepped back since, to what it is now.
+fn hold_of_a_clock_ahead(client: &mut Connection, key: &str, ttl_ms: i64) {
+    let now_ms = server_time_ms(client);
+    let at_ms = now_ms + 3_600_000;
+    let effect = format!("H {} {} 6 {at_ms} 62 60000 {}", now_ms / DAY_MS, at_ms + ttl_ms, at_ms * 1_000);
+    assert_eq!(reply!(*client, "GW._BUDGET", key, effect, "h"), "OK");
+}
+
+#[test]
+fn a_hold_lasts_as_granted_if_the_clock_has_stepped_back() {
+    const TTL_MS: i64 = 200;
+    let primary = Server::start().unwrap();
+    let mut client = primary.connect().unwrap();
+    let replica = Server::options().replica_of(&primary).start().unwrap();
+    let mut reader = replica.connect().unwrap();
+    await_in_sync(&mut client, &mut reader);
+    for (look, kind) in [
+        ("GW.WITHINBUDGET k 10", "ledger"),
+        ("GW.DESCRIBE k", "ledger"),
+        ("GW.RESERVE k 5 10 TTL 60000 ID denied", "ledger"),
+        ("GW.RESERVE k 0 10 TTL 60000 ID granted", "ledger"),
+        ("GW.RESERVE k 6 10 TTL 60000 ID h", "ledger"),
+        ("GW.CANCEL k cancelled", "ledger"),
+        ("GW.ADDCOST k 0", "ledger"),
+        ("GW.ADDCOST k 1", "ledger"),
+        ("GW.ADDCOST k 1 ID once", "ledger"),
+        ("GW.CREDIT k DAY 1 ID credit", "ledger"),
+        ("GW.CREDIT k DAY 1 ID given", "ledger"),
+        ("GW.WITHINBUDGET k 10", "account"),
+        ("GW.DESCRIBE k", "account"),
+        ("GW.RESERVE k 5 10 TTL 60000 ID denied", "account"),
+        ("GW.ADDCOST k 1", "account"),
+        ("GW.ADMIT k LEASE refused TTL 60000 usd 5", "account"),
+        ("GW.ADMIT k LEASE admitted TTL 60000 usd 0", "account"),
+        ("GW.ADMIT k LEASE asked TTL 60000 usd 5 SHADOW", "account"),
+    ] {
+        run(&mut client, "FLUSHALL");
+        if kind == "account" {
+            run(&mut client, "GW.POLICYSET k b BUDGET 10 MONTH");
+        }
+        for words in ["GW.ADDCOST k 0 ID once", "GW.CREDIT k DAY 0 ID given", "GW.RESERVE k 0 10 ID cancelled"] {
+            run(&mut client, words);
+        }
+        run(&mut client, "GW.CANCEL k cancelled");
+        hold_of_a_clock_ahead(&mut client, "k", TTL_MS);
+        run(&mut client, look);
+        let looked_ms = server_time_ms(&mut client);
+        await_until("the hold's time to pass", DEADLINE, || server_time_ms(&mut client) > looked_ms + TTL_MS + 50)
+            .unwrap();
+        assert_eq!(held(&mut client, "GW.WITHINBUDGET k 10"), "0", "{look}, on an {kind}");
+        await_in_sync(&mut client, &mut reader);
+        assert_eq!(digest(&mut client, "k"), digest(&mut reader, "k"), "{look}, on an {kind}");
+    }
+}
+
+#[test]
+fn what_describe_says_of_a_hold_goes_on_after_a_step_back() {
+    let (_server, mut client) = start();
+    hold_of_a_clock_ahead(&mut client, "k", 60_000);
+    let left_ms = |client: &mut Connection| -> i64 {
+        let ledger: BTreeMap<String, Value> = call!(*client, "GW.DESCRIBE", "k");
+        let holds: Vec<(String, String, String, i64)> =
+            FromRedisValue::from_redis_value(ledger["holds"].clone()).unwrap();
+        holds[0].3
+    };
+    assert_eq!(left_ms(&mut client), 60_000, "as granted");
+    await_until("the hold to come closer to its end", DEADLINE, || left_ms(&mut client) < 59_990).unwrap();
 }
 
 #[test]

@@ -94,7 +94,15 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
             "MULTI",
             "PING",
         ],
-        &["GW.LOGPOP log:r", "GW.ALLOW other 5", "GW.CREDIT spend:u DAY 1", "GW._LIMIT rpm:user:1 x", "DEL rpm:user:1", "CONFIG GET *", "KEYS *"],
+        &[
+            "GW.LOGPOP log:r",
+            "GW.ALLOW other 5",
+            "GW.CREDIT spend:u DAY 1",
+            "GW._LIMIT rpm:user:1 x",
+            "DEL rpm:user:1",
+            "CONFIG GET *",
+            "KEYS *",
+        ],
     ),
     (
         "shipper",
@@ -117,7 +125,11 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
         &["GW.ADDCOST spend:a 1", "GW.SPENT spend:a", "GET k"],
     ),
     ("monitor", &["GW.STATS", "GW.CACHESTATS", "INFO", "SLOWLOG GET"], &["GW.DESCRIBE k", "GET k", "CONFIG SET a b"]),
-    ("operator", &["DEL rpm:user:1", "GW.DESCRIBE any", "GW.CREDIT any DAY 1", "SCAN 0"], &["FLUSHALL", "GW._LOAD k a 0 b", "GW.ADDCOST k 1"]),
+    (
+        "operator",
+        &["DEL rpm:user:1", "GW.DESCRIBE any", "GW.CREDIT any DAY 1", "SCAN 0"],
+        &["FLUSHALL", "GW._LOAD k a 0 b", "GW.ADDCOST k 1"],
+    ),
     ("replica", &["REPLCONF GETACK *"], &["GET k", "GW._LIMIT k x"]),
 ];
 

@@ -257,7 +257,7 @@ fn each_change_is_one_effect_and_never_the_request() {
 fn family(words: &str) -> &'static str {
     match words.split(' ').next().unwrap() {
         "GW.ALLOW" | "GW.TOKENS" | "GW.ACQUIRE" | "GW.RENEW" | "GW.RELEASE" => "LIMIT",
-        "GW.ADDCOST" | "GW.RESERVE" | "GW.COMMIT" | "GW.CANCEL" | "GW.COSTSYNC" => "BUDGET",
+        "GW.ADDCOST" | "GW.CREDIT" | "GW.RESERVE" | "GW.COMMIT" | "GW.CANCEL" | "GW.COSTSYNC" => "BUDGET",
         "GW.LOGPUSH" | "GW.LOGPOP" => "QUEUE",
         "GW.ADMIT" | "GW.SETTLE" | "GW.KEEPALIVE" => "ADMIT",
         "GW.POLICYSET" | "GW.POLICYPUT" | "GW.POLICYDEL" | "GW.POLICYRESET" => "ADMIT",

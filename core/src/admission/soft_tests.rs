@@ -90,7 +90,7 @@ fn it_is_told_once_for_each_period() {
     let (mut day, mut spent, mut credits) = (20_000, Vec::<(Day, i128)>::new(), Vec::<(Period, Day, i128)>::new());
     let same = |period: Period, one: Day, other: Day| period.first_day(one) == period.first_day(other);
     let mut tellings = 0;
-    for step in 0..250_000 {
+    for step in 0..1_000_000 {
         let now = moment(day, step + 1);
         let at = usize::try_from(below(3)).expect("small");
         let period = Period::ALL[usize::try_from(below(4)).expect("small")];
@@ -157,7 +157,7 @@ fn it_is_told_once_for_each_period() {
             replica = Account::load(&mut from, Account::ENCODING).expect("what was saved");
             assert_eq!(bytes, saved(&replica));
             // All sums are far from the dropped ones: start over, so that the lists stay short.
-            if step % 5_000 == 0 {
+            if step % 2_000 == 0 {
                 (account, replica) = (Account::default(), Account::default());
                 (spent, credits, own) = (Vec::new(), Vec::new(), vec![None, None, None]);
             }

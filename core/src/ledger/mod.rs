@@ -65,6 +65,8 @@ pub use value::{BudgetCheck, Ledger, Totals};
 #[cfg(test)]
 mod clock_tests;
 #[cfg(test)]
+mod credit_tests;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod properties;

@@ -17,6 +17,12 @@ impl Database {
         if !transaction.table_exists(None, "spend")? {
             transaction.execute_batch(include_str!("schema.sql"))?;
         }
+        if !transaction.table_exists(None, "credit")? {
+            transaction.execute_batch(include_str!("credit.sql"))?;
+            // A worker that did not know of credits has acknowledged them. GW.COSTSYNC has every ledger that is not stored in
+            // its present version listed whole.
+            transaction.execute("UPDATE account SET version = 0", [])?;
+        }
         transaction.commit()?;
         Ok(Database(connection))
     }

@@ -34,7 +34,7 @@ fn worker(port: u16, file: &Path) -> Command {
     worker
 }
 
-/// Charges, late charges, refunds, holds; ledgers that are deleted, made again, copied, renamed and restored. Fails only
+/// Charges, late charges, refunds, holds, credits; ledgers that are deleted, made again, copied, renamed and restored. Fails only
 /// where the server is gone: that two changes cannot follow each other (a copy onto itself, a hold whose ledger was
 /// deleted meanwhile) is part of the traffic.
 fn change(client: &mut Connection, random: &mut Random, dumps: &mut Vec<Vec<u8>>) -> redis::RedisResult<()> {
@@ -65,17 +65,26 @@ fn try_change(client: &mut Connection, random: &mut Random, dumps: &mut Vec<Vec<
             reserve.query::<Value>(client)?;
             redis::cmd("GW.COMMIT").arg(&key).arg(&amount).arg(&amount).take()
         }
+        40..55 => {
+            let period = ["DAY", "WEEK", "MONTH", "TOTAL"][random.below(4) as usize];
+            // More than was given is refused.
+            let sign = if random.below(3) == 0 { "-" } else { "" };
+            redis::cmd("GW.CREDIT").arg(&key).arg(period).arg(format!("{sign}{amount}")).arg("AT").arg(at_ms).take()
+        }
         _ => redis::cmd("GW.ADDCOST").arg(&key).arg(&amount).arg("AT").arg(at_ms).take(),
     };
     command.query::<Value>(client).map(drop)
 }
 
-type Rows = BTreeMap<(String, String, String), String>;
+/// By account, table, period and first day.
+type Rows = BTreeMap<(String, String, String, String), String>;
 
 fn database_rows(file: &Path) -> Rows {
     let database = rusqlite::Connection::open(file).unwrap();
-    let mut rows = database.prepare("SELECT CAST(account AS TEXT), period, first_day, amount FROM spend").unwrap();
-    let rows = rows.query_map([], |row| Ok(((row.get(0)?, row.get(1)?, row.get(2)?), row.get(3)?))).unwrap();
+    let of_table = |table| format!("SELECT CAST(account AS TEXT), '{table}', period, first_day, amount FROM {table}");
+    let mut rows = database.prepare(&["spend", "credit"].map(of_table).join(" UNION ALL ")).unwrap();
+    let rows =
+        rows.query_map([], |row| Ok(((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?), row.get(4)?))).unwrap();
     rows.map(Result::unwrap).collect()
 }
 
@@ -85,13 +94,14 @@ fn ledger_rows(client: &mut Connection) -> Rows {
         let ledger: BTreeMap<String, Value> = call!(*client, "GW.DESCRIBE", &key);
         let total = String::from_redis_value(ledger["total"].clone()).unwrap();
         let pairs = |name: &str| <Vec<(String, String)>>::from_redis_value(ledger[name].clone()).unwrap();
-        rows.insert((key.clone(), "TOTAL".into(), "0001-01-01".into()), total);
-        for (month, spent) in pairs("months") {
-            rows.insert((key.clone(), "MONTH".into(), format!("{month}-01")), spent);
-        }
-        for (day, spent) in pairs("days") {
-            rows.insert((key.clone(), "DAY".into(), day), spent);
-        }
+        let mut row = |table: &str, period: &str, first_day: String, amount| {
+            rows.insert((key.clone(), table.into(), period.into(), first_day), amount);
+        };
+        row("spend", "TOTAL", "0001-01-01".into(), total);
+        pairs("months").into_iter().for_each(|(month, spent)| row("spend", "MONTH", format!("{month}-01"), spent));
+        pairs("days").into_iter().for_each(|(day, spent)| row("spend", "DAY", day, spent));
+        let credits = <Vec<(String, String, String)>>::from_redis_value(ledger["credits"].clone()).unwrap();
+        credits.into_iter().for_each(|(period, first_day, credit)| row("credit", &period, first_day, credit));
     }
     rows
 }
@@ -179,10 +189,30 @@ fn a_failover_that_loses_changes_is_followed() {
     assert_in_step(&replica, &file);
 }
 
+/// A database that a worker has followed into which did not know of credits, and has acknowledged them.
+#[test]
+fn a_database_without_credits_gets_them() {
+    let server = Server::start().unwrap();
+    let mut client = server.connect().unwrap();
+    let (mut random, mut dumps) = (Random(0x0dd_ba11), Vec::new());
+    for _ in 0..3_000 {
+        change(&mut client, &mut random, &mut dumps).unwrap();
+    }
+    let file = server.dir().join("spend.sqlite");
+    assert_in_step(&server, &file);
+    rusqlite::Connection::open(&file).unwrap().execute_batch("DROP TABLE credit").unwrap();
+    assert_in_step(&server, &file);
+    let credits: i64 = rusqlite::Connection::open(&file)
+        .unwrap()
+        .query_row("SELECT count(*) FROM credit", [], |row| row.get(0))
+        .unwrap();
+    assert!(credits > 50, "{credits} rows: hardly a test");
+}
+
 #[test]
 fn the_guide_shows_the_tables_that_the_worker_makes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let guide = std::fs::read_to_string(root.join("docs/src/guides/database.md")).unwrap();
-    let schema = include_str!("../src/schema.sql");
-    assert!(guide.contains(schema), "{schema}");
+    let schema = [include_str!("../src/schema.sql"), include_str!("../src/credit.sql")].concat();
+    assert!(guide.contains(&schema), "{schema}");
 }

@@ -11,21 +11,24 @@ of = "SELECT name, sql FROM sqlite_master WHERE type = 'table'"
 assert database.execute(of).fetchall() == by_page.execute(of).fetchall()
 
 
-def total():
-    return database.execute("SELECT amount FROM spend WHERE account = ? AND period = 'TOTAL'", (b"spend:7",)).fetchone()[0]
+def total(table="spend"):
+    of = f"SELECT amount FROM {table} WHERE account = ? AND period = 'TOTAL'"
+    return database.execute(of, (b"spend:7",)).fetchone()[0]
 
 
 follow(redis, database, forever=False)
-found = {"total": total(), "accounts": database.execute("SELECT count(*) FROM account").fetchone()[0]}
+found = {"total": total(), "credit": total("credit"), "accounts": database.execute("SELECT count(*) FROM account").fetchone()[0]}
 redis.execute_command("GW.ADDCOST", "spend:7", "1")
+redis.execute_command("GW.CREDIT", "spend:7", "TOTAL", "-1")
 follow(redis, database, forever=False)
-found["total_later"] = total()
+found["total_later"], found["credit_later"] = total(), total("credit")
 month = database.execute("SELECT max(first_day) FROM spend WHERE period = 'MONTH'").fetchone()[0]
 found["report"] = len(database.execute(sys.argv[3].replace("2026-11-01", month)).fetchall())
 since = 0
 found["rows"] = [
-    [key.decode(), version, since, period, first_day, amount]
+    [table, key.decode(), version, since, period, first_day, amount]
+    for table in ("spend", "credit")
     for key, version, period, first_day, amount in database.execute(
-        "SELECT account, version, period, first_day, amount FROM spend WHERE account IN (?, ?)", (b"spend:7", b"spend:8"))
+        f"SELECT account, version, period, first_day, amount FROM {table} WHERE account IN (?, ?)", (b"spend:7", b"spend:8"))
 ]
 print(json.dumps(found))
