@@ -413,7 +413,8 @@ fn record_accounts(client: &mut Connection) {
     must(client, "GW.ADDCOST account 0.25 ID charge");
     must(client, "GW.RESERVE account 0.5 1000 ID hold");
     must(client, "GW.COMMIT account hold 0.125");
-    let plan = r#"{"policies":[{"name":"rpm","kind":"window","limit":5,"per_ms":60000},{"name":"off","kind":"block"}]}"#;
+    let plan =
+        r#"{"policies":[{"name":"rpm","kind":"window","limit":5,"per_ms":60000},{"name":"off","kind":"block"}]}"#;
     must(client, &format!("GW.POLICYPUT account-idle {plan} IDLE {YEAR_MS}"));
     keep_for_long(client, "account-idle");
     for lease in 0..30 {

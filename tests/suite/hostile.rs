@@ -20,8 +20,8 @@ fn keys_of_other_types_are_refused_and_left_alone() {
         "gw.acquire" | "gw.renew" | "gw.release" => &["gw-leases"],
         // An account has a ledger, and a ledger becomes an account with its first policy.
         "gw.addcost" | "gw.credit" | "gw.withinbudget" | "gw.spent" | "gw.reserve" | "gw.commit" | "gw.cancel"
-        | "gw.costack" | "gw.costsync" | "gw.policyset" | "gw.policydel" | "gw.policyreset" | "gw.policylist"
-        | "gw.admit" | "gw.settle" | "gw.keepalive" => &["gw-ledger", "gw-accnts"],
+        | "gw.costack" | "gw.costsync" | "gw.policyset" | "gw.policyput" | "gw.policydel" | "gw.policyreset"
+        | "gw.policylist" | "gw.admit" | "gw.settle" | "gw.keepalive" => &["gw-ledger", "gw-accnts"],
         "gw.cacheset" | "gw.cacheget" | "gw.cachefetch" | "gw.cacherelease" | "gw.cachedel" => &["gw-cached"],
         _ => &["gw-queues"],
     };

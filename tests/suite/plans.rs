@@ -25,15 +25,13 @@ const TPM: &str =
 const FLIGHT: &str = r#"{"name":"flight","kind":"inflight","max":3,"shadow":true}"#;
 const MONTH: &str =
     r#"{"name":"month","kind":"budget","amount":"12.5","period":"month","soft_percent":80,"meter":"usd"}"#;
-const ROLLING: &str =
-    r#"{"name":"hour","kind":"window","limit":"0.3","per_ms":3600000,"decimal":true,"meter":"usd"}"#;
+const ROLLING: &str = r#"{"name":"hour","kind":"window","limit":"0.3","per_ms":3600000,"decimal":true,"meter":"usd"}"#;
 const ANCHORED: &str = r#"{"name":"cycle","kind":"window","limit":"20","per_ms":2592000000,"decimal":true,"fixed":true,"anchor_ms":1700000000000,"meter":"usd"}"#;
 const BLOCK: &str = r#"{"name":"off","kind":"block","until_ms":1700000000000}"#;
 
 /// Limit, remaining, retry_after_ms and reset_after_ms of each policy, as an admission that is only decided tells them.
 fn rows(client: &mut Connection, words: &str) -> Vec<(String, String, String, i64, i64)> {
-    let (_, _, rows): (i64, i64, Vec<Vec<Value>>) =
-        command(&format!("GW.ADMIT {words} SHADOW")).query(client).unwrap();
+    let (_, _, rows): (i64, i64, Vec<Vec<Value>>) = command(&format!("GW.ADMIT {words} SHADOW")).query(client).unwrap();
     let text = |value: &Value| match value {
         Value::Int(value) => value.to_string(),
         other => String::from_redis_value_ref(other).unwrap(),
@@ -58,7 +56,8 @@ fn a_document_comes_back_word_for_word_and_changes_nothing_a_second_time() {
     assert_eq!(put(&mut client, &format!("k {all}")), "1");
     assert_eq!((digest(&mut client, "k"), aof_commands(&primary).len()), before);
     // What a client may write otherwise: white space, any order, defaults, numbers for amounts.
-    let loose = r#" { "policies" : [ {"kind":"WINDOW", "per_ms":3600000, "limit":100, "name":"rpm", "shadow":false} ] } "#;
+    let loose =
+        r#" { "policies" : [ {"kind":"WINDOW", "per_ms":3600000, "limit":100, "name":"rpm", "shadow":false} ] } "#;
     assert_eq!(reply!(client, "GW.POLICYPUT", "l", loose), "1");
     assert_eq!(listed(&mut client, "l"), document(&[RPM]));
     let money = r#"{"name":"hour","kind":"window","limit":0.30,"per_ms":3600000,"decimal":true,"meter":"usd"}"#;
@@ -120,14 +119,23 @@ fn a_mistake_is_told_with_its_place_and_changes_nothing() {
     run(&mut client, "SET text x");
     let before = digest(&mut client, "k");
     for (policy, error) in [
-        (MONTH.replace(r#":"month","soft"#, r#":"mounth","soft"#), "ERR not DAY, WEEK, MONTH or TOTAL: mounth (policies[1].period)"),
+        (
+            MONTH.replace(r#":"month","soft"#, r#":"mounth","soft"#),
+            "ERR not DAY, WEEK, MONTH or TOTAL: mounth (policies[1].period)",
+        ),
         (MONTH.replace("period", "mounth"), "ERR unknown word: mounth (policies[1])"),
         (MONTH.replace("12.5", "-1"), "ERR negative amount: -1 (policies[1].amount)"),
         (MONTH.replace("80", "0"), "ERR not an integer from 1 to 100: 0 (policies[1].soft_percent)"),
-        (TPM.replace("budget", "bucket").replace("60000", "0"), "ERR not an integer from 1 to 31622400000: 0 (policies[1].per_ms)"),
+        (
+            TPM.replace("budget", "bucket").replace("60000", "0"),
+            "ERR not an integer from 1 to 31622400000: 0 (policies[1].per_ms)",
+        ),
         (TPM.replace("bucket", "leaky"), "ERR not WINDOW, BUCKET, INFLIGHT, BUDGET or BLOCK: leaky (policies[1].kind)"),
         (TPM.replace("tokens", "ttl"), "ERR reserved name: ttl (policies[1].meter)"),
-        (ROLLING.replace("0.3", "9000000.000000001"), "ERR not an amount from 0 to 9000000: 9000000.000000001 (policies[1].limit)"),
+        (
+            ROLLING.replace("0.3", "9000000.000000001"),
+            "ERR not an amount from 0 to 9000000: 9000000.000000001 (policies[1].limit)",
+        ),
         (ROLLING.replace("0.3", "0.0000000001"), "ERR finer than a billionth: 0.0000000001 (policies[1].limit)"),
         (ANCHORED.replace("\"fixed\":true,", ""), "ERR only with fixed: anchor_ms (policies[1])"),
         (RPM.into(), "ERR repeated name: rpm (policies[1].name)"),
@@ -136,7 +144,8 @@ fn a_mistake_is_told_with_its_place_and_changes_nothing() {
         ("7".into(), "ERR not an object: 7 (policies[1])"),
     ] {
         // Named anew, so that only what is wrong is wrong.
-        let policy = if error.contains("repeated name") { policy } else { policy.replace(r#""name":"rpm""#, r#""name":"x""#) };
+        let policy =
+            if error.contains("repeated name") { policy } else { policy.replace(r#""name":"rpm""#, r#""name":"x""#) };
         assert_eq!(put(&mut client, &format!("k {}", document(&[RPM, &policy]))), error);
     }
     for (words, error) in [
@@ -154,8 +163,13 @@ fn a_mistake_is_told_with_its_place_and_changes_nothing() {
         assert_eq!(put(&mut client, words), error, "{words}");
     }
     let budgets = |count: usize| {
-        let policies: Vec<String> =
-            (0..count).map(|meter| MONTH.replace(r#""usd"}"#, &format!(r#""m{meter}"}}"#)).replace(r#":"month","kind"#, &format!(r#":"b{meter}","kind"#))).collect();
+        let policies: Vec<String> = (0..count)
+            .map(|meter| {
+                MONTH
+                    .replace(r#""usd"}"#, &format!(r#""m{meter}"}}"#))
+                    .replace(r#":"month","kind"#, &format!(r#":"b{meter}","kind"#))
+            })
+            .collect();
         document(&policies.iter().map(String::as_str).collect::<Vec<_>>())
     };
     assert_eq!(put(&mut client, &format!("k {}", budgets(9))), "ERR budgets of more than 9 meters: account");
@@ -168,7 +182,10 @@ fn a_mistake_is_told_with_its_place_and_changes_nothing() {
     assert_eq!(reply, "ERR not valid JSON: json at byte 13");
     assert_eq!(reply!(client, "GW.POLICYPUT", "k", "[".repeat(30_000)), "ERR not valid JSON: json at byte 30000");
     let deep = format!(r#"{{"policies":{}{}}}"#, "[".repeat(30_000), "]".repeat(30_000));
-    assert_eq!(reply!(client, "GW.POLICYPUT", "k", deep), format!("ERR not an object: {} (policies[0])", "[".repeat(64)));
+    assert_eq!(
+        reply!(client, "GW.POLICYPUT", "k", deep),
+        format!("ERR not an object: {} (policies[0])", "[".repeat(64))
+    );
     assert_eq!(reply!(client, "GW.POLICYPUT", "k", "x".repeat(1 << 20)), "ERR longer than 65536 bytes: json");
     let digits = "9".repeat(400);
     let error = format!("ERR amount out of range: {} (policies[0].amount)", "9".repeat(64));
@@ -260,7 +277,10 @@ fn an_idle_account_expires_after_its_last_admission_and_its_last_lease() {
     }
     assert_eq!(put(&mut client, &format!("n {} IDLE 1000", document(&[MONTH]))), "ERR not with a budget: IDLE");
     run(&mut client, "GW.ADDCOST n 1");
-    assert_eq!(put(&mut client, &format!("n {} IDLE 1000", document(&[RPM]))), "ERR not for an account with money: IDLE");
+    assert_eq!(
+        put(&mut client, &format!("n {} IDLE 1000", document(&[RPM]))),
+        "ERR not for an account with money: IDLE"
+    );
     assert_eq!(run(&mut client, "TYPE n"), "gw-ledger");
 
     // And it goes, on both servers; its next admission finds no account.
@@ -297,7 +317,10 @@ fn a_block_refuses_everything_until_its_end() {
     run(&mut client, "GW.POLICYSET k rpm WINDOW 100 PER 60000");
     run(&mut client, "GW.ADMIT k LEASE live TTL 600000");
     assert_eq!(run(&mut client, "GW.POLICYSET k off BLOCK"), "1");
-    assert_eq!(run(&mut client, "GW.ADMIT k LEASE a TTL 1000 ROWS REFUSED"), r#"[0, -1, [["k", "off", 0, 0, 0, -1, -1]]]"#);
+    assert_eq!(
+        run(&mut client, "GW.ADMIT k LEASE a TTL 1000 ROWS REFUSED"),
+        r#"[0, -1, [["k", "off", 0, 0, 0, -1, -1]]]"#
+    );
     assert!(run(&mut client, "GW.ADMIT k LEASE live TTL 1000 ROWS NONE").starts_with("[1, 0"), "admitted before");
     assert_eq!(run(&mut client, "GW.SETTLE k LEASE live"), "\"SETTLED\"");
     assert_eq!(run(&mut client, "GW.POLICYSET k off BLOCK SHADOW"), "0");

@@ -14,9 +14,9 @@ use super::row::{Count, Used};
 use super::settled::Settled;
 use super::taken::Admission;
 use crate::TIME_MAX_MS;
-use crate::money::Amount;
 use crate::lease::LeasesWith;
 use crate::ledger::Ledger;
+use crate::money::Amount;
 
 /// An account: see the [family's documentation](super).
 #[derive(Debug, Clone)]

@@ -17,18 +17,16 @@ fn written(policies: &[Named]) -> String {
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
-    let shape = prop_oneof![
-        Just(Shape::Sliding),
-        Just(Shape::Fixed),
-        (0..=TIME_MAX_MS).prop_map(Shape::Anchored),
-    ];
+    let shape = prop_oneof![Just(Shape::Sliding), Just(Shape::Fixed), (0..=TIME_MAX_MS).prop_map(Shape::Anchored),];
     let units = || prop_oneof![Just(0u64), 0u64..100, 0..=BILLIONTHS_MAX];
     let per_ms = || 1..=PERIOD_MAX_MS;
     let kind = prop_oneof![
-        (units(), per_ms(), shape)
-            .prop_map(|(limit, window_ms, shape)| Kind::Window(Rule { limit, window_ms, shape })),
-        (units(), units(), per_ms())
-            .prop_map(|(rate, burst, per_ms)| Kind::Bucket(Flow { rate: rate.max(1), burst, per_ms })),
+        (units(), per_ms(), shape).prop_map(|(limit, window_ms, shape)| Kind::Window(Rule { limit, window_ms, shape })),
+        (units(), units(), per_ms()).prop_map(|(rate, burst, per_ms)| Kind::Bucket(Flow {
+            rate: rate.max(1),
+            burst,
+            per_ms
+        })),
         (0..=UNITS_MAX).prop_map(|max| Kind::InFlight { max }),
         (0..=Amount::MAX.picos(), prop::sample::select(Period::ALL.to_vec()), 0u8..=100).prop_map(
             |(picos, period, soft_percent)| Kind::Budget {
@@ -141,19 +139,46 @@ fn each_mistake_is_told_with_its_place() {
         (r#""name":"a","kind":"block","shadow":1"#, "NotABoolean: 1 (policies[1].shadow)"),
         (r#""name":"a","kind":"window","limit":1"#, "MissingWord: per_ms (policies[1])"),
         (r#""name":"a","kind":"window","limit":1,"per_ms":1,"anchor_ms":1"#, "OnlyWith: anchor_ms (policies[1])"),
-        (r#""name":"a","kind":"window","limit":1.5,"per_ms":1"#, "NotAnInteger(0, 9007199254740992): 1.5 (policies[1].limit)"),
-        (r#""name":"a","kind":"window","limit":1e2,"per_ms":1"#, "NotAnInteger(0, 9007199254740992): 1e2 (policies[1].limit)"),
-        (r#""name":"a","kind":"window","limit":"1","per_ms":1"#, "NotAnInteger(0, 9007199254740992): 1 (policies[1].limit)"),
-        (r#""name":"a","kind":"window","limit":9000000.1,"per_ms":1,"decimal":true"#, "NotAnAmountFrom(0): 9000000.1 (policies[1].limit)"),
-        (r#""name":"a","kind":"window","limit":"0.0000000001","per_ms":1,"decimal":true"#, "FinerThanBillionths: 0.0000000001 (policies[1].limit)"),
-        (r#""name":"a","kind":"bucket","rate":0,"burst":1,"per_ms":1,"decimal":true"#, "NotAnAmountFrom(1): 0 (policies[1].rate)"),
+        (
+            r#""name":"a","kind":"window","limit":1.5,"per_ms":1"#,
+            "NotAnInteger(0, 9007199254740992): 1.5 (policies[1].limit)",
+        ),
+        (
+            r#""name":"a","kind":"window","limit":1e2,"per_ms":1"#,
+            "NotAnInteger(0, 9007199254740992): 1e2 (policies[1].limit)",
+        ),
+        (
+            r#""name":"a","kind":"window","limit":"1","per_ms":1"#,
+            "NotAnInteger(0, 9007199254740992): 1 (policies[1].limit)",
+        ),
+        (
+            r#""name":"a","kind":"window","limit":9000000.1,"per_ms":1,"decimal":true"#,
+            "NotAnAmountFrom(0): 9000000.1 (policies[1].limit)",
+        ),
+        (
+            r#""name":"a","kind":"window","limit":"0.0000000001","per_ms":1,"decimal":true"#,
+            "FinerThanBillionths: 0.0000000001 (policies[1].limit)",
+        ),
+        (
+            r#""name":"a","kind":"bucket","rate":0,"burst":1,"per_ms":1,"decimal":true"#,
+            "NotAnAmountFrom(1): 0 (policies[1].rate)",
+        ),
         (r#""name":"a","kind":"window","limit":1,"per_ms":1,"meter":"TTL""#, "Reserved: TTL (policies[1].meter)"),
         (r#""name":"a","kind":"budget","amount":"1","period":"mounth""#, "NotAPeriod: mounth (policies[1].period)"),
         (r#""name":"a","kind":"budget","amount":"1","period":7"#, "NotAPeriod: 7 (policies[1].period)"),
-        (r#""name":"a","kind":"budget","amount":true,"period":"day""#, "NotAnAmount(NotANumber): true (policies[1].amount)"),
+        (
+            r#""name":"a","kind":"budget","amount":true,"period":"day""#,
+            "NotAnAmount(NotANumber): true (policies[1].amount)",
+        ),
         (r#""name":"a","kind":"budget","amount":-1,"period":"day""#, "NegativeAmount: -1 (policies[1].amount)"),
-        (r#""name":"a","kind":"budget","amount":1e400,"period":"day""#, "NotAnAmount(OutOfRange): 1e400 (policies[1].amount)"),
-        (r#""name":"a","kind":"budget","amount":"1","period":"day","soft_percent":101"#, "NotAnInteger(1, 100): 101 (policies[1].soft_percent)"),
+        (
+            r#""name":"a","kind":"budget","amount":1e400,"period":"day""#,
+            "NotAnAmount(OutOfRange): 1e400 (policies[1].amount)",
+        ),
+        (
+            r#""name":"a","kind":"budget","amount":"1","period":"day","soft_percent":101"#,
+            "NotAnInteger(1, 100): 101 (policies[1].soft_percent)",
+        ),
         (r#""name":"a","kind":"budget","amount":"1","period":"day","mounth":1"#, "UnknownWord: mounth (policies[1])"),
     ] {
         let document = format!(r#"{{"policies":[{{"name":"rpm","kind":"inflight","max":2}},{{{policy}}}]}}"#);
@@ -187,7 +212,8 @@ fn the_largest_account_fits_a_document() {
         ShortName::from_slice(text.as_bytes())
     };
     let rule = Rule { limit: UNITS_MAX, window_ms: PERIOD_MAX_MS, shape: Shape::Anchored(TIME_MAX_MS) };
-    let policy = |index| Policy { kind: Kind::Window(rule), meter: name(index), shadow: true, give_back: true, decimal: false };
+    let policy =
+        |index| Policy { kind: Kind::Window(rule), meter: name(index), shadow: true, give_back: true, decimal: false };
     let policies: Vec<Named> = (0..POLICIES_MAX).map(|index| (name(index), policy(index))).collect();
     let document = written(&policies);
     assert!(document.len() < DOCUMENT_BYTES_MAX, "{}", document.len());
@@ -210,6 +236,9 @@ fn for_is_counted_from_now_and_money_is_exact() {
         assert_eq!(budget.kind, Kind::Budget { amount, period: Period::Month, soft_percent: 0 });
     }
     assert!(matches!(Given::Text(Cow::Borrowed("x")).shown(), b"x"));
-    let binary = Policy { meter: ShortName::from_slice(b"\xff"), ..read_one(r#"{"name":"w","kind":"window","limit":1,"per_ms":1}"#) };
+    let binary = Policy {
+        meter: ShortName::from_slice(b"\xff"),
+        ..read_one(r#"{"name":"w","kind":"window","limit":1,"per_ms":1}"#)
+    };
     assert_eq!(write([(&b"w"[..], &binary)].into_iter()), Err(&b"\xff"[..]));
 }

@@ -435,8 +435,7 @@ impl<'a> Draft<'a> {
             Some((Word { takes: Takes::Units(min), .. }, _)) => *min,
             _ => 0,
         };
-        let units =
-            |given: &Given<'a>| if decimal { given.billionths(min) } else { given.integer(min, UNITS_MAX) };
+        let units = |given: &Given<'a>| if decimal { given.billionths(min) } else { given.integer(min, UNITS_MAX) };
         Ok(self.read(property, units)?.unwrap_or(min))
     }
 
@@ -515,7 +514,8 @@ impl Policy {
     }
 
     fn said(&self, property: Property) -> Option<Said<'_>> {
-        let units = |units| if self.decimal { Said::Amount(Amount::from_billionths(units)) } else { Said::Integer(units) };
+        let units =
+            |units| if self.decimal { Said::Amount(Amount::from_billionths(units)) } else { Said::Integer(units) };
         let unix_ms = |at_ms: i64| Said::Integer(at_ms.max(0).unsigned_abs());
         match (property, self.kind) {
             (Property::Limit, Kind::Window(rule)) => Some(units(rule.limit)),

@@ -2,8 +2,8 @@
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
-use super::bounds::{Exceeded, LEDGERS_MAX};
 use super::amounts::USD;
+use super::bounds::{Exceeded, LEDGERS_MAX};
 use super::policy::{ShortName, load_name};
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::ledger::Ledger;

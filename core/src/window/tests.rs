@@ -214,18 +214,16 @@ fn steps(limits: Vec<u64>, windows: Vec<u64>) -> impl Strategy<Value = Vec<Step>
     // An anchored window is asked in no other shape: those are an account's, which forgets the count if the shape changes.
     let mixed = |shape| if matches!(shape, Shape::Anchored(_)) { Just(0.0) } else { Just(0.1) };
     let shapes = shape.prop_flat_map(move |shape| (Just(shape), prop_oneof![Just(0.0), mixed(shape)]));
-    (shapes, Just((advance, cost, one_of(limits), one_of(windows), kind))).prop_flat_map(
-        |((shape, share), rest)| {
-            let other = if shape == Shape::Sliding { Shape::Fixed } else { Shape::Sliding };
-            let step = (rest, prop::bool::weighted(share)).prop_map(
-                move |((advance_ms, cost, limit, window_ms, kind), is_other)| {
-                    let shape = if is_other { other } else { shape };
-                    Step { advance_ms, cost, limit, window_ms, shape, kind }
-                },
-            );
-            prop::collection::vec(step, 1..1_000)
-        },
-    )
+    (shapes, Just((advance, cost, one_of(limits), one_of(windows), kind))).prop_flat_map(|((shape, share), rest)| {
+        let other = if shape == Shape::Sliding { Shape::Fixed } else { Shape::Sliding };
+        let step = (rest, prop::bool::weighted(share)).prop_map(
+            move |((advance_ms, cost, limit, window_ms, kind), is_other)| {
+                let shape = if is_other { other } else { shape };
+                Step { advance_ms, cost, limit, window_ms, shape, kind }
+            },
+        );
+        prop::collection::vec(step, 1..1_000)
+    })
 }
 
 fn saved(window: &SlidingWindow) -> Vec<u8> {
