@@ -365,7 +365,6 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// If a word is missing, or what was given for one is wrong.
     pub fn policy(&self, now_ms: i64) -> Result<Policy, Wrong<'a>> {
-        self.check_missing()?;
         let decimal = self.flag(Property::Decimal)?;
         let kind = match self.form.kind {
             KindWord::Window => {
@@ -390,6 +389,8 @@ impl<'a> Draft<'a> {
             KindWord::Budget => self.meter(USD)?,
         };
         let (shadow, give_back) = (self.flag(Property::Shadow)?, self.flag(Property::GiveBack)?);
+        // What was given is looked at first: the values that stand in for missing ones go no further.
+        self.check_missing()?;
         Ok(Policy { kind, meter, shadow, give_back, decimal })
     }
 
