@@ -23,7 +23,7 @@ use crate::stats::STATS;
 pub const COMMAND: Command = Command {
     name: "GW.CACHEFETCH",
     handler: entry!(fetch),
-    flags: "write fast",
+    flags: "write fast blocking",
     arity: -2,
     keys: Keys::One(Access::ReadUpdate),
     summary: "Replies a cached value or nil; with LEASE, one of the callers that miss it computes it while the others wait or \

@@ -78,6 +78,18 @@ fn what_redis_conf_has_to_uncomment_is_valid() {
     }
 }
 
+/// The book shows some of the roles. They are the same.
+#[test]
+fn the_books_roles_are_those_of_redis_conf() {
+    let (_, commented) = redis_conf();
+    let page = fs::read_to_string(project_root().join("docs/src/operating/security.md")).unwrap();
+    let shown: Vec<_> = page.lines().filter_map(|line| Some(line.split_once("> ACL SETUSER ")?.1)).collect();
+    assert_eq!(shown.len(), 2);
+    for user in shown {
+        assert!(commented.contains(&format!("user {user}")), "{user}");
+    }
+}
+
 /// Users of redis.conf, and commands they can and cannot call.
 const ROLES: &[(&str, &[&str], &[&str])] = &[
     (
@@ -117,7 +129,19 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
         &["GW.ADDCOST spend:a 1", "GW.SPENT spend:a", "GET k"],
     ),
     ("monitor", &["GW.STATS", "GW.CACHESTATS", "INFO", "SLOWLOG GET"], &["GW.DESCRIBE k", "GET k", "CONFIG SET a b"]),
-    ("operator", &["DEL rpm:user:1", "GW.DESCRIBE any", "SCAN 0"], &["FLUSHALL", "GW._LOAD k a 0 b", "GW.ADDCOST k 1"]),
+    (
+        "operator",
+        &[
+            "DEL rpm:user:1",
+            "GW.DESCRIBE any",
+            "SCAN 0",
+            "GW.ADDCOST k -1 REFUND",
+            "GW.ADMIT k LEASE l TTL 1 SHADOW",
+            "GW.CACHELIST CATEGORY c",
+            "GW.STATSRESET",
+        ],
+        &["FLUSHALL", "GW._LOAD k a 0 b", "GW.LOGPOP log:r", "CONFIG SET a b"],
+    ),
     ("replica", &["REPLCONF GETACK *"], &["GET k", "GW._LIMIT k x"]),
 ];
 
