@@ -20,7 +20,7 @@ struct Model {
 }
 
 impl Model {
-    /// Where the clock stepped back, every end goes back with it.
+    /// If the clock has stepped back, every end moves back with it.
     fn live(&self, now_ms: i64) -> Vec<(u8, i64, u64)> {
         let behind_ms = (self.at_ms - now_ms).max(0);
         let moved = self.held.iter().map(|&(holder, end_ms, token)| (holder, end_ms - behind_ms, token));
