@@ -17,7 +17,7 @@ use crate::stats::STATS;
 
 const CATEGORIES_MAX: usize = 1_024;
 
-/// The name that surplus categories are counted under. It has number 0, which a number outside the table stands for, too.
+/// The name under which surplus categories are counted. It has number 0; a number outside the table means the same.
 const OTHER: &[u8] = b"(other)";
 
 /// A category, by its number.
@@ -117,8 +117,8 @@ impl Category {
         Self::with_room(name, CATEGORIES_MAX)
     }
 
-    /// The category of a key that was not found. Readers may ask for any name, so they fill at most half of the table, and
-    /// leave room for what is really stored.
+    /// The category of a key that was not found. Readers may ask for any name, so they fill at most half of the table:
+    /// the rest is for names that are really stored.
     pub fn asked_for(name: &[u8]) -> Self {
         Self::with_room(name, CATEGORIES_MAX / 2)
     }

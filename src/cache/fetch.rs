@@ -1,8 +1,9 @@
 //! GW.CACHEFETCH: replies the cached value, as GW.CACHEGET does, and may change something: TOUCH postpones the expiry, and
 //! with LEASE one of the callers that miss the key gets the lease to compute it.
 //!
-//! A write command, although most calls write nothing: so the server itself keeps readers, replicas and read-only scripts
-//! from it. It takes no memory but for leases, which are bounded, so that hits are served when the memory is full.
+//! It is a write command although most calls write nothing, so that the server itself refuses it to read-only users,
+//! replicas and read-only scripts. It takes memory for leases only, which are bounded, so it is not `deny-oom`: hits
+//! are served when the memory is full.
 
 use gateway_core::cache::State;
 use gateway_core::cache::flight::{LEASE_MAX_MS, LeaseAnswer, Wanted};
@@ -119,7 +120,7 @@ fn fetch_entry(call: &mut Call) -> Outcome {
     }
 }
 
-/// As [`reply_found`], after a TOUCH.
+/// Like [`reply_found`], but after the TOUCH, if there is one.
 fn reply_touched(
     call: &mut Call,
     request: &FetchRequest,
@@ -218,7 +219,7 @@ fn called_back(call: &mut Call, message: u64) -> Outcome {
     let question = &request.question;
     let Some(wanted) = request.lease else { return reply_miss(call, question, Meta::pending(0)) };
     match message {
-        // The value was set and is gone again, or this call has waited twice. It does not wait again.
+        // The value was set and is gone again, or this call has waited twice: it does not wait any longer.
         flights::LOOK_AGAIN => {
             let asked = ask(call, question, wanted);
             reply_asked(call, question, wanted, asked)

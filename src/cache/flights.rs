@@ -35,7 +35,7 @@ const POLLS_PER_SLICE: usize = 256;
 /// The groups that a lease's value belongs to. If any of them is cleared, the lease is revoked.
 pub struct Scope {
     pub category: Box<[u8]>,
-    /// Those of the stale entry that is being refreshed.
+    /// The groups of the tags of the stale entry that is being refreshed.
     pub tags: Box<[Arc<Group>]>,
 }
 
@@ -62,8 +62,9 @@ impl State {
 
 /// A number for a token. The standard library keys its hashes with random bytes of the operating system, once per process,
 /// and SipHash under a key that nobody knows is a pseudo-random function. So the hashes of a count are as good as random
-/// numbers: nobody can guess the next one from those before, and neither another node nor this one after a restart repeats
-/// one, but by a chance of 1 in 2^53.
+/// numbers: nobody can guess the next one from those before, and the chance that another node, or this one after a
+/// restart,
+/// repeats one is 1 in 2^53.
 fn random() -> u64 {
     lazy_static! {
         static ref KEYED: RandomState = RandomState::new();
@@ -122,7 +123,7 @@ fn poll_some(call: &mut Call, mut places: std::vec::IntoIter<LeasedKey>) {
     }
 }
 
-/// A client no longer waits.
+/// Forgets a client that no longer waits.
 pub fn gone(waiter: Parked) {
     STATE.borrow().flights.gone(waiter);
 }
@@ -142,7 +143,7 @@ pub fn may_fill<'a>(call: &Call, key: Key, token: u64, category: &[u8], tags: im
     !outdated
 }
 
-/// All entries of that name were cleared.
+/// To be called when all entries of that name were cleared.
 pub fn cleared(kind: Kind, name: &[u8]) {
     STATE.borrow().flights.cleared(kind, name);
 }
@@ -152,7 +153,7 @@ pub fn left_ms(call: &Call, key: Key) -> u64 {
     STATE.borrow().flights.left_ms(by_database(call, key), clock_ms())
 }
 
-/// The key has a value, or cannot have one: the clients that wait for it are called back to look.
+/// To be called when the key has a value, or cannot have one: calls back the clients that wait for it, to look.
 pub fn filled(call: &Call, key: Key) {
     let waiters = {
         let flights = &mut STATE.borrow().flights;
@@ -164,7 +165,7 @@ pub fn filled(call: &Call, key: Key) {
     wake_some(call, waiters.into_iter());
 }
 
-/// Calls clients back in slices. Those whose wait ends meanwhile are passed over.
+/// Calls clients back in slices. Clients whose wait ends meanwhile are skipped.
 fn wake_some(call: &Call, mut waiters: std::vec::IntoIter<Parked>) {
     for waiter in waiters.by_ref().take(WAKES_PER_SLICE) {
         call.call_back(waiter, LOOK_AGAIN);
@@ -174,8 +175,8 @@ fn wake_some(call: &Call, mut waiters: std::vec::IntoIter<Parked>) {
     }
 }
 
-/// The key was deleted: the value that is being computed for it must not be stored. The next client that waits gets a
-/// lease.
+/// To be called when the key was deleted: the value that is being computed for it must not be stored. The next client
+/// that waits gets a lease.
 pub fn revoked(call: &Call, key: Key) {
     let successors = {
         let State { flights, reclaiming, .. } = &mut *STATE.borrow();
@@ -187,7 +188,7 @@ pub fn revoked(call: &Call, key: Key) {
     hand_over(call, successors);
 }
 
-/// Its holder gives the key's lease up. Returns whether the token is that of the lease.
+/// Gives up the key's lease for its holder. Returns whether the token is that of the lease.
 pub fn released(call: &Call, key: Key, token: u64) -> bool {
     let successors = {
         let flights = &mut STATE.borrow().flights;
@@ -200,7 +201,7 @@ pub fn released(call: &Call, key: Key, token: u64) -> bool {
     true
 }
 
-/// As [`revoked`], for all leases that `is_meant`. Many waiting clients are called back in slices.
+/// Like [`revoked`], for all leases that `is_meant`. Many waiting clients are called back in slices.
 pub fn revoked_where(call: &Call, is_meant: impl Fn(i32, &[u8], &Scope) -> bool) {
     STATE.borrow().flights.revoked_where(is_meant);
     hand_over_some(call);
@@ -237,8 +238,8 @@ pub fn while_reclaiming(task: impl FnOnce()) {
     STATE.borrow().reclaiming = false;
 }
 
-/// The messages that call a waiting client back: to ask again, since the value is there or its own lease is, or to reply
-/// that the wait was ended. Any other is the token of its lease.
+/// Messages to a waiting client: to ask again, since the value or the client's own lease is there, or to reply that the
+/// wait was ended. Any other message is the token of its lease.
 pub const LOOK_AGAIN: u64 = 0;
 pub const UNBLOCK: u64 = u64::MAX;
 
@@ -275,7 +276,7 @@ fn end_due(call: &mut Call, at_ms: i64) {
     hand_over(call, successors);
 }
 
-/// Keys that appear and disappear by other commands than the cache's.
+/// Follows keys that appear or disappear by other commands than the cache's.
 pub fn on_key_event(call: &mut Call, event: &std::ffi::CStr, key: Key) {
     match event.to_bytes() {
         b"del" | b"move_from" | b"rename_from" => revoked(call, key),

@@ -111,7 +111,7 @@ impl Era {
 /// The entries of one category, or of one tag.
 pub struct Group {
     name: Box<[u8]>,
-    /// Its counters count hits and the like.
+    /// The category with the counters for hits and the like.
     category: Category,
     /// `None` for a tag: its entries are counted in their categories.
     era: Option<Arc<Era>>,
@@ -220,7 +220,8 @@ impl Group {
     }
 }
 
-/// With so many parts, none takes long to grow, to be swept or to be freed, even with millions of groups.
+/// The number of parts. It is so large that no part takes long to grow, to be swept or to be freed, even with millions
+/// of groups.
 const SHARDS: usize = 1_024;
 
 /// A part with fewer groups is not worth sweeping.

@@ -77,7 +77,7 @@ fn acquire(call: &mut Call) -> Outcome {
 /// Takes a slot if there is one that nobody else waits for.
 fn try_to_acquire(call: &mut Call, request: &AcquireRequest) -> Result<Grant, Error> {
     let &AcquireRequest { key, max, holder, ttl_ms, .. } = request;
-    // Those who wait come first.
+    // Waiting clients come first.
     let is_waited_for = wait::serve(call, key);
     let now_ms = call.now_ms();
     let mut opened = call.open::<Leases>(key)?;

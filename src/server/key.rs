@@ -160,7 +160,7 @@ impl Call<'_> {
         Ok(Opened { raw, value, call: PhantomData })
     }
 
-    /// As [`Self::open`], of a key that may hold an `A` or a `B`. An empty key is opened as that of an `A`.
+    /// Like [`Self::open`], for a key that may hold an `A` or a `B`. An empty key is opened as one for an `A`.
     pub fn open_either<A: Value, B: Value>(&mut self, key: Key) -> Result<OpenedEither<'_, A, B>, Error> {
         let raw = RawKey::open_to_change(self, key)?;
         Ok(match raw.either::<A, B>()? {
@@ -169,8 +169,8 @@ impl Call<'_> {
         })
     }
 
-    /// Several keys, to be changed. Each is named once, so that none is open twice. A key that holds a `B` is treated as
-    /// empty.
+    /// Several keys, to be changed. The caller names each once, so that none is open twice. A key that holds a `B` is
+    /// treated as empty.
     pub fn open_all<T: Value, B: Value>(&mut self, keys: &[Key]) -> Result<Short<Opened<'_, T>>, Error> {
         for (place, key) in keys.iter().enumerate() {
             if keys.iter().take(place).any(|other| other.bytes() == key.bytes()) {
@@ -193,18 +193,19 @@ impl Call<'_> {
         self.find_in_mode(key, quiet_read_mode())
     }
 
-    /// As [`Self::find`], but counting in keyspace_hits or keyspace_misses, which show a cache's hit rate.
+    /// Like [`Self::find`], but counts in keyspace_hits or keyspace_misses, which show a cache's hit rate.
     pub fn look_up<T: Value>(&self, key: Key) -> Result<Option<Found<'_, T>>, Error> {
         self.find_in_mode(key, raw::REDISMODULE_READ as c_int)
     }
 
-    /// As [`Self::find`], without a trace: the server does not see the key as used. `None` as well if it holds another type.
+    /// Like [`Self::find`], but leaves no trace: the server does not count the key as used. `None` also if it holds
+    /// another type.
     pub fn glance<T: Value>(&self, key: Key) -> Option<Found<'_, T>> {
         let mode = quiet_read_mode() | raw::REDISMODULE_OPEN_KEY_NOTOUCH as c_int;
         self.find_in_mode(key, mode).ok().flatten()
     }
 
-    /// As [`Self::find`], of a key that may hold an `A` or a `B`.
+    /// Like [`Self::find`], for a key that may hold an `A` or a `B`.
     pub fn find_either<A: Value, B: Value>(&self, key: Key) -> Result<Option<FoundEither<'_, A, B>>, Error> {
         let Some(raw) = RawKey::open(self, key, quiet_read_mode()) else { return Ok(None) };
         let call = PhantomData;
@@ -237,7 +238,7 @@ impl<'a, T: Value> Opened<'a, T> {
     /// Stores `value`. An existing `T` keeps its slot and expiry; any other value is deleted with its expiry.
     pub fn insert(&mut self, value: T) -> &mut T {
         let place = match self.value {
-            // The server need not know: putting a new value into a key costs as much as the rest of a small command.
+            // Without the server (docs/src/internals/decisions.md, "Values are overwritten in place").
             Some(place) => {
                 // SAFETY: as in `get`.
                 unsafe { *place.as_ptr() = value };

@@ -16,7 +16,7 @@ use super::error::Error;
 use super::guard::guarded;
 use super::key::Glimpse;
 
-/// How long one slice holds the server, and the pause after it.
+/// How long one slice holds the server, and the pause after it (docs/src/internals/decisions.md, "Slices of 250 µs").
 const SLICE: Duration = Duration::from_micros(250);
 const PAUSE_MS: u64 = 1;
 
@@ -26,7 +26,7 @@ const WRITE_PAUSE_MS: u64 = 5;
 /// The most keys that one slice hands to [`Scan::take`], which takes time as well.
 const KEYS_PER_SLICE_MAX: usize = 128;
 
-/// What is done with the keys. As with SCAN, a key that exists from the start to the end is met at least once.
+/// A scan's work. As with SCAN, a key that exists from the start to the end is met at least once.
 pub trait Scan: 'static + Sized {
     /// Whether it changes keys: then it pauses while the server accepts no writes, and ends on a replica.
     const CHANGES: bool;
@@ -70,7 +70,7 @@ impl Call<'_> {
         self.after(0, slice::<S>, Running::new(scan));
     }
 
-    /// As [`Self::scan`], with the first slice at once: the scan of a small database ends before this returns.
+    /// Like [`Self::scan`], with the first slice at once: the scan of a small database ends before this returns.
     pub fn scan_from_now<S: Scan>(&mut self, scan: S) {
         slice(self, Running::new(scan));
     }
@@ -152,13 +152,14 @@ impl Call<'_> {
 const NO_SCAN: Error = Error::coded("ERR the server's own SCAN fails");
 
 fn element(reply: NonNull<RedisModuleCallReply>, index: usize) -> Option<NonNull<RedisModuleCallReply>> {
-    // SAFETY: the reply is alive; the server returns null if it is no array, or has no such element.
+    // SAFETY: the reply is alive; the server returns null if it is not an array, or has no such element.
     NonNull::new(unsafe { api!(RedisModule_CallReplyArrayElement(reply.as_ptr(), index)) })
 }
 
 fn text<'a>(reply: NonNull<RedisModuleCallReply>) -> Option<&'a [u8]> {
     let mut len = 0;
-    // SAFETY: the reply is alive; the server returns null if it is no string. The text lives as long as the whole reply,
+    // SAFETY: the reply is alive; the server returns null if it is not a string. The text lives as long as the whole
+    // reply,
     // which the only caller keeps until it has copied it.
     unsafe {
         let at = api!(RedisModule_CallReplyStringPtr(reply.as_ptr(), &mut len));
@@ -178,7 +179,7 @@ unsafe extern "C" fn visit<S: Scan>(
     found: *mut c_void,
 ) {
     guarded(|| {
-        // Some servers pass no key if its value is not at hand; that is never so for our types.
+        // Some servers pass no key if its value is not in memory, which does not happen with our types.
         let Some(key) = NonNull::new(key) else { return };
         // SAFETY: the name and the open key live through the call; `found` is what `slice` passed, and nothing else uses it
         // meanwhile.

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 /// A value that commands, settings and load callbacks share. They run one at a time on the server's main thread, so nobody
 /// ever waits for the lock.
 ///
-/// Code that runs elsewhere (`Drop` of a data type) must not touch one.
+/// Code that may run on other threads (`Drop` of a data type) must not use it.
 pub struct MainThread<T>(Mutex<T>);
 
 impl<T> MainThread<T> {

@@ -18,7 +18,8 @@ use super::log;
 use super::rdb::Rdb;
 use super::reply::Reply;
 
-/// The most holds, or holders of slots, that a description lists: 10,000 would take longer than a millisecond.
+/// The most holds, or holders of slots, that a description lists (docs/src/internals/decisions.md, "Descriptions list
+/// 1,000").
 pub const DESCRIBED_MAX: usize = 1_000;
 
 /// The command that stores a whole value, as a rewritten AOF has it.
@@ -36,7 +37,7 @@ pub trait Value: Stored + Clone + Send + 'static {
     /// Where the server's handle for this type is kept.
     fn registration() -> &'static Registration;
 
-    /// Called after a value was loaded, before the server has it: for what this node keeps outside its values.
+    /// Called after a value was loaded, before the server has it: for state that this node keeps outside its values.
     fn loaded(&mut self) {}
 
     /// Frees the value, on whatever thread the server does. DEL waits for it unless `lazyfree-lazy-user-del` says
@@ -154,7 +155,7 @@ unsafe fn register<T: Value>(ctx: *mut RedisModuleCtx) -> bool {
 fn load<T: Value>(from: &mut dyn Reader, encoding: i32) -> Result<T, Corrupt> {
     let loaded = match u32::try_from(encoding) {
         Ok(encoding) => load_versioned::<T>(from, encoding),
-        Err(_) => Err(Corrupt("an encoding that never was")),
+        Err(_) => Err(Corrupt("an encoding with a version below 0")),
     };
     match loaded {
         Ok(mut value) => {
