@@ -1,8 +1,9 @@
 //! Private servers for the tests, the demo and the benchmarks.
 //!
 //! A [`Server`] is a real Redis or Valkey process with the module loaded: on a free port of 127.0.0.1, in a temporary
-//! directory of its own, ended with the value that owns it. Which binary it runs is the environment's choice (see
-//! [`Binary`]), so that the same test runs against every server of the matrix.
+//! directory of its own, ended when the value is dropped. The environment chooses the binary (see [`Binary`]), so that
+//! the
+//! same test runs against every server of the matrix.
 //!
 //! ```no_run
 //! use gw_testkit::{reply, Server};

@@ -1,4 +1,4 @@
-//! redis.conf: it loads, shows every setting with its default, and its users can do their work and no more.
+//! redis.conf: it loads and shows every setting with its default, and its users can do their work and nothing else.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use crate::markdown;
 use crate::support::{command, run, start};
 use gw_testkit::{Server, call, module_path, project_root};
 
-/// Lines of redis.conf: those in force, and those to uncomment, which begin with '#' and no space.
+/// Lines of redis.conf: those in force, and those to uncomment, which begin with '#' without a space.
 fn redis_conf() -> (Vec<String>, Vec<String>) {
     let text = fs::read_to_string(project_root().join("redis.conf")).unwrap();
     let lines = text.lines().filter(|line| !line.is_empty() && *line != "#" && !line.starts_with("# "));
@@ -41,20 +41,20 @@ fn redis_conf_loads_and_shows_every_setting_with_its_default() {
         let lines = active.iter().filter(|line| line.split(' ').next() == Some(name)).count();
         assert_eq!(lines, 1, "{name}");
     }
-    // What the documentation promises, and what the file's own lines are for.
+    // Settings that the documentation promises, and that the file sets.
     for (name, value) in [("appendonly", "yes"), ("appendfsync", "everysec"), ("maxmemory-policy", "volatile-lfu")] {
         let set: BTreeMap<String, String> = call!(client, "CONFIG", "GET", name);
         assert_eq!(set.get(name).map(String::as_str), Some(value));
     }
     assert_eq!(run(&mut client, "GW.ALLOW k 5"), "[1, 5, 4, 0, 60000]");
-    // The lines that this test replaces are as `make run` needs them, from the project's root.
+    // This test replaces these lines, which must fit `make run` from the project's root.
     for line in ["dir ./data", "loadmodule ../target/release/libredis_gateway.so", "port 6379"] {
         assert!(active.iter().any(|other| other == line), "{line}");
     }
 }
 
 #[test]
-fn what_redis_conf_has_to_uncomment_is_valid() {
+fn lines_of_redis_conf_to_uncomment_are_valid() {
     let server = server_with_redis_conf();
     let mut client = server.connect().unwrap();
     let tls: BTreeMap<String, String> = call!(client, "CONFIG", "GET", "tls-port");
@@ -78,7 +78,7 @@ fn what_redis_conf_has_to_uncomment_is_valid() {
     }
 }
 
-/// The book shows some of the roles. They are the same.
+/// The book shows some of the roles.
 #[test]
 fn the_books_roles_are_those_of_redis_conf() {
     let (_, commented) = redis_conf();
@@ -146,7 +146,7 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
 ];
 
 #[test]
-fn the_users_of_redis_conf_can_do_their_work_and_no_more() {
+fn the_users_of_redis_conf_can_do_their_work_and_nothing_else() {
     let (_server, mut client) = start();
     let (_, commented) = redis_conf();
     let users: Vec<_> = commented.iter().filter_map(|line| line.strip_prefix("user ")).collect();
