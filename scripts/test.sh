@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Everything that has to hold before a change goes in: format, lints, the source's structure, unit tests, the docs, then
-# the integration tests on every server of the matrix. Stops at the first failure, and says at its end what each phase
-# took and what was skipped.
+# All checks that must pass before a change is accepted: format, lints, the source's structure, unit tests, the docs,
+# then the integration tests on every server of the matrix. Stops at the first failure, and says at the end how long
+# each phase took and what was skipped.
 #
 # SERVERS names some of the servers: SERVERS="system valkey-8.1". With GW_LIVE=full the tests under load take their full
 # length, a minute and more each, instead of some seconds.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# The docs' code runs in the languages that it is written in, with the real clients.
+# The code in the docs runs in its own languages, with the real clients.
 missing=()
 command -v python3 >/dev/null || missing+=(python3)
 command -v node >/dev/null || missing+=(nodejs)
@@ -53,8 +53,8 @@ scripts/docs.sh
 
 phase "The module"
 cargo build --release
-# One that panics on demand. It need not be fast: its dependencies have been compiled for the unit tests. Kept elsewhere,
-# since the tests' own build puts the module without the feature in its place.
+# A module that panics on demand. It is a debug build, whose dependencies were compiled for the unit tests. It is
+# copied, since the tests' own build overwrites it with a module without the feature.
 cargo build --features fault-injection
 mkdir -p "$target/faulty"
 cp "$target/debug/libredis_gateway.so" "$target/faulty/"
@@ -69,8 +69,7 @@ phase "Clients"
 scripts/clients.sh
 while IFS= read -r line; do skip "$line"; done <.tools/skipped
 
-# Most of what the suite does is waiting: for servers to start, for leases to end. More tests at once than there are cores
-# wait beside each other.
+# The suite mostly waits, for servers to start and leases to end. So more tests run at once than there are cores.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 
 for name in "${names[@]}"; do

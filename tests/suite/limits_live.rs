@@ -185,7 +185,7 @@ fn every_reply_agrees_with_the_definition_also_after_a_failover() {
     let mut models: Vec<Model> = (0..KEYS).map(|_| Model::default()).collect();
     for (place, call) in calls.iter().enumerate() {
         let Call { key, cost, peek, from_ms, to_ms, reply, decided_ms, .. } = *call;
-        assert_eq!(call.order, place as u64 + 1, "the replica goes on where the primary was");
+        assert_eq!(call.order, place as u64 + 1, "the replica continues from the primary's state");
         let model = &mut models[key as usize];
         // A call without an effect may have been decided in any millisecond of its duration.
         let mut times = decided_ms.map_or(from_ms.min(to_ms)..=to_ms.max(from_ms), |at_ms| at_ms..=at_ms);
