@@ -107,8 +107,8 @@ impl TokenBucket {
         (kept + i128::from(elapsed_ms) * i128::from(flow.rate)).min(flow.parts(flow.burst))
     }
 
-    /// Decides whether `cost` tokens (at most 2^53) are admitted at `now_ms`, and tells what is left. Changes nothing: the
-    /// caller takes them with [`Self::record`].
+    /// Decides whether `cost` tokens (at most 2^53) are admitted at `now_ms`, and returns what is left. Changes
+    /// nothing: the caller takes the tokens with [`Self::record`].
     pub fn decide(&self, now_ms: i64, flow: Flow, cost: u64) -> Verdict {
         let level = self.level_at(now_ms, flow);
         let allowed = level >= flow.parts(cost);

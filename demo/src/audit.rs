@@ -190,7 +190,7 @@ impl Audit<'_> {
             ensure!(held == "0", "{account}: {held} is held");
             let mut state: HashMap<String, Value> = cmd("GW.DESCRIBE").arg(account).query(connection)?;
             let leases = state.remove("leases").with_context(|| format!("GW.DESCRIBE {account} has no leases"))?;
-            ensure!(leases == Value::Array(Vec::new()), "{account}: in flight are {leases:?}");
+            ensure!(leases == Value::Array(Vec::new()), "{account}: still in flight: {leases:?}");
             count += 1;
         }
         Ok(format!("no lease and no money in {count} accounts"))

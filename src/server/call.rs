@@ -85,7 +85,8 @@ pub unsafe fn run(
     argc: c_int,
     handler: impl FnOnce(&mut Call) -> Outcome,
 ) -> c_int {
-    // SAFETY: the arguments live through the call. `handler` takes a call of any lifetime, so it keeps nothing of it.
+    // SAFETY: the arguments live through the call. `handler` takes a call of any lifetime, so it cannot keep a part of
+    // it.
     let argv = unsafe { Str::list(argv, usize::try_from(argc).unwrap_or(0)) };
     let mut call = Call { ctx, argv };
     match guarded(|| handler(&mut call)) {

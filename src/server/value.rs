@@ -49,7 +49,7 @@ pub trait Value: Stored + Clone + Send + 'static {
         out.whole(self);
     }
 
-    /// Replies a map of the value's state, for `GW.DESCRIBE`. May move hints that are no part of the value.
+    /// Replies a map of the value's state, for `GW.DESCRIBE`. May change hints that are not part of the value.
     fn describe(&mut self, now_ms: i64, reply: &Reply);
 }
 
@@ -151,7 +151,8 @@ unsafe fn register<T: Value>(ctx: *mut RedisModuleCtx) -> bool {
     !handle.is_null()
 }
 
-/// Reads a value of any encoding up to ours. The log says why one does not load: only an operator can do something about it.
+/// Reads a value of any encoding up to ours. The reason why one does not load goes to the log: only an operator can act
+/// on it.
 fn load<T: Value>(from: &mut dyn Reader, encoding: i32) -> Result<T, Corrupt> {
     let loaded = match u32::try_from(encoding) {
         Ok(encoding) => load_versioned::<T>(from, encoding),

@@ -59,7 +59,7 @@ fn clients_make_the_same_keys_in_python_and_javascript() {
     assert_eq!(keys_by("node", "cache-key-js", JAVASCRIPT), expected);
 }
 
-/// As it stands in the documentation.
+/// The documentation's function, word for word.
 mod client {
     use gateway_core::canonical::{Json, NotCanonical};
     use sha2::{Digest, Sha256};

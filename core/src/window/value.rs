@@ -76,7 +76,7 @@ pub struct WindowState {
 }
 
 impl SlidingWindow {
-    /// Decides whether `cost` units (at most 2^53) are admitted at `now_ms`, and tells what is left. Changes nothing but
+    /// Decides whether `cost` units (at most 2^53) are admitted at `now_ms`, and returns what is left. Changes only
     /// hints.
     pub fn decide(&mut self, now_ms: i64, rule: Rule, cost: u64) -> Verdict {
         let Rule { limit, window_ms, .. } = rule;
@@ -207,7 +207,7 @@ impl SlidingWindow {
         self.expires_at_ms
     }
 
-    /// The state at `now_ms`. Changes nothing but hints.
+    /// The state at `now_ms`. Changes only hints.
     pub fn state(&mut self, now_ms: i64) -> WindowState {
         let behind_ms = self.behind_ms(now_ms);
         let used = self.used(now_ms, self.rule.window_ms, behind_ms);
