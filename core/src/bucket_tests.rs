@@ -10,7 +10,7 @@ fn flow(rate: u64, per_ms: u64, burst: u64) -> Flow {
 }
 
 impl TokenBucket {
-    /// What a server does with a request.
+    /// Decides like the server, and records what is admitted.
     fn admit(&mut self, now_ms: i64, flow: Flow, cost: u64) -> Verdict {
         let verdict = self.decide(now_ms, flow, cost);
         if verdict.allowed && cost > 0 {

@@ -207,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(uint: u64, int: i64, wide: i128, bytes: Vec<u8>) {
+        fn written_fields_are_read_back(uint: u64, int: i64, wide: i128, bytes: Vec<u8>) {
             let mut out = Encoded::default();
             out.uint(uint);
             out.int(int);

@@ -1,4 +1,4 @@
-//! What the limiters have in common: their verdict, and how long their state is worth keeping.
+//! What the limiters share: their verdict, and their keys' expiry.
 
 use crate::{TIME_MAX_MS, UNITS_MAX};
 

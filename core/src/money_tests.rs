@@ -230,7 +230,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_is_read_back(picos in -Amount::MAX.0..=Amount::MAX.0, shift in 0u32..100) {
+    fn written_amounts_are_read_back(picos in -Amount::MAX.0..=Amount::MAX.0, shift in 0u32..100) {
         let amount = Amount(picos >> shift);
         prop_assert_eq!(Amount::parse(amount.to_text().as_bytes()), Ok(amount));
     }

@@ -27,7 +27,7 @@ pub trait Stored: Sized {
     /// [`Corrupt`] if the fields are cut short, out of bounds or contradict each other.
     fn load(from: &mut dyn Reader, encoding: u32) -> Result<Self, Corrupt>;
 
-    /// Writes what makes two values equal. Only needed if [`save`](Self::save) may differ for equal values.
+    /// Writes the fields by which values are compared. Only needed if [`save`](Self::save) may differ for equal values.
     fn digest(&self, out: &mut dyn Writer) {
         self.save(out);
     }

@@ -1,4 +1,4 @@
-//! Categories: entries are counted by them.
+//! Categories, by which entries are counted.
 //!
 //! Names come from clients, so their number is bounded: after the first 1,023, all others are counted as `(other)`. That
 //! concerns only this node's counters; an entry keeps the true name of its category in any case.
@@ -29,7 +29,7 @@ pub struct Counters {
     pub hits: Counter,
     pub stale_hits: Counter,
     pub misses: Counter,
-    /// Misses that met another client's lease, whether they waited for its value or not.
+    /// Misses on a key that another client has a lease for, whether or not they waited for its value.
     pub pending: Counter,
     /// Fill leases given out, at once or after a wait.
     pub leader_grants: Counter,

@@ -133,7 +133,7 @@ pub enum Clear<'a> {
 }
 
 impl Clear<'_> {
-    /// Returns how many entries there were.
+    /// Clears them. Returns how many entries there were.
     pub fn make(self, call: &Call) -> u64 {
         let cleared = match self {
             Clear::Category(name) => groups::clear_category(name),

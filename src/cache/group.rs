@@ -150,7 +150,7 @@ impl Group {
         self.era.as_ref().filter(|_| self.category == Category::OTHER).map(|era| &era.surplus)
     }
 
-    /// Returns how many entries there were.
+    /// Clears the group. Returns how many entries it had.
     pub fn clear(&self) -> u64 {
         let held = self.held.mark();
         let [entries, ..] = held;
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(groups.clear(b"g"), 1);
         let new = group(&mut groups, b"g");
         new.entry_made([5, 5]);
-        // The end of what was cleared changes nothing any more.
+        // Dropping a cleared entry no longer changes anything.
         old.entry_gone([10, 20]);
         assert!(old.is_cleared() && !new.is_cleared());
         assert_eq!((old.held(), new.held()), ([0; 3], [1, 5, 5]));

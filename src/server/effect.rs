@@ -71,8 +71,8 @@ impl Effect {
     }
 }
 
-/// Reads an effect's words back. They come from our own primary or AOF, or from a tool that repeats those; still nothing
-/// in them is trusted.
+/// Reads an effect's words back. They come from our own primary or AOF, or from a tool that copies those, but every word
+/// is checked.
 pub struct Words<'a>(std::slice::Split<'a, u8, fn(&u8) -> bool>);
 
 impl<'a> Words<'a> {

@@ -49,7 +49,7 @@ impl RawKey {
         unsafe { api!(RedisModule_ModuleTypeGetType(self.0.as_ptr())) }
     }
 
-    /// The value, of whatever module type.
+    /// The value, of any module type.
     pub(super) fn module_value(&self) -> *mut c_void {
         // SAFETY: the key is open.
         unsafe { api!(RedisModule_ModuleTypeGetValue(self.0.as_ptr())) }

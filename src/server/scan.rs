@@ -148,7 +148,7 @@ impl Call<'_> {
     }
 }
 
-/// The server has renamed the command or taken it away.
+/// The error if the server has renamed or disabled the command.
 const NO_SCAN: Error = Error::coded("ERR the server's own SCAN fails");
 
 fn element(reply: NonNull<RedisModuleCallReply>, index: usize) -> Option<NonNull<RedisModuleCallReply>> {

@@ -1,4 +1,4 @@
-//! State of the whole module beside the keys.
+//! The module's state outside the keys.
 //!
 //! Three kinds of statics hold it, each for one purpose. A plain `static`, if its first value can be made at compile time.
 //! `lazy_static!`, if that takes running code: the first use, often a setting's default at load, makes the value.

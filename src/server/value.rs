@@ -25,13 +25,13 @@ pub const DESCRIBED_MAX: usize = 1_000;
 /// The command that stores a whole value, as a rewritten AOF has it.
 pub const LOAD: &CStr = c"GW._LOAD";
 
-/// The keyspace event of a value, or a part of one, that an AOF brought.
+/// The keyspace event of a value, or a part of one, that was loaded from an AOF.
 pub const LOAD_EVENT: &CStr = c"gw.load";
 
 /// A stored value that the server keeps under a key, as a data type of its own. The server may free it on another thread,
 /// hence `Send`.
 pub trait Value: Stored + Clone + Send + 'static {
-    /// Nine characters, as the RDB file has it; what `TYPE` and `SCAN … TYPE` show.
+    /// Nine characters, which the RDB file stores, and `TYPE` and `SCAN … TYPE` show.
     const NAME: &'static str;
 
     /// Where the server's handle for this type is kept.

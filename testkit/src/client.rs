@@ -71,8 +71,8 @@ fn value_text(value: &Value) -> String {
     }
 }
 
-/// The server's own digest of a value (`DEBUG DIGEST-VALUE`), equal for equal values on whatever server. All zeros
-/// stands for a key that does not exist.
+/// The server's own digest of a value (`DEBUG DIGEST-VALUE`), equal for equal values on all servers. All zeros stands
+/// for a key that does not exist.
 pub fn digest(client: &mut Connection, key: impl redis::ToRedisArgs) -> String {
     let [digest]: [String; 1] = call!(*client, "DEBUG", "DIGEST-VALUE", key);
     digest

@@ -72,7 +72,7 @@ pub enum What {
 }
 
 impl Crate {
-    /// Reads the crate whose root is `file`, along its `mod` declarations.
+    /// Reads the crate whose root is `file`, following its `mod` declarations.
     pub fn load(name: &str, file: &Path) -> Result<Crate, String> {
         Crate::read(name, file, &|file| fs::read_to_string(file).ok())
     }
@@ -226,7 +226,7 @@ impl Collector<'_, '_> {
         this.uses.push(Use { path, line: ident.span().start().line, what: What::Path });
     }
 
-    /// Finds the paths in a macro's arguments or rules, which no parser has read.
+    /// Finds the paths in a macro's arguments or rules, which are not parsed.
     fn tokens(&mut self, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let is = |at: usize, character: char| matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == character);

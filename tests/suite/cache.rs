@@ -578,7 +578,7 @@ fn eviction_takes_cache_entries_and_leaves_ledgers_and_queues() {
 }
 
 #[test]
-fn a_touch_takes_back_a_shorter_expire_even_in_the_moment_of_the_set() {
+fn a_touch_undoes_a_shorter_expire_even_in_the_millisecond_of_the_set() {
     let (_server, mut client) = start();
     let commands = ["GW.CACHESET k v EX 1800", "EXPIRE k 60", "GW.CACHEFETCH k TOUCH", "TTL k"];
     let (_, _, value, ttl_s): (String, i64, String, i64) = at_once(&mut client, &commands);

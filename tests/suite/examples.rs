@@ -199,7 +199,7 @@ fn ten_minutes_in_go() {
 #[test]
 fn an_operators_first_hour() {
     let server = Server::start().unwrap();
-    // A redis-cli that knows the port, in front of the real one.
+    // A redis-cli that adds the server's port and calls the real one.
     let scratch = Scratch::new();
     let path = std::env::var("PATH").unwrap();
     let real = ["redis-cli", "valkey-cli"].iter().find_map(|name| {

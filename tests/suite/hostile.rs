@@ -57,7 +57,7 @@ fn a_wrong_number_of_arguments_is_the_servers_own_error() {
 }
 
 #[test]
-fn options_are_known_single_and_complete() {
+fn unknown_repeated_and_incomplete_options_are_refused() {
     let (_server, mut client) = start();
     for (call, error) in [
         ("GW.ALLOW k 10 BURST 5", "ERR unknown option: BURST"),

@@ -118,7 +118,7 @@ pub fn fill(client: &mut Connection) {
     commands.push(command("GW.ADDCOST a:ledger -0.125 REFUND"));
     for record in 0..500 {
         let mut push = command("GW.LOGPUSH a:queue MAXLEN 450 RECORDS");
-        // From empty to some kilobytes, and never text.
+        // Records from empty to some kilobytes, none of which is text.
         commands.push(push.arg(vec![0xfe_u8; record * 7]).take());
     }
     // Batches that are leased, ready again, given back with a delay, and dead letters.

@@ -93,7 +93,7 @@ impl Life {
 pub struct Lifetimes(HashMap<Box<[u8]>, u64>);
 
 impl Lifetimes {
-    /// Reads `category=seconds` pairs with spaces between them, such as `models=3600 sessions=300`, each from
+    /// Reads `category=seconds` pairs with spaces between them, such as `models=3600 sessions=300`, each at least
     /// `least_s`.
     ///
     /// # Errors

@@ -68,7 +68,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_packed_unpacks(words in prop::collection::vec("[a-d]{1,3}", 0..2_000)) {
+        fn packed_values_unpack(words in prop::collection::vec("[a-d]{1,3}", 0..2_000)) {
             let value = words.concat().into_bytes();
             if let Some(packed) = pack(&value) {
                 prop_assert!(packed.len() < value.len());

@@ -152,7 +152,7 @@ fn agrees_with_a_naive_model_over_a_million_steps() {
 }
 
 #[test]
-fn tokens_never_go_back_when_the_key_is_gone_and_comes_back() {
+fn tokens_never_go_back_when_a_key_is_deleted_and_made_again() {
     let mut first = Leases::default();
     for holder in 0..100u8 {
         let token = first.decide(NOW, 1_000, &[holder]).token;

@@ -55,7 +55,8 @@ impl Chunk {
         units.wrapping_sub(here).cast_signed()
     }
 
-    /// Moves the base back to `at_ms` if it is later. Only the oldest chunk's can be: units are put before its first pair.
+    /// Moves the base back to `at_ms` if it is later, which happens only if units are added before the oldest chunk's
+    /// first pair.
     fn rebase(&mut self, at_ms: i64) {
         let earlier_ms = self.base_ms.saturating_sub(at_ms);
         let mut next = 0;

@@ -14,7 +14,7 @@ fn sliding(limit: u64, window_ms: u64) -> Rule {
 }
 
 impl SlidingWindow {
-    /// What a server does with a request.
+    /// Decides like the server, and records what is admitted.
     fn admit(&mut self, now_ms: i64, rule: Rule, cost: u64) -> Verdict {
         let verdict = self.decide(now_ms, rule, cost);
         if verdict.allowed && cost > 0 {
@@ -340,7 +340,7 @@ fn a_fixed_window_ends_as_a_whole() {
 #[test]
 fn sizes_stay_within_the_promised_bytes() {
     assert!(allocated_bytes(size_of::<SlidingWindow>()) <= 160);
-    // Events spread over a minute, as (events, bytes for the value without the server's own about 70 a key).
+    // Events spread over a minute, and the most bytes of the value, without the server's own 70 or so for each key.
     for (events, bytes_max) in [(60, 300), (600, 2_300), (6_000, 19_900)] {
         let mut window = SlidingWindow::default();
         for event in 0..events {
