@@ -62,7 +62,7 @@ export GW_MODULE_FAULTY=$target/faulty/libredis_gateway.so
 
 phase "Tests, compiled"
 cargo test --no-run --package gw-testkit --test servers
-cargo test --no-run --test suite
+cargo test --no-run --test suite --test cluster
 cargo test --no-run --package gw-cost-sync --package gw-log-shipper --test '*'
 
 phase "Clients"
@@ -79,6 +79,8 @@ for name in "${names[@]}"; do
   # The guard's test is ignored unless asked for: it needs the faulty build.
   # A server that hangs would keep its test waiting for ever.
   GW_SERVER=$name timeout --foreground 15m cargo test --test suite -- --include-ignored
+  phase "Clusters on $(server_version "$server") ($name)"
+  GW_SERVER=$name timeout --foreground 15m cargo test --test cluster
   phase "Examples on $(server_version "$server") ($name)"
   GW_SERVER=$name timeout --foreground 15m cargo test --package gw-cost-sync --package gw-log-shipper --test '*'
 done

@@ -15,7 +15,7 @@ use super::entry::Entry;
 use super::flights::Scope;
 use super::store::keep_fresh;
 use super::{effect, flights};
-use crate::server::blocked::{Parking, UNBLOCKED};
+use crate::server::blocked::Parking;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::{Call, Error, Key, Outcome};
@@ -209,10 +209,10 @@ const PARKING: Parking = Parking { called_back, timed_out, gone: flights::gone }
 
 /// Replies to a caller that has waited: there is a value, or it is this caller's turn to compute it.
 fn called_back(call: &mut Call, message: u64) -> Outcome {
-    if message == flights::UNBLOCK {
-        return Err(UNBLOCKED);
-    }
     let request = FetchRequest::parse(call)?;
+    if message == flights::END {
+        return Err(call.wait_ended(request.question.key));
+    }
     if reply_waited_for(call, &request)? {
         return Ok(());
     }

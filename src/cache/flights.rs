@@ -108,11 +108,17 @@ fn poll(call: &mut Call) {
     poll_some(call, places.into_iter());
 }
 
-/// Clients that wait for a key that now holds another type are called back, and get that error.
+/// Clients that wait for a key that now holds another type are called back, and get that error. So are those that wait for a
+/// key that another node of the cluster serves now, where its value will be.
 fn poll_some(call: &mut Call, mut places: std::vec::IntoIter<LeasedKey>) {
     for (database, name) in places.by_ref().take(POLLS_PER_SLICE) {
         let name = OwnedKey::new(&name);
-        if call.select_database(database) && call.find::<Entry>(name.key()).is_err() {
+        if !call.select_database(database) {
+            continue;
+        }
+        if !call.serves(name.key()) {
+            call_back_all(call, name.key(), END);
+        } else if call.find::<Entry>(name.key()).is_err() {
             filled(call, name.key());
         }
     }
@@ -155,6 +161,11 @@ pub fn left_ms(call: &Call, key: Key) -> u64 {
 
 /// To be called when the key has a value, or cannot have one: calls back the clients that wait for it, to look.
 pub fn filled(call: &Call, key: Key) {
+    call_back_all(call, key, LOOK_AGAIN);
+}
+
+/// Ends the key's lease, and calls back the clients that wait for it.
+fn call_back_all(call: &Call, key: Key, message: u64) {
     let waiters = {
         let flights = &mut STATE.borrow().flights;
         if flights.is_empty() {
@@ -162,16 +173,16 @@ pub fn filled(call: &Call, key: Key) {
         }
         flights.filled(by_database(call, key))
     };
-    wake_some(call, waiters.into_iter());
+    call_back_some(call, waiters.into_iter(), message);
 }
 
 /// Calls clients back in slices. Clients whose wait ends meanwhile are skipped.
-fn wake_some(call: &Call, mut waiters: std::vec::IntoIter<Parked>) {
+fn call_back_some(call: &Call, mut waiters: std::vec::IntoIter<Parked>, message: u64) {
     for waiter in waiters.by_ref().take(WAKES_PER_SLICE) {
-        call.call_back(waiter, LOOK_AGAIN);
+        call.call_back(waiter, message);
     }
     if waiters.len() > 0 {
-        call.after(0, |call, waiters| wake_some(call, waiters), waiters);
+        call.after(0, |call, (waiters, message)| call_back_some(call, waiters, message), (waiters, message));
     }
 }
 
@@ -238,10 +249,10 @@ pub fn while_reclaiming(task: impl FnOnce()) {
     STATE.borrow().reclaiming = false;
 }
 
-/// Messages to a waiting client: to ask again, since the value or the client's own lease is there, or to reply that the
-/// wait was ended. Any other message is the token of its lease.
+/// Messages to a waiting client: to ask again, since the value or the client's own lease is there, or to reply that it cannot
+/// wait here any longer. Any other message is the token of its lease.
 pub const LOOK_AGAIN: u64 = 0;
-pub const UNBLOCK: u64 = u64::MAX;
+pub const END: u64 = u64::MAX;
 
 /// Calls back the clients that get a lease, and those that ask again.
 fn hand_over(call: &Call, successors: Successors<Parked>) {
@@ -295,7 +306,7 @@ pub fn on_server_event(call: &mut Call, event: Event) {
         Event::RoleChanged { primary: false } => {
             let flights = std::mem::replace(&mut STATE.borrow().flights, State::new().flights);
             for waiter in flights.waiting() {
-                call.call_back(waiter, UNBLOCK);
+                call.call_back(waiter, END);
             }
         }
         _ => {}

@@ -23,7 +23,7 @@ use super::grant::{decide, deny, grant_slot, reply};
 use super::limiter::Limiter as _;
 use crate::server::alarm::{Alarms, Place};
 use crate::server::args::OwnedKey;
-use crate::server::blocked::{Parked, Parking, UNBLOCKED};
+use crate::server::blocked::{Parked, Parking};
 use crate::server::events::Event;
 use crate::server::shared::MainThread;
 use crate::server::{Call, Error, Key, Outcome};
@@ -216,10 +216,10 @@ fn end_where<T>(call: &Call, is_meant: impl Fn(&Place, &T) -> bool, which: &T) {
 }
 
 fn called_back(call: &mut Call, message: u64) -> Outcome {
-    if message == END {
-        return Err(UNBLOCKED);
-    }
     let request = AcquireRequest::parse(call)?;
+    if message == END {
+        return Err(call.wait_ended(request.key));
+    }
     let mut grant = request.look(call)?;
     // A granted slot stays granted, whatever has happened to the key since.
     (grant.acquired, grant.retry_after_ms, grant.token) = (true, 0, message);

@@ -16,7 +16,8 @@ use redis_module::raw::{self, RedisModuleBlockedClient, RedisModuleCtx, RedisMod
 use super::api::api;
 use super::args::Key;
 use super::call::{self, Call, RawHandler};
-use super::error::{Error, Outcome};
+use super::cluster::UNBLOCKED;
+use super::error::Outcome;
 use super::guard::guarded;
 use super::shared::MainThread;
 use super::timer::Timer;
@@ -192,9 +193,6 @@ fn time_is_up(_call: &mut Call, parked: Parked) {
         parked.release(Some(Message { parking: lot.parking, message: None }));
     }
 }
-
-/// The reply to a client whose wait this node cannot go on with.
-pub const UNBLOCKED: Error = Error::coded("UNBLOCKED the wait was ended");
 
 unsafe extern "C" fn called_back(ctx: *mut RedisModuleCtx, argv: *mut *mut RedisModuleString, argc: c_int) -> c_int {
     let reply = |call: &mut Call| {

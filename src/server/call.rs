@@ -157,24 +157,6 @@ impl<'a> Call<'a> {
         self.is_primary() && unsafe { api!(RedisModule_AvoidReplicaTraffic()) } == 0
     }
 
-    /// Whether this node still serves commands for `key`: in a cluster its slot, or the key alone, may have moved. Not
-    /// every server ends the waits of clients then.
-    pub fn serves(&self, key: Key) -> bool {
-        // SAFETY: the context is the one of this call, and the key's name lives through it. The server refuses a call of its
-        // own for a key that it would redirect a client for; otherwise it hands over a reply, which is freed.
-        unsafe {
-            if api!(RedisModule_GetContextFlags(self.ctx)) as u32 & raw::REDISMODULE_CTX_FLAGS_CLUSTER == 0 {
-                return true;
-            }
-            let reply = api!(RedisModule_Call(self.ctx, c"EXISTS".as_ptr(), c"s".as_ptr(), key.raw));
-            if reply.is_null() {
-                return false;
-            }
-            api!(RedisModule_FreeCallReply(reply));
-        }
-        true
-    }
-
     /// After a change of a key: sends `effect` to the replicas and the AOF, tells clients that WATCH or track the key, and
     /// notifies of `event`.
     pub fn replicate(&self, key: Key, event: &CStr, effect: &Effect) {

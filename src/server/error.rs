@@ -37,6 +37,11 @@ impl Error {
         Error(Cow::Borrowed(text))
     }
 
+    /// A redirection to the node that has a key's slot, as the server's own.
+    pub(super) fn moved(slot: i64, host: &str, port: i64) -> Self {
+        Error(format!("MOVED {slot} {host}:{port}").into())
+    }
+
     /// An argument that is not an integer, or is out of `range`.
     pub fn not_in<T: Display>(range: RangeInclusive<T>, argument: &str) -> Self {
         Self::new(&format!("not an integer from {} to {}", range.start(), range.end()), argument)

@@ -21,7 +21,7 @@ pub struct Options {
     module: Module,
     module_arguments: String,
     config: Vec<String>,
-    cluster: bool,
+    cluster: Cluster,
     wrapper: Vec<String>,
 }
 
@@ -31,6 +31,17 @@ enum Module {
     Release,
     At(PathBuf),
     None,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Cluster {
+    /// No cluster.
+    #[default]
+    Off,
+    /// A cluster of its own, with every slot.
+    Whole,
+    /// A node without slots, that has met no other.
+    Node,
 }
 
 impl Options {
@@ -78,7 +89,13 @@ impl Options {
 
     /// A cluster of one node that owns every slot.
     pub fn cluster(mut self) -> Self {
-        self.cluster = true;
+        self.cluster = Cluster::Whole;
+        self
+    }
+
+    /// A node that is to become part of a cluster.
+    pub(crate) fn cluster_node(mut self) -> Self {
+        self.cluster = Cluster::Node;
         self
     }
 
@@ -103,7 +120,7 @@ impl Options {
             fs::write(server.dir.join("server.conf"), self.config_file(&server)?).map_err(io_error)?;
             match server.launch() {
                 Ok(()) => {
-                    if self.cluster {
+                    if self.cluster == Cluster::Whole {
                         own_every_slot(&mut server.connect()?)?;
                     }
                     return Ok(server);
@@ -133,7 +150,7 @@ impl Options {
             Module::None => None,
         };
         lines.extend(module.map(|path| format!("loadmodule {} {}", path.display(), self.module_arguments)));
-        if self.cluster {
+        if self.cluster != Cluster::Off {
             lines.extend(["cluster-enabled yes".into(), format!("cluster-port {}", free_port()?)]);
         }
         lines.extend(self.config.iter().cloned());
