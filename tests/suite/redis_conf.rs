@@ -137,7 +137,7 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
             "SCAN 0",
             "GW.ADDCOST k -1 REFUND",
             "GW.ADMIT k LEASE l TTL 1 SHADOW",
-            "GW.CACHELIST CATEGORY c",
+            "GW.CACHELIST 0 CATEGORY c",
             "GW.STATSRESET",
         ],
         &["FLUSHALL", "GW._LOAD k a 0 b", "GW.LOGPOP log:r", "CONFIG SET a b"],
