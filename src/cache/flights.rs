@@ -118,7 +118,7 @@ fn poll_some(call: &mut Call, mut places: std::vec::IntoIter<LeasedKey>) {
         }
         if !call.serves(name.key()) {
             call_back_all(call, name.key(), END);
-        } else if call.find::<Entry>(name.key()).is_err() {
+        } else if call.glance::<Entry>(name.key()).is_err() {
             filled(call, name.key());
         }
     }

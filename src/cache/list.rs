@@ -96,7 +96,7 @@ fn list(call: &mut Call) -> Outcome {
 
 /// Whether the key holds an entry of `what` that readers see.
 fn is_listed(call: &Call, name: &OwnedKey, what: &What, now_ms: i64) -> bool {
-    call.glance::<Entry>(name.key()).is_some_and(|found| {
+    call.glance::<Entry>(name.key()).ok().flatten().is_some_and(|found| {
         let entry = found.get();
         what.has(entry) && !entry.is_cleared() && entry.state(now_ms) != State::Expired
     })

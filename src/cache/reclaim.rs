@@ -56,7 +56,7 @@ pub fn on_server_event(call: &mut Call, event: Event) {
 /// before.
 pub fn on_key_event(call: &mut Call, event: &CStr, key: Key) {
     if matches!(event.to_bytes(), b"restore" | b"copy_to" | b"move_to" | b"rename_to") {
-        let cleared = call.find::<Entry>(key).is_ok_and(|found| found.is_some_and(|found| found.get().is_cleared()));
+        let cleared = call.glance::<Entry>(key).is_ok_and(|found| found.is_some_and(|found| found.get().is_cleared()));
         if cleared {
             reclaim(call);
         }

@@ -114,6 +114,14 @@ pub(super) fn quiet_read_mode() -> c_int {
     QUIET_READ_MODE.load(Ordering::Relaxed)
 }
 
+/// Opens a key without a trace: it counts neither as used nor as a hit or miss.
+fn traceless_mode() -> c_int {
+    let quiet = quiet_read_mode();
+    // A server without the quiet mode counts hits and misses of keys that are opened for reading alone.
+    let mode = if quiet == raw::REDISMODULE_READ as c_int { CHANGE_MODE } else { quiet };
+    mode | raw::REDISMODULE_OPEN_KEY_NOTOUCH as c_int
+}
+
 /// Finds out, once, at load, whether this server can open a key without counting a hit or miss (Redis 7.2 and later can).
 pub(super) fn learn_open_modes() {
     // SAFETY: takes no arguments; the pointer is written once, at load.
@@ -198,16 +206,28 @@ impl Call<'_> {
         self.find_in_mode(key, raw::REDISMODULE_READ as c_int)
     }
 
-    /// Like [`Self::find`], but leaves no trace: the server does not count the key as used. `None` also if it holds
-    /// another type.
-    pub fn glance<T: Value>(&self, key: Key) -> Option<Found<'_, T>> {
-        let mode = quiet_read_mode() | raw::REDISMODULE_OPEN_KEY_NOTOUCH as c_int;
-        self.find_in_mode(key, mode).ok().flatten()
+    /// Like [`Self::find`], but leaves no trace, for keys that may be others' and that no client has asked for: the server
+    /// counts neither a use nor a hit or miss.
+    pub fn glance<T: Value>(&self, key: Key) -> Result<Option<Found<'_, T>>, Error> {
+        self.find_in_mode(key, traceless_mode())
     }
 
     /// Like [`Self::find`], for a key that may hold an `A` or a `B`.
     pub fn find_either<A: Value, B: Value>(&self, key: Key) -> Result<Option<FoundEither<'_, A, B>>, Error> {
-        let Some(raw) = RawKey::open(self, key, quiet_read_mode()) else { return Ok(None) };
+        self.find_either_in_mode(key, quiet_read_mode())
+    }
+
+    /// Like [`Self::glance`], for a key that may hold an `A` or a `B`.
+    pub fn glance_either<A: Value, B: Value>(&self, key: Key) -> Result<Option<FoundEither<'_, A, B>>, Error> {
+        self.find_either_in_mode(key, traceless_mode())
+    }
+
+    fn find_either_in_mode<A: Value, B: Value>(
+        &self,
+        key: Key,
+        mode: c_int,
+    ) -> Result<Option<FoundEither<'_, A, B>>, Error> {
+        let Some(raw) = RawKey::open(self, key, mode) else { return Ok(None) };
         let call = PhantomData;
         Ok(match raw.either::<A, B>()? {
             Either::One(value) => value.map(|value| Either::One(Found { raw, value, call })),

@@ -169,7 +169,8 @@ fn the_rust_example_compiles_and_runs() {
     example().unwrap();
 
     let source = include_str!("docs.rs").lines().skip_while(|line| line.trim() != "// The example.").skip(1);
-    let source: Vec<_> = source.take_while(|line| line.trim() != "// End of the example.").map(|line| &line[8..]).collect();
+    let source: Vec<_> =
+        source.take_while(|line| line.trim() != "// End of the example.").map(|line| &line[8..]).collect();
     assert_eq!(markdown::named("redis-rs").lines, source);
 }
 

@@ -20,6 +20,7 @@ mod feed;
 mod flights;
 mod golden;
 mod guard;
+mod guest;
 mod headers;
 mod holds;
 mod hostile;
