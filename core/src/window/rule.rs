@@ -1,4 +1,4 @@
-//! What a window limits, and in which resolution.
+//! The limit of a window, and its resolution.
 
 use crate::TIME_MAX_MS;
 
@@ -40,7 +40,7 @@ impl Rule {
         }
     }
 
-    /// The time under which units taken at `now_ms` are kept, if they are the first of a window.
+    /// The time that is recorded for units taken at `now_ms`, if they are the first of a window.
     pub fn tick_at_ms(&self, now_ms: i64) -> i64 {
         match self.shape {
             Shape::Sliding | Shape::Fixed => rounded_up(now_ms, self.tick_ms()),
@@ -78,9 +78,9 @@ impl Rule {
         from_ms.saturating_add_unsigned(self.window_ms)
     }
 
-    /// The end of what can still be asked about a window whose newest units are kept under `newest_ms`: the last admission
-    /// forgot everything up to here, whether or not its bytes are gone. With ticks, no later than what that admission itself
-    /// left out.
+    /// The time up to which everything is forgotten if the newest units are recorded at `newest_ms`, whether or not its
+    /// bytes are gone: no later question can be about it. With ticks, this is no later than what the last admission
+    /// itself left out.
     pub(super) fn floor_ms(&self, newest_ms: i64) -> i64 {
         match self.shape {
             Shape::Sliding | Shape::Fixed => newest_ms.saturating_sub_unsigned(self.window_ms + self.tick_ms() - 1),
