@@ -604,9 +604,13 @@ fn the_feed_has_what_was_settled() {
     let (_server, mut client) = start();
     set_chain(&mut client);
     let listed = |client: &mut Connection| -> Vec<(String, u64)> {
-        let (more, ledgers): (bool, Vec<(String, u64, u64, Value, Value)>) = call!(*client, "GW.COSTCHANGES");
+        let (more, ledgers): (bool, Vec<Value>) = call!(*client, "GW.COSTCHANGES");
         assert!(!more);
-        ledgers.into_iter().map(|(key, version, ..)| (key, version)).collect()
+        let place = |ledger| {
+            let (key, version, ..): (String, u64, Value, Value, Value) = redis::from_redis_value(ledger).unwrap();
+            (key, version)
+        };
+        ledgers.into_iter().map(place).collect()
     };
     assert_eq!(listed(&mut client), []);
     admit(&mut client, &format!("{CHAIN} LEASE r1 TTL 60000 tokens 2000 usd 0.4"));

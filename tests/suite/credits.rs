@@ -13,8 +13,8 @@ fn all(client: &mut Connection, commands: &[&str]) {
 
 /// Limit and remaining of the first row of an admission that is only decided.
 fn row(client: &mut Connection, words: &str) -> (String, String) {
-    let (_, _, rows): (i64, i64, Vec<(Value, Value, i64, String, String, i64, i64)>) =
-        command(&format!("GW.ADMIT {words} SHADOW")).query(client).unwrap();
+    type Row = (Value, Value, i64, String, String, i64, i64);
+    let (_, _, rows): (i64, i64, Vec<Row>) = command(&format!("GW.ADMIT {words} SHADOW")).query(client).unwrap();
     (rows[0].3.clone(), rows[0].4.clone())
 }
 

@@ -39,6 +39,7 @@ pub const RUN: &[&str] = &[
     "database-postgresql-statements",
     "database-sqlite-tables",
     "database-python",
+    "database-migration",
     "database-report",
     "log-shipping-python",
     "sessions-python",
