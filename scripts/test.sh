@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Everything that has to hold before a change goes in: format, lints, the source's structure, unit tests, the docs, then
-# the integration tests on every server of the matrix. Stops at the first failure, and says at its end what each phase
-# took and what was skipped.
+# All checks that must pass before a change is accepted: format, lints, the source's structure, unit tests, the docs,
+# then the integration tests on every server of the matrix. Stops at the first failure, and says at the end how long
+# each phase took and what was skipped.
 #
 # SERVERS names some of the servers: SERVERS="system valkey-8.1". With GW_LIVE=full the tests under load take their full
 # length, a minute and more each, instead of some seconds.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# The docs' code runs in the languages that it is written in, with the real clients.
+# The code in the docs runs in its own languages, with the real clients.
 missing=()
 command -v python3 >/dev/null || missing+=(python3)
 command -v node >/dev/null || missing+=(nodejs)
@@ -53,8 +53,8 @@ scripts/docs.sh
 
 phase "The module"
 cargo build --release
-# One that panics on demand. It need not be fast: its dependencies have been compiled for the unit tests. Kept elsewhere,
-# since the tests' own build puts the module without the feature in its place.
+# A module that panics on demand. It is a debug build, whose dependencies were compiled for the unit tests. It is
+# copied, since the tests' own build overwrites it with a module without the feature.
 cargo build --features fault-injection
 mkdir -p "$target/faulty"
 cp "$target/debug/libredis_gateway.so" "$target/faulty/"
@@ -62,15 +62,14 @@ export GW_MODULE_FAULTY=$target/faulty/libredis_gateway.so
 
 phase "Tests, compiled"
 cargo test --no-run --package gw-testkit --test servers
-cargo test --no-run --test suite
+cargo test --no-run --test suite --test cluster
 cargo test --no-run --package gw-cost-sync --package gw-log-shipper --test '*'
 
 phase "Clients"
 scripts/clients.sh
 while IFS= read -r line; do skip "$line"; done <.tools/skipped
 
-# Most of what the suite does is waiting: for servers to start, for leases to end. More tests at once than there are cores
-# wait beside each other.
+# The suite mostly waits, for servers to start and leases to end. So more tests run at once than there are cores.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 
 for name in "${names[@]}"; do
@@ -80,6 +79,8 @@ for name in "${names[@]}"; do
   # The guard's test is ignored unless asked for: it needs the faulty build.
   # A server that hangs would keep its test waiting for ever.
   GW_SERVER=$name timeout --foreground 15m cargo test --test suite -- --include-ignored
+  phase "Clusters on $(server_version "$server") ($name)"
+  GW_SERVER=$name timeout --foreground 15m cargo test --test cluster
   phase "Examples on $(server_version "$server") ($name)"
   GW_SERVER=$name timeout --foreground 15m cargo test --package gw-cost-sync --package gw-log-shipper --test '*'
 done

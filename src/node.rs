@@ -50,7 +50,7 @@ pub const STATS_RESET: Command = Command {
     arity: 1,
     keys: Keys::None,
     summary: "Sets this node's counters back to 0: those of GW.STATS, INFO gw and GW.CACHESTATS.",
-    complexity: "O(N) in the categories of the cache, of which there are 1,024 at most",
+    complexity: "O(N) in the categories of the cache, at most 1,024",
     since: "0.1.0",
     tips: "request_policy:all_shards response_policy:all_succeeded",
     args: &[],

@@ -1,4 +1,4 @@
-//! A case: a command with the state that it is measured in; and the cases that several groups have.
+//! Cases: commands, each with the state in which it is measured. Also the cases that several groups share.
 
 use crate::load::{RANDOM, UNIQUE};
 
@@ -8,22 +8,24 @@ pub const KEYS: u64 = 10_000;
 /// A command under load, or several that belong together and count as one.
 pub struct Case {
     pub name: &'static str,
-    /// With [`RANDOM`] where a number changes from command to command, and [`UNIQUE`] where it is never the same.
+    /// In place of a number, [`RANDOM`] is replaced by a random one in each command, and [`UNIQUE`] by one that never
+    /// repeats.
     pub commands: Vec<Vec<String>>,
-    /// How the first reply begins, in the notation of the test kit: that the command does what it is measured for.
+    /// The beginning of the first reply, in the notation of the test kit. It shows that the command does what is to be
+    /// measured.
     pub expected: &'static str,
     pub state: State,
 }
 
-/// What a case's database holds when it is measured.
+/// The contents of the database when a case is measured.
 pub enum State {
-    /// Nothing: the command makes its data grow, so each run starts anew.
+    /// Nothing: the command makes its data grow, so each run starts with an empty database.
     Empty,
-    /// What these commands made of each key, once; the measured command leaves it as large as it is.
+    /// Keys that these commands fill once: the measured command does not change their size.
     Filled(Vec<Fill>),
-    /// The same, anew for each run: the command makes it grow.
+    /// The same, anew for each run: the measured command makes the keys grow.
     Anew(Vec<Fill>),
-    /// The same, anew for each run: the command takes it away.
+    /// The same, anew for each run: the measured command empties the keys.
     Drained(Vec<Fill>),
 }
 
@@ -36,10 +38,10 @@ pub struct Fill {
     pub rounds: u64,
 }
 
-/// Cases that are measured in turn, and the pairs of them whose ratio counts.
+/// Cases that are measured in turn, and the pairs of them that are compared.
 pub struct Group {
     pub cases: Vec<Case>,
-    /// Of one run: no more than this fits where the data grows.
+    /// The most requests of one run: if the data grows, more would not fit.
     pub requests_max: u64,
     pub pairs: Vec<Pair>,
 }
@@ -60,25 +62,25 @@ pub fn words(line: &str) -> Vec<String> {
 }
 
 impl Case {
-    /// `line` is the command; in it, `#` stands for [`RANDOM`].
+    /// `line` is the command. In it, `#` stands for [`RANDOM`].
     pub fn new(name: &'static str, line: &str, expected: &'static str, state: State) -> Self {
         Self { name, commands: vec![words(line)], expected, state }
     }
 
-    /// One more argument, which may contain anything.
+    /// Adds an argument, which may contain anything.
     pub fn value(mut self, value: &str) -> Self {
         self.commands.iter_mut().for_each(|arguments| arguments.push(value.to_owned()));
         self
     }
 
-    /// One more command, for the same key and with the same unique id: `@` stands for [`UNIQUE`].
+    /// Adds a command, for the same key and with the same unique id: `@` stands for [`UNIQUE`].
     pub fn then(mut self, line: &str) -> Self {
         self.commands.push(words(line));
         self
     }
 
-    /// The same with commands that only make the calls to the server: see `benches/bare`. `commands` are the names of those,
-    /// in the order of this case's own.
+    /// The same case with commands that only make the calls to the server: see `benches/bare`. `commands` are their
+    /// names, in the order of this case's commands.
     pub fn bare(&self, name: &'static str, commands: &[&str], expected: &'static str) -> Self {
         let mut bare = Self { name, commands: self.commands.clone(), expected, state: State::Empty };
         for (arguments, command) in bare.commands.iter_mut().zip(commands) {
@@ -92,7 +94,7 @@ impl Case {
         State::Filled(self.commands.iter().map(fill).collect())
     }
 
-    /// Of a command that can fill its own keys: measured on keys that exist.
+    /// Fills the keys by the case's own command, so that it is measured on keys that exist.
     pub fn on_its_own_keys(mut self) -> Self {
         self.state = self.fill(KEYS, 1);
         self
@@ -111,12 +113,12 @@ pub fn set() -> Case {
     Case::new("SET", "SET set:# xxx", "OK", State::Empty).on_its_own_keys()
 }
 
-/// A limit of the default minute, far away.
+/// A limit per minute, the default, that is never reached.
 pub fn allow_admitted() -> Case {
     Case::new("GW.ALLOW", "GW.ALLOW allow:# 1000000", "[1, 1000000, ", State::Empty)
 }
 
-/// JSON text that is filled up with words to so many bytes.
+/// JSON text that is filled up with words to `bytes` bytes.
 pub fn padded(mut text: String, bytes: usize) -> String {
     const ENGLISH: &str = "the model reads every token of its context and writes one more until it stops; ";
     const END: &str = "\"}";

@@ -1,4 +1,4 @@
-//! What is measured against what.
+//! The comparisons.
 
 mod admission;
 mod cache;
@@ -10,10 +10,10 @@ use crate::load::{NOISE, RANDOM, RECORD};
 use crate::result::Result;
 use redis::{Connection, cmd};
 
-/// What a full window holds, and a drained bucket held.
+/// The units of a full window, and the tokens taken from an empty bucket.
 const FULL: u64 = 60;
 
-/// So long that nothing leaves a window and nothing flows into a bucket while the benchmark lasts.
+/// A period so long that nothing leaves a window and nothing flows into a bucket during the benchmark.
 const DAY_MS: &str = "86400000";
 
 /// The SHA-1 names of the scripts.
@@ -52,7 +52,7 @@ impl Scripts {
     }
 }
 
-/// All groups; with redis-cell where it is loaded. Loads the scripts.
+/// All groups, those with redis-cell if it is loaded. Loads the scripts.
 pub fn groups(cell: bool, connection: &mut Connection) -> Result<Vec<Group>> {
     let scripts = Scripts::load(connection)?;
     let mut groups = vec![
@@ -122,7 +122,7 @@ fn allow(script: &str) -> Group {
     }
 }
 
-/// A bucket that fills within a minute, the default.
+/// A bucket with the default period of a minute.
 fn tokens_admitted() -> Case {
     Case::new("GW.TOKENS", "GW.TOKENS tokens:# 1000000 1000000 COST 10", "[1, ", State::Empty).on_its_own_keys()
 }
@@ -163,8 +163,8 @@ fn tokens(script: &str) -> Group {
     }
 }
 
-/// redis-cell, the limiter module that is known best. Its rates are per second or more, and its bursts one larger than
-/// said.
+/// redis-cell, the best-known limiter module. Its periods are whole seconds, and its bursts are larger by one than the
+/// argument.
 fn throttle() -> Group {
     let denied = "CL.THROTTLE cell:# 59 1 86400 1";
     let drain = "CL.THROTTLE cell:# 59 1 86400 60";
@@ -188,8 +188,8 @@ fn throttle() -> Group {
     }
 }
 
-/// Today one script checks, adds and expires, since in two round trips they would race. The module's two commands are
-/// compared with it, and each with a script of its half alone.
+/// Without the module, one script checks, adds and expires, since in two round trips these would race. The module's two
+/// commands are compared with it, and each of them with a script for its half.
 fn budget(scripts: &Scripts) -> Group {
     const MONTH_S: u32 = 2_678_400;
     let Scripts { budget, charge, budget_check, .. } = scripts;
@@ -241,7 +241,7 @@ fn budget(scripts: &Scripts) -> Group {
     }
 }
 
-/// A hold and its commit, as one: the pairs in a second are what is compared.
+/// A hold and its commit, counted as one: pairs per second are compared.
 fn reserve(scripts: &Scripts) -> Group {
     const DAY_S: u32 = 86_400;
     const TTL_MS: u32 = 60_000;
@@ -276,7 +276,7 @@ fn logpush(script: &str) -> Group {
     let bounds = "MAXLEN 1000000 MAXBYTES 1000000000";
     let record = log_record();
     let push = |name, line: &str, expected| Case::new(name, line, expected, State::Empty).value(&record);
-    // One queue, which is full: each push drops the oldest record.
+    // A single queue, which is full: each push drops the oldest record.
     let full = |mut case: Case| {
         case.state = case.fill(1, FULL_RECORDS);
         case
@@ -300,10 +300,10 @@ fn logpush(script: &str) -> Group {
     }
 }
 
-/// Pops of 100 records: of text that lies compressed, and of noise that stays as it is.
+/// Pops of 100 records: text, which is stored compressed, and random bytes, which are not.
 fn logpop() -> Group {
     const POPS: u64 = 2_000;
-    // With some to spare: redis-benchmark sends whole pipelines.
+    // With some to spare, because redis-benchmark sends whole pipelines.
     let filled = |push: &str, record: &str| {
         let fill = Fill { arguments: words(&format!("{push} {record}")), keys: 100 * (POPS + 800), rounds: 1 };
         State::Drained(vec![fill])
@@ -325,7 +325,7 @@ fn logpop() -> Group {
     }
 }
 
-/// A log record of 1,024 bytes of JSON, no two alike.
+/// A log record of 1,024 bytes of JSON, different each time.
 fn log_record() -> String {
     padded(
         format!(

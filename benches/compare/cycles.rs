@@ -1,4 +1,5 @@
-//! The load of commands that belong together, such as a hold and its commit: redis-benchmark sends one command only.
+//! Load of several commands that belong together, such as a hold and its commit: redis-benchmark can send only one
+//! command.
 
 use crate::load::{CLIENTS, Load, RANDOM, UNIQUE, key_number};
 use crate::random::Random;
@@ -8,20 +9,21 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Unique ids so far: those of a run that finds the data of the one before are others, too.
+/// Unique ids so far. They go on from run to run, because a run may find the data of the one before.
 static IDS: AtomicU64 = AtomicU64::new(0);
 
-/// Cycles per second: each is all of the load's commands once, on one connection, with a key and a unique id of its own.
+/// Cycles per second. A cycle is each of the load's commands once, on one connection, with a key and a unique id of its
+/// own.
 ///
 /// # Errors
-/// Also when the server replied errors.
+/// Also if the server replied errors.
 pub fn run(port: u16, load: &Load) -> Result<f64> {
     let mut clients = (0..CLIENTS).map(|_| Client::connect(port, load)).collect::<Result<Vec<_>>>()?;
     let next = IDS.fetch_add(load.requests, Ordering::Relaxed);
     let mut numbers = Numbers { random: Random(next), keys: load.keys, next, end: next + load.requests };
     let start = Instant::now();
     loop {
-        // While one client is read, the batches of all others are with the server.
+        // While one client's replies are read, the server has the batches of all others.
         let mut waiting = false;
         for client in &mut clients {
             client.read_batch()?;
@@ -45,7 +47,7 @@ struct Client {
     stream: TcpStream,
     output: Vec<u8>,
     input: Vec<u8>,
-    /// Of the cycle under way: its key and id, and how many of its commands were sent.
+    /// The key and the id of the current cycle, and how many of its commands were sent.
     numbers: [String; 2],
     sent: usize,
     /// Replies that are still to come.
@@ -64,7 +66,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Sends as many commands as are to be in flight; false where none are left.
+    /// Sends a pipeline of commands; false if none are left.
     fn send_batch(&mut self, load: &Load, numbers: &mut Numbers) -> Result<bool> {
         self.output.clear();
         while self.awaited < load.pipeline as usize {
@@ -111,7 +113,7 @@ impl Client {
     }
 }
 
-/// The bytes of the first reply (RESP2), where all of it is there.
+/// The length of the first reply (RESP2) in bytes, if it is complete.
 fn reply_len(input: &[u8]) -> Result<Option<usize>> {
     let (mut at, mut left) = (0, 1usize);
     while left > 0 {

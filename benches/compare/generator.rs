@@ -1,4 +1,5 @@
-//! Puts the load on a server: with redis-benchmark, the generator that comes with it, or with this program's own.
+//! Generates the load on a server: with redis-benchmark, which comes with the server, or with this program's own
+//! generator.
 
 use crate::cycles;
 use crate::load::{CLIENTS, Load};
@@ -7,13 +8,13 @@ use std::process::{Command, Stdio};
 
 pub struct Generator {
     program: &'static str,
-    /// As it says itself.
+    /// As it reports itself.
     pub version: String,
     port: u16,
 }
 
 impl Generator {
-    /// The generator on the PATH, aimed at 127.0.0.1.
+    /// The generator on the PATH, for a server on 127.0.0.1.
     pub fn find(port: u16) -> Result<Self> {
         for program in ["redis-benchmark", "valkey-benchmark"] {
             if let Ok(output) = Command::new(program).arg("--version").output() {
@@ -27,7 +28,7 @@ impl Generator {
     /// Requests per second of each command.
     ///
     /// # Errors
-    /// Also when the server replied errors.
+    /// Also if the server replied errors.
     pub fn run(&self, load: &Load) -> Result<f64> {
         let [arguments] = load.commands else { return cycles::run(self.port, load) };
         let options: [(&str, String); 6] = [
@@ -52,8 +53,8 @@ impl Generator {
     }
 }
 
-/// Reads `--csv`: since 6.2 a header names the columns, and before there are two of them, name and rate. The name can
-/// hold anything, so columns are counted from the end.
+/// Reads the output of `--csv`. Since 6.2 a header names the columns; before that there are two, name and rate. The
+/// name can contain anything, so columns are counted from the end.
 fn requests_per_second(csv: &str) -> Option<f64> {
     let lines: Vec<&str> = csv.lines().filter(|line| line.starts_with('"')).collect();
     let behind = match lines.first()?.strip_prefix("\"test\",") {
@@ -70,7 +71,8 @@ fn unquoted(field: &str) -> &str {
     field.trim().trim_matches('"')
 }
 
-/// The one thing here that versions differ in. A benchmark has no test run of its own, so it checks this at its start.
+/// Checks the parser on the output of different versions. A benchmark has no test run of its own, so it does this at
+/// its start.
 pub fn check_parser() -> Result<()> {
     let new =
         "\"test\",\"rps\",\"avg_latency_ms\",\"min_latency_ms\"\n\"SET k \"x\",y\",\"81234.50\",\"0.313\",\"0.1\"\n";

@@ -1,4 +1,4 @@
-//! Instructions per command, counted by callgrind: the one measure that a busy machine does not change.
+//! Instructions per command, counted by callgrind. A busy machine does not change them.
 
 use crate::case::{Case, Group, State};
 use crate::generator::Generator;
@@ -9,23 +9,24 @@ use gw_testkit::Server;
 use redis::{Connection, cmd};
 use std::process::Command;
 
-/// What a server is started under. No caches are simulated, and nothing is written: the counter is read as it runs.
+/// The program that the server runs under. No caches are simulated, and nothing is written: the counter is read while
+/// it runs.
 pub const WRAPPER: [&str; 3] = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"];
 
 /// Lines of its configuration: the server's timer runs by the clock, and under callgrind a command takes fifty times as
 /// long, so the timer's share would be too large.
 pub const CONFIG: [&str; 2] = ["hz 1", "dynamic-hz no"];
 
-/// So few that each is met several times before the counting starts.
+/// So few keys that each is used several times before the counting starts.
 pub const KEYS: u64 = 1_000;
 
-/// Of the shorter run.
+/// Commands of the shorter run.
 pub const COMMANDS: u64 = 10_000;
 
-/// At -P 16, so that what the server does once for a batch of commands is shared as under load.
+/// As under load, so that work that the server does once for a batch of commands is shared.
 const PIPELINE: u32 = 16;
 
-/// A case's instructions per command: with all of the server's own work around it.
+/// A case's instructions per command, including the server's own work for it.
 pub struct Count {
     pub name: &'static str,
     pub instructions: f64,
@@ -36,8 +37,8 @@ pub fn counts(groups: &[Group], server: &Server, generator: &Generator) -> Resul
     let mut connection = server.connect()?;
     let mut counts: Vec<Count> = Vec::new();
     for case in groups.iter().flat_map(|group| &group.cases) {
-        // Where each run starts anew, there are not enough runs in a case to count. Scripts take long, and tell nothing of
-        // the module.
+        // Cases whose runs start anew have too few commands to count. Scripts take long, and say nothing about the
+        // module.
         let script = case.commands.iter().flatten().any(|word| word == "EVALSHA");
         let drained = matches!(case.state, State::Drained(_));
         if script || drained || counts.iter().any(|known| known.name == case.name) {
@@ -59,9 +60,10 @@ fn per_command(case: &Case, server: &Server, generator: &Generator, connection: 
         generator.run(&Load { commands: &case.commands, database: 0, pipeline: PIPELINE, requests, keys: KEYS })?;
         Ok(executed(server)? - before)
     };
-    // Values grow into their first buffers.
+    // A first run, in which values allocate their buffers.
     run(COMMANDS)?;
-    // Two runs of different lengths: what does not depend on the length, such as the clients' arrival, falls out.
+    // Two runs of different lengths: the difference leaves out costs that do not depend on the length, such as
+    // connecting.
     let (short, long) = (run(COMMANDS)?, run(3 * COMMANDS)?);
     Ok((long as f64 - short as f64) / (2 * COMMANDS) as f64)
 }

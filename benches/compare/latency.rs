@@ -11,30 +11,30 @@ use redis::{Connection, cmd};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Each in a database of its own.
+/// The numbers of keys, each in a database of its own.
 pub const KEYS: [u64; 2] = [1_000, 1_000_000];
 
-/// Each sends a command a millisecond and waits for its reply: about a tenth of what the server can do without
-/// pipelining, so that what shows is the command and not a queue.
+/// Each client sends a command per millisecond and waits for its reply. That is about a tenth of what the server can do
+/// without pipelining, so that commands do not queue up.
 pub const CLIENTS: u64 = 8;
 const PACE: Duration = Duration::from_millis(1);
 pub const RUN: Duration = Duration::from_secs(5);
 
-/// Windows and buckets that outlive the benchmark: that expired keys are collected meanwhile would be another one.
+/// The windows and buckets outlive the benchmark, so that no expired keys are collected meanwhile.
 const COMMANDS: [(&str, &str); 3] = [
     ("SET", "SET latency:# xxx"),
     ("GW.ALLOW", "GW.ALLOW latency:# 1000000 WINDOW 86400000"),
     ("GW.TOKENS", "GW.TOKENS latency:# 1 1000000 PER 86400000 COST 10"),
 ];
 
-/// What one run showed, in microseconds.
+/// The result of one run, in microseconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Latency {
-    /// From sending to having read the reply.
+    /// From sending the command to having read its reply.
     pub p50_us: f64,
     pub p99_us: f64,
     pub p999_us: f64,
-    /// In the command itself, by the server's own clock: what a busy machine disturbs least.
+    /// The time in the command itself, by the server's own clock, which a busy machine disturbs least.
     pub call_p999_us: f64,
 }
 
@@ -77,7 +77,7 @@ fn command_latencies(server: &Server, rounds: usize, name: &'static str, line: &
     Ok(latencies)
 }
 
-/// The server's own tables have grown with the keys, and move to their new size a piece at a time.
+/// Waits until the server's own tables, which have grown with the keys, have moved to their new size.
 fn await_rehashed(database: usize, connection: &mut Connection) -> Result<()> {
     let mut rehashed = || {
         let stats: redis::RedisResult<String> = cmd("DEBUG").arg("HTSTATS").arg(database).query(connection);
@@ -139,7 +139,7 @@ fn client(
         let sent = Instant::now();
         redis::ConnectionLike::req_packed_command(connection, &packed)?;
         samples_ns.push(sent.elapsed().as_nanos() as u64);
-        // Who is late skips what he missed: the load is to stay moderate.
+        // A client that is late skips the commands it has missed, so that the load stays moderate.
         next = (next + PACE).max(Instant::now());
     }
     Ok(samples_ns)

@@ -1,12 +1,12 @@
-//! What a run of the load is: the commands, and what is replaced in them.
+//! A run of the load: its commands, and the placeholders in them.
 
-/// What redis-benchmark replaces by a random number of twelve digits below the number of keys, anew in each command.
+/// Replaced by redis-benchmark with a random number below the number of keys, in twelve digits, anew in each command.
 pub const RANDOM: &str = "__rand_int__";
 
-/// What is another number in each cycle of commands that belong together.
+/// Replaced with a number that is different in each cycle of commands that belong together.
 pub const UNIQUE: &str = "__unique_id__";
 
-/// What a fill replaces by a log record, and by as many random bytes: another time, others.
+/// Replaced in a fill with a log record, and with the same number of random bytes; different each time.
 pub const RECORD: &str = "__record__";
 pub const NOISE: &str = "__noise__";
 
@@ -18,7 +18,7 @@ pub struct Load<'a> {
     pub database: usize,
     /// Commands in flight per client.
     pub pipeline: u32,
-    /// Of each command.
+    /// How often each command is sent.
     pub requests: u64,
     pub keys: u64,
 }

@@ -1,4 +1,4 @@
-//! Where it was measured.
+//! The machine of the measurement.
 
 use crate::generator::Generator;
 use gw_testkit::Server;
@@ -27,7 +27,7 @@ fn kernel() -> Option<String> {
     Some(format!("Linux {}", release.trim()))
 }
 
-/// Of the last minute. Well above zero means that others had a part of the machine, and the figures with it.
+/// The load average of the last minute. If it is well above zero, other processes have influenced the figures.
 fn load_average() -> Option<String> {
     let text = std::fs::read_to_string("/proc/loadavg").ok()?;
     text.split(' ').next().map(str::to_owned)

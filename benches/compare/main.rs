@@ -1,4 +1,4 @@
-//! Side by side on one server: the module's commands, the server's own, and the Lua scripts they replace.
+//! Compares the module's commands with the server's own, and with the Lua scripts that they replace, on one server.
 //!
 //! `make bench`, or `cargo bench --bench compare`. A benchmark fails on errors, never on speed.
 
@@ -49,7 +49,7 @@ Environment:
   GW_SERVER, GW_MODULE   another server than the redis-server on the PATH, another build of the module";
 
 fn main() -> ExitCode {
-    // Cargo hands --bench over.
+    // Cargo passes --bench.
     if std::env::args().any(|argument| argument == "--help" || argument == "-h") {
         println!("{HELP}");
         return ExitCode::SUCCESS;
@@ -85,8 +85,8 @@ fn compare() -> Result<()> {
     measure(groups, wanted, &server, &generator)
 }
 
-/// A server with the bare module beside the module, and redis-cell where it is named; under callgrind where its
-/// instructions are counted.
+/// A server with the module, the bare module and, if it is named, redis-cell; under callgrind if instructions are
+/// counted.
 fn start(count_instructions: bool) -> Result<Server> {
     let mut options = Server::options().config(format!("loadmodule {}", bare_module()?.display()));
     if let Some(path) = text("CL_THROTTLE") {
@@ -100,7 +100,7 @@ fn start(count_instructions: bool) -> Result<Server> {
     Ok(options.start()?)
 }
 
-/// What `cargo build --release --package gw-bare` leaves two folders up from this program.
+/// The library that `cargo build --release --package gw-bare` leaves two folders above this program.
 fn bare_module() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
     let path = program.ancestors().nth(2).unwrap_or(&program).join("libgw_bare.so");
@@ -205,7 +205,7 @@ fn print_instructions(groups: &[Group], server: &Server, generator: &Generator) 
     Ok(())
 }
 
-/// A pair names two of its group's cases.
+/// Checks that each pair names two of its group's cases.
 fn check_pairs(group: &Group) -> Result<()> {
     for name in group.pairs.iter().flat_map(|pair| [pair.candidate, pair.reference]) {
         if !group.cases.iter().any(|case| case.name == name) {
@@ -220,7 +220,7 @@ fn text(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 
-/// An environment variable; where it is not set, or empty, the default.
+/// An environment variable, or the default if it is not set or empty.
 fn number<T: FromStr>(name: &str, default: T) -> Result<T> {
     match text(name) {
         Some(text) => text.parse().map_err(|_| format!("{name} is not a number: {text}").into()),

@@ -1,4 +1,4 @@
-//! Runs in alternation, and what they have in common.
+//! Runs the cases alternately.
 
 use crate::case::{Case, Fill, Group, KEYS, State};
 use crate::generator::Generator;
@@ -12,16 +12,16 @@ use std::collections::HashMap;
 use std::thread;
 use std::time::Duration;
 
-/// Commands in flight per client: none but one, and enough that the server is the limit rather than the network.
+/// Commands in flight per client: one, and enough that the server is the limit rather than the network.
 pub const PIPELINES: [u32; 2] = [1, 16];
 
-/// What one run of one case showed.
+/// The result of one run of one case.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
     pub requests_per_s: f64,
-    /// The server's main thread, all that it does for a command: reading, running, replying.
+    /// CPU time of the server's main thread per command: reading, running and replying.
     pub cpu_us: f64,
-    /// In the command itself, by the server's own clock.
+    /// Time in the command itself, by the server's own clock.
     pub call_us: f64,
 }
 
@@ -39,15 +39,15 @@ impl Samples {
 pub struct Bench<'a> {
     pub server: &'a Server,
     pub generator: &'a Generator,
-    /// Paired runs.
+    /// The number of paired runs.
     pub rounds: usize,
-    /// Per run at -P 16; a quarter at -P 1.
+    /// Requests per run at -P 16; a quarter of them at -P 1.
     pub requests: u64,
 }
 
 impl Bench<'_> {
-    /// Measures the group's cases one after the other, as many times as there are rounds. The order turns round each
-    /// time, so that a drift of the machine favours none.
+    /// Measures the group's cases one after the other, once in each round. The order is reversed each time, so that a
+    /// drift of the machine favours no case.
     pub fn group(&self, group: &Group) -> Result<Samples> {
         let mut samples = Samples::default();
         let mut connections = Vec::with_capacity(group.cases.len());
@@ -157,7 +157,8 @@ pub fn apply(fill: &Fill, connection: &mut Connection) -> Result<()> {
     Ok(())
 }
 
-/// Until the server has nothing left to do in the background, such as compressing: its memory stays as it is.
+/// Waits until the server's memory no longer changes: then it has nothing left to do in the background, such as
+/// compressing.
 pub fn await_rest(connection: &mut Connection) -> Result<()> {
     const STEADY_BYTES: u64 = 64 * 1_024;
     let mut last = u64::MAX;
@@ -172,7 +173,7 @@ pub fn await_rest(connection: &mut Connection) -> Result<()> {
 fn cpu_us(connection: &mut Connection) -> Result<f64> {
     let fields = info(connection, "cpu");
     let seconds = |mode: &str| -> Result<f64> {
-        // Linux tells the main thread's part from the rest, such as freeing in the background.
+        // On Linux the main thread's time is separate from the rest, such as freeing in the background.
         let names = [format!("used_cpu_{mode}_main_thread"), format!("used_cpu_{mode}")];
         let field = names.iter().find_map(|name| fields.get(name)).ok_or("no CPU times in INFO")?;
         Ok(field.parse()?)

@@ -1,4 +1,4 @@
-//! How much memory values take, beside what they replace.
+//! The memory of values, compared with what they replace.
 
 use crate::cases::COMPLETION;
 use crate::measure::await_rest;
@@ -8,15 +8,15 @@ use crate::result::Result;
 use gw_testkit::info;
 use redis::{Cmd, Connection, cmd};
 
-/// Bytes of one key or one record.
+/// The memory of one key or one record, in bytes.
 pub struct Footprint {
     pub name: String,
-    /// What MEMORY USAGE says: the value and its key.
+    /// By MEMORY USAGE: the value and its key.
     pub usage: f64,
-    /// By how much the server's used_memory grew: also the key's places in the server's tables, and what the allocator
-    /// rounds up to.
+    /// By the growth of the server's used_memory, which includes the key's entries in the server's tables and the
+    /// allocator's rounding.
     pub used: f64,
-    /// What MEMORY USAGE may say at most.
+    /// The most that MEMORY USAGE may report.
     pub bar: Option<u64>,
 }
 
@@ -34,7 +34,8 @@ pub fn footprints(connection: &mut Connection) -> Result<Vec<Footprint>> {
             bar,
             |now_ms, key| {
                 let times = random_times(key, events, now_ms);
-                // The form in which admissions reach replicas: with their times, so that a minute need not pass here.
+                // Effects, the form in which admissions reach replicas: they carry their times, so that no minute has
+                // to pass here.
                 let effect = |at_ms| format!("W {at_ms} 1 {} {WINDOW_MS} 0", events * 2);
                 times.into_iter().map(|at_ms| command(&["GW._LIMIT", &name(key), &effect(at_ms)])).collect()
             },
@@ -90,7 +91,7 @@ pub fn footprints(connection: &mut Connection) -> Result<Vec<Footprint>> {
     Ok(footprints)
 }
 
-/// Enough keys that what the server itself allocates meanwhile does not show.
+/// So many keys that the server's own allocations meanwhile do not matter.
 fn keys(events: u64) -> u64 {
     (200_000 / events).clamp(100, 1_000)
 }
@@ -105,7 +106,7 @@ fn command(words: &[&str]) -> Cmd {
     command
 }
 
-/// Per key, of `count` keys that are made by the commands that `make(now_ms, key)` gives.
+/// The memory per key, for `count` keys that the commands of `make(now_ms, key)` make.
 fn of_keys(
     connection: &mut Connection,
     name_of_row: String,
@@ -132,7 +133,7 @@ fn of_keys(
     Ok(Footprint { name: name_of_row, usage, used, bar })
 }
 
-/// Per hold, of a thousand in one ledger that has spend already.
+/// The memory per hold, for a thousand in a ledger that already has spend.
 fn of_holds(connection: &mut Connection) -> Result<Footprint> {
     const HOLDS: usize = 1_000;
     cmd("FLUSHALL").arg("SYNC").exec(connection)?;
@@ -152,7 +153,7 @@ fn of_holds(connection: &mut Connection) -> Result<Footprint> {
     })
 }
 
-/// Per record, of [`RECORDS`] of them in one key.
+/// The memory per record, for [`RECORDS`] of them in one key.
 fn of_records(connection: &mut Connection, label: &str, bar: Option<u64>, push: &[&str]) -> Result<Footprint> {
     cmd("FLUSHALL").arg("SYNC").exec(connection)?;
     await_rest(connection)?;
@@ -166,7 +167,7 @@ fn of_records(connection: &mut Connection, label: &str, bar: Option<u64>, push: 
     Ok(Footprint { name: label.to_owned(), usage: per_record(memory_usage(connection, "logs")?), used, bar })
 }
 
-/// Without what clients' buffers take for the moment.
+/// The server's used_memory, without the clients' buffers.
 fn used_memory(connection: &mut Connection) -> Result<f64> {
     let fields = info(connection, "memory");
     let field = |name: &str| -> Result<f64> {
@@ -179,7 +180,7 @@ fn memory_usage(connection: &mut Connection, key: &str) -> Result<f64> {
     Ok(cmd("MEMORY").arg("USAGE").arg(key).arg("SAMPLES").arg(0).query(connection)?)
 }
 
-/// `count` times of the last minute, uniformly at random, in order; others for each `seed`.
+/// `count` random times of the last minute, uniformly distributed and sorted; different for each `seed`.
 fn random_times(seed: u64, count: u64, now_ms: i64) -> Vec<i64> {
     let mut random = Random(seed);
     let random = |_| now_ms - random.below(WINDOW_MS as u64) as i64;

@@ -1,4 +1,4 @@
-//! A log queue of a million records: how long commands take at most, and what a snapshot under load costs.
+//! A log queue of a million records: the longest times of its commands, and the cost of a snapshot under load.
 
 use crate::measure::await_rest;
 use crate::records::record;
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 pub const RECORDS: u64 = 1_000_000;
 pub const KEY: &str = "million";
-/// jemalloc's own setting: memory that was freed stays with the server. A virtual machine may get a page from its host when
-/// it is first touched: ten microseconds each here, and up to four milliseconds, which say nothing of a command.
+/// With these settings of jemalloc, freed memory stays with the server. Otherwise a virtual machine may get pages from
+/// its host when they are first touched, which takes ten microseconds each here, and up to four milliseconds.
 const KEEPS_MEMORY: [&str; 2] = ["env", "MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1"];
 const BITS_BYTES: u64 = 512 << 10;
 const BOUNDS: [&str; 5] = ["MAXLEN", "10000000", "MAXBYTES", "100000000000", "RECORDS"];
@@ -29,17 +29,18 @@ pub struct Times {
 pub struct Snapshot {
     pub took: Duration,
     pub records_per_s: f64,
-    /// What the snapshot's process and the server did not share at the end, as a share of the server's memory.
+    /// The memory that the snapshot's process and the server did not share at the end, as a share of the server's
+    /// memory.
     pub copied: f64,
-    /// How much of the queue was popped, which the snapshot's process keeps, and replaced.
+    /// The share of the queue that was popped and replaced, which the snapshot's process keeps.
     pub popped: f64,
 }
 
 pub struct Report {
     pub times: Vec<Times>,
-    /// Of a record: the queue's memory while it held the million.
+    /// Bytes per record, when the queue holds a million.
     pub record_bytes: f64,
-    /// Under a gateway's load, and under all that there can be.
+    /// Under a gateway's load, and under the highest possible load.
     pub snapshots: [Snapshot; 2],
 }
 
@@ -48,7 +49,7 @@ pub fn report() -> Result<Report> {
     let mut connection = server.connect()?;
     let client = &mut connection;
     cmd("CONFIG").arg("SET").arg("latency-tracking-info-percentiles").arg("50 99.99 100").exec(client)?;
-    // As the shipped redis.conf.
+    // As in the shipped redis.conf.
     cmd("CONFIG").arg("SET").arg("rdbcompression").arg("no").exec(client)?;
     let mut next = 0;
     let mut times = vec![timed(client, "GW.LOGPUSH of 1", |client| push(client, &mut next, RECORDS / 2, 1))?];
@@ -69,7 +70,7 @@ pub fn report() -> Result<Report> {
         times.push(timed(client, name, |client| pop_and_push(client, &mut next, calls, count, leased))?);
     }
     times.push(timed(client, "DEL of the queue", |client| Ok(cmd("DEL").arg(KEY).exec(client)?))?);
-    // What the machine takes from a command that always does the same, for about as long as a pop of 100.
+    // A command that always does the same work, about as much as a pop of 100: it shows the machine's own delays.
     cmd("SETBIT").arg("bits").arg(8 * BITS_BYTES - 1).arg(1).exec(client)?;
     let count = words(&["BITCOUNT", "bits"]);
     times.push(timed(client, "BITCOUNT of 512 KB", |client| repeat(client, &count, 50_000))?);
@@ -104,7 +105,7 @@ fn timed(client: &mut Connection, name: &str, body: impl FnOnce(&mut Connection)
     })
 }
 
-/// `calls` pushes of `count` records each, none alike.
+/// `calls` pushes of `count` records each, all different.
 pub fn push(client: &mut Connection, next: &mut u64, calls: u64, count: u64) -> Result<()> {
     const PIPELINE: u64 = 16;
     for _ in 0..calls.div_ceil(PIPELINE) {
@@ -134,8 +135,8 @@ fn repeat(client: &mut Connection, command: &Cmd, calls: u64) -> Result<()> {
     Ok(())
 }
 
-/// Pops in rounds that are made good, so that the queue stays long: by a push for each, after the last of the round. What
-/// is leased is acknowledged.
+/// Pops in rounds. After each round, as many records are pushed as were popped, so that the queue stays long. Leased
+/// batches are acknowledged.
 fn pop_and_push(client: &mut Connection, next: &mut u64, calls: u64, count: u64, leased: bool) -> Result<()> {
     const ROUNDS: u64 = 5;
     let mut pop = words(&["GW.LOGPOP", KEY, "COUNT", &count.to_string()]);
@@ -157,10 +158,10 @@ fn pop_and_push(client: &mut Connection, next: &mut u64, calls: u64, count: u64,
     Ok(())
 }
 
-/// A BGSAVE while records are pushed and popped in batches of 100: so many a second, or as fast as they go.
+/// A BGSAVE while records are pushed and popped in batches of 100: `per_s` a second, or as fast as possible.
 ///
-/// It begins when that has gone on for longer than the allocator keeps what was freed (jemalloc's `dirty_decay_ms`, 10 s):
-/// what the queue's making left behind is none of it.
+/// It begins when that has gone on for longer than the allocator keeps freed memory (jemalloc's `dirty_decay_ms`, 10
+/// s), so that memory from filling the queue is not counted.
 fn snapshot(client: &mut Connection, next: &mut u64, per_s: Option<u64>) -> Result<Snapshot> {
     const BEFORE: Duration = Duration::from_secs(12);
     load(client, next, per_s, |_, passed| Ok(passed > BEFORE))?;
@@ -184,7 +185,7 @@ fn snapshot(client: &mut Connection, next: &mut u64, per_s: Option<u64>) -> Resu
     })
 }
 
-/// Pushes and pops until `done`, which is told how long it has been. Returns how many records each.
+/// Pushes and pops until `done`, which gets the time since the start. Returns how many records each.
 fn load(
     client: &mut Connection,
     next: &mut u64,

@@ -1,4 +1,4 @@
-//! Random numbers that are the same in each run.
+//! Pseudo-random numbers, the same in each run.
 
 /// SplitMix64, <https://prng.di.unimi.it/splitmix64.c>.
 pub struct Random(pub u64);
@@ -8,7 +8,7 @@ impl Random {
         (0..len).map(|_| self.below(256) as u8).collect()
     }
 
-    /// Uniform below `bound`, as nearly as a remainder is.
+    /// Uniform below `bound`, apart from the small bias of a remainder.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

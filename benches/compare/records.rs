@@ -2,13 +2,13 @@
 
 use crate::random::Random;
 
-/// Passages of it stand for what was asked and answered. In blocks of 64 records they compress a
-/// little better than text of which no passage comes twice: to 318 bytes a record where that comes to 343.
+/// Passages of it stand for prompts and answers. In blocks of 64 records they compress a little better than text
+/// without repeated passages: to 318 bytes a record instead of 343.
 const ENGLISH: &str = include_str!("../../README.md");
 const MODELS: [&str; 4] = ["gpt-4o-mini", "gpt-4o", "claude-3-5-sonnet", "llama-3.1-70b"];
 pub const BYTES: usize = 1_024;
 
-/// A record of 1,024 bytes of JSON, another for each number.
+/// A record of 1,024 bytes of JSON, different for each number.
 pub fn record(number: u64) -> String {
     let mut random = Random(number);
     let mut below = |end| random.below(end);
@@ -44,7 +44,7 @@ pub fn record(number: u64) -> String {
     text
 }
 
-/// Adds so many bytes from there on, fit for a JSON string.
+/// Adds `bytes` bytes of the text, starting at `from`, escaped for a JSON string.
 fn passage(from: usize, bytes: usize, text: &mut String) {
     let plain = |&byte: &u8| match byte {
         b'"' => '\'',

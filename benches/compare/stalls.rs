@@ -1,5 +1,5 @@
-//! How long other clients wait while something large is deleted: the round trips of one that sends one PING after the
-//! other, beside those of the same time without a deletion.
+//! How long other clients wait while something large is deleted: the round trips of a client that sends one PING after
+//! another, compared with those of an equally long time without a deletion.
 
 use crate::measure::await_rest;
 use crate::queue;
@@ -11,18 +11,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Records of the queue, and entries of the cache.
+/// The number of records in the queue, and of entries in the cache.
 pub const COUNT: u64 = 1_000_000;
 
-/// The shares of round trips that are shown: 99.9 %, and all.
+/// The percentiles that are shown, as shares of all round trips: 99.9 %, and the maximum.
 pub const SHARES: [f64; 2] = [0.999, 1.0];
 
-/// Runs of one kind.
+/// The results for one kind of deletion.
 pub struct Stall {
     pub name: &'static str,
-    /// Until the reply, in milliseconds.
+    /// The time until the reply, in milliseconds.
     pub reply_ms: Spread,
-    /// Until all was freed, in seconds.
+    /// The time until all is freed, in seconds.
     pub freed_s: Spread,
     /// Round trips meanwhile, by [`SHARES`], in milliseconds.
     pub meanwhile_ms: [Spread; 2],
@@ -51,10 +51,11 @@ const KINDS: [Kind; 4] = [
     },
 ];
 
-/// Records of a push, and entries that are set at once.
+/// The number of records in a push, and of entries that are set at once.
 const BATCH: u64 = 100;
 
-/// A queue's memory is freed by another thread, and no command tells when: the least time to wait for it.
+/// The least time to wait until a queue's memory is freed: that happens on another thread, and no command shows its
+/// end.
 const FREED_MIN: Duration = Duration::from_secs(1);
 
 pub fn stalls(server: &Server, rounds: usize) -> Result<Vec<Stall>> {

@@ -10,7 +10,7 @@ pub struct Spread {
     pub max: f64,
 }
 
-/// The middle value; of an even number, the mean of the middle two. NaN of none.
+/// The middle value; for an even number of values, the mean of the middle two. NaN without values.
 pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_unstable_by(f64::total_cmp);
@@ -22,7 +22,7 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
-/// The value that a share of all (0 to 1) does not exceed; 0 of none. They are sorted.
+/// The value that a share (0 to 1) of all sorted values does not exceed; 0 without values.
 pub fn percentile(sorted: &[u64], share: f64) -> u64 {
     let at = (sorted.len() as f64 * share) as usize;
     sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()

@@ -9,7 +9,7 @@ use crate::queue::{Report, Snapshot, Times};
 use crate::stalls::Stall;
 use crate::statistics::{Spread, median, ratio, spread};
 
-/// Of each case: throughput and CPU time.
+/// Throughput and CPU time of each case.
 pub fn throughput(measured: &[(Group, Samples)]) -> String {
     let mut text = String::from(
         "| command | -P 1, requests/s | -P 16, requests/s | server CPU, us per command | in the command, us |\n\
@@ -32,7 +32,7 @@ pub fn throughput(measured: &[(Group, Samples)]) -> String {
     text
 }
 
-/// Of each pair: how many times as fast the candidate is, and whether that is enough.
+/// For each pair, how many times as fast the candidate is, and whether that is enough.
 pub fn ratios(measured: &[(Group, Samples)]) -> String {
     let mut text = String::from(
         "| command | against | throughput at -P 1 | throughput at -P 16 | CPU at -P 16 | bar at -P 16 | |\n\
@@ -46,7 +46,7 @@ pub fn ratios(measured: &[(Group, Samples)]) -> String {
                 ratio(candidate, reference, |sample| sample.requests_per_s)
             });
             let (candidate, reference) = of(16);
-            // The other way round: less time is better.
+            // The inverse ratio: less time is better.
             let cpu = ratio(reference, candidate, |sample| sample.cpu_us);
             let (bar, verdict) = match pair.bar {
                 Some(bar) => (format!("{bar}"), if sixteen.median >= bar { "pass" } else { "FAIL" }),
@@ -62,7 +62,7 @@ pub fn ratios(measured: &[(Group, Samples)]) -> String {
     text
 }
 
-/// Of each kind of value: bytes.
+/// The bytes of each kind of value.
 pub fn memory(footprints: &[Footprint]) -> String {
     let mut text = String::from(
         "| value | MEMORY USAGE, bytes | used_memory, bytes | bar | |\n\
@@ -78,7 +78,7 @@ pub fn memory(footprints: &[Footprint]) -> String {
     text
 }
 
-/// Of each command, with few keys and with many: percentiles, and how they compare.
+/// Percentiles of each command, with few keys and with many, and their ratio.
 pub fn latency(measured: &[Latencies]) -> String {
     const COLUMNS: [fn(&Latency) -> f64; 4] =
         [|run| run.p50_us, |run| run.p99_us, |run| run.p999_us, |run| run.call_p999_us];
@@ -99,7 +99,7 @@ pub fn latency(measured: &[Latencies]) -> String {
     text
 }
 
-/// How long each command took, and what else was seen.
+/// The times of each command, and the other figures of the queue.
 pub fn queue(report: &Report) -> String {
     let mut text = String::from(
         "| command | calls | p50, us | p99.99, us | longest, us |\n\
@@ -123,7 +123,7 @@ pub fn queue(report: &Report) -> String {
     text
 }
 
-/// Of each deletion: what another client waited for, beside what it waits for anyway.
+/// For each deletion, how long another client waited, and how long it waits without one.
 pub fn stalls(measured: &[Stall]) -> String {
     let mut text = String::from(
         "| deletion | reply, ms | all freed, s | PING p99.9, ms | with nothing | longest PING, ms | with nothing |\n\
@@ -137,7 +137,7 @@ pub fn stalls(measured: &[Stall]) -> String {
     text
 }
 
-/// Of each case: instructions, and SET's as a multiple of them where SET was counted.
+/// The instructions of each case, and, if SET was counted, SET's as a multiple of them.
 pub fn instructions(counted: &[Count]) -> String {
     let mut text = String::from("| command | instructions | SET / command |\n|---|---:|---:|\n");
     let set = counted.iter().find(|count| count.name == "SET").map(|count| count.instructions);

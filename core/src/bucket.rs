@@ -1,7 +1,7 @@
 //! The token bucket: `rate` tokens per period flow in, up to `burst`; a request takes its cost or is refused.
 //!
-//! The level is an integer count of 1/period tokens (with 100 tokens per 60,000 ms, 100 such parts flow in each
-//! millisecond), so it is exact at any rate: nothing is rounded away between calls, however many there are.
+//! The level is an integer count of 1/period tokens: with 100 tokens per 60,000 ms, 100 such parts flow in each
+//! millisecond (docs/src/internals/decisions.md, "Buckets count in parts of a token").
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
@@ -27,7 +27,7 @@ impl Flow {
         i128::from(tokens) * i128::from(self.per_ms)
     }
 
-    /// Whole tokens in a level, rounded down; none in debt.
+    /// Whole tokens in a level, rounded down; 0 in debt.
     fn tokens(&self, parts: i128) -> u64 {
         match u64::try_from(parts) {
             Ok(parts) => parts / self.per_ms,
@@ -35,7 +35,7 @@ impl Flow {
         }
     }
 
-    /// Milliseconds until `parts` have flowed in, rounded up: a moment earlier it is not enough.
+    /// Milliseconds until `parts` have flowed in, rounded up.
     fn wait_ms(&self, parts: i128) -> i64 {
         match (u64::try_from(parts), parts <= 0) {
             (_, true) => 0,
@@ -92,13 +92,14 @@ impl TokenBucket {
 
     /// The level at `now_ms` in parts of 1/`flow.per_ms` token, as if `flow` had been in force since the last admission.
     ///
-    /// A clock that stepped back gives nothing for the time it repeats, and takes nothing either. A changed period
-    /// keeps the fill level, rounded down to the new part.
+    /// If the clock has stepped back, nothing flows in for the time that it repeats, and nothing is taken away. If the
+    /// period has changed, the fill level stays, rounded down to a part of the new size.
     fn level_at(&self, now_ms: i64, flow: Flow) -> i128 {
         let kept = if flow.per_ms == self.flow.per_ms {
             self.level
         } else {
-            // Whole tokens and the rest apart: the product of a deep debt and a long period would not fit.
+            // Whole tokens and the rest are converted apart: the product of a deep debt and a long period would not
+            // fit.
             let (old, new) = (i128::from(self.flow.per_ms), i128::from(flow.per_ms));
             self.level.div_euclid(old) * new + self.level.rem_euclid(old) * new / old
         };
@@ -106,8 +107,8 @@ impl TokenBucket {
         (kept + i128::from(elapsed_ms) * i128::from(flow.rate)).min(flow.parts(flow.burst))
     }
 
-    /// Decides whether `cost` tokens (at most 2^53) are admitted at `now_ms`, and tells what is left. Changes nothing: the
-    /// caller takes them with [`Self::record`].
+    /// Decides whether `cost` tokens (at most 2^53) are admitted at `now_ms`, and returns what is left. Changes
+    /// nothing: the caller takes the tokens with [`Self::record`].
     pub fn decide(&self, now_ms: i64, flow: Flow, cost: u64) -> Verdict {
         let level = self.level_at(now_ms, flow);
         let allowed = level >= flow.parts(cost);
@@ -133,9 +134,10 @@ impl TokenBucket {
         self.expires_at_ms = extended_expiry_ms(self.expires_at_ms, now_ms, full_at_ms);
     }
 
-    /// If the clock has stepped back since the last admission, counts that admission as made now. Returns whether it had.
+    /// If the clock has stepped back since the last admission, counts that admission as made now. Returns whether it
+    /// has.
     ///
-    /// A limiter does it even when it denies: otherwise nothing would flow in until the clock has caught up.
+    /// Limiters call this also when they deny: otherwise nothing would flow in until the clock has caught up.
     pub fn rewind(&mut self, now_ms: i64) -> bool {
         let behind = self.at_ms > now_ms;
         self.at_ms = self.at_ms.min(now_ms);

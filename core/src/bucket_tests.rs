@@ -10,7 +10,7 @@ fn flow(rate: u64, per_ms: u64, burst: u64) -> Flow {
 }
 
 impl TokenBucket {
-    /// What a server does with a request.
+    /// Decides like the server, and records what is admitted.
     fn admit(&mut self, now_ms: i64, flow: Flow, cost: u64) -> Verdict {
         let verdict = self.decide(now_ms, flow, cost);
         if verdict.allowed && cost > 0 {
@@ -49,7 +49,7 @@ impl Model {
         after >= 0
     }
 
-    /// Usage known only afterwards: into debt, or back up to the burst.
+    /// Takes usage that is known only afterwards, into debt if need be, or gives it back, up to the burst.
     fn force(&mut self, now_ms: i64, flow: Flow, cost: i64) {
         let after = self.level(now_ms, flow) - i128::from(cost) * DENOMINATOR;
         (self.numerator, self.at_ms) = (after.min(i128::from(flow.burst) * DENOMINATOR), now_ms);
@@ -60,7 +60,7 @@ impl Model {
 struct Step {
     advance_ms: i64,
     cost: u64,
-    /// Taken whatever the level, instead of asking; negative to give back.
+    /// Taken whatever the level, instead of a decision; negative to give back.
     force: Option<i64>,
 }
 
@@ -126,7 +126,7 @@ fn agrees_with_an_exact_rational_model_over_a_million_steps() {
 
 #[test]
 fn limits_at_token_rates_of_large_models() {
-    // 100 million tokens a minute, and a billion a second: rates at which a float or a nanosecond interval gives up.
+    // 100 million tokens a minute, and a billion a second: too fast for floats, or for intervals in nanoseconds.
     for (rate, per_ms) in [(100_000_000, 60_000), (1_000_000_000, 1_000), (1, 86_400_000)] {
         let flow = flow(rate, per_ms, rate);
         let mut bucket = TokenBucket::full(NOW, flow);

@@ -51,7 +51,7 @@ impl Day {
     }
 
     fn of(date: Date) -> Day {
-        // Some millions at most.
+        // A few million at most.
         Day((date.duration_since(EPOCH).as_hours() / HOURS_PER_DAY) as i32)
     }
 

@@ -30,7 +30,7 @@ fn assert_bounds(name: &str, period: Period, at: &str, start: &str, end: &str) {
 }
 
 #[test]
-fn days_have_23_and_25_hours_where_clocks_change() {
+fn days_have_23_and_25_hours_when_clocks_change() {
     use Period::Day;
     let berlin = "Europe/Berlin";
     assert_bounds(berlin, Day, "2024-03-31T12:00:00Z", "2024-03-30T23:00:00Z", "2024-03-31T22:00:00Z");
@@ -41,9 +41,9 @@ fn days_have_23_and_25_hours_where_clocks_change() {
 }
 
 #[test]
-fn a_day_whose_midnight_is_skipped_begins_when_the_clocks_go_on() {
+fn a_day_whose_midnight_is_skipped_begins_at_the_skip() {
     use Period::Day;
-    // At midnight to 01:00.
+    // The clocks went from midnight to 01:00.
     let sao_paulo = "America/Sao_Paulo";
     assert_bounds(sao_paulo, Day, "2018-11-04T03:00:00Z", "2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z");
     assert_bounds(sao_paulo, Day, "2018-11-04T02:59:59.999Z", "2018-11-03T03:00:00Z", "2018-11-04T03:00:00Z");
@@ -54,7 +54,7 @@ fn a_day_whose_midnight_is_skipped_begins_when_the_clocks_go_on() {
 
 #[test]
 fn an_hour_set_back_over_midnight_belongs_to_the_new_day() {
-    // At 00:01 on 2006-10-29 back to 23:01: the new day has begun a minute before.
+    // The clocks went back from 00:01 on 2006-10-29 to 23:01: the new day had begun a minute earlier.
     let st_johns = "America/St_Johns";
     let mut calendar = calendar(st_johns);
     assert_eq!(calendar.day_of(ms("2006-10-29T02:29:59.999Z")), day("2006-10-28"));
@@ -89,7 +89,7 @@ fn weeks_begin_on_monday_and_months_on_the_first() {
 }
 
 #[test]
-fn time_has_two_ends() {
+fn the_calendar_has_a_first_and_a_last_day() {
     let mut utc = Calendar::utc();
     assert_eq!(utc.day_of(i64::MIN), Day(0));
     assert_eq!(utc.bounds(Period::Day, 0), (0, 24 * HOUR_MS));
@@ -184,8 +184,8 @@ fn every_day_knows_its_week_and_month() {
     assert_eq!(Month::from_number(Month::MAX.0 + 1), None);
 }
 
-/// What a calendar says of `at_ms`, checked against the time zone library's civil times and against a calendar that
-/// remembers nothing.
+/// Checks a calendar's answers for `at_ms` against the time zone library's civil times, and against a new calendar,
+/// which remembers nothing.
 fn check(calendar: &mut Calendar, at_ms: i64) {
     let context = (calendar.name().to_owned(), at_ms);
     let zone = calendar.zone.clone();
@@ -194,7 +194,7 @@ fn check(calendar: &mut Calendar, at_ms: i64) {
 
     let day = calendar.day_of(at_ms);
     if civil_day(at_ms) != day {
-        // Only where the clocks show the end of the day before once again.
+        // Only if the clocks were set back and show the end of the previous day again.
         assert_eq!(civil_day(at_ms).next(), Some(day), "{context:?}");
         assert!(zone.to_ambiguous_timestamp(zoned(at_ms).datetime()).is_ambiguous(), "{context:?}");
     }
@@ -219,7 +219,7 @@ fn check(calendar: &mut Calendar, at_ms: i64) {
 }
 
 #[test]
-fn every_change_of_every_zone_is_drawn_as_the_zone_data_says() {
+fn every_change_of_every_zone_is_as_the_zone_data_says() {
     let end = Timestamp::constant(2_000_000_000, 0);
     let mut changes = 0;
     for name in TimeZoneDatabase::bundled().available() {
@@ -239,7 +239,7 @@ fn every_change_of_every_zone_is_drawn_as_the_zone_data_says() {
 
 proptest! {
     #[test]
-    fn any_times_are_drawn_as_the_zone_data_says(
+    fn any_times_are_as_the_zone_data_says(
         zone in prop::sample::select(&ZONES[..]),
         base_ms in 24 * HOUR_MS..TIME_MAX_MS - 40 * 24 * HOUR_MS,
         offsets in prop::collection::vec(-40 * 24 * HOUR_MS..40 * 24 * HOUR_MS, 1..50),
@@ -251,7 +251,7 @@ proptest! {
     }
 
     #[test]
-    fn no_time_is_out_of_the_calendar(
+    fn every_time_is_in_the_calendar(
         zone in prop::sample::select(&ZONES[..]),
         at_ms: i64,
         near in -99 * HOUR_MS..99 * HOUR_MS,
@@ -271,7 +271,7 @@ proptest! {
     #[test]
     fn any_bytes_are_read_without_panic(text: Vec<u8>, date in "[0-9]{4}-[0-9]{2}(-[0-9]{2})?") {
         let _ = (CivilDate::parse(&text), Period::parse(&text));
-        // The library reads four-digit years just so.
+        // The library reads four-digit years in the same form.
         let library = if date.len() == 7 { format!("{date}-01") } else { date.clone() }.parse::<Date>();
         let ours = CivilDate::parse(date.as_bytes());
         prop_assert_eq!(ours.is_ok(), library.as_ref().is_ok_and(|date| date.year() > 0), "{}", date);

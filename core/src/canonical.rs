@@ -1,8 +1,8 @@
 //! JSON in one form: the JSON Canonicalization Scheme (RFC 8785). A request has the same cache key whatever client wrote
 //! it, in any order of members and with any white space.
 //!
-//! Texts that are no I-JSON (RFC 7493), on which RFC 8785 builds, are refused, because two different requests must never
-//! have the same key: repeated names, halves of surrogate pairs, and numbers that are no IEEE 754 doubles.
+//! RFC 8785 builds on I-JSON (RFC 7493). Other JSON is refused, because two different requests must never have the same
+//! key: texts with repeated names, with halves of surrogate pairs, or with numbers that are not IEEE 754 doubles.
 
 use std::borrow::Cow;
 
@@ -39,14 +39,14 @@ pub enum Reason {
 impl Reason {
     /// The reason in words, for an error.
     pub fn text(self) -> &'static str {
-        // The text below names it.
+        // The text for `TooDeep` contains the number.
         const { assert!(DEPTH_MAX == 128) };
         match self {
             Reason::Malformed => "not valid JSON",
             Reason::TooDeep => "JSON nested deeper than 128",
             Reason::RepeatedName => "a name that repeats in JSON",
             Reason::LoneSurrogate => "half of a surrogate pair in JSON",
-            Reason::InexactNumber => "a number that no double holds in JSON",
+            Reason::InexactNumber => "a number in JSON that a double cannot hold",
         }
     }
 }
@@ -201,7 +201,7 @@ impl<'a> Parser<'a> {
                 self.expect(b',')?;
             }
         }
-        // Stable, so that of equal names the second in the text stands behind the first.
+        // A stable sort: of two equal names, the second in the text stays second.
         members.sort_by(|(_, (one, _)), (_, (other, _))| utf16_order(one, other));
         for pair in members.windows(2) {
             if let [(_, (one, _)), (at, (other, _))] = pair
@@ -263,8 +263,8 @@ impl<'a> Parser<'a> {
         let start = self.at;
         let text = self.take_while(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'));
         let number: f64 = text.parse().or_else(|_| self.fail(Reason::Malformed, start))?;
-        // A fraction is read as the nearest double, as every client reads it. An integer that a double would change would
-        // give two requests (with two seeds, say) the same key; so it must be written as the double is.
+        // A fraction is read as the nearest double, as every client reads it. Integers that no double holds exactly
+        // could give two requests (with two seeds, say) the same key, so an integer must be written as its double is.
         let integer = !text.contains(['.', 'e', 'E']);
         if !number.is_finite() || (integer && number.abs() >= INTEGER_MAX && !written_as(number, text)) {
             return self.fail(Reason::InexactNumber, start);
@@ -280,7 +280,8 @@ impl<'a> Parser<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// The bytes up to the first that does not fit. That is an ASCII byte or the first of a character, never one inside.
+    /// The bytes up to the first that does not fit. `fits` treats all bytes of a non-ASCII character alike, so the text
+    /// is never cut inside a character.
     fn take_while(&mut self, fits: impl Fn(u8) -> bool) -> &'a str {
         let rest = self.rest();
         let taken = rest.bytes().position(|byte| !fits(byte)).map_or(rest, |end| rest.get(..end).unwrap_or_default());
@@ -315,13 +316,13 @@ impl<'a> Parser<'a> {
 /// 2^53: all integers below are doubles.
 const INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// Is the integer `text` the number as ECMAScript writes it, digit by digit?
+/// Whether the integer `text` is `number` as ECMAScript writes it, digit by digit.
 fn written_as(number: f64, text: &str) -> bool {
     let mut buffer = ryu_js::Buffer::new();
     let written = buffer.format_finite(number);
     let significant = |text: &str| text.trim_end_matches('0').to_owned();
     match written.split_once('e') {
-        // From 1e21 on: `1.5e+21`, whose digits are those of 1500….
+        // From 1e21 on ECMAScript writes an exponent: `1.5e+21` has the digits 15, followed by zeros.
         Some((digits, exponent)) => {
             let digits: String = digits.chars().filter(|&c| c != '.').collect();
             let places = exponent.trim_start_matches('+').parse::<usize>().unwrap_or(0) + 1;

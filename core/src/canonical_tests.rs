@@ -73,14 +73,14 @@ fn the_numbers_of_the_standard() {
         (0x43143ff3c1cb0959, "1424953923781206.2"),
     ] {
         let number = f64::from_bits(bits);
-        // However it was written; with a fraction or an exponent, so that it is no integer's name.
+        // In another notation: with an exponent, since an integer must be written as its double is.
         assert_eq!(canonical(format!("{number:e}")).as_deref(), Ok(text), "{bits:x}");
         assert_eq!(canonical(text).as_deref(), Ok(text), "{bits:x}");
     }
 }
 
 #[test]
-fn what_could_give_two_requests_one_key_is_refused() {
+fn texts_that_could_give_two_requests_one_key_are_refused() {
     use Reason::*;
     for (marked, reason) in [
         ("{|", Malformed),
@@ -153,7 +153,7 @@ fn value() -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
 
-    /// White space says nothing, and the canonical form is its own.
+    /// White space does not matter, and a canonical text is its own canonical form.
     #[test]
     fn one_value_has_one_form(value in value()) {
         let form = canonical(serde_json::to_string(&value).unwrap()).unwrap();

@@ -31,7 +31,7 @@ pub trait Writer {
 
     /// A wide integer (money, exact bucket levels) as its high and low halves.
     fn int128(&mut self, value: i128) {
-        // The halves: the casts drop the other one.
+        // Each cast keeps one half and drops the other.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let (high, low) = ((value >> 64) as i64, value as u64);
         self.int(high);
@@ -44,7 +44,7 @@ pub trait Reader {
     /// An unsigned integer.
     ///
     /// # Errors
-    /// If there is none, as for the others.
+    /// If there is none.
     fn uint(&mut self) -> Result<u64, Corrupt>;
     /// A signed integer.
     ///
@@ -207,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(uint: u64, int: i64, wide: i128, bytes: Vec<u8>) {
+        fn written_fields_are_read_back(uint: u64, int: i64, wide: i128, bytes: Vec<u8>) {
             let mut out = Encoded::default();
             out.uint(uint);
             out.int(int);

@@ -55,7 +55,7 @@ fn grammar_break(bytes: &[u8]) -> Option<usize> {
 
 struct OneByOne<'a> {
     rest: &'a [u8],
-    /// Whether more was wanted than there was.
+    /// Whether the parser has asked for more after the end.
     ended: bool,
 }
 
@@ -67,13 +67,13 @@ impl io::Read for OneByOne<'_> {
     }
 }
 
-/// The four digits of a `\u` escape: the parser takes all of them before it checks any. Finds the first wrong one among
-/// the last bytes taken.
+/// Finds the first wrong digit of a `\u` escape among the last bytes taken: the parser takes all four digits before it
+/// checks any.
 fn wrong_hex_digit(taken: &[u8]) -> Option<usize> {
     const ESCAPE_LEN: usize = "\\u0000".len();
     (taken.len().saturating_sub(ESCAPE_LEN)..taken.len()).find_map(|start| {
         let digits = taken.get(start..)?.strip_prefix(b"\\u")?;
-        // An even number of backslashes is that many halves of `\\`, and the u a letter.
+        // After an even number of backslashes the u is a plain letter: each pair is an escaped backslash.
         let backslashes = taken.iter().take(start + 1).rev().take_while(|byte| **byte == b'\\').count();
         let wrong = digits.iter().take(4).position(|digit| !digit.is_ascii_hexdigit())?;
         (backslashes % 2 == 1).then_some(start + 2 + wrong)

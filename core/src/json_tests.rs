@@ -36,7 +36,7 @@ fn every_kind_of_value_is_a_text() {
 }
 
 #[test]
-fn the_byte_that_breaks_is_named() {
+fn the_first_wrong_byte_is_named() {
     for marked in [
         // Not a value, or more than one.
         "|\u{feff}1",
@@ -143,7 +143,7 @@ fn malformed_utf8_breaks_where_it_starts() {
         (b"\"\xc0\x80\"", 1),
         (b"\"\xed\xa0\x80\"", 1),
         (b"\"\xf4\x90\x80\x80\"", 1),
-        // What comes first counts.
+        // The first mistake counts.
         (b"[1,]\xff", 3),
         (b"[\xc3", 1),
         (b"\"\\u\xc3", 3),
@@ -190,8 +190,8 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// RFC 8259 once more, a rule a function, for UTF-8 texts. Each takes the offset it starts at and gives the offset
-/// behind it, or the offset that breaks it.
+/// RFC 8259 once more for UTF-8 texts, with a function for each rule. A function takes the offset at which it starts,
+/// and returns the offset after what it read, or that of the first wrong byte.
 mod oracle {
     type Parsed = Result<usize, usize>;
 
@@ -201,7 +201,7 @@ mod oracle {
     }
 
     fn at(text: &[u8], offset: usize) -> u8 {
-        // A byte that fits nowhere stands for the end.
+        // A byte that no rule allows stands for the end.
         text.get(offset).copied().unwrap_or(0)
     }
 
@@ -289,17 +289,17 @@ mod oracle {
     }
 }
 
-/// A character that means something somewhere in JSON, and one of two bytes.
+/// Characters that have a meaning in JSON, and one of two bytes.
 const MEANINGFUL: &str = "[\\]\\[{}:,\"\\\\u0-9a-f.eE+\\- \n\u{e9}]";
 
-/// Tokens that are nearly right in an order that is nearly right.
+/// Almost valid tokens in an almost valid order.
 const TOKENS: &str = "([\\[\\]{}:,]|\"(\\\\[u\"\\\\nx]|[0-9a-f\n]){0,7}\"|[0-9.eE+-]{1,4}|null|true| ){1,9}";
 
 proptest! {
     #[test]
-    fn what_a_writer_writes_is_accepted_and_cut_short_breaks_at_the_end(text in text()) {
+    fn written_json_is_accepted_and_breaks_at_its_end_if_cut_short(text in text()) {
         prop_assert_eq!(break_at(&text), None);
-        // Only the digits of a number can be cut and still be a text.
+        // Only a number can be cut short and stay valid.
         let scalar = !matches!(text[0], b'[' | b'{' | b'"');
         for len in 0..text.len() {
             let cut = break_at(&text[..len]);

@@ -1,4 +1,4 @@
-//! What the limiters have in common: their verdict, and how long their state is worth keeping.
+//! What the limiters share: their verdict, and their keys' expiry.
 
 use crate::{TIME_MAX_MS, UNITS_MAX};
 
@@ -26,10 +26,8 @@ pub(crate) fn wait_ms(ms: i128) -> i64 {
     ms.clamp(0, i128::from(UNITS_MAX)) as i64
 }
 
-/// The key's expiry after a change: `current` while it covers `needed_until_ms`, else a new one about twice as far away,
-/// so that a busy key's expiry is set once a window instead of once a call. The key outlives its state by at least
-/// [`IDLE_MS`]: a fast bucket is full again within a millisecond, and deleting its key, telling the replicas, and making it
-/// anew costs more than keeping it between two requests.
+/// The key's expiry after a change: `current` while it covers `needed_until_ms`, else a new one about twice as far
+/// away, plus [`IDLE_MS`] (docs/src/internals/decisions.md, "A key's expiry is set once a window").
 ///
 /// Expiry is garbage collection: no key expires while its state still matters, so decisions are the same with the key and
 /// without it.

@@ -1,10 +1,11 @@
-//! What allocations take in memory.
+//! The memory that allocations take.
 
 use smallvec::{Array, SmallVec};
 
 /// The bytes an allocator hands out for a request of `bytes`: jemalloc's size classes (16, then 32 … 128 in steps of 16,
-/// then four steps to each doubling), which Redis and most Valkey builds use. `MEMORY USAGE` reports with it, so that
-/// the figure is what the server's memory shrinks by when the key goes.
+/// then four steps to each doubling), which Redis and most Valkey builds use. `MEMORY USAGE` counts these bytes, so
+/// that
+/// it shows how much memory the server frees when the key is deleted.
 /// Source: <https://jemalloc.net/jemalloc.3.html>, "size classes".
 pub fn allocated_bytes(bytes: usize) -> usize {
     match bytes {
@@ -22,7 +23,7 @@ pub fn whole_bytes(bytes: usize) -> usize {
     }
 }
 
-/// The bytes allocated behind a list that holds a few items in itself.
+/// The bytes that a list has allocated; 0 while it holds its few items inline.
 pub fn spilled_bytes<A: Array>(list: &SmallVec<A>) -> usize {
     match list.spilled() {
         true => allocated_bytes(list.capacity() * size_of::<A::Item>()),

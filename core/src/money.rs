@@ -20,7 +20,7 @@ pub struct Amount(i128);
 /// Why a text is not an amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AmountError {
-    /// Not a decimal number, such as NaN and infinities.
+    /// Not a decimal number. NaN and infinities are not, either.
     NotANumber,
     /// Further from zero than [`Amount::MAX`].
     OutOfRange,
@@ -60,7 +60,8 @@ impl Amount {
     }
 
     /// Parses a decimal: an optional sign, digits with an optional point (before, between or after them), and an optional
-    /// exponent: `0.002`, `.5`, `5.`, `+1`, `1.5e-07`. Places beyond the twelfth are rounded half to even, by the whole text.
+    /// exponent: `0.002`, `.5`, `5.`, `+1`, `1.5e-07`. Places beyond the twelfth are rounded half to even, once, as a
+    /// whole.
     /// Spaces, underscores and hexadecimals are not accepted. Takes time linear in the text's length.
     ///
     /// # Errors
@@ -150,8 +151,7 @@ const POINT: usize = AMOUNT_TEXT_BYTES - PLACES - 1;
 /// An amount written out, without an allocation: a reply is sent from it.
 #[derive(Debug, Clone)]
 pub struct AmountText {
-    /// Units to the left of [`POINT`], filled from there since digits come last first; places to the right. Zeros
-    /// elsewhere.
+    /// Units to the left of [`POINT`], written from right to left; places to its right. Unused bytes are '0'.
     bytes: [u8; AMOUNT_TEXT_BYTES],
     start: usize,
     end: usize,
@@ -211,7 +211,7 @@ fn split_sign(text: &[u8]) -> (bool, &[u8]) {
     }
 }
 
-/// Parses what nearly every request sends: at most eighteen digits, twelve of them places, no exponent. `None` for any
+/// The fast path, for nearly every request: at most eighteen digits, twelve of them places, no exponent. `None` for any
 /// other text, valid or not.
 fn parse_short(number: &[u8]) -> Option<i128> {
     const SCALE: [u64; PLACES + 1] = {
@@ -259,7 +259,7 @@ fn parse_any(number: &[u8]) -> Result<i128, AmountError> {
         return Err(AmountError::NotANumber);
     }
 
-    // The number of digits, from the first on, that stand for picos or more; the others are rounded.
+    // How many digits, from the first on, are worth a pico or more. The others are rounded.
     let kept = whole.len() as i64 + exponent + PLACES as i64;
     let mut picos = 0u128;
     let mut first_dropped = 0;
@@ -293,7 +293,7 @@ fn times_ten(picos: u128) -> Result<u128, AmountError> {
     Ok(picos * 10)
 }
 
-/// A signed exponent, limited to 10^9 from zero: beyond it, no [`TEXT_MAX_BYTES`] digits bring a number other than zero back
+/// A signed exponent, limited to ±10^9: beyond that, no text of [`TEXT_MAX_BYTES`] brings a number other than zero back
 /// into the range, or up to a pico.
 fn parse_exponent(text: &[u8]) -> Result<i64, AmountError> {
     let (negative, digits) = split_sign(text);

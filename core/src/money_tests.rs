@@ -62,7 +62,7 @@ fn finer_places_are_rounded_half_to_even_by_the_whole_text() {
 }
 
 #[test]
-fn what_is_no_decimal_is_refused() {
+fn texts_other_than_decimals_are_refused() {
     for text in [
         "",
         "+",
@@ -99,7 +99,7 @@ fn what_is_no_decimal_is_refused() {
 }
 
 #[test]
-fn what_is_too_large_is_refused() {
+fn amounts_out_of_range_are_refused() {
     for text in ["1000000000000000000.000000000001", "1e19", "-1e19", "1e400", "1e999999999999", "0.1e30"] {
         assert_eq!(parsed(text), Err(AmountError::OutOfRange), "{text}");
     }
@@ -108,7 +108,7 @@ fn what_is_too_large_is_refused() {
 
 #[test]
 fn long_texts_are_read_up_to_the_bound() {
-    // A short number far out on either side of the point.
+    // A short number far from the point, on either side.
     let zeros = "0".repeat(1_000);
     assert_eq!(parsed(&format!("{zeros}7{zeros}e-1000")).as_deref(), Ok("7"));
     assert_eq!(parsed(&format!("0.{zeros}7e+1001")).as_deref(), Ok("7"));
@@ -120,7 +120,7 @@ fn long_texts_are_read_up_to_the_bound() {
 }
 
 #[test]
-fn floats_would_drift_where_amounts_do_not() {
+fn a_sum_of_many_amounts_does_not_drift() {
     let price = Amount::parse(b"0.0000015").expect("a price");
     let sum = (0..100_000).try_fold(Amount::ZERO, |sum, _| sum.checked_add(price)).expect("within range");
     assert_eq!(sum.to_string(), "0.15");
@@ -149,7 +149,7 @@ fn every_count_can_be_written() {
     assert_eq!(out, b"spent -1.23");
 }
 
-/// The same by text alone: shifts the decimal point in a string and rounds digit by digit.
+/// A naive model that works on the text alone: shifts the decimal point and rounds digit by digit.
 fn naive(text: &str) -> Result<String, AmountError> {
     let bad = AmountError::NotANumber;
     let (sign, number) = match text.strip_prefix('-') {
@@ -230,7 +230,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_is_read_back(picos in -Amount::MAX.0..=Amount::MAX.0, shift in 0u32..100) {
+    fn written_amounts_are_read_back(picos in -Amount::MAX.0..=Amount::MAX.0, shift in 0u32..100) {
         let amount = Amount(picos >> shift);
         prop_assert_eq!(Amount::parse(amount.to_text().as_bytes()), Ok(amount));
     }

@@ -1,4 +1,4 @@
-//! Records of ids that are remembered for a while, in the order in which they came, and found by the ids' fingerprints.
+//! Records of ids that are remembered for a while, in order of arrival, and found by the ids' fingerprints.
 
 use std::collections::VecDeque;
 
@@ -7,9 +7,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::memory::allocated_bytes;
 
-/// An id as 64 bits of XXH3. Two ids have the same by chance with a probability of 2^-64: with 100,000 ids remembered, one
-/// in 1.8 * 10^14 new ids is taken for an old one. Collisions made on purpose do no harm: a client that chooses ids can as
-/// well repeat one.
+/// An id as 64 bits of XXH3. Collisions are rare enough, and do no harm if they are made on purpose
+/// (docs/src/internals/decisions.md, "Ids are remembered as fingerprints").
 pub fn fingerprint(id: &[u8]) -> u64 {
     xxh3_64(id)
 }
@@ -22,7 +21,7 @@ pub trait Record {
     fn until_ms(&self) -> i64;
 }
 
-/// Records, oldest first. Finding one by its fingerprint takes about 8 bytes more for each.
+/// Records, oldest first, with an index by fingerprint that takes about 8 bytes for each.
 #[derive(Debug, Clone)]
 pub struct Recent<R> {
     records: VecDeque<R>,
@@ -59,7 +58,7 @@ impl<R: Record> Recent<R> {
         self.records.iter()
     }
 
-    /// As [`Self::iter`], to change the records; their fingerprints must stay.
+    /// Like [`Self::iter`], to change the records. Their fingerprints must stay the same.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut R> {
         self.records.iter_mut()
     }
@@ -68,7 +67,7 @@ impl<R: Record> Recent<R> {
         self.records.get(self.position(fingerprint)?)
     }
 
-    /// Puts a record in place of the one of the same id, or behind all others; the oldest then goes if there are `max`.
+    /// Replaces the record of the same id, or appends the record. If there are `max` already, the oldest is dropped.
     pub fn put(&mut self, record: R, max: usize) {
         if let Some(known) = self.position(record.fingerprint()).and_then(|at| self.records.get_mut(at)) {
             *known = record;
@@ -88,7 +87,7 @@ impl<R: Record> Recent<R> {
         self.records.front().is_some_and(|record| record.until_ms() <= at_ms)
     }
 
-    /// Forgets records whose time has come, `count` at most, from the oldest on up to the first that is to stay.
+    /// Forgets records whose time has come: at most `count`, oldest first, up to the first that has to stay.
     pub fn forget(&mut self, at_ms: i64, count: usize) {
         for _ in 0..count {
             if !self.is_due(at_ms) {

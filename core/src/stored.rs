@@ -1,4 +1,4 @@
-//! What a stored value is: how it is saved, loaded, compared and measured.
+//! Stored values: how they are saved, loaded, compared and measured.
 //!
 //! A value is saved together with the version of its encoding. For a value that is a key of its own the server keeps that
 //! version; a value inside another value carries it itself, see [`save_nested`].
@@ -20,22 +20,22 @@ pub trait Stored: Sized {
     /// Writes the value in version [`Self::ENCODING`].
     fn save(&self, out: &mut dyn Writer);
 
-    /// Reads a value in version `encoding`, which is within [`Self::ENCODING_MIN`] and [`Self::ENCODING`]. Callers that
-    /// have the version from outside use [`load_versioned`], which checks it.
+    /// Reads a value in version `encoding`, from [`Self::ENCODING_MIN`] to [`Self::ENCODING`]. For a version that comes
+    /// from outside, use [`load_versioned`], which checks it.
     ///
     /// # Errors
     /// [`Corrupt`] if the fields are cut short, out of bounds or contradict each other.
     fn load(from: &mut dyn Reader, encoding: u32) -> Result<Self, Corrupt>;
 
-    /// Writes what makes two values equal. Only needed if [`save`](Self::save) may differ for equal values.
+    /// Writes the fields by which values are compared. Only needed if [`save`](Self::save) may differ for equal values.
     fn digest(&self, out: &mut dyn Writer) {
         self.save(out);
     }
 
-    /// Bytes allocated behind the value itself.
+    /// Bytes that the value has allocated.
     fn memory_bytes(&self) -> usize;
 
-    /// Bytes that the value takes in all, if it is allocated on its own.
+    /// All bytes of the value, if it is allocated on its own.
     fn total_bytes(&self) -> usize {
         allocated_bytes(size_of::<Self>()) + self.memory_bytes()
     }
@@ -53,7 +53,7 @@ pub trait Stored: Sized {
     }
 }
 
-/// Nothing, for containers whose values have no more to say.
+/// For containers whose values carry nothing more.
 impl Stored for () {
     const ENCODING: u32 = 0;
 
@@ -71,7 +71,7 @@ impl Stored for () {
 /// Reads a value in version `encoding`, if that is one that this code reads.
 ///
 /// # Errors
-/// [`Corrupt`] for an unknown version, and as [`Stored::load`].
+/// [`Corrupt`] for an unknown version, and like [`Stored::load`].
 pub fn load_versioned<T: Stored>(from: &mut dyn Reader, encoding: u32) -> Result<T, Corrupt> {
     if encoding > T::ENCODING {
         return Err(Corrupt("written by a newer version of this module; upgrade this server's"));
@@ -82,7 +82,7 @@ pub fn load_versioned<T: Stored>(from: &mut dyn Reader, encoding: u32) -> Result
     T::load(from, encoding)
 }
 
-/// Saves a value inside another value, behind the version of its encoding. So a type's encoding can change without
+/// Saves a value inside another value, after the version of its encoding, so that a type's encoding can change without
 /// changing that of every type that contains it.
 pub fn save_nested<T: Stored>(value: &T, out: &mut dyn Writer) {
     out.uint(T::ENCODING.into());
@@ -92,7 +92,7 @@ pub fn save_nested<T: Stored>(value: &T, out: &mut dyn Writer) {
 /// Reads what [`save_nested`] wrote, in the version that it was saved with.
 ///
 /// # Errors
-/// As [`load_versioned`].
+/// Like [`load_versioned`].
 pub fn load_nested<T: Stored>(from: &mut dyn Reader) -> Result<T, Corrupt> {
     let encoding = u32::try_from(from.uint()?).unwrap_or(u32::MAX);
     load_versioned(from, encoding)
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
     use crate::codec::{Decoder, Encoded};
 
-    /// Version 1 had no `second`.
+    /// In version 1 there was no `second`.
     #[derive(Debug, PartialEq, Eq)]
     struct Pair {
         first: u64,

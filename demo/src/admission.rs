@@ -6,7 +6,7 @@ use crate::workload::{Request, Workload};
 use anyhow::{Context, Result, bail, ensure};
 use redis::{Cmd, Connection, cmd};
 
-/// Policies by their names. A key has the first two, a user the third, a team the last.
+/// The policies' names. A key has the first two, a user the third, a team the last.
 pub const REQUESTS: &str = "requests-a-minute";
 pub const IN_FLIGHT: &str = "in-flight";
 pub const TOKENS: &str = "tokens-a-minute";
@@ -63,7 +63,7 @@ pub struct Admission {
     pub budget: Row<Picos>,
 }
 
-/// What one policy answers.
+/// The answer of one policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row<T> {
     pub allowed: bool,
@@ -82,7 +82,7 @@ pub type RawAdmission = (u8, i64, Vec<RawRow>);
 
 impl Admission {
     /// # Errors
-    /// Where the rows are not those of the request's policies, or contradict the verdict.
+    /// If the rows are not those of the request's policies, or contradict the verdict.
     pub fn new((admitted, retry_after_ms, rows): RawAdmission, workload: &Workload, request: &Request) -> Result<Self> {
         let (key, user, team) = (workload.key(request), workload.user(request), workload.team(request));
         let named: Vec<_> = rows.iter().map(|(account, policy, ..)| (account.as_str(), policy.as_str())).collect();
@@ -104,7 +104,8 @@ impl Admission {
         Ok(admission)
     }
 
-    /// Admitted if no row refuses; or else the longest wait of those that do, or -1 where one of them will never admit.
+    /// Whether the request is admitted if no row refuses it; and else whether the wait is the longest of the rows that
+    /// refuse, or -1 if one of them will never admit.
     fn agrees_with_its_rows(&self) -> bool {
         let units = [self.requests, self.in_flight, self.tokens].map(|row| (row.allowed, row.retry_after_ms));
         let rows = units.into_iter().chain([(self.budget.allowed, self.budget.retry_after_ms)]);
@@ -134,8 +135,8 @@ where
 }
 
 impl Row<u64> {
-    /// Whether the numbers can belong together, for a request of `units` under this `limit` or burst that was
-    /// `admitted`, and charged, or refused by any policy, and charged nothing.
+    /// Whether the numbers are consistent for a request of `units` under this `limit` or burst, which was charged if it
+    /// was `admitted`, and else refused by any policy and not charged.
     pub fn is_consistent(&self, limit: u64, units: u64, admitted: bool) -> bool {
         let verdict = match (self.allowed, admitted) {
             (true, true) => self.retry_after_ms == 0 && self.remaining <= limit - units.min(limit),

@@ -5,7 +5,7 @@ use clap::Parser;
 use std::path::PathBuf;
 
 /// Replays a gateway's traffic over real connections against a private server with the module loaded, and checks every
-/// answer. Exits with 1 and the reason when anything does not add up.
+/// answer. Exits with 1 and the reason if a check fails.
 #[derive(Debug, Parser)]
 #[command(name = "gw-demo", after_help = AFTER_HELP)]
 pub struct Args {
@@ -13,7 +13,7 @@ pub struct Args {
     #[arg(long, env = "TRACE", default_value = "", hide_default_value = true)]
     trace: String,
 
-    /// How many times as fast as in the trace, from 0.1 to 6000; auto: so that it takes about 25 s
+    /// How many times as fast as in the trace, from 0.1 to 6000; auto: so fast that it takes about 25 s
     #[arg(long, env = "SPEED", default_value = "auto", value_parser = parse_speed)]
     pub speed: Speed,
 
@@ -21,11 +21,11 @@ pub struct Args {
     #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub connections: u16,
 
-    /// Requests to generate where no trace is given
+    /// Requests to generate if no trace is given
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub requests: u32,
 
-    /// Another seed is another traffic
+    /// A different seed gives different traffic
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }
@@ -42,7 +42,7 @@ pub enum Speed {
 
 impl Args {
     pub fn trace(&self) -> Option<PathBuf> {
-        // `make demo` hands over an empty TRACE when there is none.
+        // `make demo` passes an empty TRACE if there is none.
         (!self.trace.is_empty()).then(|| self.trace.clone().into())
     }
 }

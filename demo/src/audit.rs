@@ -1,4 +1,4 @@
-//! Does everything add up? What the clients saw, compared with what the server says now and with what must hold.
+//! Checks the run: compares what the clients saw with the server's state at the end, and with what must hold.
 
 use crate::admission::{Admission, Row, WithinBudget};
 use crate::clock::{Pace, Timed};
@@ -13,14 +13,14 @@ use anyhow::{Context, Result, bail, ensure};
 use redis::{Connection, Value, cmd};
 use std::collections::HashMap;
 
-/// One thing that must hold.
+/// One check.
 pub struct Check {
     pub name: &'static str,
-    /// What was compared, or what is wrong.
+    /// What was compared, or the reason why it failed.
     pub result: Result<String>,
 }
 
-/// Everything that an audit looks at.
+/// The data of an audit.
 pub struct Audit<'a> {
     pub workload: &'a Workload,
     pub run: &'a Run,
@@ -90,7 +90,8 @@ impl Audit<'_> {
         )
     }
 
-    /// Of each account: its name, its limit, its rule and its requests. `correction` is what a settlement takes on top.
+    /// Judges each account, given as its name, limit, rule and requests. `correction` is what a settlement takes in
+    /// addition.
     fn judge_limits<'b>(
         &self,
         accounts: impl Iterator<Item = (&'b str, u64, Rule, Vec<&'b Journey>)>,
@@ -117,8 +118,8 @@ impl Audit<'_> {
         Ok(format!("none of {} decisions admits beyond the limit or refuses needlessly", grouped(count)))
     }
 
-    /// Each row agrees with itself, and with the estimates held and the costs charged before and after it; and no team
-    /// spends more than its budget and what its requests cost above their estimates.
+    /// Checks that each row is consistent, and agrees with the estimates held and the costs charged before and after
+    /// it; and that no team has spent more than its budget plus what its requests cost above their estimates.
     fn budgets(&self) -> Result<String> {
         let mut count = 0;
         for (index, team) in self.workload.teams.iter().enumerate() {
@@ -145,7 +146,8 @@ impl Audit<'_> {
                 let Timed { reply: Admission { budget: row, .. }, .. } = &journey.admission;
                 let (sent_us, received_us) = (journey.admission.sent_us(), journey.admission.received_us());
                 let estimate = self.request(journey).estimated_cost;
-                // An admitted request's own estimate is in what is left, but not among what was taken for certain.
+                // An admitted request's own estimate is subtracted in its row, but is not yet certain to have been
+                // taken.
                 let own = if journey.admitted() { estimate.count()? } else { 0 };
                 let left = |taken: i128| (budget - taken).max(0);
                 let possible = left(bounds.most(sent_us, received_us))..=left(bounds.least(sent_us, received_us) + own);
@@ -160,7 +162,7 @@ impl Audit<'_> {
         Ok(format!("{} rows agree with what is held and charged before and after them", grouped(count)))
     }
 
-    /// Admitted, refused and settled, as the server counted.
+    /// Compares the numbers of admitted, refused and settled requests with the server's counters.
     fn admissions(&self, connection: &mut Connection) -> Result<String> {
         let counters: HashMap<String, u64> = cmd("GW.STATS").query(connection)?;
         let admitted = self.run.journeys.iter().filter(|journey| journey.admitted()).count() as u64;
@@ -179,7 +181,7 @@ impl Audit<'_> {
         Ok(format!("{admitted} admitted and settled once, {refused} refused, on both sides"))
     }
 
-    /// Every slot is free again, and no money set aside.
+    /// Checks that every slot is free again, and no money is held.
     fn nothing_held(&self, connection: &mut Connection) -> Result<String> {
         let mut count = 0;
         for account in self.accounts() {
@@ -188,13 +190,14 @@ impl Audit<'_> {
             ensure!(held == "0", "{account}: {held} is held");
             let mut state: HashMap<String, Value> = cmd("GW.DESCRIBE").arg(account).query(connection)?;
             let leases = state.remove("leases").with_context(|| format!("GW.DESCRIBE {account} has no leases"))?;
-            ensure!(leases == Value::Array(Vec::new()), "{account}: in flight are {leases:?}");
+            ensure!(leases == Value::Array(Vec::new()), "{account}: still in flight: {leases:?}");
             count += 1;
         }
         Ok(format!("no lease and no money in {count} accounts"))
     }
 
-    /// Each account's ledger has what its own requests cost, and keys, users and teams add up to the same.
+    /// Checks that each account's ledger has the cost of its own requests, and that keys, users and teams add up to the
+    /// same.
     fn total_cost(&self, connection: &mut Connection) -> Result<String> {
         let mut own: HashMap<&str, Picos> = HashMap::new();
         for journey in self.run.journeys.iter().filter(|journey| journey.admitted()) {
@@ -237,7 +240,7 @@ impl Audit<'_> {
         Ok(format!("{hits} hits, {misses} misses and {sets} entries set, on both sides"))
     }
 
-    /// Each record came out exactly once, byte for byte as it went in.
+    /// Checks that each record was popped exactly once, byte for byte as it was pushed.
     fn log_records(&self, connection: &mut Connection) -> Result<String> {
         let left: usize = cmd("GW.LOGLEN").arg(LOG_KEY).query(connection)?;
         ensure!(left == 0, "{left} records are left in the queue");
@@ -282,12 +285,12 @@ impl Audit<'_> {
     }
 }
 
-/// What one policy decided, unless it allowed what another refused.
+/// The decision of one policy; `None` if it allowed a request that another policy refused.
 fn decision(journey: &Journey, allowed: bool, units: i128) -> Option<Decision> {
     (journey.admitted() || !allowed).then(|| Decision::new(&journey.admission, units, allowed))
 }
 
-/// What the model's answers cost by the client's own count.
+/// The cost of the model's answers by the client's own count.
 pub fn total_cost(workload: &Workload, run: &Run) -> Picos {
     let admitted = run.journeys.iter().filter(|journey| journey.admitted());
     admitted.map(|journey| workload.requests[journey.request].used(journey.cached).1).sum()

@@ -1,32 +1,32 @@
-//! Time as the run sees it: when requests are due, and what was sent and received when.
+//! The run's time: when requests are due, and when commands were sent and replies received.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How many times as fast as in the trace the requests come.
+/// How many times as fast as in the trace the requests are sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     pub speed: f64,
 }
 
 impl Pace {
-    /// What a span of the trace's time lasts in the run.
+    /// The length in the run of a span of the trace's time.
     pub fn shortened(self, span: Duration) -> Duration {
         span.div_f64(self.speed)
     }
 
-    /// What a minute of the trace's time lasts in the run, in milliseconds: the window of limits that are per minute.
+    /// The length in the run of a minute of the trace's time, in milliseconds: the window of limits per minute.
     pub fn minute_ms(self) -> u64 {
         (60_000.0 / self.speed).round().max(1.0) as u64
     }
 
-    /// How long a request may take before its lease ends by itself, in milliseconds: more than any does.
+    /// The length of an admission's lease in milliseconds: more than any request takes.
     pub fn lease_ms(self) -> u64 {
         self.minute_ms().max(30_000)
     }
 }
 
-/// Counts from the start of the run. The same for all connections.
+/// The time since the start of the run, the same for all connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     start: Instant,
@@ -41,7 +41,7 @@ impl Clock {
         self.start.elapsed()
     }
 
-    /// Returns when `due` has come, or earlier when `stop` is set.
+    /// Returns at `due`, or earlier if `stop` is set.
     pub fn sleep_until(self, due: Duration, stop: &AtomicBool) {
         const SLICE: Duration = Duration::from_millis(50);
         while !stop.load(Ordering::Relaxed) {
@@ -53,7 +53,7 @@ impl Clock {
     }
 }
 
-/// A reply, and the moments between which the server decided on it.
+/// A reply, and the times between which the server decided on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timed<T> {
     pub sent: Duration,

@@ -1,4 +1,4 @@
-//! What travels besides numbers: the model's answer that is cached, and the record that is logged.
+//! The contents: the model's answers, which are cached, and the log records.
 
 use crate::models::Model;
 use crate::money::Picos;
@@ -41,15 +41,15 @@ const WORDS: [&str; 32] = [
     "questions",
 ];
 
-/// English has about four words to five tokens of it and spaces.
+/// English has about three words to four tokens.
 const WORDS_PER_TOKEN: (u32, u32) = (3, 4);
 
-/// The hexadecimal name of a prompt, as a hash of it would be.
+/// The hexadecimal name of a prompt, in place of its hash.
 fn fingerprint(prompt: u64) -> String {
     format!("{:016x}", Rng::with_seed(prompt).u64(..))
 }
 
-/// Equal for equal models and prompts. The part before the colon is the cache's category.
+/// The cache key, equal for equal models and prompts. The part before the colon is the cache's category.
 pub fn cache_key(model: &Model, request: &Request) -> String {
     format!("chat:{}:{}", model.name, fingerprint(request.prompt))
 }
@@ -75,7 +75,7 @@ pub fn response(model: &Model, request: &Request) -> String {
     .to_string()
 }
 
-/// The name of an answer to this prompt, which its text carries.
+/// The id of an answer to this prompt, which is part of the answer's text.
 pub fn response_id(request: &Request) -> String {
     format!("chatcmpl-{}", fingerprint(request.prompt))
 }

@@ -1,4 +1,4 @@
-//! One connection of a gateway: two round trips for each request, one before the model is called and one afterwards.
+//! One connection of a gateway: two round trips for each request, one before the model is called and one after.
 
 use crate::admission::{Admission, RawAdmission, on_accounts};
 use crate::clock::{Clock, Pace, Timed};
@@ -16,17 +16,17 @@ pub const LOG_KEY: &str = "logs:gateway";
 /// The category of all cached responses: the part of their keys before the first colon.
 pub const CACHE_CATEGORY: &str = "chat";
 
-/// More records than a run leaves waiting, so that none is dropped.
+/// The queue's bound: more records than ever wait in a run, so that none is dropped.
 const LOG_RECORDS_MAX: usize = 10_000_000;
 
 /// What happened to one request.
 pub struct Journey {
     /// Index into [`Workload::requests`].
     pub request: usize,
-    /// How long after its due time the request was begun: every connection was busy.
+    /// How long after its due time the request was begun, because every connection was busy.
     pub late: Duration,
     pub admission: Timed<Admission>,
-    /// The cache had the response, whether or not the request was admitted.
+    /// Whether the cache had the response, even if the request was not admitted.
     pub cached: bool,
     /// When it was settled, if it was admitted.
     pub settled: Option<Timed<()>>,
@@ -57,8 +57,8 @@ impl<'a> Gateway<'a> {
         Self { workload, pace, clock, stop, connection, latencies: Latencies::default(), journeys: Vec::new() }
     }
 
-    /// Has one request admitted and looks into the cache, waits as long as the model takes, and settles, logs and
-    /// caches what it answered.
+    /// Serves one request: asks for admission and looks into the cache, waits as long as the model takes, and then
+    /// settles, logs and caches the answer.
     ///
     /// # Errors
     /// An error of the server or the connection, or a reply that cannot be right.
@@ -90,7 +90,7 @@ impl<'a> Gateway<'a> {
         Ok(())
     }
 
-    /// The first round trip: may it pass, and is its response there already?
+    /// The first round trip: whether the request is admitted, and the cached response.
     fn admit(
         &mut self,
         index: usize,
@@ -109,7 +109,7 @@ impl<'a> Gateway<'a> {
         Ok((Timed { sent, received, reply: admission }, reply.1))
     }
 
-    /// The second: what was used instead of what was estimated, the record, and the response for others to come.
+    /// The second round trip: the usage that replaces the estimates, the log record, and the response for the cache.
     fn settle(&mut self, index: usize, request: &Request, cache_key: &str, cached: bool) -> Result<Timed<()>> {
         let workload = self.workload;
         let model = &workload.models[request.model];

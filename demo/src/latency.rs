@@ -8,7 +8,7 @@ use std::time::Duration;
 pub enum Trip {
     Admit,
     Settle,
-    /// Of a response that came from the cache.
+    /// The settlement of a response from the cache.
     SettleHit,
     LogPop,
 }
@@ -25,7 +25,7 @@ impl Trip {
         }
     }
 
-    /// How many commands are in one.
+    /// The number of commands in it.
     pub fn commands(self) -> u64 {
         match self {
             Self::Admit | Self::SettleHit => 2,
@@ -41,7 +41,7 @@ pub struct Latencies {
     requests: Histogram<u64>,
 }
 
-/// What a report says of a histogram.
+/// The figures of a histogram that a report shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quantiles {
     pub count: u64,
@@ -71,7 +71,7 @@ impl Latencies {
         self.requests.saturating_record(nanos(took));
     }
 
-    /// Adds what another connection has seen.
+    /// Adds the latencies of another connection.
     pub fn merge(&mut self, other: &Self) {
         let pairs = self.trips.iter_mut().zip(&other.trips).chain([(&mut self.requests, &other.requests)]);
         for (mine, theirs) in pairs {

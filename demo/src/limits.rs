@@ -1,15 +1,15 @@
-//! Was every decision of a limiter right? Judged from outside, by when the client sent and received.
+//! Judges a limiter's decisions from outside, by the times at which the client sent commands and received replies.
 //!
-//! The server decided somewhere between the two, so each rule counts what is certain: an admission belongs to a span
-//! without doubt when it was sent after the span's start and received before its end, and it may belong to it when the
-//! two overlap. Too many that belong for certain are a breach; a refusal although all that may belong leave room is
-//! one, too. What a settlement gives back counts the other way around. So a breach that is reported is always one, and
-//! only decisions within a round trip of the edge go unjudged.
+//! The server decided at some time between the two, so each rule counts only what is certain. An admission certainly
+//! belongs to a span if it was sent after the span's start and received before its end, and may belong to it if the two
+//! overlap. It is a breach if too many admissions certainly belong to a span, or if a request was refused although even
+//! all that may belong leave room. Units that a settlement gives back count the other way around. So every reported
+//! breach is one, and only decisions within a round trip of the limit are not judged.
 
 use crate::clock::Timed;
 use crate::tally::Tally;
 
-/// The server counts in whole milliseconds, at either end of a span.
+/// The server counts in whole milliseconds, at both ends of a span.
 const SLACK_US: i128 = 2_000;
 
 /// A limiter's rule.
@@ -19,7 +19,7 @@ pub enum Rule {
     Window { limit: u64, window_ms: u64 },
     /// At most `burst` units at once, and `rate` more in each period.
     Bucket { rate: u64, per_ms: u64, burst: u64 },
-    /// At most `max` taken and not given back: requests in flight, or money.
+    /// At most `max` units taken and not given back: requests in flight, or money.
     Level { max: i128 },
 }
 
@@ -38,7 +38,7 @@ impl Decision {
     }
 }
 
-/// Units that a settlement took on top of an estimate, or gave back where they are fewer than none.
+/// Units that a settlement took in addition to an estimate, or, if negative, gave back.
 #[derive(Debug, Clone, Copy)]
 pub struct Correction {
     units: i128,
@@ -52,13 +52,13 @@ impl Correction {
     }
 }
 
-/// What can have been taken by when.
+/// The units that can have been taken up to a time.
 pub struct Bounds {
-    /// Takings once they are certain; what was given back as soon as it is possible.
+    /// Counts units taken once that is certain, and units given back as soon as that is possible.
     least: Tally<i128>,
-    /// Takings as soon as they are possible; what was given back once it is certain.
+    /// Counts units taken as soon as that is possible, and units given back once that is certain.
     most: Tally<i128>,
-    /// The same apart, by when each is possible and when it is certain; what was given back is below zero.
+    /// Units taken and given back, each by when it is possible and when it is certain; units given back are negative.
     taken_early: Tally<i128>,
     taken_late: Tally<i128>,
     given_early: Tally<i128>,
@@ -86,18 +86,18 @@ impl Bounds {
         }
     }
 
-    /// The least that can have been taken at any moment between the two.
+    /// The least that can have been taken at any time between the two.
     pub fn least(&self, sent_us: i128, received_us: i128) -> i128 {
         self.taken_late.until(sent_us - 1) + self.given_early.until(received_us)
     }
 
-    /// The most that can have been taken at any moment between the two.
+    /// The most that can have been taken at any time between the two.
     pub fn most(&self, sent_us: i128, received_us: i128) -> i128 {
         self.taken_early.until(received_us) + self.given_late.until(sent_us - 1)
     }
 }
 
-/// How many decisions of one account the rule does not explain.
+/// The numbers of one account's decisions that break the rule.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Breaches {
     /// Admitted beyond the limit.
@@ -106,7 +106,7 @@ pub struct Breaches {
     pub needless_refusals: usize,
 }
 
-/// Judges all decisions of one account. Windows know no corrections.
+/// Judges all decisions of one account. Windows have no corrections.
 pub fn judge(rule: Rule, decisions: &[Decision], corrections: &[Correction]) -> Breaches {
     match rule {
         Rule::Window { limit, window_ms } => judge_window(limit.into(), window_ms, decisions),
@@ -122,8 +122,9 @@ pub fn judge(rule: Rule, decisions: &[Decision], corrections: &[Correction]) -> 
     }
 }
 
-/// With all corrections, and without those that took more. These go into debt whatever the limit, so that no admission
-/// is accused of what one took after it; a limiter that had never seen them would have admitted no less.
+/// The bounds with all corrections, and those without corrections that took more. Such corrections are taken whatever
+/// the limit, into debt, so they must not make an earlier admission look wrong. A limiter without them would have
+/// admitted at least as much.
 fn bounds(decisions: &[Decision], corrections: &[Correction]) -> (Bounds, Bounds) {
     let given: Vec<Correction> = corrections.iter().filter(|correction| correction.units < 0).copied().collect();
     (Bounds::new(decisions, corrections), Bounds::new(decisions, &given))
@@ -156,12 +157,12 @@ fn judge_window(limit: i128, window_ms: u64, decisions: &[Decision]) -> Breaches
 }
 
 fn judge_bucket(rate: i128, per_ms: u64, burst: i128, decisions: &[Decision], corrections: &[Correction]) -> Breaches {
-    // In parts of 1/per_us of a unit, `rate` of which flow in each microsecond.
+    // Counts in parts of 1/per_us of a unit: `rate` of them flow in each microsecond.
     let per_us = i128::from(per_ms) * 1_000;
     let (burst, slack) = (burst * per_us, SLACK_US * rate);
     let (bounds, without_debts) = bounds(decisions, corrections);
-    // Of any span, no more than this may be taken: burst + rate × length. The spans that matter start with a change;
-    // the worst start so far stands for all of them.
+    // In any span, at most burst + rate × length may be taken. Only spans that start with a change matter, and of those
+    // only the one with the worst start so far.
     let worst_for_admissions = running_max(&without_debts.most, |at_us, before| rate * at_us - before * per_us);
     let overfull = |admission: &Decision| {
         let end_us = admission.received_us;
@@ -172,7 +173,7 @@ fn judge_bucket(rate: i128, per_ms: u64, burst: i128, decisions: &[Decision], co
     let worst_for_refusals = running_max(&bounds.least, |at_us, before| rate * at_us - before * per_us);
     let had_room = |refusal: &Decision| {
         let end_us = refusal.received_us;
-        // Or one that was answered only after the refusal.
+        // Also a change whose reply came only after the refusal.
         let unanswered = rate * end_us - bounds.least.until(end_us - 1) * per_us;
         let worst = worst_for_refusals.get(end_us).map_or(unanswered, |worst| worst.max(unanswered));
         let most = bounds.most(refusal.sent_us, end_us);
@@ -182,7 +183,7 @@ fn judge_bucket(rate: i128, per_ms: u64, burst: i128, decisions: &[Decision], co
     count(decisions, overfull, had_room)
 }
 
-/// The largest value of `of(time, units before it)` over all of the tally's entries up to a time.
+/// The largest value of `of(time, units before it)` over the tally's entries up to a time.
 fn running_max(tally: &Tally<i128>, of: impl Fn(i128, i128) -> i128) -> Tally<i128> {
     let (mut before, mut max) = (0, i128::MIN);
     tally.map(|at_us, sum| {

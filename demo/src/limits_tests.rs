@@ -2,7 +2,7 @@ use super::*;
 use fastrand::Rng;
 use std::collections::VecDeque;
 
-/// A limiter as simple as can be, in microseconds.
+/// A limiter as simple as possible, in microseconds.
 trait Limiter {
     fn allows(&mut self, now_us: i128, units: i128) -> bool;
 }
@@ -29,7 +29,7 @@ struct Bucket {
     rate: i128,
     per_us: i128,
     burst: i128,
-    /// In parts of 1/per_us.
+    /// The level in parts of 1/per_us.
     level: i128,
     at_us: i128,
 }
@@ -52,7 +52,7 @@ impl Limiter for Bucket {
     }
 }
 
-/// 5,000 requests at random in 5 s, each decided at a random moment of a round trip of up to `trip_us`.
+/// 5,000 requests at random times within 5 s, each decided at a random time in a round trip of up to `trip_us`.
 fn decisions(limiter: &mut dyn Limiter, units_max: i128, trip_us: i128) -> Vec<Decision> {
     let mut rng = Rng::with_seed(3);
     let mut decided: Vec<i128> = (0..5_000).map(|_| rng.i128(0..5_000_000)).collect();
@@ -131,7 +131,7 @@ fn a_wrong_bucket_is_found_out() {
 }
 
 #[test]
-fn what_never_fits_is_rightly_refused() {
+fn a_request_that_never_fits_is_rightly_refused() {
     let refusal = Decision { units: 11, sent_us: 0, received_us: 100, allowed: false };
     for rule in [Rule::Window { limit: 10, window_ms: 100 }, Rule::Bucket { rate: 10, per_ms: 100, burst: 10 }] {
         assert_eq!(judge(rule, &[refusal], &[]), Breaches::default());
@@ -140,7 +140,7 @@ fn what_never_fits_is_rightly_refused() {
     }
 }
 
-/// A bucket or a level whose admissions are estimates, settled up to 50 ms later, for less or for more.
+/// A bucket or a level whose admissions are estimates, settled up to 50 ms later with less or more.
 fn settled(
     capacity: i128,
     rate: i128,
@@ -168,7 +168,7 @@ fn settled(
         let (sent_us, received_us) = (now_us - rng.i128(0..=trip_us), now_us + rng.i128(0..=trip_us));
         decisions.push(Decision { units, sent_us, received_us, allowed });
         if allowed {
-            // A level gives all of it back, sooner or later.
+            // A level gives everything back in the end.
             let more = if rate == 0 { -units } else { rng.i128(-units..=surplus) };
             pending.push((now_us + rng.i128(0..50_000), more));
         }
@@ -184,7 +184,7 @@ fn settlements_change_what_is_left() {
         assert!(refused > 500, "{refused}");
         let rule = |rate, burst| Rule::Bucket { rate, per_ms: 100, burst };
         assert_eq!(judge(rule(1_000, 400), &decisions, &corrections), Breaches::default(), "{trip_us}");
-        // Without them, refusals would look needless or admissions wrong.
+        // Without the settlements, refusals would look needless or admissions wrong.
         assert_ne!(judge(rule(1_000, 400), &decisions, &[]), Breaches::default(), "{trip_us}");
         if trip_us <= 300 {
             assert!(judge(rule(1_200, 500), &decisions, &corrections).needless_refusals > 10);
@@ -194,7 +194,7 @@ fn settlements_change_what_is_left() {
 }
 
 #[test]
-fn what_is_given_back_is_free_again() {
+fn units_given_back_are_free_again() {
     for trip_us in [0, 300, 5_000] {
         let (decisions, corrections) = settled(20, 0, 0, 1, trip_us);
         let refused = decisions.iter().filter(|decision| !decision.allowed).count();

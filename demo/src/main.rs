@@ -39,7 +39,7 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 fn main() -> ExitCode {
     match demo(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Ctrl-C reaches the server, too: errors that follow from its end are none.
+        // Ctrl-C also ends the server, so errors that follow from that do not count.
         Err(_) if INTERRUPTED.load(Ordering::Relaxed) => {
             eprintln!("interrupted");
             ExitCode::from(130)
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn demo(args: &Args) -> Result<()> {
-    // Everything ends in order, and the server with it, instead of the process at once.
+    // Ends the run in order, with its server, instead of the process at once.
     ctrlc::set_handler(|| {
         INTERRUPTED.store(true, Ordering::Relaxed);
         STOP.store(true, Ordering::Relaxed);
@@ -108,7 +108,8 @@ fn pace(speed: Speed, duration: Duration) -> Pace {
     }
 }
 
-/// Budgets are a calendar month's: a run that saw its end would find two ledgers where it expects one.
+/// Budgets are for a calendar month: a run over the end of a month would be charged to two of them. So it waits for the
+/// next month if too little is left.
 fn await_month_with_room(connection: &mut redis::Connection, workload: &Workload, pace: Pace) -> Result<()> {
     const MARGIN: Duration = Duration::from_secs(30);
     let needed = pace.shortened(workload.duration()) + MARGIN;

@@ -5,9 +5,9 @@ use anyhow::{Context, Result};
 
 pub struct Model {
     pub name: &'static str,
-    /// Of a token that is sent to the model.
+    /// The price of a token that is sent to the model.
     pub input_price: Picos,
-    /// Of a token that the model generates.
+    /// The price of a token that the model generates.
     pub output_price: Picos,
 }
 
@@ -28,7 +28,7 @@ impl Model {
         PRICE_LIST.into_iter().map(model).collect()
     }
 
-    /// What a request costs, exactly.
+    /// The exact cost of a request.
     pub fn cost(&self, context_tokens: u32, generated_tokens: u32) -> Picos {
         self.input_price.times(context_tokens.into()) + self.output_price.times(generated_tokens.into())
     }

@@ -1,5 +1,4 @@
-//! The client's own exact money, which the server's sums are compared with. It shares no code with the module, on
-//! purpose.
+//! The client's own exact money, for comparison with the server's sums. It shares no code with the module, on purpose.
 
 use anyhow::{Result, anyhow, ensure};
 use std::fmt;
@@ -21,12 +20,12 @@ impl Picos {
         Self(self.0 * u128::from(count))
     }
 
-    /// This much of the amount, rounded down. `percent` may be above 100.
+    /// This percentage of the amount, rounded down. `percent` may be above 100.
     pub fn percent(self, percent: u64) -> Self {
         Self(self.0 * u128::from(percent) / 100)
     }
 
-    /// As a number that can be subtracted from.
+    /// The amount as a signed number.
     pub fn count(self) -> Result<i128> {
         i128::try_from(self.0).map_err(|_| anyhow!("amount out of range: {self}"))
     }
@@ -49,7 +48,7 @@ impl Sum for Picos {
 impl FromStr for Picos {
     type Err = anyhow::Error;
 
-    /// Reads a plain decimal of at most twelve places, such as `12` or `0.0000025`: the form that the server replies.
+    /// Reads a plain decimal of at most twelve places, such as `12` or `0.0000025`, the form of the server's replies.
     fn from_str(text: &str) -> Result<Self> {
         let (units, fraction) = text.split_once('.').unwrap_or((text, "0"));
         let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -62,7 +61,7 @@ impl FromStr for Picos {
 }
 
 impl fmt::Display for Picos {
-    /// A plain decimal without zeros behind the last place: the form in which the server replies.
+    /// A plain decimal without trailing zeros, the form of the server's replies.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = format!("{}.{:0PLACES$}", self.0 / PICOS_PER_UNIT, self.0 % PICOS_PER_UNIT);
         f.pad(text.trim_end_matches('0').trim_end_matches('.'))
@@ -93,14 +92,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_exact_amount_is_refused() {
+    fn texts_other_than_exact_amounts_are_refused() {
         for text in ["", ".", "1.", ".5", "-1", "+1", "1e-7", " 1", "1,5", "NaN", "0.0000000000001"] {
             assert!(text.parse::<Picos>().is_err(), "{text}");
         }
         assert!("340282366920938463463374608".parse::<Picos>().is_err());
     }
 
-    /// The sum that binary floating point gets wrong.
+    /// A sum that binary floating point gets wrong.
     #[test]
     fn sums_are_exact() {
         let sum: Picos = std::iter::repeat_n(picos("0.0000015"), 100_000).sum();

@@ -1,4 +1,4 @@
-//! How far the run is: a bar on a terminal, a line now and then elsewhere.
+//! The progress of the run: a bar on a terminal, else a line now and then.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Duration;

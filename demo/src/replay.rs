@@ -1,4 +1,4 @@
-//! The run: connections that serve requests when they are due, and a consumer that takes the log records away.
+//! The run: connections that serve requests when they are due, and a consumer that pops the log records.
 
 use crate::clock::{Clock, Pace};
 use crate::gateway::{Gateway, Journey, LOG_KEY};
@@ -12,16 +12,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// All that the clients saw.
+/// Everything that the clients saw.
 pub struct Run {
     pub journeys: Vec<Journey>,
     pub latencies: Latencies,
-    /// In the order in which they were popped.
+    /// The records in the order in which they were popped.
     pub records: Vec<String>,
     pub elapsed: Duration,
 }
 
-/// What the threads of a run share.
+/// State that the threads of a run share.
 struct Shared<'a> {
     workload: &'a Workload,
     pace: Pace,
@@ -29,7 +29,7 @@ struct Shared<'a> {
     /// The next request that no connection has taken yet.
     next: AtomicUsize,
     served: AtomicUsize,
-    /// All connections have ended: no record comes any more.
+    /// Set when all connections have ended: no more records will come.
     ended: AtomicBool,
     /// Set on Ctrl-C, and by the first error.
     stop: &'a AtomicBool,
@@ -38,7 +38,7 @@ struct Shared<'a> {
 /// Replays the workload over `connections` connections at once; each takes the next request when it is free.
 ///
 /// # Errors
-/// The first error of any connection; all others end with it. Setting `stop` ends the run early.
+/// The first error of any connection, which ends all others. Setting `stop` ends the run early.
 pub fn replay(server: &Server, workload: &Workload, pace: Pace, connections: usize, stop: &AtomicBool) -> Result<Run> {
     let gateway_connections: Vec<Connection> = (0..connections).map(|_| server.connect()).collect::<Result<_, _>>()?;
     let consumer_connection = server.connect()?;
@@ -120,7 +120,8 @@ fn consume_all(shared: &Shared<'_>, mut connection: Connection) -> Result<(Vec<S
     let mut records = Vec::new();
     let mut latencies = Latencies::default();
     loop {
-        // Read before the pop: what the connections pushed before they ended, this pop or a later one sees.
+        // Read before the pop, so that this pop or a later one gets everything that was pushed before the connections
+        // ended.
         let ended = shared.ended.load(Ordering::Acquire);
         let asked_at = Instant::now();
         let batch: Vec<String> = cmd("GW.LOGPOP").arg(LOG_KEY).arg("COUNT").arg(BATCH).query(&mut connection)?;

@@ -9,7 +9,7 @@ use crate::workload::Workload;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// What happened to the requests, and how long it took.
+/// The outcomes of the requests, and the latencies.
 pub fn tables(workload: &Workload, run: &Run) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.

@@ -1,10 +1,10 @@
-//! Amounts by time, added up once, so that "how much until then" is a binary search.
+//! Running sums of amounts by time, so that the sum up to a time takes a binary search.
 
 use std::ops::Add;
 
 /// Running sums by time in microseconds.
 pub struct Tally<T> {
-    /// (time, sum up to and with it), in the order of time.
+    /// (time, sum up to and including it), in the order of time.
     sums: Vec<(i128, T)>,
 }
 
@@ -20,7 +20,7 @@ impl<T: Copy + Default + Add<Output = T>> Tally<T> {
         Self { sums }
     }
 
-    /// The sum of all amounts at `at_us` or before.
+    /// The sum of all amounts up to and including `at_us`.
     pub fn until(&self, at_us: i128) -> T {
         self.get(at_us).unwrap_or_default()
     }
@@ -31,7 +31,7 @@ impl<T: Copy + Default + Add<Output = T>> Tally<T> {
         self.sums[..count].last().map(|&(_, sum)| sum)
     }
 
-    /// Another value in the place of each sum, made in the order of time.
+    /// Replaces each sum by another value, in the order of time.
     pub fn map(&self, mut of: impl FnMut(i128, T) -> T) -> Self {
         Self { sums: self.sums.iter().map(|&(at_us, sum)| (at_us, of(at_us, sum))).collect() }
     }

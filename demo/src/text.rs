@@ -1,6 +1,6 @@
-//! Numbers for readers.
+//! Numbers in a readable form.
 
-/// A number with its thousands apart: `19,366`.
+/// A number with separated thousands: `19,366`.
 pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_stand_apart() {
+    fn thousands_are_separated() {
         let pairs = [(0, "0"), (999, "999"), (1_000, "1,000"), (19_366, "19,366"), (1_234_567, "1,234,567")];
         for (number, text) in pairs {
             assert_eq!(grouped(number), text);

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// One request of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
-    /// Since the first request.
+    /// The time since the first request.
     pub at: Duration,
     pub context_tokens: u32,
     pub generated_tokens: u32,
@@ -18,10 +18,10 @@ pub struct Arrival {
 const HEADER: &str = "TIMESTAMP,ContextTokens,GeneratedTokens";
 
 /// Reads a trace in the CSV form in which Azure publishes its LLM inference traces, one request a line after the
-/// header: `2023-11-16 18:15:46.6805900,374,44`. The requests come out in the order of their times.
+/// header: `2023-11-16 18:15:46.6805900,374,44`. The requests are returned in the order of their times.
 ///
 /// # Errors
-/// What is wrong, with its line. A trace without requests is an error, too.
+/// The mistake, with its line. A trace without requests is an error, too.
 pub fn parse(text: &str) -> Result<Vec<Arrival>> {
     let mut lines = text.lines().enumerate();
     match lines.next() {
@@ -53,9 +53,9 @@ fn parse_row(line: &str) -> Result<(DateTime, u32, u32)> {
     Ok((time, context_tokens, generated_tokens))
 }
 
-/// An hour of chat traffic shaped like the conversation trace that Azure published in 2023: arrivals at random with a
-/// rate that swells to twice its quiet level and falls again, token counts log-normal with the trace's parameters.
-/// The same `seed` gives the same traffic.
+/// An hour of chat traffic shaped like the conversation trace that Azure published in 2023: random arrivals at a rate
+/// that rises to twice its lowest level and falls again, and log-normal token counts with the trace's parameters. The
+/// same `seed` gives the same traffic.
 pub fn generate(requests: usize, seed: u64) -> Vec<Arrival> {
     const HOUR_S: f64 = 3_600.0;
     let mut rng = Rng::with_seed(seed);

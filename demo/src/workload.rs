@@ -1,4 +1,4 @@
-//! Who sends each request of a trace, to which model, with which prompt; and what every account is allowed.
+//! The workload: the API key, model and prompt of each request of a trace, and the limits of every account.
 
 use crate::models::Model;
 use crate::money::Picos;
@@ -11,13 +11,13 @@ const KEYS: usize = 24;
 const USERS: usize = 12;
 const TEAMS: usize = 4;
 
-/// How many of a hundred requests ask something that others ask, too.
+/// The share of requests whose prompt other requests have, too.
 const FREQUENT_PERCENT: u32 = 30;
 
-/// How many of a hundred requests leave it to the gateway how many tokens to allow for.
+/// The share of requests that set no maximum of tokens, so that the gateway has to estimate.
 const UNBOUNDED_PERCENT: u32 = 25;
 
-/// What the gateway allows for then: too little for one answer in four.
+/// The gateway's estimate then: too low for one answer in four.
 const TOKENS_ALLOWED_FOR: u32 = 256;
 
 pub struct Workload {
@@ -25,11 +25,11 @@ pub struct Workload {
     pub keys: Vec<ApiKey>,
     pub users: Vec<User>,
     pub teams: Vec<Team>,
-    /// In the order of their times.
+    /// The requests in the order of their times.
     pub requests: Vec<Request>,
 }
 
-/// An API key: the account of requests a minute and of requests in flight.
+/// An API key: its account limits requests per minute and requests in flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey {
     pub account: String,
@@ -41,7 +41,7 @@ pub struct ApiKey {
     pub in_flight_max: u64,
 }
 
-/// A user with a few keys: the account of tokens a minute.
+/// A user with a few keys: its account limits tokens per minute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     pub account: String,
@@ -49,7 +49,7 @@ pub struct User {
     pub burst_tokens: u64,
 }
 
-/// A team of a few users: the account of the month's money.
+/// A team of a few users: its account limits the month's money.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Team {
     pub account: String,
@@ -58,7 +58,7 @@ pub struct Team {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Since the first request, in the trace's own time.
+    /// The time since the first request, in the trace's own time.
     pub at: Duration,
     /// Index into [`Workload::keys`].
     pub key: usize,
@@ -68,7 +68,7 @@ pub struct Request {
     pub prompt: u64,
     pub context_tokens: u32,
     pub generated_tokens: u32,
-    /// How many generated tokens the gateway allows for before the model is called.
+    /// The gateway's estimate of generated tokens, before the model is called.
     pub estimated_generated_tokens: u32,
     pub cost: Picos,
     pub estimated_cost: Picos,
@@ -83,7 +83,7 @@ impl Request {
         u64::from(self.context_tokens) + u64::from(self.estimated_generated_tokens)
     }
 
-    /// The tokens and the cost that are settled: none of either where the cache answers.
+    /// The tokens and the cost that are settled: 0 if the cache answers.
     pub fn used(&self, cached: bool) -> (u64, Picos) {
         match cached {
             true => (0, Picos::default()),
@@ -91,7 +91,7 @@ impl Request {
         }
     }
 
-    /// How long the model takes: until the first token, and for each. No model is called here.
+    /// How long the model takes: until the first token, and for each token. No model is called here.
     pub fn model_time(&self) -> Duration {
         const FIRST_TOKEN_MS: u64 = 180;
         const TOKEN_MS: u64 = 12;
@@ -140,7 +140,7 @@ fn user_of(key: usize) -> usize {
     key % USERS
 }
 
-/// The same for all keys of a user, since the number of users is a multiple of that of teams.
+/// The same team for all keys of a user, since the number of users is a multiple of the number of teams.
 fn team_of(key: usize) -> usize {
     key % TEAMS
 }
@@ -148,17 +148,17 @@ fn team_of(key: usize) -> usize {
 fn request(arrival: &Arrival, index: u64, shares: &Shares, models: &[Model], rng: &mut Rng) -> Request {
     let key = shares.draw(rng);
     let (prompt, model) = if rng.u32(0..100) < FREQUENT_PERCENT {
-        // Frequent prompts of one length are one prompt, of an application that has chosen its model.
+        // Frequent prompts of the same length count as one prompt, of an application that always uses the same model.
         (u64::from(arrival.context_tokens), arrival.context_tokens as usize % models.len())
     } else {
-        // No length of a prompt has more than 32 bits.
+        // A prompt's length has at most 32 bits, so this differs from all frequent prompts.
         ((1 << 32) + index, rng.usize(..models.len()))
     };
     let Arrival { at, context_tokens, generated_tokens } = *arrival;
     let estimated_generated_tokens = if rng.u32(0..100) < UNBOUNDED_PERCENT {
         TOKENS_ALLOWED_FOR
     } else {
-        // The client names a round number that is enough.
+        // The client sets a round maximum that is large enough.
         generated_tokens.max(1).div_ceil(128).saturating_mul(128)
     };
     let cost = models[model].cost(context_tokens, generated_tokens);
@@ -176,9 +176,9 @@ fn request(arrival: &Arrival, index: u64, shares: &Shares, models: &[Model], rng
     }
 }
 
-// Limits are measured against the demand, so that each of the four teams meets one of them, whatever the trace: the
-// first the requests a minute of its keys, the others the tokens a minute of its users, its budget, and the requests in
-// flight of its keys. `percent` is how much of the demand a limit admits.
+// Limits depend on the demand, so that each of the four teams exceeds one of them, whatever the trace: the first its
+// keys' requests per minute, the others their users' tokens per minute, their budget, and their keys' requests in
+// flight. `percent` is the share of the demand that a limit admits.
 
 const AMPLE_PERCENT: u64 = 300;
 
@@ -194,7 +194,7 @@ fn busiest_minute(requests: &[&Request], units: fn(&Request) -> u64) -> u64 {
     minutes.into_values().max().unwrap_or(0)
 }
 
-/// The most that would be in flight at once if all were admitted.
+/// The most requests that would be in flight at once if all were admitted.
 fn in_flight_max(requests: &[&Request]) -> u64 {
     let mut ends: Vec<Duration> = Vec::new();
     let mut max = 0;
@@ -228,7 +228,7 @@ impl User {
         Self {
             account: format!("{{team-{team}}}:user:{user:02}"),
             tokens_per_minute,
-            // No request is so large that it could never pass.
+            // Large enough for the largest request.
             burst_tokens: tokens_per_minute.max(largest),
         }
     }
@@ -240,13 +240,13 @@ impl Team {
         let largest = requests.iter().map(|request| request.estimated_cost).max().unwrap_or_default();
         Self {
             account: format!("{{team-{team}}}"),
-            // No request is so expensive that it could never pass.
+            // Large enough for the most expensive request.
             budget: demand.percent(percent(team, 2, 50)).max(largest),
         }
     }
 }
 
-/// Keys differ in size as they do in practice: by Zipf's law, the n-th largest sends 1/n of what the largest sends.
+/// The keys' shares of the traffic follow Zipf's law: the n-th largest key sends 1/n of what the largest sends.
 struct Shares {
     /// Running sums.
     sums: Vec<f64>,

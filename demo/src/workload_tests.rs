@@ -20,7 +20,7 @@ fn every_key_sends_requests_and_the_first_sends_most() {
     for request in &workload.requests {
         sent[request.key] += 1;
     }
-    // By Zipf's law with 24 ranks: 26 % and 1.1 % of 20,000.
+    // Zipf's law with 24 ranks gives 26 % and 1.1 % of 20,000.
     assert!((5_000..5_600).contains(&sent[0]) && (150..300).contains(&sent[KEYS - 1]), "{sent:?}");
 }
 
@@ -43,14 +43,14 @@ fn estimates_are_mostly_enough_and_sometimes_too_low() {
         == (request.estimated_generated_tokens < request.generated_tokens)));
 }
 
-/// What a request has taken by estimate until the model has answered it.
+/// The estimates that a request has taken until the model has answered it.
 struct Pending<'a> {
     end: Duration,
     request: &'a Request,
     cached: bool,
 }
 
-/// What a gateway with naive state of its own does, one request after the other.
+/// Replays a gateway with naive state of its own, one request after another.
 #[test]
 fn every_limit_binds() {
     let workload = workload(1);

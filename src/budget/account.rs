@@ -51,6 +51,11 @@ impl<'a> AccountRead<'a> {
         Ok(call.find_either(key)?.map(Self))
     }
 
+    /// As [`Self::find`], without a trace on keys that may be others'.
+    pub fn glance(call: &'a Call, key: Key) -> Result<Option<Self>, Error> {
+        Ok(call.glance_either(key)?.map(Self))
+    }
+
     pub fn ledger(&self) -> &Ledger {
         match &self.0 {
             Either::One(found) => found.get(),

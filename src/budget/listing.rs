@@ -118,11 +118,6 @@ pub fn changed(call: &Call, key: Key) {
     }
 }
 
-/// Notes that a ledger must be listed anew: see [`Candidate::anew`].
-pub fn relist(call: &Call, key: Key) {
-    with(call.database(), |listing| listing.insert(key.bytes(), true));
-}
-
 /// Removes a ledger that has nothing to list, or is gone.
 pub fn remove(database: i32, key: &[u8]) {
     with(database, |listing| listing.remove(key));
@@ -219,7 +214,10 @@ impl Scan for Rebuild {
 /// name of one that is gone has larger versions than that one had.
 pub fn on_key_event(call: &mut Call, event: &CStr, key: Key) {
     if [c"rename_to", c"copy_to", c"move_to", c"restore"].contains(&event) {
-        relist(call, key);
+        let is_followed = with(call.database(), |_| ()).is_some();
+        if is_followed && AccountRead::glance(call, key).is_ok_and(|found| found.is_some()) {
+            with(call.database(), |listing| listing.insert(key.bytes(), true));
+        }
     } else if [c"del", c"expired", c"evicted", c"rename_from", c"move_from"].contains(&event) {
         remove(call.database(), key.bytes());
     }
@@ -248,7 +246,7 @@ fn sweep(call: &mut Call, mut sweep: Sweep) {
     let waiting = waiting.unwrap_or_default();
     for (place, key) in &waiting {
         sweep.at = place + 1;
-        if let Ok(None) = AccountRead::find(call, OwnedKey::new(key).key()) {
+        if let Ok(None) = AccountRead::glance(call, OwnedKey::new(key).key()) {
             remove(sweep.database, key);
         }
     }

@@ -1,4 +1,4 @@
-//! What GW.CACHEGET and GW.CACHEFETCH look up, count and reply.
+//! The look-up, the counting and the reply of GW.CACHEGET and GW.CACHEFETCH.
 
 use gateway_core::cache::{State, category_of};
 use gateway_core::money::Amount;
@@ -33,7 +33,7 @@ impl<'a> Question<'a> {
 /// Replies the value, if there is one to serve. The token of a lease to refresh it, or 0, comes from `refresh` if the value
 /// is stale. Returns whether there was a value.
 pub fn reply_found(call: &Call, question: &Question, refresh: impl FnOnce(&Entry) -> u64) -> Result<bool, Error> {
-    // Read the clock first: it waits for outstanding loads, which would include the entry's.
+    // The clock is read first (docs/src/internals/decisions.md, "The clock is read before the entry").
     let now_ms = call.now_ms();
     let Some(found) = call.look_up::<Entry>(question.key)?.filter(|found| !found.get().is_cleared()) else {
         return Ok(false);

@@ -29,7 +29,7 @@ pub fn parse_holder<'a>(args: &mut Args<'a>) -> Result<Str<'a>, Error> {
     args.name("HOLDER", HOLDER_BYTES_MAX)
 }
 
-/// The token of a fill lease. `what` is what an error calls it.
+/// The token of a fill lease. `what` is its name in errors.
 pub fn parse_token(args: &mut Args, what: &str) -> Result<u64, Error> {
     args.int(what, 1..=UNITS_MAX)
 }

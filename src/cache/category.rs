@@ -1,4 +1,4 @@
-//! Categories: entries are counted by them.
+//! Categories, by which entries are counted.
 //!
 //! Names come from clients, so their number is bounded: after the first 1,023, all others are counted as `(other)`. That
 //! concerns only this node's counters; an entry keeps the true name of its category in any case.
@@ -17,7 +17,7 @@ use crate::stats::STATS;
 
 const CATEGORIES_MAX: usize = 1_024;
 
-/// The name that surplus categories are counted under. It has number 0, which a number outside the table stands for, too.
+/// The name under which surplus categories are counted. It has number 0; a number outside the table means the same.
 const OTHER: &[u8] = b"(other)";
 
 /// A category, by its number.
@@ -29,7 +29,7 @@ pub struct Counters {
     pub hits: Counter,
     pub stale_hits: Counter,
     pub misses: Counter,
-    /// Misses that met another client's lease, whether they waited for its value or not.
+    /// Misses on a key that another client has a lease for, whether or not they waited for its value.
     pub pending: Counter,
     /// Fill leases given out, at once or after a wait.
     pub leader_grants: Counter,
@@ -117,8 +117,8 @@ impl Category {
         Self::with_room(name, CATEGORIES_MAX)
     }
 
-    /// The category of a key that was not found. Readers may ask for any name, so they fill at most half of the table, and
-    /// leave room for what is really stored.
+    /// The category of a key that was not found. Readers may ask for any name, so they fill at most half of the table:
+    /// the rest is for names that are really stored.
     pub fn asked_for(name: &[u8]) -> Self {
         Self::with_room(name, CATEGORIES_MAX / 2)
     }

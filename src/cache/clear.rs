@@ -1,8 +1,9 @@
 //! GW.CACHECLEAR: clears many entries at once.
 //!
 //! A category, a tag or all entries are cleared by a mark on the group that they share (see [`group`](super::group)). Every
-//! reader sees it at once. It is the same on replicas and in the AOF, which have the clear between the same sets. What is
-//! left to do is to free memory: see [`reclaim`]. Entries that match a pattern are deleted one by one, by a scan.
+//! reader sees it at once. The clear is replicated in its place among the sets, so it has the same effect on replicas
+//! and from the AOF. The memory is freed later: see [`reclaim`]. Entries that match a pattern are deleted one by one,
+//! by a scan.
 
 use gateway_core::glob;
 
@@ -107,7 +108,7 @@ fn unblocked(_call: &mut Call) -> Outcome {
 struct Sweep {
     pattern: Box<[u8]>,
     client: Parked,
-    /// How many of them readers still saw.
+    /// How many of the deleted entries readers could still see.
     deleted: u64,
 }
 

@@ -3,7 +3,7 @@
 //! | command | operation | words | event |
 //! |---|---|---|---|
 //! | `GW._CACHE` | `S` | `created_at_ms ttl_ms stale_ms [saved]`: set; the value and the tags follow | `gw.cacheset` |
-//! | `GW._CACHE` | `C` | the same, if the category is not the key's own: it follows the value | `gw.cacheset` |
+//! | `GW._CACHE` | `C` | the same, with another category than the key's own: it follows the value | `gw.cacheset` |
 //! | `GW._CACHE` | `T` | `fresh_until_ms`: touched | `gw.cachetouch` |
 //! | `GW._CACHECLEAR` | `C` `T` `A` | none: a category, a tag or all entries were cleared; the name follows | none |
 
@@ -133,7 +133,7 @@ pub enum Clear<'a> {
 }
 
 impl Clear<'_> {
-    /// Returns how many entries there were.
+    /// Clears them. Returns how many entries there were.
     pub fn make(self, call: &Call) -> u64 {
         let cleared = match self {
             Clear::Category(name) => groups::clear_category(name),

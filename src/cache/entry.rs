@@ -27,7 +27,7 @@ pub struct Entry {
     extras: Option<Box<Extras>>,
 }
 
-/// What most entries do not have.
+/// The parts that most entries do not have.
 #[derive(Clone)]
 struct Extras {
     stale_ms: u64,
@@ -43,7 +43,7 @@ impl Extras {
     }
 }
 
-/// What an entry is made from.
+/// The parts of a new entry.
 pub struct New<'a> {
     pub value: &'a [u8],
     pub created_at_ms: i64,
@@ -54,7 +54,7 @@ pub struct New<'a> {
 }
 
 impl Entry {
-    /// `pack_from_bytes` is the shortest value that is packed if that pays; 0: none is.
+    /// `pack_from_bytes` is the shortest value that is packed if that pays; with 0, none is.
     pub fn new(new: New, pack_from_bytes: usize) -> Self {
         let (value, unpacked_len) = match packed(new.value, pack_from_bytes) {
             Some(packed) => (packed, new.value.len() as u32),
@@ -85,8 +85,9 @@ impl Entry {
         self
     }
 
-    /// Becomes another entry, as if that had been made and this one dropped. What both have in common stays as it is, and
-    /// its counts do not move: mostly the category, and the memory of the value, if both have the same length.
+    /// Becomes another entry, as if that one had been made and this one dropped. What both have in common stays as it
+    /// is, with its counts: mostly the category, and the value's memory if both have the same length
+    /// (docs/src/internals/decisions.md, "Values are overwritten in place").
     pub fn overwrite(&mut self, new: New, pack_from_bytes: usize) {
         let shares_category = self.category.name() == new.category && !self.category.is_cleared();
         if !shares_category || !self.tags().is_empty() || !new.tags.is_empty() {
@@ -269,7 +270,7 @@ impl Stored for Entry {
         Ok(Self::with(value, unpacked_len, created_at_ms, life, saved, category, tags))
     }
 
-    /// Not whether and how the value is packed: nodes may differ in that.
+    /// Leaves out whether and how the value is packed: nodes may differ in that.
     fn digest(&self, out: &mut dyn Writer) {
         self.write(out);
         if let Ok(value) = self.value(&mut Vec::new()) {

@@ -6,23 +6,23 @@ use super::*;
 use crate::cache::category::Category;
 use gateway_core::codec::{Decoder, Encoded};
 
-/// The groups are the module's: one test at a time.
+/// All tests share the module's groups, so they run one at a time.
 static GROUPS: Mutex<()> = Mutex::new(());
 
 const CATEGORIES: [&[u8]; 3] = [b"chat", b"embed", b"(other)"];
 const TAGS: [&[u8]; 3] = [b"x", b"y", b"z"];
 
-/// An entry as a list has it.
+/// An entry of the model.
 #[derive(Clone)]
 struct Listed {
     category: usize,
     tags: Vec<usize>,
     bytes: u64,
-    /// Readers see it.
+    /// Whether readers see it.
     visible: bool,
-    /// It counts in its category: only a tag was cleared, if anything.
+    /// Whether it counts in its category: only a tag of it was cleared, if anything.
     counted: bool,
-    /// Those of its tags that were not cleared since it has them.
+    /// Its tags that were not cleared since it was set.
     tags_left: Vec<usize>,
 }
 
@@ -37,7 +37,7 @@ impl Random {
     }
 }
 
-/// Puts an entry where there may be one.
+/// Sets an entry, which may overwrite another one.
 fn put(place: &mut Option<(Entry, Listed)>, listed: Listed) {
     let tags: Vec<&[u8]> = listed.tags.iter().map(|&tag| TAGS[tag]).collect();
     let new = New {
@@ -72,7 +72,7 @@ fn plain(value: &[u8]) -> New<'_> {
     New { value, created_at_ms: 1_000, life, saved: Amount::ZERO, category: b"overwritten", tags: Vec::new() }
 }
 
-/// What an overwritten entry is like, however it was stored: as a new one.
+/// An overwritten entry is like a new one, however it was stored before.
 #[test]
 fn an_overwritten_entry_is_a_new_one() {
     const PACK_FROM_BYTES: usize = 100;
@@ -80,7 +80,7 @@ fn an_overwritten_entry_is_a_new_one() {
     let values = [vec![b'a'; 90], vec![b'b'; 90], vec![b'c'; 80], vec![b'd'; 1_000], vec![b'e'; 1_000], Vec::new()];
     let mut entry = Entry::new(plain(b"first"), PACK_FROM_BYTES);
     let category = Category::named(b"overwritten");
-    // Each value after each other one, with and without what few entries have.
+    // Each value after each other one, with and without the parts that few entries have.
     for (before, after) in values.iter().flat_map(|before| values.iter().map(move |after| (before, after))) {
         for saved in [Amount::ZERO, Amount::from_picos(5).unwrap()] {
             let extra = New { saved, life: Life::new(2_000, 5_000, 70), created_at_ms: 2_000, ..plain(before) };
@@ -136,7 +136,7 @@ fn entries_are_cleared_as_a_list_would_be() {
             29..=33 => {
                 if let Some((entry, listed)) = &mut entries[slot] {
                     *entry = reloaded(entry);
-                    // What was cleared is loaded as cleared in every respect.
+                    // An entry that was cleared is loaded as cleared in every respect.
                     if !listed.visible {
                         listed.counted = false;
                         listed.tags_left.clear();
@@ -177,7 +177,7 @@ fn entries_are_cleared_as_a_list_would_be() {
                 seen[6] += 1;
             }
             _ => {
-                // The server frees them later, in whatever order.
+                // The server frees them later, in any order.
                 let freed_later = std::mem::take(&mut entries);
                 groups::forget_all();
                 assert_eq!(groups::held(Category::named(CATEGORIES[0])), [0; 3]);

@@ -1,8 +1,9 @@
 //! GW.CACHEFETCH: replies the cached value, as GW.CACHEGET does, and may change something: TOUCH postpones the expiry, and
 //! with LEASE one of the callers that miss the key gets the lease to compute it.
 //!
-//! A write command, although most calls write nothing: so the server itself keeps readers, replicas and read-only scripts
-//! from it. It takes no memory but for leases, which are bounded, so that hits are served when the memory is full.
+//! It is a write command although most calls write nothing, so that the server itself refuses it to read-only users,
+//! replicas and read-only scripts. It takes memory for leases only, which are bounded, so it is not `deny-oom`: hits
+//! are served when the memory is full.
 
 use gateway_core::cache::State;
 use gateway_core::cache::flight::{LEASE_MAX_MS, LeaseAnswer, Wanted};
@@ -14,7 +15,7 @@ use super::entry::Entry;
 use super::flights::Scope;
 use super::store::keep_fresh;
 use super::{effect, flights};
-use crate::server::blocked::{Parking, UNBLOCKED};
+use crate::server::blocked::Parking;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::{Call, Error, Key, Outcome};
@@ -23,7 +24,7 @@ use crate::stats::STATS;
 pub const COMMAND: Command = Command {
     name: "GW.CACHEFETCH",
     handler: entry!(fetch),
-    flags: "write fast",
+    flags: "write fast blocking",
     arity: -2,
     keys: Keys::One(Access::ReadUpdate),
     summary: "Replies a cached value or nil; with LEASE, one of the callers that miss it computes it while the others wait or \
@@ -119,7 +120,7 @@ fn fetch_entry(call: &mut Call) -> Outcome {
     }
 }
 
-/// As [`reply_found`], after a TOUCH.
+/// Like [`reply_found`], but after the TOUCH, if there is one.
 fn reply_touched(
     call: &mut Call,
     request: &FetchRequest,
@@ -208,17 +209,17 @@ const PARKING: Parking = Parking { called_back, timed_out, gone: flights::gone }
 
 /// Replies to a caller that has waited: there is a value, or it is this caller's turn to compute it.
 fn called_back(call: &mut Call, message: u64) -> Outcome {
-    if message == flights::UNBLOCK {
-        return Err(UNBLOCKED);
-    }
     let request = FetchRequest::parse(call)?;
+    if message == flights::END {
+        return Err(call.wait_ended(request.question.key));
+    }
     if reply_waited_for(call, &request)? {
         return Ok(());
     }
     let question = &request.question;
     let Some(wanted) = request.lease else { return reply_miss(call, question, Meta::pending(0)) };
     match message {
-        // The value was set and is gone again, or this call has waited twice. It does not wait again.
+        // The value was set and is gone again, or this call has waited twice: it does not wait any longer.
         flights::LOOK_AGAIN => {
             let asked = ask(call, question, wanted);
             reply_asked(call, question, wanted, asked)

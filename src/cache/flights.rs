@@ -35,7 +35,7 @@ const POLLS_PER_SLICE: usize = 256;
 /// The groups that a lease's value belongs to. If any of them is cleared, the lease is revoked.
 pub struct Scope {
     pub category: Box<[u8]>,
-    /// Those of the stale entry that is being refreshed.
+    /// The groups of the tags of the stale entry that is being refreshed.
     pub tags: Box<[Arc<Group>]>,
 }
 
@@ -62,8 +62,9 @@ impl State {
 
 /// A number for a token. The standard library keys its hashes with random bytes of the operating system, once per process,
 /// and SipHash under a key that nobody knows is a pseudo-random function. So the hashes of a count are as good as random
-/// numbers: nobody can guess the next one from those before, and neither another node nor this one after a restart repeats
-/// one, but by a chance of 1 in 2^53.
+/// numbers: nobody can guess the next one from those before, and the chance that another node, or this one after a
+/// restart,
+/// repeats one is 1 in 2^53.
 fn random() -> u64 {
     lazy_static! {
         static ref KEYED: RandomState = RandomState::new();
@@ -107,11 +108,17 @@ fn poll(call: &mut Call) {
     poll_some(call, places.into_iter());
 }
 
-/// Clients that wait for a key that now holds another type are called back, and get that error.
+/// Clients that wait for a key that now holds another type are called back, and get that error. So are those that wait for a
+/// key that another node of the cluster serves now, where its value will be.
 fn poll_some(call: &mut Call, mut places: std::vec::IntoIter<LeasedKey>) {
     for (database, name) in places.by_ref().take(POLLS_PER_SLICE) {
         let name = OwnedKey::new(&name);
-        if call.select_database(database) && call.find::<Entry>(name.key()).is_err() {
+        if !call.select_database(database) {
+            continue;
+        }
+        if !call.serves(name.key()) {
+            call_back_all(call, name.key(), END);
+        } else if call.glance::<Entry>(name.key()).is_err() {
             filled(call, name.key());
         }
     }
@@ -122,7 +129,7 @@ fn poll_some(call: &mut Call, mut places: std::vec::IntoIter<LeasedKey>) {
     }
 }
 
-/// A client no longer waits.
+/// Forgets a client that no longer waits.
 pub fn gone(waiter: Parked) {
     STATE.borrow().flights.gone(waiter);
 }
@@ -142,7 +149,7 @@ pub fn may_fill<'a>(call: &Call, key: Key, token: u64, category: &[u8], tags: im
     !outdated
 }
 
-/// All entries of that name were cleared.
+/// To be called when all entries of that name were cleared.
 pub fn cleared(kind: Kind, name: &[u8]) {
     STATE.borrow().flights.cleared(kind, name);
 }
@@ -152,8 +159,13 @@ pub fn left_ms(call: &Call, key: Key) -> u64 {
     STATE.borrow().flights.left_ms(by_database(call, key), clock_ms())
 }
 
-/// The key has a value, or cannot have one: the clients that wait for it are called back to look.
+/// To be called when the key has a value, or cannot have one: calls back the clients that wait for it, to look.
 pub fn filled(call: &Call, key: Key) {
+    call_back_all(call, key, LOOK_AGAIN);
+}
+
+/// Ends the key's lease, and calls back the clients that wait for it.
+fn call_back_all(call: &Call, key: Key, message: u64) {
     let waiters = {
         let flights = &mut STATE.borrow().flights;
         if flights.is_empty() {
@@ -161,21 +173,21 @@ pub fn filled(call: &Call, key: Key) {
         }
         flights.filled(by_database(call, key))
     };
-    wake_some(call, waiters.into_iter());
+    call_back_some(call, waiters.into_iter(), message);
 }
 
-/// Calls clients back in slices. Those whose wait ends meanwhile are passed over.
-fn wake_some(call: &Call, mut waiters: std::vec::IntoIter<Parked>) {
+/// Calls clients back in slices. Clients whose wait ends meanwhile are skipped.
+fn call_back_some(call: &Call, mut waiters: std::vec::IntoIter<Parked>, message: u64) {
     for waiter in waiters.by_ref().take(WAKES_PER_SLICE) {
-        call.call_back(waiter, LOOK_AGAIN);
+        call.call_back(waiter, message);
     }
     if waiters.len() > 0 {
-        call.after(0, |call, waiters| wake_some(call, waiters), waiters);
+        call.after(0, |call, (waiters, message)| call_back_some(call, waiters, message), (waiters, message));
     }
 }
 
-/// The key was deleted: the value that is being computed for it must not be stored. The next client that waits gets a
-/// lease.
+/// To be called when the key was deleted: the value that is being computed for it must not be stored. The next client
+/// that waits gets a lease.
 pub fn revoked(call: &Call, key: Key) {
     let successors = {
         let State { flights, reclaiming, .. } = &mut *STATE.borrow();
@@ -187,7 +199,7 @@ pub fn revoked(call: &Call, key: Key) {
     hand_over(call, successors);
 }
 
-/// Its holder gives the key's lease up. Returns whether the token is that of the lease.
+/// Gives up the key's lease for its holder. Returns whether the token is that of the lease.
 pub fn released(call: &Call, key: Key, token: u64) -> bool {
     let successors = {
         let flights = &mut STATE.borrow().flights;
@@ -200,7 +212,7 @@ pub fn released(call: &Call, key: Key, token: u64) -> bool {
     true
 }
 
-/// As [`revoked`], for all leases that `is_meant`. Many waiting clients are called back in slices.
+/// Like [`revoked`], for all leases that `is_meant`. Many waiting clients are called back in slices.
 pub fn revoked_where(call: &Call, is_meant: impl Fn(i32, &[u8], &Scope) -> bool) {
     STATE.borrow().flights.revoked_where(is_meant);
     hand_over_some(call);
@@ -237,10 +249,10 @@ pub fn while_reclaiming(task: impl FnOnce()) {
     STATE.borrow().reclaiming = false;
 }
 
-/// The messages that call a waiting client back: to ask again, since the value is there or its own lease is, or to reply
-/// that the wait was ended. Any other is the token of its lease.
+/// Messages to a waiting client: to ask again, since the value or the client's own lease is there, or to reply that it cannot
+/// wait here any longer. Any other message is the token of its lease.
 pub const LOOK_AGAIN: u64 = 0;
-pub const UNBLOCK: u64 = u64::MAX;
+pub const END: u64 = u64::MAX;
 
 /// Calls back the clients that get a lease, and those that ask again.
 fn hand_over(call: &Call, successors: Successors<Parked>) {
@@ -275,7 +287,7 @@ fn end_due(call: &mut Call, at_ms: i64) {
     hand_over(call, successors);
 }
 
-/// Keys that appear and disappear by other commands than the cache's.
+/// Follows keys that appear or disappear by other commands than the cache's.
 pub fn on_key_event(call: &mut Call, event: &std::ffi::CStr, key: Key) {
     match event.to_bytes() {
         b"del" | b"move_from" | b"rename_from" => revoked(call, key),
@@ -294,7 +306,7 @@ pub fn on_server_event(call: &mut Call, event: Event) {
         Event::RoleChanged { primary: false } => {
             let flights = std::mem::replace(&mut STATE.borrow().flights, State::new().flights);
             for waiter in flights.waiting() {
-                call.call_back(waiter, UNBLOCK);
+                call.call_back(waiter, END);
             }
         }
         _ => {}

@@ -111,7 +111,7 @@ impl Era {
 /// The entries of one category, or of one tag.
 pub struct Group {
     name: Box<[u8]>,
-    /// Its counters count hits and the like.
+    /// The category with the counters for hits and the like.
     category: Category,
     /// `None` for a tag: its entries are counted in their categories.
     era: Option<Arc<Era>>,
@@ -150,7 +150,7 @@ impl Group {
         self.era.as_ref().filter(|_| self.category == Category::OTHER).map(|era| &era.surplus)
     }
 
-    /// Returns how many entries there were.
+    /// Clears the group. Returns how many entries it had.
     pub fn clear(&self) -> u64 {
         let held = self.held.mark();
         let [entries, ..] = held;
@@ -220,7 +220,8 @@ impl Group {
     }
 }
 
-/// With so many parts, none takes long to grow, to be swept or to be freed, even with millions of groups.
+/// The number of parts. It is so large that no part takes long to grow, to be swept or to be freed, even with millions
+/// of groups.
 const SHARDS: usize = 1_024;
 
 /// A part with fewer groups is not worth sweeping.
@@ -316,7 +317,7 @@ mod tests {
         assert_eq!(groups.clear(b"g"), 1);
         let new = group(&mut groups, b"g");
         new.entry_made([5, 5]);
-        // The end of what was cleared changes nothing any more.
+        // Dropping a cleared entry no longer changes anything.
         old.entry_gone([10, 20]);
         assert!(old.is_cleared() && !new.is_cleared());
         assert_eq!((old.held(), new.held()), ([0; 3], [1, 5, 5]));

@@ -66,12 +66,12 @@ pub struct Old([Groups; 2]);
 impl Old {
     /// Frees a slice. Returns whether there is more.
     pub fn free_some(&mut self) -> bool {
-        // Of both tables, whatever the first returns.
+        // Frees from both tables, whatever the first returns.
         self.0.each_mut().map(Groups::free_some) != [false; 2]
     }
 }
 
-/// Returns how many entries there were, and their groups.
+/// Clears all entries. Returns how many there were, and their groups.
 pub fn clear_all() -> (u64, Old) {
     for category in Category::all() {
         let [entries, ..] = held(category);
@@ -81,7 +81,7 @@ pub fn clear_all() -> (u64, Old) {
     (era.clear(), Old([categories, tags]))
 }
 
-/// For entries that the server is about to free, perhaps in the background: from now on they no longer count.
+/// Forgets all entries, which the server is about to free, perhaps in the background: from now on they no longer count.
 pub fn forget_all() -> Old {
     let State { era, categories, tags } = std::mem::take(&mut *STATE.borrow());
     era.clear();

@@ -28,7 +28,7 @@ pub const COMMAND: Command = Command {
     ],
 };
 
-/// How long one call may look, beyond its last step.
+/// How long one call looks before it begins its last step.
 const SLICE: Duration = Duration::from_micros(250);
 
 /// How many keys one step looks at.
@@ -94,9 +94,9 @@ fn list(call: &mut Call) -> Outcome {
     Ok(())
 }
 
-/// Whether the key holds an entry that readers see, of what is asked for.
+/// Whether the key holds an entry of `what` that readers see.
 fn is_listed(call: &Call, name: &OwnedKey, what: &What, now_ms: i64) -> bool {
-    call.glance::<Entry>(name.key()).is_some_and(|found| {
+    call.glance::<Entry>(name.key()).ok().flatten().is_some_and(|found| {
         let entry = found.get();
         what.has(entry) && !entry.is_cleared() && entry.state(now_ms) != State::Expired
     })

@@ -44,7 +44,7 @@ pub fn on_server_event(call: &mut Call, event: Event) {
         Event::LoadingEnded | Event::RoleChanged { primary: true } if LEFT_OVER.load(Ordering::Relaxed) => {
             reclaim(call);
         }
-        // Entries that the scan had yet to come to may now be in a database that it has left.
+        // Entries that the scan has not reached yet may now be in a database that it has passed.
         Event::SwapDatabases(..) if RECLAIMING.borrow().running => reclaim(call),
         // The server may free the entries later: from now on they no longer count.
         Event::Flush { database: None } => free_groups(call, groups::forget_all()),
@@ -52,11 +52,11 @@ pub fn on_server_event(call: &mut Call, event: Event) {
     }
 }
 
-/// A cleared entry that gets another name may slip past the scan that is to delete it, or come from a payload that was
-/// dumped before.
+/// Finds cleared entries that the scan may miss: they get another name, or are restored from a payload that was dumped
+/// before.
 pub fn on_key_event(call: &mut Call, event: &CStr, key: Key) {
     if matches!(event.to_bytes(), b"restore" | b"copy_to" | b"move_to" | b"rename_to") {
-        let cleared = call.find::<Entry>(key).is_ok_and(|found| found.is_some_and(|found| found.get().is_cleared()));
+        let cleared = call.glance::<Entry>(key).is_ok_and(|found| found.is_some_and(|found| found.get().is_cleared()));
         if cleared {
             reclaim(call);
         }

@@ -6,7 +6,7 @@ use lazy_static::lazy_static;
 use crate::server::config::{Number, Text};
 use crate::server::shared::MainThread;
 
-/// What entries get by category, if they are set without it.
+/// Times by category, for entries that are set without their own.
 #[derive(Default)]
 struct Defaults {
     ttl: Lifetimes,
@@ -29,7 +29,7 @@ pub static STALE: Text = Text::new("cache-stale", "", |text| {
     Ok(())
 });
 
-/// The shortest value in bytes that is packed if that pays. 0: none is.
+/// The shortest value in bytes that is packed if that pays. With 0, none is.
 pub static PACK_FROM_BYTES: Number = Number::new("cache-compress-bytes", 0, 0, packed::PACKED_MAX as i64).in_bytes();
 
 /// An entry's time to live and its stale time: those that were given, or else those of its category.

@@ -63,7 +63,8 @@ fn stats(call: &mut Call) -> Outcome {
     Ok(())
 }
 
-/// Sets the counters of all categories back to 0. Their names stay, and so do entries and bytes, which tell what is stored.
+/// Sets the counters of all categories back to 0. Their names stay, and so do entries and bytes, which describe stored
+/// data.
 pub fn reset() {
     Category::all().for_each(|category| category.counters().reset());
 }

@@ -6,7 +6,7 @@ use super::settings::PACK_FROM_BYTES;
 use crate::server::key::Opened;
 use crate::server::{Call, Error, Key};
 
-/// Returns the counters of the entry's category.
+/// Stores an entry. Returns the counters of its category.
 pub fn store(call: &mut Call, key: Key, new: New) -> Result<&'static Counters, Error> {
     let mut opened = call.open::<Entry>(key)?;
     let ends_at_ms = new.life.ends_at_ms();

@@ -17,7 +17,7 @@ pub fn delete_if(call: &mut Call, key: Key, is_meant: impl Fn(&Entry) -> bool) -
     }
     opened.delete();
     drop(opened);
-    // One by one: in a cluster each key has a slot of its own.
+    // One by one: in a cluster, keys may be in different slots.
     let replicate = || call.replicate_deletion(&[key]);
     if visible {
         replicate();

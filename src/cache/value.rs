@@ -24,7 +24,7 @@ impl Value for Entry {
         }
     }
 
-    /// A cleared entry is not written again.
+    /// A cleared entry is left out of the rewritten AOF.
     fn rewrite(&self, out: &mut Rewrite) {
         if !self.is_cleared() {
             out.whole(self);

@@ -90,7 +90,7 @@ impl<'a> AcquireRequest<'a> {
         Ok(Self { key, max, holder, ttl_ms, block_ms })
     }
 
-    /// What a holder that has no slot is told now. It is not granted one, even if one is free.
+    /// The reply to a holder without a slot, as of now. It grants none, even if one is free.
     pub fn look(&self, call: &Call) -> Result<Grant, Error> {
         let none = Leases::default();
         let found = call.find::<Leases>(self.key)?;

@@ -65,7 +65,7 @@ pub fn usage<L: UnitLimiter>(usage: &Usage<L>) -> Effect {
     effect
 }
 
-/// Returns the event, as the others below do.
+/// Returns the keyspace event, like the functions below.
 fn apply_usage<L: UnitLimiter>(
     call: &mut Call,
     key: Key,

@@ -1,4 +1,4 @@
-//! What becomes of a request for a slot, at once or after a wait: decided, granted, denied, replied.
+//! Grants and denials of slots, at once or after a wait.
 
 use std::ffi::CStr;
 
@@ -32,7 +32,7 @@ pub fn grant_slot(opened: &mut Opened<Leases>, at_ms: i64, grant: &Grant, holder
     change
 }
 
-/// Counts a denial, tells of it, and replies it.
+/// Counts a denial, notifies of it, and replies it.
 pub fn deny(call: &Call, key: Key, grant: &Grant) {
     STATS.leases_denied.add(1);
     call.tell_denied(key);

@@ -1,4 +1,4 @@
-//! What the family's values have in common: the clock, the expiry, and, for windows and buckets, the units taken from them.
+//! The family's values by what they have in common: the clock, the expiry, and the units of windows and buckets.
 
 use std::ffi::CStr;
 
@@ -17,7 +17,7 @@ pub trait Limiter: Value {
     /// The operation of [`clock_step`](super::effect::clock_step).
     const CLOCK_STEP: u8;
 
-    /// Adopts an earlier present if the clock has stepped back. Returns whether it had.
+    /// If the clock has stepped back, moves recorded times back with it. Returns whether it has.
     fn adopt_clock(&mut self, now_ms: i64) -> bool;
 
     /// When the key expires.
@@ -37,7 +37,7 @@ pub fn update<L: Limiter>(opened: &mut Opened<L>, new: impl FnOnce() -> L, chang
 
 /// A limiter that requests take units from: a sliding window or a token bucket.
 pub trait UnitLimiter: Limiter {
-    /// What the command says of the limit.
+    /// The limit, as the command gives it.
     type Rule: Copy;
 
     /// The operation of [`usage`](super::effect::usage).
@@ -46,7 +46,7 @@ pub trait UnitLimiter: Limiter {
     /// Requests admitted, denied, peeked at and forced.
     fn counters() -> [&'static Counter; 4];
 
-    /// A limiter that nothing has been taken from: what a key that does not exist stands for.
+    /// A limiter from which nothing has been taken, which is what a key that does not exist stands for.
     fn unused(at_ms: i64, rule: Self::Rule) -> Self;
 
     fn verdict(&mut self, at_ms: i64, rule: Self::Rule, cost: u64) -> Verdict;
@@ -54,7 +54,7 @@ pub trait UnitLimiter: Limiter {
     /// Takes units, or gives them back if they are negative.
     fn take(&mut self, at_ms: i64, rule: Self::Rule, units: i64);
 
-    /// Milliseconds until nothing is taken any more, if no request follows.
+    /// Milliseconds until the limiter is unused again, if no request follows.
     fn unused_after_ms(&self, at_ms: i64) -> i64;
 
     /// A rule as words of an effect.

@@ -77,7 +77,7 @@ fn acquire(call: &mut Call) -> Outcome {
 /// Takes a slot if there is one that nobody else waits for.
 fn try_to_acquire(call: &mut Call, request: &AcquireRequest) -> Result<Grant, Error> {
     let &AcquireRequest { key, max, holder, ttl_ms, .. } = request;
-    // Those who wait come first.
+    // Waiting clients come first.
     let is_waited_for = wait::serve(call, key);
     let now_ms = call.now_ms();
     let mut opened = call.open::<Leases>(key)?;
@@ -92,7 +92,7 @@ fn try_to_acquire(call: &mut Call, request: &AcquireRequest) -> Result<Grant, Er
     }
     if is_waited_for && !holds(&mut opened, now_ms, holder) {
         drop(opened);
-        // More may have become free than is granted at once.
+        // More slots may have become free than are granted at once.
         let in_use = grant.in_use - 1;
         if wait::is_first_in_line(call, key, in_use) {
             return Ok(Grant { acquired: false, in_use, max, retry_after_ms: 1, token: 0 });

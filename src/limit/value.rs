@@ -47,7 +47,7 @@ impl Value for TokenBucket {
         reply.bytes("rate").count(state.flow.rate).bytes("per_ms").count(state.flow.per_ms);
         reply.bytes("burst").count(state.flow.burst);
         reply.bytes("tokens").int(state.tokens());
-        // The level is exactly tokens + fraction. A client that adds nothing up needs only the first.
+        // The level is exactly tokens + fraction. Most clients need only the tokens.
         reply.bytes("fraction").bytes(state.fraction());
         reply.bytes("reset_after_ms").int(state.reset_after_ms);
         reply.bytes("bytes").count(self.total_bytes() as u64);

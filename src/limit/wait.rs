@@ -1,9 +1,10 @@
 //! GW.ACQUIRE with BLOCK: clients that wait for a slot.
 //!
-//! They stand in a [`Line`] for each key. Whatever may free a slot serves the line before anybody else: a release and every
-//! new call for the key at once, an expiry by an alarm, and what happens to the key as a whole (DEL, FLUSHALL, RENAME, …) by
-//! an alarm for the next moment, because a listener may not change keys. So no client waits while a slot that its maximum
-//! allows is free, and whoever comes later finds only slots that nobody waits for.
+//! Each key has a [`Line`] of them (docs/src/internals/decisions.md, "Clients that wait for slots"). Whatever may free
+//! a slot serves the line first: a release and every new call for the key at once, an expiry by an alarm, and a change
+//! of the key as a whole (DEL, FLUSHALL, RENAME, …) by an alarm for the next moment, because a listener may not change
+//! keys. So no client waits while a slot that its maximum allows is free, and a new call finds only slots that nobody
+//! waits for.
 //!
 //! A slot is granted to a client that waits like any other, and replicated like any other; the client is told afterwards.
 //! A client that disconnects in between has a slot that nobody uses, as if it had disconnected before it read a reply.
@@ -22,7 +23,7 @@ use super::grant::{decide, deny, grant_slot, reply};
 use super::limiter::Limiter as _;
 use crate::server::alarm::{Alarms, Place};
 use crate::server::args::OwnedKey;
-use crate::server::blocked::{Parked, Parking, UNBLOCKED};
+use crate::server::blocked::{Parked, Parking};
 use crate::server::events::Event;
 use crate::server::shared::MainThread;
 use crate::server::{Call, Error, Key, Outcome};
@@ -35,8 +36,9 @@ const GRANTS_PER_SLICE: usize = 128;
 const PAUSED_MS: i64 = 50;
 
 /// How long until the line is looked at again in any case: the clock may step ahead, a key of another type may be replaced,
-/// an effect may be applied on a primary that an AOF is piped into, and in a cluster the key's slot may move, of which the
-/// server does not tell.
+/// an effect may be applied on a primary that an AOF is piped into, and in a cluster the key's slot may move without
+/// any
+/// notice from the server.
 const LOOK_AGAIN_MS: i64 = 1_000;
 
 /// The message to a client that cannot wait here any longer; any other is its fencing token.
@@ -86,7 +88,7 @@ pub fn wait(call: &mut Call, request: &AcquireRequest, timeout_ms: u64) {
     set_alarm(call, request.key);
 }
 
-/// A client no longer waits.
+/// Removes a client that no longer waits.
 fn gone(client: Parked) {
     let Waiting { lines, clients } = &mut *WAITING.borrow();
     let Some((place, number)) = clients.remove(&client) else { return };
@@ -148,12 +150,13 @@ fn serve_first(call: &mut Call, key: Key) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Whether a client waits that a free slot, with `in_use` taken, belongs to: nobody may overtake it.
+/// Whether a free slot, with `in_use` taken, belongs to a client that waits: nobody may overtake it.
 pub fn is_first_in_line(call: &Call, key: Key, in_use: u64) -> bool {
     WAITING.borrow().lines.get(&place(call, key)).is_some_and(|line| line.first(in_use).is_some())
 }
 
-/// A holder has got a slot by a call that did not wait: clients that wait for the same holder's slot have it, too.
+/// To be called when a holder has got a slot without waiting: clients that wait for the same holder's slot have it,
+/// too.
 pub fn holder_acquired(call: &Call, key: Key, holder: &[u8], token: u64) {
     let place = place(call, key);
     let taken = {
@@ -180,7 +183,7 @@ fn tell(call: &Call, place: &Place, told: &[Parked], message: u64) {
     }
 }
 
-/// Has the line looked at when the next slot ends that somebody in it can use.
+/// Sets an alarm for when the next slot ends that a client in the line can use.
 fn set_alarm(call: &Call, key: Key) {
     let Some(max) = WAITING.borrow().lines.get(&place(call, key)).and_then(Line::max) else { return };
     let now_ms = call.now_ms();
@@ -192,7 +195,8 @@ fn set_alarm(call: &Call, key: Key) {
     ALARMS.set(call, key, now_ms + wait_ms.min(LOOK_AGAIN_MS));
 }
 
-/// The slots of a key have changed, or the key has come or gone, in a call that may not change it any further.
+/// To be called when a key's slots have changed, or the key has appeared or disappeared, in a call that may not change
+/// keys: the line is served in the next moment.
 fn serve_soon(call: &Call, key: Key) {
     if is_waited_for(call, key) {
         ALARMS.set(call, key, call.now_ms());
@@ -212,12 +216,12 @@ fn end_where<T>(call: &Call, is_meant: impl Fn(&Place, &T) -> bool, which: &T) {
 }
 
 fn called_back(call: &mut Call, message: u64) -> Outcome {
-    if message == END {
-        return Err(UNBLOCKED);
-    }
     let request = AcquireRequest::parse(call)?;
+    if message == END {
+        return Err(call.wait_ended(request.key));
+    }
     let mut grant = request.look(call)?;
-    // What was granted stays granted, whatever has become of the key since.
+    // A granted slot stays granted, whatever has happened to the key since.
     (grant.acquired, grant.retry_after_ms, grant.token) = (true, 0, message);
     grant.in_use = grant.in_use.max(1);
     reply(call, &grant);
@@ -232,7 +236,7 @@ fn timed_out(call: &mut Call) -> Outcome {
     Ok(())
 }
 
-/// Keys that appear and disappear by other commands.
+/// Follows keys that appear or disappear by other commands.
 pub fn on_key_event(call: &mut Call, _event: &CStr, key: Key) {
     serve_soon(call, key);
 }

@@ -1,4 +1,4 @@
-//! Alarms: a timer for each key that clients wait for, at the next moment at which something may happen to it by time alone.
+//! Alarms: a timer for each key that clients wait for, at the next time at which the key's state may change by itself.
 
 use std::collections::HashMap;
 
@@ -44,6 +44,6 @@ fn ring(call: &mut Call, (alarms, place, due_ms): (&'static Alarms, Place, i64))
         }
         set.remove(&place);
     }
-    // If the clock lags behind the timer, whoever is called sets another alarm.
+    // If the clock lags behind the timer, `ring` sets another alarm.
     (alarms.ring)(call, OwnedKey::new(&place.1).key());
 }

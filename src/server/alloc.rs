@@ -1,4 +1,4 @@
-//! The server's allocator as Rust's, so that `used_memory`, `maxmemory` and `MEMORY` see what the module holds.
+//! The server's allocator as Rust's, so that `used_memory`, `maxmemory` and `MEMORY` count the module's memory.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ffi::c_void;

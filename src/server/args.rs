@@ -29,8 +29,8 @@ pub type Short<T> = SmallVec<[T; 4]>;
 impl<'a> Str<'a> {
     pub fn bytes(&self) -> &'a [u8] {
         let mut len = 0;
-        // SAFETY: whoever made the `Str` has promised that the string lives for `'a`; its buffer lives and stays unchanged
-        // as long as the string does.
+        // SAFETY: the caller that made the `Str` has promised that the string lives for `'a`; its buffer lives and
+        // stays unchanged as long as the string does.
         unsafe {
             let at = api!(RedisModule_StringPtrLen(self.raw, &mut len));
             std::slice::from_raw_parts(at.cast::<u8>(), len)
@@ -100,7 +100,7 @@ impl<'a> Args<'a> {
         self.next().ok_or(Error::ARITY)
     }
 
-    /// The next argument. `what` is what an error calls it, here and below.
+    /// The next argument. `what` is its name in errors, here and below.
     pub fn string(&mut self, what: &str) -> Result<Str<'a>, Error> {
         self.next().ok_or_else(|| Error::missing_value(what))
     }
@@ -131,7 +131,7 @@ impl<'a> Args<'a> {
         self.next()
     }
 
-    /// The next argument, which stays to be taken.
+    /// The next argument, without taking it.
     pub fn first(&self) -> Option<Str<'a>> {
         self.left.first().copied()
     }
@@ -141,7 +141,7 @@ impl<'a> Args<'a> {
         self.left.first().map(Str::bytes)
     }
 
-    /// Nothing may follow.
+    /// Checks that no argument is left.
     pub fn end(self) -> Result<(), Error> {
         if self.left.is_empty() { Ok(()) } else { Err(Error::ARITY) }
     }
@@ -163,13 +163,13 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// As [`Self::amount`], or negative.
+    /// Like [`Self::amount`], but may be negative.
     pub fn signed_amount(&mut self, what: impl AsRef<[u8]>) -> Result<Amount, Error> {
         let text = self.next().ok_or_else(|| Error::missing_value(&what))?;
         Amount::parse(text.bytes()).map_err(|error| Error::new(&error.to_string(), what))
     }
 
-    /// The arguments that are left, which stay to be taken.
+    /// The arguments that are left, without taking them.
     pub fn all(&self) -> &'a [Str<'a>] {
         self.left
     }
@@ -191,7 +191,7 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// As [`Self::option`], but `None` as well if the next argument is not an option word; it stays to be taken.
+    /// Like [`Self::option`], but `None` also if the next argument is not an option word, which is then not taken.
     pub fn option_if_any<T: Copy>(&mut self, words: &[(&'static str, T)]) -> Result<Option<T>, Error> {
         let Some(given) = self.peek() else { return Ok(None) };
         let Some(index) =

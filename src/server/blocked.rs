@@ -16,7 +16,8 @@ use redis_module::raw::{self, RedisModuleBlockedClient, RedisModuleCtx, RedisMod
 use super::api::api;
 use super::args::Key;
 use super::call::{self, Call, RawHandler};
-use super::error::{Error, Outcome};
+use super::cluster::UNBLOCKED;
+use super::error::Outcome;
 use super::guard::guarded;
 use super::shared::MainThread;
 use super::timer::Timer;
@@ -45,12 +46,12 @@ macro_rules! retry {
 }
 pub(crate) use retry;
 
-/// What the server is told by a function of [`retry`].
+/// The status that a function of [`retry`] returns to the server.
 pub const fn status(served: bool) -> c_int {
     (if served { raw::REDISMODULE_OK } else { raw::REDISMODULE_ERR }) as c_int
 }
 
-/// A client that waits since [`Call::park`].
+/// A client that [`Call::park`] lets wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Parked {
     address: usize,
@@ -68,7 +69,7 @@ pub struct Parking {
     pub gone: fn(Parked),
 }
 
-/// What is kept of a parked client.
+/// The module's state of a parked client.
 struct Lot {
     number: u64,
     parking: Parking,
@@ -86,7 +87,7 @@ lazy_static! {
     static ref LOTS: MainThread<Lots> = MainThread::new(Lots::default());
 }
 
-/// What travels from the end of the wait to the client's reply.
+/// Passed from the end of the wait to the client's reply.
 struct Message {
     parking: Parking,
     /// `None` if the time was up.
@@ -132,8 +133,8 @@ impl Call<'_> {
 
     /// Lets the client wait to be called back, at most `timeout_ms` (0: for ever). Nothing may have been replied before.
     pub fn park(&mut self, timeout_ms: u64, parking: Parking) -> Parked {
-        // A timer of ours keeps the time. Redis 7.0 leaves a client without a reply if the time that it keeps itself is up
-        // in the very moment in which the client is called back.
+        // The time-out is a timer of ours: with its own, Redis 7.0 leaves a client without a reply if the time is up in
+        // the same moment in which the client is called back.
         // SAFETY: the context is the one of this call. The callbacks live for ever; `free_message` frees what `release`
         // hands over.
         let client = unsafe {
@@ -169,7 +170,7 @@ impl Parked {
 
     fn take(self) -> Option<Lot> {
         let mut lots = LOTS.borrow();
-        // An address may be in use again for another client, a number never.
+        // An address may be reused for another client, a number never.
         if lots.by_address.get(&self.address)?.number != self.number {
             return None;
         }
@@ -192,9 +193,6 @@ fn time_is_up(_call: &mut Call, parked: Parked) {
         parked.release(Some(Message { parking: lot.parking, message: None }));
     }
 }
-
-/// The reply to a client whose wait this node cannot go on with.
-pub const UNBLOCKED: Error = Error::coded("UNBLOCKED the wait was ended");
 
 unsafe extern "C" fn called_back(ctx: *mut RedisModuleCtx, argv: *mut *mut RedisModuleString, argc: c_int) -> c_int {
     let reply = |call: &mut Call| {

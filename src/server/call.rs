@@ -43,11 +43,11 @@ macro_rules! entry {
 }
 pub(crate) use entry;
 
-/// As [`run`]; or, if the server only asks where the keys are, reports their places. The server has the key specs, and
-/// asks nevertheless before it routes a command in a cluster.
+/// Like [`run`]; but if the server only asks where the keys are, reports their places. The server asks before it routes
+/// a command in a cluster, although it has the key specs.
 ///
 /// # Safety
-/// As for [`run`].
+/// The same as for [`run`].
 pub unsafe fn run_or_report_keys(
     ctx: *mut RedisModuleCtx,
     argv: *mut *mut RedisModuleString,
@@ -85,7 +85,8 @@ pub unsafe fn run(
     argc: c_int,
     handler: impl FnOnce(&mut Call) -> Outcome,
 ) -> c_int {
-    // SAFETY: the arguments live through the call. `handler` takes a call of any lifetime, so it keeps nothing of it.
+    // SAFETY: the arguments live through the call. `handler` takes a call of any lifetime, so it cannot keep a part of
+    // it.
     let argv = unsafe { Str::list(argv, usize::try_from(argc).unwrap_or(0)) };
     let mut call = Call { ctx, argv };
     match guarded(|| handler(&mut call)) {
@@ -156,31 +157,13 @@ impl<'a> Call<'a> {
         self.is_primary() && unsafe { api!(RedisModule_AvoidReplicaTraffic()) } == 0
     }
 
-    /// Whether this node still serves commands for `key`: in a cluster its slot, or the key alone, may have moved. Clients that
-    /// wait are not told of that by every server.
-    pub fn serves(&self, key: Key) -> bool {
-        // SAFETY: the context is the one of this call, and the key's name lives through it. The server refuses a call of its
-        // own for a key that it would redirect a client for; otherwise it hands over a reply, which is freed.
-        unsafe {
-            if api!(RedisModule_GetContextFlags(self.ctx)) as u32 & raw::REDISMODULE_CTX_FLAGS_CLUSTER == 0 {
-                return true;
-            }
-            let reply = api!(RedisModule_Call(self.ctx, c"EXISTS".as_ptr(), c"s".as_ptr(), key.raw));
-            if reply.is_null() {
-                return false;
-            }
-            api!(RedisModule_FreeCallReply(reply));
-        }
-        true
-    }
-
     /// After a change of a key: sends `effect` to the replicas and the AOF, tells clients that WATCH or track the key, and
     /// notifies of `event`.
     pub fn replicate(&self, key: Key, event: &CStr, effect: &Effect) {
         self.replicate_with(key, event, effect, &[]);
     }
 
-    /// As [`Self::replicate`], with `rest` as further arguments of the effect: the server's own strings, not copied.
+    /// Like [`Self::replicate`], with `rest` as further arguments of the effect: the server's own strings, not copied.
     pub fn replicate_with(&self, key: Key, event: &CStr, effect: &Effect, rest: &[Str]) {
         let text = effect.text();
         let (name, text_at) = (effect.command().as_ptr(), text.as_ptr().cast::<c_char>());
@@ -198,7 +181,8 @@ impl<'a> Call<'a> {
         self.signal_and_notify(key, event);
     }
 
-    /// As [`Self::replicate_with`], for a change of several keys by one effect: its words, the number of keys, the keys,
+    /// Like [`Self::replicate_with`], for a change of several keys by one effect: its words, the number of keys, the
+    /// keys,
     /// and then `rest`.
     pub fn replicate_all(&self, keys: &[Key], event: &CStr, effect: &Effect, rest: &[Str]) {
         let text = effect.text();
@@ -221,7 +205,7 @@ impl<'a> Call<'a> {
         keys.iter().for_each(|&key| self.signal_and_notify(key, event));
     }
 
-    /// As [`Self::replicate`], for a change that belongs to no single key. `name` follows the effect's words.
+    /// Like [`Self::replicate`], for a change that belongs to no single key. `name` follows the effect's words.
     pub fn replicate_keyless(&self, effect: &Effect, name: &[u8]) {
         let (command, text) = (effect.command().as_ptr(), effect.text());
         let (text_at, name_at) = (text.as_ptr().cast::<c_char>(), name.as_ptr().cast::<c_char>());
@@ -251,13 +235,13 @@ impl<'a> Call<'a> {
         self.pass_on_all(&[key], event);
     }
 
-    /// As [`Self::pass_on`], for an effect on several keys.
+    /// Like [`Self::pass_on`], for an effect on several keys.
     pub fn pass_on_all(&self, keys: &[Key], event: &CStr) {
         self.pass_on_keyless();
         keys.iter().for_each(|&key| self.signal_and_notify(key, event));
     }
 
-    /// As [`Self::pass_on`], for an effect that belongs to no single key.
+    /// Like [`Self::pass_on`], for an effect that belongs to no single key.
     pub fn pass_on_keyless(&self) {
         // SAFETY: the context is the one of this call.
         unsafe { api!(RedisModule_ReplicateVerbatim(self.ctx)) };
@@ -268,8 +252,8 @@ impl<'a> Call<'a> {
         self.notify_of_class(raw::REDISMODULE_NOTIFY_MODULE, event, key);
     }
 
-    /// Notifies of a denial on `key`, which is no change, if `notify-keyspace-events` has the class of modules. The question
-    /// comes first because an answer that nobody hears costs 300 instructions, and denials come in storms.
+    /// Notifies of a denial on `key`, which does not count as a change of it. `notify-keyspace-events` is checked
+    /// first, because a notification that nobody gets costs 300 instructions, and denials come in storms.
     pub fn tell_denied(&self, key: Key) {
         // SAFETY: takes no arguments.
         let published = unsafe { api!(RedisModule_GetNotifyKeyspaceEvents()) };

@@ -34,7 +34,7 @@ pub struct Command {
     pub args: &'static [Arg],
 }
 
-/// The name of a command that is also called by its name, as effects are.
+/// The name of a command that the module also calls by a C string, as it does effects.
 pub const fn name(name: &'static CStr) -> &'static str {
     match name.to_str() {
         Ok(name) => name,

@@ -23,7 +23,7 @@ pub struct Number {
     pub default: i64,
     pub min: i64,
     pub max: i64,
-    /// Shown and taken with units such as `256mb`.
+    /// Whether it is shown and set with units such as `256mb`.
     pub bytes: bool,
     value: AtomicI64,
 }
@@ -182,7 +182,7 @@ unsafe extern "C" fn set_text(
     }
 }
 
-/// A string without a context: whoever gets it frees it.
+/// A string without a context, which its receiver frees.
 fn new_string(bytes: &[u8]) -> *mut RedisModuleString {
     // SAFETY: the buffer lives through the call, which copies it.
     unsafe { api!(RedisModule_CreateString(std::ptr::null_mut(), bytes.as_ptr().cast::<c_char>(), bytes.len())) }

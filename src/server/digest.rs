@@ -25,7 +25,7 @@ impl Digest {
 
 impl Writer for Digest {
     fn uint(&mut self, value: u64) {
-        // Any bijection does: equal values give equal digests.
+        // Any bijection will do: equal values give equal digests.
         self.int(value.cast_signed());
     }
 

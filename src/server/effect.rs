@@ -1,8 +1,8 @@
 //! Effects: what a command did, in the form that replicas and the AOF get.
 //!
 //! An effect is the family's internal command, the key, one argument of space-separated words (a letter for the
-//! operation, then numbers with absolute times), and, if an operation needs them, values as further arguments. One
-//! argument instead of many keeps the cost low, since the server builds an object for each. It stays readable in the AOF.
+//! operation, then numbers with absolute times), and, if an operation needs them, values as further arguments. See
+//! docs/src/internals/decisions.md, "Effects instead of requests" and "One text for an effect's words".
 //!
 //! An effect outlives the version that wrote it: an AOF is replayed after an upgrade, and a replica is upgraded before its
 //! primary. So an operation changes in one way only:
@@ -71,8 +71,8 @@ impl Effect {
     }
 }
 
-/// Reads an effect's words back. They come from our own primary or AOF, or from a tool that repeats those; still nothing
-/// in them is trusted.
+/// Reads an effect's words back. They come from our own primary or AOF, or from a tool that copies those, but every word
+/// is checked.
 pub struct Words<'a>(std::slice::Split<'a, u8, fn(&u8) -> bool>);
 
 impl<'a> Words<'a> {
@@ -101,7 +101,7 @@ impl<'a> Words<'a> {
         integer(self.word()?, &range)
     }
 
-    /// An integer that older versions did not write, and what it is in their effects.
+    /// An integer that older versions did not write, or what its absence means in their effects.
     #[cfg_attr(not(test), expect(dead_code, reason = "no operation has gained an integer yet"))]
     pub fn int_or<T>(&mut self, range: RangeInclusive<T>, default: T) -> Result<T, Error>
     where
@@ -110,7 +110,7 @@ impl<'a> Words<'a> {
         self.optional().map_or(Ok(default), |word| integer(word, &range))
     }
 
-    /// Nothing may follow: further words are those of a newer version.
+    /// Checks that no word is left: further words are those of a newer version.
     pub fn end(mut self) -> Result<(), Error> {
         self.0.next().map_or(Ok(()), |_| Err(newer()))
     }
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(read("W 1"), Ok((1, 7, -1, None)));
         assert_eq!(read("W 1 2"), Ok((1, 2, -1, None)));
         assert_eq!(read("W 1 2 3 word"), Ok((1, 2, 3, Some(&b"word"[..]))));
-        // What an older version did not write may be missing, but not wrong.
+        // Words that an older version did not write may be missing, but not wrong.
         for text in ["W", "W 1 ", "W 1 10", "W 1 x", "W 1 2 10", "W 1 2 3 word more", "W 1 2 3 word "] {
             assert_eq!(read(text), Err(malformed()), "{text}");
         }

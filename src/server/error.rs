@@ -14,7 +14,7 @@ impl Error {
     /// The server's own words for a key that holds another type.
     pub const WRONG_TYPE: Error =
         Error(Cow::Borrowed("WRONGTYPE Operation against a key holding the wrong kind of value"));
-    /// The server checks the arity first; this is for calls that its check cannot see through.
+    /// The server checks the arity first; this is for wrong calls that its check lets pass.
     pub const ARITY: Error = Error(Cow::Borrowed("ERR wrong number of arguments"));
     /// The guard has caught a panic and logged it.
     pub const INTERNAL: Error = Error(Cow::Borrowed("ERR internal error: see the server log"));
@@ -25,7 +25,7 @@ impl Error {
         Self::coded_for("ERR", what, argument)
     }
 
-    /// As [`Self::new`], with a code of its own.
+    /// Like [`Self::new`], with a code of its own.
     pub fn coded_for(code: &str, what: &str, argument: impl AsRef<[u8]>) -> Self {
         let argument = argument.as_ref();
         let shown = argument.iter().take(64).map(|&b| if (0x20..0x7f).contains(&b) { char::from(b) } else { '?' });
@@ -37,7 +37,12 @@ impl Error {
         Error(Cow::Borrowed(text))
     }
 
-    /// An integer that is none, or is out of `range`.
+    /// A redirection to the node that has a key's slot, as the server's own.
+    pub(super) fn moved(slot: i64, host: &str, port: i64) -> Self {
+        Error(format!("MOVED {slot} {host}:{port}").into())
+    }
+
+    /// An argument that is not an integer, or is out of `range`.
     pub fn not_in<T: Display>(range: RangeInclusive<T>, argument: &str) -> Self {
         Self::new(&format!("not an integer from {} to {}", range.start(), range.end()), argument)
     }
@@ -52,7 +57,7 @@ impl Error {
         Self::new(&format!("longer than {max_bytes} bytes"), argument)
     }
 
-    /// More than `max` of what `things` names.
+    /// More than `max` arguments of the kind that `things` names.
     pub fn more_than(max: usize, things: &str, argument: impl AsRef<[u8]>) -> Self {
         Self::new(&format!("more than {max} {things}"), argument)
     }
@@ -69,12 +74,12 @@ impl Error {
         Self::new("unknown option", given)
     }
 
-    /// An option that cannot stand beside another that was given.
+    /// An option that conflicts with another one that was given.
     pub fn conflicting_option(option: &str) -> Self {
         Self::new("conflicting option", option)
     }
 
-    /// An option that means nothing without another one.
+    /// An option that needs another one.
     pub fn only_with(needed: &str, option: &str) -> Self {
         Self::new(&format!("only with {needed}"), option)
     }

@@ -23,7 +23,7 @@ pub enum Event {
     SwapDatabases(i32, i32),
     /// All keys are about to be replaced by those of a file or of a primary.
     LoadingStarted,
-    /// They have been replaced, or loading has failed.
+    /// Loading has ended, or has failed.
     LoadingEnded,
     /// This node has become a primary, or a replica.
     RoleChanged { primary: bool },

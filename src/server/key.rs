@@ -49,7 +49,7 @@ impl RawKey {
         unsafe { api!(RedisModule_ModuleTypeGetType(self.0.as_ptr())) }
     }
 
-    /// The value, of whatever module type.
+    /// The value, of any module type.
     pub(super) fn module_value(&self) -> *mut c_void {
         // SAFETY: the key is open.
         unsafe { api!(RedisModule_ModuleTypeGetValue(self.0.as_ptr())) }
@@ -114,6 +114,14 @@ pub(super) fn quiet_read_mode() -> c_int {
     QUIET_READ_MODE.load(Ordering::Relaxed)
 }
 
+/// Opens a key without a trace: it counts neither as used nor as a hit or miss.
+fn traceless_mode() -> c_int {
+    let quiet = quiet_read_mode();
+    // A server without the quiet mode counts hits and misses of keys that are opened for reading alone.
+    let mode = if quiet == raw::REDISMODULE_READ as c_int { CHANGE_MODE } else { quiet };
+    mode | raw::REDISMODULE_OPEN_KEY_NOTOUCH as c_int
+}
+
 /// Finds out, once, at load, whether this server can open a key without counting a hit or miss (Redis 7.2 and later can).
 pub(super) fn learn_open_modes() {
     // SAFETY: takes no arguments; the pointer is written once, at load.
@@ -160,7 +168,7 @@ impl Call<'_> {
         Ok(Opened { raw, value, call: PhantomData })
     }
 
-    /// As [`Self::open`], of a key that may hold an `A` or a `B`. An empty key is opened as that of an `A`.
+    /// Like [`Self::open`], for a key that may hold an `A` or a `B`. An empty key is opened as one for an `A`.
     pub fn open_either<A: Value, B: Value>(&mut self, key: Key) -> Result<OpenedEither<'_, A, B>, Error> {
         let raw = RawKey::open_to_change(self, key)?;
         Ok(match raw.either::<A, B>()? {
@@ -169,8 +177,8 @@ impl Call<'_> {
         })
     }
 
-    /// Several keys, to be changed. Each is named once, so that none is open twice. A key that holds a `B` is treated as
-    /// empty.
+    /// Several keys, to be changed. The caller names each once, so that none is open twice. A key that holds a `B` is
+    /// treated as empty.
     pub fn open_all<T: Value, B: Value>(&mut self, keys: &[Key]) -> Result<Short<Opened<'_, T>>, Error> {
         for (place, key) in keys.iter().enumerate() {
             if keys.iter().take(place).any(|other| other.bytes() == key.bytes()) {
@@ -193,20 +201,33 @@ impl Call<'_> {
         self.find_in_mode(key, quiet_read_mode())
     }
 
-    /// As [`Self::find`], but counting in keyspace_hits or keyspace_misses, which show a cache's hit rate.
+    /// Like [`Self::find`], but counts in keyspace_hits or keyspace_misses, which show a cache's hit rate.
     pub fn look_up<T: Value>(&self, key: Key) -> Result<Option<Found<'_, T>>, Error> {
         self.find_in_mode(key, raw::REDISMODULE_READ as c_int)
     }
 
-    /// As [`Self::find`], without a trace: the server does not see the key as used. `None` as well if it holds another type.
-    pub fn glance<T: Value>(&self, key: Key) -> Option<Found<'_, T>> {
-        let mode = quiet_read_mode() | raw::REDISMODULE_OPEN_KEY_NOTOUCH as c_int;
-        self.find_in_mode(key, mode).ok().flatten()
+    /// Like [`Self::find`], but leaves no trace, for keys that may be others' and that no client has asked for: the server
+    /// counts neither a use nor a hit or miss.
+    pub fn glance<T: Value>(&self, key: Key) -> Result<Option<Found<'_, T>>, Error> {
+        self.find_in_mode(key, traceless_mode())
     }
 
-    /// As [`Self::find`], of a key that may hold an `A` or a `B`.
+    /// Like [`Self::find`], for a key that may hold an `A` or a `B`.
     pub fn find_either<A: Value, B: Value>(&self, key: Key) -> Result<Option<FoundEither<'_, A, B>>, Error> {
-        let Some(raw) = RawKey::open(self, key, quiet_read_mode()) else { return Ok(None) };
+        self.find_either_in_mode(key, quiet_read_mode())
+    }
+
+    /// Like [`Self::glance`], for a key that may hold an `A` or a `B`.
+    pub fn glance_either<A: Value, B: Value>(&self, key: Key) -> Result<Option<FoundEither<'_, A, B>>, Error> {
+        self.find_either_in_mode(key, traceless_mode())
+    }
+
+    fn find_either_in_mode<A: Value, B: Value>(
+        &self,
+        key: Key,
+        mode: c_int,
+    ) -> Result<Option<FoundEither<'_, A, B>>, Error> {
+        let Some(raw) = RawKey::open(self, key, mode) else { return Ok(None) };
         let call = PhantomData;
         Ok(match raw.either::<A, B>()? {
             Either::One(value) => value.map(|value| Either::One(Found { raw, value, call })),
@@ -237,7 +258,7 @@ impl<'a, T: Value> Opened<'a, T> {
     /// Stores `value`. An existing `T` keeps its slot and expiry; any other value is deleted with its expiry.
     pub fn insert(&mut self, value: T) -> &mut T {
         let place = match self.value {
-            // The server need not know: putting a new value into a key costs as much as the rest of a small command.
+            // Without the server (docs/src/internals/decisions.md, "Values are overwritten in place").
             Some(place) => {
                 // SAFETY: as in `get`.
                 unsafe { *place.as_ptr() = value };

@@ -5,7 +5,8 @@
 //!
 //! All `unsafe` code is here; outside, only the functions that the macros `entry!`, `retry!` and `module!` expand to contain
 //! any. Whatever could panic in a function that the server calls runs under the panic [`guard`]: handlers, tasks, listeners
-//! and the callbacks of data types and text settings. What lies outside it reads or writes an atomic, or replies an error.
+//! and the callbacks of data types and text settings. Code outside it only reads or writes an atomic, or replies an
+//! error.
 
 pub mod alarm;
 // Unit tests run without a server, and so without its allocator.
@@ -13,8 +14,10 @@ pub mod alarm;
 pub mod alloc;
 mod api;
 pub mod args;
+mod ask;
 pub mod blocked;
 pub mod call;
+mod cluster;
 pub mod command;
 pub mod config;
 pub mod counter;

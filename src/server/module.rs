@@ -143,7 +143,7 @@ mod tests {
     use super::version_number;
 
     #[test]
-    fn versions_are_numbers_of_two_digits_a_part() {
+    fn versions_are_numbers_with_two_digits_for_each_part() {
         for (text, number) in [("0.1.0", 100), ("1.2.3", 10_203), ("12.34.56", 123_456), ("1.0.0-rc.1", 10_000)] {
             assert_eq!(version_number(text), number, "{text}");
         }

@@ -44,7 +44,7 @@ impl Reply<'_> {
         self
     }
 
-    /// An unsigned count; one beyond the largest `i64`, which no count comes near, is shown as that.
+    /// An unsigned count. One above the largest `i64`, which no count comes near, is replied as that `i64`.
     pub fn count(&self, value: u64) -> &Self {
         self.int(i64::try_from(value).unwrap_or(i64::MAX))
     }

@@ -1,22 +1,21 @@
 //! A pass over all keys of a database, in slices, so that other clients are served in between; or one step of a pass whose
 //! cursor a client keeps.
 
-use std::ffi::{c_char, c_longlong, c_void};
+use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use redis_module::raw::{
-    RedisModuleCallReply, RedisModuleCtx, RedisModuleKey, RedisModuleScanCursor, RedisModuleString,
-};
+use redis_module::raw::{RedisModuleCtx, RedisModuleKey, RedisModuleScanCursor, RedisModuleString};
 
 use super::api::api;
 use super::args::{Key, OwnedKey, Str};
+use super::ask::Reply;
 use super::call::Call;
 use super::error::Error;
 use super::guard::guarded;
 use super::key::Glimpse;
 
-/// How long one slice holds the server, and the pause after it.
+/// How long one slice holds the server, and the pause after it (docs/src/internals/decisions.md, "Slices of 250 µs").
 const SLICE: Duration = Duration::from_micros(250);
 const PAUSE_MS: u64 = 1;
 
@@ -26,7 +25,7 @@ const WRITE_PAUSE_MS: u64 = 5;
 /// The most keys that one slice hands to [`Scan::take`], which takes time as well.
 const KEYS_PER_SLICE_MAX: usize = 128;
 
-/// What is done with the keys. As with SCAN, a key that exists from the start to the end is met at least once.
+/// A scan's work. As with SCAN, a key that exists from the start to the end is met at least once.
 pub trait Scan: 'static + Sized {
     /// Whether it changes keys: then it pauses while the server accepts no writes, and ends on a replica.
     const CHANGES: bool;
@@ -70,7 +69,7 @@ impl Call<'_> {
         self.after(0, slice::<S>, Running::new(scan));
     }
 
-    /// As [`Self::scan`], with the first slice at once: the scan of a small database ends before this returns.
+    /// Like [`Self::scan`], with the first slice at once: the scan of a small database ends before this returns.
     pub fn scan_from_now<S: Scan>(&mut self, scan: S) {
         slice(self, Running::new(scan));
     }
@@ -110,61 +109,23 @@ pub struct Page {
     pub keys: Vec<OwnedKey>,
 }
 
-/// Owns a reply of a command that the module has called.
-struct CallReply(NonNull<RedisModuleCallReply>);
-
-impl Drop for CallReply {
-    fn drop(&mut self) {
-        // SAFETY: the reply is ours, and nobody uses it or a part of it afterwards.
-        unsafe { api!(RedisModule_FreeCallReply(self.0.as_ptr())) };
-    }
-}
-
 impl Call<'_> {
     /// One SCAN of the selected database, of about `count` keys. The cursor is the server's own: a module has no other way to
     /// go on in a later command.
     pub fn scan_page(&self, cursor: u64, count: usize) -> Result<Page, Error> {
-        let mut buffer = itoa::Buffer::new();
-        let cursor = buffer.format(cursor);
-        // SAFETY: the context is the one of this call; the format takes a buffer with its length, a text that ends in NUL and
-        // an integer, which live through the call.
-        let reply = unsafe {
-            api!(RedisModule_Call(
-                self.ctx,
-                c"SCAN".as_ptr(),
-                c"bcl".as_ptr(),
-                cursor.as_ptr().cast::<c_char>(),
-                cursor.len(),
-                c"COUNT".as_ptr(),
-                count as c_longlong
-            ))
-        };
-        let reply = NonNull::new(reply).map(CallReply).ok_or(NO_SCAN)?;
-        let next =
-            element(reply.0, 0).and_then(|next| str::from_utf8(text(next)?).ok()?.parse().ok()).ok_or(NO_SCAN)?;
-        let names = element(reply.0, 1).ok_or(NO_SCAN)?;
-        let names = (0..).map_while(|index| element(names, index)).filter_map(text);
+        let (mut cursor_text, mut count_text) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let words = [cursor_text.format(cursor), "COUNT", count_text.format(count)];
+        let words = words.map(|word| OwnedKey::new(word.as_bytes()));
+        let answer = self.ask(c"SCAN", &words.each_ref().map(OwnedKey::key)).ok_or(NO_SCAN)?;
+        let next = answer.reply().element(0).and_then(Reply::bytes);
+        let next = next.and_then(|next| str::from_utf8(next).ok()?.parse().ok()).ok_or(NO_SCAN)?;
+        let names = answer.reply().element(1).ok_or(NO_SCAN)?.elements().filter_map(Reply::bytes);
         Ok(Page { next, keys: names.map(OwnedKey::new).collect() })
     }
 }
 
-/// The server has renamed the command or taken it away.
+/// The error if the server has renamed or disabled the command.
 const NO_SCAN: Error = Error::coded("ERR the server's own SCAN fails");
-
-fn element(reply: NonNull<RedisModuleCallReply>, index: usize) -> Option<NonNull<RedisModuleCallReply>> {
-    // SAFETY: the reply is alive; the server returns null if it is no array, or has no such element.
-    NonNull::new(unsafe { api!(RedisModule_CallReplyArrayElement(reply.as_ptr(), index)) })
-}
-
-fn text<'a>(reply: NonNull<RedisModuleCallReply>) -> Option<&'a [u8]> {
-    let mut len = 0;
-    // SAFETY: the reply is alive; the server returns null if it is no string. The text lives as long as the whole reply,
-    // which the only caller keeps until it has copied it.
-    unsafe {
-        let at = api!(RedisModule_CallReplyStringPtr(reply.as_ptr(), &mut len));
-        (!at.is_null()).then(|| std::slice::from_raw_parts(at.cast::<u8>(), len))
-    }
-}
 
 struct Found<'a, S> {
     scan: &'a mut S,
@@ -178,7 +139,7 @@ unsafe extern "C" fn visit<S: Scan>(
     found: *mut c_void,
 ) {
     guarded(|| {
-        // Some servers pass no key if its value is not at hand; that is never so for our types.
+        // Some servers pass no key if its value is not in memory, which does not happen with our types.
         let Some(key) = NonNull::new(key) else { return };
         // SAFETY: the name and the open key live through the call; `found` is what `slice` passed, and nothing else uses it
         // meanwhile.

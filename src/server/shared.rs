@@ -1,4 +1,4 @@
-//! State of the whole module beside the keys.
+//! The module's state outside the keys.
 //!
 //! Three kinds of statics hold it, each for one purpose. A plain `static`, if its first value can be made at compile time.
 //! `lazy_static!`, if that takes running code: the first use, often a setting's default at load, makes the value.
@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 /// A value that commands, settings and load callbacks share. They run one at a time on the server's main thread, so nobody
 /// ever waits for the lock.
 ///
-/// Code that runs elsewhere (`Drop` of a data type) must not touch one.
+/// Code that may run on other threads (`Drop` of a data type) must not use it.
 pub struct MainThread<T>(Mutex<T>);
 
 impl<T> MainThread<T> {

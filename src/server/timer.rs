@@ -33,7 +33,7 @@ impl Call<'_> {
     /// Cancels a timer, and returns its data; `None` if its task has run.
     pub fn cancel<T: 'static>(&self, timer: Timer<T>) -> Option<T> {
         let mut scheduled: *mut c_void = std::ptr::null_mut();
-        // SAFETY: the server knows a timer by its id, which it does not use twice, and writes the data's address.
+        // SAFETY: the server finds a timer by its id, which it does not use twice, and writes the data's address.
         let stopped = unsafe { api!(RedisModule_StopTimer(self.ctx, timer.id, &mut scheduled)) };
         if stopped != raw::REDISMODULE_OK as i32 || scheduled.is_null() {
             return None;

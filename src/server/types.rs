@@ -14,7 +14,7 @@ use super::value::{LOAD_EVENT, Type};
 /// What the module has declared. Set once, while it loads.
 static TYPES: OnceLock<&'static [Type]> = OnceLock::new();
 
-/// Registers all types. If the server refuses one, that is the error.
+/// Registers all types. The error names the first that the server refuses.
 ///
 /// # Safety
 /// Only while the module loads, with its context.

@@ -18,25 +18,26 @@ use super::log;
 use super::rdb::Rdb;
 use super::reply::Reply;
 
-/// The most holds, or holders of slots, that a description lists: 10,000 would take longer than a millisecond.
+/// The most holds, or holders of slots, that a description lists (docs/src/internals/decisions.md, "Descriptions list
+/// 1,000").
 pub const DESCRIBED_MAX: usize = 1_000;
 
 /// The command that stores a whole value, as a rewritten AOF has it.
 pub const LOAD: &CStr = c"GW._LOAD";
 
-/// The keyspace event of a value, or a part of one, that an AOF brought.
+/// The keyspace event of a value, or a part of one, that was loaded from an AOF.
 pub const LOAD_EVENT: &CStr = c"gw.load";
 
 /// A stored value that the server keeps under a key, as a data type of its own. The server may free it on another thread,
 /// hence `Send`.
 pub trait Value: Stored + Clone + Send + 'static {
-    /// Nine characters, as the RDB file has it; what `TYPE` and `SCAN … TYPE` show.
+    /// Nine characters, which the RDB file stores, and `TYPE` and `SCAN … TYPE` show.
     const NAME: &'static str;
 
     /// Where the server's handle for this type is kept.
     fn registration() -> &'static Registration;
 
-    /// Called after a value was loaded, before the server has it: for what this node keeps outside its values.
+    /// Called after a value was loaded, before the server has it: for state that this node keeps outside its values.
     fn loaded(&mut self) {}
 
     /// Frees the value, on whatever thread the server does. DEL waits for it unless `lazyfree-lazy-user-del` says
@@ -48,7 +49,7 @@ pub trait Value: Stored + Clone + Send + 'static {
         out.whole(self);
     }
 
-    /// Replies a map of the value's state, for `GW.DESCRIBE`. May move hints that are no part of the value.
+    /// Replies a map of the value's state, for `GW.DESCRIBE`. May change hints that are not part of the value.
     fn describe(&mut self, now_ms: i64, reply: &Reply);
 }
 
@@ -150,11 +151,12 @@ unsafe fn register<T: Value>(ctx: *mut RedisModuleCtx) -> bool {
     !handle.is_null()
 }
 
-/// Reads a value of any encoding up to ours. The log says why one does not load: only an operator can do something about it.
+/// Reads a value of any encoding up to ours. The reason why one does not load goes to the log: only an operator can act
+/// on it.
 fn load<T: Value>(from: &mut dyn Reader, encoding: i32) -> Result<T, Corrupt> {
     let loaded = match u32::try_from(encoding) {
         Ok(encoding) => load_versioned::<T>(from, encoding),
-        Err(_) => Err(Corrupt("an encoding that never was")),
+        Err(_) => Err(Corrupt("an encoding with a version below 0")),
     };
     match loaded {
         Ok(mut value) => {

@@ -1,4 +1,4 @@
-//! Which server binaries there are.
+//! The server binaries on this machine.
 
 use crate::error::Error;
 use crate::paths::project_root;
@@ -15,8 +15,8 @@ pub enum Flavour {
 /// A server executable, asked for its version.
 ///
 /// The environment variable `GW_SERVER` chooses it: `system` (the default) is the `redis-server` on the PATH, or else
-/// the `valkey-server`; any other name stands for the binary that `scripts/servers.sh` put into `.servers/<name>/`; and
-/// what holds a slash is the path of an executable.
+/// the `valkey-server`; any other name stands for the binary that `scripts/servers.sh` put into `.servers/<name>/`; a
+/// value with a slash is the path of an executable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binary {
     pub path: PathBuf,
@@ -31,7 +31,7 @@ impl Binary {
     /// The binary that `GW_SERVER` names.
     ///
     /// # Errors
-    /// When there is none, with the remedy.
+    /// If there is none; the error has the remedy.
     pub fn chosen() -> Result<Self, Error> {
         match std::env::var("GW_SERVER") {
             Ok(name) => Self::named(&name),
@@ -42,13 +42,13 @@ impl Binary {
     /// The binary of a name that `GW_SERVER` could have.
     ///
     /// # Errors
-    /// When there is none, with the remedy.
+    /// If there is none; the error has the remedy.
     pub fn named(name: &str) -> Result<Self, Error> {
         if name.contains('/') {
             return Self::at(Path::new(name));
         }
         if name == "system" {
-            // Where the server came without a name on the PATH, scripts/install.sh links it here.
+            // If the server was installed without a name on the PATH, scripts/install.sh has linked it here.
             let fallback = project_root().join(".servers/system");
             let path = std::env::var_os("PATH").unwrap_or_default();
             let directories: Vec<PathBuf> = std::env::split_paths(&path).chain([fallback]).collect();
@@ -61,7 +61,7 @@ impl Binary {
             .and_then(|path| Self::at(&path))
     }
 
-    /// Every server there is, the system's first: the matrix that `make test` walks through.
+    /// All servers on this machine, the system's first: the matrix for `make test`.
     pub fn all() -> Vec<Self> {
         let mut names: Vec<String> = std::fs::read_dir(project_root().join(".servers"))
             .into_iter()
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_server_is_refused() {
+    fn other_programs_are_refused() {
         assert!(Binary::named("/bin/true").unwrap_err().to_string().contains("no Redis or Valkey server"));
         assert!(Binary::named("no-such-server").unwrap_err().to_string().contains("scripts/servers.sh"));
     }

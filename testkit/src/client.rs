@@ -1,10 +1,10 @@
-//! Commands and questions in one line each. All of it is for tests: what fails here, panics, with the command.
+//! Commands and queries in one line each. They are for tests: on an error they panic, with the command.
 
 use crate::wait::{DEADLINE, await_until};
 use redis::{Connection, ErrorKind, RedisResult, ServerErrorKind, Value};
 use std::collections::HashMap;
 
-/// Runs a command and converts its reply, to what the context wants or to the type named behind an arrow:
+/// Runs a command and converts its reply, to the type that the context infers or that follows an arrow:
 /// `call!(client, "GW.LOGPOP", key => Vec<String>)`. Panics on an error.
 #[macro_export]
 macro_rules! call {
@@ -20,7 +20,7 @@ macro_rules! call {
     };
 }
 
-/// Runs a command and gives back the `RedisResult`.
+/// Runs a command and returns the `RedisResult`.
 #[macro_export]
 macro_rules! try_call {
     ($client:expr_2021, $name:expr_2021 $(, $arg:expr_2021)* $(,)?) => {
@@ -28,7 +28,7 @@ macro_rules! try_call {
     };
 }
 
-/// Runs a command and gives back its reply, or its error, as one line of text: see [`reply_line`].
+/// Runs a command and returns its reply, or its error, as one line of text: see [`reply_line`].
 ///
 /// `assert_eq!(reply!(client, "GW.ALLOW", key, 10), "[1, 10, 9, 0, 60000]");`
 #[macro_export]
@@ -39,16 +39,15 @@ macro_rules! reply {
 }
 
 /// A reply in one line that tells the types apart: `3`, `"bulk"`, `OK`, `nil`, `[1, "a"]`, `{"name": 1}` (RESP3), and an
-/// error as it stood on the wire, `ERR unknown option: FOO`. Panics on an error that the server
-/// did not send (a lost connection).
+/// error as the server sent it, `ERR unknown option: FOO`. Panics on any other error, such as a lost connection.
 pub fn reply_line(reply: RedisResult<Value>) -> String {
     match reply {
         Ok(value) => value_text(&value),
         Err(error) => {
             let code = match error.kind() {
-                // Also what an error without a code of its own comes as.
+                // Also for errors without a code of their own.
                 ErrorKind::Server(ServerErrorKind::ResponseError) => "ERR",
-                _ => error.code().unwrap_or_else(|| panic!("no answer of the server: {error}")),
+                _ => error.code().unwrap_or_else(|| panic!("no answer from the server: {error}")),
             };
             [Some(code), error.detail()].into_iter().flatten().collect::<Vec<_>>().join(" ")
         }
@@ -72,8 +71,8 @@ fn value_text(value: &Value) -> String {
     }
 }
 
-/// The server's own digest of a value (`DEBUG DIGEST-VALUE`), equal for equal values on whatever server. All zeros
-/// stands for a key that does not exist.
+/// The server's own digest of a value (`DEBUG DIGEST-VALUE`), equal for equal values on all servers. All zeros stands
+/// for a key that does not exist.
 pub fn digest(client: &mut Connection, key: impl redis::ToRedisArgs) -> String {
     let [digest]: [String; 1] = call!(*client, "DEBUG", "DIGEST-VALUE", key);
     digest

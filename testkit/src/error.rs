@@ -1,8 +1,8 @@
-//! What goes wrong with private servers.
+//! The error of private servers.
 
 use std::fmt;
 
-/// What went wrong, with what is needed to act on it: the remedy, or the end of the server's log.
+/// A message with what is needed to act on it: the remedy, or the end of the server's log.
 ///
 /// `Debug` prints the same text as `Display`, so that an `unwrap` in a test shows the log as it is.
 #[derive(Clone, PartialEq, Eq)]

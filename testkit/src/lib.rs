@@ -1,8 +1,9 @@
 //! Private servers for the tests, the demo and the benchmarks.
 //!
 //! A [`Server`] is a real Redis or Valkey process with the module loaded: on a free port of 127.0.0.1, in a temporary
-//! directory of its own, ended with the value that owns it. Which binary it runs is the environment's choice (see
-//! [`Binary`]), so that the same test runs against every server of the matrix.
+//! directory of its own, ended when the value is dropped. The environment chooses the binary (see [`Binary`]), so that
+//! the
+//! same test runs against every server of the matrix.
 //!
 //! ```no_run
 //! use gw_testkit::{reply, Server};
@@ -15,6 +16,7 @@
 
 mod binary;
 mod client;
+mod cluster;
 mod error;
 mod paths;
 mod server;
@@ -22,6 +24,7 @@ mod wait;
 
 pub use binary::{Binary, Flavour};
 pub use client::{await_in_sync, digest, info, replication_offset, reply_line};
+pub use cluster::{Cluster, SLOTS, slot_of};
 pub use error::Error;
 pub use paths::{module_path, project_root};
 pub use redis;

@@ -12,7 +12,7 @@ pub fn project_root() -> &'static Path {
 /// The module to load: `GW_MODULE`, or the release build in the target directory (`CARGO_TARGET_DIR`, or `target`).
 ///
 /// # Errors
-/// When there is no such file.
+/// If there is no such file.
 pub fn module_path() -> Result<PathBuf, Error> {
     let path = match std::env::var_os("GW_MODULE") {
         Some(path) => PathBuf::from(path),
@@ -21,7 +21,7 @@ pub fn module_path() -> Result<PathBuf, Error> {
             project_root().join(target).join("release").join("libredis_gateway.so")
         }
     };
-    // The server resolves the path in its own working directory: hand it an absolute one.
+    // The server resolves the path in its own working directory, so it needs an absolute one.
     path.canonicalize().map_err(|error| {
         Error::new(format!("no module at {}: {error}. Build it with `cargo build --release`", path.display()))
     })

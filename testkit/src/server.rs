@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What a server is started with. Everything has a default that suits a test: the chosen binary, the release module, no
-/// persistence but what a restart needs, DEBUG allowed.
+/// Options for starting a server. The defaults suit tests: the chosen binary, the release module, no persistence except
+/// what a restart needs, DEBUG allowed.
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct Options {
@@ -21,7 +21,7 @@ pub struct Options {
     module: Module,
     module_arguments: String,
     config: Vec<String>,
-    cluster: bool,
+    cluster: Cluster,
     wrapper: Vec<String>,
 }
 
@@ -33,8 +33,19 @@ enum Module {
     None,
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Cluster {
+    /// No cluster.
+    #[default]
+    Off,
+    /// A cluster of its own, with every slot.
+    Whole,
+    /// A node without slots, that has met no other.
+    Node,
+}
+
 impl Options {
-    /// Another binary than `GW_SERVER`'s.
+    /// Another binary than the one that `GW_SERVER` names.
     pub fn binary(mut self, binary: Binary) -> Self {
         self.binary = Some(binary);
         self
@@ -46,13 +57,13 @@ impl Options {
         self
     }
 
-    /// A bare server.
+    /// A server without the module.
     pub fn without_module(mut self) -> Self {
         self.module = Module::None;
         self
     }
 
-    /// What follows the module's path on its `loadmodule` line.
+    /// The arguments after the module's path on its `loadmodule` line.
     pub fn module_arguments(mut self, arguments: impl Into<String>) -> Self {
         self.module_arguments = arguments.into();
         self
@@ -78,7 +89,13 @@ impl Options {
 
     /// A cluster of one node that owns every slot.
     pub fn cluster(mut self) -> Self {
-        self.cluster = true;
+        self.cluster = Cluster::Whole;
+        self
+    }
+
+    /// A node that is to become part of a cluster.
+    pub(crate) fn cluster_node(mut self) -> Self {
+        self.cluster = Cluster::Node;
         self
     }
 
@@ -91,9 +108,9 @@ impl Options {
     /// Starts the server and returns when it answers.
     ///
     /// # Errors
-    /// When the binary or the module is missing, or the server gives up: then with the end of its log.
+    /// If the binary or the module is missing, or if the server exits: then with the end of its log.
     pub fn start(self) -> Result<Server, Error> {
-        // A free port can be taken by somebody else before the server binds it: then another is tried.
+        // Another process may take a free port before the server binds it: then the next one is tried.
         const TRIES: usize = 5;
         let binary = self.binary.clone().map_or_else(Binary::chosen, Ok)?;
         let mut last = Error::new("no port is free");
@@ -103,7 +120,7 @@ impl Options {
             fs::write(server.dir.join("server.conf"), self.config_file(&server)?).map_err(io_error)?;
             match server.launch() {
                 Ok(()) => {
-                    if self.cluster {
+                    if self.cluster == Cluster::Whole {
                         own_every_slot(&mut server.connect()?)?;
                     }
                     return Ok(server);
@@ -121,9 +138,9 @@ impl Options {
             "bind 127.0.0.1".into(),
             format!("dir {}", server.dir.display()),
             "enable-debug-command yes".into(),
-            // Nothing is saved by a timer: a test decides when.
+            // The server saves nothing by itself: a test decides when.
             "save \"\"".into(),
-            // Replicas connect at once, and an idle link stays silent, so that an offset moves for commands only.
+            // Replicas connect at once, and an idle link stays silent, so that only commands move the offset.
             "repl-diskless-sync-delay 0".into(),
             "repl-ping-replica-period 3600".into(),
         ];
@@ -133,7 +150,7 @@ impl Options {
             Module::None => None,
         };
         lines.extend(module.map(|path| format!("loadmodule {} {}", path.display(), self.module_arguments)));
-        if self.cluster {
+        if self.cluster != Cluster::Off {
             lines.extend(["cluster-enabled yes".into(), format!("cluster-port {}", free_port()?)]);
         }
         lines.extend(self.config.iter().cloned());
@@ -157,7 +174,7 @@ impl Server {
         Options::default()
     }
 
-    /// With every default.
+    /// Starts a server with the default options.
     ///
     /// # Errors
     /// See [`Options::start`].
@@ -169,7 +186,7 @@ impl Server {
         &self.binary
     }
 
-    /// On 127.0.0.1. Stays the same over a restart.
+    /// The port on 127.0.0.1. It stays the same after a restart.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -184,7 +201,7 @@ impl Server {
         &self.dir
     }
 
-    /// All that the server has written to its log, over all restarts.
+    /// The server's whole log, over all restarts.
     pub fn log(&self) -> String {
         fs::read(self.log_path()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
@@ -192,7 +209,7 @@ impl Server {
     /// A connection that speaks RESP2.
     ///
     /// # Errors
-    /// When the server does not accept it.
+    /// If the server does not accept it.
     pub fn connect(&self) -> Result<Connection, Error> {
         self.connect_with(RedisConnectionInfo::default())
     }
@@ -200,15 +217,15 @@ impl Server {
     /// A connection that speaks RESP3.
     ///
     /// # Errors
-    /// When the server does not accept it.
+    /// If the server does not accept it.
     pub fn connect_resp3(&self) -> Result<Connection, Error> {
         self.connect_with(RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3))
     }
 
-    /// A connection of an ACL user.
+    /// A connection as an ACL user.
     ///
     /// # Errors
-    /// When the server does not accept it.
+    /// If the server does not accept it.
     pub fn connect_as(&self, user: &str, password: &str) -> Result<Connection, Error> {
         self.connect_with(RedisConnectionInfo::default().set_username(user).set_password(password))
     }
@@ -218,12 +235,12 @@ impl Server {
         // Without the client's own CLIENT SETINFO: a test that reads commandstats sees its own commands only.
         let settings = settings.set_skip_set_lib_name();
         let info = ("127.0.0.1", self.port).into_connection_info()?.set_redis_settings(settings);
-        // No time limit on replies: a socket with one fails where the process is stopped and goes on (Ctrl-Z, fg; a
+        // No time limit on replies: a socket with one fails if the process is stopped and continued (Ctrl-Z, fg; a
         // frozen container).
         Ok(redis::Client::open(info)?.get_connection_with_timeout(DEADLINE)?)
     }
 
-    /// Whether the process lives.
+    /// Whether the process is running.
     pub fn is_running(&mut self) -> bool {
         self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
     }
@@ -231,7 +248,7 @@ impl Server {
     /// Ends the server as an operator would (`SHUTDOWN SAVE`) and starts it again, in the same place.
     ///
     /// # Errors
-    /// When it does not end, or does not start.
+    /// If it does not end, or does not start.
     pub fn restart(&mut self) -> Result<(), Error> {
         self.shut_down()?;
         self.launch()
@@ -240,18 +257,19 @@ impl Server {
     /// Ends the server at once, as a crash would (`kill -9`), and starts it again, in the same place.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub fn crash_and_restart(&mut self) -> Result<(), Error> {
         self.kill();
         self.launch()
     }
 
-    /// `SHUTDOWN SAVE`: everything is written to the RDB file and, where there is one, the append-only file.
+    /// `SHUTDOWN SAVE`: everything is written to the RDB file and to the append-only file, if there is one.
     ///
     /// # Errors
-    /// When the process does not end.
+    /// If the process does not end.
     pub fn shut_down(&mut self) -> Result<(), Error> {
-        // The reply is the connection's end; an error that is one shows below, as a process that lives on.
+        // The server replies by closing the connection. If it did not shut down, its process lives on, which is checked
+        // below.
         let _: redis::RedisResult<()> = redis::cmd("SHUTDOWN").arg("SAVE").query(&mut self.connect()?);
         await_until("the server to shut down", DEADLINE, || !self.is_running())
             .map_err(|error| Error::new(format!("{error}\n{}", self.log_end())))?;
@@ -262,7 +280,7 @@ impl Server {
     /// `kill -9`.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            // Both fail only where the process has ended already.
+            // Both fail only if the process has ended already.
             let _ = process.kill();
             let _ = process.wait();
         }
@@ -270,7 +288,7 @@ impl Server {
 
     /// Starts the process in this server's directory, and returns when it answers.
     fn launch(&mut self) -> Result<(), Error> {
-        // Not the option `logfile`: what the server says before it has read its configuration belongs here, too.
+        // The option `logfile` would miss what the server writes before it has read its configuration.
         let log = File::options().create(true).append(true).open(self.log_path()).map_err(io_error)?;
         let path = self.binary.path.as_os_str();
         let (program, before) = match self.wrapper.split_first() {
@@ -298,17 +316,18 @@ impl Server {
         }
     }
 
-    /// Whether this very process answers, and in another way than "still loading".
+    /// Whether this process answers, and has finished loading.
     fn answers(&self) -> bool {
         let Ok(mut connection) = self.connect() else { return false };
         match redis::cmd("PING").query::<String>(&mut connection) {
             Ok(_) => {
-                // Where another process got the port first, this one is about to give up: its answer does not count.
+                // If another process got the port first, this one is about to exit, and the other one's answer does not
+                // count.
                 let info: String = redis::cmd("INFO").arg("server").query(&mut connection).unwrap_or_default();
                 let line = format!("process_id:{}\r", self.pid().unwrap_or_default());
                 info.contains(&line)
             }
-            // A server that wants a password answers, too.
+            // A server that demands a password is up, too.
             Err(error) => error.code() == Some("NOAUTH"),
         }
     }
@@ -331,7 +350,7 @@ impl Drop for Server {
             eprintln!("the log of {} on port {} ends:\n{}", self.binary, self.port, self.log_end());
         }
         self.kill();
-        // What cannot be removed stays in the temporary directory; there is nobody to tell.
+        // If it cannot be removed, it stays in the temporary directory.
         let _ = fs::remove_dir_all(&self.dir);
     }
 }

@@ -1,4 +1,4 @@
-//! The kit itself, on the chosen server, without the module.
+//! Tests of the kit, on the chosen server, without the module.
 
 use gw_testkit::{Binary, Options, Server, await_in_sync, call, digest, info, replication_offset, reply, try_call};
 
@@ -12,7 +12,7 @@ fn is_gone(client: &mut redis::Connection) -> bool {
 }
 
 #[test]
-fn a_server_lives_as_long_as_its_value() {
+fn a_server_ends_when_its_value_is_dropped() {
     let mut server = bare().start().unwrap();
     let dir = server.dir().to_owned();
     assert!(server.is_running() && dir.exists());
@@ -36,7 +36,7 @@ fn a_server_ends_when_its_test_panics() {
 }
 
 #[test]
-fn what_was_written_survives_a_restart_and_with_an_aof_a_crash() {
+fn data_survives_a_restart_and_with_an_aof_a_crash() {
     let mut server = bare().start().unwrap();
     let _: () = call!(server.connect().unwrap(), "SET", "key", "saved");
     server.restart().unwrap();

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the SQL on standard input on a PostgreSQL of its own, and prints what it selects. Ends with 77 if there is none.
+# Runs the SQL from standard input on a PostgreSQL of its own, and prints the selected rows. Exits with 77 if there is
+# none.
 set -euo pipefail
 bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)
 [ -n "$bin" ] && [ -x "$bin/initdb" ] || exit 77

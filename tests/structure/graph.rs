@@ -1,16 +1,16 @@
-//! Which module uses which: each path that a module names is followed to the module that it leads to.
+//! The uses between modules: each path that a module names is followed to the module that it leads to.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt::Write;
 
 use crate::source::{Crate, What};
 
-/// The uses between the modules of one crate that have files of their own.
+/// The uses between those modules of one crate that have files of their own.
 pub struct Graph<'a> {
     of: &'a Crate,
-    /// From and to, with one place at which the first uses the second.
+    /// The using and the used module, with one place of use.
     edges: BTreeMap<(usize, usize), Place>,
-    /// What the modules use of other crates.
+    /// The modules' uses of other crates.
     pub outside: Vec<Outside>,
 }
 
@@ -29,7 +29,7 @@ pub struct Outside {
 /// Where a path leads.
 #[derive(Default)]
 struct Way {
-    /// The modules that it takes a name from: usually one; through a re-export also the one that a later segment is of.
+    /// The modules that it takes names from: usually one; with a re-export also that of a later segment.
     modules: Vec<usize>,
     /// The path as another crate would see it, if it leads to one.
     outside: Option<Vec<String>>,
@@ -58,7 +58,7 @@ impl<'a> Graph<'a> {
         Graph { of, edges, outside }
     }
 
-    /// Every circle: a set of modules each of which leads to each other one, with the places that make it one.
+    /// Every circle: a set of modules each of which leads to every other one, with the places that close the circle.
     pub fn circles(&self) -> Vec<String> {
         let reach: Vec<HashSet<usize>> = (0..self.of.modules.len()).map(|module| self.reach(module)).collect();
         let mut seen = HashSet::<usize>::new();
@@ -90,7 +90,7 @@ impl<'a> Graph<'a> {
         self.edges.range((from, 0)..(from + 1, 0)).map(|(&(_, to), _)| to)
     }
 
-    /// Two lines for each pair of modules that use each other, and where there is no such pair the shortest way round.
+    /// Two lines for each pair of modules that use each other, or if there is no such pair the shortest way round.
     fn describe(&self, members: &[usize]) -> String {
         let both = |&(&a, &b): &(&usize, &usize)| self.edges.contains_key(&(a, b)) && self.edges.contains_key(&(b, a));
         let later = |a: &usize| members.iter().filter(|&b| a < b).collect::<Vec<_>>();
@@ -140,7 +140,7 @@ impl<'a> Graph<'a> {
         Vec::new()
     }
 
-    /// The uses that leave `inside`, which is a module with all below it, for another module of the crate.
+    /// The uses by `inside`, a module with all below it, of the crate's other modules.
     pub fn leaving(&self, inside: &[&str]) -> Vec<String> {
         let is_inside = |module: usize| self.of.modules[module].is_within(inside);
         let mut found = Vec::new();
@@ -154,7 +154,7 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// Follows a path from where it stands. `seen` are the imports that led here, none of which is followed twice.
+/// Follows a path from the module that names it. `seen` are the imports that led here, none of which is followed twice.
 fn follow(of: &Crate, from: usize, path: &[String], what: What, seen: &mut HashSet<(usize, usize)>, way: &mut Way) {
     let mut module = from;
     let mut rest = path;
@@ -184,7 +184,7 @@ fn follow(of: &Crate, from: usize, path: &[String], what: What, seen: &mut HashS
     if in_scope {
         return descend(of, from, rest, what, seen, way);
     }
-    // A macro by its bare name may be one that stands above in a module around this one.
+    // A macro's bare name may be that of a macro further up, in a module around this one.
     if what == What::Macro && rest.len() == 1 {
         let mut around = Some(from);
         while let Some(at) = around {
@@ -206,7 +206,7 @@ fn follow(of: &Crate, from: usize, path: &[String], what: What, seen: &mut HashS
     way.outside.get_or_insert_with(|| rest.to_vec());
 }
 
-/// Follows what is left of a path from the module that it has reached.
+/// Follows the rest of a path from the module that it has reached.
 fn descend(of: &Crate, module: usize, rest: &[String], what: What, seen: &mut HashSet<(usize, usize)>, way: &mut Way) {
     let here = &of.modules[module];
     let Some(name) = rest.first() else {
@@ -236,7 +236,7 @@ fn descend(of: &Crate, module: usize, rest: &[String], what: What, seen: &mut Ha
     if here.items.contains(name) || rest.len() == 1 {
         return;
     }
-    // The name is a re-export of this module's, and the path goes on below it.
+    // The name is a re-export of this module, and the path goes on below it.
     for (index, import) in imported {
         seen.insert((module, index));
         follow(of, module, &[&import.path, &rest[1..]].concat(), what, seen, way);

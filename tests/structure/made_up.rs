@@ -1,4 +1,4 @@
-//! The check itself, tried on small trees that are made up: what is a circle is found, and what is none is not.
+//! Tests of the check itself, on small made-up trees: it finds circles, and nothing else.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -37,7 +37,7 @@ fn a_child_and_its_parent() {
     let parent = ("a/mod.rs", "mod child; pub const LIMIT: u64 = 1; pub fn f() { child::g() }");
     let found = circles(&[("lib.rs", "mod a;"), parent, ("a/child.rs", "pub fn g() -> u64 { super::LIMIT }")]);
     assert_eq!(found, ["a -> a::child, a::child -> a"]);
-    // The declaration of a child is no use of it.
+    // Declaring a child does not count as a use.
     let found = circles(&[
         ("lib.rs", "mod a;"),
         ("a.rs", "mod child; pub const LIMIT: u64 = 1;"),
@@ -58,7 +58,7 @@ fn three_modules_through_a_re_export() {
 }
 
 #[test]
-fn siblings_that_name_each_other_directly_are_no_circle_with_their_facade() {
+fn siblings_that_name_each_other_directly_form_no_circle_with_their_facade() {
     let found = circles(&[
         ("lib.rs", "mod facade;"),
         ("facade/mod.rs", "mod a; mod b; pub use a::A; pub use b::B;"),
@@ -96,7 +96,7 @@ fn a_macro_from_above_counts() {
         ("a/child.rs", "pub struct C; fn f() { m!() }"),
     ]);
     assert_eq!(found, ["a -> a::child, a::child -> a"]);
-    // In a module of its own it is that module's.
+    // A macro in a module of its own belongs to that module.
     let found = circles(&[
         ("lib.rs", "mod a;"),
         ("a/mod.rs", "#[macro_use] mod macros; mod child; pub use child::C;"),
@@ -107,7 +107,7 @@ fn a_macro_from_above_counts() {
 }
 
 #[test]
-fn what_an_exported_macro_names_is_named_by_other_crates() {
+fn names_in_an_exported_macro_are_used_by_other_crates() {
     let found = circles(&[
         ("lib.rs", "mod a; pub use a::f;"),
         ("a.rs", "pub fn f() {} #[macro_export] macro_rules! m { () => { $crate::f() }; }"),
@@ -116,7 +116,7 @@ fn what_an_exported_macro_names_is_named_by_other_crates() {
 }
 
 #[test]
-fn tests_within_a_crate_may_use_what_they_like() {
+fn tests_within_a_crate_may_use_anything() {
     let found = circles(&[
         ("lib.rs", "mod a; mod b;"),
         ("a.rs", "pub struct A; #[cfg(test)] mod tests { use crate::b::B; } #[cfg(test)] use crate::b::B;"),
@@ -126,7 +126,7 @@ fn tests_within_a_crate_may_use_what_they_like() {
 }
 
 #[test]
-fn what_leaves_a_layer_is_found() {
+fn uses_that_leave_a_layer_are_found() {
     let tree = tree(&[
         ("lib.rs", "mod low; mod high; pub struct Root;"),
         ("low/mod.rs", "mod inner; use std::fmt;"),

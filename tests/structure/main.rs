@@ -1,5 +1,5 @@
-//! What the source's structure keeps to, checked on the source itself: no circles between modules, layers that know
-//! nothing of those above them, `unsafe` in one place. Needs no server.
+//! Checks the structure of the source: no circles between modules, no layer that knows one above it, `unsafe` in few
+//! places. Needs no server.
 
 mod graph;
 mod made_up;
@@ -12,12 +12,12 @@ use std::sync::LazyLock;
 use graph::Graph;
 use source::Crate;
 
-/// Modules that use nothing of their own crate but what is below them: a target's name and the module's path.
+/// Modules that use only what is below them in their crate: a target's name and the module's path.
 const LAYERS: &[(&str, &[&str])] = &[("redis_gateway", &["server"])];
 
-/// What a crate must do without: the target's name, and the paths that its modules may not name, with all below them.
+/// Paths that a crate's modules must not name, with all below them, by the target's name.
 const FORBIDDEN: &[(&str, &[&str])] = &[
-    // The algorithms know neither the server nor a clock nor the world outside.
+    // The algorithms use neither the server nor a clock nor I/O.
     (
         "gateway_core",
         &[
@@ -33,11 +33,12 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What a package may depend on within the workspace, tests aside. Packages that are not named here are free.
+/// The packages of the workspace that a package may depend on, apart from its tests. Packages that are not named here
+/// are free.
 const DEPENDENCIES: &[(&str, &[&str])] =
     &[("gateway-core", &[]), ("redis-gateway", &["gateway-core"]), ("gw-testkit", &[]), ("gw-bare", &[])];
 
-/// Packages that nothing else depends on.
+/// Packages that no other package may depend on.
 const LEAVES: &[&str] = &["redis-gateway", "gw-demo", "gw-bare"];
 
 /// The folders whose code may be unsafe.
@@ -55,14 +56,14 @@ fn layers_use_nothing_from_above() {
         let of = WORKSPACE.target(name);
         assert!(of.modules.iter().any(|module| module.path == *inside), "there is no {} in {name}", inside.join("::"));
         assert_none(
-            &format!("uses by {name}::{} of what is above it", inside.join("::")),
+            &format!("uses by {name}::{} of modules above it", inside.join("::")),
             &Graph::of(of).leaving(inside),
         );
     }
 }
 
 #[test]
-fn crates_do_without_what_is_forbidden_to_them() {
+fn crates_use_nothing_that_is_forbidden() {
     for (name, forbidden) in FORBIDDEN {
         let of = WORKSPACE.target(name);
         let is_forbidden = |path: &str| {
@@ -74,7 +75,7 @@ fn crates_do_without_what_is_forbidden_to_them() {
         let found = graph.outside.iter().filter(|used| is_forbidden(&used.path));
         let found =
             found.map(|used| format!("{}:{}: {}", of.modules[used.module].file.display(), used.line, used.path));
-        assert_none(&format!("uses by {name} of what it must do without"), &found.collect::<Vec<_>>());
+        assert_none(&format!("uses by {name} of what it must not name"), &found.collect::<Vec<_>>());
     }
 }
 
@@ -94,7 +95,7 @@ fn packages_depend_one_way() {
 }
 
 #[test]
-fn unsafe_code_stands_in_few_places() {
+fn unsafe_code_is_in_few_places() {
     let mut found = Vec::new();
     for module in WORKSPACE.crates.iter().flat_map(|of| &of.modules) {
         if !UNSAFE.iter().any(|folder| module.file.starts_with(folder)) {
@@ -108,7 +109,7 @@ fn assert_none(what: &str, found: &[String]) {
     assert!(found.is_empty(), "{} {what}:\n\n{}\n", found.len(), found.join("\n"));
 }
 
-/// All targets of the workspace, and what its packages depend on among each other, tests aside.
+/// All targets of the workspace, and the dependencies between its packages, apart from tests.
 struct Workspace {
     crates: Vec<Crate>,
     dependencies: Vec<(String, Vec<String>)>,

@@ -1,4 +1,4 @@
-//! A crate's source as the compiler sees it: the tree of its modules, and in each the names that it defines, the names
+//! A crate's source as the compiler sees it: the tree of its modules, each with the names that it defines, the names
 //! that it imports and the paths that it uses.
 
 use std::collections::{HashMap, HashSet};
@@ -16,29 +16,29 @@ pub struct Crate {
     pub modules: Vec<Module>,
 }
 
-/// A module, of a file of its own or written inside another one's file.
+/// A module, with a file of its own or inside another module's file.
 pub struct Module {
-    /// The path from the root, which has none.
+    /// The path from the root; empty for the root.
     pub path: Vec<String>,
     pub file: PathBuf,
     pub parent: Option<usize>,
-    /// The module whose file this one stands in: itself, if it has its own.
+    /// The module whose file contains this one: itself, if it has a file.
     pub in_file_of: usize,
     pub children: HashMap<String, usize>,
     /// Children whose macros are in scope in everything that follows them: `#[macro_use] mod …`.
     pub macro_children: Vec<usize>,
-    /// What the module defines, by name, macros among it.
+    /// The names that the module defines, macros included.
     pub items: HashSet<String>,
     pub macros: HashSet<String>,
     pub imports: Vec<Import>,
     pub globs: Vec<Vec<String>>,
     pub uses: Vec<Use>,
-    /// The lines on which something is unsafe.
+    /// The lines with unsafe code.
     pub unsafe_lines: Vec<usize>,
 }
 
 impl Module {
-    /// Whether the module has the name, of its own, of a module in it or by an import.
+    /// Whether the module has the name: by a definition, a child or an import.
     pub fn has(&self, name: &str) -> bool {
         let imported = || self.imports.iter().any(|import| import.name == name);
         self.items.contains(name) || self.children.contains_key(name) || imported()
@@ -55,7 +55,7 @@ pub struct Import {
     pub path: Vec<String>,
 }
 
-/// A place at which the module uses something of another one.
+/// A use of something in another module.
 pub struct Use {
     pub path: Vec<String>,
     pub line: usize,
@@ -72,12 +72,12 @@ pub enum What {
 }
 
 impl Crate {
-    /// Reads the crate whose root is `file`, along its `mod` declarations.
+    /// Reads the crate whose root is `file`, following its `mod` declarations.
     pub fn load(name: &str, file: &Path) -> Result<Crate, String> {
         Crate::read(name, file, &|file| fs::read_to_string(file).ok())
     }
 
-    /// As [`Crate::load`], with the files from wherever `read` takes them.
+    /// Like [`Crate::load`], with files from `read`.
     pub fn read(name: &str, file: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Result<Crate, String> {
         let mut reader = Reader { modules: Vec::new(), read, errors: Vec::new() };
         let directory = file.parent().unwrap_or(Path::new("")).to_owned();
@@ -88,7 +88,7 @@ impl Crate {
         }
     }
 
-    /// The module's name as a reader would write it.
+    /// The module's name, for messages.
     pub fn label(&self, module: usize) -> String {
         let mut label = self.name.clone();
         for name in &self.modules[module].path {
@@ -142,15 +142,14 @@ impl Reader<'_> {
     }
 }
 
-/// Collects what one module's source says.
+/// Collects the contents of one module.
 struct Collector<'a, 'b> {
     reader: &'a mut Reader<'b>,
     module: usize,
     directory: PathBuf,
-    /// Whether this is code whose uses do not count, such as tests inside a library. It may use what it likes, except
-    /// `unsafe`.
+    /// Whether this is code whose uses do not count, such as tests inside a library. Only its `unsafe` counts.
     free: bool,
-    /// Whether the module stands inside another one's file.
+    /// Whether the module is inside another module's file.
     inline: bool,
 }
 
@@ -183,7 +182,7 @@ impl Collector<'_, '_> {
                 Some(name) => {
                     let exported = item.attrs.iter().any(|attribute| attribute.path().is_ident("macro_export"));
                     if exported {
-                        // Such a macro is a name of the crate's root, wherever it is written.
+                        // Such a macro is a name of the crate's root, wherever it is defined.
                         let path = self.this().path.iter().cloned().chain([name.to_string()]).collect::<Vec<_>>();
                         let path = [vec!["crate".to_owned()], path].concat();
                         self.reader.modules[0].imports.push(Import { name: name.to_string(), path });
@@ -227,7 +226,7 @@ impl Collector<'_, '_> {
         this.uses.push(Use { path, line: ident.span().start().line, what: What::Path });
     }
 
-    /// Finds the paths in a macro's arguments or rules, which no parser has read.
+    /// Finds the paths in a macro's arguments or rules, which are not parsed.
     fn tokens(&mut self, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let is = |at: usize, character: char| matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == character);
@@ -326,7 +325,7 @@ impl<'ast> Visit<'ast> for Collector<'_, '_> {
     }
 
     fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
-        // What an exported macro's rules name is named by other crates: they can reach it by the crate's root only.
+        // Paths in an exported macro's rules are used by other crates, by way of the crate's root only.
         let free = self.free;
         self.free |= item.attrs.iter().any(|attribute| attribute.path().is_ident("macro_export"));
         visit::visit_item_macro(self, item);
@@ -342,7 +341,7 @@ impl<'ast> Visit<'ast> for Collector<'_, '_> {
         self.tokens(call.tokens.clone());
     }
 
-    // `pub(in path)` gives a name to others and uses nothing of theirs.
+    // `pub(in path)` shows a name to other modules and uses nothing of them.
     fn visit_visibility(&mut self, _: &'ast Visibility) {}
 
     fn visit_attribute(&mut self, attribute: &'ast Attribute) {

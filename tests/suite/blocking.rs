@@ -1,4 +1,4 @@
-//! GW.LOGPOP with BLOCK: who waits, who is served, and how a wait ends.
+//! GW.LOGPOP with BLOCK: which clients wait, which are served, and how a wait ends.
 
 use crate::support::{DEADLINE, SOON_MS, aof_commands, run, server_time_ms, start, state};
 use gw_testkit::redis::{self, Connection, RedisResult, Value};
@@ -6,7 +6,7 @@ use gw_testkit::{Server, await_in_sync, await_until, call, info, reply, reply_li
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-/// Sends `words` on a connection of its own; the reply comes when it comes.
+/// Sends `words` on a connection of its own. The reply can be received when it arrives.
 pub fn ask(server: &Server, words: &str) -> Receiver<RedisResult<Value>> {
     let (sender, receiver) = channel();
     let (mut client, words) = (server.connect().unwrap(), words.to_owned());
@@ -43,7 +43,7 @@ fn the_first_to_wait_is_the_first_to_be_served() {
 }
 
 #[test]
-fn a_wait_ends_with_its_time_as_if_there_had_been_none() {
+fn a_wait_that_times_out_replies_like_a_call_without_block() {
     let (_server, mut client) = start();
     assert_eq!(run(&mut client, "GW.LOGPOP q BLOCK 10"), "[]");
     assert_eq!(run(&mut client, "GW.LOGPOP q BLOCK 10 LEASE 5"), "nil");
@@ -66,7 +66,7 @@ fn transactions_and_scripts_never_wait() {
 }
 
 #[test]
-fn leases_that_end_wake_who_waits() {
+fn leases_that_end_wake_waiting_clients() {
     let (server, mut client) = start();
     run(&mut client, "GW.LOGPUSH q a b c");
     run(&mut client, &format!("GW.LOGPOP q LEASE {SOON_MS}"));
@@ -80,7 +80,7 @@ fn leases_that_end_wake_who_waits() {
         })
         .collect();
     assert!(answer(&waiting[0]).ends_with(r#", ["a"], 2]"#));
-    // Given back for soon, and cut short: both move what is waited for.
+    // A batch given back with a short delay and a lease cut short are both ready earlier.
     call!(client, "GW.LOGNACK", "q", &later, "DELAY", 100 => i64);
     assert_eq!(answer(&waiting[1]), format!(r#"["{later}", ["b"], 2]"#));
     call!(client, "GW.LOGEXTEND", "q", &much_later, "LEASE", 100 => i64);
@@ -88,7 +88,7 @@ fn leases_that_end_wake_who_waits() {
 }
 
 #[test]
-fn what_a_wait_pops_is_replicated_once() {
+fn batches_popped_by_a_waiting_client_are_replicated_once() {
     let primary = Server::options().aof().start().unwrap();
     let mut client = primary.connect().unwrap();
     let replica = Server::options().replica_of(&primary).start().unwrap();
@@ -102,7 +102,7 @@ fn what_a_wait_pops_is_replicated_once() {
     assert_eq!(answer(&plain), r#"["a"]"#);
     assert!(answer(&leased).ends_with(r#", ["b"], 1]"#));
     run(&mut client, "GW.LOGPOP q");
-    // By a timer.
+    // Delivered when its lease has ended, by a timer.
     let again = ask(&primary, "GW.LOGPOP q BLOCK 0 LEASE 3600000");
     assert!(answer(&again).ends_with(r#", ["b"], 2]"#));
     await_in_sync(&mut client, &mut reader);
@@ -113,7 +113,7 @@ fn what_a_wait_pops_is_replicated_once() {
 }
 
 #[test]
-fn a_client_that_has_gone_takes_nothing_with_it() {
+fn a_client_that_has_disconnected_is_not_served() {
     let (server, mut client) = start();
     for words in ["GW.LOGPOP q BLOCK 0", "GW.LOGPOP q BLOCK 0 LEASE 3600000"] {
         let mut gone = server.connect().unwrap();
@@ -174,7 +174,7 @@ fn nothing_is_popped_while_writes_are_paused() {
     let waiting = ask(&server, "GW.LOGPOP q BLOCK 0 LEASE 3600000");
     await_waiting(&mut client, 1);
     run(&mut client, "CLIENT PAUSE 600000 WRITE");
-    // The lease has ended when a while has passed, and the timer that looks for it has run.
+    // By then the lease has ended, and the timer for its end has run.
     let ended_ms = server_time_ms(&mut client) + SOON_MS + 300;
     await_until("the lease to end", DEADLINE, || server_time_ms(&mut client) > ended_ms).unwrap();
     assert_eq!(info(&mut client, "clients")["blocked_clients"], "1");
@@ -191,7 +191,7 @@ fn a_wait_is_for_a_key_of_a_database() {
     let waiting = ask(&server, "GW.LOGPOP q BLOCK 0 LEASE 3600000");
     await_waiting(&mut client, 1);
     run(&mut other, "GW.LOGPUSH q a b");
-    // One of the two is out for a while, and the other for long, when the databases change places.
+    // When the databases are swapped, one of the two batches is leased for a short time, the other for a long time.
     run(&mut other, &format!("GW.LOGPOP q LEASE {SOON_MS}"));
     run(&mut other, "GW.LOGPOP q LEASE 3600000");
     assert_eq!(info(&mut client, "clients")["blocked_clients"], "1");
@@ -200,7 +200,7 @@ fn a_wait_is_for_a_key_of_a_database() {
 }
 
 #[test]
-fn who_waits_is_not_served_dead_letters() {
+fn waiting_clients_are_not_served_dead_letters() {
     let (server, mut client) = start();
     run(&mut client, "GW.LOGPUSH q a");
     run(&mut client, "GW.LOGPOP q LEASE 20 MAXDELIVERIES 1");

@@ -5,7 +5,7 @@ use gw_testkit::{Server, await_in_sync, await_until, call, digest, redis::Connec
 use std::collections::HashMap;
 
 #[test]
-fn what_is_set_is_got() {
+fn a_value_that_was_set_is_returned() {
     let (_server, mut client) = start();
     assert_eq!(run(&mut client, "GW.CACHEGET k"), "nil");
     assert_eq!(run(&mut client, "GW.CACHESET k value"), "OK");
@@ -19,7 +19,7 @@ fn what_is_set_is_got() {
 }
 
 #[test]
-fn entries_expire_always_and_when_they_should() {
+fn every_entry_expires_and_when_it_should() {
     let (_server, mut client) = start();
     for (words, ttl_ms) in [
         ("GW.CACHESET k v", 3_600_000),
@@ -37,7 +37,7 @@ fn entries_expire_always_and_when_they_should() {
 }
 
 #[test]
-fn a_hit_does_not_put_the_expiry_off() {
+fn a_hit_does_not_postpone_the_expiry() {
     let (_server, mut client) = start();
     run(&mut client, "GW.CACHESET k v EX 100");
     let expires_at_ms = run(&mut client, "PEXPIRETIME k");
@@ -63,7 +63,7 @@ fn a_category_has_the_configured_lifetime() {
 }
 
 #[test]
-fn deleting_counts_what_was_there() {
+fn deleting_counts_the_entries_that_existed() {
     let (_server, mut client) = start();
     run(&mut client, "GW.CACHESET a 1");
     run(&mut client, "GW.CACHESET b 2");
@@ -112,7 +112,7 @@ fn hits_and_misses_are_counted_by_category() {
 }
 
 #[test]
-fn entries_and_bytes_follow_what_is_there() {
+fn entries_and_bytes_are_counted_as_they_come_and_go() {
     let (_server, mut client) = start();
     let entries = |client: &mut Connection| stats(client, "chat")["entries"].clone();
     for words in
@@ -155,7 +155,7 @@ fn lifetimes_are_checked() {
 }
 
 #[test]
-fn readers_cannot_take_the_names_of_what_is_stored() {
+fn readers_cannot_use_up_the_names_of_categories() {
     let primary = Server::start().unwrap();
     let replica = Server::options().replica_of(&primary).start().unwrap();
     let (mut client, mut reader) = (primary.connect().unwrap(), replica.connect().unwrap());
@@ -178,7 +178,7 @@ fn readers_cannot_take_the_names_of_what_is_stored() {
             assert!(described.contains(&category), "{described}");
         }
     }
-    // One row for the surplus, also where a client names it so.
+    // There is one row for the surplus, even if a client uses its name.
     run(&mut client, "GW.CACHESET k v CATEGORY (other)");
     assert_eq!(run(&mut client, "DEBUG RELOAD"), "OK");
     assert_eq!(run(&mut client, "GW.CACHESTATS").matches("(other)").count(), 1);
@@ -189,17 +189,17 @@ fn readers_cannot_take_the_names_of_what_is_stored() {
 fn meta_tells_state_age_and_time_left() {
     let (_server, mut client) = start();
     assert_eq!(run(&mut client, "GW.CACHEGET k META"), "[\"MISS\", nil, 0, 0, 0]");
-    // Times that the test need not hurry for.
+    // The times are long, so that a slow test passes, too.
     let minute = |minutes: i64| (minutes - 5) * 60_000..=minutes * 60_000;
     let lifetime_ms = lifetime_ms(&mut client, "GW.CACHESET k v EX 6000 STALE 3600000", "k");
-    // The key lives until the value is served no more.
+    // The key lives until the value is no longer served.
     assert!(lifetime_ms.contains(&9_600_000), "{lifetime_ms:?}");
     let (state, value, age_ms, ttl_ms, token): (String, String, i64, i64, u64) =
         call!(client, "GW.CACHEGET", "k", "meta");
     assert_eq!((state.as_str(), value.as_str(), token), ("HIT", "v", 0));
     assert!((0..300_000).contains(&age_ms) && minute(100).contains(&ttl_ms), "{age_ms} {ttl_ms}");
 
-    // EXPIRE moves the key's end, nearer or farther, and PERSIST takes it away.
+    // EXPIRE makes the key's expiry earlier or later, and PERSIST removes it.
     let mut meta = |words: &str| -> (String, i64) {
         run(&mut client, words);
         let (state, _, _, ttl_ms, _): (String, String, i64, i64, u64) = call!(client, "GW.CACHEGET", "k", "META");
@@ -212,7 +212,7 @@ fn meta_tells_state_age_and_time_left() {
     let (state, ttl_ms) = meta("PERSIST k");
     assert!(state == "HIT" && minute(100).contains(&ttl_ms), "{state} {ttl_ms}");
     await_until("the value to be stale", DEADLINE, || meta("GW.CACHESET k v PX 1 STALE 600000").0 == "STALE").unwrap();
-    // Neither keeps the value: it is served for as long as its set said.
+    // Neither keeps the value longer: it is served for the time given when it was set.
     for words in ["EXPIRE k 6000", "PERSIST k"] {
         let (state, ttl_ms) = meta(words);
         assert!(state == "STALE" && minute(10).contains(&ttl_ms), "{state} {ttl_ms}");
@@ -254,7 +254,7 @@ fn a_touch_starts_a_life_anew_and_reaches_replicas() {
             false => call!(client, "EVAL", script, 1, "k"),
         };
         assert!(touched >= before + 50, "{before} {touched}");
-        // The reply is that of after the touch. A script of Redis 7.0 goes on with the clock.
+        // The reply shows the state after the touch. In a script, the clock of Redis 7.0 goes on.
         assert!((99_000..=100_000).contains(&ttl_ms), "{ttl_ms}");
         before = touched;
     }
@@ -264,7 +264,7 @@ fn a_touch_starts_a_life_anew_and_reaches_replicas() {
     assert_eq!(digest(&mut client, "k"), digest(&mut reader, "k"));
     assert_eq!(call!(client, "PEXPIRETIME", "k" => i64), before);
     assert_eq!(run(&mut client, "EXISTS none"), "0");
-    // Of a stale value, it starts no new life.
+    // It does not make a stale value fresh.
     run(&mut client, "GW.CACHESET s v PX 1 STALE 600000");
     let stale = || run(&mut client, "GW.CACHEGET s META").starts_with("[\"STALE\"");
     await_until("the value to be stale", DEADLINE, stale).unwrap();
@@ -273,7 +273,7 @@ fn a_touch_starts_a_life_anew_and_reaches_replicas() {
     assert_eq!(call!(client, "PEXPIRETIME", "s" => i64), before);
 }
 
-/// The key outlives its value by a part of a millisecond, or for as long as PERSIST makes it.
+/// The key outlives its value by a part of a millisecond, or after PERSIST for ever.
 #[test]
 fn a_value_is_not_served_after_its_time() {
     let (_server, mut client) = start();
@@ -304,7 +304,7 @@ fn a_value_is_not_served_after_its_time() {
             }
         }
     }
-    // A key that PERSIST has kept is a miss for all, and can be led and set.
+    // An expired value whose key PERSIST has kept is a miss: callers can get a lease and set it.
     run(&mut client, "GW.CACHESET k v PX 1");
     run(&mut client, "PERSIST k");
     await_until("the value to end", DEADLINE, || run(&mut client, "GW.CACHEGET k") == "nil").unwrap();
@@ -408,7 +408,7 @@ fn keys_are_listed_by_category_and_tag_in_pages() {
             assert!(what != "category chat COUNT 1" || pages > 25, "{pages}");
         }
     }
-    // What was cleared is not listed, although its memory may not be freed yet.
+    // Cleared entries are not listed, although their memory may not be freed yet.
     for words in ["MULTI", "GW.CACHECLEAR TAG user:3", "GW.CACHELIST 0 TAG user:3", "EXEC"] {
         let reply = run(&mut client, words);
         assert!(words != "EXEC" || reply.ends_with(", []]]"), "{reply}");
@@ -461,7 +461,7 @@ fn stale_times_come_from_the_call_or_the_category() {
 }
 
 #[test]
-fn what_hits_save_is_added_up() {
+fn money_saved_by_hits_is_added_up() {
     let (_server, mut client) = start();
     run(&mut client, "GW.CACHESET llm:1 v SAVED 0.0000015");
     run(&mut client, "GW.CACHESET llm:2 v SAVED 1e18");
@@ -469,7 +469,7 @@ fn what_hits_save_is_added_up() {
         run(&mut client, "GW.CACHEGET llm:1");
     }
     assert_eq!(stats(&mut client, "llm")["saved"], "0.0015");
-    // Beyond what an amount can be, no further.
+    // The sum stops at the largest amount.
     for _ in 0..3 {
         run(&mut client, "GW.CACHEGET llm:2");
     }
@@ -513,7 +513,7 @@ fn names_and_patterns_have_bounds() {
 const COMPLETION: &[u8] = include_bytes!("../vectors/completion.json");
 
 #[test]
-fn values_are_compressed_where_it_pays() {
+fn values_are_compressed_if_that_pays() {
     let primary = Server::start().unwrap();
     let replica = Server::options().replica_of(&primary).start().unwrap();
     let (mut client, mut reader) = (primary.connect().unwrap(), replica.connect().unwrap());
@@ -533,7 +533,7 @@ fn values_are_compressed_where_it_pays() {
         reply!(client, "GW.CACHESET", "k", value);
         assert_eq!(call!(client, "GW.CACHEGET", "k" => Vec<u8>), value);
     }
-    // Whether it is compressed is each node's own affair: the replica does not.
+    // Each node decides by itself whether to compress: the replica does not.
     await_in_sync(&mut client, &mut reader);
     for key in ["k", "llm:completion"] {
         assert_eq!(digest(&mut client, key), digest(&mut reader, key));
@@ -544,7 +544,7 @@ fn values_are_compressed_where_it_pays() {
     assert_eq!(digest(&mut client, "llm:completion"), digest(&mut reader, "llm:completion"));
 }
 
-/// With the policy of the redis.conf that is shipped, more than fits.
+/// With the eviction policy of the shipped redis.conf, and more data than fits.
 #[test]
 fn eviction_takes_cache_entries_and_leaves_ledgers_and_queues() {
     let conf = std::fs::read_to_string(gw_testkit::project_root().join("redis.conf")).unwrap();
@@ -578,7 +578,7 @@ fn eviction_takes_cache_entries_and_leaves_ledgers_and_queues() {
 }
 
 #[test]
-fn a_touch_takes_back_a_shorter_expire_even_in_the_moment_of_the_set() {
+fn a_touch_undoes_a_shorter_expire_even_in_the_millisecond_of_the_set() {
     let (_server, mut client) = start();
     let commands = ["GW.CACHESET k v EX 1800", "EXPIRE k 60", "GW.CACHEFETCH k TOUCH", "TTL k"];
     let (_, _, value, ttl_s): (String, i64, String, i64) = at_once(&mut client, &commands);

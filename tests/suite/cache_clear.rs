@@ -1,4 +1,4 @@
-//! GW.CACHECLEAR: many entries at once, for every reader, and the same everywhere.
+//! GW.CACHECLEAR: clears many entries at once, for every reader, with the same result on every node.
 
 use crate::support::{DEADLINE, command, pipeline, run, start, state};
 use gw_testkit::redis::Connection;
@@ -18,7 +18,7 @@ fn fill(client: &mut Connection, count: usize) {
     }
 }
 
-/// How many of the keys that [`fill`] set readers see.
+/// How many of the keys that [`fill`] has set are visible to readers.
 fn visible(client: &mut Connection, count: usize) -> usize {
     let gets = ["chat", "embed"]
         .into_iter()
@@ -33,7 +33,7 @@ fn await_reclaimed(client: &mut Connection, left: usize) {
 }
 
 #[test]
-fn what_is_cleared_is_gone_at_once() {
+fn cleared_entries_are_invisible_at_once() {
     let (_server, mut client) = start();
     fill(&mut client, 600);
     assert_eq!(run(&mut client, "GW.CACHECLEAR CATEGORY none"), "0");
@@ -43,7 +43,7 @@ fn what_is_cleared_is_gone_at_once() {
     await_reclaimed(&mut client, 800);
     assert_eq!(run(&mut client, "GW.CACHECLEAR CATEGORY chat"), "400");
     assert_eq!(visible(&mut client, 600), 400);
-    // What is set from then on is new. A tag given twice is one.
+    // Entries that are set from then on are not cleared. A tag given twice counts once.
     run(&mut client, "GW.CACHESET chat:1 new TAG u0 TAG u0");
     assert_eq!(run(&mut client, "GW.CACHECLEAR TAG u0"), "1");
     run(&mut client, "GW.CACHESET chat:1 new TAG u0");
@@ -77,7 +77,7 @@ fn entries_of_every_database_are_cleared_and_of_no_other_type() {
 }
 
 #[test]
-fn cleared_entries_stay_so_whatever_becomes_of_their_keys() {
+fn cleared_entries_stay_cleared_when_their_keys_are_copied_or_renamed() {
     let (_server, mut client) = start();
     run(&mut client, "GW.CACHESET chat:1 v TAG t");
     // In one transaction: no memory is reclaimed in between.
@@ -102,7 +102,7 @@ fn cleared_entries_stay_so_whatever_becomes_of_their_keys() {
 }
 
 #[test]
-fn what_slips_past_the_scan_is_reclaimed_all_the_same() {
+fn entries_that_the_scan_misses_are_reclaimed_as_well() {
     let (_server, mut client) = start();
     fill(&mut client, 2_000);
     run(&mut client, "GW.CACHESET dumped v TAG t");
@@ -113,11 +113,11 @@ fn what_slips_past_the_scan_is_reclaimed_all_the_same() {
     let (cleared, payload): (u64, Vec<u8>) = call!(client, "EXEC");
     assert_eq!(cleared, 1);
     await_reclaimed(&mut client, 4_000);
-    // A copy from elsewhere of what was cleared: it stays cleared, also for ever.
+    // A restored copy of a cleared entry stays cleared, even if it never expires.
     assert_eq!(reply!(client, "RESTORE", "restored", 0, payload), "OK");
     assert_eq!(run(&mut client, "GW.CACHEGET restored"), "nil");
     await_reclaimed(&mut client, 4_000);
-    // Keys that change their names and places while the scan goes by.
+    // Keys that are renamed and moved while the scan runs.
     for key in 0..2_000 {
         run(&mut client, &format!("PERSIST chat:{key}"));
     }
@@ -138,7 +138,7 @@ fn what_slips_past_the_scan_is_reclaimed_all_the_same() {
 }
 
 #[test]
-fn what_is_flushed_counts_no_more_though_its_memory_goes_later() {
+fn flushed_entries_no_longer_count_although_they_are_freed_later() {
     let (_server, mut client) = start();
     fill(&mut client, 3_000);
     for words in
@@ -164,7 +164,7 @@ fn a_clear_is_the_same_on_replicas_and_after_a_restart() {
         await_in_sync(&mut client, &mut reader);
         fill(&mut client, 3_000);
         assert_eq!(run(&mut client, "GW.CACHECLEAR TAG t0"), "3000");
-        // A replica that comes when some are cleared and not yet deleted gets them as they are.
+        // A replica that connects while cleared entries are not yet deleted gets them as cleared.
         let late = Server::options().replica_of(&primary).start().unwrap();
         let mut latecomer = late.connect().unwrap();
         run(&mut client, "GW.CACHECLEAR CATEGORY chat");
@@ -174,7 +174,7 @@ fn a_clear_is_the_same_on_replicas_and_after_a_restart() {
         await_in_sync(&mut client, &mut latecomer);
         assert_eq!(visible(&mut reader, 3_000), 1_501);
         assert_eq!(visible(&mut latecomer, 3_000), 1_501);
-        // A crash in the middle, with what had been written so far.
+        // A crash in the middle, with what was written until then.
         run(&mut client, "BGREWRITEAOF");
         run(&mut client, "GW.CACHECLEAR TAG u1");
         let left = visible(&mut client, 3_000);
@@ -194,10 +194,10 @@ fn a_clear_is_the_same_on_replicas_and_after_a_restart() {
 }
 
 #[test]
-fn what_was_saved_as_cleared_is_loaded_as_cleared() {
+fn entries_saved_as_cleared_are_loaded_as_cleared() {
     let (mut server, mut client) = start();
     fill(&mut client, 2_000);
-    // Nothing is reclaimed while nobody may write.
+    // Nothing is reclaimed while writes are paused.
     for words in ["MULTI", "GW.CACHECLEAR CATEGORY chat", "CLIENT PAUSE 100000 WRITE", "EXEC"] {
         run(&mut client, words);
     }
@@ -210,7 +210,7 @@ fn what_was_saved_as_cleared_is_loaded_as_cleared() {
 }
 
 #[test]
-fn a_new_primary_reclaims_what_the_old_one_had_not() {
+fn a_new_primary_reclaims_what_the_old_one_has_left() {
     let primary = Server::start().unwrap();
     let replica = Server::options().replica_of(&primary).start().unwrap();
     let (mut client, mut reader) = (primary.connect().unwrap(), replica.connect().unwrap());
@@ -224,19 +224,19 @@ fn a_new_primary_reclaims_what_the_old_one_had_not() {
     assert_eq!(call!(reader, "DBSIZE" => usize), 2_000);
     assert_eq!(run(&mut reader, "REPLICAOF NO ONE"), "OK");
     await_reclaimed(&mut reader, 0);
-    // The old one goes on when it may.
+    // The old primary goes on when writes are allowed again.
     assert_eq!(call!(client, "DBSIZE" => usize), 2_000);
     run(&mut client, "CLIENT UNPAUSE");
     await_reclaimed(&mut client, 0);
 }
 
-/// Others are served while many entries are cleared. How long they wait for it, `ONLY=stalls make bench` measures.
+/// How long other clients wait meanwhile is measured by `ONLY=stalls make bench`.
 #[test]
-fn others_are_served_in_the_middle_of_a_clear() {
+fn other_clients_are_served_during_a_clear() {
     const ENTRIES: usize = 20_000;
     let (server, mut client) = start();
     for what in ["CATEGORY chat", "TAG t", "ALL", "PATTERN chat:*"] {
-        // On a busy machine the other client may get its turn before and after it only: then again.
+        // On a busy machine the other client may be served only before and after the clear: then try again.
         await_until("an answer in the middle of a clear", DEADLINE, || {
             let set = |number| command(&format!("GW.CACHESET chat:{number} v TAG t"));
             pipeline(&mut client, (0..ENTRIES).map(set));
@@ -250,7 +250,7 @@ fn others_are_served_in_the_middle_of_a_clear() {
     }
 }
 
-/// How many keys there were for another client, which asked all the time while `act` ran.
+/// The numbers of keys that another client saw, which asked all the time while `act` ran.
 fn sizes_seen_by_another(server: &Server, act: impl FnOnce()) -> Vec<usize> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

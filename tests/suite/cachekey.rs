@@ -1,5 +1,5 @@
-//! GW.CACHEKEY: one key for one request, from every client: the committed vectors through the server, and through the
-//! documentation's functions for clients that make the key themselves.
+//! GW.CACHEKEY: the same request has the same key from every client. Checks the committed vectors with the server, and
+//! with the documentation's functions for clients that make the key themselves.
 
 use crate::markdown::{named, run_block};
 use crate::support::start;
@@ -36,7 +36,7 @@ fn key_of(vector: &Value) -> String {
     format!("llm:{}", vector["sha256"].as_str().unwrap())
 }
 
-/// A key function of the documentation called for each vector.
+/// Calls a key function of the documentation for each vector.
 fn keys_by(program: &str, name: &str, driver: &str) -> Vec<String> {
     let vectors = serde_json::to_string(VECTORS).unwrap();
     serde_json::from_value(run_block(program, name, &driver.replace("VECTORS", &vectors))).unwrap()
@@ -59,7 +59,7 @@ fn clients_make_the_same_keys_in_python_and_javascript() {
     assert_eq!(keys_by("node", "cache-key-js", JAVASCRIPT), expected);
 }
 
-/// As it stands in the documentation.
+/// The documentation's function, word for word.
 mod client {
     use gateway_core::canonical::{Json, NotCanonical};
     use sha2::{Digest, Sha256};
@@ -81,7 +81,10 @@ fn clients_make_the_same_keys_in_rust() {
     }
     let words = |text: &str| text.replace("pub ", "").split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let (here, there) = (words(include_str!("cachekey.rs")), words(&named("cache-key-rust").text()));
-    assert!(here.windows(there.len()).any(|part| part == there), "the documentation's function is another one");
+    assert!(
+        here.windows(there.len()).any(|part| part == there),
+        "the documentation's function is not the one tested here"
+    );
 }
 
 #[test]
@@ -117,7 +120,7 @@ fn every_field_changes_the_key() {
         let key: String = call!(client, "GW.CACHEKEY", "llm", request(change, to));
         assert!(keys.insert(key), "{change} -> {to}");
     }
-    // And what is the same request has the same key.
+    // The same request in another form has the same key.
     for (change, to) in
         [("0.7", "7e-1"), ("\"n\":1", "\"n\":1.0"), (",\n            \"tools\"", ",\"tools\""), ("Hi", "\\u0048i")]
     {
@@ -127,7 +130,7 @@ fn every_field_changes_the_key() {
 }
 
 #[test]
-fn what_is_too_long_is_refused() {
+fn arguments_that_are_too_long_are_refused() {
     let (_server, mut client) = start();
     let text = |len: usize| format!("\"{}\"", "x".repeat(len - 2));
     assert!(reply!(client, "GW.CACHEKEY", "p".repeat(256), text(131_072)).starts_with("\"ppp"));

@@ -1,4 +1,4 @@
-//! The public commands, as a client knows them.
+//! The public commands, as clients see them.
 
 pub struct Public {
     pub name: &'static str,
@@ -68,7 +68,7 @@ pub const PUBLIC: [Public; 43] = [
     public("gw.statsreset", "GW.STATSRESET", 1, &[], Administers),
 ];
 
-/// Effects: the module's own, in the append-only file and the replication stream.
+/// The internal commands, which are in the append-only file and the replication stream.
 pub const INTERNAL: [&str; 7] =
     ["gw._limit", "gw._budget", "gw._queue", "gw._cache", "gw._cacheclear", "gw._admit", "gw._load"];
 

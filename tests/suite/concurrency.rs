@@ -1,5 +1,5 @@
 //! Many connections at once: nothing is admitted twice, lost or rounded away. Judged by the server's own times, which
-//! its effects carry.
+//! are in its effects.
 
 use crate::support::{aof_commands, run, verdict};
 use gw_testkit::redis::Connection;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const CONNECTIONS: usize = 50;
 
-/// Runs `body` on so many connections at the same time.
+/// Runs `body` on several connections at the same time.
 fn at_once<T: Send>(server: &Server, body: impl Fn(usize, Connection) -> T + Sync) -> Vec<T> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..CONNECTIONS)
@@ -60,7 +60,7 @@ fn no_window_and_no_bucket_ever_admits_more_than_its_limit() {
     let allowed: i64 = admitted.iter().map(|(allowed, _)| allowed).sum();
     let taken: i64 = admitted.iter().map(|(_, taken)| taken).sum();
 
-    // What the clients were told is what the server recorded.
+    // The replies to the clients agree with what the server recorded.
     let window = admissions(&server, "W");
     let bucket = admissions(&server, "B");
     assert_eq!(window.iter().map(|(_, units)| units).sum::<i64>(), allowed);
@@ -69,13 +69,13 @@ fn no_window_and_no_bucket_ever_admits_more_than_its_limit() {
         assert!(admissions.is_sorted_by_key(|(at_ms, _)| *at_ms));
     }
 
-    // The window that ends with an admission is the fullest around it.
+    // Among the windows around an admission, the one that ends with it is the fullest.
     for (last, (end_ms, _)) in window.iter().enumerate() {
         let inside = window[..=last].iter().rev().take_while(|(at_ms, _)| *at_ms > end_ms - WINDOW_MS);
         let units: i64 = inside.map(|(_, units)| units).sum();
         assert!(units <= LIMIT, "{units} units in the {WINDOW_MS} ms up to {end_ms}");
     }
-    // Between any two admissions no more than the burst and what flowed in meanwhile.
+    // Between any two admissions, no more was taken than the burst and what flowed in meanwhile.
     for first in 0..bucket.len() {
         let mut units = 0;
         for (at_ms, cost) in &bucket[first..] {
@@ -84,7 +84,7 @@ fn no_window_and_no_bucket_ever_admits_more_than_its_limit() {
             assert!(units * 1_000 <= most, "{units} tokens from {} to {at_ms}", bucket[first].0);
         }
     }
-    // And neither simply refuses: both have let go of what had been taken.
+    // Neither simply denies: units have become free again in both.
     assert!(allowed > LIMIT && taken > BURST, "{allowed} and {taken}");
 }
 
@@ -92,7 +92,7 @@ fn no_window_and_no_bucket_ever_admits_more_than_its_limit() {
 fn the_sum_of_all_charges_is_exact_to_the_last_digit() {
     const CHARGES: i128 = 300;
     let server = Server::start().unwrap();
-    // In units of 1e-12, of up to fifteen digits.
+    // Amounts in units of 1e-12, with up to fifteen digits.
     let picos = |writer: i128, charge: i128| (writer * 1_000_003 + charge * 7_919 + 1) * 1_234_567;
     at_once(&server, |writer, mut client| {
         for charge in 0..CHARGES {

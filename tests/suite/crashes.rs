@@ -16,7 +16,7 @@ struct Delivery {
     id: String,
     records: Vec<Record>,
     deliveries: u64,
-    /// When it was asked for.
+    /// When the acknowledgement was sent.
     asked: Instant,
     /// When the acknowledgement was confirmed.
     acked: Option<Instant>,
@@ -33,7 +33,7 @@ impl Client {
         Self { client: redis::Client::open(("127.0.0.1", port)).unwrap(), connection: None }
     }
 
-    /// `None` after an error: then it is not known whether the server did it.
+    /// `None` after an error: whether the server has run the command is then unknown.
     fn call<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> Option<T> {
         let Some(mut connection) = self.connection.take().or_else(|| self.client.get_connection().ok()) else {
             std::thread::sleep(Duration::from_millis(10));
@@ -71,7 +71,7 @@ fn produce(port: u16, producer: usize, deadline: Instant) -> Vec<u64> {
     while Instant::now() < deadline {
         let batch: Vec<u64> = numbers.by_ref().take(1 + random.below(9)).collect();
         let records: Vec<String> = batch.iter().map(|number| format!("{producer} {number}")).collect();
-        // A batch without an answer is not pushed again: no record is there twice.
+        // A batch without an answer is not pushed again, so that no record is pushed twice.
         let push = client.call::<Vec<u64>>(redis::cmd("GW.LOGPUSH").arg("q").arg("RECORDS").arg(records));
         if push.is_some() {
             stored.extend(batch);
@@ -86,7 +86,7 @@ fn consume(port: u16, consumer: usize, deadline: Instant) -> Vec<Delivery> {
     while Instant::now() < deadline {
         let Some(mut delivery) = client.lease(1 + random.below(200)) else { continue };
         match random.below(4) {
-            // Dies with the batch in its hands.
+            // The consumer dies while it holds the batch.
             0 => client = Client::new(port),
             _ => client.ack(&mut delivery),
         }
@@ -154,7 +154,8 @@ fn every_acknowledged_record_is_delivered_though_consumers_and_the_server_crash(
         }
     }
     for (delivered, stored) in delivered.iter().zip(&stored) {
-        // By the batches' ids each producer's records are in its order, and each is in one batch only.
+        // In the order of the batches' ids, each producer's records are in the order in which it pushed them, and each
+        // is in one batch only.
         assert!(delivered.is_sorted_by(|number, next| number < next));
         let missing = stored.iter().filter(|number| delivered.binary_search(number).is_err()).count();
         assert_eq!(missing, 0, "of {}", stored.len());

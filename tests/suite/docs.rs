@@ -1,5 +1,5 @@
-//! The documentation says what the server does: its sessions are run here, its tables compared, and no code in it is left
-//! out of the tests.
+//! Checks that the documentation says what the server does: runs its sessions, compares its tables, and makes sure that
+//! all of its code is tested.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -12,9 +12,9 @@ use crate::support::{run, start};
 use gw_testkit::redis::{self, Connection, Value};
 use gw_testkit::{Server, call, info, try_call};
 
-/// redis-cli's, as the sessions show it.
+/// The prompt of redis-cli, as the sessions show it.
 pub const PROMPT: &str = "127.0.0.1:6379> ";
-/// Sessions that run at a time. They mostly wait for their servers to start.
+/// The number of sessions that run at the same time. They mostly wait for their servers to start.
 const AT_ONCE: usize = 4;
 
 /// A line of a session without the remark at its end.
@@ -23,7 +23,7 @@ fn without_remark(line: &str) -> &str {
 }
 
 /// Whether redis-cli's line is what the page shows: `~N` stands for a time within five seconds of N, `...` for any number
-/// above zero, in quotes for a batch's id, and all else for itself.
+/// above zero, in quotes for a batch's id, and everything else for itself.
 fn matches(shown: &str, line: &str) -> bool {
     const TOLERANCE_MS: u64 = 5_000;
     let is = |label: &str, accept: &dyn Fn(u64) -> bool| {
@@ -74,9 +74,9 @@ fn placeholders_stand_for_what_the_introduction_says() {
     assert_eq!(without_remark("1) \"a # b\""), "1) \"a # b\"");
 }
 
-/// What redis-cli prints for the commands, line by line, as it does on a terminal.
+/// The output of redis-cli for the commands, line by line, as on a terminal.
 fn redis_cli(server: &Server, commands: &str) -> Vec<String> {
-    // Where there is no redis-cli, there is Valkey's: the same program.
+    // Without a redis-cli, Valkey's is taken, which is the same program.
     let spawn = |name| {
         Command::new(name)
             .args(["-h", "127.0.0.1", "-p", &server.port().to_string(), "--no-raw"])
@@ -90,12 +90,12 @@ fn redis_cli(server: &Server, commands: &str) -> Vec<String> {
     cli.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
     let output = cli.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    // On a slow machine it adds the time that a command took, as in `(0.61s)`.
+    // For slow commands it adds the time taken, as in `(0.61s)`.
     let is_duration = |line: &&str| line.starts_with('(') && line.ends_with("s)");
     String::from_utf8(output.stdout).unwrap().lines().filter(|line| !is_duration(line)).map(str::to_owned).collect()
 }
 
-/// Runs a session on a server of its own; what is wrong, if it prints anything else than the page shows.
+/// Runs a session on a server of its own. Returns the difference if it does not print what the page shows.
 fn run_session(session: &Block) -> Option<String> {
     let (commands, shown): (Vec<_>, Vec<_>) = session.lines.iter().partition(|line| line.starts_with(PROMPT));
     let commands: String = commands.iter().map(|line| format!("{}\n", &line[PROMPT.len()..])).collect();
@@ -128,7 +128,7 @@ fn every_session_prints_what_its_page_shows() {
 
 /// Languages in which every block is a program, or a part of one, that a test runs.
 const LANGUAGES: [&str; 7] = ["python", "ts", "js", "go", "rust", "sql", "lua"];
-/// redis_exporter's script, which redis.conf's user `monitor` can run.
+/// The script for redis_exporter, which redis.conf's user `monitor` can run.
 pub const EXPORTER_SCRIPT: &str = "exporter";
 /// The names of the blocks that the tests of this file run; examples.rs has the others.
 const RUN: &[&str] = &[EXPORTER_SCRIPT, "redis-rs"];
@@ -145,7 +145,7 @@ fn all_code_is_run_by_a_test() {
     assert_eq!(names, run, "the blocks in the documentation, and those that tests run");
 }
 
-/// A longer one is read by nobody: what does not fit belongs into docs/.
+/// Nobody reads a longer one: what does not fit belongs into docs/.
 #[test]
 fn the_readme_is_short() {
     let lines = markdown::page("README.md").lines().count();
@@ -161,7 +161,7 @@ fn the_rust_example_compiles_and_runs() {
             redis::cmd("GW.ALLOW").arg("rpm:user:42").arg(10).arg("COST").arg(3).query(&mut connection)?;
         let within: (i64, String, String, String, String, String, i64) =
             redis::cmd("GW.WITHINBUDGET").arg("spend:team:ml").arg("500").arg("MONTH").query(&mut connection)?;
-        // Its end.
+        // End of the example.
         assert_eq!([allowed, limit, remaining, retry_after_ms, reset_after_ms], [1, 10, 7, 0, 60_000]);
         assert_eq!((within.0, within.1.as_str(), within.2.as_str()), (1, "MONTH", "500"));
         Ok(())
@@ -169,11 +169,12 @@ fn the_rust_example_compiles_and_runs() {
     example().unwrap();
 
     let source = include_str!("docs.rs").lines().skip_while(|line| line.trim() != "// The example.").skip(1);
-    let source: Vec<_> = source.take_while(|line| line.trim() != "// Its end.").map(|line| &line[8..]).collect();
+    let source: Vec<_> =
+        source.take_while(|line| line.trim() != "// End of the example.").map(|line| &line[8..]).collect();
     assert_eq!(markdown::named("redis-rs").lines, source);
 }
 
-/// redis_exporter reads a script's reply as strings, names and numbers in turn, and drops all of it otherwise.
+/// redis_exporter expects a script's reply as strings, names and numbers in turn. Any other reply it drops as a whole.
 #[test]
 fn the_exporters_script_replies_names_and_numbers_as_strings() {
     let (_server, mut client) = start();

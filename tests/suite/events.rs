@@ -1,11 +1,12 @@
-//! Keyspace events: each change of a key has one, of the command that made it, and the same on a primary and its replica.
+//! Keyspace events: each change of a key has one, named after the command that made it, the same on a primary and its
+//! replica.
 
 use crate::support::{command, run, server_time_ms};
 use gw_testkit::redis::{self, Connection, Value};
 use gw_testkit::{Options, Server, await_in_sync, await_until, call};
 use std::time::Duration;
 
-/// A server that publishes events of modules, of any key, and of strings: SET marks the end of what a command has caused.
+/// A server that publishes events of modules, of any key, and of strings: a SET marks the end of a command's events.
 fn publishing() -> Options {
     Server::options().config("notify-keyspace-events Kdg$")
 }
@@ -48,7 +49,7 @@ impl Pair {
         Self { client, reader, subscribed, _servers: [primary, replica] }
     }
 
-    /// Runs a command, which causes these events on both servers.
+    /// Runs a command, and checks that it causes these events on both servers.
     fn causes(&mut self, words: &str, expected: &[&str]) -> Value {
         let reply = command(words).query(&mut self.client).unwrap();
         self.caused(words, expected);
@@ -62,7 +63,7 @@ impl Pair {
         assert_eq!(replica, expected, "{what}, on the replica");
     }
 
-    /// Runs a command that is denied. A replica hears nothing of that.
+    /// Runs a command that is denied, and checks that only the primary has an event.
     fn is_denied(&mut self, words: &str, key: &str) {
         run(&mut self.client, words);
         run(&mut self.client, "SET mark x");
@@ -107,7 +108,7 @@ fn limits_have_the_same_events_everywhere() {
     pair.is_denied("GW.TOKENS b 5 5 PER 3600000 COST 5", "b");
     pair.causes("GW.ACQUIRE s 1 b TTL 3600000", &["s gw.acquire"]);
     pair.is_denied("GW.ACQUIRE s 1 c TTL 3600000", "s");
-    // A slot that was renewed is the same on both: its holder, the end of its time and its token.
+    // A renewed slot is the same on both: its holder, its expiry and its token.
     pair.causes("GW.RENEW s b TTL 9000000", &["s gw.renew"]);
     await_in_sync(&mut pair.client, &mut pair.reader);
     assert_eq!(gw_testkit::digest(&mut pair.client, "s"), gw_testkit::digest(&mut pair.reader, "s"));
@@ -203,7 +204,7 @@ fn log_queues_have_the_same_events_everywhere() {
     pair.causes(&format!("GW.LOGDEAD q REQUEUE {}", batches[3]), &["q gw.logdead"]);
     pair.causes("GW.LOGDEAD q DROP ALL", &["q gw.logdead"]);
     pair.causes("GW.LOGDEAD q LIST", &[]);
-    // Delivered again, of which there are two, and then anew.
+    // Two batches that were delivered before, and then a new one.
     for _ in 0..3 {
         pair.lease("1 MAXDELIVERIES 1");
     }
@@ -250,7 +251,7 @@ fn admission_has_the_same_events_everywhere() {
         let expected: Vec<String> = keys.split(' ').map(|key| format!("{key} {event}")).collect();
         pair.causes(words, &expected.iter().map(String::as_str).collect::<Vec<_>>());
     }
-    // A refusal is no change: only the node that decides tells it.
+    // A refusal is not a change: only the node that decides has an event.
     run(&mut pair.client, "GW.ADMIT k2 LEASE b TTL 3600000");
     run(&mut pair.client, "SET mark x");
     let [primary, replica] = pair.subscribed.each_mut().map(events);

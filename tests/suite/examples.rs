@@ -1,6 +1,6 @@
-//! The documentation's code, run as its readers would: with the real clients, in the languages it is written in.
-//! `scripts/clients.sh` installs the clients, pinned, into .tools/; the code of a language that is not there is skipped, which
-//! is said loudly. What runs the code of a block is in tests/examples/.
+//! The documentation's code, run as its readers would run it: with the real clients, in the languages it is written in.
+//! `scripts/clients.sh` installs the clients, in pinned versions, into .tools/; the code for a client that is not there
+//! is skipped, with a message. The programs that run a block's code are in tests/examples/.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -74,9 +74,8 @@ impl Drop for Scratch {
     }
 }
 
-/// Where scripts/clients.sh has installed a language's client. None, said on the terminal whatever the test harness
-/// captures, if it has not. None also on all but the first server of the matrix for what takes long to compile: what these
-/// programs show is the same on each.
+/// Where scripts/clients.sh has installed a language's client; `None`, with a message, if it has not. `None` also on
+/// all but the first server of the matrix if the language takes long to compile: these programs behave alike on each.
 fn tools(language: &str) -> Option<PathBuf> {
     let first_server = std::env::var("GW_SERVER").map_or(true, |name| name == "system");
     if language != "python" && !first_server {
@@ -90,14 +89,14 @@ fn tools(language: &str) -> Option<PathBuf> {
     None
 }
 
-/// Says that a test, or a part of it, does not run. The harness captures what `eprintln!` writes; this it does not.
+/// Writes to the terminal that a test, or a part of it, does not run. The test harness would capture `eprintln!`.
 fn skipped(why: &str) {
     let thread = std::thread::current();
     let line = format!("SKIPPED: {}: {why}\n", thread.name().unwrap_or_default());
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
-/// What a program prints, which must end well.
+/// The output of a program, which must succeed.
 fn printed(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
@@ -110,7 +109,7 @@ pub fn example(path: &str) -> String {
     fs::read_to_string(project_root().join("tests/examples").join(path)).unwrap()
 }
 
-/// Runs a program in Python with redis-py; what it prints, or None if that is not installed.
+/// Runs a program in Python with redis-py. Returns its output, or `None` if that is not installed.
 pub fn python(program: &str, arguments: &[&str]) -> Option<String> {
     let tools = tools("python")?;
     let scratch = Scratch::new();
@@ -149,7 +148,7 @@ pub fn go(files: &[(&str, &str)], arguments: &[&str]) -> Option<String> {
     let go = |words: &[&str]| {
         let mut command = Command::new("go");
         command.args(words).current_dir(&scratch.0);
-        // Nothing is downloaded: what is pinned is there.
+        // Nothing is downloaded: the pinned versions are installed.
         command.env("GOMODCACHE", tools.join("cache")).env("GOCACHE", tools.join("build"));
         command.env("GOPROXY", "off").env("GOFLAGS", "-trimpath").env("GOTOOLCHAIN", "local");
         command
@@ -169,7 +168,8 @@ pub fn changed(name: &str, changes: &[(&str, &str)]) -> String {
     })
 }
 
-/// A block's program prints what its page shows. Only its port and its time-outs are others: a busy machine is slow.
+/// Checks that a block's program prints what its page shows. Only its port and its time-outs are changed: a busy
+/// machine is slow.
 fn whole_program(name: &str, timeout: (&str, &str), run_program: impl Fn(&str) -> Option<String>) {
     let (server, mut client) = start();
     let program = changed(name, &[("6379", &server.port().to_string()), timeout]);
@@ -196,11 +196,11 @@ fn ten_minutes_in_go() {
     whole_program("start-go", timeout, |program| go(&[("main.go", program)], &[]));
 }
 
-/// The shell snippets with their output, in the order of the page, all on one server.
+/// The shell snippets and their output, in the order of the page, all on one server.
 #[test]
 fn an_operators_first_hour() {
     let server = Server::start().unwrap();
-    // A redis-cli that knows the port, in front of the real one.
+    // A redis-cli that adds the server's port and calls the real one.
     let scratch = Scratch::new();
     let path = std::env::var("PATH").unwrap();
     let real = ["redis-cli", "valkey-cli"].iter().find_map(|name| {
@@ -220,13 +220,13 @@ fn an_operators_first_hour() {
 }
 
 #[test]
-fn what_streaming_says_of_generators() {
+fn generators_end_as_the_streaming_page_says() {
     if let Some(printed) = python(&named("streaming-never-started").text(), &[]) {
         assert_eq!(printed, "settled\n");
     }
 }
 
-/// The database's feed: a worker in Python, and the statements for PostgreSQL on the rows that it has stored.
+/// The feed for a database: a worker in Python, and the statements for PostgreSQL on the rows that it has stored.
 #[test]
 fn a_database_in_step() {
     let (server, mut client) = start();
@@ -243,7 +243,7 @@ fn a_database_in_step() {
     let stored: serde_json::Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(stored["accounts"], 250);
     assert_eq!(stored["total"], "3.25");
-    // Changed, and followed again; then there is nothing more to list.
+    // After further changes the worker follows again; then there is nothing more to list.
     assert_eq!(stored["total_later"], "4.25");
     assert_eq!([&stored["credit"], &stored["credit_later"]], ["5.5", "4.5"]);
     assert_eq!(stored["report"], 250);
@@ -294,13 +294,13 @@ fn postgresql(rows: &serde_json::Value) -> String {
     sql
 }
 
-/// What a PostgreSQL of this machine selects; None, said loudly, if there is none.
+/// The rows that a PostgreSQL on this machine selects; `None`, with a message, if there is none.
 fn postgres(sql: &str) -> Option<String> {
     const NONE: i32 = 77;
     let script = project_root().join("tests/examples/postgres.sh");
     let mut bash = Command::new("bash").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = bash.stdin.take().unwrap();
-    // Without a PostgreSQL nobody reads it.
+    // Without a PostgreSQL nobody reads the input.
     let _ = stdin.write_all(sql.as_bytes());
     drop(stdin);
     let output = bash.wait_with_output().unwrap();
@@ -312,7 +312,8 @@ fn postgres(sql: &str) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap())
 }
 
-/// A guide's code in Python with what drives it, which has a line `# NAME` for each further block, asserts, and prints `ok`.
+/// Runs a guide's code in Python with a driver, which has a line `# NAME` for each further block, asserts, and prints
+/// `ok`.
 fn guide(driver: &str, name: &str, further: &[&str]) {
     let server = Server::start().unwrap();
     let driver = further.iter().fold(example(&format!("python/{driver}.py")), |driver, name| {

@@ -1,4 +1,4 @@
-//! Single flight: of all who miss a key, one computes, and the others get what it computed.
+//! Single flight: of all clients that miss a key, one computes the value, and the others get it.
 
 use crate::support::{DEADLINE, SOON_MS, live, run, start};
 use gw_testkit::redis::{Connection, RedisResult};
@@ -43,7 +43,7 @@ fn waiters<const N: usize>(
             let mut waiter = server.connect().unwrap();
             let thread =
                 scope.spawn(move || crate::support::command(&format!("GW.CACHEFETCH {words}")).query(&mut waiter));
-            // One after the other, so that their order is known.
+            // They start one after the other, so that their order is known.
             started += 1;
             await_until("a client to wait", DEADLINE, || blocked(&mut client) == started).unwrap();
             thread
@@ -52,7 +52,7 @@ fn waiters<const N: usize>(
         act(&mut client);
         let answered = await_until("the waiting clients to be answered", DEADLINE, || blocked(&mut client) == before);
         if answered.is_err() {
-            // Their threads would wait for ever.
+            // Otherwise their threads would wait for ever.
             run(&mut client, "CLIENT KILL TYPE normal SKIPME yes");
         }
         answered.unwrap();
@@ -61,7 +61,7 @@ fn waiters<const N: usize>(
 }
 
 #[test]
-fn one_leads_and_the_others_are_told_or_wait() {
+fn one_leads_and_the_others_wait_or_are_told_to() {
     let (server, mut client) = start();
     let token = lead(&mut client, "k LEASE 60000");
     let (pending, value, _, left_ms, none) = get(&mut client, "k LEASE 60000");
@@ -76,7 +76,7 @@ fn one_leads_and_the_others_are_told_or_wait() {
         assert_eq!((state.as_str(), value.as_deref(), token), ("HIT", Some("answer"), 0));
         assert!((3_500_000..=3_600_000).contains(&ttl_ms));
     }
-    // A token is good for one fill.
+    // A token is valid for one fill.
     assert_eq!(reply!(client, "GW.CACHESET", "k", "again", "TOKEN", token), "nil");
     let stats: HashMap<String, String> = call!(client, "GW.CACHESTATS", "CATEGORY", "default");
     for (name, count) in [("leader_grants", "1"), ("pending", "3"), ("misses", "2"), ("hits", "2"), ("sets", "1")] {
@@ -85,7 +85,7 @@ fn one_leads_and_the_others_are_told_or_wait() {
 }
 
 #[test]
-fn a_lease_that_ends_goes_to_the_first_who_waits() {
+fn a_lease_that_ends_goes_to_the_first_waiting_client() {
     let (server, mut client) = start();
     let start = Instant::now();
     let first = lead(&mut client, &format!("k LEASE {SOON_MS}"));
@@ -125,7 +125,7 @@ fn a_stale_value_is_served_while_one_refreshes_it() {
     let (state, value, _, ttl_ms, token) = get(&mut client, "k LEASE 60000 WAIT 60000");
     assert_eq!((state.as_str(), value.as_deref()), ("STALE", Some("old")));
     assert!(token > 0 && (50_000..=60_000).contains(&ttl_ms));
-    // All others at once, and the plain form too.
+    // All others get the stale value at once, also without LEASE.
     for _ in 0..3 {
         assert_eq!(get(&mut client, "k LEASE 60000 WAIT 60000").4, 0);
     }
@@ -138,7 +138,7 @@ fn a_stale_value_is_served_while_one_refreshes_it() {
 }
 
 #[test]
-fn what_was_computed_before_an_invalidation_is_not_stored_after_it() {
+fn a_value_computed_before_an_invalidation_is_not_stored_after_it() {
     let (server, mut client) = start();
     let stale = |client: &mut Connection| {
         run(client, "GW.CACHESET llm:k old PX 1 STALE 60000 TAG t");
@@ -162,7 +162,7 @@ fn what_was_computed_before_an_invalidation_is_not_stored_after_it() {
         assert_eq!(reply!(client, "GW.CACHESET", "llm:k", "old", "TOKEN", token), "nil", "{invalidation}");
         assert_eq!(run(&mut client, "GW.CACHEGET llm:k"), "nil", "{invalidation}");
     }
-    // Of a key that is not there, too; and who waits goes on at once.
+    // Also for a key that does not exist; and waiting clients go on at once.
     for invalidation in ["GW.CACHEDEL llm:k", "GW.CACHECLEAR CATEGORY llm", "GW.CACHECLEAR ALL", "FLUSHALL"] {
         let token = lead(&mut client, "llm:k LEASE 60000");
         let [got] = waiters(&server, ["llm:k LEASE 60000 WAIT 60000"], |client| {
@@ -177,9 +177,9 @@ fn what_was_computed_before_an_invalidation_is_not_stored_after_it() {
 }
 
 #[test]
-fn what_a_clear_names_is_known_when_the_value_comes() {
+fn a_clear_also_concerns_values_that_get_its_names_later() {
     let (server, mut client) = start();
-    // Whether or not there was anything to clear.
+    // Whether or not there is anything to clear.
     run(&mut client, "GW.CACHESET llm:other v TAG user:42");
     for (invalidation, names) in [
         ("GW.CACHECLEAR TAG user:42", "TAG model:a TAG user:42"),
@@ -192,13 +192,13 @@ fn what_a_clear_names_is_known_when_the_value_comes() {
             let late = format!("GW.CACHESET llm:k old {names} TOKEN {token}");
             assert_eq!(run(client, &late), "nil", "{invalidation}");
         });
-        // Who waits computes anew, and that is of after the clear.
+        // The waiting client computes anew. That value is from after the clear, and is stored.
         let (state, _, _, _, next) = got.unwrap();
         assert_eq!(state, "MISS", "{invalidation}");
         assert_eq!(run(&mut client, &format!("GW.CACHESET llm:k new {names} TOKEN {next}")), "OK", "{invalidation}");
         run(&mut client, "GW.CACHEDEL llm:k");
     }
-    // Others are stored.
+    // Values with other names are stored.
     let token = lead(&mut client, "llm:k LEASE 60000");
     run(&mut client, "GW.CACHECLEAR TAG user:43");
     run(&mut client, "GW.CACHECLEAR CATEGORY user:42");
@@ -206,7 +206,7 @@ fn what_a_clear_names_is_known_when_the_value_comes() {
 }
 
 #[test]
-fn of_more_clears_than_are_remembered_leases_from_before_them_are_void() {
+fn leases_are_void_if_clears_after_them_were_forgotten() {
     let (_server, mut client) = start();
     let [first, last] = ["llm:first", "llm:last"].map(|key| {
         let token = lead(&mut client, &format!("{key} LEASE 60000"));
@@ -219,7 +219,7 @@ fn of_more_clears_than_are_remembered_leases_from_before_them_are_void() {
 }
 
 #[test]
-fn a_value_that_has_come_and_gone_leaves_one_to_lead() {
+fn after_a_value_has_come_and_gone_one_waiting_client_leads() {
     let (server, mut client) = start();
     lead(&mut client, "k LEASE 60000");
     let got = waiters(&server, ["k LEASE 60000 WAIT 60000", "k LEASE 60000 WAIT 60000"], |client| {
@@ -257,7 +257,7 @@ fn memory_that_is_reclaimed_ends_no_lease() {
 }
 
 #[test]
-fn who_waits_hears_of_values_that_come_by_other_ways() {
+fn waiting_clients_get_values_that_other_commands_store() {
     let (server, mut client) = start();
     run(&mut client, "GW.CACHESET source value");
     for arrival in ["RENAME copy k", "COPY source k", "GW.CACHESET k value"] {
@@ -272,7 +272,7 @@ fn who_waits_hears_of_values_that_come_by_other_ways() {
 }
 
 #[test]
-fn who_waits_hears_of_another_type_by_whatever_command() {
+fn waiting_clients_get_an_error_if_any_command_stores_another_type() {
     let (server, mut client) = start();
     for arrival in ["SET k text", "LPUSH k element", "GW.LOGPUSH k record"] {
         // Neither the lease nor the wait ends before the test's deadline does.
@@ -303,7 +303,7 @@ fn a_key_of_another_type_is_an_error_for_all() {
 }
 
 #[test]
-fn nobody_waits_where_waiting_is_not_allowed() {
+fn nobody_waits_if_waiting_is_not_allowed() {
     let (_server, mut client) = start();
     let token = lead(&mut client, "k LEASE 60000");
     run(&mut client, "MULTI");
@@ -321,7 +321,7 @@ fn nobody_waits_where_waiting_is_not_allowed() {
 }
 
 #[test]
-fn a_client_that_leaves_is_passed_over() {
+fn a_client_that_disconnects_is_skipped() {
     let (server, mut client) = start();
     lead(&mut client, &format!("k LEASE {SOON_MS}"));
     let mut leaver = server.connect().unwrap();
@@ -337,7 +337,7 @@ fn a_client_that_leaves_is_passed_over() {
 }
 
 #[test]
-fn replicas_read_and_lead_nobody() {
+fn replicas_serve_reads_and_grant_no_leases() {
     let primary = Server::start().unwrap();
     let replica = Server::options().replica_of(&primary).start().unwrap();
     let (mut client, mut reader) = (primary.connect().unwrap(), replica.connect().unwrap());
@@ -349,7 +349,7 @@ fn replicas_read_and_lead_nobody() {
     for words in ["GW.CACHEFETCH k", "GW.CACHEFETCH k LEASE 5", "GW.CACHERELEASE k 5", "GW.CACHECLEAR ALL"] {
         assert_eq!(run(&mut reader, words), read_only);
     }
-    // One that becomes a replica lets go of all who wait.
+    // A primary that becomes a replica ends all waits.
     let mut other = Server::start().unwrap();
     let mut operator = other.connect().unwrap();
     lead(&mut operator, "none LEASE 60000");
@@ -360,8 +360,8 @@ fn replicas_read_and_lead_nobody() {
     assert!(other.is_running());
 }
 
-/// 200 gateways want the same answer at once from a model that takes its time: it is called once, and all get its
-/// answer. And again with a leader that dies in the middle: one other takes over.
+/// 200 gateways want the same answer at once from a slow model: it is called once, and all get its answer. Then the
+/// same with a leader that dies in the middle: one other takes over.
 #[test]
 fn two_hundred_misses_are_one_call() {
     const CLIENTS: usize = 200;
@@ -370,7 +370,7 @@ fn two_hundred_misses_are_one_call() {
     for round in 0..live(1, 100) {
         for leader_dies in [false, true] {
             let key = format!("llm:{round}:{leader_dies}");
-            // Of a leader that lives the lease lasts as long as it has to.
+            // If the leader lives, its lease must not end before it has filled the key.
             let lease_ms = if leader_dies { SOON_MS } else { 60_000 };
             let calls = AtomicUsize::new(0);
             let barrier = Barrier::new(CLIENTS);
@@ -415,10 +415,10 @@ fn a_call_that_is_sent_again_gets_its_own_lease() {
     let token = lead(&mut client, "k LEASE 60000 HOLDER call:1");
     let (state, value, _, left_ms, again) = get(&mut client, "k LEASE 3600000 HOLDER call:1 WAIT 600000");
     assert_eq!((state.as_str(), value, again), ("MISS", None, token));
-    assert!((1..=60_000).contains(&left_ms), "{left_ms}: a retry prolongs nothing");
+    assert!((1..=60_000).contains(&left_ms), "{left_ms}: a retry does not extend the lease");
     assert_eq!(get(&mut client, "k LEASE 60000 HOLDER call:2").0, "PENDING");
     assert_eq!(get(&mut client, "k LEASE 60000").0, "PENDING");
-    // Two attempts of one call wait, and another call behind them: they are one leader.
+    // Two attempts of one call wait, and another call after them. The two attempts count as one leader.
     let calls = ["k LEASE 60000 HOLDER call:3 WAIT 60000", "k LEASE 60000 WAIT 60000"];
     let [first, other, second] = waiters(&server, [calls[0], calls[1], calls[0]], |client| {
         assert_eq!(reply!(*client, "GW.CACHERELEASE", "k", token), "1");
@@ -432,7 +432,7 @@ fn a_call_that_is_sent_again_gets_its_own_lease() {
     let stats: HashMap<String, String> = call!(client, "GW.CACHESTATS", "CATEGORY", "default");
     assert_eq!((stats["leader_grants"].as_str(), stats["releases"].as_str()), ("2", "1"), "{stats:?}");
 
-    // Of a stale value, too; its ttl is how long it is served.
+    // Also for a stale value, whose ttl is how long it is still served.
     run(&mut client, "GW.CACHESET s old PX 1 STALE 600000");
     await_until("the value to be stale", DEADLINE, || get(&mut client, "s META").0 == "STALE").unwrap();
     let (_, _, _, _, token) = get(&mut client, "s LEASE 60000 HOLDER a");
@@ -473,7 +473,7 @@ fn a_lease_that_is_given_up_leaves_the_stale_value_and_the_next_leader_alone() {
     });
     let (state, value, _, _, token) = next.unwrap();
     assert_eq!((state.as_str(), value), ("MISS", None));
-    // In a transaction.
+    // Also in a transaction.
     for words in ["MULTI", &format!("GW.CACHERELEASE none {token}"), "GW.CACHEFETCH none LEASE 5"] {
         run(&mut client, words);
     }
@@ -500,9 +500,9 @@ fn tokens_are_random() {
     assert_eq!(tokens.len(), 100);
 }
 
-/// The server's own rules for write commands hold without a check of the module's.
+/// The server's own rules for write commands apply, without a check by the module.
 #[test]
-fn readers_neither_touch_nor_lead() {
+fn read_only_users_can_neither_touch_nor_lead() {
     let (server, mut client) = start();
     run(&mut client, "GW.CACHESET chat:k v");
     let words =
@@ -520,7 +520,7 @@ fn readers_neither_touch_nor_lead() {
     let script = "return redis.call('GW.CACHEFETCH', KEYS[1], 'LEASE', '5')";
     let error = reply!(client, "EVAL_RO", script, 1, "chat:none");
     assert!(error.contains("Write commands are not allowed from read-only scripts"), "{error}");
-    // A cache serves its hits and leases when the memory is full.
+    // A cache serves hits and grants leases even if the memory is full.
     run(&mut client, "CONFIG SET maxmemory 1");
     assert_eq!(run(&mut client, "GW.CACHEFETCH chat:k TOUCH"), "\"v\"");
     assert_eq!(state(&mut client, "chat:none LEASE 5"), "MISS");

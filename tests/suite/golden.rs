@@ -1,17 +1,17 @@
-//! Golden files: effects, saved values and whole data files as earlier builds wrote them, read by today's build.
+//! Golden files: effects, saved values and whole data files that earlier builds wrote, read by the current build.
 //!
-//! A folder `tests/golden/<generation>/` is what one build wrote on Redis 7.0, the oldest server:
+//! A folder `tests/golden/<generation>/` has the files that one build wrote on Redis 7.0, the oldest server:
 //!
 //! | file | what it is |
 //! |---|---|
 //! | `effects.aof` | each operation of each family's effects, as the commands wrote them to an append-only file |
-//! | `dump.rdb` | what comes of these effects, saved |
+//! | `dump.rdb` | the values that result from these effects, saved |
 //! | `rewritten.aof` | the same, by BGREWRITEAOF without an RDB preamble |
-//! | `<key>.dump` | the same, each key as DUMP has it |
+//! | `<key>.dump` | the same, each key by DUMP |
 //! | `values.json` | types, expiry times, and questions with their answers |
 //!
-//! The test loads all four forms and compares digests and answers: what an older build wrote in any form is the same
-//! value. Digests themselves are not kept, since a later build may digest more than an older one knew.
+//! The test loads all four forms and compares digests and answers: they must be the same whatever the form. Digests
+//! themselves are not kept, since a later build may digest more than an older one.
 //!
 //! `make golden` writes the folder of [`GENERATION`], and refuses if there is one. Before the first release an encoding
 //! that is replaced on purpose takes its files along: GOLDEN_REPLACE=1. From the first release on a new encoding, or an
@@ -25,10 +25,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folder that today's build writes.
+/// The folder that the current build writes.
 const GENERATION: &str = "1";
 
-/// Every operation of today's effects, by command. The queue's parts and GW._LOAD are written by a rewrite.
+/// Every operation of the current effects, by command. The queue's parts and GW._LOAD are written by a rewrite.
 const OPERATIONS: [(&str, &str); 6] = [
     ("GW._LIMIT", "BLRUWblw"),
     ("GW._BUDGET", "ACFGHKLOTX"),
@@ -63,7 +63,7 @@ fn folder() -> PathBuf {
 }
 
 #[test]
-fn what_earlier_builds_wrote_is_read_alike() {
+fn files_of_earlier_builds_are_read_alike() {
     let mut generations: Vec<PathBuf> = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
     generations.retain(|path| path.is_dir());
     generations.sort();
@@ -83,7 +83,7 @@ fn what_earlier_builds_wrote_is_read_alike() {
         ] {
             assert_eq!(state(&mut client), expected, "{} of {}", name, generation.display());
             check_answers(&mut client, &values, generation, name);
-            // And as today's build writes it.
+            // Also as the current build writes it.
             run(&mut client, "DEBUG RELOAD");
             assert_eq!(state(&mut client), expected, "{} of {}, saved anew", name, generation.display());
         }
@@ -114,7 +114,7 @@ fn write() {
     let effects = record();
     let (server, mut client) = load_aof(&effects);
     assert_eq!(operations(&server), expected_operations());
-    // Full blocks are compressed after a while, and then written so.
+    // Full blocks are compressed in the background, and saved compressed from then on.
     let (mut last, mut same) = (0, 0);
     await_until("the queue to stay as it is", DEADLINE, || {
         let bytes = call!(client, "DUMP", "queue" => Vec<u8>).len();
@@ -179,7 +179,7 @@ fn load_rdb(file: &[u8]) -> (Server, Connection) {
     (server, client)
 }
 
-/// A server with every key of a generation, as DUMP had it.
+/// A server with every key of a generation, restored from its DUMP payload.
 fn restore(generation: &Path, values: &Value) -> (Server, Connection) {
     let server = Server::start().unwrap();
     let mut client = server.connect().unwrap();
@@ -216,7 +216,7 @@ fn operations(server: &Server) -> Operations {
     effects.map(operation).collect()
 }
 
-/// Runs commands of every family, and gives back the append-only file that they wrote.
+/// Runs commands of every family, and returns the append-only file that they wrote.
 fn record() -> Vec<u8> {
     let options = Server::options().aof().config("aof-use-rdb-preamble no").config("auto-aof-rewrite-percentage 0");
     let server = options.start().unwrap();
@@ -236,7 +236,7 @@ fn must(client: &mut Connection, words: &str) -> String {
     reply_line(Ok(command(words).query(client).unwrap_or_else(|error| panic!("{words}: {error}"))))
 }
 
-/// Runs an effect that no command here brings about, such as what a clock that steps back does; NOW is the time.
+/// Runs an effect that no command here causes, such as that of a clock that steps back. NOW stands for the time.
 fn effect(client: &mut Connection, words: &[&str]) {
     let now = server_time_ms(client).to_string();
     let words: Vec<String> = words.iter().map(|word| word.replace("NOW", &now)).collect();
@@ -253,7 +253,7 @@ fn record_limits(client: &mut Connection) {
     must(client, "GW.ALLOW window-small 5 WINDOW 60000");
     must(client, "GW.TOKENS bucket-small 5 5");
     must(client, &format!("GW.ACQUIRE leases-small 5 one TTL {YEAR_MS}"));
-    // In many ticks of the window's clock, of 4 ms each.
+    // In many ticks of the window, of 4 ms each.
     for tick in 0..60 {
         let allow = |step| command(&format!("GW.ALLOW window 100000 WINDOW 3600000 COST {}", step * tick % 400 + 1));
         pipeline(client, (1..=4).map(allow)).into_iter().for_each(|reply| drop(reply.unwrap()));
@@ -344,10 +344,10 @@ fn record_queues(client: &mut Connection) {
     }
     must(client, &format!("GW.LOGDEAD queue REQUEUE {}", dead[3]));
     must(client, &format!("GW.LOGDEAD queue DROP {}", dead[4]));
-    // The oldest, some at a time.
+    // Dead letters are dropped, oldest first, some at a time.
     effect(client, &["GW._QUEUE", "queue", "U NOW 1"]);
     effect(client, &["GW._QUEUE", "queue", "Z NOW 1"]);
-    // One that dies of its last delivery's end.
+    // A batch that becomes a dead letter when the lease of its last delivery ends.
     must(client, "GW.LOGPOP queue LEASE 1 MAXDELIVERIES 1");
     let ended_ms = server_time_ms(client) + 10;
     await_until("the lease to end", DEADLINE, || server_time_ms(client) > ended_ms).unwrap();

@@ -1,4 +1,4 @@
-//! The guard: a bug in the module is an error for one client, not the end of everybody's data.
+//! The guard: a bug in the module is an error reply for one client, and does not crash the server.
 
 use crate::support::run;
 use gw_testkit::Server;
@@ -16,7 +16,7 @@ fn a_panic_is_an_error_and_the_server_lives() {
     }
     assert!(server.is_running());
     assert_eq!(run(&mut client, "GW.SPENT k"), "\"1\"");
-    // The log says what and where.
+    // The log has the panic's message and place.
     let log = server.log();
     let line = log.lines().find(|line| line.contains("internal error")).unwrap_or_else(|| panic!("{log}"));
     assert!(line.contains(".rs:") && log.contains("on purpose"), "{log}");

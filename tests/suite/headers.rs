@@ -10,7 +10,7 @@ const NOW_MS: i64 = 1_795_262_400_250;
 
 type Headers = Vec<BTreeMap<String, String>>;
 
-/// A header function called for each reply; what it gave, by reply.
+/// Calls a header function for each reply, and returns the headers by reply.
 fn headers(program: &str, name: &str, driver: &str, replies: &[[i64; 5]]) -> Headers {
     serde_json::from_value(run_block(program, name, &filled(driver, replies))).unwrap()
 }
@@ -66,7 +66,7 @@ fn replies_become_the_same_headers_in_every_language() {
         verdict(&mut client, "GW.ALLOW k 2 COST 3"),
         verdict(&mut client, "GW.TOKENS t 100 50 COST 7"),
     ];
-    // Durations of every size, and waits that are not whole seconds.
+    // Durations of all sizes, and waits that are not whole seconds.
     for ms in [0, 1, 999, 1_000, 1_001, 59_999, 60_000, 90_500, 3_599_999, 3_600_000, 90_061_001] {
         replies.push([0, 10, 0, ms, ms]);
     }
@@ -76,7 +76,7 @@ fn replies_become_the_same_headers_in_every_language() {
     let block = named("headers-go").text().replace("package gateway", "package main");
     if let Some(printed) = go(&[("headers.go", &block), ("main.go", &filled(GO, &replies))], &[]) {
         let headers: Headers = serde_json::from_str(&printed).unwrap();
-        // Go writes names in its own case, and the case of a header's name means nothing.
+        // Go writes headers' names in a case of its own, which does not matter in HTTP.
         let lower = |headers: Headers| -> Headers {
             let lower = |(name, value): (String, String)| (name.to_lowercase(), value);
             headers.into_iter().map(|headers| headers.into_iter().map(lower).collect()).collect()
@@ -103,7 +103,7 @@ fn replies_become_the_same_headers_in_every_language() {
             ("anthropic-ratelimit-requests-reset", Some("2026-11-21T12:01:00.250Z")),
         ],
     );
-    // Denied: the wait is rounded up, so that whoever keeps to it is admitted.
+    // Denied: the wait is rounded up, so that a client which waits that long is admitted.
     let retry_after_s = (replies[2][3] + 999) / 1_000;
     expect(2, &[("Retry-After", Some(&retry_after_s.to_string()))]);
     // A cost above the limit never passes: there is nothing to wait for.

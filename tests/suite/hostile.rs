@@ -1,4 +1,4 @@
-//! Input that is wrong on purpose: refused in uniform words, without a change, whatever its bytes or size.
+//! Input that is wrong on purpose: refused with uniform errors and without a change, whatever its bytes or size.
 
 use crate::commands::PUBLIC;
 use crate::support::{KEYS, Random, fill, full_state, run, start, state, verdict};
@@ -26,7 +26,7 @@ fn keys_of_other_types_are_refused_and_left_alone() {
         _ => &["gw-queues"],
     };
     for public in PUBLIC.iter().filter(|public| !public.keys.is_empty() && public.name != "gw.describe") {
-        // One ledger that is gone must not keep a worker from the others.
+        // One missing ledger must not keep a worker from acknowledging the others.
         let expected = match public.name {
             "gw.costack" | "gw.costsync" => "[-1, -1]",
             _ => WRONG_TYPE,
@@ -57,7 +57,7 @@ fn a_wrong_number_of_arguments_is_the_servers_own_error() {
 }
 
 #[test]
-fn options_are_known_single_and_complete() {
+fn unknown_repeated_and_incomplete_options_are_refused() {
     let (_server, mut client) = start();
     for (call, error) in [
         ("GW.ALLOW k 10 BURST 5", "ERR unknown option: BURST"),
@@ -228,7 +228,7 @@ fn integers_are_strict_and_within_their_range() {
             assert_eq!(error, format!("ERR not an integer from {range}: {argument}"), "{before} {text:?}");
         }
     }
-    // A cost's own range says more where it may be negative.
+    // The range of a cost that may be negative is different.
     for text in texts {
         for call in ["GW.ALLOW k 10 COST", "GW.TOKENS k 10 10 COST"] {
             let error = reply_line(crate::support::command(call).arg(text).query(&mut client));
@@ -323,12 +323,12 @@ fn keys_are_bytes() {
         assert!(reply!(client, "GW.DESCRIBE", key).starts_with("[\"type\""));
         assert_eq!(reply!(client, "GW.CACHEDEL", key), "1");
     }
-    // An error shows such bytes as what a terminal can stand.
+    // An error shows such bytes as '?', which is safe in a terminal.
     assert_eq!(reply!(client, "GW.ALLOW", "k", 5, b"\xff\x1b[31m\r\n"), "ERR unknown option: ??[31m??");
 }
 
 #[test]
-fn large_values_are_taken_and_large_nonsense_is_refused() {
+fn large_values_are_accepted_and_large_wrong_arguments_are_refused() {
     const SIZE: usize = 10 << 20;
     let (mut server, mut client) = start();
     let large = vec![b'x'; SIZE];
@@ -350,7 +350,7 @@ fn large_values_are_taken_and_large_nonsense_is_refused() {
     ] {
         assert!(error.starts_with("ERR ") && error.len() < 200, "{} bytes", error.len());
     }
-    // A category is part of every statistic: it is short, or refused, or shortened; never the end of the server.
+    // A category appears in every statistic, so a long one is refused or cut short, and never crashes the server.
     let long_category = reply!(client, "GW.CACHESET", "c2", "v", "CATEGORY", &large);
     assert!(long_category == "OK" || long_category.starts_with("ERR "), "{long_category}");
     assert_eq!(run(&mut client, "DEBUG RELOAD"), "OK");
@@ -406,7 +406,7 @@ fn random_effects_never_harm_the_server() {
     let (mut server, mut client) = start();
     fill(&mut client);
     let mut random = Random(0xeffec7);
-    // Real effects to change a little, one of each kind and shape.
+    // Real effects to be mutated, one of each kind and shape.
     let source = Server::options().aof().start().unwrap();
     let mut writer = source.connect().unwrap();
     fill(&mut writer);
@@ -419,7 +419,7 @@ fn random_effects_never_harm_the_server() {
         let calls = (0..2_000).map(|_| {
             let mut effect = effects[random.below(effects.len())].clone();
             match random.below(3) {
-                // Bytes that mean nothing, for any of the effects.
+                // Random bytes, for any of the effects.
                 0 => {
                     let name = crate::commands::INTERNAL[random.below(crate::commands::INTERNAL.len())];
                     let key = KEYS[random.below(KEYS.len())].0;
@@ -429,7 +429,7 @@ fn random_effects_never_harm_the_server() {
                         effect.push(random.bytes(len));
                     }
                 }
-                // A word or a byte of a real one that is another.
+                // A real effect with another word or byte.
                 1 => {
                     let key = key_of(&effect);
                     let at = 1 + random.below(effect.len() - 1);
@@ -437,7 +437,7 @@ fn random_effects_never_harm_the_server() {
                         mutate_words(&mut effect[at], &mut random);
                     }
                 }
-                // A real one for a key of another type.
+                // A real effect for a key of another type.
                 _ => {
                     let key = key_of(&effect);
                     effect[key] = KEYS[random.below(KEYS.len())].0.into();
@@ -450,7 +450,7 @@ fn random_effects_never_harm_the_server() {
         let calls: Vec<_> = calls.collect();
         crate::support::pipeline(&mut client, calls);
         assert!(server.is_running());
-        // Whatever came of it can be described, saved and loaded.
+        // The values that result can be described, saved and loaded.
         for (key, _) in KEYS {
             run(&mut client, &format!("GW.DESCRIBE {key}"));
         }
@@ -459,7 +459,7 @@ fn random_effects_never_harm_the_server() {
     assert_healthy(&server);
 }
 
-/// Replaces one of the space-separated words by a number from the ends of the scale, or one byte by another.
+/// Replaces one of the space-separated words by an extreme number, or one byte by another.
 fn mutate_words(text: &mut Vec<u8>, random: &mut Random) {
     let mut words: Vec<Vec<u8>> = text.split(|&byte| byte == b' ').map(<[u8]>::to_vec).collect();
     let at = random.below(words.len());
@@ -477,7 +477,7 @@ fn mutate_words(text: &mut Vec<u8>, random: &mut Random) {
     *text = words.join(&b' ');
 }
 
-/// No panic was caught, and the log tells of none.
+/// Checks that no panic was caught, and that none is in the log.
 pub fn assert_healthy(server: &Server) {
     let mut client = server.connect().unwrap();
     let stats = run(&mut client, "GW.STATS");

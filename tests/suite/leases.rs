@@ -21,10 +21,10 @@ fn at_most_max_holders_hold_a_slot_at_once() {
     assert_eq!((acquired, in_use, max, token), (0, 2, 2, 0));
     assert!((1..=60_000).contains(&retry_after_ms), "{retry_after_ms}");
 
-    // Asking again is the same holder with the same token, not another slot.
+    // A holder that asks again keeps its slot and its token.
     assert_eq!(acquire(&mut client, "k 2 a TTL 60000"), [1, 2, 2, 0, first]);
     assert_eq!(run(&mut client, "GW.RELEASE k a"), "1");
-    assert_eq!(run(&mut client, "GW.RELEASE k a"), "0", "it holds none any more");
+    assert_eq!(run(&mut client, "GW.RELEASE k a"), "0", "it no longer holds one");
     assert_eq!(run(&mut client, "GW.RELEASE k nobody"), "0");
     assert_eq!(run(&mut client, "GW.RELEASE missing a"), "0");
     let [acquired, .., token] = acquire(&mut client, "k 2 c TTL 60000");
@@ -59,7 +59,7 @@ fn a_lock_has_one_holder_and_its_token_only_grows() {
         assert_eq!(acquire(connection, "lock 1 other TTL 1000")[0], 0);
         last = token;
         match round {
-            // Released, deleted, crashed while held: whoever is next has a larger token.
+            // Released, deleted, or crashed while held: the next holder has a larger token.
             0 | 1 => assert_eq!(run(connection, &format!("GW.RELEASE lock h{round}")), "1"),
             2 | 3 => assert_eq!(run(connection, "DEL lock"), "1"),
             _ => {
@@ -111,7 +111,7 @@ fn leases_are_the_same_on_a_replica_and_after_a_failover() {
     assert_eq!(acquire(&mut replica_client, "k 1000 last TTL 100000")[4], last);
     assert!(acquire(&mut replica_client, "k 1000 after TTL 100000")[4] > last);
 
-    // A denial is no effect.
+    // A denial has no effect.
     let effects = aof_commands(&primary).len();
     assert_eq!(acquire(&mut client, "k 1 denied TTL 1000")[0], 0);
     assert_eq!(run(&mut client, "GW.RELEASE k denied"), "0");

@@ -14,12 +14,12 @@ fn a_window_counts_down_to_its_limit_and_denials_do_not_count() {
         assert_eq!((allowed, limit, remaining), (0, 3, 0));
         assert!((1..=60_000).contains(&retry_after_ms) && retry_after_ms <= reset_after_ms, "{retry_after_ms}");
     }
-    // Had a denial counted, a higher limit would have less left.
+    // If denials counted, less would be left under a higher limit.
     assert_eq!(verdict(&mut client, "GW.ALLOW k 10 PEEK")[..3], [1, 10, 7]);
 }
 
 #[test]
-fn a_window_admits_again_when_it_said_it_would_and_no_sooner() {
+fn a_window_admits_again_after_retry_after_ms_and_no_sooner() {
     let (_server, mut client) = start();
     let words = "GW.ALLOW k 2 WINDOW 1000";
     let (first, time, second): ([i64; 5], [i64; 2], [i64; 5]) =
@@ -28,7 +28,7 @@ fn a_window_admits_again_when_it_said_it_would_and_no_sooner() {
     let (before_ms, [allowed, _, _, retry_after_ms, reset_after_ms]) = (time_ms(time), second);
     assert_eq!(allowed, 0);
     assert_eq!(retry_after_ms, reset_after_ms, "both units came at once");
-    // Denied calls go on all the while, and must not put it off.
+    // Denied calls meanwhile must not postpone it.
     let admitted = || verdict(&mut client, words)[0] == 1;
     await_until("the window to open", DEADLINE, admitted).unwrap();
     let waited_ms = server_time_ms(&mut client) - before_ms;
@@ -39,15 +39,15 @@ fn a_window_admits_again_when_it_said_it_would_and_no_sooner() {
 fn costs_of_any_size_are_weighed_against_the_limit() {
     let (_server, mut client) = start();
     assert_eq!(verdict(&mut client, "GW.ALLOW k 10 COST 4"), [1, 10, 6, 0, 60_000]);
-    // More than is left waits; more than the limit waits for ever.
+    // More than what is left must wait; more than the limit is never admitted.
     let [allowed, _, remaining, retry_after_ms, _] = verdict(&mut client, "GW.ALLOW k 10 COST 7");
     assert!(allowed == 0 && remaining == 6 && retry_after_ms > 0);
     assert_eq!(verdict(&mut client, "GW.ALLOW k 10 COST 11")[..4], [0, 10, 6, -1]);
     assert_eq!(verdict(&mut client, "GW.ALLOW none 0"), [0, 0, 0, -1, 0]);
-    // No cost asks without taking.
+    // A cost of 0 asks without taking.
     assert_eq!(verdict(&mut client, "GW.ALLOW k 10 COST 0")[..4], [1, 10, 6, 0]);
     assert_eq!(verdict(&mut client, "GW.ALLOW k 10 COST 6")[..3], [1, 10, 0]);
-    // The largest numbers there are.
+    // The largest numbers that are allowed.
     let max = 1i64 << 53;
     assert_eq!(verdict(&mut client, &format!("GW.ALLOW big {max} COST {max} WINDOW 31622400000"))[..4], [1, max, 0, 0]);
     assert_eq!(verdict(&mut client, &format!("GW.ALLOW big {max} WINDOW 31622400000"))[..3], [0, max, 0]);
@@ -81,7 +81,7 @@ fn limits_are_the_callers_and_may_change_from_call_to_call() {
 }
 
 #[test]
-fn deleting_resets_and_what_is_worthless_expires() {
+fn deleting_resets_a_limiter_and_an_unused_one_expires() {
     let (_server, mut client) = start();
     for (words, kind) in [("GW.ALLOW w 1 WINDOW 60000", "gw-window"), ("GW.TOKENS b 1 1 PER 60000", "gw-bucket")] {
         let key = words.split(' ').nth(1).unwrap();
@@ -89,7 +89,7 @@ fn deleting_resets_and_what_is_worthless_expires() {
         assert_eq!(verdict(&mut client, words)[0], 0);
         assert_eq!(run(&mut client, &format!("TYPE {key}")), kind);
         assert_eq!(run(&mut client, &format!("DEL {key}")), "1");
-        // At most twice the time that the state is worth keeping, and a minute.
+        // At most twice the time for which the state matters, plus a minute.
         let lifetime_ms = lifetime_ms(&mut client, words, key);
         assert!(*lifetime_ms.start() <= 180_000 && *lifetime_ms.end() >= 60_000, "{lifetime_ms:?}");
     }
@@ -112,7 +112,7 @@ fn the_expiry_covers_the_window_and_a_denial_does_not_move_it() {
 #[test]
 fn a_bucket_starts_full_and_fills_at_its_rate() {
     let (_server, mut client) = start();
-    // 60 a minute is one a second.
+    // 60 per minute are one per second.
     let replies: [[i64; 5]; 3] =
         at_once(&mut client, &["GW.TOKENS k 60 100", "GW.TOKENS k 60 100 COST 99", "GW.TOKENS k 60 100 COST 10"]);
     assert_eq!(replies[0], [1, 100, 99, 0, 1_000]);
@@ -124,7 +124,7 @@ fn a_bucket_starts_full_and_fills_at_its_rate() {
 }
 
 #[test]
-fn a_bucket_admits_again_when_it_said_it_would_and_no_sooner() {
+fn a_bucket_admits_again_after_retry_after_ms_and_no_sooner() {
     let (_server, mut client) = start();
     let words = "GW.TOKENS k 1 1 PER 1000";
     let (first, time, second): ([i64; 5], [i64; 2], [i64; 5]) = at_once(&mut client, &[words, "TIME", words]);
@@ -139,24 +139,24 @@ fn a_bucket_admits_again_when_it_said_it_would_and_no_sooner() {
 #[test]
 fn buckets_are_exact_at_both_ends_of_the_scale() {
     let (_server, mut client) = start();
-    // One a day.
+    // One per day.
     let words = "GW.TOKENS daily 1 1 PER 86400000";
     assert_eq!(verdict(&mut client, words), [1, 1, 0, 0, 86_400_000]);
     let retry_after_ms = verdict(&mut client, words)[3];
     assert!((86_390_000..=86_400_000).contains(&retry_after_ms), "{retry_after_ms}");
-    // A billion a second: a million are back within a millisecond.
+    // A billion per second: a million flow in within a millisecond.
     assert_eq!(
         verdict(&mut client, "GW.TOKENS fast 1000000000 1000000000 PER 1000 COST 1000000"),
         [1, 1_000_000_000, 999_000_000, 0, 1]
     );
-    // The largest of everything.
+    // The largest value of every argument.
     let max = 1i64 << 53;
     let words = format!("GW.TOKENS big {max} {max} PER 31622400000 COST {max}");
     assert_eq!(verdict(&mut client, &words), [1, max, 0, 0, 31_622_400_000]);
 }
 
 #[test]
-fn what_gives_nothing_back_changes_nothing() {
+fn giving_back_to_an_unused_limiter_changes_nothing() {
     let (_server, mut client) = start();
     run(&mut client, "GW.ALLOW window 5 WINDOW 3600000 COST 2");
     run(&mut client, "GW.TOKENS bucket 1 5 PER 3600000 COST 2");

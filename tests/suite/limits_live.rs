@@ -1,5 +1,5 @@
-//! GW.ALLOW and GW.TOKENS from many connections at random, each answer checked against the definition of the limit at the
-//! server's own time; then the same on the replica that took over.
+//! Random GW.ALLOW and GW.TOKENS from many connections. Each reply is checked against the definition of the limit at
+//! the server's own time; then the same on the replica that has taken over.
 
 use crate::support::{Random, aof_commands, command, live};
 use gw_testkit::redis::{self, Connection};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 const CONNECTIONS: u64 = 20;
 
-/// Of each connection.
+/// The least number of calls of each connection.
 const CALLS_MIN: usize = 500;
 
-/// Short windows and fast buckets, so that all of them fill, deny and let go many times a second.
+/// Short windows and fast buckets, so that all of them fill, deny and admit again many times a second.
 const KEYS: u64 = 6;
 
 #[derive(Debug, Clone, Copy)]
@@ -42,15 +42,15 @@ struct Call {
     from_ms: i64,
     to_ms: i64,
     reply: [i64; 5],
-    /// When it was decided, as its effect has it, where it had one.
+    /// When it was decided, by its effect, if it has one.
     decided_ms: Option<i64>,
 }
 
-/// The limiters by their definitions: every admission, and an exact fraction of a token.
+/// The limiters by definition: all admissions of a window, and an exact fraction of a token for a bucket.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Model {
     admitted: Vec<(i64, i64)>,
-    /// Tokens times `per_ms`, at a time.
+    /// A time, and the tokens at that time, multiplied by `per_ms`.
     level: Option<(i64, i64)>,
 }
 
@@ -58,7 +58,7 @@ impl Model {
     fn reply(&mut self, limiter: Limiter, now_ms: i64, cost: i64, peek: bool) -> [i64; 5] {
         match limiter {
             Limiter::Window { limit, window_ms } => {
-                // Where the clock stepped back, the history goes back with it.
+                // If the clock has stepped back, the history moves back with it.
                 let behind_ms = self.admitted.last().map_or(0, |(at_ms, _)| (at_ms - now_ms).max(0));
                 let moved = self.admitted.iter().map(|(at_ms, units)| (at_ms - behind_ms, *units));
                 let mut live: Vec<_> = moved.filter(|(at_ms, _)| at_ms + window_ms > now_ms).collect();
@@ -108,7 +108,7 @@ impl Model {
     }
 }
 
-/// Calls at random until the time is up, and on a busy machine until there were enough.
+/// Random calls until the time is up, and on a busy machine until there were enough.
 fn traffic(client: &mut Connection, random: &mut Random, until: Instant, calls: &mut Vec<Call>) {
     while Instant::now() < until || calls.len() < CALLS_MIN {
         let key = random.below(KEYS as usize) as u64;
@@ -129,7 +129,7 @@ fn traffic(client: &mut Connection, random: &mut Random, until: Instant, calls: 
         let (order, from, reply, to): (u64, [i64; 2], [i64; 5], [i64; 2]) = transaction.query(client).unwrap();
         let ms = |[seconds, micros]: [i64; 2]| seconds * 1_000 + micros / 1_000;
         calls.push(Call { order, key, cost, peek, from_ms: ms(from), to_ms: ms(to), reply, decided_ms: None });
-        // Bursts and lulls: some calls wait for the window to move on.
+        // Bursts and pauses: some calls wait for the window to move on.
         if random.below(4) == 0 {
             std::thread::sleep(Duration::from_micros(random.below(8_000) as u64));
         }
@@ -168,8 +168,8 @@ fn run_traffic(server: &Server, seed: u64) -> Vec<Call> {
 }
 
 #[test]
-fn every_answer_is_what_the_definition_says_also_after_a_failover() {
-    // Every effect is read back: the files are not to be rewritten meanwhile.
+fn every_reply_agrees_with_the_definition_also_after_a_failover() {
+    // The effects are read from the files, so these must not be rewritten meanwhile.
     let options = || Server::options().aof().config("auto-aof-rewrite-percentage 0");
     let primary = options().start().unwrap();
     let replica = options().replica_of(&primary).start().unwrap();
@@ -185,9 +185,9 @@ fn every_answer_is_what_the_definition_says_also_after_a_failover() {
     let mut models: Vec<Model> = (0..KEYS).map(|_| Model::default()).collect();
     for (place, call) in calls.iter().enumerate() {
         let Call { key, cost, peek, from_ms, to_ms, reply, decided_ms, .. } = *call;
-        assert_eq!(call.order, place as u64 + 1, "the replica goes on where the primary was");
+        assert_eq!(call.order, place as u64 + 1, "the replica continues from the primary's state");
         let model = &mut models[key as usize];
-        // Where the millisecond turned during a call that changed nothing, it may have been decided in either.
+        // A call without an effect may have been decided in any millisecond of its duration.
         let mut times = decided_ms.map_or(from_ms.min(to_ms)..=to_ms.max(from_ms), |at_ms| at_ms..=at_ms);
         let right = times.clone().find(|&at_ms| model.clone().reply(limiter(key), at_ms, cost, peek) == reply);
         let at_ms = right.or(times.next()).unwrap();
@@ -201,7 +201,7 @@ fn every_answer_is_what_the_definition_says_also_after_a_failover() {
 }
 
 #[test]
-fn a_denied_request_is_admitted_when_it_was_told_and_not_a_millisecond_sooner() {
+fn a_denied_request_is_admitted_after_retry_after_ms_and_not_a_millisecond_sooner() {
     let server = Server::start().unwrap();
     let checked = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -219,14 +219,14 @@ fn a_denied_request_is_admitted_when_it_was_told_and_not_a_millisecond_sooner() 
     assert_eq!(checked.into_inner(), 100);
 }
 
-/// Fills a limiter, asks for more than is left, and asks again all the time until it is admitted.
+/// Fills a limiter, asks for more than is left, and repeats the request until it is admitted.
 fn retry_is_true(client: &mut Connection, key: &str, random: &mut Random) {
     let cost = random.below(5) + 1;
     let words = match random.below(2) {
         0 => format!("GW.ALLOW {key} 10 WINDOW {}", random.below(200) + 50),
         _ => format!("GW.TOKENS {key} {} 10 PER 1000", random.below(40) + 20),
     };
-    // Taken in several steps, so that not everything comes back at once.
+    // Taken in several steps, so that not everything becomes free at once.
     for _ in 0..10 {
         call!(*client, "PING" => String);
         command(&words).query::<[i64; 5]>(client).unwrap();
@@ -239,7 +239,7 @@ fn retry_is_true(client: &mut Connection, key: &str, random: &mut Random) {
         let ms = |[seconds, micros]: [i64; 2]| seconds * 1_000 + micros / 1_000;
         let (from_ms, to_ms) = (ms(from), ms(to));
         if from_ms != to_ms {
-            // The millisecond turned in between: no telling which it was.
+            // The next millisecond has begun meanwhile: which one the server used is unknown.
             continue;
         }
         let due_ms = *due_ms.get_or_insert(from_ms + reply[3]);
@@ -247,6 +247,6 @@ fn retry_is_true(client: &mut Connection, key: &str, random: &mut Random) {
         if reply[0] == 1 {
             return;
         }
-        assert_eq!(from_ms + reply[3], due_ms, "what it was told stays true");
+        assert_eq!(from_ms + reply[3], due_ms, "the first retry_after_ms stays true");
     }
 }

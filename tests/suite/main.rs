@@ -1,5 +1,5 @@
-//! Integration tests: real servers with the module loaded, one file a concern. `GW_SERVER` names the server; `make test`
-//! runs the suite on each there is.
+//! Integration tests: real servers with the module loaded, with a file for each concern. `GW_SERVER` names the server;
+//! `make test` runs the suite on each server of this machine.
 
 mod admission;
 mod admission_replay;
@@ -21,6 +21,7 @@ mod feed;
 mod flights;
 mod golden;
 mod guard;
+mod guest;
 mod headers;
 mod holds;
 mod hostile;

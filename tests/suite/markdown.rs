@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The pages at the root of the repository; the others are the book's.
+/// The pages at the root of the repository. All others are in the book.
 const ROOT_PAGES: [&str; 3] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"];
 const BOOK: &str = "docs/src";
 
@@ -28,7 +28,7 @@ impl Block {
         self.lines.join("\n")
     }
 
-    /// Where it stands, for messages.
+    /// Its place, for messages.
     pub fn place(&self) -> String {
         format!("{}:{}", self.page, self.line)
     }
@@ -40,7 +40,7 @@ pub fn pages() -> Vec<(String, String)> {
     let mut paths: Vec<String> = ROOT_PAGES.iter().map(|&page| page.to_owned()).collect();
     find(&root.join(BOOK), BOOK, &mut paths);
     paths.sort();
-    // Each root page is optional, so that a text can be read before all of them are written.
+    // Each page at the root is optional.
     paths.into_iter().filter_map(|path| Some((path.clone(), fs::read_to_string(root.join(&path)).ok()?))).collect()
 }
 
@@ -117,8 +117,8 @@ pub fn blocks_of(page: &str, text: &str) -> Vec<Block> {
     blocks
 }
 
-/// Runs the block of this name with `program`, which reads it from its standard input with `driver` behind it. The driver
-/// prints JSON, which is returned.
+/// Runs `program`, which reads the block of this name and then `driver` from its standard input. The driver prints
+/// JSON, which is returned.
 pub fn run_block(program: &str, name: &str, driver: &str) -> serde_json::Value {
     let block = named(name);
     let script = format!("{}\n{driver}", block.text());

@@ -1,4 +1,4 @@
-//! What operators see and set: INFO, GW.STATS, command statistics, settings, memory.
+//! For operators: INFO, GW.STATS, command statistics, settings, memory.
 
 use crate::commands::PUBLIC;
 use crate::support::{command, pipeline, run, start, state};
@@ -27,7 +27,7 @@ fn info_and_stats_show_the_same_figures() {
 }
 
 #[test]
-fn counters_count_what_happened() {
+fn every_counter_counts_its_calls() {
     let (_server, mut client) = start();
     assert!(stats(&mut client).values().all(|&count| count == 0));
     for words in [
@@ -51,7 +51,7 @@ fn counters_count_what_happened() {
         "GW.CACHEFETCH c",
         "GW.CACHEFETCH none LEASE 5000",
         "GW.CACHEDEL c none",
-        // Errors count nowhere here; the server counts them.
+        // None of these counters counts errors; the server does.
         "GW.ALLOW w x",
     ] {
         run(&mut client, words);
@@ -83,7 +83,7 @@ fn counters_count_what_happened() {
 }
 
 #[test]
-fn counters_are_set_back_and_nothing_else_is() {
+fn counters_are_reset_and_nothing_else() {
     let primary = Server::start().unwrap();
     let replica = Server::options().replica_of(&primary).start().unwrap();
     let (mut client, mut reader) = (primary.connect().unwrap(), replica.connect().unwrap());
@@ -111,7 +111,7 @@ fn counters_are_set_back_and_nothing_else_is() {
     assert_eq!(state(&mut client), before);
     await_in_sync(&mut client, &mut reader);
     assert!(!info(&mut reader, "commandstats").contains_key("cmdstat_gw.statsreset"), "it is not replicated");
-    assert_eq!(run(&mut client, "GW.ACQUIRE s 1 a TTL 60000"), token, "tokens are no counters");
+    assert_eq!(run(&mut client, "GW.ACQUIRE s 1 a TTL 60000"), token, "fencing tokens are not counters");
     assert_eq!(run(&mut reader, "GW.STATSRESET"), "OK", "a replica's counters are its own");
     assert_eq!(run(&mut client, "GW.STATSRESET x"), "ERR wrong number of arguments for 'gw.statsreset' command");
 }

@@ -31,7 +31,7 @@ fn a_replica_has_what_its_primary_has() {
     let primary = Server::start().unwrap();
     let mut client = primary.connect().unwrap();
     fill(&mut client);
-    // What is there comes to the replica as an RDB file, what follows as effects.
+    // The replica gets what exists as an RDB file, and what follows as effects.
     let replica = Server::options().replica_of(&primary).start().unwrap();
     let mut reader = replica.connect().unwrap();
     await_in_sync(&mut client, &mut reader);
@@ -61,7 +61,7 @@ fn a_replicas_own_aof_restores_it() {
     let primary = Server::start().unwrap();
     let mut client = primary.connect().unwrap();
     fill(&mut client);
-    // Made a replica while it runs: after its restart it is none, and has its own file only.
+    // It becomes a replica while it runs, so after its restart it is a primary, and has only its own file.
     let mut replica = Server::options().aof().start().unwrap();
     let mut reader = replica.connect().unwrap();
     reply!(reader, "REPLICAOF", "127.0.0.1", primary.port());
@@ -69,7 +69,7 @@ fn a_replicas_own_aof_restores_it() {
     fill(&mut client);
     await_in_sync(&mut client, &mut reader);
     let before = full_state(&mut client);
-    // The synchronisation has it write its file anew; until that is done, the file is the one from before.
+    // The synchronisation makes it rewrite its file; until that is done, the old file is in place.
     await_rewritten_aof(&mut reader);
     replica.crash_and_restart().unwrap();
     let mut reader = replica.connect().unwrap();
@@ -107,7 +107,7 @@ fn a_rewritten_aof_restores_everything() {
         server.crash_and_restart().unwrap();
         let mut client = server.connect().unwrap();
         assert_eq!(rewritten, full_state(&mut client), "preamble {preamble}");
-        // And with effects behind what was rewritten.
+        // Also with effects after the rewritten part.
         fill(&mut client);
         let before = full_state(&mut client);
         server.crash_and_restart().unwrap();
@@ -174,7 +174,7 @@ fn copies_dumps_and_renames_keep_the_value() {
 
         let dump: Vec<u8> = call!(client, "DUMP", key);
         let restored = format!("restored-{key}");
-        // The server's digest of a value tells whether it expires.
+        // The server's digest of a value depends on whether it expires.
         let expires_at_ms: i64 = call!(client, "PEXPIRETIME", key);
         assert_eq!(reply!(client, "RESTORE", &restored, expires_at_ms.max(0), dump, "ABSTTL"), "OK");
         assert_eq!(digest(&mut client, &restored), original, "{key}");
@@ -195,7 +195,7 @@ fn copies_dumps_and_renames_keep_the_value() {
     assert_eq!(before, full_state(&mut client));
 }
 
-/// Commands that change a key of whatever type; those for other types fail.
+/// Commands that change a key of any type; those for other types fail.
 fn changes_of(key: &str) -> [String; 8] {
     [
         format!("GW.ALLOW {key} 1000000 WINDOW 3600000"),

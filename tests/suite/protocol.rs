@@ -1,4 +1,5 @@
-//! What clients, proxies and operators rely on: transactions, scripts, pipelines, RESP3, ACLs, COMMAND, cluster mode.
+//! Features that clients, proxies and operators rely on: transactions, scripts, pipelines, RESP3, ACLs, COMMAND,
+//! cluster mode.
 
 use crate::commands::{Access, INTERNAL, PUBLIC};
 use crate::support::{KEYS, command, fill, pipeline, run, start};
@@ -21,7 +22,7 @@ fn transactions_run_every_command() {
             assert_eq!(inside, alone, "{}", public.call);
             continue;
         }
-        // Waits, counters and tokens differ from call to call; all else is equal.
+        // Waits, counters and tokens differ from call to call; all other replies are equal.
         if !["gw.withinbudget", "gw.reserve", "gw.stats", "gw.acquire", "gw.cachefetch"].contains(&public.name) {
             assert_eq!(inside, format!("[{alone}]"), "{}", public.call);
         }
@@ -61,7 +62,7 @@ fn scripts_run_every_command() {
         let reply = gw_testkit::reply_line(evaluate("EVAL_RO").query(&mut client));
         assert_eq!(reply.contains("Write commands are not allowed"), public.writes(), "{}: {reply}", public.call);
     }
-    // An error is one the script can catch.
+    // A script can catch an error.
     let script = "local ok = redis.pcall('GW.ALLOW', KEYS[1], 'x') return ok.err";
     let error = reply!(client, "EVAL", script, 1, "k");
     assert_eq!(error, "\"ERR not an integer from 0 to 9007199254740992: limit\"");
@@ -94,14 +95,14 @@ fn maps_are_maps_in_resp3_and_flat_in_resp2() {
     }
     assert_eq!(run(&mut resp3, "GW.DESCRIBE none"), "nil");
     assert_eq!(run(&mut resp3, "GW.CACHEGET none"), "nil");
-    // What is no map is the same in both.
+    // Replies without maps are the same in both.
     for words in ["GW.ALLOW w 5 PEEK", "GW.SPENT a:ledger", "GW.LOGPEEK a:queue COUNT 3", "GW.LOGLEN a:queue"] {
         assert_eq!(run(&mut resp3, words), run(&mut client, words));
     }
 }
 
 #[test]
-fn descriptions_tell_the_type_and_other_keys_are_refused() {
+fn descriptions_have_the_type_and_other_keys_are_refused() {
     let (_server, mut client) = start();
     fill(&mut client);
     let mut types = Vec::new();
@@ -117,7 +118,7 @@ fn descriptions_tell_the_type_and_other_keys_are_refused() {
 }
 
 #[test]
-fn acls_hold_for_keys_and_commands() {
+fn acls_apply_to_keys_and_commands() {
     let (server, mut client) = start();
     let grants = PUBLIC.iter().map(|public| format!("+{}", public.name)).collect::<Vec<_>>().join(" ");
     for words in [
@@ -141,24 +142,24 @@ fn acls_hold_for_keys_and_commands() {
             assert!(reply.starts_with("NOPERM"), "{}: {reply}", public.call);
         }
         let refused = run(&mut reader, public.call).starts_with("NOPERM");
-        // What names no key needs no right to keys.
+        // Commands without keys need no right to keys.
         assert_eq!(refused, public.writes() && !public.keys.is_empty(), "{}", public.call);
         let refused = run(&mut limiter, public.call).starts_with("NOPERM");
         assert_eq!(refused, public.name != "gw.allow", "{}", public.call);
         assert!(run(&mut nobody, public.call).starts_with("NOPERM"), "{}", public.call);
     }
-    // One forbidden key forbids the call.
+    // A call with one forbidden key is refused.
     run(&mut client, "GW.CACHESET t1:a v");
     assert!(run(&mut tenant, "GW.CACHEDEL t1:a t2:a").starts_with("NOPERM"));
     assert_eq!(run(&mut client, "EXISTS t1:a"), "1");
 }
 
 #[test]
-fn commands_are_in_acl_categories_where_servers_let_modules_choose() {
+fn commands_are_in_acl_categories_if_the_server_has_them_for_modules() {
     let (server, mut client) = start();
     let categories: Vec<String> = call!(client, "ACL", "CAT");
     if !categories.contains(&"gw".into()) {
-        // Redis before 7.4 and Valkey before 8 know no categories of modules.
+        // Redis before 7.4 and Valkey before 8 have no categories of modules.
         let (major, minor, _) = server.binary().version;
         assert!(major == 7 && minor < 4, "{categories:?}");
         return;
@@ -173,7 +174,7 @@ fn commands_are_in_acl_categories_where_servers_let_modules_choose() {
         assert!(ours.contains(&name) && !dangerous.contains(&name), "{name}");
         assert_eq!((reading.contains(&name), writing.contains(&name)), (!public.writes(), public.writes()), "{name}");
     }
-    // They skip all checks: nobody gets them who was not given what is dangerous.
+    // Internal commands skip all checks, so they are granted only with the dangerous ones.
     for name in administering.iter().map(|public| public.name).chain(INTERNAL) {
         assert!(dangerous.contains(&name.into()) && !ours.contains(&name.into()), "{name}");
     }
@@ -190,7 +191,7 @@ fn the_module_has_these_commands_and_no_others() {
 }
 
 #[test]
-fn command_info_tells_arity_flags_and_keys() {
+fn command_info_has_arity_flags_and_keys() {
     let (_server, mut client) = start();
     for public in &PUBLIC {
         let info: Vec<Vec<Value>> = call!(client, "COMMAND", "INFO", public.name);
@@ -205,7 +206,7 @@ fn command_info_tells_arity_flags_and_keys() {
         let constant_time =
             ["gw.allow", "gw.tokens", "gw.addcost", "gw.withinbudget", "gw.loglen", "gw.cacheget", "gw.cachefetch"];
         assert!(has("fast") || !constant_time.contains(&public.name), "{}: {flags}", public.name);
-        // Keys behind a number are in a key spec of their own, which the older fields cannot express.
+        // Keys after a count have a key spec of their own, which the older fields cannot express.
         let counted = public.call.contains(" WITH ");
         let (first, last) = match public.keys.len() {
             0 => (0, 0),
@@ -227,14 +228,14 @@ fn command_getkeys_finds_every_key() {
     for public in &PUBLIC {
         let keys = run(&mut client, &format!("COMMAND GETKEYS {}", public.call));
         if public.keys.is_empty() {
-            // Servers before Redis 7.2 take no call this short for one.
+            // Servers before Redis 7.2 refuse calls as short as this with another error.
             assert!(keys.starts_with("ERR "), "{}: {keys}", public.call);
         } else {
             assert_eq!(keys, format!("[\"{}\"]", public.keys.join("\", \"")), "{}", public.call);
         }
     }
     assert_eq!(run(&mut client, "COMMAND GETKEYS GW._ADMIT x 2 k k2 id"), r#"["k", "k2"]"#);
-    // The number counts where it stands behind the account, in whatever case, and nothing else is taken for one.
+    // A count is recognised only directly after the account, in upper or lower case.
     for (call, keys) in [
         ("GW.ADMIT k LEASE id TTL 5", r#"["k"]"#),
         ("GW.ADMIT k with 1 k2 LEASE id TTL 5 tokens 5", r#"["k", "k2"]"#),
@@ -269,7 +270,7 @@ fn command_docs_explain_every_command() {
 }
 
 #[test]
-fn without_memory_only_what_grows_is_refused() {
+fn without_memory_only_commands_that_grow_are_refused() {
     let (_server, mut client) = start();
     fill(&mut client);
     run(&mut client, "CONFIG SET maxmemory-policy noeviction maxmemory 1");
@@ -279,7 +280,7 @@ fn without_memory_only_what_grows_is_refused() {
     }
 }
 
-/// A server's fault that the module makes up for: see the README on supported servers.
+/// The module makes up for a bug of Valkey 8.1: see docs/src/operating/supported-servers.md.
 #[test]
 fn a_client_that_moves_keys_stays_in_its_database() {
     let (_server, mut client) = start();
@@ -307,7 +308,7 @@ fn a_cluster_routes_by_the_keys() {
     for call in ["GW.CACHEDEL a b", "GW.ADMIT a WITH 1 b LEASE id TTL 5", "GW.SETTLE a WITH 1 b LEASE id"] {
         assert_eq!(run(&mut client, call), "CROSSSLOT Keys in request don't hash to the same slot", "{call}");
     }
-    // A key in a slot that is another node's is that node's business.
+    // The client is redirected for a key in another node's slot.
     let slot: i64 = call!(client, "CLUSTER", "KEYSLOT", "elsewhere");
     reply!(client, "CLUSTER", "DELSLOTS", slot);
     let gone = run(&mut client, "GW.ALLOW elsewhere 5");

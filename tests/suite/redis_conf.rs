@@ -1,4 +1,4 @@
-//! redis.conf: it loads, shows every setting with its default, and its users can do their work and no more.
+//! redis.conf: it loads and shows every setting with its default, and its users can do their work and nothing else.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use crate::markdown;
 use crate::support::{command, run, start};
 use gw_testkit::{Server, call, module_path, project_root};
 
-/// Lines of redis.conf: those in force, and those to uncomment, which begin with '#' and no space.
+/// Lines of redis.conf: those in force, and those to uncomment, which begin with '#' without a space.
 fn redis_conf() -> (Vec<String>, Vec<String>) {
     let text = fs::read_to_string(project_root().join("redis.conf")).unwrap();
     let lines = text.lines().filter(|line| !line.is_empty() && *line != "#" && !line.starts_with("# "));
@@ -41,20 +41,20 @@ fn redis_conf_loads_and_shows_every_setting_with_its_default() {
         let lines = active.iter().filter(|line| line.split(' ').next() == Some(name)).count();
         assert_eq!(lines, 1, "{name}");
     }
-    // What the documentation promises, and what the file's own lines are for.
+    // Settings that the documentation promises, and that the file sets.
     for (name, value) in [("appendonly", "yes"), ("appendfsync", "everysec"), ("maxmemory-policy", "volatile-lfu")] {
         let set: BTreeMap<String, String> = call!(client, "CONFIG", "GET", name);
         assert_eq!(set.get(name).map(String::as_str), Some(value));
     }
     assert_eq!(run(&mut client, "GW.ALLOW k 5"), "[1, 5, 4, 0, 60000]");
-    // The lines that this test replaces are as `make run` needs them, from the project's root.
+    // This test replaces these lines, which must fit `make run` from the project's root.
     for line in ["dir ./data", "loadmodule ../target/release/libredis_gateway.so", "port 6379"] {
         assert!(active.iter().any(|other| other == line), "{line}");
     }
 }
 
 #[test]
-fn what_redis_conf_has_to_uncomment_is_valid() {
+fn lines_of_redis_conf_to_uncomment_are_valid() {
     let server = server_with_redis_conf();
     let mut client = server.connect().unwrap();
     let tls: BTreeMap<String, String> = call!(client, "CONFIG", "GET", "tls-port");
@@ -75,6 +75,18 @@ fn what_redis_conf_has_to_uncomment_is_valid() {
             }
             _ => assert_eq!(run(&mut client, &format!("CONFIG SET {line}")), "OK"),
         }
+    }
+}
+
+/// The book shows some of the roles.
+#[test]
+fn the_books_roles_are_those_of_redis_conf() {
+    let (_, commented) = redis_conf();
+    let page = fs::read_to_string(project_root().join("docs/src/operating/security.md")).unwrap();
+    let shown: Vec<_> = page.lines().filter_map(|line| Some(line.split_once("> ACL SETUSER ")?.1)).collect();
+    assert_eq!(shown.len(), 2);
+    for user in shown {
+        assert!(commented.contains(&format!("user {user}")), "{user}");
     }
 }
 
@@ -127,14 +139,23 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
     ("monitor", &["GW.STATS", "GW.CACHESTATS", "INFO", "SLOWLOG GET"], &["GW.DESCRIBE k", "GET k", "CONFIG SET a b"]),
     (
         "operator",
-        &["DEL rpm:user:1", "GW.DESCRIBE any", "GW.CREDIT any DAY 1", "SCAN 0"],
-        &["FLUSHALL", "GW._LOAD k a 0 b", "GW.ADDCOST k 1"],
+        &[
+            "DEL rpm:user:1",
+            "GW.DESCRIBE any",
+            "SCAN 0",
+            "GW.ADDCOST k -1 REFUND",
+            "GW.CREDIT k DAY 1",
+            "GW.ADMIT k LEASE l TTL 1 SHADOW",
+            "GW.CACHELIST 0 CATEGORY c",
+            "GW.STATSRESET",
+        ],
+        &["FLUSHALL", "GW._LOAD k a 0 b", "GW.LOGPOP log:r", "CONFIG SET a b"],
     ),
     ("replica", &["REPLCONF GETACK *"], &["GET k", "GW._LIMIT k x"]),
 ];
 
 #[test]
-fn the_users_of_redis_conf_can_do_their_work_and_no_more() {
+fn the_users_of_redis_conf_can_do_their_work_and_nothing_else() {
     let (_server, mut client) = start();
     let (_, commented) = redis_conf();
     let users: Vec<_> = commented.iter().filter_map(|line| line.strip_prefix("user ")).collect();

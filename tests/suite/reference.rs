@@ -1,6 +1,6 @@
-//! The command reference in docs/src/reference/ against what the server says of the commands: a page for each public
-//! command and for no other, the facts at its top, and every word of its syntax explained. `make docs-reference` writes the
-//! facts into the pages.
+//! Compares the command reference in docs/src/reference/ with what the server says about the commands: there is a page
+//! for each public command and for no other, with the facts at its top, and it explains every word of the syntax. `make
+//! docs-reference` writes the facts into the pages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,9 +12,9 @@ use gw_testkit::redis::{Connection, Value};
 use gw_testkit::{call, project_root};
 
 const REFERENCE: &str = "docs/src/reference";
-/// What stands before and after the generated part of a page.
+/// The lines before and after the generated part of a page.
 const FACTS: (&str, &str) = ("<!-- generated: facts -->\n", "<!-- /generated -->\n");
-/// Set by `make docs-reference`: write the facts instead of comparing them.
+/// The environment variable by which `make docs-reference` asks to write the facts instead of comparing them.
 const WRITE: &str = "GW_WRITE_DOCS";
 
 /// A command's page, by its path in the repository.
@@ -22,7 +22,7 @@ fn path_of(name: &str) -> String {
     format!("{REFERENCE}/{}.md", name.to_lowercase())
 }
 
-/// The module's commands but those that carry effects, in upper case.
+/// The module's commands, except those for effects, in upper case.
 fn public_commands(client: &mut Connection) -> BTreeSet<String> {
     let listed: Vec<String> = call!(*client, "COMMAND", "LIST", "FILTERBY", "MODULE", "gw");
     listed.iter().map(|name| name.to_uppercase()).filter(|name| !name.starts_with("GW._")).collect()
@@ -61,7 +61,8 @@ fn syntax(name: &str, docs: &Value) -> String {
     let mut lines = vec![name.to_owned()];
     for argument in arguments.unwrap_or_default() {
         match lines.last_mut() {
-            // What follows a choice of several lines is not part of its last alternative.
+            // An argument after a choice of several lines does not belong to its last alternative, so it gets a new
+            // line.
             Some(line) if line.len() + 1 + argument.len() <= WIDTH && !line.starts_with("    |") => {
                 *line = format!("{line} {argument}");
             }
@@ -115,13 +116,13 @@ fn argument(value: &Value) -> String {
     syntax
 }
 
-/// What COMMAND DOCS says of a command: summary, since, complexity, arguments.
+/// The reply of COMMAND DOCS for a command: summary, since, complexity, arguments.
 fn docs(client: &mut Connection, name: &str) -> Value {
     let mut docs: Vec<Value> = call!(*client, "COMMAND", "DOCS", name);
     docs.swap_remove(1)
 }
 
-/// What COMMAND INFO says of a command: name, arity, flags, first key, last key, step, categories, tips, key
+/// The reply of COMMAND INFO for a command: name, arity, flags, first key, last key, step, categories, tips, key
 /// specifications, subcommands.
 fn command_info(client: &mut Connection, name: &str) -> Vec<Value> {
     let mut infos: Vec<Vec<Value>> = call!(*client, "COMMAND", "INFO", name);
@@ -136,7 +137,7 @@ fn in_backquotes(words: &[String]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// All module commands have the flag `module`; the others tell something.
+/// The flags, without `module`, which all commands of modules have.
 fn flags(info: &[Value]) -> Vec<String> {
     texts(&info[2]).into_iter().filter(|flag| flag != "module").collect()
 }
@@ -154,7 +155,7 @@ fn categories(flags: &[String]) -> Vec<String> {
 
 fn arity(info: &[Value]) -> String {
     let Value::Int(arity) = info[1] else { panic!("{:?}", info[1]) };
-    // The command's name counts.
+    // The arity includes the command's name.
     let arguments = match (arity.abs() - 1, arity < 0) {
         (0, false) => "no arguments".to_owned(),
         (1, false) => "1 argument".to_owned(),
@@ -188,13 +189,13 @@ fn key_spec(spec: &Value) -> String {
                 (0, _) => format!("argument {first}"),
                 (-1, 1) => format!("every argument from {first} on"),
                 (-1, 2) => format!("every second argument from {first} on"),
-                other => panic!("a range of keys without words: {other:?}"),
+                other => panic!("a range of keys that this test cannot describe: {other:?}"),
             }
         }
         ((begin, at), (find, _)) if (&*begin, &*find) == ("keyword", "keynum") => {
             format!("after `{}` and a count, as many arguments as it says", text(at["keyword"]))
         }
-        other => panic!("a key specification without words: {other:?}"),
+        other => panic!("a key specification that this test cannot describe: {other:?}"),
     };
     let flags = texts(spec["flags"]);
     let access = match &*flags[0] {
@@ -239,18 +240,21 @@ fn pages_show_the_facts_that_the_server_tells() {
         let path = path_of(&name);
         let page = markdown::page(&path);
         let parts = page.split_once(FACTS.0).and_then(|(top, rest)| Some((top, rest.split_once(FACTS.1)?)));
-        let (top, (shown, rest)) = parts.unwrap_or_else(|| panic!("{path} has not the lines {FACTS:?}"));
+        let (top, (shown, rest)) = parts.unwrap_or_else(|| panic!("{path} does not have the lines {FACTS:?}"));
         if std::env::var_os(WRITE).is_some() {
             let page = format!("{top}{}{facts}{}{rest}", FACTS.0, FACTS.1);
             fs::write(project_root().join(&path), page).unwrap();
         } else {
-            assert_eq!(shown, facts, "{path} is not what the server says of {name}: run `make docs-reference`");
+            assert_eq!(
+                shown, facts,
+                "{path} differs from what the server says about {name}: run `make docs-reference`"
+            );
         }
     }
 }
 
 #[test]
-fn every_command_has_a_page_in_the_indexes_and_no_other_has() {
+fn every_command_has_a_page_that_the_indexes_list() {
     let (_server, mut client) = start();
     let commands = public_commands(&mut client);
     let pages: BTreeSet<String> = markdown::pages().into_iter().map(|(path, _)| path).collect();
@@ -269,7 +273,7 @@ fn every_command_has_a_page_in_the_indexes_and_no_other_has() {
 const HEADINGS: [&str; 4] = ["## Reply", "## Errors", "## Examples", "## See also"];
 
 #[test]
-fn every_page_has_the_same_plan_and_calls_its_command() {
+fn every_page_has_the_same_headings_and_calls_its_command() {
     let (_server, mut client) = start();
     for name in public_commands(&mut client) {
         let path = path_of(&name);
@@ -282,7 +286,7 @@ fn every_page_has_the_same_plan_and_calls_its_command() {
         let mut lines = sessions.flat_map(|session| session.lines);
         let is_call =
             |line: String| line.strip_prefix(PROMPT).is_some_and(|call| call.split(' ').next() == Some(&name));
-        // Its reply is all counters, which docs.rs checks on their own.
+        // Its reply consists of counters, which docs.rs checks.
         assert!(name == "GW.STATS" || lines.any(is_call), "{path} has no session that calls {name}");
     }
 }
@@ -322,7 +326,7 @@ fn every_word_of_the_syntax_is_explained() {
     assert!(missing.is_empty(), "words of the syntax that the pages do not mention:\n{}", missing.join("\n"));
 }
 
-/// What stands in backquotes in a page, outside of its blocks.
+/// The texts in backquotes in a page, outside of its blocks.
 fn code_spans(text: &str) -> impl Iterator<Item = &str> {
     let mut fenced = false;
     let prose = text.lines().filter(move |line| {

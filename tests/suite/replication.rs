@@ -1,9 +1,9 @@
-//! What goes to replicas and the append-only file: one effect for each change, nothing where nothing changed.
+//! Replicas and the append-only file get one effect for each change, and nothing if nothing changed.
 
 use crate::support::{DEADLINE, aof_commands, command, run, server_time_ms, start, verdict};
 use gw_testkit::{Server, await_in_sync, await_until, call, redis::Connection, replication_offset, reply};
 
-/// Exhausted limiters, a spent budget, a full queue, a cached answer.
+/// Makes exhausted limiters, a spent budget, a full queue and a cached answer.
 fn exhaust(client: &mut Connection) {
     for words in [
         "GW.ALLOW w 1 WINDOW 3600000",
@@ -173,7 +173,7 @@ const WITH_EFFECT: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn what_changes_nothing_replicates_nothing() {
+fn calls_that_change_nothing_replicate_nothing() {
     let (primary, mut client) = start();
     let replica = Server::options().replica_of(&primary).start().unwrap();
     let mut reader = replica.connect().unwrap();
@@ -206,7 +206,7 @@ fn watch_holds(client: &mut Connection, other: &mut Connection, words: &str, key
 }
 
 #[test]
-fn what_changes_nothing_touches_no_watched_key() {
+fn calls_that_change_nothing_touch_no_watched_key() {
     let (server, mut client) = start();
     let mut other = server.connect().unwrap();
     exhaust(&mut client);
@@ -218,7 +218,7 @@ fn what_changes_nothing_touches_no_watched_key() {
     }
 }
 
-/// What a command wrote to the append-only file: names and arguments, as text.
+/// The commands that `words` wrote to the append-only file: names and arguments, as text.
 fn written_by(words: &[&str], inside: Option<(&str, &str)>) -> Vec<String> {
     let server = Server::options().aof().start().unwrap();
     let mut client = server.connect().unwrap();
@@ -236,7 +236,7 @@ fn each_change_is_one_effect_and_never_the_request() {
     for (words, _) in WITH_EFFECT {
         let written = written_by(&[words], None);
         assert_eq!(written.len(), 1, "{words}: {written:?}");
-        // A deletion is the server's own.
+        // A deletion is replicated by one of the server's own commands.
         let effect = &written[0];
         let key = words.split(' ').nth(1).unwrap();
         assert!(
@@ -268,7 +268,7 @@ fn effects_stay_together_in_transactions_and_scripts() {
     let script = "redis.call('GW.ALLOW', KEYS[1], 5) return redis.call('GW.LOGPUSH', KEYS[2], 'x')";
     assert_eq!(reply!(client, "EVAL", script, 2, "w", "q"), "[1, 0]");
     let names: Vec<_> = aof_commands(&server).into_iter().map(|mut command| command.swap_remove(0)).collect();
-    // The choice of a database stands before MULTI or behind it, as the server likes.
+    // Servers write SELECT before MULTI or after it.
     let names: Vec<_> = names.into_iter().filter(|name| name != b"SELECT").collect();
     assert_eq!(names, ["MULTI", "GW._LIMIT", "GW._QUEUE", "EXEC"].map(str::as_bytes));
 }
@@ -283,7 +283,7 @@ fn effects_carry_absolute_times() {
         ("GW.TOKENS b 5 5 PER 1000", 0),
         ("GW.ACQUIRE s 5 a TTL 1000", 0),
         ("GW.RESERVE l 5 1000 TTL 7000 ID a", 7_000),
-        // With the durations that count from then on.
+        // With durations that count from that time.
         ("GW.CACHESET c value EX 100", 0),
         ("GW.CACHESET c value PX 600000 STALE 70", 0),
         ("GW.CACHEFETCH c TOUCH", 600_000),
@@ -318,7 +318,7 @@ fn effects_reach_the_database_they_were_made_in() {
 }
 
 #[test]
-fn replicas_answer_what_reads_and_refuse_what_writes() {
+fn replicas_serve_reads_and_refuse_writes() {
     let (primary, mut client) = start();
     let replica = Server::options().replica_of(&primary).start().unwrap();
     let mut reader = replica.connect().unwrap();
@@ -343,7 +343,7 @@ fn a_replicas_state_does_not_depend_on_what_it_is_asked() {
     let replica = Server::options().replica_of(&primary).start().unwrap();
     let mut reader = replica.connect().unwrap();
     await_in_sync(&mut client, &mut reader);
-    // The window moves on while both are read: what has left it must not be trimmed by a read.
+    // The window moves on while both are read: a read must not remove units that have left it.
     let mut pipe = gw_testkit::redis::pipe();
     for _ in 0..300 {
         pipe.add_command(command("GW.ALLOW w 100000 WINDOW 20"));

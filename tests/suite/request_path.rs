@@ -1,4 +1,4 @@
-//! The documentation's request path, run with the real clients against every ending that a request can have.
+//! The documentation's request path, run with the real clients through every way in which a request can end.
 
 use crate::examples::{changed, example, go, python, typescript};
 use crate::markdown::named;
@@ -11,8 +11,8 @@ use std::time::Duration;
 /// Status, body and headers.
 type Answer = (u16, String, BTreeMap<String, String>);
 
-/// Runs a driver, which gets the ports of a server and of none. It prints what its requests got, and how many settlements were
-/// left over while the server took no writes, and after it took them again.
+/// Runs a driver, which gets the port of a server and a port without one. It prints the answers to its requests, and
+/// how many settlements were left over while the server took no writes and after it took them again.
 fn check(run_driver: impl Fn(&[&str]) -> Option<String>) {
     let (server, mut client) = start();
     for policy in [
@@ -24,7 +24,7 @@ fn check(run_driver: impl Fn(&[&str]) -> Option<String>) {
     ] {
         assert_eq!(run(&mut client, &format!("GW.POLICYSET {policy}")), "1");
     }
-    // Where GW.CACHEGET fails.
+    // A key on which GW.CACHEGET fails.
     run(&mut client, "SET chat:wrong another-type");
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let Some(printed) = run_driver(&[&server.port().to_string(), &closed.to_string()]) else { return };
@@ -49,7 +49,8 @@ fn check(run_driver: impl Fn(&[&str]) -> Option<String>) {
     ];
     assert_eq!(answers.len(), expected.len());
     for ((status, body, _), (name, expected_status, expected_body)) in answers.iter().zip(expected) {
-        // Clients name the exceptions of their languages behind the body, and a status of an answer that failed at once.
+        // Clients append the exception of their language to the body; an answer that failed at once has a status of its
+        // own.
         assert!(expected_status == 0 || *status == expected_status, "{name}: {status}");
         let rest = body.strip_prefix(expected_body).unwrap_or_else(|| panic!("{name}: {body}"));
         let ends_early = [half, ""].contains(&expected_body) && ![429, 503].contains(&expected_status);
@@ -60,13 +61,15 @@ fn check(run_driver: impl Fn(&[&str]) -> Option<String>) {
     let left =
         |answer| ["rpm", "tpm", "inflight", "spend"].map(|it| header(answer, &format!("x-ratelimit-remaining-{it}")));
     assert_eq!(left(0), [Some("8"), Some("9000"), Some("2"), Some("9.9")]);
-    // The first was settled at 400 tokens and 0.04, and the cached one at none.
+    // The first was settled at 400 tokens and 0.04, the cached one at 0.
     assert_eq!(left(2), [Some("6"), Some("8600"), Some("2"), Some("9.86")]);
-    // Two whole ones more; two whose usage is unknown and one that failed at their estimates; one at what was counted.
+    // Settled since: two more whole answers; at their estimates, two with unknown usage and one that failed; one at the
+    // usage that was counted.
     assert_eq!(left(9), [Some("0"), Some("5600"), Some("3"), Some("9.56")]);
     assert_eq!(header(0, "retry-after"), None);
     assert_eq!(header(0, "x-ratelimit-reset-ms-spend"), None);
-    // What has passed of the hour is a matter of the machine; the window counts an hour in ticks of some milliseconds.
+    // How much of the hour has passed depends on the machine, and a window of an hour counts in ticks of some
+    // milliseconds.
     let retry_after_s = header(9, "retry-after").map(|seconds| seconds.parse::<u64>().unwrap());
     assert!(retry_after_s.is_some_and(|seconds| (3_000..=3_601).contains(&seconds)), "{retry_after_s:?}");
     assert_eq!(header(11, "retry-after"), Some("1"));
@@ -75,7 +78,7 @@ fn check(run_driver: impl Fn(&[&str]) -> Option<String>) {
     for account in ["{un}:key:7", "{un}:user:42", "{un}"] {
         assert_eq!(run(&mut client, &format!("GW.SPENT {account} TOTAL")), "\"0.04\"", "booked by its id");
     }
-    // Each admitted request has one record, but where a reply was lost it may have two.
+    // Each admitted request has one record, or two if a reply was lost.
     let records: Vec<String> = call!(client, "GW.LOGPEEK", "log:requests", "COUNT", 100);
     let id = |record: &String| serde_json::from_str::<serde_json::Value>(record).unwrap()["id"].to_string();
     let ids: BTreeSet<_> = records.iter().map(id).collect();
@@ -83,7 +86,7 @@ fn check(run_driver: impl Fn(&[&str]) -> Option<String>) {
     assert!(records.len() <= 11, "{records:?}");
     assert_eq!(run(&mut client, "GW.CACHEGET chat:whole"), format!("{whole:?}"));
     for cut in ["gone", "cancelled", "counted", "fails", "refuses"] {
-        assert_eq!(run(&mut client, &format!("EXISTS chat:{cut}")), "0", "{cut}: what was cut short is not cached");
+        assert_eq!(run(&mut client, &format!("EXISTS chat:{cut}")), "0", "{cut}: an answer cut short is not cached");
     }
     no_lease_is_left(&server);
 }
@@ -115,7 +118,7 @@ fn a_request_ends_in_every_way_in_go() {
     check(|ports| go(&[("path.go", &path), ("driver.go", &driver)], ports));
 }
 
-/// Behind a server of HTTP: one answer is whole, and the client of the other leaves after two of its pieces.
+/// Behind an HTTP server: one answer is whole, and the client of the other leaves after two of its pieces.
 fn check_streaming(run_driver: impl Fn(&str) -> Option<String>) {
     let (server, mut client) = start();
     for account in ["{ml}", "{ml}:key:7", "{ml}:user:42"] {
@@ -124,7 +127,7 @@ fn check_streaming(run_driver: impl Fn(&str) -> Option<String>) {
     let Some(printed) = run_driver(&server.port().to_string()) else { return };
     let answers: [String; 2] = serde_json::from_str(&printed).unwrap();
     assert_eq!(answers, ["piece1 piece2 piece3 ", "piece1 piece2 "]);
-    // 0.03 that the model has told, and the estimate of 0.1.
+    // 0.03 by the model's usage, and the estimate of 0.1.
     await_until("both settlements", Duration::from_secs(60), || run(&mut client, "GW.SPENT {ml}") == "\"0.13\"")
         .unwrap();
     no_lease_is_left(&server);
@@ -152,7 +155,7 @@ fn a_client_leaves_a_go_server() {
     check_streaming(|port| go(&[("path.go", &path), ("driver.go", &driver)], &[port]));
 }
 
-/// The connections that the page recommends are made, and reach a server.
+/// Connections made as the page recommends reach a server.
 #[test]
 fn the_connections_work() {
     let server = Server::start().unwrap();

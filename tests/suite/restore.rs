@@ -1,21 +1,21 @@
-//! Corrupt RESTORE payloads: whatever a loader is handed, it makes a sound value of it or refuses it.
+//! Corrupt RESTORE payloads: a loader makes a valid value of any payload, or refuses it.
 //!
-//! RESTORE checks a checksum first. Here it is computed anew after each mutation, so that the payload reaches the loader.
+//! RESTORE checks a checksum first. It is computed anew after each mutation, so that the payload reaches the loader.
 
 use crate::hostile::assert_healthy;
 use crate::support::{Random, command, fill_window, pipeline, run, server_time_ms};
 use gw_testkit::redis::{self, Cmd, Connection};
 use gw_testkit::{Server, call, info, reply_line};
 
-/// Mutated payloads per type, and how many of them are sent at once.
+/// The number of mutated payloads for each type, and how many of them are sent at once.
 const MUTATIONS: usize = 20_000;
 const BATCH: usize = 500;
 
-/// What a payload ends with: two bytes of RDB version, eight of CRC-64.
+/// The end of a payload: two bytes of RDB version, eight of CRC-64.
 const CRC_BYTES: usize = 8;
 const FOOTER_BYTES: usize = 2 + CRC_BYTES;
-/// What it starts with: a byte that says "a module's value", then the module type's id. The first stays as it is: with
-/// another one it is a value of the server's own types, and their loaders are the server's business (Redis 7.0 spends
+/// The start of a payload: a byte that says "a module's value", then the module type's id. The first is not mutated:
+/// another byte means a value of one of the server's own types, whose loaders are not tested here (Redis 7.0 spends
 /// minutes on some).
 const KIND_BYTES: usize = 1;
 const HEADER_BYTES: usize = KIND_BYTES + 9;
@@ -34,11 +34,11 @@ fn the_checksum_is_the_servers() {
     assert_eq!(crc64(b"123456789"), 0xe9c6_d914_c4b8_d9ca);
 }
 
-/// A payload with a few of its bytes changed, moved, lost or added, and a checksum that says all is well.
+/// A payload with a few of its bytes changed, moved, removed or added, and a valid checksum.
 fn mutated(payload: &[u8], random: &mut Random) -> Vec<u8> {
     let mut body = payload[..payload.len() - FOOTER_BYTES].to_vec();
     for _ in 0..=random.below(3) {
-        // Mostly behind the header: with another one no loader of the module's is asked.
+        // Mostly after the header: with a wrong one no loader of the module is called.
         let start = if random.below(20) == 0 { KIND_BYTES } else { HEADER_BYTES }.min(body.len() - 1);
         let at = start + random.below(body.len() - start);
         let len = 1 + random.below(12);
@@ -49,7 +49,7 @@ fn mutated(payload: &[u8], random: &mut Random) -> Vec<u8> {
             2 => body[at] = random.next() as u8,
             3 => drop(body.drain(at..end)),
             4 => drop(body.splice(at..at, random.bytes(len))),
-            // The largest number that the format can write, where there may be a length or a count.
+            // The largest number that the format can write, in a place that may be a length or a count.
             5 => drop(body.splice(at..end, [&[0x81][..], &[0xff; 8]].concat())),
             _ => {
                 let from = start + random.below(body.len() - start);
@@ -70,14 +70,14 @@ fn mutated(payload: &[u8], random: &mut Random) -> Vec<u8> {
     body
 }
 
-/// Mutates what `fill` leaves at the key `k`, and lets `uses` loose on what the server takes of it.
+/// Mutates the value that `fill` leaves at the key `k`, and runs `uses` on every mutation that the server accepts.
 fn survives(fill: impl FnOnce(&mut Connection), uses: &[&str]) {
-    // Not compressed: a mutation then hits what the loader reads, not how it is packed.
+    // Not compressed, so that a mutation changes what the loader reads.
     let mut server = Server::options().config("rdbcompression no").start().unwrap();
     let mut client = server.connect().unwrap();
     fill(&mut client);
     let payload: Vec<u8> = call!(client, "DUMP", "k");
-    assert!(payload.len() < 8_000, "a payload of {} bytes makes a slow test", payload.len());
+    assert!(payload.len() < 8_000, "a payload of {} bytes makes the test slow", payload.len());
     let mut random = Random(0x0c0f_fee0 + payload.len() as u64);
     let (mut taken, mut refused) = (0, 0);
     for _ in 0..MUTATIONS / BATCH {
@@ -101,7 +101,7 @@ fn survives(fill: impl FnOnce(&mut Connection), uses: &[&str]) {
             }
         }
         assert!(server.is_running());
-        // What was taken can be saved and loaded again.
+        // Accepted values can be saved and loaded again.
         assert_eq!(run(&mut client, "DEBUG RELOAD"), "OK");
     }
     assert_eq!(taken + refused, MUTATIONS);
@@ -110,7 +110,7 @@ fn survives(fill: impl FnOnce(&mut Connection), uses: &[&str]) {
     assert_healthy(&server);
 }
 
-/// No length was believed before it was checked.
+/// Checks that no length was used before it was checked.
 fn assert_memory(client: &mut Connection) {
     let peak: u64 = info(client, "memory")["used_memory_peak"].parse().unwrap();
     assert!(peak < 256 << 20, "{peak} bytes");

@@ -1,4 +1,4 @@
-//! GW.ACQUIRE with BLOCK: who waits, who is served, and how a wait ends.
+//! GW.ACQUIRE with BLOCK: which clients wait, which are served, and how a wait ends.
 
 use crate::blocking::{answer, ask, await_waiting};
 use crate::support::{DEADLINE, SOON_MS, aof_commands, command, run, server_time_ms, start, state};
@@ -14,7 +14,7 @@ fn acquire(client: &mut Connection, words: &str) -> [i64; 5] {
     command(&format!("GW.ACQUIRE {words}")).query(client).unwrap()
 }
 
-/// Lets one more client wait, as the `count`th, and gives back what its reply will come from.
+/// Lets one more client wait, as the `count`th, and returns the receiver of its reply.
 fn wait(server: &Server, client: &mut Connection, words: &str, count: usize) -> Receiver<RedisResult<Value>> {
     let waiting = ask(server, &format!("GW.ACQUIRE {words} BLOCK 0"));
     await_waiting(client, count);
@@ -26,7 +26,7 @@ fn granted(waiting: &Receiver<RedisResult<Value>>) -> [i64; 5] {
 }
 
 #[test]
-fn fifty_are_served_in_the_order_in_which_they_came_and_nobody_overtakes_them() {
+fn fifty_are_served_in_order_of_arrival_and_nobody_overtakes_them() {
     let primary = Server::options().aof().start().unwrap();
     let replica = Server::options().replica_of(&primary).start().unwrap();
     let (mut client, mut reader) = (primary.connect().unwrap(), replica.connect().unwrap());
@@ -42,7 +42,7 @@ fn fifty_are_served_in_the_order_in_which_they_came_and_nobody_overtakes_them() 
         assert!(token > last, "{token} after {last}");
         last = token;
         assert!(waiting[holder + 1..].iter().all(|other| other.try_recv().is_err()));
-        // Released and asked for at once: the slot goes to the next that waits.
+        // Released and asked for at once: the slot goes to the next waiting client.
         let replies: (i64, [i64; 5]) = crate::support::at_once(
             &mut client,
             &[&format!("GW.RELEASE k h{holder}"), &format!("GW.ACQUIRE k 1 late {LONG}")],
@@ -57,7 +57,7 @@ fn fifty_are_served_in_the_order_in_which_they_came_and_nobody_overtakes_them() 
 }
 
 #[test]
-fn expiries_serve_and_a_shorter_time_is_noticed() {
+fn waiting_clients_are_served_when_a_slot_expires_also_if_it_was_shortened() {
     let (server, mut client) = start();
     acquire(&mut client, "k 1 a TTL 200");
     assert_eq!(granted(&wait_any(&server, &format!("k 1 b {LONG}")))[0], 1);
@@ -71,7 +71,7 @@ fn wait_any(server: &Server, words: &str) -> Receiver<RedisResult<Value>> {
 }
 
 #[test]
-fn each_brings_its_own_maximum() {
+fn every_waiting_client_has_its_own_maximum() {
     let (server, mut client) = start();
     for holder in ["a", "b", "c"] {
         acquire(&mut client, &format!("k 3 {holder} {LONG}"));
@@ -79,8 +79,8 @@ fn each_brings_its_own_maximum() {
     let low = wait(&server, &mut client, &format!("k 1 low {LONG}"), 1);
     let high = wait(&server, &mut client, &format!("k 3 high {LONG}"), 2);
     run(&mut client, "GW.RELEASE k a");
-    assert_eq!(granted(&high)[..3], [1, 3, 3], "what low's maximum does not allow is not kept from others");
-    // A slot above the maximum of those who wait is nobody's yet.
+    assert_eq!(granted(&high)[..3], [1, 3, 3], "others get a slot that low's maximum does not allow");
+    // A slot above the maximum of all waiting clients is free for a new call.
     assert_eq!(acquire(&mut client, &format!("k 4 more {LONG}"))[0], 1);
     for holder in ["b", "c", "high"] {
         run(&mut client, &format!("GW.RELEASE k {holder}"));
@@ -131,7 +131,7 @@ fn transactions_and_scripts_never_wait() {
 }
 
 #[test]
-fn a_client_that_has_gone_takes_no_slot() {
+fn a_client_that_has_disconnected_takes_no_slot() {
     let (server, mut client) = start();
     acquire(&mut client, &format!("k 1 a {LONG}"));
     let mut gone = server.connect().unwrap();
@@ -147,7 +147,7 @@ fn a_client_that_has_gone_takes_no_slot() {
 }
 
 #[test]
-fn a_key_that_goes_frees_its_slots_and_another_type_keeps_its_clients_waiting() {
+fn a_deleted_key_frees_its_slots_and_another_type_keeps_clients_waiting() {
     let (server, mut client) = start();
     for gone in ["DEL k", "UNLINK k", "RENAME k other", "FLUSHDB", "FLUSHALL ASYNC", "SWAPDB 0 7", "PEXPIRE k 1"] {
         acquire(&mut client, &format!("k 1 a {LONG}"));
@@ -179,7 +179,7 @@ fn nothing_is_granted_while_writes_are_paused() {
 }
 
 #[test]
-fn clients_are_unblocked_by_name_by_a_failover_and_with_their_slot() {
+fn clients_are_unblocked_by_name_by_a_failover_and_when_their_hash_slot_is_removed() {
     let (server, mut client) = start();
     let other = Server::start().unwrap();
     acquire(&mut client, &format!("k 1 a {LONG}"));
@@ -204,12 +204,12 @@ fn clients_are_unblocked_by_name_by_a_failover_and_with_their_slot() {
     let slot: i64 = call!(client, "CLUSTER", "KEYSLOT", "k");
     reply!(client, "CLUSTER", "DELSLOTS", slot);
     let reply = answer(&waiting);
-    // Redis ends waits itself when a cluster lacks a slot.
+    // Redis ends waits itself when a cluster has a slot without a node.
     assert!(reply.starts_with("UNBLOCKED ") || reply.starts_with("CLUSTERDOWN "), "{reply}");
 }
 
 #[test]
-fn denials_are_told_and_are_no_changes() {
+fn denials_have_an_event_and_are_not_changes() {
     let (server, mut client) = start();
     run(&mut client, "CONFIG SET notify-keyspace-events Kd");
     acquire(&mut client, &format!("slots 1 a {LONG}"));
@@ -227,7 +227,7 @@ fn denials_are_told_and_are_no_changes() {
         run(&mut client, denied);
         let told: String = listening.get_message().unwrap().get_payload().unwrap();
         assert_eq!(told, "gw.denied", "{denied}");
-        // What only asks is not denied; a wait in vain is.
+        // A call that only asks is not a denial; a wait that times out is.
         run(&mut client, asked);
         run(&mut watcher, "MULTI");
         run(&mut watcher, "PING");

@@ -1,11 +1,11 @@
-//! What several of the files need.
+//! Helpers for several files of the suite.
 
 use gw_testkit::redis::{self, Cmd, Connection, FromRedisValue, RedisResult, Value};
 pub use gw_testkit::{DEADLINE, live};
 use gw_testkit::{Server, await_until, call, digest, reply_line};
 use std::fs;
 
-/// A period that a test waits out. What has to happen before its end does so on a busy machine, too.
+/// A period whose end a test waits for. It is long enough for what has to happen before, even on a busy machine.
 pub const SOON_MS: i64 = 3_000;
 
 /// A server with every default, and a connection to it.
@@ -25,7 +25,7 @@ pub fn command(words: &str) -> Cmd {
     command
 }
 
-/// Runs a command given as words, and gives back its reply or error as a line (see [`reply_line`]).
+/// Runs a command given as words, and returns its reply or error as a line (see [`reply_line`]).
 pub fn run(client: &mut Connection, words: &str) -> String {
     reply_line(command(words).query(client))
 }
@@ -35,7 +35,7 @@ pub fn verdict(client: &mut Connection, words: &str) -> [i64; 5] {
     command(words).query(client).unwrap()
 }
 
-/// Sends all commands at once; the reply to each.
+/// Sends all commands at once, and returns the reply to each.
 pub fn pipeline(client: &mut Connection, commands: impl IntoIterator<Item = Cmd>) -> Vec<RedisResult<Value>> {
     let mut pipe = redis::pipe();
     for command in commands {
@@ -54,13 +54,13 @@ pub fn at_once<T: FromRedisValue>(client: &mut Connection, commands: &[&str]) ->
     transaction.query(client).unwrap()
 }
 
-/// What a TIME replies, in unix milliseconds.
+/// The reply of TIME, in unix milliseconds.
 pub fn time_ms([seconds, micros]: [i64; 2]) -> i64 {
     seconds * 1_000 + micros / 1_000
 }
 
-/// Runs a command that sets when `key` expires, and gives back the lifetimes that it can have had in mind: between the
-/// server's time before the command and after it.
+/// Runs a command that sets when `key` expires, and returns the lifetimes that it can have set: from the server's time
+/// after the command, and from that before it.
 pub fn lifetime_ms(client: &mut Connection, words: &str, key: &str) -> std::ops::RangeInclusive<i64> {
     let before_ms = server_time_ms(client);
     let reply = run(client, words);
@@ -75,7 +75,7 @@ pub fn server_time_ms(client: &mut Connection) -> i64 {
     time_ms(call!(*client, "TIME"))
 }
 
-/// Keys of each of the module's types, with more in each than fits its smallest form, and their types' names.
+/// A key of each of the module's types, and the type's name. Each holds more than fits the type's smallest form.
 pub const KEYS: [(&str, &str); 7] = [
     ("a:window", "gw-window"),
     ("a:bucket", "gw-bucket"),
@@ -117,21 +117,21 @@ pub fn fill(client: &mut Connection) {
         commands.push(command(&format!("GW.CREDIT a:ledger {period} 1.5 ID credit:{period}")));
         commands.push(command(&format!("GW.CREDIT a:ledger {period} 1")));
     }
-    // A reader that has followed up to a version, and changes since.
+    // A reader that has followed up to a version, and changes since then.
     commands.push(command("GW.COSTSYNC a:ledger 1"));
     commands.push(command("GW.ADDCOST a:ledger -0.125 REFUND"));
     for record in 0..500 {
         let mut push = command("GW.LOGPUSH a:queue MAXLEN 450 RECORDS");
-        // From empty to some kilobytes, and never text.
+        // Records from empty to some kilobytes, none of which is text.
         commands.push(push.arg(vec![0xfe_u8; record * 7]).take());
     }
-    // Batches that are out, back already, given back for later, and dead.
+    // Batches that are leased, ready again, given back with a delay, and dead letters.
     for lease in ["COUNT 25 LEASE 3600000", "COUNT 10 LEASE 1", "COUNT 10 LEASE 3600000 MAXDELIVERIES 1"] {
         commands.push(command(&format!("GW.LOGPOP a:queue {lease}")));
     }
     let mut set = command("GW.CACHESET a:cached");
     commands.push(set.arg(vec![0xff_u8; 5_000]).arg("EX").arg(9_000).arg("CATEGORY").arg("chat").take());
-    // Packed, with everything that an entry can have, and touched.
+    // An entry that is packed, with everything that an entry can have, and touched.
     commands.push(command("CONFIG SET gw.cache-compress-bytes 100"));
     let mut set = command("GW.CACHESET a:rich");
     set.arg("rich value ".repeat(500)).arg(&["STALE", "60000", "TAG", "x", "TAG", "y", "SAVED", "0.002"]);
@@ -165,7 +165,7 @@ pub fn fill(client: &mut Connection) {
     commands.push(command("GW.KEEPALIVE a:account LEASE l1 TTL 7200000"));
     for reply in pipeline(client, commands) {
         match reply {
-            // Filled a second time, the holds and the leases that have ended are there.
+            // When keys are filled a second time, the ended holds and leases are known already.
             Err(error)
                 if ["id already used", "lease has ended"].iter().any(|text| error.to_string().contains(text)) => {}
             reply => drop(reply.unwrap()),
@@ -181,7 +181,7 @@ pub fn fill(client: &mut Connection) {
     call!(*client, "GW.LOGPOP", "a:queue", "COUNT", 15 => Vec<Vec<u8>>);
 }
 
-/// Admits units of many a millisecond to the window `key`, until its payload has `bytes`: some of its chunks are full.
+/// Admits units in many milliseconds to the window `key`, until its payload has `bytes`, so that some chunks are full.
 pub fn fill_window(client: &mut Connection, key: &str, bytes: usize) {
     let admit = format!("GW.ALLOW {key} 100000000 WINDOW 1000000 COST");
     let mut cost = 0;
@@ -195,7 +195,7 @@ pub fn fill_window(client: &mut Connection, key: &str, bytes: usize) {
     .unwrap();
 }
 
-/// What makes two servers' keys the same: the digest of each value, and when it expires.
+/// The state by which two servers' keys are compared: the digest of each value, and when it expires.
 pub fn state(client: &mut Connection) -> Vec<(String, String, i64)> {
     let mut keys: Vec<String> = call!(*client, "KEYS", "*");
     keys.sort();
@@ -206,7 +206,7 @@ pub fn state(client: &mut Connection) -> Vec<(String, String, i64)> {
     states.collect()
 }
 
-/// As [`state`], after checking that all of [`KEYS`] are there, with their types and with digests that say something.
+/// Like [`state`], after checking that all of [`KEYS`] exist, with their types and with digests that differ.
 pub fn full_state(client: &mut Connection) -> Vec<(String, String, i64)> {
     for (key, kind) in KEYS {
         assert_eq!(run(client, &format!("TYPE {key}")), kind);
@@ -222,7 +222,7 @@ pub fn full_state(client: &mut Connection) -> Vec<(String, String, i64)> {
     state
 }
 
-/// The commands in the part of the append-only file that was written command by command, oldest first.
+/// The commands in the part of the append-only file that was written command by command, in their order.
 pub fn aof_commands(server: &Server) -> Vec<Vec<Vec<u8>>> {
     let mut files: Vec<_> = fs::read_dir(server.dir().join("appendonlydir"))
         .unwrap()
@@ -255,7 +255,7 @@ fn parse_commands(mut bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
     commands
 }
 
-/// Numbers that look random and are the same on every run: xorshift64* (Vigna, <https://doi.org/10.1145/2845077>).
+/// Pseudo-random numbers, the same on every run: xorshift64* (Vigna, <https://doi.org/10.1145/2845077>).
 pub struct Random(pub u64);
 
 impl Random {

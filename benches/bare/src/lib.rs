@@ -24,7 +24,7 @@ macro_rules! api {
 /// What a command does with the server.
 struct Shape {
     name: &'static CStr,
-    /// What its effect says, and how many of its last arguments go with it. None replicates nothing.
+    /// The text of its effect, and how many of its last arguments are replicated with it. `None` replicates nothing.
     effect: Option<(&'static [u8], usize)>,
     key: Key,
     reply: Reply,
@@ -32,13 +32,13 @@ struct Shape {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Key {
-    /// Is there for ever.
+    /// Never expires.
     Lasting,
-    /// As [`Key::Lasting`], with two more behind `WITH 2`.
+    /// Like [`Key::Lasting`], with two more keys after `WITH 2`.
     Three,
-    /// Has an expiry, which the command leaves alone.
+    /// Has an expiry, which the command does not change.
     Expiring,
-    /// Is read only, and has an expiry.
+    /// Has an expiry, and is only read.
     Read,
     /// Gets the first argument as its value, and an expiry.
     Overwritten,
@@ -52,7 +52,7 @@ enum Reply {
     Ints(usize),
     /// One integer, texts, one integer.
     Budget(usize),
-    /// As GW.ADMIT of so many policies.
+    /// Like GW.ADMIT with this many policies.
     Policies(usize),
 }
 
@@ -75,27 +75,27 @@ const SHAPES: [Shape; 11] = [
     Shape { name: c"bare.settle", effect: Some((ACCOUNT, 3)), key: Key::Lasting, reply: Reply::Text(b"SETTLED") },
 ];
 
-/// Of a value that no argument gives: a cache line.
+/// A value that is not an argument: a cache line.
 const VALUE: &[u8] = &[0; 64];
 
 const DAY_MS: i64 = 86_400_000;
 
 static TYPE: AtomicPtr<RedisModuleType> = AtomicPtr::new(null_mut());
 
-// What every unsafe block here relies on: the server calls with a live context and live arguments; from
-// `RedisModule_OnLoad` on all functions of its API are there; and keys of this module's type hold a `Box<Vec<u8>>` that
-// [`insert`] made.
+// All unsafe blocks here rely on this: the server calls with a live context and live arguments; after
+// `RedisModule_OnLoad` has begun, all functions of its API are filled in; and keys of this module's type hold a
+// `Box<Vec<u8>>` that [`insert`] made.
 
 /// A command of [`SHAPES`].
 ///
 /// # Safety
-/// To be called by the server only, with `argc` arguments at `argv`.
+/// Only the server may call it, with `argc` arguments at `argv`.
 unsafe extern "C" fn run<const SHAPE: usize>(
     ctx: *mut RedisModuleCtx,
     argv: *mut *mut RedisModuleString,
     argc: c_int,
 ) -> c_int {
-    // SAFETY: as said above; the arguments live as long as the call.
+    // SAFETY: see above; the arguments live as long as the call.
     unsafe {
         let shape = &SHAPES[SHAPE];
         let [_, name, rest @ ..] = from_raw_parts(argv, argc as usize) else {
@@ -136,10 +136,10 @@ unsafe extern "C" fn run<const SHAPE: usize>(
     }
 }
 
-/// Opens a key, and does with its value what a command does at least.
+/// Opens a key, and does the least that a command does with its value.
 ///
 /// # Safety
-/// `ctx` and `name` are those of a call that is under way. The value is to be used before the key is closed.
+/// `ctx` and `name` belong to the current call. The value may be used only until the key is closed.
 unsafe fn open<'a>(
     ctx: *mut RedisModuleCtx,
     name: *mut RedisModuleString,
@@ -175,7 +175,7 @@ unsafe fn open<'a>(
 /// Gives an open key a value.
 ///
 /// # Safety
-/// `key` is open for writing. The value is to be used before the key is closed.
+/// `key` is open for writing. The value may be used only until the key is closed.
 unsafe fn insert<'a>(key: *mut RedisModuleKey, value: &[u8], lives: Key, now_ms: i64) -> &'a mut Vec<u8> {
     // SAFETY: the key owns the value from now on, and `free` gives it back.
     unsafe {
@@ -189,9 +189,9 @@ unsafe fn insert<'a>(key: *mut RedisModuleKey, value: &[u8], lives: Key, now_ms:
 }
 
 /// # Safety
-/// `string` is an argument of a call that is under way, and the bytes are used during that call.
+/// `string` is an argument of the current call, and the bytes are used only during that call.
 unsafe fn bytes<'a>(string: *mut RedisModuleString) -> &'a [u8] {
-    // SAFETY: the server keeps the string, and its bytes as they are, during the call.
+    // SAFETY: the server keeps the string and its bytes unchanged during the call.
     unsafe {
         let mut len = 0;
         let at = api!(RedisModule_StringPtrLen(string, &mut len));
@@ -200,9 +200,9 @@ unsafe fn bytes<'a>(string: *mut RedisModuleString) -> &'a [u8] {
 }
 
 /// # Safety
-/// `ctx` is that of a call that is under way and has no reply yet.
+/// `ctx` belongs to the current call, which has no reply yet.
 unsafe fn reply(ctx: *mut RedisModuleCtx, shape: &Reply, name: &[u8], value: &[u8]) {
-    // SAFETY: the server copies what it is given.
+    // SAFETY: the server copies its arguments.
     unsafe {
         let array = |len: usize| _ = api!(RedisModule_ReplyWithArray(ctx, len as c_long));
         let int = |value: i64| _ = api!(RedisModule_ReplyWithLongLong(ctx, value));
@@ -239,21 +239,21 @@ unsafe fn reply(ctx: *mut RedisModuleCtx, shape: &Reply, name: &[u8], value: &[u
     }
 }
 
-/// What replicas and the append-only file get: it changes nothing.
+/// The effect for replicas and the append-only file. It changes nothing.
 unsafe extern "C" fn effect(ctx: *mut RedisModuleCtx, _: *mut *mut RedisModuleString, _: c_int) -> c_int {
     // SAFETY: the server calls with a live context.
     unsafe { api!(RedisModule_ReplyWithNull(ctx)) }
 }
 
 unsafe extern "C" fn free(value: *mut c_void) {
-    // SAFETY: the value is one that `insert` made, and the key that owned it is gone.
+    // SAFETY: `insert` made the value, and the key that owned it no longer exists.
     drop(unsafe { Box::from_raw(value.cast::<Vec<u8>>()) });
 }
 
 /// Registers the type and the commands.
 ///
 /// # Safety
-/// To be called by the server only.
+/// Only the server may call it.
 #[unsafe(no_mangle)]
 #[allow(non_snake_case)]
 pub unsafe extern "C" fn RedisModule_OnLoad(

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Fill, Group, KEYS, State, allow_admitted, pair, set, words};
 
-/// Limits far away.
+/// Limits that are never reached.
 const RPM: &str = "rpm WINDOW 1000000 PER 60000";
 const TPM: &str = "tpm BUCKET 100000000 100000000 PER 60000 METER tokens";
 const IN_FLIGHT: &str = "inflight INFLIGHT 1000000";
@@ -28,7 +28,8 @@ pub fn admission(admit_script: &str, settle_script: &str) -> Group {
     let settle_lua = format!("EVALSHA {settle_script} 3 b:# l:# t:# l:@ 90 {bucket}");
     let admitted = "[1, 0, [[";
     let chain = "GW.ADMIT k:# WITH 2 u:# t:# LEASE l:# TTL 600000 tokens 100 usd 0.0013755".to_owned();
-    // Alone, a request's lease is drawn at random, from so many that hardly any is drawn twice for an account.
+    // Measured alone, GW.ADMIT gets a random lease id, from so large a range that an account hardly ever gets one
+    // twice.
     Group {
         requests_max: 200_000,
         cases: vec![
@@ -66,12 +67,12 @@ pub fn admission(admit_script: &str, settle_script: &str) -> Group {
             pair("GW.ADMIT", "SET", 0.45),
             pair("bare GW.ADMIT", "SET", None),
             pair("GW.ADMIT", "Lua admit", 5.0),
-            // Two commands: each of them at 0.45 of SET.
+            // Two commands, each at 0.45 of SET.
             pair("GW.ADMIT + GW.SETTLE", "SET", 0.225),
             pair("bare GW.ADMIT + GW.SETTLE", "SET", None),
             pair("GW.ADMIT + GW.SETTLE", "Lua admit + settle", 5.0),
             pair("GW.ADMIT 4 policies", "the four calls", 2.0),
-            // No more than the cost of three.
+            // At most the cost of three.
             pair("GW.ADMIT 3 accounts of 4 policies", "GW.ALLOW", 0.34),
             pair("bare GW.ADMIT 3 accounts of 4 policies", "GW.ALLOW", None),
         ],

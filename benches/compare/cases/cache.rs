@@ -42,7 +42,7 @@ pub fn get(script: &str, names: Names, value: &str, bar: f64) -> Group {
     }
 }
 
-/// Those of 4 KB also compressed, and misses.
+/// Hits on values of 4 KB, plain and compressed, and misses.
 pub fn get_4_kb(script: &str) -> Group {
     let mut group = get(script, GET_4_KB, COMPLETION, 0.95);
     group.cases.extend([

@@ -10,7 +10,7 @@ if used >= limit then
   local newest = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
   return {0, limit, 0, tonumber(oldest[2]) + window - now, tonumber(newest[2]) + window - now}
 end
--- A member of its own for each request, also for those of one microsecond.
+-- Each request is a member of its own, even within the same microsecond.
 redis.call('ZADD', KEYS[1], now, time[1] .. '.' .. time[2] .. '.' .. used)
 redis.call('PEXPIRE', KEYS[1], window)
 return {1, limit, limit - used - 1, 0, window}

@@ -1,6 +1,6 @@
 -- A hold against a month's budget, in the one script that keeps it race-free: KEYS[1] spent, KEYS[2] holds by expiry,
--- KEYS[3] their estimates; ARGV id, estimate, budget, time to live in ms. Drops what has expired; what is held is added
--- up as it comes and goes. Replies granted, id, budget, spent, held, remaining.
+-- KEYS[3] their estimates; ARGV id, estimate, budget, time to live in ms. Drops expired holds, and
+-- keeps the sum of those that are left. Replies granted, id, budget, spent, held, remaining.
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local id, estimate, budget = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])

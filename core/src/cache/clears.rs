@@ -1,7 +1,8 @@
-//! The names that were cleared while leases were out: a value that was computed under an older lease must not come back.
+//! Names that were cleared while leases existed: a value computed under a lease from before the clear must not be
+//! stored.
 //!
-//! A lease on a missing key does not know the tags that its value will have: those come with the value. So the clears are
-//! remembered, and compared with the value's names when it comes.
+//! A lease on a missing key does not know the tags that its value will have: those come with the value. So clears are
+//! remembered, and compared with the value's names when it is set.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -53,7 +54,7 @@ impl Clears {
             || self.by_name.get(&(kind, Arc::from(name))).is_some_and(|&cleared_at| number < cleared_at)
     }
 
-    /// Forgets all clears: there is no lease that is older.
+    /// Forgets all clears, once no lease is older than them.
     pub fn forget(&mut self) {
         self.by_name.clear();
         self.by_number.clear();
@@ -64,9 +65,9 @@ impl Clears {
 mod tests {
     use super::*;
 
-    /// Against all clears there were, in their order.
+    /// Against a list of all clears.
     #[test]
-    fn a_clear_is_known_until_as_many_names_were_cleared_after_it() {
+    fn a_clear_is_known_until_the_table_is_full_of_later_ones() {
         const NAMES_MAX: usize = 8;
         let (mut clears, mut all) = (Clears::new(NAMES_MAX), Vec::new());
         let (mut seen, mut forgot_at) = ([0_u32; 4], 0);
@@ -101,7 +102,7 @@ mod tests {
                     let known = clears.since(since, kind, &name);
                     match names.contains(&(kind, name)) {
                         true => assert!(known),
-                        // Nothing is made up while there is room.
+                        // While there is room, only clears that happened are reported.
                         false => assert!(!known || names.len() > NAMES_MAX),
                     }
                     seen[usize::from(known)] += 1;

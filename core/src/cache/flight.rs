@@ -4,8 +4,9 @@
 //! computed twice. A lease ends when its holder fills the key or gives the lease up, when its time is up, or when the key is
 //! invalidated; unless the key was filled, the first caller that waits then gets the next lease.
 //!
-//! A holder shows a token, which is a random number: another node's token, or one from before a restart or failover, is
-//! no lease's here, and nobody can guess one. What was granted before or after a clear is told by a number that counts up.
+//! A holder proves its lease by a token, a random number: tokens of another node, or from before a restart or failover,
+//! belong to no lease here, and nobody can guess one. A counter tells whether a lease was granted before or after a
+//! clear.
 //!
 //! Times are those of a clock that never steps back.
 
@@ -19,7 +20,8 @@ use crate::{TIME_MAX_MS, UNITS_MAX};
 /// The most leases at once. Beyond it, a client that misses gets none and computes alone.
 pub const LEASES_MAX: usize = 1 << 14;
 
-/// The most bytes in the names of all leased keys and of the holders, to the same effect.
+/// The most bytes of the names of all leased keys and holders together. Beyond it, a client that misses gets no lease,
+/// either.
 pub const NAMES_BYTES_MAX: usize = 64 << 20;
 
 /// The longest name of a holder in bytes.
@@ -75,7 +77,7 @@ struct Grant {
 #[derive(Debug)]
 struct Waiter<W> {
     client: W,
-    /// How long a lease it wants, and under which name.
+    /// The length of the lease that it wants, and the holder's name for it.
     lease_ms: u64,
     holder: Holder,
 }
@@ -114,7 +116,7 @@ pub enum LeaseAnswer {
         /// The lease's token; 0 if there are too many leases, so that the client sets the key without one.
         token: u64,
     },
-    /// The client asks again under the holder's name of the lease, and gets that same lease.
+    /// The client has asked before, under the same holder's name, and gets the same lease.
     Again {
         /// The lease's token.
         token: u64,
@@ -128,15 +130,15 @@ pub enum LeaseAnswer {
     },
 }
 
-/// Callers whose wait is over because a lease has ended: the first of them leads, and has the token of its lease. Those
-/// with the token 0 wait under the same name as the first: they are to ask again, and then get its token.
+/// Callers whose wait is over because a lease has ended. The first leads, and comes with the token of its lease. The
+/// others come with 0: they wait under the same holder's name, and get the same token when they ask again.
 pub type Successors<W> = Vec<(W, u64)>;
 
 /// A lease that is not over.
 #[derive(Debug, Clone, Copy)]
 pub struct Held<'a, S> {
     number: u64,
-    /// What its value belongs to.
+    /// The category that its value belongs to.
     pub scope: &'a S,
 }
 
@@ -199,7 +201,7 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
         let grant = self.grant(wanted.lease_ms, wanted.holder.map(Box::from), now_ms);
         let (token, end) = (grant.token, (grant.ends_at_ms, grant.number));
         match self.leases.get_mut(&place) {
-            // It is over and nobody has noticed yet: the callers that wait go on waiting, for the next holder.
+            // The lease is over but has not been ended yet. Callers that wait go on waiting, now for the new holder.
             Some(lease) => {
                 self.ends.remove(&(lease.grant.ends_at_ms, lease.grant.number));
                 (lease.grant, lease.scope) = (grant, scope());
@@ -213,7 +215,8 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
         LeaseAnswer::Leader { token }
     }
 
-    /// Lets `client` wait for a key whose lease is [`LeaseAnswer::Held`]; its turn to lead would be as it `wanted`.
+    /// Lets `client` wait for a key whose lease is [`LeaseAnswer::Held`]. If its turn to lead comes, it gets a lease as
+    /// `wanted`.
     pub fn wait(&mut self, key: (i32, &[u8]), client: W, wanted: Wanted) {
         let place = (key.0, Arc::from(key.1));
         if let Some(lease) = self.leases.get_mut(&place) {
@@ -270,14 +273,13 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
         clients
     }
 
-    /// The key's lease is given up by its holder, or what it was taken for is no longer wanted as it was: the token is
-    /// worth nothing from now on.
+    /// Voids the key's lease: its holder has given it up, or the value that it computes was invalidated.
     pub fn revoked(&mut self, key: (i32, &[u8]), now_ms: i64) -> Successors<W> {
         self.hand_over(&(key.0, Arc::from(key.1)), now_ms)
     }
 
-    /// As [`Self::revoked`], of all leases that are meant: at once for their holders. Clients that wait hear of it from
-    /// [`Self::next_void`]. Takes about a millisecond for [`LEASES_MAX`].
+    /// Like [`Self::revoked`], for all leases that `is_meant`: their tokens are void at once, and [`Self::next_void`]
+    /// then returns the clients that wait for them. Takes about a millisecond for [`LEASES_MAX`].
     pub fn revoked_where(&mut self, is_meant: impl Fn(i32, &[u8], &S) -> bool) {
         for (place, lease) in &mut self.leases {
             if lease.grant.token == VOID || !is_meant(place.0, &place.1, &lease.scope) {
@@ -291,7 +293,8 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
         }
     }
 
-    /// After all entries of a name were cleared, even if there were none: values under computation may have that name.
+    /// Remembers that all entries of a name were cleared. To be called even if there were none: values that are being
+    /// computed may have that name.
     pub fn cleared(&mut self, kind: Kind, name: &[u8]) {
         if self.is_empty() {
             self.clears.forget();
@@ -348,7 +351,7 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
             });
         }
         let grant = self.grant(first.lease_ms, first.holder, now_ms);
-        // The names of holders that have waited may exceed the bound: by at most their own length for each lease.
+        // Holders that have waited may exceed the bound on names, by at most one name for each lease.
         self.names_bytes += grant.holder_bytes();
         self.ends.insert((grant.ends_at_ms, grant.number), place.clone());
         let over = [(first.client, grant.token)].into_iter().chain(same.into_iter().map(|client| (client, VOID)));
@@ -360,7 +363,7 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
     }
 
     fn grant(&mut self, lease_ms: u64, holder: Holder, now_ms: i64) -> Grant {
-        // From 1 and below UNITS_MAX, so that clients whose numbers are floats have it exactly.
+        // From 1 to below UNITS_MAX, so that clients whose numbers are floats hold it exactly.
         let token = (self.random)() % (UNITS_MAX - 1) + 1;
         let ends_at_ms = now_ms.saturating_add_unsigned(lease_ms).min(TIME_MAX_MS);
         Grant { token, ends_at_ms, number: self.next_number(), holder }
@@ -372,7 +375,7 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
     }
 }
 
-/// Milliseconds from now until then, `None` if that is now or past.
+/// Milliseconds from `now_ms` to `ends_at_ms`, `None` if that is not in the future.
 fn left_ms(ends_at_ms: i64, now_ms: i64) -> Option<u64> {
     u64::try_from(ends_at_ms - now_ms).ok().filter(|&left_ms| left_ms > 0)
 }

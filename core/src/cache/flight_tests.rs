@@ -3,7 +3,7 @@ use crate::cache::{Life, State};
 use std::cell::Cell;
 use std::collections::HashSet;
 
-/// splitmix64 (Steele, Lea and Flood, <https://doi.org/10.1145/2660193.2660195>): no number comes twice.
+/// splitmix64 (Steele, Lea and Flood, <https://doi.org/10.1145/2660193.2660195>): no number repeats.
 fn random() -> u64 {
     thread_local!(static STATE: Cell<u64> = const { Cell::new(0) });
     let state = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -66,7 +66,7 @@ fn a_call_that_asks_again_gets_its_own_lease_for_the_rest_of_its_time() {
     let successors = flights.revoked((0, b"k"), 1_030);
     let [('a', next), ('c', VOID)] = successors[..] else { panic!("{successors:?}") };
     assert_eq!(flights.ask((0, b"k"), of("next", 80), 1_031, || ()), LeaseAnswer::Again { token: next, left_ms: 69 });
-    // The name of a lease that is over, or of none, means nothing.
+    // The name of a lease that is over, or of no lease, has no effect.
     assert_eq!(flights.ask((0, b"k"), of("call", 50), 1_031, || ()), LeaseAnswer::Held { left_ms: 69 });
     assert_eq!(flights.filled((0, b"k")), ['b']);
     assert_ne!(token_of(flights.ask((0, b"k"), of("next", 50), 1_032, || ())), next);
@@ -86,7 +86,7 @@ fn leases_are_bounded() {
     while flights.end_due(10).is_some() {}
     assert!(flights.is_empty());
 
-    // And so are the names that they keep.
+    // Their names are bounded, too.
     let name = vec![b'n'; NAMES_BYTES_MAX / 2 - 2];
     assert_ne!(flights.ask((0, &name), of("h1", 10), 20, || ()), LeaseAnswer::Leader { token: 0 });
     assert_eq!(flights.ask((1, &name), of("too long", 10), 20, || ()), LeaseAnswer::Leader { token: 0 });
@@ -100,13 +100,13 @@ fn leases_are_bounded() {
 }
 
 #[test]
-fn a_clear_hits_what_was_being_computed_then() {
+fn a_clear_concerns_values_that_were_being_computed() {
     let mut flights = Flights::<char, ()>::new(random);
     let cleared_since = |flights: &Flights<char, ()>, key: &[u8], token, kind| {
         let held = flights.held((0, key), token, 0).unwrap();
         flights.cleared_since(&held, kind, b"t")
     };
-    // Nobody is computing.
+    // There is no lease.
     flights.cleared(Kind::Tag, b"t");
     let first = token_of(flights.ask((0, b"k"), lease(50), 0, || ()));
     assert!(!cleared_since(&flights, b"k", first, Kind::Tag));
@@ -139,8 +139,8 @@ struct Waiting {
     holder: Option<&'static str>,
 }
 
-/// Everything by linear search: who holds what until when, and who waits in which order. Tokens are learned from what is
-/// tested: any will do that was never seen before.
+/// A model that searches linearly: the leases with their ends, and the waiting clients in their order. It takes its
+/// tokens from the code under test: any token that was never seen before is right.
 #[derive(Default)]
 struct Naive {
     tokens: HashSet<u64>,
@@ -200,7 +200,7 @@ impl Naive {
     }
 }
 
-/// An entry as the model of the whole has it, beside the two of leases.
+/// An entry of the model.
 #[derive(Clone, Copy)]
 struct Entry {
     life: Life,
@@ -208,10 +208,11 @@ struct Entry {
 }
 
 /// Fresh, stale, expired, cleared, refreshed, touched and leased entries of five keys, calls that ask again under their
-/// names, and leases that are given up, for a million steps: what is asked of [`Flights`] and [`Life`] is what linear
-/// search and plain sums of times say.
+/// names, and leases that are given up, for a million steps: [`Flights`] and [`Life`] agree with linear search and
+/// plain
+/// sums of times.
 #[test]
-fn entries_and_leases_are_as_a_naive_model_has_them() {
+fn entries_and_leases_agree_with_a_naive_model() {
     const STEPS: u32 = 1_000_000;
     let mut random_state = 0x5eed_u64;
     let mut below = |end: u64| {
@@ -221,26 +222,26 @@ fn entries_and_leases_are_as_a_naive_model_has_them() {
         (random_state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % end
     };
     let (mut flights, mut naive) = (Flights::new(random), Naive::default());
-    // What is there, and by the naive model: until when it is fresh, and until when it is served.
+    // The entries, each with the naive model's times: until when it is fresh, and until when it is served.
     let mut entries: [Option<Entry>; 5] = [None; 5];
     let mut times: [Option<(i64, i64)>; 5] = [None; 5];
-    // Tokens that were once good.
+    // Tokens that were valid once.
     let mut old_tokens = [1_u64; 16];
     let mut now_ms = 0_i64;
     let mut seen = [0_u32; 13];
     for step in 0..STEPS {
         now_ms += below(4) as i64;
-        // As the server does it: a holder that is late loses the lease before anything else happens.
+        // Like the server: a holder that is late loses the lease before anything else happens.
         while let Some(successors) = flights.end_due(now_ms) {
             let due = naive.leases.iter().filter(|lease| lease.end_ms <= now_ms).min_by_key(|lease| lease.end_ms);
             let end_ms = due.unwrap().end_ms;
-            // Of those that end in one moment, the one that was granted first.
+            // Of leases with the same end, the one granted first ends first.
             let key = naive.leases.iter().find(|lease| lease.end_ms == end_ms).unwrap().key;
             naive.ended(key, now_ms, &successors);
             seen[6] += 1;
         }
         assert!(naive.leases.iter().all(|lease| lease.end_ms > now_ms));
-        // And it tells those that wait for void leases, one at a time, in whatever order.
+        // The server also tells the clients that wait for void leases, one lease at a time, in any order.
         if below(4) == 0 {
             match flights.next_void(now_ms) {
                 Some(successors) if !successors.is_empty() => {
@@ -249,7 +250,7 @@ fn entries_and_leases_are_as_a_naive_model_has_them() {
                     naive.ended(key, now_ms, &successors);
                     seen[8] += 1;
                 }
-                // One that nobody waited for is gone, or one has been taken anew.
+                // Nobody waited: the lease is gone, or was granted anew.
                 Some(_) => {
                     let gone = |lease: &&Leased| !flights.leases.contains_key(&(0, Arc::from([lease.key])));
                     if let Some(lease) = naive.leases.iter().find(gone).copied() {
@@ -262,7 +263,7 @@ fn entries_and_leases_are_as_a_naive_model_has_them() {
         }
         let key = below(5) as u8;
         let (name, at) = ([key], usize::from(key));
-        // The server takes expired keys away, most of the time at once.
+        // The server deletes expired keys, most of the time at once.
         entries[at] = entries[at].filter(|entry| now_ms < entry.life.ends_at_ms() || below(2) == 0);
         let served = times[at].filter(|(_, end_ms)| now_ms < *end_ms);
         let visible = entries[at].filter(|entry| !entry.cleared);
@@ -325,7 +326,7 @@ fn entries_and_leases_are_as_a_naive_model_has_them() {
                     seen[4] += 1;
                 }
             }
-            // A key is deleted, or a category cleared, whose memory goes later.
+            // A key is deleted, or a category is cleared, whose memory is freed later.
             6 => {
                 (entries[at], times[at]) = (None, None);
                 let successors = flights.revoked((0, &name), now_ms);
@@ -342,7 +343,7 @@ fn entries_and_leases_are_as_a_naive_model_has_them() {
                     }
                     times[usize::from(key)] = None;
                 }
-                // Their holders lose them at once; those that wait are told in a later step.
+                // Their holders lose them at once; waiting clients are told in a later step.
                 for lease in naive.leases.iter_mut().filter(|lease| lease.key % 3 == category) {
                     assert!(lease.token == VOID || flights.held((0, &[lease.key]), lease.token, now_ms).is_some());
                     lease.token = VOID;
@@ -355,13 +356,13 @@ fn entries_and_leases_are_as_a_naive_model_has_them() {
                 let gone = naive.waiters.remove(below(naive.waiters.len() as u64) as usize).client;
                 flights.gone(gone);
             }
-            // A tag is cleared, of which nobody knows yet which values will have it.
+            // A tag is cleared. Which values will have it is not known yet.
             9 => {
                 flights.cleared(Kind::Tag, &[key % 3]);
                 naive.leases.iter_mut().for_each(|lease| lease.cleared[usize::from(key % 3)] = true);
                 seen[12] += 1;
             }
-            // A holder, or one that was, gives its lease up. A stale value stays.
+            // A holder, or a former one, gives up its lease. A stale value stays.
             10 => {
                 let lease = naive.live(key, now_ms).copied();
                 let token = if below(2) == 0 { Some(old_tokens[below(16) as usize]) } else { lease.map(|l| l.token) };

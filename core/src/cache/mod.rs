@@ -36,20 +36,21 @@ pub fn category_of(key: &[u8]) -> &[u8] {
     }
 }
 
-/// What an entry's times make of it.
+/// The state of an entry, which follows from its times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// It is served.
     Fresh,
     /// It is served, and should be refreshed.
     Stale,
-    /// It is served no more. Its key may still exist: for the rest of the millisecond in which it expires, or for longer if
-    /// another command has put the key's expiry off.
+    /// It is no longer served. Its key may still exist: for the rest of the millisecond in which it expires, or for
+    /// longer if another command has postponed the key's expiry.
     Expired,
 }
 
-/// When an entry is what. Its end is the key's own expiry, so that TTL means what it says. An expiry that another command
-/// brings forward ends the entry earlier; one that is put off does not keep the value.
+/// When an entry is fresh, stale and expired. It ends with the key's own expiry, so that TTL means what it says. If
+/// another command brings the expiry forward, the entry ends earlier; if it postpones the expiry, the entry does not
+/// last longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
     /// How long it is fresh, from when it was set or touched, in milliseconds.
@@ -87,12 +88,12 @@ impl Life {
     }
 }
 
-/// Times by category: to live, or to be served stale.
+/// A time for each category: to live, or to be served stale.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lifetimes(HashMap<Box<[u8]>, u64>);
 
 impl Lifetimes {
-    /// Reads `category=seconds` pairs with spaces between them, such as `models=3600 sessions=300`, each from
+    /// Reads `category=seconds` pairs with spaces between them, such as `models=3600 sessions=300`, each at least
     /// `least_s`.
     ///
     /// # Errors
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_fresh_then_stale_if_it_may_be_and_then_served_no_more() {
+    fn a_value_is_fresh_then_stale_then_expired() {
         let states = |life: Life| [0, 999, 1_000, 1_001, 1_049, 1_050, 1_051].map(|now_ms| life.state(now_ms));
         use State::{Expired, Fresh, Stale};
         assert_eq!(states(Life::new(900, 100, 50)), [Fresh, Fresh, Stale, Stale, Stale, Expired, Expired]);

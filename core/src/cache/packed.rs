@@ -1,10 +1,7 @@
 //! Values in fewer bytes: LZ4 blocks (<https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md>).
 //!
-//! LZ4 and not Zstandard, because most operations are hits. Chat completions of 4 KB: LZ4 leaves 50 to 73 % of the bytes
-//! (code, prose), Zstandard at its level 1 leaves 35 to 49 % and takes four times as long to unpack (4.3 to 5.6 µs), which
-//! would make a hit less than half as fast as GET. A dictionary of text that is frequent in such answers brings LZ4 to 43
-//! to 66 %. [`packer`] packs them in about 7 µs. Its blocks unpack in two thirds of the time that those of `lz4_flex` take,
-//! and have 1 to 3 % more bytes.
+//! They refer to a dictionary of text that is frequent in chat completions (docs/src/internals/decisions.md, "LZ4 with
+//! a dictionary, and off by default").
 
 use super::dictionary::DICTIONARY;
 use super::packer;
@@ -50,12 +47,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn unpacked(packed: &[u8], len: usize) -> Result<Vec<u8>, Corrupt> {
-        // What was there before does not matter.
+        // The buffer's earlier content does not matter.
         unpack(packed, len, &mut vec![7; 100]).map(<[u8]>::to_vec)
     }
 
     #[test]
-    fn packing_is_done_where_it_pays() {
+    fn values_are_packed_if_that_pays() {
         assert_eq!(pack(b""), None);
         assert_eq!(pack(b"short"), None);
         let mut state = 1u64;
@@ -71,7 +68,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_packed_unpacks(words in prop::collection::vec("[a-d]{1,3}", 0..2_000)) {
+        fn packed_values_unpack(words in prop::collection::vec("[a-d]{1,3}", 0..2_000)) {
             let value = words.concat().into_bytes();
             if let Some(packed) = pack(&value) {
                 prop_assert!(packed.len() < value.len());

@@ -1,9 +1,8 @@
 //! Packs into LZ4 blocks that are quick to unpack.
 //!
-//! A block is a list of sequences: some bytes as they are, and then a match, which is a copy of earlier bytes. The cost of
-//! unpacking is their number, about 3 ns for each, whatever their length. So matches are worth taking from six bytes on: a
-//! match of four saves a single byte, and a packer that takes all matches (such as `lz4_flex`) makes more than half of its
-//! sequences of matches that save one or two bytes.
+//! A block is a list of sequences: some bytes as they are, and then a match, which is a copy of earlier bytes. Each
+//! sequence takes time to unpack, so short matches are not taken (docs/src/internals/decisions.md, "A packer of our
+//! own").
 
 use std::sync::LazyLock;
 
@@ -30,8 +29,8 @@ fn first_bytes(text: &[u8], at: usize) -> Option<u64> {
 }
 
 impl Seen {
-    /// Remembers a position with its first bytes, and returns the one it replaces, where the same bytes may be: the caller
-    /// compares them.
+    /// Remembers a position by its first bytes, and returns the position that it replaces. The bytes there may be the
+    /// same: the caller compares them.
     fn replace(&mut self, bytes: u64, at: usize) -> usize {
         // The multiplier is that of LZ4 itself.
         let hash = bytes.wrapping_mul(0x9e37_79b1_85eb_ca87) >> (64 - HASH_BITS);
@@ -79,7 +78,7 @@ pub(super) fn pack(value: &[u8]) -> Vec<u8> {
     let mut at = packer.packed_to;
     while at < packer.text.len() {
         let Some(found) = packer.find(at) else {
-            // The longer nothing was found, the wider the steps: what does not pack is soon behind.
+            // The steps grow while nothing is found, so that data which does not pack is passed quickly.
             at += 1 + (at - packer.packed_to) / 64;
             continue;
         };
@@ -106,12 +105,12 @@ impl Packer {
     }
 
     fn take(&mut self, found: Match) {
-        // It may begin earlier: there the table knew of another place.
+        // The match may begin earlier: the table had another position for the bytes there.
         let before = self.text[self.packed_to..found.at].iter().rev();
         let earlier = before.zip(self.text[..found.from].iter().rev()).take_while(|(one, other)| one == other).count();
         self.write(found.at - earlier, Some((found.at - found.from, found.len + earlier)));
         self.packed_to = found.at + found.len;
-        // A place near the end is enough to find what goes on.
+        // One position near the end is enough to find a match that goes on from here.
         self.seen.add(&self.text, self.packed_to - 2);
     }
 
@@ -129,7 +128,7 @@ impl Packer {
     }
 }
 
-/// What of a length does not fit into a sequence's first byte, which then says 15.
+/// Writes the part of a length that does not fit into the sequence's first byte, which then says 15.
 fn write_rest(packed: &mut Vec<u8>, len: usize) {
     if let Some(rest) = len.checked_sub(15) {
         packed.extend(std::iter::repeat_n(255, rest / 255));
@@ -137,7 +136,7 @@ fn write_rest(packed: &mut Vec<u8>, len: usize) {
     }
 }
 
-/// How many bytes both begin with alike.
+/// The length of the common beginning.
 fn common(one: &[u8], other: &[u8]) -> usize {
     let (eights, other_eights) = (one.as_chunks::<8>().0, other.as_chunks::<8>().0);
     let alike = 8 * eights.iter().zip(other_eights).take_while(|(one, other)| one == other).count();
@@ -149,7 +148,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The sequences of a block as how many bytes are as they are, and how many are copied.
+    /// The sequences of a block: how many bytes each has as they are, and how many it copies.
     fn sequences(mut block: &[u8]) -> Vec<(usize, usize)> {
         fn byte(block: &mut &[u8]) -> usize {
             let (first, rest) = block.split_first().unwrap();
@@ -180,7 +179,7 @@ mod tests {
         }
     }
 
-    /// The block as any LZ4 reads it, and as the format wants it.
+    /// Checks that other LZ4 decoders read the block, and that it keeps to the format.
     fn check(value: &[u8]) {
         let block = pack(value);
         let unpacked = lz4_flex::block::decompress_with_dict(&block, value.len(), DICTIONARY);
@@ -202,7 +201,7 @@ mod tests {
         }
     }
 
-    /// Hardly more bytes than `lz4_flex` packs it in, for little more than half of the sequences.
+    /// Hardly more bytes than by `lz4_flex`, in little more than half as many sequences.
     #[test]
     fn a_completion_is_packed_in_few_sequences() {
         let value = include_bytes!("../../../tests/vectors/completion.json");

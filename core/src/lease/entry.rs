@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// What leases are sorted by: their ends, then their tokens. Tokens are unique, so no two leases have the same.
+/// The order of leases: by their ends, then by their tokens. Tokens are unique, so no two leases are equal.
 pub(super) type Order = (i64, u64);
 
 /// A holder's lease.
@@ -14,7 +14,7 @@ pub struct Lease<T> {
     pub expires_at_ms: i64,
     /// The fencing token.
     pub token: u64,
-    /// What the holder has beside its lease.
+    /// Further data of the holder.
     pub payload: T,
 }
 

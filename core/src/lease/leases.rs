@@ -14,8 +14,8 @@ use crate::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 /// The longest name of a holder in bytes.
 pub const HOLDER_BYTES_MAX: usize = 512;
 
-/// How long the last token is remembered after the last lease has ended, in milliseconds: a day. Tokens grow with the clock as well, so
-/// after that a token could only go back if the clock had, by more than a day.
+/// How long the last token is remembered after the last lease has ended, in milliseconds: a day. Tokens grow with the
+/// clock as well, so after that a token could only go back if the clock went back by more than a day.
 pub(super) const TOKEN_KEPT_MS: i64 = 24 * 3_600_000;
 
 /// Tokens per millisecond of the clock. Its product with any time of this century is below 2^53.
@@ -72,7 +72,7 @@ impl<T> LeasesWith<T> {
         self.decide_new(now_ms, max, in_use)
     }
 
-    /// As [`Self::decide`], for a holder that has no lease, with `in_use` as [`Self::in_use`] returns it.
+    /// Like [`Self::decide`], for a holder that has no lease, with `in_use` as [`Self::in_use`] returns it.
     pub fn decide_new(&self, now_ms: i64, max: u64, in_use: u64) -> Grant {
         let behind_ms = self.behind_ms(now_ms);
         if in_use < max {
@@ -90,9 +90,9 @@ impl<T> LeasesWith<T> {
         Grant { acquired: false, in_use, max, retry_after_ms, token: 0 }
     }
 
-    /// Gives `holder` a lease of `ttl_ms` from `now_ms` on, whatever the maximum. A new lease gets `token`; one that is
-    /// there is extended and keeps its own. Depends on the state and the arguments alone, so that a replica ends with
-    /// the same value.
+    /// Gives `holder` a lease of `ttl_ms` from `now_ms` on, whatever the maximum. A new lease gets `token`; an existing
+    /// one is extended and keeps its own. Depends on the state and the arguments alone, so that a replica ends with the
+    /// same value.
     ///
     /// The token is [`Grant::token`] or a larger one: the caller may know of tokens that were given out under this key
     /// before it was deleted.
@@ -175,7 +175,7 @@ impl<T> LeasesWith<T> {
     }
 
     /// If the clock has stepped back since the last change, moves all expiries back with it, so that no lease lasts longer
-    /// than it was granted for. Returns whether it had.
+    /// than it was granted for. Returns whether the clock has stepped back.
     pub fn rewind(&mut self, now_ms: i64) -> bool {
         let behind_ms = self.behind_ms(now_ms);
         if behind_ms > 0 {
@@ -264,12 +264,12 @@ impl<T: Stored> Stored for LeasesWith<T> {
         let last_token = from.uint_max(TOKEN_MAX, "token")?;
         let (at_ms, expires_at_ms) = (from.time_ms("time")?, from.time_ms("expiry")?);
         let mut leases = Self { table: Table::default(), max, last_token, at_ms, expires_at_ms };
-        // One version for all payloads.
+        // All payloads are in one version.
         let payload_encoding = u32::try_from(from.uint()?).unwrap_or(u32::MAX);
         let mut before = (i64::MIN, 0);
         for _ in 0..from.uint()? {
             let holder = from.bytes(HOLDER_BYTES_MAX)?;
-            // A lease that a clock's step back has moved may have ended before 1970.
+            // If the clock has stepped back, a lease may have ended before 1970.
             let expires_at_ms = from.int()?;
             let token = from.uint_max(last_token, "a token above the last")?;
             let order = (expires_at_ms, token);

@@ -1,8 +1,8 @@
-//! Who waits for a slot, in the order in which they came.
+//! Holders that wait for a slot, in order of arrival.
 //!
-//! The rule: of the holders that wait, the first to come whose own maximum allows one more gets the slot. Among holders with
-//! the same maximum that is first come, first served. A holder with a larger maximum passes one whose maximum does not allow
-//! a slot yet, and so takes nothing that the other could have had.
+//! The rule: a slot goes to the first waiting holder whose own maximum allows one more. Holders with the same maximum
+//! are served first come, first served. A holder with a larger maximum may pass one whose maximum does not allow a slot
+//! yet, which could not have had that slot (docs/src/internals/decisions.md, "Clients that wait for slots").
 //!
 //! Cost: O(log n) in the holders that wait, and O(1) for each different maximum among them.
 
@@ -18,9 +18,9 @@ pub type Number = u64;
 pub struct Place<C> {
     /// The holder that wants a slot: 1 to 512 bytes.
     pub holder: Arc<[u8]>,
-    /// The most slots in use with this holder's, as of the last time it asked.
+    /// The most slots in use, this holder's included, as it last asked.
     pub max: u64,
-    /// How long it wants its own, in milliseconds, as of the last time it asked.
+    /// How long it wants its slot, in milliseconds, as it last asked.
     pub ttl_ms: u64,
     /// The clients that wait for the outcome.
     pub clients: Vec<C>,
@@ -42,7 +42,8 @@ impl<C> Default for Line<C> {
 }
 
 impl<C: PartialEq> Line<C> {
-    /// Lets `client` wait for `holder`'s slot. A holder that waits already keeps its place, and both clients get the outcome.
+    /// Lets `client` wait for `holder`'s slot. A holder that already waits keeps its place, and both clients get the
+    /// outcome.
     pub fn join(&mut self, holder: &[u8], max: u64, ttl_ms: u64, client: C) -> Number {
         if let Some(&number) = self.by_holder.get(holder)
             && let Some(place) = self.places.get_mut(&number)
@@ -62,7 +63,7 @@ impl<C: PartialEq> Line<C> {
         self.last
     }
 
-    /// A client no longer waits. The place goes with its last client.
+    /// Removes a client that no longer waits. The place is removed with its last client.
     pub fn leave(&mut self, number: Number, client: &C) {
         let Some(place) = self.places.get_mut(&number) else { return };
         place.clients.retain(|other| other != client);
@@ -90,7 +91,7 @@ impl<C: PartialEq> Line<C> {
         Some(place)
     }
 
-    /// The largest maximum: its holders are the first that a slot which ends can serve.
+    /// The largest maximum: the next slot to end may already serve a holder with it.
     pub fn max(&self) -> Option<u64> {
         self.by_max.last_key_value().map(|(&max, _)| max)
     }
@@ -100,7 +101,7 @@ impl<C: PartialEq> Line<C> {
         self.places.is_empty()
     }
 
-    /// All places, the first to come first.
+    /// All places, in order of arrival.
     pub fn into_places(self) -> impl Iterator<Item = Place<C>> {
         self.places.into_values()
     }

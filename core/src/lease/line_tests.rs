@@ -6,7 +6,7 @@ use proptest::test_runner::TestRunner;
 const NOW: i64 = 1_700_000_000_000;
 const TTL_MS: u64 = 50;
 
-/// A line by its definition: a list of those that wait, in the order in which they came.
+/// A line by its definition: a list of the waiting holders, in order of arrival.
 #[derive(Default)]
 struct Model(Vec<(u8, u64, Vec<u32>)>);
 
@@ -43,7 +43,7 @@ enum Op {
         max: u64,
     },
     Release,
-    /// The client that joined so many clients ago disconnects.
+    /// The client that joined this many clients ago disconnects.
     Gone(u32),
 }
 
@@ -86,14 +86,15 @@ fn slots_go_to_the_first_whose_maximum_allows_over_a_million_steps() {
                 now_ms += advance_ms;
                 serve(&mut leases, &mut line, &mut model, now_ms)?;
                 let in_use = leases.in_use(now_ms);
-                // Nobody waits whose maximum allows a slot: so a new call that gets one overtakes nobody.
+                // The maximum of no waiting holder allows a slot, so a new call that gets one overtakes nobody.
                 prop_assert!(model.0.iter().all(|place| place.1 <= in_use));
                 prop_assert_eq!(line.max(), model.0.iter().map(|place| place.1).max());
                 let name = [holder];
                 match op {
                     Op::Wait { max } | Op::Try { max } if leases.decide(now_ms, max, &name).acquired => {
                         leases.grant(now_ms, max, &name, TTL_MS, 0);
-                        // The holder may wait, too, with another maximum: its clients have their slot.
+                        // The holder may be waiting, too, with another maximum: its waiting clients now have their
+                        // slot.
                         if let Some(number) = line.place_of(&name) {
                             line.take(number);
                             model.0.retain(|place| place.0 != holder);
@@ -116,7 +117,7 @@ fn slots_go_to_the_first_whose_maximum_allows_over_a_million_steps() {
                 }
                 prop_assert_eq!(line.is_empty(), model.0.is_empty());
             }
-            // With time everybody is served, in their order.
+            // In the end all are served, in their order.
             while !model.0.is_empty() {
                 now_ms += TTL_MS as i64;
                 serve(&mut leases, &mut line, &mut model, now_ms)?;

@@ -1,4 +1,5 @@
-//! Leases in the order of their ends, however many: a list of short lists.
+//! Leases in the order of their ends, for large numbers: a list of short lists (docs/src/internals/decisions.md,
+//! "Leases: a list first, then an index").
 //!
 //! Counting the ended leases adds up the lengths of the lists that have ended as a whole: a thousand lists for a hundred
 //! thousand leases.
@@ -8,7 +9,7 @@ use std::collections::VecDeque;
 use super::entry::{Lease, Order};
 use crate::memory::allocated_bytes;
 
-/// The most leases of a chunk: to move half of them, for one in the middle, takes less than a microsecond.
+/// The most leases of a chunk. An insertion moves half of them on average.
 const CHUNK_MAX: usize = 128;
 
 /// See the [module](self).
@@ -49,7 +50,7 @@ impl<T> Sorted<T> {
         self.chunks.back()?.back()
     }
 
-    /// How many have ended at `now_ms`.
+    /// How many leases have ended at `now_ms`.
     pub fn ended(&self, now_ms: i64) -> usize {
         let ended = |lease: &Lease<T>| lease.expires_at_ms <= now_ms;
         let whole = self.chunks.partition_point(|chunk| chunk.back().is_some_and(ended));
@@ -57,7 +58,7 @@ impl<T> Sorted<T> {
         self.chunks.range(..whole).map(VecDeque::len).sum::<usize>() + part
     }
 
-    /// Those that end after `after_ms`.
+    /// The leases that end after `after_ms`.
     pub fn after(&self, after_ms: i64) -> impl Iterator<Item = &Lease<T>> {
         let ended = move |lease: &Lease<T>| lease.expires_at_ms <= after_ms;
         let whole = self.chunks.partition_point(|chunk| chunk.back().is_some_and(ended));
@@ -78,8 +79,8 @@ impl<T> Sorted<T> {
         }
     }
 
-    /// Cuts a full chunk in two to make room for a lease. Returns what to add to the chunk's index for that lease. If the
-    /// lease goes behind all others, where most go, the chunk stays whole and a new one follows.
+    /// Cuts a full chunk in two to make room for a lease. Returns what to add to the chunk's index for that lease. If
+    /// the lease comes last, as most do, the chunk stays whole and a new one follows.
     fn split(&mut self, at: usize, place: Order) -> usize {
         let Some(chunk) = self.chunks.get_mut(at) else { return 0 };
         let rest = match chunk.back() {
@@ -101,7 +102,7 @@ impl<T> Sorted<T> {
         Some(lease)
     }
 
-    /// Takes out the first, if it ends by `until_ms`.
+    /// Takes out the first lease, if it ends by `until_ms`.
     pub fn take_first(&mut self, until_ms: i64) -> Option<Lease<T>> {
         let chunk = self.chunks.front_mut()?;
         chunk.front().filter(|first| first.expires_at_ms <= until_ms)?;
@@ -155,7 +156,7 @@ mod tests {
     }
 
     proptest! {
-        /// Thousands put in from the middle to the end, and taken out from anywhere.
+        /// Thousands of leases, inserted between the middle and the end, and taken out anywhere.
         #[test]
         fn agrees_with_a_tree(steps in prop::collection::vec((0_i64..5_000, 0_u8..10, any::<prop::sample::Index>()), 3_000)) {
             let (mut sorted, mut tree) = (Sorted::default(), BTreeMap::new());

@@ -1,8 +1,7 @@
-//! Leases by holder and by expiry.
+//! Leases by holder and by expiry: a sorted list while they are few, else indexed both by name and by end
+//! (docs/src/internals/decisions.md, "Leases: a list first, then an index").
 //!
-//! Most keys have few holders: a sorted list, searched from end to end. Many holders are indexed both by name and by end.
-//!
-//! Each name is an allocation of its own. A search through a list therefore compares the names' fingerprints, which lie side
+//! Each name is an allocation of its own. A search of a list therefore compares the names' fingerprints, which lie side
 //! by side, and reads only the name that it finds.
 
 use std::collections::HashMap;
@@ -18,7 +17,8 @@ use crate::ordered::{count_but_last, count_first};
 /// The longest list. Beyond it an index costs less than a search.
 const LIST_MAX: usize = 32;
 
-/// The most ended leases that one change drops: a hundred thousand at once would take a tenth of a second.
+/// The most ended leases that one change drops (docs/src/internals/decisions.md, "A change drops 256 ended leases at
+/// most").
 pub(super) const DROPPED_MAX: usize = 256;
 
 /// Leases in the order of their ends, and their holders' fingerprints in the same order.
@@ -128,7 +128,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// How many have ended at `now_ms`.
+    /// How many leases have ended at `now_ms`.
     pub fn expired(&self, now_ms: i64) -> usize {
         match self {
             Table::List(list) => list.expired(now_ms),
@@ -167,7 +167,7 @@ impl<T> Table<T> {
         Some(lease)
     }
 
-    /// When the last one ends.
+    /// When the last lease ends.
     pub fn last_expiry_ms(&self) -> Option<i64> {
         match self {
             Table::List(list) => list.leases.last().map(|lease| lease.expires_at_ms),
@@ -189,8 +189,8 @@ impl<T> Table<T> {
         }
     }
 
-    /// Turns an index that has become small into a list. Well below the list's longest, so that a table does not change
-    /// its form with every call.
+    /// Turns an index that has become small into a list, well below [`LIST_MAX`], so that a table does not change its
+    /// form with every call.
     fn shrink(&mut self) {
         if let Table::Index(index) = self
             && index.by_end.len() <= LIST_MAX / 4
@@ -207,7 +207,7 @@ impl<T> Table<T> {
                     allocated_bytes(list.leases.capacity() * size_of::<Lease<T>>())
                         + allocated_bytes(list.fingerprints.capacity() * size_of::<u32>())
                 }
-                // About what the standard hash table takes: it is 7/8 full at most.
+                // Roughly the size of the standard hash table, which is 7/8 full at most.
                 Table::Index(index) => {
                     let slot = size_of::<Arc<[u8]>>() + size_of::<Order>() + 1;
                     let slots = (index.by_holder.capacity() * 8).div_ceil(7).next_power_of_two();
@@ -232,7 +232,7 @@ impl<T> List<T> {
     fn insert(&mut self, lease: Lease<T>) {
         let at = count_but_last(&self.leases, |other| other.order() < lease.order());
         if self.leases.capacity() == 0 {
-            // One holder is what a lock has: no spare room.
+            // A lock has one holder: no spare room.
             self.leases.reserve_exact(1);
             self.fingerprints.reserve_exact(1);
         }
@@ -252,7 +252,7 @@ impl<T> List<T> {
         self.leases.drain(..count);
     }
 
-    /// How many have ended.
+    /// How many leases have ended.
     fn expired(&self, now_ms: i64) -> usize {
         count_first(&self.leases, |lease| lease.expires_at_ms <= now_ms)
     }

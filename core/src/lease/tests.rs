@@ -20,7 +20,7 @@ struct Model {
 }
 
 impl Model {
-    /// Where the clock stepped back, every end goes back with it.
+    /// If the clock has stepped back, every end moves back with it.
     fn live(&self, now_ms: i64) -> Vec<(u8, i64, u64)> {
         let behind_ms = (self.at_ms - now_ms).max(0);
         let moved = self.held.iter().map(|&(holder, end_ms, token)| (holder, end_ms - behind_ms, token));
@@ -152,7 +152,7 @@ fn agrees_with_a_naive_model_over_a_million_steps() {
 }
 
 #[test]
-fn tokens_never_go_back_when_the_key_is_gone_and_comes_back() {
+fn tokens_never_go_back_when_a_key_is_deleted_and_made_again() {
     let mut first = Leases::default();
     for holder in 0..100u8 {
         let token = first.decide(NOW, 1_000, &[holder]).token;

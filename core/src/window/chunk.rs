@@ -4,7 +4,7 @@
 
 use super::pair::{PAIR_BYTES_MAX, Pair, get_pair, put_pair};
 
-/// The bytes of a chunk's pairs. Small enough that walking one takes well under a microsecond.
+/// The most bytes of a chunk's pairs (docs/src/internals/decisions.md, "Windows as pairs of varints").
 pub(super) const CHUNK_BYTES: usize = 512;
 
 /// A run of pairs. A pair's time is `base_ms` plus all time differences up to and including its own.
@@ -39,7 +39,7 @@ impl Chunk {
         if units > 0 {
             put_pair(&mut bytes, Pair { gap_ms: at_ms.abs_diff(before_ms), units });
         }
-        // The next pair's time counts from the pair before it: it is written anew if that changes.
+        // A pair's time counts from the pair before it, so the next pair is written anew if that changes.
         let behind = match found {
             Some((pair_ms, pair)) if pair_ms > at_ms => Some((pair_ms, pair)),
             Some((pair_ms, _)) if units == 0 => {
@@ -55,7 +55,8 @@ impl Chunk {
         units.wrapping_sub(here).cast_signed()
     }
 
-    /// Moves the base back to `at_ms` if it is later. Only the oldest chunk's can be: units are put before its first pair.
+    /// Moves the base back to `at_ms` if it is later, which happens only if units are added before the oldest chunk's
+    /// first pair.
     fn rebase(&mut self, at_ms: i64) {
         let earlier_ms = self.base_ms.saturating_sub(at_ms);
         let mut next = 0;

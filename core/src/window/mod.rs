@@ -1,7 +1,8 @@
 //! The exact sliding window: at most `limit` units in any `(now - window, now]`.
 //!
 //! Admitted units are kept as (time since the previous pair, units) pairs in chunks of a few hundred bytes, one or two
-//! bytes a pair at usual rates. Only admissions are stored; a denied request leaves no trace.
+//! bytes a pair at usual rates. Only admissions are stored; a denied request leaves no trace. See
+//! docs/src/internals/decisions.md, "Windows as pairs of varints" and "Windows are exact in whole milliseconds".
 //!
 //! Cost: an admission appends a pair and drops chunks that have left the window, amortised O(1). A decision moves a
 //! cursor over the pairs that left the window since the last decision, each pair once, and finds the unit that must leave

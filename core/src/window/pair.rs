@@ -14,8 +14,8 @@ pub(super) struct Pair {
     pub units: u64,
 }
 
-/// Writes a pair as one or two varints. By far the most pairs have one unit: the low bit 0 of the time difference stands
-/// for it, the low bit 1 for a second varint with the units.
+/// Writes a pair as one or two varints. Nearly all pairs have one unit, which the low bit 0 of the first varint says.
+/// If the bit is 1, a second varint has the units.
 pub(super) fn put_pair(out: &mut Vec<u8>, pair: Pair) {
     if pair.units == 1 {
         put_varint(out, pair.gap_ms << 1);

@@ -1,4 +1,4 @@
-//! What a window limits, and in which resolution.
+//! The limit of a window, and its resolution.
 
 use crate::TIME_MAX_MS;
 
@@ -25,14 +25,14 @@ impl Rule {
         if self.fixed { 1 } else { self.window_ms.div_ceil(TICKS_PER_WINDOW_MAX).max(1) }
     }
 
-    /// The time under which units taken at `now_ms` are kept.
+    /// The time that is recorded for units taken at `now_ms`.
     pub fn tick_at_ms(&self, now_ms: i64) -> i64 {
         rounded_up(now_ms, self.tick_ms())
     }
 
-    /// The end of what can still be asked about a window whose newest units are kept under `newest_ms`: the last admission
-    /// forgot everything up to here, whether or not its bytes are gone. With ticks, no later than what that admission itself
-    /// left out.
+    /// The time up to which everything is forgotten if the newest units are recorded at `newest_ms`, whether or not its
+    /// bytes are gone: no later question can be about it. With ticks, this is no later than what the last admission
+    /// itself left out.
     pub(super) fn floor_ms(&self, newest_ms: i64) -> i64 {
         newest_ms.saturating_sub_unsigned(self.window_ms + self.tick_ms() - 1)
     }

@@ -16,8 +16,8 @@ use crate::{PERIOD_MAX_MS, UNITS_MAX};
 impl Stored for SlidingWindow {
     const ENCODING: u32 = 0;
 
-    /// Writes the units that the last admission left, whatever chunks their pairs lie in, and whether or not they have left
-    /// the window since.
+    /// Writes the units that were in the window after the last admission, however their pairs lie in chunks, and
+    /// whether or not they have left since.
     fn save(&self, out: &mut dyn Writer) {
         out.uint(self.rule.window_ms);
         out.uint(self.rule.limit);

@@ -14,7 +14,7 @@ fn sliding(limit: u64, window_ms: u64) -> Rule {
 }
 
 impl SlidingWindow {
-    /// What a server does with a request.
+    /// Decides like the server, and records what is admitted.
     fn admit(&mut self, now_ms: i64, rule: Rule, cost: u64) -> Verdict {
         let verdict = self.decide(now_ms, rule, cost);
         if verdict.allowed && cost > 0 {
@@ -32,12 +32,12 @@ impl SlidingWindow {
 struct Model {
     admitted: Vec<(i64, u64)>,
     newest_ms: i64,
-    /// As of the last change: what it had let go stays gone.
+    /// As of the last change: units that had left do not come back.
     window_ms: u64,
 }
 
 impl Model {
-    /// Times as the clock sees them: where it stepped back, the whole history moves with it.
+    /// How far the clock has stepped back: the whole history moves back with it.
     fn behind_ms(&self, now_ms: i64) -> i64 {
         if self.admitted.is_empty() { 0 } else { (self.newest_ms - now_ms).max(0) }
     }
@@ -120,7 +120,7 @@ impl Model {
         if verdict.allowed && cost > 0 {
             self.record(now_ms, rule, cost);
         } else if !verdict.allowed {
-            // Refused, and the clock had stepped back: the history goes back with it.
+            // Denied after a backward step of the clock: the history moves back with it.
             self.admitted = self.in_window(now_ms, i64::MAX as u64 / 2);
             self.newest_ms = self.newest_ms.min(now_ms);
         }
@@ -144,13 +144,13 @@ enum Kind {
     Peek,
     Force,
     GiveBack,
-    /// At so many milliseconds ago, or where there are units.
+    /// At a time `ago_ms` before now, or at one that has units.
     Adjust {
         ago_ms: i64,
         unit: usize,
         more: i64,
     },
-    /// Saved and loaded before it admits.
+    /// The window is saved and loaded before it admits.
     Reload,
 }
 
@@ -210,7 +210,7 @@ fn agrees_with_a_naive_model_over_a_million_steps() {
             let mut window = SlidingWindow::default();
             let mut replica = SlidingWindow::default();
             let mut model = Model::default();
-            // Corrections are for those whose clock never goes back, as an account's does not.
+            // Only windows whose clock never goes back are adjusted: those of accounts.
             let mut has_gone_back = false;
             total.set(total.get() + steps.len());
             for Step { advance_ms, cost, limit, window_ms, fixed, kind } in steps {
@@ -316,7 +316,7 @@ fn a_clock_that_steps_back_locks_nobody_out_for_longer_than_a_window() {
     assert!(window.admit(NOW + year_ms, one, 1).allowed);
     let denied = window.admit(NOW, one, 1);
     assert_eq!((denied.allowed, denied.retry_after_ms, denied.reset_after_ms), (false, 60_000, 60_000));
-    // The denial took note of the step: the window does not stand still while everyone is denied.
+    // The denial has recorded the step, so the window does not stand still while every request is denied.
     for second in 1..60 {
         assert!(!window.admit(NOW + second * 1_000, one, 1).allowed);
     }
@@ -340,7 +340,7 @@ fn a_fixed_window_ends_as_a_whole() {
 #[test]
 fn sizes_stay_within_the_promised_bytes() {
     assert!(allocated_bytes(size_of::<SlidingWindow>()) <= 160);
-    // Events spread over a minute, as (events, bytes for the value without the server's own about 70 a key).
+    // Events spread over a minute, and the most bytes of the value, without the server's own 70 or so for each key.
     for (events, bytes_max) in [(60, 300), (600, 2_300), (6_000, 19_900)] {
         let mut window = SlidingWindow::default();
         for event in 0..events {
@@ -367,12 +367,12 @@ fn a_million_units_are_bounded_in_time_and_memory() {
     let mut window = SlidingWindow::default();
     let rule = sliding(1_000_000, 1 << 20);
     for unit in 0..1_000_000i64 {
-        // Every tick of a window that is just exact, then on past it.
+        // A unit in nearly every tick of the longest window that has ticks of a millisecond.
         window.admit(NOW + unit, rule, 1);
     }
     assert!(window.memory_bytes() < 2_500_000, "{}", window.memory_bytes());
     assert_eq!(window.decide(NOW + 1_000_000, rule, 1).retry_after_ms, (1 << 20) - 1_000_000);
-    // Half a window later, half of it leaves at once.
+    // Half a window later, nearly half of the units leave at once.
     let verdict = window.admit(NOW + 1_500_000, rule, 1);
     assert_eq!(verdict.remaining, 1_500_000 - (1 << 20));
 }

@@ -76,7 +76,7 @@ pub struct WindowState {
 }
 
 impl SlidingWindow {
-    /// Decides whether `cost` units (at most 2^53) are admitted at `now_ms`, and tells what is left. Changes nothing but
+    /// Decides whether `cost` units (at most 2^53) are admitted at `now_ms`, and returns what is left. Changes only
     /// hints.
     pub fn decide(&mut self, now_ms: i64, rule: Rule, cost: u64) -> Verdict {
         let Rule { limit, window_ms, .. } = rule;
@@ -108,13 +108,14 @@ impl SlidingWindow {
         if used == 0 {
             self.clear();
         } else if rule.fixed || rule.floor_ms(self.newest_ms) < self.rule.floor_ms(self.newest_ms) {
-            // The floor will be earlier than what has left by now, and must not bring it back.
+            // The new floor is earlier than the old one: pairs that have left by now are dropped, so that they do not
+            // come back.
             self.drop_dead_chunks();
             self.drop_dead_pairs();
         } else {
             if rule.tick_ms() > 1 {
-                // No further than the floor will be: what lies above it is saved, so it may not depend on how the pairs
-                // happen to lie in chunks. Without ticks that is the cursor's position.
+                // Only up to the new floor: pairs above it are saved, and what is saved must not depend on how pairs
+                // happen to lie in chunks. Without ticks the cursor is there already.
                 self.advance(rule.floor_ms(at_ms.max(self.newest_ms)));
             }
             self.drop_dead_chunks();
@@ -149,9 +150,9 @@ impl SlidingWindow {
         self.rule = rule;
     }
 
-    /// Adjusts units recorded at `at_ms` by `more`; no-op once that time has left the window. If more units are taken away
-    /// than are there, those that are there go. `at_ms` is what [`Self::newest_at_ms`] was right after they were recorded, or
-    /// [`Rule::tick_at_ms`] if none were. As deterministic as [`Self::record`].
+    /// Adjusts units recorded at `at_ms` by `more`; no-op once that time has left the window. If more units are taken
+    /// away than there are, all of them are removed. `at_ms` is what [`Self::newest_at_ms`] was right after they were
+    /// recorded, or [`Rule::tick_at_ms`] if none were. As deterministic as [`Self::record`].
     ///
     /// Cost: O(1) in the units, a walk of one chunk, and one addition for each later chunk.
     pub fn adjust(&mut self, now_ms: i64, rule: Rule, at_ms: i64, more: i64) {
@@ -178,16 +179,16 @@ impl SlidingWindow {
         }
     }
 
-    /// The time under which the units that were recorded last are kept.
+    /// The time that is recorded for the newest units.
     pub fn newest_at_ms(&self) -> i64 {
         self.newest_ms
     }
 
     /// If the clock has stepped back since the newest unit, moves all units back with it, so that the newest count as taken
-    /// now. Returns whether it had.
+    /// now. Returns whether the clock has stepped back.
     ///
-    /// For as long as the step, that can admit too few, never too many. A limiter does it even when it denies: otherwise the
-    /// window would stand still until the clock has caught up, and deny everything for longer than a window.
+    /// For as long as the step, this can admit too few, never too many. Limiters call it also when they deny: otherwise
+    /// the window would stand still until the clock has caught up, and deny everything for longer than a window.
     pub fn rewind(&mut self, now_ms: i64) -> bool {
         let behind_ms = self.behind_ms(now_ms);
         if behind_ms > 0 {
@@ -206,7 +207,7 @@ impl SlidingWindow {
         self.expires_at_ms
     }
 
-    /// The state at `now_ms`. Changes nothing but hints.
+    /// The state at `now_ms`. Changes only hints.
     pub fn state(&mut self, now_ms: i64) -> WindowState {
         let behind_ms = self.behind_ms(now_ms);
         let used = self.used(now_ms, self.rule.window_ms, behind_ms);
@@ -284,7 +285,7 @@ impl SlidingWindow {
         self.live = cursor;
     }
 
-    /// The stored time of the unit with which `needed` live units will have left. `needed` is 1 up to the units used.
+    /// The recorded time of the live unit that is the `needed`th to leave; `needed` is from 1 to the units used.
     fn release_ms(&mut self, needed: u64) -> i64 {
         let live = self.live;
         let target = live.units.wrapping_add(needed);
@@ -292,7 +293,7 @@ impl SlidingWindow {
             return self.release.1;
         }
         let (mut low, mut high) = (live.chunk as usize, self.sealed_len());
-        // The last chunk before whose start fewer than `needed` live units lie.
+        // Finds the last chunk with fewer than `needed` live units before its start.
         while low < high {
             let middle = low + (high - low).div_ceil(2);
             if self.chunk(middle).units_before.wrapping_sub(live.units) < needed {

@@ -1,9 +1,9 @@
-# Follows the server's ledgers into a database: what it then holds, before and after a change.
+# Follows the server's ledgers into a database, and prints its rows before and after a change.
 import json
 import sys
 
 redis = Redis(port=int(sys.argv[1]), socket_timeout=60)
-# The page's tables are those of the worker.
+# The tables of the page are those of the worker.
 by_page = sqlite3.connect(":memory:")
 by_page.executescript(sys.argv[2])
 database = open_database(":memory:")

@@ -23,6 +23,6 @@ stats = redis.execute_command("GW.CACHESTATS", "CATEGORY", "embed")
 stats = stats if isinstance(stats, dict) else dict(zip(stats[::2], stats[1::2]))
 assert stats[b"saved"] == b"0.001" and stats[b"hits"] == 1, stats
 assert redis.execute_command("GW.CACHECLEAR", "TAG", "model:small") == 3
-# Without Redis, all are made.
+# Without Redis, all embeddings are computed.
 assert lists(embed(Redis(port=1), model, "small", ["a"])) == [[1, 0.5]]
 print("ok")

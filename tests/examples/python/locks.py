@@ -17,7 +17,7 @@ def store(part, token):
 
 assert stored == ["users", "teams"] and tokens[0] > 0
 
-# Held by one at a time, and free afterwards.
+# One holder at a time, and free afterwards.
 with lock(redis, "lock:export") as (token, check):
     assert token > tokens[0]
     with lock(redis, "lock:export") as (other, _):
@@ -26,7 +26,7 @@ with lock(redis, "lock:export") as (token, check):
 with lock(redis, "lock:export") as (later, _):
     assert later > token
 
-# Renewed for longer than its time, and then lost.
+# Renewed for longer than its first time to live, and then lost.
 with lock(redis, "lock:short", ttl_ms=3_000) as (token, check):
     end = time.monotonic() + 4
     while time.monotonic() < end:

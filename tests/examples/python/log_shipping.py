@@ -4,7 +4,7 @@ import tempfile
 redis = Redis(port=int(sys.argv[1]), socket_timeout=60)
 with tempfile.TemporaryDirectory() as folder:
     redis.execute_command("GW.LOGPUSH", "log:requests", "RECORDS", '{"id":1}', '{"id":2}')
-    # A shipper that dies after it has written the object: the batch comes back under its name.
+    # A shipper dies after it has written the object: the batch is delivered again under the same name.
     batch_id, records, _ = redis.execute_command("GW.LOGPOP", "log:requests", "COUNT", 10_000, "LEASE", 60_000)
     with gzip.open(os.path.join(folder, batch_id.decode() + ".jsonl.gz"), "wb") as file:
         file.writelines(record + b"\n" for record in records)

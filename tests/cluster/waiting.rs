@@ -1,0 +1,106 @@
+//! Clients that wait for a key whose slot moves, or whose primary fails over, are told so at once.
+
+use gw_testkit::redis::{Connection, RedisResult, Value, cmd};
+use gw_testkit::{Cluster, DEADLINE, Server, await_until, info, reply_line, slot_of};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+/// Calls that wait: what has to be there before, and the call.
+const WAITS: [(&str, &str); 3] = [
+    ("GW.CACHEFETCH k:cache LEASE 600000", "GW.CACHEFETCH k:cache LEASE 600000 WAIT 600000"),
+    ("GW.ACQUIRE k:slots 1 other TTL 600000", "GW.ACQUIRE k:slots 1 this TTL 600000 BLOCK 600000"),
+    ("GW.LOGLEN k:queue", "GW.LOGPOP k:queue BLOCK 600000"),
+];
+
+/// How many clients wait by each call.
+const CLIENTS: usize = 3;
+
+fn run(client: &mut Connection, words: &str) -> RedisResult<Value> {
+    let (name, arguments) = words.split_once(' ').unwrap();
+    cmd(name).arg(arguments.split(' ').collect::<Vec<_>>()).query(client)
+}
+
+/// Lets clients wait for `{tag}` by all of the calls. Returns where their replies come.
+fn wait(server: &Server, tag: &str) -> Receiver<(&'static str, String)> {
+    let (sender, replies) = channel();
+    let mut client = server.connect().unwrap();
+    for (before, call) in WAITS {
+        let named = |words: &str| words.replace("k:", &format!("{{{tag}}}:"));
+        run(&mut client, &named(before)).unwrap();
+        for _ in 0..CLIENTS {
+            let (mut waiting, words, sender) = (server.connect().unwrap(), named(call), sender.clone());
+            thread::spawn(move || {
+                let reply = run(&mut waiting, &words);
+                // Nobody listens any more if the test has failed.
+                let _ = sender.send((call, reply_line(reply)));
+            });
+        }
+    }
+    await_until("the clients to wait", DEADLINE, || info(&mut client, "clients")["blocked_clients"] == "9").unwrap();
+    replies
+}
+
+fn replies(receiver: &Receiver<(&'static str, String)>) -> Vec<(&'static str, String)> {
+    (0..WAITS.len() * CLIENTS).map(|_| receiver.recv_timeout(DEADLINE).expect("a client still waits")).collect()
+}
+
+/// While the slot moves, the keys that clients wait for are on the new node, or will be.
+#[test]
+fn clients_that_wait_are_sent_on_when_their_slot_moves() {
+    let cluster = Cluster::start(&Server::options(), 2, 0).unwrap();
+    let from = cluster.primary_of("{a}").unwrap();
+    let to = cluster.nodes().iter().find(|node| node.port() != from.port()).unwrap();
+    let slot = slot_of(&mut from.connect().unwrap(), "{a}").unwrap();
+    let waiting = wait(from, "a");
+    cluster.begin_move(slot, from, to).unwrap();
+    cluster.move_keys(slot, from, to).unwrap();
+    for _ in 0..2 * CLIENTS {
+        let (call, reply) = waiting.recv_timeout(DEADLINE).expect("a client still waits");
+        assert_eq!(reply, "UNBLOCKED the wait was ended", "{call}");
+        let again = reply_line(run(&mut from.connect().unwrap(), &call.replace("k:", "{a}:")));
+        assert_eq!(again, format!("ASK {slot} 127.0.0.1:{}", to.port()), "{call}");
+    }
+    // The server itself ends waits for keys when the slot has moved for good.
+    cluster.end_move(slot, to).unwrap();
+    for _ in 0..CLIENTS {
+        let (call, reply) = waiting.recv_timeout(DEADLINE).expect("a client still waits");
+        assert_eq!(reply, format!("MOVED {slot} 127.0.0.1:{}", to.port()), "{call}");
+    }
+    // The slot is taken there, too.
+    let denied = run(&mut to.connect().unwrap(), "GW.ACQUIRE {a}:slots 1 this TTL 5").unwrap();
+    assert!(reply_line(Ok(denied)).starts_with("[0, 1, 1, "));
+}
+
+/// A slot that is given away without a move, as after a failover by force.
+#[test]
+fn clients_that_wait_are_redirected_when_their_slot_is_given_away() {
+    let cluster = Cluster::start(&Server::options(), 2, 0).unwrap();
+    let from = cluster.primary_of("{a}").unwrap();
+    let to = cluster.nodes().iter().find(|node| node.port() != from.port()).unwrap();
+    let slot = slot_of(&mut from.connect().unwrap(), "{a}").unwrap();
+    let waiting = wait(from, "a");
+    // A node gives no slot away that has keys.
+    run(&mut from.connect().unwrap(), "DEL {a}:slots").unwrap();
+    for _ in 0..CLIENTS {
+        let (call, reply) = waiting.recv_timeout(DEADLINE).expect("a client still waits");
+        assert!(call.starts_with("GW.ACQUIRE ") && reply.starts_with('['), "{call}: {reply}");
+        run(&mut from.connect().unwrap(), "DEL {a}:slots").unwrap();
+    }
+    cluster.end_move(slot, to).unwrap();
+    for _ in 0..2 * CLIENTS {
+        let (call, reply) = waiting.recv_timeout(DEADLINE).expect("a client still waits");
+        assert_eq!(reply, format!("MOVED {slot} 127.0.0.1:{}", to.port()), "{call}");
+    }
+}
+
+#[test]
+fn clients_that_wait_are_told_when_their_primary_fails_over() {
+    let cluster = Cluster::start(&Server::options(), 3, 1).unwrap();
+    let primary = cluster.primary_of("{a}").unwrap();
+    let waiting = wait(primary, "a");
+    let replica = cluster.fail_over(primary).unwrap();
+    assert_ne!(replica.port(), primary.port());
+    for (call, reply) in replies(&waiting) {
+        assert!(reply.starts_with("UNBLOCKED ") || reply.starts_with("MOVED "), "{call}: {reply}");
+    }
+}
