@@ -144,7 +144,7 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
             "GW.DESCRIBE any",
             "SCAN 0",
             "GW.ADDCOST k -1 REFUND",
-            "GW.CREDIT any DAY 1",
+            "GW.CREDIT k DAY 1",
             "GW.POLICYPUT k {}",
             "GW.ADMIT k LEASE l TTL 1 SHADOW",
             "GW.CACHELIST 0 CATEGORY c",
