@@ -97,6 +97,9 @@ impl Dues {
     /// What is due at `now_ms`, which is not before the last change. Counts those that have come to be due since and those
     /// that are not at once, until it has either all of the one or all of the other: mostly there are few of one kind.
     pub fn ended(&self, now_ms: i64) -> Tally {
+        if self.all.batches == 0 {
+            return Tally::default();
+        }
         let since = self.by_time.range((self.ended_ms.saturating_add(1), BatchId::default())..);
         let (mut due, mut not_yet) = (since.clone(), since.rev());
         let (mut ended, mut left) = (self.ended, self.all);

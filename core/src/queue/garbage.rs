@@ -67,7 +67,7 @@ mod tests {
             let lease = Lease { id: BatchId::next(0, 1_000 + number, 7), until_ms: 2_000, deliveries_max: 3 };
             queue.lease(1_000, lease, 130);
             if number % 2 == 0 {
-                queue.kill(1_000, lease.id);
+                queue.give_up(1_000, lease.id);
             }
         }
         let batches = queue.leased.batches().iter().chain(queue.dead.iter());

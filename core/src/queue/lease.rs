@@ -3,11 +3,14 @@
 use super::batch::{Batch, BatchId, DELIVERIES_MAX};
 use super::block::{Block, Size};
 use super::due::Tally;
-use super::{Queue, count};
+use super::{COUNT_MAX, Limits, Queue, count};
 use crate::TIME_MAX_MS;
 
-/// The most batches that one change moves to the dead letters by itself. Where more are due, the next goes on.
+/// The most batches that one change moves to the dead letters by itself. If more are due, the next goes on.
 const BURIED_MAX: usize = 100;
+
+/// The most dead letters that one change drops because there are too many. If more have to go, the next goes on.
+const DEAD_DROPPED_MAX: usize = 1_000;
 
 /// What a consumer that asks for a lease gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +116,12 @@ impl Queue {
         self.leased.exhausted(self.lease_clock_ms(now_ms)).is_some()
     }
 
+    /// Whether the clock has stepped back since the last change while batches are leased. Until a change, which
+    /// [`Self::settle`] is enough for, their leases stand still.
+    pub fn is_behind(&self, now_ms: i64) -> bool {
+        now_ms < self.at_ms && self.leased.batches().len() > 0
+    }
+
     /// Moves batches that have come back once too often to the dead letters. Every other change begins with it.
     pub fn settle(&mut self, now_ms: i64) {
         self.begin(now_ms);
@@ -161,8 +170,9 @@ impl Queue {
         self.settle(now_ms);
         if let Some(mut batch) = self.leased.remove(lease.id) {
             batch.due_ms = lease.until_ms;
-            batch.deliveries = (batch.deliveries + 1).min(DELIVERIES_MAX);
+            batch.deliveries = (batch.deliveries + 1).min(COUNT_MAX);
             batch.deliveries_max = lease.deliveries_max.min(DELIVERIES_MAX);
+            batch.taken = Vec::new();
             count(&mut self.counts.redelivered, batch.size.records);
             self.leased.insert(lease.id, batch);
         }
@@ -202,9 +212,63 @@ impl Queue {
     }
 
     /// Gives a batch to the dead letters at once.
-    pub fn kill(&mut self, now_ms: i64, id: BatchId) {
+    pub fn give_up(&mut self, now_ms: i64, id: BatchId) {
         self.settle(now_ms);
         self.bury(id);
+    }
+
+    /// Gives some records of a batch to the dead letters, as a batch of their own under the name `new_id`. The rest stays as
+    /// it is; if nothing is left, the batch is gone. The indexes are those of the batch's latest delivery; records that
+    /// have been taken out since are skipped.
+    pub fn give_up_records(&mut self, now_ms: i64, id: BatchId, new_id: BatchId, indexes: &[u32]) {
+        self.settle(now_ms);
+        self.last_id_us = self.last_id_us.max(new_id.time_us());
+        let Some(mut batch) = self.leased.remove(id) else { return };
+        let blocks = batch.take(indexes);
+        let mut dead = Batch {
+            due_ms: batch.due_ms,
+            deliveries: batch.deliveries,
+            deliveries_before: batch.deliveries_before,
+            deliveries_max: batch.deliveries_max,
+            ..Batch::default()
+        };
+        blocks.into_iter().for_each(|block| dead.add(block));
+        if batch.size.records > 0 {
+            self.leased.insert(id, batch);
+        }
+        if dead.size.records > 0 {
+            dead.close(&mut self.work.jobs);
+            count(&mut self.counts.buried, dead.size.records);
+            self.dead.insert(new_id, dead);
+        }
+    }
+
+    /// The number of dead letters, oldest first, that have to go so that the rest is within `limits`; or a part of them, if
+    /// they are many.
+    pub fn excess_dead(&self, limits: Limits) -> u64 {
+        let mut left = self.dead.size();
+        let is_over = |left: &Size| left.records > limits.max_records || left.bytes > limits.max_bytes;
+        if !is_over(&left) {
+            return 0;
+        }
+        let mut excess = 0;
+        for (_, batch) in self.dead.iter().take(DEAD_DROPPED_MAX) {
+            if !is_over(&left) {
+                break;
+            }
+            left -= batch.size;
+            excess += 1;
+        }
+        excess
+    }
+
+    /// Drops the oldest dead letters because there are too many, as part of another change.
+    pub fn drop_excess_dead(&mut self, batches: u64) {
+        for _ in 0..batches {
+            let Some(batch) = self.dead.pop() else { break };
+            count(&mut self.counts.dead_dropped, batch.size.records);
+            self.work.freed.extend(batch.blocks);
+        }
     }
 
     /// Lets a lease last until `until_ms`, also where it has ended and nobody has taken the batch since.
@@ -229,11 +293,11 @@ impl Queue {
         }
     }
 
-    /// Has a dead batch delivered again, as if for the first time.
+    /// Has a dead batch delivered again, for as many deliveries as if it were new. Their numbers go on.
     pub fn requeue(&mut self, now_ms: i64, id: BatchId) {
         self.settle(now_ms);
         if let Some(mut batch) = self.dead.remove(id) {
-            batch.deliveries = 0;
+            batch.deliveries_before = batch.deliveries;
             batch.deliveries_max = batch.deliveries_max.max(1);
             batch.due_ms = now_ms;
             self.leased.insert(id, batch);

@@ -6,12 +6,14 @@
 //! the same records, batches and counts are equal.
 //!
 //! A leased batch is taken out of the blocks and kept by its name. It returns by the passing of time alone: a batch
-//! whose lease has ended is delivered again before any other record, and nothing has to be done at that moment.
+//! whose lease has ended is delivered again before any other record, and nothing has to be done at that moment. Batches that
+//! came back too often, and records that were given up, are dead letters: they have bounds of their own.
 
 mod batch;
 mod block;
 mod due;
 mod garbage;
+mod ids;
 mod lease;
 mod pack;
 mod pieces;
@@ -20,12 +22,14 @@ mod saved;
 
 use std::collections::VecDeque;
 
-pub use batch::{Batch, BatchId, DELIVERIES_MAX};
+pub use batch::{BATCH_RECORDS_MAX, Batch, BatchId, DELIVERIES_MAX};
 use batch::{Batches, Leased};
 pub use block::Size;
 use block::{BLOCK_BYTES, Block};
 pub use due::Tally;
 pub use garbage::Garbage;
+pub use ids::IDS_MAX;
+use ids::Ids;
 pub use lease::{Lease, Next, until_ms};
 use pack::Job;
 use rates::{COUNTS, Rates};
@@ -37,7 +41,7 @@ pub const COUNT_MAX: u64 = 1 << 62;
 /// So many blocks are freed at once without anybody noticing.
 const FREED_BLOCKS_MAX: usize = 16;
 
-/// How much a queue may hold after a push. Leased records and dead letters count, too.
+/// How much a queue may hold: after a push, records that wait or are leased; after any change, dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub max_records: u64,
@@ -87,11 +91,13 @@ pub struct Counts {
     pub dropped: u64,
     /// Gone to the dead letters.
     pub buried: u64,
+    /// Dropped because there were too many dead letters.
+    pub dead_dropped: u64,
 }
 
 impl Counts {
-    fn all(&self) -> [u64; 6] {
-        [self.pushed, self.popped, self.acked, self.redelivered, self.dropped, self.buried]
+    fn all(&self) -> [u64; 7] {
+        [self.pushed, self.popped, self.acked, self.redelivered, self.dropped, self.buried, self.dead_dropped]
     }
 }
 
@@ -112,13 +118,15 @@ pub struct Queue {
     waiting: Size,
     leased: Leased,
     dead: Batches,
+    ids: Ids,
     counts: Counts,
     /// The time of the last change.
     at_ms: i64,
     /// The time in the last name of a batch.
     last_id_us: u64,
-    /// Of this node, since it has the queue: records refused, and how the counts have grown.
+    /// Of this node, since it has the queue: records refused, records pushed again, and how the counts have grown.
     rejected: u64,
+    repeated: u64,
     rates: Rates,
     work: Work,
 }
@@ -150,11 +158,11 @@ impl Queue {
         waiting
     }
 
-    /// Everything that counts towards the limits.
-    pub fn held(&self) -> Size {
+    /// What counts towards the limits of a push: records that wait or are leased.
+    pub fn held(&self, now_ms: i64) -> Size {
         let mut held = self.waiting;
         held += self.leased.batches().size();
-        held += self.dead.size();
+        held -= self.leased.exhausted_tally(self.lease_clock_ms(now_ms)).size;
         held
     }
 
@@ -181,16 +189,33 @@ impl Queue {
         count(&mut self.rejected, records);
     }
 
-    /// The counts' increase per minute on this node over the last 30 to 60 seconds, and that of [`Self::rejected`].
-    pub fn per_minute(&self, now_ms: i64) -> (Counts, u64) {
-        let [pushed, popped, acked, redelivered, dropped, buried, rejected] =
+    /// Records of pushes that this node did not store because their ids were known.
+    pub fn repeated(&self) -> u64 {
+        self.repeated
+    }
+
+    /// Counts a push that was sent again, which is no change of the value.
+    pub fn count_repeated(&mut self, now_ms: i64, records: u64) {
+        self.rates.mark(now_ms, self.all_counts(now_ms));
+        count(&mut self.repeated, records);
+    }
+
+    /// The counts' increase per minute on this node over the last 30 to 60 seconds, and that of [`Self::rejected`] and
+    /// [`Self::repeated`].
+    pub fn per_minute(&self, now_ms: i64) -> (Counts, u64, u64) {
+        let [pushed, popped, acked, redelivered, dropped, buried, dead_dropped, rejected, repeated] =
             self.rates.per_minute(now_ms, self.all_counts(now_ms));
-        (Counts { pushed, popped, acked, redelivered, dropped, buried }, rejected)
+        (Counts { pushed, popped, acked, redelivered, dropped, buried, dead_dropped }, rejected, repeated)
     }
 
     fn all_counts(&self, now_ms: i64) -> [u64; COUNTS] {
-        let [a, b, c, d, e, f] = self.counts_at(now_ms).all();
-        [a, b, c, d, e, f, self.rejected]
+        let [a, b, c, d, e, f, g] = self.counts_at(now_ms).all();
+        [a, b, c, d, e, f, g, self.rejected, self.repeated]
+    }
+
+    /// Whether a push under this id was stored, and is remembered.
+    pub fn is_repeated(&self, now_ms: i64, id: &[u8]) -> bool {
+        self.ids.contains(self.lease_clock_ms(now_ms), id)
     }
 
     /// When the oldest of the records that wait was pushed.
@@ -208,9 +233,11 @@ impl Queue {
     /// the plan with [`Self::push`].
     ///
     /// A queue that already holds more than `limits` is cut down to them by a push that drops, and refuses one that
-    /// does not.
+    /// does not. Leased records count and are never dropped: while they alone are more than `limits`, records of the batch
+    /// are.
     pub fn plan_push(
         &self,
+        now_ms: i64,
         record_lens: impl Iterator<Item = usize> + Clone,
         limits: Limits,
         when_full: WhenFull,
@@ -223,7 +250,7 @@ impl Queue {
             new.records += 1;
             new.bytes = new.bytes.saturating_add(len as u64);
         }
-        let held = self.held();
+        let held = self.held(now_ms);
         let excess_records = held.records.saturating_add(new.records).saturating_sub(limits.max_records);
         let excess_bytes = held.bytes.saturating_add(new.bytes).saturating_sub(limits.max_bytes);
         if excess_records == 0 && excess_bytes == 0 {
@@ -261,12 +288,17 @@ impl Queue {
         records: impl IntoIterator<Item = &'a [u8]>,
         dropped_new: u64,
     ) {
-        self.begin(now_ms);
+        self.settle(now_ms);
         let dropped = self.remove_front(drop_oldest).records.saturating_add(dropped_new);
         count(&mut self.counts.dropped, dropped);
         let before = self.waiting.records;
         records.into_iter().for_each(|record| self.push_back(record, now_ms));
         count(&mut self.counts.pushed, (self.waiting.records - before).saturating_add(dropped_new));
+    }
+
+    /// Remembers the id of a push for `for_ms`, as part of the same change.
+    pub fn remember(&mut self, now_ms: i64, id: &[u8], for_ms: u64) {
+        self.ids.remember(now_ms, id, for_ms);
     }
 
     fn push_back(&mut self, record: &[u8], at_ms: i64) {
@@ -289,10 +321,12 @@ impl Queue {
     fn begin(&mut self, now_ms: i64) {
         let behind_ms = self.at_ms - now_ms;
         if behind_ms > 0 {
-            // The clock has stepped back: no lease lasts longer than it was given for.
+            // The clock has stepped back: no lease lasts longer than it was given for, and no id is remembered for longer.
             self.leased.shift_back(behind_ms);
+            self.ids.shift_back(behind_ms);
         }
         self.at_ms = now_ms;
+        self.ids.forget(now_ms);
         self.leased.count_returned(now_ms);
         self.rates.mark(now_ms, self.all_counts(now_ms));
     }

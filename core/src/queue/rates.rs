@@ -1,7 +1,7 @@
 //! How much of each count fell into the last minute.
 
 /// What is counted of a queue, in the order of its list of counts.
-pub(super) const COUNTS: usize = 7;
+pub(super) const COUNTS: usize = 9;
 
 /// Half of what a rate is taken over at most.
 const SPAN_MS: i64 = 30_000;
