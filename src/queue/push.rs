@@ -83,7 +83,9 @@ fn push(call: &mut Call) -> Outcome {
         if queue.is_repeated(now_ms, id.bytes()) {
             STATS.log_repeated.add(records.len() as u64);
             queue.count_repeated(now_ms, records.len() as u64);
-            call.reply().array(2).count(queue.waiting(now_ms).records).count(0);
+            let len = queue.waiting(now_ms).records;
+            drop(opened);
+            call.reply().array(2).count(len).count(0);
             return Ok(());
         }
     }
