@@ -117,12 +117,8 @@ enum NackOpt {
     Delivery,
 }
 
-const NACK_OPTIONS: [(&str, NackOpt); 4] = [
-    ("DELAY", NackOpt::Delay),
-    ("DEAD", NackOpt::Dead),
-    ("RECORD", NackOpt::Record),
-    ("DELIVERY", NackOpt::Delivery),
-];
+const NACK_OPTIONS: [(&str, NackOpt); 4] =
+    [("DELAY", NackOpt::Delay), ("DEAD", NackOpt::Dead), ("RECORD", NackOpt::Record), ("DELIVERY", NackOpt::Delivery)];
 
 /// GW.LOGNACK key batch-id [DELAY ms | DEAD [RECORD index [index …]]] [DELIVERY n]
 fn nack(call: &mut Call) -> Outcome {

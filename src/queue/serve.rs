@@ -5,8 +5,8 @@ use lazy_static::lazy_static;
 
 use super::args::{Bounds, PopRequest};
 use super::effect::{LAST_ID_US, QueueChange, due};
-use crate::server::effect::Effect;
 use super::reply;
+use crate::server::effect::Effect;
 use crate::server::{Call, Error, Key};
 use crate::stats::STATS;
 

@@ -57,7 +57,8 @@ fn check(run_driver: impl Fn(&[&str]) -> Option<String>) {
     }
 
     let header = |answer: usize, name: &str| answers[answer].2.get(name).map(String::as_str);
-    let left = |answer| ["rpm", "tpm", "inflight", "spend"].map(|it| header(answer, &format!("x-ratelimit-remaining-{it}")));
+    let left =
+        |answer| ["rpm", "tpm", "inflight", "spend"].map(|it| header(answer, &format!("x-ratelimit-remaining-{it}")));
     assert_eq!(left(0), [Some("8"), Some("9000"), Some("2"), Some("9.9")]);
     // The first was settled at 400 tokens and 0.04, and the cached one at none.
     assert_eq!(left(2), [Some("6"), Some("8600"), Some("2"), Some("9.86")]);
@@ -123,7 +124,8 @@ fn check_streaming(run_driver: impl Fn(&str) -> Option<String>) {
     let answers: [String; 2] = serde_json::from_str(&printed).unwrap();
     assert_eq!(answers, ["piece1 piece2 piece3 ", "piece1 piece2 "]);
     // 0.03 that the model has told, and the estimate of 0.1.
-    await_until("both settlements", Duration::from_secs(60), || run(&mut client, "GW.SPENT {ml}") == "\"0.13\"").unwrap();
+    await_until("both settlements", Duration::from_secs(60), || run(&mut client, "GW.SPENT {ml}") == "\"0.13\"")
+        .unwrap();
     no_lease_is_left(&server);
 }
 
@@ -156,7 +158,8 @@ fn the_connections_work() {
     let port = server.port().to_string();
     let long = ("socket_timeout=0.25", "socket_timeout=60");
     let client = changed("request-path-python-client", &[("Redis(\n", &format!("Redis(\n    port={port},\n")), long]);
-    let program = format!("{client}\nimport asyncio\n\nprint(asyncio.run(redis.execute_command('GW.ALLOW', 'k', 5))[0])\n");
+    let program =
+        format!("{client}\nimport asyncio\n\nprint(asyncio.run(redis.execute_command('GW.ALLOW', 'k', 5))[0])\n");
     assert!(python(&program, &[]).is_none_or(|printed| printed == "1\n"));
 
     let port_option = format!("new Redis({{\n  port: {port},\n");

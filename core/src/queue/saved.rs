@@ -160,7 +160,11 @@ impl Stored for Queue {
         let seen = batches.into_iter().flat_map(|batches| batches.iter().take(SEEN_MAX));
         let of_batches: usize = seen.map(|(_, batch)| 1 + 3 * batch.blocks.len()).sum();
         let waiting: usize = self.blocks.iter().take(SEEN_MAX).map(Block::allocations).sum();
-        waiting + self.blocks.len() + self.ids.allocations() + of_batches + batches.map(Batches::len).iter().sum::<usize>()
+        waiting
+            + self.blocks.len()
+            + self.ids.allocations()
+            + of_batches
+            + batches.map(Batches::len).iter().sum::<usize>()
     }
 
     fn buffers(&mut self, from: usize, visit: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<usize> {

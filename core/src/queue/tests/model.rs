@@ -130,8 +130,7 @@ impl Model {
     fn give_up_records(&mut self, now_ms: i64, id: BatchId, new_id: BatchId, indexes: &[u32]) {
         self.settle(now_ms);
         let Some(batch) = self.leased.get_mut(&id) else { return };
-        let (gone, rest): (Vec<_>, Vec<_>) =
-            batch.records.drain(..).partition(|(index, _)| indexes.contains(index));
+        let (gone, rest): (Vec<_>, Vec<_>) = batch.records.drain(..).partition(|(index, _)| indexes.contains(index));
         batch.records = rest;
         if !gone.is_empty() {
             self.counts.buried += gone.len() as u64;
@@ -326,7 +325,8 @@ fn assert_same(queue: &Queue, model: &Model, now_ms: i64) {
         batches.iter().map(|(id, batch)| (*id, told(batch))).collect()
     };
     assert_eq!(batches(queue.leased.batches()), of_model(&model.leased));
-    let due_apart = |told: Told| told.into_iter().map(|(id, (records, number, _))| (id, records, number)).collect::<Vec<_>>();
+    let due_apart =
+        |told: Told| told.into_iter().map(|(id, (records, number, _))| (id, records, number)).collect::<Vec<_>>();
     assert_eq!(due_apart(batches(&queue.dead)), due_apart(of_model(&model.dead)));
 }
 
@@ -338,8 +338,7 @@ fn assert_figures(queue: &Queue, model: &Model, now_ms: i64) {
     };
     let clock_ms = now_ms.max(model.at_ms);
     let (ended, out): (Vec<_>, Vec<_>) = model.leased.values().partition(|batch| batch.due_ms <= clock_ms);
-    let (exhausted, returned): (Vec<_>, Vec<_>) =
-        ended.into_iter().partition(|batch| batch.is_exhausted());
+    let (exhausted, returned): (Vec<_>, Vec<_>) = ended.into_iter().partition(|batch| batch.is_exhausted());
     let mut dead: Vec<_> = model.dead.values().collect();
     dead.extend(&exhausted);
     assert_eq!((queue.leased(now_ms), queue.dead(now_ms)), (tally(&out), tally(&dead)));
@@ -515,8 +514,7 @@ impl Trial {
                 self.both(|queue, now_ms| queue.requeue(now_ms, id));
                 self.model.settle(now_ms);
                 let batch = self.model.dead.remove(&id).unwrap();
-                let batch =
-                    ModelBatch { due_ms: now_ms, granted_ms: 0, deliveries_before: batch.deliveries, ..batch };
+                let batch = ModelBatch { due_ms: now_ms, granted_ms: 0, deliveries_before: batch.deliveries, ..batch };
                 self.model.leased.insert(id, batch);
             }
             Step::DropDead(at) => {
