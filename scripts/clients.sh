@@ -1,19 +1,23 @@
 #!/usr/bin/env bash
 # Installs what the code in docs/ needs to run, into .tools/: redis-py in a virtual environment, ioredis with TypeScript,
 # and go-redis in a module cache. The versions are pinned in tests/examples/. Says what it installs; silent if all is
-# there. A language that this machine does not have is named, and the tests skip its code.
+# there. The tests skip the code of a language that this machine does not have; .tools/skipped names it, a line each.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+mkdir -p .tools
+: >.tools/skipped
+not_here() { echo "the docs' code in $1" >>.tools/skipped; }
 
 # current NAME FILE ...: whether .tools/NAME was made from these files as they are now. mark does the same to say so.
 pins() { cat "$@" | cksum; }
 current() { [ "$(cat ".tools/$1/pins" 2>/dev/null)" = "$(pins "${@:2}")" ]; }
 mark() { pins "${@:2}" >".tools/$1/pins"; }
 
-python() {
+install_python() {
   local from=tests/examples/python/requirements.txt
   current python "$from" && return
   if ! command -v python3 >/dev/null; then
-    say "SKIPPED: the examples in Python (there is no python3)"
+    not_here "Python: there is no python3"
     return
   fi
   say "Installing into .tools/python: $(tr '\n' ' ' <"$from")"
@@ -26,11 +30,11 @@ python() {
   mark python "$from"
 }
 
-node() {
+install_node() {
   local from=tests/examples/node
   current node "$from/package.json" "$from/package-lock.json" && return
-  if ! command -v npm >/dev/null || ! { command node --version | grep -Eq '^v(2[0-9]|[3-9][0-9])'; } 2>/dev/null; then
-    say "SKIPPED: the examples in TypeScript (they need npm and Node 20 or later)"
+  if ! command -v npm >/dev/null || ! { node --version | grep -Eq '^v(2[0-9]|[3-9][0-9])'; } 2>/dev/null; then
+    not_here "TypeScript: it needs npm and Node 20 or later"
     return
   fi
   say "Installing into .tools/node: ioredis, tsx, typescript"
@@ -41,14 +45,14 @@ node() {
   mark node "$from/package.json" "$from/package-lock.json"
 }
 
-go() {
+install_go() {
   local from=tests/examples/go
   current go "$from/go.mod" "$from/go.sum" && return
   local needed
   needed=$(sed -n 's/^go //p' "$from/go.mod")
   if ! command -v go >/dev/null ||
-    [ "$(printf 'go%s\n' "$needed" "$(GOTOOLCHAIN=local command go env GOVERSION | sed 's/^go//')" | sort -V | head -1)" != "go$needed" ]; then
-    say "SKIPPED: the examples in Go (they need Go $needed or later)"
+    [ "$(printf 'go%s\n' "$needed" "$(GOTOOLCHAIN=local go env GOVERSION | sed 's/^go//')" | sort -V | head -1)" != "go$needed" ]; then
+    not_here "Go: it needs Go $needed or later"
     return
   fi
   say "Installing into .tools/go: go-redis"
@@ -59,11 +63,11 @@ go() {
   (
     cd .tools/go
     export GOMODCACHE=$PWD/cache GOCACHE=$PWD/build GOFLAGS="-modcacherw -trimpath" GOTOOLCHAIN=local
-    command go mod download && command go build net/http/httptest github.com/redis/go-redis/v9
+    go mod download && go build net/http/httptest github.com/redis/go-redis/v9
   ) || fail "go could not get what $from names"
   mark go "$from/go.mod" "$from/go.sum"
 }
 
-python
-node
-go
+install_python
+install_node
+install_go

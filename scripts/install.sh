@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and running the module needs beside Rust, git, make and a C compiler, on Debian and Ubuntu:
-# libclang (bindgen reads the module API's C header with it), and a server with its tools. Says what it installs; silent
-# where nothing is missing.
+# libclang (bindgen reads the module API's C header with it), and a server with its tools. Says what it installs, and
+# nothing if all is there.
 #
 # It starts no service. On Debian and Ubuntu the package redis-tools holds the whole server (one executable serves as
 # redis-server and redis-check-rdb, by the name it is called with); redis-server adds a system service that starts at
@@ -27,7 +27,16 @@ libclang_is_there() (
   exit 1
 )
 
-command -v cargo >/dev/null || fail "missing: Rust" "Install it as https://rustup.rs says, then try again."
+rustup="Install it as https://rustup.rs says, then try again: it fetches the compiler that rust-toolchain.toml names."
+command -v cargo >/dev/null || fail "missing: Rust" "$rustup"
+# A cargo that is not rustup's, such as the distribution's own, does not read rust-toolchain.toml.
+if ! command -v rustup >/dev/null; then
+  needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+  there=$(cargo --version | cut -d ' ' -f 2)
+  if [ "$(printf '%s\n' "$needed" "$there" | sort -V | head -n 1)" != "$needed" ]; then
+    fail "cargo $there is too old ($(command -v cargo)): the module needs Rust $needed or later" "$rustup"
+  fi
+fi
 
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)

@@ -59,8 +59,11 @@ const COMMANDS: &[&Command] = &[
     &queue::stats::COMMAND,
     &cache::set::COMMAND,
     &cache::get::COMMAND,
+    &cache::fetch::COMMAND,
+    &cache::release::COMMAND,
     &cache::del::COMMAND,
     &cache::clear::COMMAND,
+    &cache::list::COMMAND,
     &cache::stats::COMMAND,
     &cache::key::COMMAND,
     &admission::policy::SET,
@@ -72,6 +75,7 @@ const COMMANDS: &[&Command] = &[
     &admission::settle::KEEP_ALIVE,
     &node::DESCRIBE,
     &node::STATS,
+    &node::STATS_RESET,
     // Effects: written by the module itself.
     &limit::effect::COMMAND,
     &budget::effect::COMMAND,
@@ -110,8 +114,12 @@ const SETTINGS: &[Setting] = &[
 ];
 
 /// Keyspace-event listeners.
-const KEY_LISTENERS: &[KeyListener] =
-    &[budget::listing::on_key_event, cache::flights::on_key_event, cache::reclaim::on_key_event];
+const KEY_LISTENERS: &[KeyListener] = &[
+    budget::listing::on_key_event,
+    cache::flights::on_key_event,
+    cache::reclaim::on_key_event,
+    limit::wait::on_key_event,
+];
 
 /// Listeners for the server's own events.
 const SERVER_LISTENERS: &[ServerListener] = &[
@@ -119,6 +127,7 @@ const SERVER_LISTENERS: &[ServerListener] = &[
     budget::eviction::on_server_event,
     cache::flights::on_server_event,
     cache::reclaim::on_server_event,
+    limit::wait::on_server_event,
 ];
 
 server::module::module!(MODULE);

@@ -1,5 +1,6 @@
 //! Commands about the node, and commands that work on keys of any of the module's types.
 
+use crate::cache;
 use crate::server::call::entry;
 use crate::server::command::{self, Access, Arg, Command, Keys};
 use crate::server::{Call, Outcome, types, value};
@@ -12,7 +13,8 @@ pub const DESCRIBE: Command = Command {
     arity: 2,
     keys: Keys::One(Access::Read),
     summary: "Replies the state of a key of any GW type as a map, or nil if the key does not exist.",
-    complexity: "O(1) for limiters and cache entries, O(N) in the periods and holds of a ledger and in the holders of slots",
+    complexity: "O(1) for windows, buckets, log queues and cache entries; O(N) in the periods of a ledger, in the policies and ledgers of \
+                 an account, and in the holds, leases and holders that are replied: 1,000 at most",
     since: "0.1.0",
     tips: "nondeterministic_output",
     args: &[Arg::key()],
@@ -28,6 +30,19 @@ pub const STATS: Command = Command {
     complexity: "O(1)",
     since: "0.1.0",
     tips: "nondeterministic_output request_policy:all_shards response_policy:special",
+    args: &[],
+};
+
+pub const STATS_RESET: Command = Command {
+    name: "GW.STATSRESET",
+    handler: entry!(reset_stats),
+    flags: "admin",
+    arity: 1,
+    keys: Keys::None,
+    summary: "Sets this node's counters back to 0: those of GW.STATS, INFO gw and GW.CACHESTATS.",
+    complexity: "O(N) in the categories of the cache, of which there are 1,024 at most",
+    since: "0.1.0",
+    tips: "request_policy:all_shards response_policy:all_succeeded",
     args: &[],
 };
 
@@ -66,6 +81,15 @@ fn stats(call: &mut Call) -> Outcome {
     for (name, counter) in stats::ALL {
         reply.bytes(name).count(counter.get());
     }
+    Ok(())
+}
+
+/// GW.STATSRESET
+fn reset_stats(call: &mut Call) -> Outcome {
+    call.args().end()?;
+    stats::reset();
+    cache::stats::reset();
+    call.reply().ok();
     Ok(())
 }
 

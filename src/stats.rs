@@ -3,6 +3,11 @@
 use crate::server::counter::Counter;
 use crate::server::guard::INTERNAL_ERRORS;
 
+/// Sets all counters back to 0.
+pub fn reset() {
+    ALL.iter().for_each(|(_, counter)| counter.reset());
+}
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// This node's counters.
@@ -30,9 +35,10 @@ counters! {
     tokens_denied,
     tokens_peeked,
     tokens_forced,
-    /// GW.ACQUIRE: slots taken or kept, and requests denied.
+    /// GW.ACQUIRE: slots taken or kept, requests denied, and requests that had to wait, however that ended.
     leases_acquired,
     leases_denied,
+    leases_waited,
     /// GW.ADDCOST: charges and refunds.
     budget_charges,
     budget_refunds,
@@ -45,13 +51,19 @@ counters! {
     budget_cancels,
     /// Calls with an id that was seen before: they changed nothing.
     budget_repeated,
-    /// GW.ADMIT: requests admitted, refused, admitted before, and admitted only because of SHADOW.
+    /// GW.ADMIT: requests admitted, refused, admitted before, admitted only because a policy has SHADOW, and calls that
+    /// only ask, with SHADOW.
     admit_admitted,
     admit_denied,
     admit_repeated,
     admit_would_deny,
-    /// Calls of GW.ADMIT that name an account that does not exist, and so limits nothing.
+    admit_probed,
+    /// Calls of GW.ADMIT that are refused because their lease has ended: their id was used before.
+    admit_lease_ended,
+    /// Calls of GW.ADMIT that name an account that does not exist.
     admit_no_account,
+    /// Admissions that do not name the meter of every policy.
+    admit_meter_unnamed,
     /// Admissions that leave a budget at its SOFT percentage or above.
     admit_soft,
     /// GW.SETTLE: admissions settled in time, settled after their lease had expired, settled before, and unknown.
@@ -77,6 +89,7 @@ counters! {
     cache_misses,
     cache_pending,
     cache_leader_grants,
+    cache_releases,
     cache_wait_timeouts,
     cache_sets,
     cache_deletes,

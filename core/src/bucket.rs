@@ -3,6 +3,8 @@
 //! The level is an integer count of 1/period tokens (with 100 tokens per 60,000 ms, 100 such parts flow in each
 //! millisecond), so it is exact at any rate: nothing is rounded away between calls, however many there are.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::limit::{NEVER, Verdict, extended_expiry_ms, wait_ms};
 use crate::stored::Stored;
@@ -29,7 +31,7 @@ impl Flow {
     fn tokens(&self, parts: i128) -> u64 {
         match u64::try_from(parts) {
             Ok(parts) => parts / self.per_ms,
-            Err(_) => (parts.max(0) / i128::from(self.per_ms)) as u64,
+            Err(_) => u64::try_from(parts.max(0) / i128::from(self.per_ms)).unwrap_or(u64::MAX),
         }
     }
 
@@ -44,7 +46,7 @@ impl Flow {
     }
 }
 
-/// A token bucket. One that was never used is full, so a key that has filled up again may expire.
+/// A token bucket. A bucket that was never used is full, so the key of one that has filled up again may expire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenBucket {
     /// The level at `at_ms` in parts of 1/`flow.per_ms` token. Below zero is debt.
@@ -59,6 +61,7 @@ pub struct TokenBucket {
 /// A bucket's state at one moment, for `GW.DESCRIBE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BucketState {
+    /// How fast the bucket fills, and how far, as of the last admission.
     pub flow: Flow,
     /// The exact level: `level_parts` / `flow.per_ms` tokens.
     pub level_parts: i128,
@@ -69,10 +72,12 @@ pub struct BucketState {
 impl BucketState {
     /// Whole tokens, rounded down; negative in debt.
     pub fn tokens(&self) -> i64 {
-        self.level_parts.div_euclid(i128::from(self.flow.per_ms)) as i64
+        // Levels are within a hundred times the largest burst.
+        let tokens = self.level_parts.div_euclid(i128::from(self.flow.per_ms));
+        i64::try_from(tokens).unwrap_or(if tokens < 0 { i64::MIN } else { i64::MAX })
     }
 
-    /// What is left of the level, as `parts/period` of one token.
+    /// The level's fraction of a token, as `parts/period`.
     pub fn fraction(&self) -> String {
         let per_ms = self.flow.per_ms;
         format!("{}/{per_ms}", self.level_parts.rem_euclid(i128::from(per_ms)))
@@ -80,12 +85,12 @@ impl BucketState {
 }
 
 impl TokenBucket {
-    /// A bucket that nobody has taken from.
+    /// A full bucket.
     pub fn full(now_ms: i64, flow: Flow) -> Self {
         Self { level: flow.parts(flow.burst), at_ms: now_ms, flow, expires_at_ms: 0 }
     }
 
-    /// The level at `now_ms` in parts of 1/`flow.per_ms` token, were `flow` in force since the last admission.
+    /// The level at `now_ms` in parts of 1/`flow.per_ms` token, as if `flow` had been in force since the last admission.
     ///
     /// A clock that stepped back gives nothing for the time it repeats, and takes nothing either. A changed period
     /// keeps the fill level, rounded down to the new part.
@@ -101,7 +106,7 @@ impl TokenBucket {
         (kept + i128::from(elapsed_ms) * i128::from(flow.rate)).min(flow.parts(flow.burst))
     }
 
-    /// Would `cost` tokens (at most 2^53) be admitted at `now_ms`, and what is left? Changes nothing. Where it allows, the
+    /// Decides whether `cost` tokens (at most 2^53) are admitted at `now_ms`, and tells what is left. Changes nothing: the
     /// caller takes them with [`Self::record`].
     pub fn decide(&self, now_ms: i64, flow: Flow, cost: u64) -> Verdict {
         let level = self.level_at(now_ms, flow);
@@ -115,8 +120,8 @@ impl TokenBucket {
         Verdict { allowed, limit: flow.burst, remaining: flow.tokens(level), retry_after_ms, reset_after_ms }
     }
 
-    /// Takes `cost` tokens (within ±2^53) at `now_ms` whatever the level, into debt if need be; gives them back where it is
-    /// negative, up to the burst. Depends on the state and the arguments alone, so that a replica ends with the same value.
+    /// Takes `cost` tokens (within ±2^53) at `now_ms` whatever the level, into debt if need be; a negative cost gives tokens
+    /// back, up to the burst. Depends on the state and the arguments alone, so that a replica ends with the same value.
     pub fn record(&mut self, now_ms: i64, flow: Flow, cost: i64) {
         // The deepest debt a level keeps: a hundred times the largest burst, so that repeated effects cannot overflow.
         let deepest = -100 * flow.parts(UNITS_MAX);
@@ -128,7 +133,7 @@ impl TokenBucket {
         self.expires_at_ms = extended_expiry_ms(self.expires_at_ms, now_ms, full_at_ms);
     }
 
-    /// Where the clock has stepped back since the last admission, takes the present for that time. Returns whether it had.
+    /// If the clock has stepped back since the last admission, counts that admission as made now. Returns whether it had.
     ///
     /// A limiter does it even when it denies: otherwise nothing would flow in until the clock has caught up.
     pub fn rewind(&mut self, now_ms: i64) -> bool {
@@ -142,11 +147,12 @@ impl TokenBucket {
         self.flow.wait_ms(self.flow.parts(self.flow.burst) - self.level)
     }
 
-    /// When the key may go: never before the bucket is full again.
+    /// The key's expiry in unix milliseconds: never before the bucket is full again.
     pub fn expires_at_ms(&self) -> i64 {
         self.expires_at_ms
     }
 
+    /// The state at `now_ms`.
     pub fn state(&self, now_ms: i64) -> BucketState {
         let level_parts = self.level_at(now_ms, self.flow);
         let reset_after_ms = self.flow.wait_ms(self.flow.parts(self.flow.burst) - level_parts);

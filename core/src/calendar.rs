@@ -1,6 +1,6 @@
-//! Civil days, weeks and months in one IANA time zone: which of them a time belongs to, and when they begin and end.
+//! Civil days, weeks and months in one IANA time zone: which of them a time is in, and when they begin and end.
 //!
-//! The zone data is compiled in, so that every node draws the same boundaries.
+//! The zone data is compiled in, so that periods begin at the same times on every node.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ const HOURS_PER_DAY: i64 = 24;
 const DAYS_PER_WEEK: i32 = 7;
 const MONTHS_PER_YEAR: i32 = 12;
 
-/// Where the last period ends: just behind the latest time there is.
+/// The end of the last period: just after the latest time.
 const TIME_END_MS: i64 = TIME_MAX_MS + 1;
 
 /// A civil day of the years 1 to 9999, whatever the time zone.
@@ -28,7 +28,7 @@ impl Day {
     /// 9999-12-31.
     pub const MAX: Day = Day(2_932_896);
 
-    /// The day so many days after 1970-01-01. `None` outside the years 1 to 9999.
+    /// The day that is `number` days after 1970-01-01. `None` outside the years 1 to 9999.
     pub fn from_number(number: i32) -> Option<Day> {
         (Self::MIN.0..=Self::MAX.0).contains(&number).then_some(Day(number))
     }
@@ -38,6 +38,7 @@ impl Day {
         self.0
     }
 
+    /// The month that this day is in.
     pub fn month(self) -> Month {
         Month::of(self.date())
     }
@@ -90,12 +91,14 @@ impl Month {
         self.0
     }
 
+    /// Its first day.
     pub fn first_day(self) -> Day {
         let (year, month) = self.year_and_month();
         // Every month in the range has a first day.
         Date::new(year, month, 1).map_or(Day::MAX, Day::of)
     }
 
+    /// Its last day.
     pub fn last_day(self) -> Day {
         self.next().map_or(Day::MAX, |next| Day(next.first_day().0 - 1))
     }
@@ -124,11 +127,13 @@ impl fmt::Display for Month {
 /// A month or a day as a command names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CivilDate {
+    /// `yyyy-mm`.
     Month(Month),
+    /// `yyyy-mm-dd`.
     Day(Day),
 }
 
-/// A text that is neither `yyyy-mm` nor `yyyy-mm-dd`, or names no date of the calendar.
+/// The error of a text that is neither `yyyy-mm` nor `yyyy-mm-dd`, or names a date that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotADate;
 
@@ -141,7 +146,10 @@ impl fmt::Display for NotADate {
 impl std::error::Error for NotADate {}
 
 impl CivilDate {
-    /// Reads `yyyy-mm` or `yyyy-mm-dd`, every digit present, of the years 0001 to 9999.
+    /// Parses `yyyy-mm` or `yyyy-mm-dd`, with all digits, of the years 0001 to 9999.
+    ///
+    /// # Errors
+    /// If the text is not such a date.
     pub fn parse(text: &[u8]) -> Result<CivilDate, NotADate> {
         let (year, month, day) = match *text {
             [y1, y2, y3, y4, b'-', m1, m2] => ([y1, y2, y3, y4], [m1, m2], None),
@@ -168,20 +176,24 @@ fn number(digits: &[u8]) -> Result<i16, NotADate> {
     })
 }
 
-/// What a budget is for: a calendar period, or all time.
+/// The time that a budget is for: a calendar period, or all time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Period {
+    /// A civil day.
     Day,
-    /// From Monday on.
+    /// A week from Monday to Sunday.
     Week,
+    /// A civil month.
     Month,
+    /// All time.
     Total,
 }
 
 impl Period {
+    /// All periods, the shortest first.
     pub const ALL: [Period; 4] = [Period::Day, Period::Week, Period::Month, Period::Total];
 
-    /// The first day of the period that `day` is in; the calendar's first of `Total`.
+    /// The first day of the period that `day` is in; for `Total` the calendar's first day.
     pub fn first_day(self, day: Day) -> Day {
         match self {
             Period::Day => day,
@@ -191,7 +203,7 @@ impl Period {
         }
     }
 
-    /// Reads a keyword, in upper or lower case.
+    /// The period of a keyword, in upper or lower case.
     pub fn parse(text: &[u8]) -> Option<Period> {
         Self::ALL.into_iter().find(|period| period.name().as_bytes().eq_ignore_ascii_case(text))
     }
@@ -207,7 +219,7 @@ impl Period {
     }
 }
 
-/// A name that the IANA time zone database does not have.
+/// The error of a name that is not in the IANA time zone database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownTimeZone;
 
@@ -236,12 +248,12 @@ impl Interval {
 
 /// The calendar of a time zone.
 ///
-/// Days are intervals that follow each other without gap or overlap: each runs from its first midnight, or where the
-/// clocks skip midnight from the moment that stands for it, to the next day's. Where clocks are set back over midnight,
-/// the hour that comes twice belongs to the new day; a day that a country skips is empty. Weeks and months are made of
-/// whole days.
+/// Days follow each other without gap or overlap: each runs from its first midnight to that of the next day. If clocks skip
+/// midnight, the day begins at the moment of the skip. If clocks are set back over midnight, the hour that comes twice
+/// belongs to the new day. A day that a country skips is empty. Weeks and months are made of whole days.
 ///
-/// The day, week and month last asked for are remembered: asking again within them costs two comparisons.
+/// The calendar remembers the last day, week and month that it was asked for: asking again within them costs two
+/// comparisons.
 #[derive(Debug, Clone)]
 pub struct Calendar {
     zone: TimeZone,
@@ -260,6 +272,7 @@ impl Calendar {
         }
     }
 
+    /// The calendar of UTC.
     pub fn utc() -> Calendar {
         Self::of(TimeZone::UTC)
     }
@@ -269,12 +282,12 @@ impl Calendar {
         Calendar { zone, day: Day::MIN, day_interval: empty, week_interval: empty, month_interval: empty }
     }
 
-    /// The zone's name, written as the database does.
+    /// The zone's name, spelled as in the database.
     pub fn name(&self) -> &str {
         self.zone.iana_name().unwrap_or("UTC")
     }
 
-    /// The day that a unix time belongs to. Times outside `0..=TIME_MAX_MS` count as the nearest within. The last day
+    /// The day that a unix time in milliseconds is in. Times outside `0..=TIME_MAX_MS` count as the nearest within. The last day
     /// (9999-12-30 or 9999-12-31, by zone) lasts to the end of time.
     pub fn day_of(&mut self, at_ms: i64) -> Day {
         let at_ms = at_ms.clamp(0, TIME_MAX_MS);
@@ -284,8 +297,8 @@ impl Calendar {
         self.day
     }
 
-    /// The first millisecond of the period that a unix time belongs to, which may be negative, and the first behind it.
-    /// Times are taken as [`day_of`](Calendar::day_of) takes them; `Total` is all of them.
+    /// The bounds of the period that a unix time is in, in unix milliseconds: its first millisecond, which may be negative,
+    /// and the first after it. Times outside the range count as in [`day_of`](Calendar::day_of); `Total` is all time.
     pub fn bounds(&mut self, period: Period, at_ms: i64) -> (i64, i64) {
         let at_ms = at_ms.clamp(0, TIME_MAX_MS);
         let interval = match period {

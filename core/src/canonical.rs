@@ -1,8 +1,8 @@
-//! JSON in one form: the JSON Canonicalization Scheme (RFC 8785), so that a request has one cache key whatever client
-//! wrote it, in whatever order and with whatever white space.
+//! JSON in one form: the JSON Canonicalization Scheme (RFC 8785). A request has the same cache key whatever client wrote
+//! it, in any order of members and with any white space.
 //!
-//! What RFC 8785 leaves to I-JSON (RFC 7493) is refused rather than guessed at, because two different requests must never
-//! get one key: names that repeat, halves of surrogate pairs, and numbers that IEEE 754 doubles do not have.
+//! Texts that are no I-JSON (RFC 7493), on which RFC 8785 builds, are refused, because two different requests must never
+//! have the same key: repeated names, halves of surrogate pairs, and numbers that are no IEEE 754 doubles.
 
 use std::borrow::Cow;
 
@@ -14,18 +14,20 @@ pub const DEPTH_MAX: usize = 128;
 /// JSON that has no canonical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotCanonical {
+    /// Why.
     pub reason: Reason,
-    /// The offset of the byte where it breaks, or where what is refused begins.
+    /// The offset in bytes of what is wrong.
     pub at: usize,
 }
 
+/// Why JSON has no canonical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// Not JSON (RFC 8259): [`json::check`].
     Malformed,
-    /// Deeper than [`DEPTH_MAX`].
+    /// Nested deeper than [`DEPTH_MAX`].
     TooDeep,
-    /// An object with two members of one name (RFC 7493, 2.3).
+    /// An object has two members of the same name (RFC 7493, 2.3).
     RepeatedName,
     /// A `\u` escape that is half of a surrogate pair (RFC 7493, 2.1).
     LoneSurrogate,
@@ -35,7 +37,10 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The reason in words, for an error.
     pub fn text(self) -> &'static str {
+        // The text below names it.
+        const { assert!(DEPTH_MAX == 128) };
         match self {
             Reason::Malformed => "not valid JSON",
             Reason::TooDeep => "JSON nested deeper than 128",
@@ -46,7 +51,7 @@ impl Reason {
     }
 }
 
-/// A JSON text, read. It refers to the text's bytes.
+/// A parsed JSON text. It refers to the text's bytes.
 #[derive(Debug)]
 pub struct Json<'a>(Node<'a>);
 
@@ -71,7 +76,7 @@ impl<'a> Json<'a> {
         parser.value(0).map(Self)
     }
 
-    /// Takes members out of the object at the top; those of objects inside stay. A text that is no object has none.
+    /// Removes members of the outermost object; those of objects inside it stay. A text that is no object has none.
     pub fn without(mut self, names: &[&[u8]]) -> Self {
         if let Node::Object(members) = &mut self.0 {
             members.retain(|(name, _)| !names.contains(&name.as_bytes()));
@@ -79,7 +84,7 @@ impl<'a> Json<'a> {
         self
     }
 
-    /// Hands the canonical text on, piece by piece.
+    /// Passes the canonical text on, piece by piece.
     pub fn write(&self, out: &mut impl FnMut(&[u8])) {
         self.0.write(out);
     }
@@ -199,10 +204,10 @@ impl<'a> Parser<'a> {
         // Stable, so that of equal names the second in the text stands behind the first.
         members.sort_by(|(_, (one, _)), (_, (other, _))| utf16_order(one, other));
         for pair in members.windows(2) {
-            if let [(_, (one, _)), (at, (other, _))] = pair {
-                if one == other {
-                    return self.fail(Reason::RepeatedName, *at);
-                }
+            if let [(_, (one, _)), (at, (other, _))] = pair
+                && one == other
+            {
+                return self.fail(Reason::RepeatedName, *at);
             }
         }
         Ok(Node::Object(members.into_iter().map(|(_, member)| member).collect()))
@@ -258,8 +263,8 @@ impl<'a> Parser<'a> {
         let start = self.at;
         let text = self.take_while(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'));
         let number: f64 = text.parse().or_else(|_| self.fail(Reason::Malformed, start))?;
-        // A fraction is read as the nearest double, as every client reads it. An integer that became another one would give
-        // two requests (of two seeds, say) one key; it is taken where the double is written as the text has it.
+        // A fraction is read as the nearest double, as every client reads it. An integer that a double would change would
+        // give two requests (with two seeds, say) the same key; so it must be written as the double is.
         let integer = !text.contains(['.', 'e', 'E']);
         if !number.is_finite() || (integer && number.abs() >= INTEGER_MAX && !written_as(number, text)) {
             return self.fail(Reason::InexactNumber, start);

@@ -1,11 +1,13 @@
-//! How a value is written down: the one form that the RDB file, the rewritten AOF and the digest share.
+//! How a value is written: the form that the RDB file, the rewritten AOF and the digest share.
 //!
-//! A type describes itself once, to a [`Writer`], and is read back from a [`Reader`]; what stands behind the two (the
-//! server's RDB stream, a byte vector, a digest) is not its concern.
+//! A type writes its fields to a [`Writer`] and reads them from a [`Reader`], whether those are the server's RDB stream, a
+//! byte vector or a digest.
 
-/// A persisted value that cannot be one of ours: truncated, out of bounds, or contradicting itself.
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
+/// The error of a saved value that cannot be loaded: cut short, out of bounds, or contradicting itself.
 ///
-/// Names what was wrong, for the server's log. The client that sent it (`RESTORE`) gets the server's own
+/// Says what is wrong, for the server's log. The client that sent it (`RESTORE`) gets the server's own
 /// `ERR Bad data format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Corrupt(pub &'static str);
@@ -20,31 +22,55 @@ impl std::error::Error for Corrupt {}
 
 /// Takes a value's fields in a fixed order.
 pub trait Writer {
+    /// An unsigned integer.
     fn uint(&mut self, value: u64);
+    /// A signed integer.
     fn int(&mut self, value: i64);
+    /// A byte string.
     fn bytes(&mut self, value: &[u8]);
 
     /// A wide integer (money, exact bucket levels) as its high and low halves.
     fn int128(&mut self, value: i128) {
-        self.int((value >> 64) as i64);
-        self.uint(value as u64);
+        // The halves: the casts drop the other one.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let (high, low) = ((value >> 64) as i64, value as u64);
+        self.int(high);
+        self.uint(low);
     }
 }
 
-/// Gives the fields back in the order they were written. Every failure is [`Corrupt`], never a panic.
+/// Returns the fields in the order in which they were written. Every failure is [`Corrupt`], never a panic.
 pub trait Reader {
+    /// An unsigned integer.
+    ///
+    /// # Errors
+    /// If there is none, as for the others.
     fn uint(&mut self) -> Result<u64, Corrupt>;
+    /// A signed integer.
+    ///
+    /// # Errors
+    /// If there is none.
     fn int(&mut self) -> Result<i64, Corrupt>;
     /// A byte string of at most `max_len` bytes.
+    ///
+    /// # Errors
+    /// If there is none, or a longer one.
     fn bytes(&mut self, max_len: usize) -> Result<Vec<u8>, Corrupt>;
 
+    /// A wide integer.
+    ///
+    /// # Errors
+    /// If there is none.
     fn int128(&mut self) -> Result<i128, Corrupt> {
         let high = self.int()?;
         let low = self.uint()?;
         Ok((i128::from(high) << 64) | i128::from(low))
     }
 
-    /// An unsigned integer of at most `max`. `what` names the field for the log.
+    /// An unsigned integer of at most `max`. `what` is the error if it is larger.
+    ///
+    /// # Errors
+    /// If there is none, or a larger one.
     fn uint_max(&mut self, max: u64, what: &'static str) -> Result<u64, Corrupt> {
         match self.uint()? {
             value if value <= max => Ok(value),
@@ -52,7 +78,10 @@ pub trait Reader {
         }
     }
 
-    /// A unix time in milliseconds: never negative, never beyond the year 9999.
+    /// A unix time in milliseconds, not negative and not beyond the year 9999. `what` is the error if it is.
+    ///
+    /// # Errors
+    /// If there is none, or one out of range.
     fn time_ms(&mut self, what: &'static str) -> Result<i64, Corrupt> {
         match self.int()? {
             value if (0..=crate::TIME_MAX_MS).contains(&value) => Ok(value),
@@ -65,13 +94,16 @@ pub trait Reader {
 /// (<https://en.wikipedia.org/wiki/LEB128>)
 pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
+        // The low seven bits.
+        #[allow(clippy::cast_possible_truncation)]
         out.push(value as u8 | 0x80);
         value >>= 7;
     }
+    #[allow(clippy::cast_possible_truncation)]
     out.push(value as u8);
 }
 
-/// Reads a varint at `*at` and moves `*at` behind it. `None` where the bytes end early or do not fit 64 bits.
+/// Reads a varint at `*at` and moves `*at` behind it. `None` if the bytes end early or do not fit 64 bits.
 pub fn get_varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
@@ -89,8 +121,7 @@ pub fn get_varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     None
 }
 
-/// A value written to memory: tagged fields, one after the other. Used for whole-value effects in a rewritten AOF, and
-/// by the tests.
+/// A value written to memory: tagged fields, one after the other. For whole values in a rewritten AOF, and for tests.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Encoded(pub Vec<u8>);
 
@@ -107,7 +138,7 @@ impl Writer for Encoded {
     fn int(&mut self, value: i64) {
         self.0.push(TAG_INT);
         // Zigzag: small negatives stay short.
-        put_varint(&mut self.0, ((value << 1) ^ (value >> 63)) as u64);
+        put_varint(&mut self.0, ((value << 1) ^ (value >> 63)).cast_unsigned());
     }
 
     fn bytes(&mut self, value: &[u8]) {
@@ -125,11 +156,15 @@ pub struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
+    /// Reads from the start of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
-    /// Fails unless everything was read: trailing bytes mean that the writer and the reader disagree.
+    /// Checks that everything was read: trailing bytes mean that the writer and the reader disagree.
+    ///
+    /// # Errors
+    /// If there are trailing bytes.
     pub fn finish(&self) -> Result<(), Corrupt> {
         if self.at == self.bytes.len() { Ok(()) } else { Err(Corrupt("trailing bytes")) }
     }
@@ -150,7 +185,7 @@ impl Reader for Decoder<'_> {
 
     fn int(&mut self) -> Result<i64, Corrupt> {
         let zigzag = self.field(TAG_INT)?;
-        Ok((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64))
+        Ok((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed())
     }
 
     fn bytes(&mut self, max_len: usize) -> Result<Vec<u8>, Corrupt> {

@@ -1,10 +1,10 @@
-//! Patterns as KEYS and SCAN … MATCH have them: `*`, `?`, `[a-z]`, `[^a]`, and `\` before what stands for itself.
+//! Patterns as in KEYS and SCAN … MATCH: `*`, `?`, `[a-z]`, `[^a]`, and `\` before a character that stands for itself.
 
-/// Does the whole of `text` match? Takes time in proportion to the two lengths' product at most.
+/// Whether the whole of `text` matches. Takes time proportional to the product of the two lengths at most.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut pattern_left) = (0, pattern);
-    // Where the last star was, and how much of the text it takes. Only the last needs to be tried anew: what an earlier one
-    // could take more, this one can take as well.
+    // The position of the last star, and how much of the text it takes. Only the last star needs to be tried again: text
+    // that an earlier star could take in addition, the last one can take as well.
     let mut star: Option<(&[u8], usize)> = None;
     loop {
         if let [b'*', rest @ ..] = pattern_left {
@@ -27,7 +27,7 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// What is left of the pattern after its first element, where that matches the byte.
+/// The rest of the pattern after its first element, if that matches the byte.
 fn one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     let (matched, rest) = match pattern {
         [] => return None,
@@ -45,7 +45,7 @@ fn one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     matched.then_some(rest)
 }
 
-/// Is the byte in the class, and what follows the class? One that is not closed ends with the pattern.
+/// Whether the byte is in the class, and the pattern after it. A class that is not closed ends with the pattern.
 fn in_class(mut class: &[u8], byte: u8) -> (bool, &[u8]) {
     let mut found = false;
     loop {

@@ -1,17 +1,17 @@
-//! Is this record a JSON text, and if not, at which byte does it break?
+//! Checks whether a record is a JSON text, and if not, at which byte it breaks.
 //!
-//! The grammar is serde_json's, read without building anything: it keeps one byte per open bracket instead of
-//! recursing, so neither depth nor size can hurt. RFC 8259 as written: any value may stand at the top, numbers have any
-//! size, a `\u` escape may name half a surrogate pair, names may repeat. A byte order mark is an error.
+//! The parser is serde_json's, used without building values. It keeps one byte for each open bracket instead of recursing,
+//! so neither depth nor size does harm. It accepts RFC 8259 as written: any value at the top, numbers of any size, `\u`
+//! escapes of half a surrogate pair, repeated names. A byte order mark is an error.
 
 use serde::de::{Deserialize, IgnoredAny};
 use std::io;
 
-/// Bytes that are not one JSON text.
+/// The error of bytes that are not one JSON text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JsonError {
-    /// The offset of the first byte with which no JSON text can begin as these bytes do; the length of the bytes where
-    /// they end early. In malformed UTF-8 the byte where the malformed sequence starts.
+    /// The offset of the first wrong byte: no JSON text begins with the bytes up to it. The length of the bytes if they end
+    /// early. The start of the malformed sequence in malformed UTF-8.
     pub at: usize,
 }
 
@@ -23,23 +23,27 @@ impl std::fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {}
 
-/// Is this exactly one JSON text (RFC 8259), in UTF-8, with nothing but white space around it? Takes linear time.
+/// Checks that the bytes are exactly one JSON text (RFC 8259) in UTF-8, with nothing but white space around it. Takes
+/// linear time.
+///
+/// # Errors
+/// If they are not.
 pub fn check(bytes: &[u8]) -> Result<(), JsonError> {
     let utf8 = std::str::from_utf8(bytes);
     if utf8.is_ok() && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
         return Ok(());
     }
-    // A character cut off by the end is no mistake of its own: the text ends early, which the grammar notices too.
+    // A character that is cut off by the end is not an error of its own: the text ends early, which the parser notices.
     let malformed = utf8.err().map(|error| error.error_len().map_or(bytes.len(), |_| error.valid_up_to()));
     let at = [malformed, grammar_break(bytes)].into_iter().flatten().min().unwrap_or(bytes.len());
     Err(JsonError { at })
 }
 
-/// Where the grammar alone breaks, taking any byte above 0x7f for part of a character.
+/// The offset at which the grammar is violated, if any byte above 0x7f counts as part of a character.
 ///
-/// The line and column in serde_json's errors do not tell a wrong last byte from a missing next one, and for some
-/// errors are one byte off. But its parser looks at one byte at a time: handed the bytes singly, the last one it took
-/// is the one it could not use, unless it asked for more at the end.
+/// The line and column in serde_json's errors do not distinguish a wrong last byte from a missing next one, and are off by
+/// one byte for some errors. But the parser takes one byte at a time: if it gets them singly, the last byte it took is the
+/// wrong one, unless it asked for more at the end.
 fn grammar_break(bytes: &[u8]) -> Option<usize> {
     let mut source = OneByOne { rest: bytes, ended: false };
     let mut parser = serde_json::Deserializer::from_reader(&mut source);
@@ -63,8 +67,8 @@ impl io::Read for OneByOne<'_> {
     }
 }
 
-/// The one place where the parser takes more than one byte before it judges them: the four digits of a `\u` escape.
-/// Finds the first wrong one among the last bytes taken.
+/// The four digits of a `\u` escape: the parser takes all of them before it checks any. Finds the first wrong one among
+/// the last bytes taken.
 fn wrong_hex_digit(taken: &[u8]) -> Option<usize> {
     const ESCAPE_LEN: usize = "\\u0000".len();
     (taken.len().saturating_sub(ESCAPE_LEN)..taken.len()).find_map(|start| {

@@ -1,8 +1,9 @@
 //! The algorithms and values of redis-gateway.
 //!
-//! Pure Rust: no Redis, no clock, no I/O. Time is always an argument, in unix milliseconds, so that every rule here can
-//! be tested in microseconds against a naive model, at any date, with the clock stepping as a test likes.
+//! Pure Rust: no Redis, no clock, no I/O. Time is always an argument, in unix milliseconds, so that tests check every rule
+//! in microseconds against a naive model, at any date and with any steps of the clock.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod admission;
 pub mod bucket;

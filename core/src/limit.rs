@@ -1,12 +1,13 @@
-//! What the limiters have in common: the verdict they give and how long their state is worth keeping.
+//! What the limiters have in common: their verdict, and how long their state is worth keeping.
 
 use crate::{TIME_MAX_MS, UNITS_MAX};
 
 /// A limiter's answer, field for field what the client gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
+    /// Whether the request is admitted.
     pub allowed: bool,
-    /// The limit or burst that was asked with.
+    /// The limit or burst, as asked.
     pub limit: u64,
     /// Units that could still be taken now, after this call took its own.
     pub remaining: u64,
@@ -26,12 +27,12 @@ pub(crate) fn wait_ms(ms: i128) -> i64 {
 }
 
 /// The key's expiry after a change: `current` while it covers `needed_until_ms`, else a new one about twice as far away,
-/// so that a busy key's expiry is set once a window instead of once a call. However soon the state is worthless, the key
-/// stays for [`IDLE_MS`]: a fast bucket is full again within a millisecond, and to delete its key, tell replicas of
-/// that, and make it anew costs more than keeping it between two requests.
+/// so that a busy key's expiry is set once a window instead of once a call. The key outlives its state by at least
+/// [`IDLE_MS`]: a fast bucket is full again within a millisecond, and deleting its key, telling the replicas, and making it
+/// anew costs more than keeping it between two requests.
 ///
-/// Expiry is garbage collection: it never falls before the state has become worthless, so a key that is gone and a key
-/// that is there decide alike.
+/// Expiry is garbage collection: no key expires while its state still matters, so decisions are the same with the key and
+/// without it.
 pub(crate) fn extended_expiry_ms(current: i64, now_ms: i64, needed_until_ms: i64) -> i64 {
     if needed_until_ms <= current {
         return current;
@@ -40,5 +41,5 @@ pub(crate) fn extended_expiry_ms(current: i64, now_ms: i64, needed_until_ms: i64
     now_ms.saturating_add(needed_ms.saturating_mul(2)).saturating_add(IDLE_MS).min(TIME_MAX_MS)
 }
 
-/// What a limiter's key outlives its state by.
+/// How long a key outlives its useful state, in milliseconds.
 const IDLE_MS: i64 = 60_000;

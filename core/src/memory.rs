@@ -1,4 +1,4 @@
-//! What an allocation really takes.
+//! What allocations take in memory.
 
 use smallvec::{Array, SmallVec};
 
@@ -22,7 +22,7 @@ pub fn whole_bytes(bytes: usize) -> usize {
     }
 }
 
-/// The bytes allocated behind a list that has room for a few in itself.
+/// The bytes allocated behind a list that holds a few items in itself.
 pub fn spilled_bytes<A: Array>(list: &SmallVec<A>) -> usize {
     match list.spilled() {
         true => allocated_bytes(list.capacity() * size_of::<A::Item>()),

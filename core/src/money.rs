@@ -1,5 +1,5 @@
-//! Money, exact: a decimal counted in 1e-12 of the account's currency, which holds every published price per token
-//! without rounding. Sums of such counts have no drift, whatever their order or number.
+//! Exact money: amounts are integer counts of 1e-12 of the account's currency, which hold every published price per token
+//! without rounding. Sums of such counts do not drift, whatever their order or number.
 
 use std::fmt;
 
@@ -7,20 +7,20 @@ use std::fmt;
 const PLACES: usize = 12;
 const PICOS_PER_UNIT: u64 = 1_000_000_000_000;
 
-/// The longest text that is read as an amount, in bytes. The longest double, written out in full, takes 1,079.
+/// The longest text that is parsed as an amount, in bytes. The longest double, written out in full, has 1,079.
 pub const TEXT_MAX_BYTES: usize = 2_048;
 
 /// An amount of money, as a count of picos (1e-12) of the account's currency.
 ///
-/// What is parsed, loaded or added up with [`checked_add`](Amount::checked_add) lies within [`Amount::MAX`] of zero. An
-/// `i128` holds 10^8 such amounts: differences and short sums of them are exact too, even where they leave that range.
+/// Amounts that are parsed, loaded or added up with [`checked_add`](Amount::checked_add) lie within [`Amount::MAX`] of zero.
+/// An `i128` holds 10^8 such amounts: differences and short sums of them are exact, too, even outside that range.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Amount(i128);
 
-/// Why a text is no amount.
+/// Why a text is not an amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AmountError {
-    /// Not a decimal number; NaN and infinities are none.
+    /// Not a decimal number, such as NaN and infinities.
     NotANumber,
     /// Further from zero than [`Amount::MAX`].
     OutOfRange,
@@ -41,24 +41,30 @@ impl fmt::Display for AmountError {
 impl std::error::Error for AmountError {}
 
 impl Amount {
+    /// Nothing.
     pub const ZERO: Amount = Amount(0);
+    /// One unit of the currency.
     pub const ONE: Amount = Amount(PICOS_PER_UNIT as i128);
 
-    /// 10^18 units of the currency: the largest amount that is read, and the largest sum that is kept.
+    /// The largest amount: 10^18 units of the currency.
     pub const MAX: Amount = Amount(10i128.pow(18) * PICOS_PER_UNIT as i128);
 
-    /// `None` further from zero than [`Amount::MAX`].
+    /// The amount of a count of picos; `None` if it is further from zero than [`Amount::MAX`].
     pub fn from_picos(picos: i128) -> Option<Amount> {
         (picos.unsigned_abs() <= Self::MAX.0.unsigned_abs()).then_some(Amount(picos))
     }
 
+    /// The count of picos.
     pub const fn picos(self) -> i128 {
         self.0
     }
 
-    /// Reads a decimal: an optional sign, digits with an optional point (before, between or behind them), an optional
-    /// exponent: `0.002`, `.5`, `5.`, `+1`, `1.5e-07`. Places beyond the twelfth are rounded half to even, by the whole
-    /// text. Nothing else is accepted, no spaces, underscores or hexadecimals. Linear in the text's length.
+    /// Parses a decimal: an optional sign, digits with an optional point (before, between or after them), and an optional
+    /// exponent: `0.002`, `.5`, `5.`, `+1`, `1.5e-07`. Places beyond the twelfth are rounded half to even, by the whole text.
+    /// Spaces, underscores and hexadecimals are not accepted. Takes time linear in the text's length.
+    ///
+    /// # Errors
+    /// If the text is not such a decimal, too long, or out of range.
     pub fn parse(text: &[u8]) -> Result<Amount, AmountError> {
         if text.len() > TEXT_MAX_BYTES {
             return Err(AmountError::TooLong);
@@ -71,12 +77,12 @@ impl Amount {
         Ok(Amount(if negative { -picos } else { picos }))
     }
 
-    /// `None` where the sum is further from zero than [`Amount::MAX`].
+    /// The sum; `None` if it is further from zero than [`Amount::MAX`].
     pub fn checked_add(self, other: Amount) -> Option<Amount> {
         self.0.checked_add(other.0).and_then(Self::from_picos)
     }
 
-    /// `None` where the difference is further from zero than [`Amount::MAX`].
+    /// The difference; `None` if it is further from zero than [`Amount::MAX`].
     pub fn checked_sub(self, other: Amount) -> Option<Amount> {
         self.0.checked_sub(other.0).and_then(Self::from_picos)
     }
@@ -91,7 +97,7 @@ impl Amount {
         Amount(self.0.saturating_sub(other.0))
     }
 
-    /// The plain decimal, on the stack: no exponent, no zeros behind the last place, never `-0`.
+    /// The amount as a plain decimal, on the stack: no exponent, no zeros after the last place, never `-0`.
     pub fn to_text(self) -> AmountText {
         let picos = self.0.unsigned_abs();
         // A 128-bit division costs many times a 64-bit one, and few amounts need it.
@@ -138,7 +144,7 @@ impl fmt::Debug for Amount {
 /// The sign, 27 digits (`i128::MIN` has 39 digits, 12 of them places), the point and the places; rounded up.
 const AMOUNT_TEXT_BYTES: usize = 48;
 
-/// Where the point is.
+/// The index of the point.
 const POINT: usize = AMOUNT_TEXT_BYTES - PLACES - 1;
 
 /// An amount written out, without an allocation: a reply is sent from it.
@@ -152,6 +158,7 @@ pub struct AmountText {
 }
 
 impl AmountText {
+    /// The text, in ASCII.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }
@@ -204,8 +211,8 @@ fn split_sign(text: &[u8]) -> (bool, &[u8]) {
     }
 }
 
-/// Reads what nearly every request sends: at most eighteen digits, twelve of them places, no exponent. `None` for
-/// anything else, right or wrong.
+/// Parses what nearly every request sends: at most eighteen digits, twelve of them places, no exponent. `None` for any
+/// other text, valid or not.
 fn parse_short(number: &[u8]) -> Option<i128> {
     const SCALE: [u64; PLACES + 1] = {
         let mut scale = [PICOS_PER_UNIT; PLACES + 1];
@@ -237,7 +244,7 @@ fn parse_short(number: &[u8]) -> Option<i128> {
     Some(i128::from(value) * i128::from(scale))
 }
 
-/// Reads any unsigned decimal.
+/// Parses any unsigned decimal.
 fn parse_any(number: &[u8]) -> Result<i128, AmountError> {
     let (mantissa, exponent) = match number.iter().position(|&byte| byte == b'e' || byte == b'E') {
         Some(at) => (&number[..at], parse_exponent(&number[at + 1..])?),
@@ -252,7 +259,7 @@ fn parse_any(number: &[u8]) -> Result<i128, AmountError> {
         return Err(AmountError::NotANumber);
     }
 
-    // Of all digits, one after the other, so many stand for picos or more; the others are rounded.
+    // The number of digits, from the first on, that stand for picos or more; the others are rounded.
     let kept = whole.len() as i64 + exponent + PLACES as i64;
     let mut picos = 0u128;
     let mut first_dropped = 0;
@@ -286,8 +293,8 @@ fn times_ten(picos: u128) -> Result<u128, AmountError> {
     Ok(picos * 10)
 }
 
-/// A signed exponent, held within 10^9 of zero: out there, no [`TEXT_MAX_BYTES`] of digits bring a number other than
-/// zero back into the range, or back up to a pico.
+/// A signed exponent, limited to 10^9 from zero: beyond it, no [`TEXT_MAX_BYTES`] digits bring a number other than zero back
+/// into the range, or up to a pico.
 fn parse_exponent(text: &[u8]) -> Result<i64, AmountError> {
     let (negative, digits) = split_sign(text);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {

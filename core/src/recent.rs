@@ -1,4 +1,4 @@
-//! What is remembered of ids for a while: records in the order in which they came, found by the ids' fingerprints.
+//! Records of ids that are remembered for a while, in the order in which they came, and found by the ids' fingerprints.
 
 use std::collections::VecDeque;
 
@@ -7,14 +7,14 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::memory::allocated_bytes;
 
-/// What stands for an id: 64 bits of XXH3. Two of them are the same by chance with a probability of 2^-64: among 100,000
-/// that are remembered, a new id is taken for an old one once in 1.8 * 10^14. That ids could be made to collide on
-/// purpose matters little: who chooses ids can as well repeat one.
+/// An id as 64 bits of XXH3. Two ids have the same by chance with a probability of 2^-64: with 100,000 ids remembered, one
+/// in 1.8 * 10^14 new ids is taken for an old one. Collisions made on purpose do no harm: a client that chooses ids can as
+/// well repeat one.
 pub fn fingerprint(id: &[u8]) -> u64 {
     xxh3_64(id)
 }
 
-/// What is remembered of an id.
+/// A record of an id.
 pub trait Record {
     fn fingerprint(&self) -> u64;
 
@@ -22,7 +22,7 @@ pub trait Record {
     fn until_ms(&self) -> i64;
 }
 
-/// Records, oldest first, and about 8 bytes for each to find it by.
+/// Records, oldest first. Finding one by its fingerprint takes about 8 bytes more for each.
 #[derive(Debug, Clone)]
 pub struct Recent<R> {
     records: VecDeque<R>,
@@ -59,7 +59,7 @@ impl<R: Record> Recent<R> {
         self.records.iter()
     }
 
-    /// Changes all; not their fingerprints.
+    /// As [`Self::iter`], to change the records; their fingerprints must stay.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut R> {
         self.records.iter_mut()
     }
@@ -68,8 +68,7 @@ impl<R: Record> Recent<R> {
         self.records.get(self.position(fingerprint)?)
     }
 
-    /// Puts a record in the place of the one of the same id, or behind all others, of which the oldest then goes where
-    /// there are `max` of them.
+    /// Puts a record in place of the one of the same id, or behind all others; the oldest then goes if there are `max`.
     pub fn put(&mut self, record: R, max: usize) {
         if let Some(known) = self.position(record.fingerprint()).and_then(|at| self.records.get_mut(at)) {
             *known = record;
@@ -89,7 +88,7 @@ impl<R: Record> Recent<R> {
         self.records.front().is_some_and(|record| record.until_ms() <= at_ms)
     }
 
-    /// Forgets those whose time has come, from the oldest on up to the first that is to stay, `count` at most.
+    /// Forgets records whose time has come, `count` at most, from the oldest on up to the first that is to stay.
     pub fn forget(&mut self, at_ms: i64, count: usize) {
         for _ in 0..count {
             if !self.is_due(at_ms) {

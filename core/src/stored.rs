@@ -3,6 +3,8 @@
 //! A value is saved together with the version of its encoding. For a value that is a key of its own the server keeps that
 //! version; a value inside another value carries it itself, see [`save_nested`].
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::memory::allocated_bytes;
 

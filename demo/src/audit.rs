@@ -220,7 +220,8 @@ impl Audit<'_> {
     }
 
     fn cache_statistics(&self, connection: &mut Connection) -> Result<String> {
-        let fields: Option<HashMap<String, String>> = cmd("GW.CACHESTATS").arg(CACHE_CATEGORY).query(connection)?;
+        let fields: Option<HashMap<String, String>> =
+            cmd("GW.CACHESTATS").arg("CATEGORY").arg(CACHE_CATEGORY).query(connection)?;
         let fields = fields.unwrap_or_default();
         let field = |name: &str| -> Result<usize> {
             let text = fields.get(name).with_context(|| format!("GW.CACHESTATS has no {name}"))?;

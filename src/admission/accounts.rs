@@ -6,7 +6,7 @@ use gateway_core::ledger::{HOLDS_MAX, Ledger};
 use crate::server::args::{Args, Short};
 use crate::server::command::Arg;
 use crate::server::key::{Either, Opened, OpenedEither};
-use crate::server::{Call, Error, Key};
+use crate::server::{Call, Error, Key, Str};
 
 /// The most accounts of one request: more than any chain of key, user, team and organisation has.
 pub const ACCOUNTS_MAX: usize = 16;
@@ -30,9 +30,25 @@ pub fn parse<'a>(args: &mut Args<'a>) -> Result<Short<Key<'a>>, Error> {
     if args.peek().is_some_and(|word| word.eq_ignore_ascii_case(b"WITH")) {
         args.string("WITH")?;
         let count = args.int("numkeys", 1..=ACCOUNTS_MAX - 1)?;
-        accounts.extend_from_slice(args.list(count, "account")?);
+        let following = args.all();
+        let more = args.list(count, "account").map_err(|error| explain(error, following, &[]))?;
+        accounts.extend_from_slice(more);
     }
     Ok(accounts)
+}
+
+/// What a call is refused with whose other arguments cannot be read, as `error` says. If its count of accounts takes in
+/// the word LEASE, and none follows, the count is what is wrong.
+pub fn explain(error: Error, accounts: &[Key], rest: &[Str]) -> Error {
+    if has_word(accounts, b"LEASE") && !has_word(rest, b"LEASE") { numkeys_too_large() } else { error }
+}
+
+fn has_word(strings: &[Str], word: &[u8]) -> bool {
+    strings.iter().any(|string| string.bytes().eq_ignore_ascii_case(word))
+}
+
+fn numkeys_too_large() -> Error {
+    Error::new("larger than the number of accounts before LEASE", "numkeys")
 }
 
 /// Opens the accounts; some may not exist. A ledger is no account before its first policy.

@@ -1,16 +1,19 @@
 //! GW.ADMIT: all policies of all accounts of a request decide it, and it is charged to all of them or to none.
 
-use gateway_core::admission::{self, Account, Amounts, Decision, Figures, Request, Row, Soft};
+use gateway_core::admission::{
+    self, Account, Amounts, Decision, Figures, Kind, Policy, Request, Row, Soft, Undecided, Used,
+};
 
 use super::accounts;
-use super::args::{AdmissionArgs, LEASE, SHADOW, TTL};
+use super::args::{AdmissionArgs, LEASE, REQUIRE, ROWS, RowsWanted, SHADOW, TTL};
 use super::effect::{AccountsEffect, present};
+use super::policy_words::kind_word;
 use crate::budget::settings;
 use crate::server::args::Short;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys, keys_with};
 use crate::server::reply::Reply;
-use crate::server::{Call, Key, Outcome};
+use crate::server::{Call, Error, Key, Outcome};
 use crate::stats::STATS;
 
 pub const COMMAND: Command = Command {
@@ -32,28 +35,55 @@ pub const COMMAND: Command = Command {
         Arg::integer("ttl-ms").after("TTL"),
         Arg::block("amounts", &[Arg::text("meter"), Arg::text("estimate")]).optional().multiple(),
         Arg::word("shadow", "SHADOW").optional(),
+        Arg::word("require", "REQUIRE").optional(),
+        Arg::one_of(
+            "rows",
+            &[
+                Arg::word("all", "ALL"),
+                Arg::word("refused", "REFUSED"),
+                Arg::word("none", "NONE"),
+                Arg::word("detail", "DETAIL"),
+            ],
+        )
+        .after("ROWS")
+        .optional(),
     ],
 };
 
-/// GW.ADMIT account [WITH numkeys account …] LEASE id TTL ms [meter estimate …] [SHADOW]
+/// GW.ADMIT account [WITH numkeys account …] LEASE id TTL ms [meter estimate …] [SHADOW] [REQUIRE]
+/// [ROWS ALL|REFUSED|NONE|DETAIL]
 fn admit(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let keys = accounts::parse(&mut args)?;
-    let asked = AdmissionArgs::parse(args, &[LEASE, TTL, SHADOW], true)?;
+    let asked = AdmissionArgs::parse(args, &keys, &[LEASE, TTL, SHADOW, REQUIRE, ROWS], true)?;
     let (now_ms, ttl_ms) = (call.now_ms(), asked.ttl_ms.unwrap_or(1));
     let now = present(now_ms, 0);
-    let request = Request { id: asked.id.bytes(), ttl_ms, amounts: Amounts(&asked.amounts), shadow: asked.shadow };
+    let request = Request {
+        id: asked.id.bytes(),
+        ttl_ms,
+        amounts: Amounts(&asked.amounts),
+        shadow: asked.shadow,
+        rows: matches!(asked.rows, RowsWanted::All | RowsWanted::Detail),
+    };
 
     let reply = call.reply();
     let mut opened = accounts::open(call, &keys)?;
     let mut accounts: Short<Option<&mut Account>> = opened.iter_mut().map(|account| account.get()).collect();
+    if let Some(missing) = accounts.iter().position(Option::is_none) {
+        STATS.admit_no_account.add(1);
+        if asked.require {
+            let name = keys.get(missing).map_or(&[][..], |key| key.bytes());
+            return Err(Error::coded_for("NOACCOUNT", "no such account", name));
+        }
+    }
     let ends_after_ms = |period| settings::reset_after_ms(period, now_ms);
-    let decision = admission::admit(&mut accounts, &now, &request, &ends_after_ms).map_err(accounts::exceeded)?;
+    let decision = admission::admit(&mut accounts, &now, &request, &ends_after_ms);
+    let decision = decision.map_err(|undecided| not_decided(undecided, request.id))?;
     count(&decision, asked.shadow);
-    STATS.admit_no_account.add(accounts.iter().any(Option::is_none).into());
     let admitted = decision.answer.admitted || asked.shadow;
     reply.array(3).int(admitted.into()).int(decision.answer.retry_after_ms);
-    reply_rows(&reply, &keys, &accounts, &decision.rows);
+    let rows = Rows { reply, keys: &keys, now_ms, wanted: asked.rows };
+    rows.reply(&mut accounts, &decision.rows);
     drop(accounts);
     drop(opened);
 
@@ -61,56 +91,121 @@ fn admit(call: &mut Call) -> Outcome {
         |indexes: &[usize]| indexes.iter().filter_map(|&index| keys.get(index).copied()).collect::<Short<_>>();
     if !decision.charged.is_empty() {
         AccountsEffect::admitted(&now, ttl_ms).replicate(call, &keys_of(&decision.charged), &asked.texts);
-        tell_soft_limits(call, &keys, &decision.rows);
+        for_each_account(
+            &keys,
+            &decision.rows,
+            |row| row.soft == Soft::Reached,
+            |key| call.notify(key, c"gw.softbudget"),
+        );
     } else if !decision.tidied.is_empty() {
         AccountsEffect::advanced(now_ms).replicate(call, &keys_of(&decision.tidied), &[]);
+    }
+    if !admitted {
+        for_each_account(&keys, &decision.rows, |row| !row.allowed && !row.shadow, |key| call.tell_denied(key));
     }
     Ok(())
 }
 
-/// Tells of each account once, if this very request has taken budgets of it to their soft limits.
-fn tell_soft_limits(call: &Call, keys: &[Key], rows: &[Row]) {
-    let mut told = None;
-    for row in rows.iter().filter(|row| row.soft == Soft::Reached) {
+fn not_decided(undecided: Undecided, id: &[u8]) -> Error {
+    match undecided {
+        Undecided::LeaseEnded => {
+            STATS.admit_lease_ended.add(1);
+            Error::coded_for("LEASEENDED", "lease has ended", id)
+        }
+        Undecided::Exceeded(exceeded) => accounts::exceeded(exceeded),
+    }
+}
+
+/// Calls `tell` once for each account that has a row which `concerns` the event.
+fn for_each_account(keys: &[Key], rows: &[Row], concerns: impl Fn(&Row) -> bool, tell: impl Fn(Key)) {
+    let mut last = None;
+    for row in rows.iter().filter(|row| concerns(row)) {
         // The rows of one account stand together.
-        if told.replace(row.account) != Some(row.account) {
-            if let Some(&key) = keys.get(usize::from(row.account)) {
-                call.notify(key, c"gw.softbudget");
-            }
+        if last.replace(row.account) != Some(row.account)
+            && let Some(&key) = keys.get(usize::from(row.account))
+        {
+            tell(key);
         }
     }
 }
 
 fn count(decision: &Decision, shadow: bool) {
-    let Decision { answer, rows, repeated, .. } = decision;
-    match (answer.admitted, shadow) {
-        // A SHADOW request is not an admission.
-        (true, true) => {}
-        (true, false) if *repeated => STATS.admit_repeated.add(1),
-        (true, false) => STATS.admit_admitted.add(1),
-        (false, true) => STATS.admit_would_deny.add(1),
-        (false, false) => STATS.admit_denied.add(1),
-    }
-    if answer.admitted && !repeated {
+    let Decision { answer, rows, repeated, unnamed, .. } = decision;
+    if shadow {
+        STATS.admit_probed.add(1);
+    } else if !answer.admitted {
+        STATS.admit_denied.add(1);
+    } else if *repeated {
+        STATS.admit_repeated.add(1);
+    } else {
+        STATS.admit_admitted.add(1);
+        STATS.admit_meter_unnamed.add((*unnamed).into());
         STATS.admit_would_deny.add(u64::from(rows.iter().any(|row| row.shadow && !row.allowed)));
-        STATS.admit_soft.add(u64::from(!shadow && rows.iter().any(|row| row.soft != Soft::Below)));
+        STATS.admit_soft.add(u64::from(rows.iter().any(|row| row.soft != Soft::Below)));
     }
 }
 
-fn reply_rows(reply: &Reply, keys: &[Key], accounts: &[Option<&mut Account>], rows: &[Row]) {
-    reply.array(rows.len());
-    for row in rows {
-        let account = usize::from(row.account);
-        let key = keys.get(account).map_or(&[][..], |key| key.bytes());
-        let own = accounts.get(account).and_then(Option::as_ref);
-        let policy = own.and_then(|account| account.policies().get(usize::from(row.policy)));
-        reply.array(7).bytes(key).bytes(policy.map_or(&[][..], |policy| &policy.name)).int(row.allowed.into());
+/// Replies the rows that were asked for.
+struct Rows<'a> {
+    reply: Reply<'a>,
+    keys: &'a [Key<'a>],
+    now_ms: i64,
+    wanted: RowsWanted,
+}
+
+impl Rows<'_> {
+    fn reply(&self, accounts: &mut [Option<&mut Account>], rows: &[Row]) {
+        match self.wanted {
+            RowsWanted::None => {
+                self.reply.array(0);
+            }
+            RowsWanted::Refused => {
+                let refused = || rows.iter().filter(|row| !row.allowed);
+                self.reply.array(refused().count());
+                refused().for_each(|row| self.row(accounts, row));
+            }
+            RowsWanted::All | RowsWanted::Detail => {
+                self.reply.array(rows.len());
+                rows.iter().for_each(|row| self.row(accounts, row));
+            }
+        }
+    }
+
+    fn row(&self, accounts: &mut [Option<&mut Account>], row: &Row) {
+        let (account, index) = (usize::from(row.account), usize::from(row.policy));
+        let key = self.keys.get(account).map_or(&[][..], |key| key.bytes());
+        let account = accounts.get_mut(account).and_then(Option::as_mut);
+        let own = account.as_ref().and_then(|account| account.policies().get(index));
+        self.reply.array(if self.wanted == RowsWanted::Detail { 11 } else { 7 });
+        self.reply.bytes(key).bytes(own.map_or(&[][..], |own| &own.name)).int(row.allowed.into());
         match row.figures {
-            Figures::Units { limit, remaining } => reply.count(limit).count(remaining),
+            Figures::Units { limit, remaining } => self.reply.count(limit).count(remaining),
             Figures::Money { limit, remaining } => {
-                reply.bytes(limit.to_text().as_bytes()).bytes(remaining.to_text().as_bytes())
+                self.reply.bytes(limit.to_text().as_bytes()).bytes(remaining.to_text().as_bytes())
             }
         };
-        reply.int(row.retry_after_ms).int(row.reset_after_ms);
+        self.reply.int(row.retry_after_ms).int(row.reset_after_ms);
+        if self.wanted == RowsWanted::Detail {
+            let policy = own.map(|own| own.policy.clone());
+            let used = account.and_then(|account| account.used_of(index, &present(self.now_ms, 0)));
+            self.detail(policy.as_ref(), used);
+        }
+    }
+
+    /// The kind, the meter, the period and what is used: what a `RateLimit-Policy` header needs beside the row.
+    fn detail(&self, policy: Option<&Policy>, used: Option<Used>) {
+        let period_ms = match policy.map(|policy| policy.kind) {
+            Some(Kind::Window(rule)) => i64::try_from(rule.window_ms).unwrap_or(i64::MAX),
+            Some(Kind::Bucket(flow)) => i64::try_from(flow.per_ms).unwrap_or(i64::MAX),
+            Some(Kind::Budget { period, .. }) => settings::length_ms(period, self.now_ms),
+            Some(Kind::InFlight { .. }) | None => -1,
+        };
+        let (kind, meter) = policy.map_or(("", &[][..]), |policy| (kind_word(&policy.kind), &policy.meter));
+        self.reply.bytes(kind).bytes(meter).int(period_ms);
+        match used {
+            Some(Used::Money(amount)) => self.reply.bytes(amount.to_text().as_bytes()),
+            Some(Used::Units(units)) => self.reply.count(units),
+            None => self.reply.count(0),
+        };
     }
 }

@@ -6,24 +6,52 @@ use gateway_core::lease::HOLDER_BYTES_MAX;
 use gateway_core::money::Amount;
 use smallvec::SmallVec;
 
+use super::accounts::explain;
 use crate::server::args::{Args, Short};
-use crate::server::{Error, Outcome, Str};
+use crate::server::{Error, Key, Outcome, Str};
 
 /// The most meters that a request names.
 const METERS_MAX: usize = 16;
 
-/// No meter may have one of these names, so that a request can be read in one way only. `WITH` is also what the server
-/// finds keys by, so no lease may have that name either.
-const RESERVED: [&str; 4] = ["WITH", "LEASE", "TTL", "SHADOW"];
+/// No meter may have one of these names, so that a request can be read in one way only: the option words of all commands
+/// that take meters, and those that are kept for options to come. `WITH` is also what the server finds keys by, so no lease
+/// may have that name either.
+const RESERVED: [&str; 10] =
+    ["WITH", "LEASE", "TTL", "SHADOW", "REQUIRE", "ROWS", "PICK", "FAILED", "COOLDOWN", "TOOK"];
 
 /// The lease and the amounts of a request, as GW.ADMIT, GW.SETTLE and GW.KEEPALIVE take them.
 pub struct AdmissionArgs<'a> {
     pub id: Str<'a>,
     pub ttl_ms: Option<u64>,
     pub shadow: bool,
+    pub require: bool,
+    pub rows: RowsWanted,
     pub amounts: Short<(&'a [u8], Amount)>,
     /// The id and the amounts as they came, for the effect.
     pub texts: SmallVec<[Str<'a>; 9]>,
+}
+
+/// The rows that GW.ADMIT replies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum RowsWanted {
+    All,
+    Refused,
+    None,
+    Detail,
+}
+
+impl RowsWanted {
+    fn parse(args: &mut Args) -> Result<Self, Error> {
+        const WORDS: [(&str, RowsWanted); 4] = [
+            ("ALL", RowsWanted::All),
+            ("REFUSED", RowsWanted::Refused),
+            ("NONE", RowsWanted::None),
+            ("DETAIL", RowsWanted::Detail),
+        ];
+        let word = args.bytes("ROWS")?;
+        let known = WORDS.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word));
+        known.map(|&(_, rows)| rows).ok_or_else(|| Error::new("not ALL, REFUSED, NONE or DETAIL", word))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,22 +59,43 @@ pub enum Opt {
     Lease,
     Ttl,
     Shadow,
+    Require,
+    Rows,
 }
 
 pub const LEASE: (&str, Opt) = ("LEASE", Opt::Lease);
 pub const TTL: (&str, Opt) = ("TTL", Opt::Ttl);
 pub const SHADOW: (&str, Opt) = ("SHADOW", Opt::Shadow);
+pub const REQUIRE: (&str, Opt) = ("REQUIRE", Opt::Require);
+pub const ROWS: (&str, Opt) = ("ROWS", Opt::Rows);
 
 impl<'a> AdmissionArgs<'a> {
-    /// Parses the options of a command in any order, with meters and their amounts between them.
-    pub fn parse(mut args: Args<'a>, options: &[(&'static str, Opt)], with_amounts: bool) -> Result<Self, Error> {
+    /// Parses what follows the accounts: the options of a command in any order, with meters and their amounts between them.
+    pub fn parse(
+        args: Args<'a>,
+        accounts: &[Key],
+        options: &[(&'static str, Opt)],
+        with_amounts: bool,
+    ) -> Result<Self, Error> {
+        let given = args.clone();
+        let explain = |error| explain(error, accounts, given.all());
+        Self::read(args, options, with_amounts).map_err(explain)
+    }
+
+    fn read(mut args: Args<'a>, options: &[(&'static str, Opt)], with_amounts: bool) -> Result<Self, Error> {
         let (mut id, mut ttl_ms, mut shadow) = (None, None, false);
+        let (mut require, mut rows) = (false, RowsWanted::All);
         let (mut amounts, mut texts) = (Short::<(&[u8], Amount)>::new(), SmallVec::new());
         while let Some(word) = args.peek() {
             match args.option_if_any(options)? {
                 Some(Opt::Lease) => id = Some(parse_lease_id(&mut args)?),
                 Some(Opt::Ttl) => ttl_ms = Some(args.int("TTL", 1..=PERIOD_MAX_MS)?),
                 Some(Opt::Shadow) => shadow = true,
+                Some(Opt::Require) => require = true,
+                Some(Opt::Rows) => rows = RowsWanted::parse(&mut args)?,
+                None if word.eq_ignore_ascii_case(b"WITH") => {
+                    return Err(Error::new("not directly after the first account", word));
+                }
                 None if !with_amounts => return Err(Error::unknown_option(word)),
                 None => {
                     let meter = args.string("meter")?;
@@ -57,9 +106,14 @@ impl<'a> AdmissionArgs<'a> {
                     if amounts.len() >= METERS_MAX {
                         return Err(Error::more_than(METERS_MAX, "meters", meter.bytes()));
                     }
+                    let text = args.first();
+                    let amount = args.amount(meter.bytes()).map_err(|error| match text {
+                        Some(text) if is_reserved(text.bytes()) => Error::missing_value(meter.bytes()),
+                        _ => error,
+                    })?;
                     texts.push(meter);
-                    texts.extend(args.first());
-                    amounts.push((meter.bytes(), args.amount(meter.bytes())?));
+                    texts.extend(text);
+                    amounts.push((meter.bytes(), amount));
                 }
             }
         }
@@ -68,7 +122,7 @@ impl<'a> AdmissionArgs<'a> {
             return Err(Error::missing_option("TTL"));
         }
         texts.insert(0, id);
-        Ok(Self { id, ttl_ms, shadow, amounts, texts })
+        Ok(Self { id, ttl_ms, shadow, require, rows, amounts, texts })
     }
 }
 
@@ -82,8 +136,12 @@ pub fn parse_lease_id<'a>(args: &mut Args<'a>) -> Result<Str<'a>, Error> {
     }
 }
 
+fn is_reserved(word: &[u8]) -> bool {
+    RESERVED.iter().any(|reserved| reserved.as_bytes().eq_ignore_ascii_case(word))
+}
+
 pub fn check_meter(meter: &[u8]) -> Outcome {
-    if RESERVED.iter().any(|word| word.as_bytes().eq_ignore_ascii_case(meter)) {
+    if is_reserved(meter) {
         return Err(Error::new("reserved name", meter));
     }
     check_name(meter, "meter")

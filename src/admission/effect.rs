@@ -10,7 +10,8 @@
 //! | `P` | NAME POLICY …, in the words of GW.POLICYSET: a policy was set | `gw.policyset` |
 //! | `D` | NAME: a policy was removed | `gw.policydel` |
 //!
-//! The event `gw.softbudget` tells that a request has taken a budget to its soft limit. Only the node that decides the
+//! The event `gw.denied` tells that a policy has refused a request: no change, so there is no effect, and replicas do not
+//! hear of it. The event `gw.softbudget` tells that a request has taken a budget to its soft limit. Only the node that decides the
 //! request tells it: replicas do not compare spend with budgets.
 
 use std::ffi::CStr;
@@ -128,6 +129,7 @@ pub fn time_only(at_ms: i64) -> Moment {
 pub fn settle_one(account: &mut Account, moment: &Moment, id: &[u8], actuals: &Amounts) -> Result<bool, Overflow> {
     let before = account.ledger().version();
     account.settle(moment, id, actuals)?;
+    account.note_named(moment.stamp.at_ms, actuals);
     let version = account.ledger().version();
     settings::saw_version(version);
     Ok(version != before)
@@ -211,7 +213,10 @@ fn apply_admission<'a>(
     for (&key, account) in keys.iter().zip(opened.iter_mut()) {
         let Some(account) = account.get() else { continue };
         match operation {
-            b'A' => account.charge(&moment, id, ttl_ms, &amounts, &mut []),
+            b'A' => {
+                account.charge(&moment, id, ttl_ms, &amounts, &mut []);
+                account.note_named(moment.stamp.at_ms, &amounts);
+            }
             b'S' => {
                 if settle_one(account, &moment, id, &amounts).map_err(|_| malformed())? {
                     spent.push(key);

@@ -6,7 +6,7 @@ use gateway_core::ledger::Ledger;
 use super::accounts;
 use super::args::check_name;
 use super::effect::{AccountsEffect, time_only};
-use super::policy_words::{parse_named, reply_words};
+use super::policy_words::{parse_named, reply_tally, reply_words};
 use crate::budget::args::PERIODS;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
@@ -81,13 +81,14 @@ pub const LIST: Command = Command {
     name: "GW.POLICYLIST",
     handler: entry!(list),
     flags: "readonly fast",
-    arity: 2,
+    arity: -2,
     keys: Keys::One(Access::Read),
-    summary: "Replies the policies of an account, each with the words that set it.",
+    summary: "Replies the policies of an account, each with the words that set it; with STATS, what this node has seen \
+              of each.",
     complexity: "O(N) in the account's policies",
     since: "0.1.0",
     tips: "",
-    args: &[Arg::key_as("account")],
+    args: &[Arg::key_as("account"), Arg::word("stats", "STATS").optional()],
 };
 
 /// GW.POLICYSET account name policy
@@ -155,17 +156,25 @@ fn reset(call: &mut Call) -> Outcome {
     Ok(())
 }
 
-/// GW.POLICYLIST account
+/// GW.POLICYLIST account [STATS]
 fn list(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let account = args.key()?;
+    let with_stats = args.option(&[("STATS", ())])?.is_some();
     args.end()?;
     let reply = call.reply();
     match call.find_either::<Account, Ledger>(account)? {
         Some(Either::One(account)) => {
             let policies = account.get().policies();
             reply.array(policies.len());
-            policies.iter().for_each(|own| reply_words(&reply, own));
+            for own in policies {
+                if with_stats {
+                    reply.array(2).bytes(&own.name);
+                    reply_tally(&reply, own);
+                } else {
+                    reply_words(&reply, own);
+                }
+            }
         }
         Some(Either::Other(_)) | None => {
             reply.array(0);

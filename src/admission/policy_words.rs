@@ -1,6 +1,6 @@
 //! The words of a policy, as GW.POLICYSET takes and GW.POLICYLIST replies them.
 
-use gateway_core::admission::{AccountPolicy, Kind, Policy, REQUESTS, ShortName, USD};
+use gateway_core::admission::{AccountPolicy, Kind, Policy, REQUESTS, ShortName, Tally, USD};
 use gateway_core::bucket::Flow;
 use gateway_core::calendar::Period;
 use gateway_core::window::Rule;
@@ -97,6 +97,26 @@ pub fn parse_named<'a>(mut args: Args<'a>) -> Result<(&'a [u8], Policy), Error> 
     let name = args.bytes("name")?;
     check_name(name, "name")?;
     Ok((name, parse_policy(&mut args)?))
+}
+
+/// The first word of a policy.
+pub fn kind_word(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Window(_) => "WINDOW",
+        Kind::Bucket(_) => "BUCKET",
+        Kind::InFlight { .. } => "INFLIGHT",
+        Kind::Budget { .. } => "BUDGET",
+    }
+}
+
+/// Replies what this node has seen of a policy: the requests that it refused, and when its meter was last named.
+pub fn reply_tally(reply: &Reply, own: &AccountPolicy) {
+    let Tally { denied, named_ms } = *own.tally();
+    reply.map(2).bytes("denied").count(denied).bytes("named_ms");
+    match named_ms {
+        0 => reply.null(),
+        _ => reply.int(named_ms),
+    };
 }
 
 /// Replies a policy's name and the words that set it.

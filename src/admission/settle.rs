@@ -75,7 +75,7 @@ fn settle(call: &mut Call) -> Outcome {
     const WANTED: [Standing; 2] = [Standing::Live, Standing::Expired];
     let mut args = call.args();
     let accounts = accounts::parse(&mut args)?;
-    let asked = AdmissionArgs::parse(args, &[LEASE], true)?;
+    let asked = AdmissionArgs::parse(args, &accounts, &[LEASE], true)?;
     let (now_ms, id, actuals) = (call.now_ms(), asked.id.bytes(), Amounts(&asked.amounts));
 
     let mut opened = accounts::open(call, &accounts)?;
@@ -127,7 +127,7 @@ fn settle(call: &mut Call) -> Outcome {
 fn keep_alive(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let accounts = accounts::parse(&mut args)?;
-    let asked = AdmissionArgs::parse(args, &[LEASE, TTL], false)?;
+    let asked = AdmissionArgs::parse(args, &accounts, &[LEASE, TTL], false)?;
     let (now_ms, id, ttl_ms) = (call.now_ms(), asked.id.bytes(), asked.ttl_ms.unwrap_or(1));
 
     let moment = present(now_ms, 0);

@@ -4,11 +4,11 @@ use gateway_core::admission::Account;
 use gateway_core::calendar::Period;
 use gateway_core::stored::Stored as _;
 
-use super::policy_words::reply_words;
+use super::policy_words::{reply_tally, reply_words};
 use crate::budget::settings;
 use crate::server::Value;
 use crate::server::reply::Reply;
-use crate::server::value::Registration;
+use crate::server::value::{DESCRIBED_MAX, Registration};
 
 static REGISTRATION: Registration = Registration::new();
 
@@ -25,7 +25,7 @@ impl Value for Account {
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
         let today = settings::day_of(now_ms);
-        reply.map(7).bytes("type").bytes("account");
+        reply.map(9).bytes("type").bytes("account");
         reply.bytes("policies").array(self.policies().len());
         self.policies().iter().for_each(|own| reply_words(reply, own));
         // By the policies' names: the units in windows and the tokens in buckets, negative in debt.
@@ -45,9 +45,19 @@ impl Value for Account {
             reply.bytes("held").bytes(ledger.held(now_ms, Period::Total, today).to_text().as_bytes());
         }
         // Each lease in flight with its milliseconds left; the first to end first.
-        reply.bytes("leases").array(self.in_flight(now_ms) as usize);
-        for (id, left_ms) in self.leases(now_ms) {
+        let in_flight = self.in_flight(now_ms);
+        reply.bytes("in_flight").count(in_flight);
+        reply
+            .bytes("leases")
+            .array(usize::try_from(in_flight).map_or(DESCRIBED_MAX, |leases| leases.min(DESCRIBED_MAX)));
+        for (id, left_ms) in self.leases(now_ms).take(DESCRIBED_MAX) {
             reply.array(2).bytes(id).int(left_ms);
+        }
+        // By the policies' names: what this node has seen of them.
+        reply.bytes("stats").map(self.policies().len());
+        for own in self.policies() {
+            reply.bytes(&own.name);
+            reply_tally(reply, own);
         }
         reply.bytes("remembered").count(self.remembered() as u64);
         reply.bytes("bytes").count(self.total_bytes() as u64);

@@ -57,6 +57,17 @@ pub fn day_of(at_ms: i64) -> Day {
     CALENDAR.borrow().day_of(at_ms)
 }
 
+/// How long the period is that `now_ms` lies in, in milliseconds; -1 for TOTAL.
+pub fn length_ms(period: Period, now_ms: i64) -> i64 {
+    match period {
+        Period::Total => -1,
+        _ => {
+            let (start_ms, end_ms) = CALENDAR.borrow().bounds(period, now_ms);
+            end_ms.saturating_sub(start_ms)
+        }
+    }
+}
+
 /// Milliseconds until the current period ends; -1 for TOTAL, which never ends.
 pub fn reset_after_ms(period: Period, now_ms: i64) -> i64 {
     match period {

@@ -1,5 +1,7 @@
 //! Arguments that several cache commands take.
 
+use gateway_core::UNITS_MAX;
+use gateway_core::cache::flight::HOLDER_BYTES_MAX;
 use gateway_core::cache::{CATEGORY_BYTES_MAX, TAG_BYTES_MAX};
 
 use super::entry::VALUE_BYTES_MAX;
@@ -20,4 +22,14 @@ pub fn parse_category<'a>(args: &mut Args<'a>) -> Result<Str<'a>, Error> {
 
 pub fn parse_tag<'a>(args: &mut Args<'a>) -> Result<Str<'a>, Error> {
     args.name("TAG", TAG_BYTES_MAX)
+}
+
+/// The name of one call that asks for a fill lease.
+pub fn parse_holder<'a>(args: &mut Args<'a>) -> Result<Str<'a>, Error> {
+    args.name("HOLDER", HOLDER_BYTES_MAX)
+}
+
+/// The token of a fill lease. `what` is what an error calls it.
+pub fn parse_token(args: &mut Args, what: &str) -> Result<u64, Error> {
+    args.int(what, 1..=UNITS_MAX)
 }

@@ -24,7 +24,7 @@ const OTHER: &[u8] = b"(other)";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Category(u16);
 
-/// A category's counters. Each GW.CACHEGET without an error counts as one of `hits`, `stale_hits` and `misses`.
+/// A category's counters. Each GW.CACHEGET and GW.CACHEFETCH without an error counts as one of `hits`, `stale_hits` and `misses`.
 pub struct Counters {
     pub hits: Counter,
     pub stale_hits: Counter,
@@ -33,6 +33,8 @@ pub struct Counters {
     pub pending: Counter,
     /// Fill leases given out, at once or after a wait.
     pub leader_grants: Counter,
+    /// Fill leases given up by GW.CACHERELEASE.
+    pub releases: Counter,
     pub wait_timeouts: Counter,
     pub sets: Counter,
     /// Entries that GW.CACHECLEAR has cleared: by the category, as part of ALL, or by a pattern.
@@ -52,6 +54,7 @@ impl Counters {
             misses: Counter::new(),
             pending: Counter::new(),
             leader_grants: Counter::new(),
+            releases: Counter::new(),
             wait_timeouts: Counter::new(),
             sets: Counter::new(),
             clears: Counter::new(),
@@ -59,6 +62,15 @@ impl Counters {
             expired: AtomicU64::new(0),
             saved_picos: [const { AtomicU64::new(0) }; 2],
         }
+    }
+
+    pub fn reset(&self) {
+        let Self { hits, stale_hits, misses, pending, leader_grants, wait_timeouts, sets, clears, errors, .. } = self;
+        for counter in [hits, stale_hits, misses, pending, leader_grants, wait_timeouts, sets, clears, errors] {
+            counter.reset();
+        }
+        self.expired.store(0, Ordering::Relaxed);
+        self.saved_picos.iter().for_each(|half| half.store(0, Ordering::Relaxed));
     }
 
     pub fn expired(&self) -> u64 {

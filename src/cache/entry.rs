@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use gateway_core::cache::{CATEGORY_BYTES_MAX, Life, TAG_BYTES_MAX, TAGS_MAX, TTL_MAX_S, packed};
+use gateway_core::cache::{CATEGORY_BYTES_MAX, Life, State, TAG_BYTES_MAX, TAGS_MAX, TTL_MAX_S, packed};
 use gateway_core::codec::{Corrupt, Reader, Writer};
 use gateway_core::memory::allocated_bytes;
 use gateway_core::money::Amount;
@@ -157,8 +157,8 @@ impl Entry {
         Life { ttl_ms: self.ttl_ms, stale_ms, fresh_until_ms: self.fresh_until_ms }
     }
 
-    pub fn is_fresh(&self, now_ms: i64) -> bool {
-        now_ms < self.fresh_until_ms
+    pub fn state(&self, now_ms: i64) -> State {
+        self.life().state(now_ms)
     }
 
     pub fn set_fresh_until(&mut self, at_ms: i64) {

@@ -1,20 +1,23 @@
 //! Single flight: fill leases on keys whose values are being computed, and the clients that wait for those values.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use gateway_core::cache::clears::Kind;
-use gateway_core::cache::flight::{Asked, Flights, Place, Successor};
+use gateway_core::cache::flight::{Flights, LeaseAnswer, LeasedKey, Successors, Wanted};
 use lazy_static::lazy_static;
 
+use super::category::Category;
 use super::entry::Entry;
 use super::group::Group;
 use crate::server::args::OwnedKey;
 use crate::server::blocked::Parked;
-use crate::server::call::now_ms;
 use crate::server::events::Event;
 use crate::server::shared::MainThread;
 use crate::server::{Call, Key};
+use crate::stats::STATS;
 
 /// The most leases that one slice ends, before other clients are served.
 const ENDS_PER_SLICE: usize = 256;
@@ -53,10 +56,20 @@ lazy_static! {
 
 impl State {
     fn new() -> Self {
-        // Tokens begin with the time, so that those from before a restart are not given out again.
-        let token_first = u64::try_from(now_ms()).unwrap_or(0) * 1_000;
-        Self { flights: Flights::new(token_first), timer_at_ms: None, reclaiming: false, polling: false }
+        Self { flights: Flights::new(random), timer_at_ms: None, reclaiming: false, polling: false }
     }
+}
+
+/// A number for a token. The standard library keys its hashes with random bytes of the operating system, once per process,
+/// and SipHash under a key that nobody knows is a pseudo-random function. So the hashes of a count are as good as random
+/// numbers: nobody can guess the next one from those before, and neither another node nor this one after a restart repeats
+/// one, but by a chance of 1 in 2^53.
+fn random() -> u64 {
+    lazy_static! {
+        static ref KEYED: RandomState = RandomState::new();
+    }
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    KEYED.hash_one(COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A clock that never steps back, for the ends of leases.
@@ -68,17 +81,17 @@ fn by_database<'a>(call: &Call, key: Key<'a>) -> (i32, &'a [u8]) {
     (call.database(), key.bytes())
 }
 
-/// Asks for the key's lease: the client gets it, or another client has it.
-pub fn ask(call: &Call, key: Key, lease_ms: u64, scope: impl FnOnce() -> Scope) -> Asked {
-    let asked = STATE.borrow().flights.ask(by_database(call, key), lease_ms, clock_ms(), scope);
+/// Asks for the key's lease: the caller gets it, or another caller has it.
+pub fn ask(call: &Call, key: Key, wanted: Wanted, scope: impl FnOnce() -> Scope) -> LeaseAnswer {
+    let answer = STATE.borrow().flights.ask(by_database(call, key), wanted, clock_ms(), scope);
     set_timer(call);
-    asked
+    answer
 }
 
 /// Lets a parked client wait for a key's lease to be filled or to end.
-pub fn wait(call: &Call, key: Key, waiter: Parked, lease_ms: u64) {
+pub fn wait(call: &Call, key: Key, waiter: Parked, wanted: Wanted) {
     let State { flights, polling, .. } = &mut *STATE.borrow();
-    flights.wait(by_database(call, key), waiter, lease_ms);
+    flights.wait(by_database(call, key), waiter, wanted);
     if !std::mem::replace(polling, true) {
         call.after(POLL_EVERY_MS, |call, ()| poll(call), ());
     }
@@ -95,7 +108,7 @@ fn poll(call: &mut Call) {
 }
 
 /// Clients that wait for a key that now holds another type are called back, and get that error.
-fn poll_some(call: &mut Call, mut places: std::vec::IntoIter<Place>) {
+fn poll_some(call: &mut Call, mut places: std::vec::IntoIter<LeasedKey>) {
     for (database, name) in places.by_ref().take(POLLS_PER_SLICE) {
         let name = OwnedKey::new(&name);
         if call.select_database(database) && call.find::<Entry>(name.key()).is_err() {
@@ -115,15 +128,13 @@ pub fn gone(waiter: Parked) {
 }
 
 /// Whether the token is that of the key's lease, and a value of this category and these tags may be stored with it. If one
-/// of them was cleared since the token was given out, the lease is revoked.
+/// of them was cleared since the lease was granted, the lease is revoked.
 pub fn may_fill<'a>(call: &Call, key: Key, token: u64, category: &[u8], tags: impl Iterator<Item = &'a [u8]>) -> bool {
     let outdated = {
         let flights = &STATE.borrow().flights;
-        if !flights.holds(by_database(call, key), token, clock_ms()) {
-            return false;
-        }
+        let Some(lease) = flights.held(by_database(call, key), token, clock_ms()) else { return false };
         let mut names = tags.map(|tag| (Kind::Tag, tag)).chain([(Kind::Category, category)]);
-        names.any(|(kind, name)| flights.cleared_since(token, kind, name))
+        names.any(|(kind, name)| flights.cleared_since(&lease, kind, name))
     };
     if outdated {
         revoked(call, key);
@@ -166,17 +177,30 @@ fn wake_some(call: &Call, mut waiters: std::vec::IntoIter<Parked>) {
 /// The key was deleted: the value that is being computed for it must not be stored. The next client that waits gets a
 /// lease.
 pub fn revoked(call: &Call, key: Key) {
-    let successor = {
+    let successors = {
         let State { flights, reclaiming, .. } = &mut *STATE.borrow();
         if flights.is_empty() || *reclaiming {
             return;
         }
         flights.revoked(by_database(call, key), clock_ms())
     };
-    hand_over(call, successor);
+    hand_over(call, successors);
 }
 
-/// As [`revoked`], for all leases that `is_meant`, by the database and the name of the key. Many waiting clients are called back in slices.
+/// Its holder gives the key's lease up. Returns whether the token is that of the lease.
+pub fn released(call: &Call, key: Key, token: u64) -> bool {
+    let successors = {
+        let flights = &mut STATE.borrow().flights;
+        let Some(lease) = flights.held(by_database(call, key), token, clock_ms()) else { return false };
+        STATS.cache_releases.add(1);
+        Category::asked_for(&lease.scope.category).counters().releases.add(1);
+        flights.revoked(by_database(call, key), clock_ms())
+    };
+    hand_over(call, successors);
+    true
+}
+
+/// As [`revoked`], for all leases that `is_meant`. Many waiting clients are called back in slices.
 pub fn revoked_where(call: &Call, is_meant: impl Fn(i32, &[u8], &Scope) -> bool) {
     STATE.borrow().flights.revoked_where(is_meant);
     hand_over_some(call);
@@ -190,16 +214,16 @@ fn hand_over_some(call: &Call) {
     }
 }
 
-/// Ends one lease: `None` if there is none to end, else the client that gets the next one, if any waits.
-type End = fn(&mut Flights<Parked, Scope>, now_ms: i64) -> Option<Option<Successor<Parked>>>;
+/// Ends one lease. `None` if there is none to end.
+type End = fn(&mut Flights<Parked, Scope>, now_ms: i64) -> Option<Successors<Parked>>;
 
-/// Ends the leases of one slice. Returns the clients that get the next ones, and whether there may be more to end.
-fn end_some(end: End) -> (Vec<Successor<Parked>>, bool) {
+/// Ends the leases of one slice. Returns the clients to be called back, and whether there may be more to end.
+fn end_some(end: End) -> (Successors<Parked>, bool) {
     let flights = &mut STATE.borrow().flights;
     let mut successors = Vec::new();
     for _ in 0..ENDS_PER_SLICE {
         match end(flights, clock_ms()) {
-            Some(successor) => successors.extend(successor),
+            Some(more) => successors.extend(more),
             None => return (successors, false),
         }
     }
@@ -213,13 +237,15 @@ pub fn while_reclaiming(task: impl FnOnce()) {
     STATE.borrow().reclaiming = false;
 }
 
-/// The message that calls a waiting client back to look for the value; any other is the token of its lease.
+/// The messages that call a waiting client back: to ask again, since the value is there or its own lease is, or to reply
+/// that the wait was ended. Any other is the token of its lease.
 pub const LOOK_AGAIN: u64 = 0;
+pub const UNBLOCK: u64 = u64::MAX;
 
-/// Calls back the clients that get a lease.
-fn hand_over(call: &Call, successors: impl IntoIterator<Item = Successor<Parked>>) {
-    for (waiter, token) in successors {
-        call.call_back(waiter, token);
+/// Calls back the clients that get a lease, and those that ask again.
+fn hand_over(call: &Call, successors: Successors<Parked>) {
+    for (waiter, message) in successors {
+        call.call_back(waiter, message);
     }
     set_timer(call);
 }
@@ -264,8 +290,13 @@ pub fn on_server_event(call: &mut Call, event: Event) {
             revoked_where(call, |held_in, _, _| database.is_none_or(|flushed| flushed == held_in));
         }
         Event::SwapDatabases(one, other) => revoked_where(call, |held_in, _, _| held_in == one || held_in == other),
-        // The server unblocks the clients that wait, and a replica has no leases.
-        Event::RoleChanged { primary: false } => STATE.borrow().flights = State::new().flights,
+        // A replica has no leases. Most servers have ended the waits by now, but Valkey in a cluster leaves that to modules.
+        Event::RoleChanged { primary: false } => {
+            let flights = std::mem::replace(&mut STATE.borrow().flights, State::new().flights);
+            for waiter in flights.waiting() {
+                call.call_back(waiter, UNBLOCK);
+            }
+        }
         _ => {}
     }
 }

@@ -1,10 +1,10 @@
 //! GW.CACHESET: caches a value.
 
+use gateway_core::PERIOD_MAX_MS;
 use gateway_core::cache::{Life, TAGS_MAX, TTL_MAX_S, category_of};
 use gateway_core::money::Amount;
-use gateway_core::{PERIOD_MAX_MS, UNITS_MAX};
 
-use super::args::{parse_category, parse_tag, parse_value};
+use super::args::{parse_category, parse_tag, parse_token, parse_value};
 use super::category::count_error;
 use super::entry::New;
 use super::settings::lifetimes_ms;
@@ -145,7 +145,7 @@ impl<'a> SetRequest<'a> {
                     args.may_repeat(&OPTIONS, "TAG");
                 }
                 Opt::Saved => request.saved = args.amount("SAVED")?,
-                Opt::Token => request.token = Some(args.int("TOKEN", 1..=UNITS_MAX)?),
+                Opt::Token => request.token = Some(parse_token(&mut args, "TOKEN")?),
             }
         }
         Ok(request)

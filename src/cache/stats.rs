@@ -1,5 +1,8 @@
-//! GW.CACHESTATS: this node's cache figures, by category.
+//! GW.CACHESTATS: this node's cache figures, by category and of all categories together.
 
+use gateway_core::money::Amount;
+
+use super::args::parse_category;
 use super::category::{Category, Counters};
 use super::groups;
 use crate::server::call::entry;
@@ -13,36 +16,56 @@ pub const COMMAND: Command = Command {
     flags: "readonly",
     arity: -1,
     keys: Keys::None,
-    summary: "Replies this node's hits, misses, hit rate, entries, bytes, money saved and more, for each category or for one.",
+    summary: "Replies this node's hits, misses, hit rate, entries, bytes, money saved and more, for each category, for one or \
+              for all together.",
     complexity: "O(N) in the categories",
     since: "0.1.0",
     tips: "nondeterministic_output request_policy:all_shards response_policy:special",
-    args: &[Arg::text("category").optional()],
+    args: &[Arg::one_of("what", &[Arg::text("category").after("CATEGORY"), Arg::word("total", "TOTAL")]).optional()],
 };
 
-/// GW.CACHESTATS [category]
+#[derive(Clone, Copy)]
+enum Opt {
+    Category,
+    Total,
+}
+
+const OPTIONS: [(&str, Opt); 2] = [("CATEGORY", Opt::Category), ("TOTAL", Opt::Total)];
+
+/// GW.CACHESTATS [CATEGORY category | TOTAL]
 fn stats(call: &mut Call) -> Outcome {
     let mut args = call.args();
-    let name = args.optional();
-    args.end()?;
-    let reply = call.reply();
-    match name {
-        Some(name) => match Category::find(name.bytes()) {
-            Some(category) => reply_figures(&reply, category),
-            None => {
-                reply.null();
+    match args.option(&OPTIONS)? {
+        Some(Opt::Category) => {
+            let name = parse_category(&mut args)?;
+            args.end()?;
+            match Category::find(name.bytes()) {
+                Some(category) => Figures::of(category).reply(&call.reply()),
+                None => {
+                    call.reply().null();
+                }
             }
-        },
+        }
+        Some(Opt::Total) => {
+            args.end()?;
+            Category::all().map(Figures::of).fold(Figures::NONE, Figures::plus).reply(&call.reply());
+        }
         None => {
+            let reply = call.reply();
             let used: Vec<_> = Category::all().filter(|category| was_used(*category)).collect();
             reply.map(used.len());
             for category in used {
                 reply.bytes(category.name());
-                reply_figures(&reply, category);
+                Figures::of(category).reply(&reply);
             }
         }
     }
     Ok(())
+}
+
+/// Sets the counters of all categories back to 0. Their names stay, and so do entries and bytes, which tell what is stored.
+pub fn reset() {
+    Category::all().for_each(|category| category.counters().reset());
 }
 
 /// Whether anything was ever counted in the category. Always true of those with names of their own.
@@ -52,32 +75,72 @@ fn was_used(category: Category) -> bool {
     category != Category::OTHER || [hits, stale_hits, misses, sets, errors].iter().any(|c| c.get() > 0) || entries > 0
 }
 
-fn reply_figures(reply: &Reply, category: Category) {
-    let counters = category.counters();
-    let (hits, stale_hits, misses) = (counters.hits.get(), counters.stale_hits.get(), counters.misses.get());
-    let served = hits.saturating_add(stale_hits);
-    let [entries, bytes, raw_bytes] = groups::held(category);
-    let counts = [
-        ("hits", hits),
-        ("stale_hits", stale_hits),
-        ("misses", misses),
-        ("pending", counters.pending.get()),
-        ("leader_grants", counters.leader_grants.get()),
-        ("wait_timeouts", counters.wait_timeouts.get()),
-        ("sets", counters.sets.get()),
-        ("clears", counters.clears.get()),
-        ("expired", counters.expired()),
-        ("errors", counters.errors.get()),
-        ("entries", entries),
-        ("bytes", bytes),
-        ("raw_bytes", raw_bytes),
-    ];
-    reply.map(counts.len() + 2);
-    for (name, count) in counts {
-        reply.bytes(name).count(count);
+/// The figures in the order in which they are shown.
+const NAMES: [&str; 14] = [
+    "hits",
+    "stale_hits",
+    "misses",
+    "pending",
+    "leader_grants",
+    "releases",
+    "wait_timeouts",
+    "sets",
+    "clears",
+    "expired",
+    "errors",
+    "entries",
+    "bytes",
+    "raw_bytes",
+];
+
+/// What is counted in a category, or in several.
+struct Figures {
+    counts: [u64; NAMES.len()],
+    saved: Amount,
+}
+
+impl Figures {
+    const NONE: Self = Self { counts: [0; NAMES.len()], saved: Amount::ZERO };
+
+    fn of(category: Category) -> Self {
+        let counters = category.counters();
+        let [entries, bytes, raw_bytes] = groups::held(category);
+        let counts = [
+            counters.hits.get(),
+            counters.stale_hits.get(),
+            counters.misses.get(),
+            counters.pending.get(),
+            counters.leader_grants.get(),
+            counters.releases.get(),
+            counters.wait_timeouts.get(),
+            counters.sets.get(),
+            counters.clears.get(),
+            counters.expired(),
+            counters.errors.get(),
+            entries,
+            bytes,
+            raw_bytes,
+        ];
+        Self { counts, saved: counters.saved() }
     }
-    reply.bytes("hit_rate").bytes(rate(served, served.saturating_add(misses)));
-    reply.bytes("saved").bytes(counters.saved().to_text().as_bytes());
+
+    fn plus(mut self, other: Self) -> Self {
+        for (sum, count) in self.counts.iter_mut().zip(other.counts) {
+            *sum = sum.saturating_add(count);
+        }
+        Self { saved: self.saved.saturating_add(other.saved).min(Amount::MAX), ..self }
+    }
+
+    fn reply(&self, reply: &Reply) {
+        reply.map(NAMES.len() + 2);
+        for (name, count) in NAMES.iter().zip(self.counts) {
+            reply.bytes(name).count(count);
+        }
+        let [hits, stale_hits, misses, ..] = self.counts;
+        let served = hits.saturating_add(stale_hits);
+        reply.bytes("hit_rate").bytes(rate(served, served.saturating_add(misses)));
+        reply.bytes("saved").bytes(self.saved.to_text().as_bytes());
+    }
 }
 
 /// `part` / `whole` with four decimal places, rounded down: `0.9950`, and `1.0000` only if both are equal.

@@ -1,6 +1,7 @@
 //! The cache entry as a data type.
 
 use gateway_core::TIME_MAX_MS;
+use gateway_core::cache::State;
 use gateway_core::stored::Stored as _;
 
 use super::entry::Entry;
@@ -31,10 +32,11 @@ impl Value for Entry {
     }
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
-        let state = match (self.is_cleared(), self.is_fresh(now_ms)) {
+        let state = match (self.is_cleared(), self.state(now_ms)) {
             (true, _) => "cleared",
-            (false, true) => "fresh",
-            (false, false) => "stale",
+            (false, State::Fresh) => "fresh",
+            (false, State::Stale) => "stale",
+            (false, State::Expired) => "expired",
         };
         reply.map(11).bytes("type").bytes("cache-entry").bytes("state").bytes(state);
         reply.bytes("category").bytes(self.category().name());

@@ -1,10 +1,10 @@
 //! Arguments that several limiter commands take.
 
-use gateway_core::lease::HOLDER_BYTES_MAX;
+use gateway_core::lease::{Grant, HOLDER_BYTES_MAX, Leases};
 use gateway_core::{PERIOD_MAX_MS, UNITS_MAX};
 
 use crate::server::args::Args;
-use crate::server::{Error, Outcome, Str};
+use crate::server::{Call, Error, Key, Outcome, Str};
 
 /// The largest cost, and the largest number of units given back.
 pub const COST_MAX: i64 = UNITS_MAX.cast_signed();
@@ -52,4 +52,53 @@ pub fn parse_ttl_ms(mut args: Args) -> Result<u64, Error> {
     // A further argument is a repeated TTL or an unknown option.
     args.option(&TTL)?;
     Ok(ttl_ms)
+}
+
+#[derive(Clone, Copy)]
+enum Opt {
+    Ttl,
+    Block,
+}
+
+const ACQUIRE_OPTIONS: [(&str, Opt); 2] = [("TTL", Opt::Ttl), ("BLOCK", Opt::Block)];
+
+/// A call of GW.ACQUIRE.
+pub struct AcquireRequest<'a> {
+    pub key: Key<'a>,
+    pub max: u64,
+    pub holder: Str<'a>,
+    pub ttl_ms: u64,
+    /// 0 is for ever.
+    pub block_ms: Option<u64>,
+}
+
+impl<'a> AcquireRequest<'a> {
+    /// key max holder TTL ms [BLOCK ms]
+    pub fn parse(call: &Call<'a>) -> Result<Self, Error> {
+        let mut args = call.args();
+        let key = args.key()?;
+        let max = args.int("max", 0..=UNITS_MAX)?;
+        let holder = parse_holder(&mut args)?;
+        let (mut ttl_ms, mut block_ms) = (None, None);
+        while let Some(option) = args.option(&ACQUIRE_OPTIONS)? {
+            match option {
+                Opt::Ttl => ttl_ms = Some(args.int("TTL", 1..=PERIOD_MAX_MS)?),
+                Opt::Block => block_ms = Some(args.int("BLOCK", 0..=PERIOD_MAX_MS)?),
+            }
+        }
+        let ttl_ms = ttl_ms.ok_or_else(|| Error::missing_option("TTL"))?;
+        Ok(Self { key, max, holder, ttl_ms, block_ms })
+    }
+
+    /// What a holder that has no slot is told now. It is not granted one, even if one is free.
+    pub fn look(&self, call: &Call) -> Result<Grant, Error> {
+        let none = Leases::default();
+        let found = call.find::<Leases>(self.key)?;
+        let slots = found.as_ref().map_or(&none, |found| found.get());
+        let now_ms = call.now_ms();
+        let in_use = slots.in_use(now_ms);
+        let grant = slots.decide_new(now_ms, self.max, in_use);
+        let retry_after_ms = if grant.acquired { 1 } else { grant.retry_after_ms };
+        Ok(Grant { acquired: false, in_use, max: self.max, retry_after_ms, token: 0 })
+    }
 }

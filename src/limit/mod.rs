@@ -9,3 +9,4 @@ pub mod slots;
 mod take;
 pub mod tokens;
 mod value;
+pub mod wait;

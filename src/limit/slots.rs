@@ -2,30 +2,36 @@
 
 use std::ffi::CStr;
 
-use gateway_core::UNITS_MAX;
 use gateway_core::lease::{Grant, Leases};
 
-use super::args::{parse_holder, parse_ttl_ms};
+use super::args::{AcquireRequest, parse_holder, parse_ttl_ms};
 use super::effect::{LAST_TOKEN, SlotChange, clock_step};
 use super::limiter::Limiter;
+use super::wait;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::key::Opened;
-use crate::server::{Call, Key, Outcome, Str};
+use crate::server::{Call, Error, Key, Outcome, Str};
 use crate::stats::STATS;
 
 pub const ACQUIRE: Command = Command {
     name: "GW.ACQUIRE",
     handler: entry!(acquire),
-    flags: "write deny-oom fast",
-    arity: 6,
+    flags: "write deny-oom fast blocking",
+    arity: -6,
     keys: Keys::One(Access::ReadUpdate),
     summary: "Takes one of `max` slots for a holder until its time to live has passed. Replies acquired, in_use, max, \
-              retry_after_ms, fencing_token.",
+              retry_after_ms, fencing_token. With BLOCK it waits if there is none, in the order of arrival.",
     complexity: "O(log N) in the holders; O(N) after `max` was lowered far below their number",
     since: "0.1.0",
     tips: "",
-    args: &[Arg::key(), Arg::integer("max"), Arg::text("holder"), Arg::integer("ttl-ms").after("TTL")],
+    args: &[
+        Arg::key(),
+        Arg::integer("max"),
+        Arg::text("holder"),
+        Arg::integer("ttl-ms").after("TTL"),
+        Arg::integer("timeout-ms").after("BLOCK").optional(),
+    ],
 };
 
 pub const RENEW: Command = Command {
@@ -54,42 +60,59 @@ pub const RELEASE: Command = Command {
     args: &[Arg::key(), Arg::text("holder")],
 };
 
-/// GW.ACQUIRE key max holder TTL ms
+/// GW.ACQUIRE key max holder TTL ms [BLOCK ms]
 fn acquire(call: &mut Call) -> Outcome {
-    let mut args = call.args();
-    let key = args.key()?;
-    let max = args.int("max", 0..=UNITS_MAX)?;
-    let holder = parse_holder(&mut args)?;
-    let ttl_ms = parse_ttl_ms(args)?;
+    let request = AcquireRequest::parse(call)?;
+    let grant = try_to_acquire(call, &request)?;
+    match request.block_ms {
+        _ if grant.acquired => {
+            STATS.leases_acquired.add(1);
+            reply(call, &grant);
+        }
+        // With a maximum of 0 no wait would ever end.
+        Some(timeout_ms) if request.max > 0 && call.may_wait() => wait::wait(call, &request, timeout_ms),
+        _ => deny(call, request.key, &grant),
+    }
+    Ok(())
+}
 
+/// Takes a slot if there is one that nobody else waits for.
+fn try_to_acquire(call: &mut Call, request: &AcquireRequest) -> Result<Grant, Error> {
+    let &AcquireRequest { key, max, holder, ttl_ms, .. } = request;
+    // Those who wait come first.
+    let is_waited_for = wait::serve(call, key);
     let now_ms = call.now_ms();
     let mut opened = call.open::<Leases>(key)?;
     let grant = decide(&mut opened, now_ms, max, holder);
-    if grant.acquired {
-        STATS.leases_acquired.add(1);
-        let change = SlotChange::Grant { at_ms: now_ms, max, ttl_ms, token: grant.token };
-        change.make(&mut opened, holder);
-        drop(opened);
-        call.replicate_with(key, change.event(), &change.effect(), &[holder]);
-    } else {
-        STATS.leases_denied.add(1);
+    if !grant.acquired {
         let effect = clock_step(&mut opened, now_ms);
         drop(opened);
         if let Some(effect) = effect {
             call.replicate(key, Leases::EVENT, &effect);
         }
+        return Ok(grant);
     }
-    call.reply()
-        .array(5)
-        .int(grant.acquired.into())
-        .count(grant.in_use)
-        .count(grant.max)
-        .int(grant.retry_after_ms)
-        .count(grant.token);
-    Ok(())
+    if is_waited_for && !holds(&mut opened, now_ms, holder) {
+        drop(opened);
+        // More may have become free than is granted at once.
+        let in_use = grant.in_use - 1;
+        if wait::is_first_in_line(call, key, in_use) {
+            return Ok(Grant { acquired: false, in_use, max, retry_after_ms: 1, token: 0 });
+        }
+        opened = call.open(key)?;
+    }
+    let change = grant_slot(&mut opened, now_ms, &grant, holder, ttl_ms);
+    drop(opened);
+    call.replicate_with(key, change.event(), &change.effect(), &[holder]);
+    if is_waited_for {
+        wait::holder_acquired(call, key, holder.bytes(), grant.token);
+        // The slot that ends next may be another one now.
+        wait::serve(call, key);
+    }
+    Ok(grant)
 }
 
-fn decide(opened: &mut Opened<Leases>, at_ms: i64, max: u64, holder: Str) -> Grant {
+pub fn decide(opened: &mut Opened<Leases>, at_ms: i64, max: u64, holder: Str) -> Grant {
     let none = Leases::default();
     let slots = opened.get().map_or(&none, |slots| slots);
     let mut grant = slots.decide(at_ms, max, holder.bytes());
@@ -97,6 +120,35 @@ fn decide(opened: &mut Opened<Leases>, at_ms: i64, max: u64, holder: Str) -> Gra
         grant.token = grant.token.max(LAST_TOKEN.get() + 1);
     }
     grant
+}
+
+/// Whether the holder has a slot.
+fn holds(opened: &mut Opened<Leases>, at_ms: i64, holder: Str) -> bool {
+    opened.get().is_some_and(|slots| slots.token_of(at_ms, holder.bytes()).is_some())
+}
+
+/// Makes a grant that was decided.
+pub fn grant_slot(opened: &mut Opened<Leases>, at_ms: i64, grant: &Grant, holder: Str, ttl_ms: u64) -> SlotChange {
+    let change = SlotChange::Grant { at_ms, max: grant.max, ttl_ms, token: grant.token };
+    change.make(opened, holder);
+    change
+}
+
+/// Counts a denial, tells of it, and replies it.
+pub fn deny(call: &Call, key: Key, grant: &Grant) {
+    STATS.leases_denied.add(1);
+    call.tell_denied(key);
+    reply(call, grant);
+}
+
+pub fn reply(call: &Call, grant: &Grant) {
+    call.reply()
+        .array(5)
+        .int(grant.acquired.into())
+        .count(grant.in_use)
+        .count(grant.max)
+        .int(grant.retry_after_ms)
+        .count(grant.token);
 }
 
 /// GW.RENEW key holder TTL ms
@@ -121,7 +173,7 @@ fn release(call: &mut Call) -> Outcome {
 fn change_held(call: &mut Call, key: Key, holder: Str, change: impl FnOnce(i64) -> SlotChange) -> Outcome {
     let now_ms = call.now_ms();
     let mut opened = call.open::<Leases>(key)?;
-    let held = opened.get().is_some_and(|slots| slots.token_of(now_ms, holder.bytes()).is_some());
+    let held = holds(&mut opened, now_ms, holder);
     let change = held.then(|| change(now_ms));
     if let Some(change) = &change {
         change.make(&mut opened, holder);
@@ -129,6 +181,7 @@ fn change_held(call: &mut Call, key: Key, holder: Str, change: impl FnOnce(i64) 
     drop(opened);
     if let Some(change) = &change {
         call.replicate_with(key, change.event(), &change.effect(), &[holder]);
+        wait::serve(call, key);
     }
     call.reply().int(held.into());
     Ok(())

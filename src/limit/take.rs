@@ -14,6 +14,9 @@ pub fn take<L: UnitLimiter>(call: &mut Call, key: Key, usage: &Usage<L>, mode: M
     if let Some(effect) = effect {
         call.replicate(key, L::EVENT, &effect);
     }
+    if !verdict.allowed && mode == Mode::Admit {
+        call.tell_denied(key);
+    }
     call.reply()
         .array(5)
         .int(verdict.allowed.into())

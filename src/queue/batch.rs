@@ -50,7 +50,10 @@ pub const NACK: Command = Command {
                 Arg::integer("delay-ms").after("DELAY"),
                 Arg::block(
                     "dead",
-                    &[Arg::word("dead", "DEAD"), Arg::integer("index").after("RECORD").optional().multiple()],
+                    &[
+                        Arg::word("dead", "DEAD"),
+                        Arg::block("records", &[Arg::integer("index").multiple()]).after("RECORD").optional(),
+                    ],
                 ),
             ],
         )

@@ -17,7 +17,7 @@ pub fn change<'a>(
     let now_ms = call.now_ms();
     let mut opened = call.open::<Queue>(key)?;
     let Some(queue) = opened.get() else { return Ok(None) };
-    let buried = queue.counts().buried;
+    let dead_lettered = queue.counts().dead_lettered;
     let decided = decide(queue, now_ms)?;
     let number = decided.map(|(_, number)| number);
     // What is due is done even if the command changes nothing else.
@@ -29,7 +29,7 @@ pub fn change<'a>(
         },
     };
     let effect = change.decide(queue, now_ms);
-    STATS.log_dead.add(queue.counts().buried.saturating_sub(buried));
+    STATS.log_dead.add(queue.counts().dead_lettered.saturating_sub(dead_lettered));
     drop(opened);
     call.replicate_with(key, change.event(), &effect, rest);
     // Records may be ready now, or at another time than before.

@@ -24,7 +24,7 @@
 use std::ffi::CStr;
 
 use gateway_core::codec::Decoder;
-use gateway_core::queue::{BATCH_RECORDS_MAX, BatchId, COUNT_MAX, DELIVERIES_MAX, Lease, Part, PushPlan, Queue};
+use gateway_core::queue::{BATCH_RECORDS_MAX, BatchId, BatchLease, COUNT_MAX, DELIVERIES_MAX, Part, PushPlan, Queue};
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
 
 use super::args::ID_BYTES_MAX;
@@ -55,8 +55,8 @@ pub const COMMAND: Command = Command {
     args: &[Arg::key(), Arg::text("effect"), Arg::text("argument").optional().multiple()],
 };
 
-/// The largest time in the name of a batch that this node has given out or seen, under any key. So a key that is deleted
-/// and made again while the clock has stepped back gives no two batches the same name.
+/// The largest time in the id of a batch that this node has given out or seen, under any key. So a key that is deleted
+/// and made again while the clock has stepped back gives no two batches the same id.
 pub static LAST_ID_US: Counter = Counter::new();
 
 /// A change of a queue by anything but a push.
@@ -66,10 +66,10 @@ pub enum QueueChange<'a> {
         records: u64,
     },
     Lease {
-        lease: Lease,
+        lease: BatchLease,
         records: u64,
     },
-    LeaseAgain(Lease),
+    LeaseAgain(BatchLease),
     Ack(BatchId),
     Nack(BatchId, i64),
     /// The batch is given up.
@@ -93,7 +93,7 @@ pub enum QueueChange<'a> {
 
 /// What is due in a queue even if a command changes nothing else.
 pub fn due(queue: &Queue, now_ms: i64) -> Option<QueueChange<'static>> {
-    if queue.is_unsettled(now_ms) {
+    if queue.has_exhausted(now_ms) {
         return Some(QueueChange::MoveExhausted);
     }
     queue.is_behind(now_ms).then_some(QueueChange::StepBack)
@@ -135,10 +135,10 @@ impl QueueChange<'_> {
             QueueChange::LeaseAgain(lease) => queue.lease_again(now_ms, lease),
             QueueChange::Ack(id) => queue.ack(now_ms, id),
             QueueChange::Nack(id, due_ms) => queue.nack(now_ms, id, due_ms),
-            QueueChange::DeadLetter(id) => queue.give_up(now_ms, id),
+            QueueChange::DeadLetter(id) => queue.dead_letter(now_ms, id),
             QueueChange::DeadRecords { id, new_id, indexes } => {
                 LAST_ID_US.raise(new_id.time_us());
-                queue.give_up_records(now_ms, id, new_id, indexes);
+                queue.dead_letter_records(now_ms, id, new_id, indexes);
             }
             QueueChange::Extend(id, until_ms) => queue.extend(now_ms, id, until_ms),
             QueueChange::RequeueDead(id) => queue.requeue(now_ms, id),
@@ -149,7 +149,7 @@ impl QueueChange<'_> {
             QueueChange::DropOldestDead(count) => {
                 oldest(queue, count).into_iter().for_each(|id| queue.drop_dead(now_ms, id))
             }
-            QueueChange::MoveExhausted | QueueChange::StepBack => queue.settle(now_ms),
+            QueueChange::MoveExhausted | QueueChange::StepBack => queue.move_exhausted(now_ms),
         }
     }
 
@@ -173,7 +173,7 @@ impl QueueChange<'_> {
             effect.word(id.to_string().as_bytes());
             effect
         };
-        let with_lease = |operation, Lease { id, until_ms, deliveries_max }| {
+        let with_lease = |operation, BatchLease { id, until_ms, deliveries_max }| {
             let mut effect = with_id(operation, id);
             effect.int(until_ms);
             effect.int(deliveries_max.cast_signed());
@@ -267,9 +267,9 @@ fn id(words: &mut Words) -> Result<BatchId, Error> {
     BatchId::parse(words.word()?).ok_or_else(malformed)
 }
 
-fn lease(words: &mut Words) -> Result<Lease, Error> {
+fn lease(words: &mut Words) -> Result<BatchLease, Error> {
     let id = id(words)?;
-    Ok(Lease { id, until_ms: words.int(0..=TIME_MAX_MS)?, deliveries_max: words.int(1..=DELIVERIES_MAX)? })
+    Ok(BatchLease { id, until_ms: words.int(0..=TIME_MAX_MS)?, deliveries_max: words.int(1..=DELIVERIES_MAX)? })
 }
 
 /// GW._QUEUE key effect [record …]

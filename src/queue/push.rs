@@ -107,13 +107,13 @@ fn push(call: &mut Call) -> Outcome {
     let stored = records.get(plan.skip_new..).unwrap_or_default();
     let skipped = plan.skip_new as u64;
     let queue = opened.get_or_insert_with(Queue::new);
-    let buried = queue.counts().buried;
+    let dead_lettered = queue.counts().dead_lettered;
     queue.push(now_ms, plan.drop_oldest, stored.iter().map(|record| record.bytes()), skipped);
     let id_ms = id.map(|_| ID_MS.get().unsigned_abs());
     if let (Some(id), Some(id_ms)) = (id, id_ms) {
         queue.remember(now_ms, id.bytes(), id_ms);
     }
-    STATS.log_dead.add(queue.counts().buried.saturating_sub(buried));
+    STATS.log_dead.add(queue.counts().dead_lettered.saturating_sub(dead_lettered));
     let dead_dropped = effect::drop_excess_dead(queue);
     worker::submit(queue);
     let len = queue.waiting(now_ms).records;

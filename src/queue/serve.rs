@@ -1,6 +1,6 @@
 //! What GW.LOGPOP does at a queue, at once or after a wait.
 
-use gateway_core::queue::{Lease, Next, Queue, until_ms};
+use gateway_core::queue::{BatchLease, Next, Queue, until_ms};
 use lazy_static::lazy_static;
 
 use super::args::{Bounds, PopRequest};
@@ -11,7 +11,7 @@ use crate::server::{Call, Error, Key};
 use crate::stats::STATS;
 
 lazy_static! {
-    /// Distinguishes the names of this process's batches from those of all others.
+    /// Distinguishes the ids of this process's batches from those of all others.
     pub static ref NODE: u32 = random();
 }
 
@@ -67,7 +67,7 @@ fn pop_on_lease(call: &mut Call, request: &PopRequest, lease_ms: u64) -> Result<
     let (now_ms, reply, key) = (call.now_ms(), call.reply(), request.key);
     let mut opened = call.open::<Queue>(key)?;
     let Some(queue) = opened.get() else { return Ok(false) };
-    let lease = |id| Lease { id, until_ms: until_ms(now_ms, lease_ms), deliveries_max: request.deliveries_max };
+    let lease = |id| BatchLease { id, until_ms: until_ms(now_ms, lease_ms), deliveries_max: request.deliveries_max };
     let (id, change) = match queue.next_batch(now_ms, request.bounds.count, request.bounds.max_bytes) {
         Next::Again(id) => (Some(id), QueueChange::LeaseAgain(lease(id))),
         Next::New { records } => {
@@ -95,6 +95,6 @@ fn make(change: QueueChange, queue: &mut Queue, now_ms: i64) -> Effect {
     let after = queue.counts();
     STATS.log_popped.add(after.popped.saturating_sub(before.popped));
     STATS.log_redelivered.add(after.redelivered.saturating_sub(before.redelivered));
-    STATS.log_dead.add(after.buried.saturating_sub(before.buried));
+    STATS.log_dead.add(after.dead_lettered.saturating_sub(before.dead_lettered));
     effect
 }

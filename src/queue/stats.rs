@@ -68,7 +68,7 @@ fn figures(queue: &Queue, now_ms: i64, reply: &Reply) {
         ("acked", counts.acked, rates.acked),
         ("redelivered", counts.redelivered, rates.redelivered),
         ("dropped", counts.dropped, rates.dropped),
-        ("dead_lettered", counts.buried, rates.buried),
+        ("dead_lettered", counts.dead_lettered, rates.dead_lettered),
         ("dead_dropped", counts.dead_dropped, rates.dead_dropped),
         ("rejected", queue.rejected(), rejected_rate),
         ("repeated", queue.repeated(), repeated_rate),

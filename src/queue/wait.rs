@@ -5,25 +5,22 @@
 //! signalled by a timer. Each attempt that finds nothing makes sure that there is one for the next batch to be due. So a
 //! queue has no timer if no client waits for it, and never two for the same moment.
 
-use std::collections::HashMap;
-
 use gateway_core::queue::Queue;
 use lazy_static::lazy_static;
 
 use super::args::PopRequest;
 use super::serve::{reply_nothing, serve};
-use crate::server::args::OwnedKey;
+use crate::server::alarm::Alarms;
 use crate::server::blocked::retry;
 use crate::server::call::entry;
-use crate::server::shared::MainThread;
 use crate::server::{Call, Error, Key, Outcome};
 
 /// How long until a client tries again, if no key may be changed: during CLIENT PAUSE or a failover.
 const PAUSED_MS: i64 = 50;
 
 lazy_static! {
-    /// When the next timer of a key fires, by database and name.
-    static ref ARMED: MainThread<HashMap<(i32, Vec<u8>), i64>> = MainThread::new(HashMap::new());
+    /// A client that tries again too early, because the clock lags behind the timer, sets another alarm.
+    static ref ALARMS: Alarms = Alarms::new(|call, key| call.wake(key));
 }
 
 /// Lets the client wait until there is something for it, at most `timeout_ms` (0: for ever).
@@ -37,7 +34,7 @@ fn try_again(call: &mut Call) -> Result<bool, Error> {
     let request = PopRequest::parse(call)?;
     if !call.may_change() {
         let soon_ms = call.now_ms() + PAUSED_MS;
-        arm(call, request.key, soon_ms);
+        ALARMS.set(call, request.key, soon_ms);
         return Ok(false);
     }
     match serve(call, &request) {
@@ -60,31 +57,7 @@ fn arm_for_next(call: &mut Call, key: Key) -> Outcome {
     let now_ms = call.now_ms();
     let due_ms = call.find::<Queue>(key)?.and_then(|queue| queue.get().next_due_ms(now_ms));
     if let Some(due_ms) = due_ms {
-        arm(call, key, due_ms);
+        ALARMS.set(call, key, due_ms);
     }
     Ok(())
-}
-
-fn arm(call: &Call, key: Key, due_ms: i64) {
-    let place = (call.database(), key.bytes().to_vec());
-    let mut armed = ARMED.borrow();
-    if armed.get(&place).is_some_and(|armed_ms| *armed_ms <= due_ms) {
-        return;
-    }
-    armed.insert(place.clone(), due_ms);
-    let delay_ms = (due_ms - call.now_ms()).max(1).unsigned_abs();
-    call.after(delay_ms, signal, (place, due_ms));
-}
-
-fn signal(call: &mut Call, (place, due_ms): ((i32, Vec<u8>), i64)) {
-    {
-        let mut armed = ARMED.borrow();
-        // A timer that was set later, for an earlier time, has taken the place of this one.
-        if armed.get(&place) != Some(&due_ms) {
-            return;
-        }
-        armed.remove(&place);
-    }
-    // If the clock lags behind the timer, the client that tries again arms another one.
-    call.wake(OwnedKey::new(&place.1).key());
 }

@@ -9,6 +9,7 @@ use gateway_core::money::Amount;
 use redis_module::raw::RedisModuleString;
 use smallvec::SmallVec;
 
+use super::api::api;
 use super::error::Error;
 
 /// One of the server's strings, valid for as long as `'a`: the call that it is an argument of.
@@ -166,6 +167,11 @@ impl<'a> Args<'a> {
     pub fn signed_amount(&mut self, what: impl AsRef<[u8]>) -> Result<Amount, Error> {
         let text = self.next().ok_or_else(|| Error::missing_value(&what))?;
         Amount::parse(text.bytes()).map_err(|error| Error::new(&error.to_string(), what))
+    }
+
+    /// The arguments that are left, which stay to be taken.
+    pub fn all(&self) -> &'a [Str<'a>] {
+        self.left
     }
 
     /// The rest of the arguments, at least one.

@@ -13,6 +13,7 @@ use std::ffi::{c_int, c_longlong, c_void};
 use lazy_static::lazy_static;
 use redis_module::raw::{self, RedisModuleBlockedClient, RedisModuleCtx, RedisModuleString};
 
+use super::api::api;
 use super::args::Key;
 use super::call::{self, Call, RawHandler};
 use super::error::{Error, Outcome};
@@ -192,7 +193,8 @@ fn time_is_up(_call: &mut Call, parked: Parked) {
     }
 }
 
-const UNBLOCKED: Error = Error::coded("UNBLOCKED the wait was ended");
+/// The reply to a client whose wait this node cannot go on with.
+pub const UNBLOCKED: Error = Error::coded("UNBLOCKED the wait was ended");
 
 unsafe extern "C" fn called_back(ctx: *mut RedisModuleCtx, argv: *mut *mut RedisModuleString, argc: c_int) -> c_int {
     let reply = |call: &mut Call| {

@@ -5,6 +5,7 @@ use std::ffi::{CStr, c_char, c_int, c_longlong};
 use gateway_core::TIME_MAX_MS;
 use redis_module::raw::{self, RedisModuleCtx, RedisModuleString};
 
+use super::api::api;
 use super::args::{Args, Key, Str};
 use super::effect::Effect;
 use super::error::{Error, Outcome};
@@ -155,6 +156,24 @@ impl<'a> Call<'a> {
         self.is_primary() && unsafe { api!(RedisModule_AvoidReplicaTraffic()) } == 0
     }
 
+    /// Whether this node still serves commands for `key`: in a cluster its slot, or the key alone, may have moved. Clients that
+    /// wait are not told of that by every server.
+    pub fn serves(&self, key: Key) -> bool {
+        // SAFETY: the context is the one of this call, and the key's name lives through it. The server refuses a call of its
+        // own for a key that it would redirect a client for; otherwise it hands over a reply, which is freed.
+        unsafe {
+            if api!(RedisModule_GetContextFlags(self.ctx)) as u32 & raw::REDISMODULE_CTX_FLAGS_CLUSTER == 0 {
+                return true;
+            }
+            let reply = api!(RedisModule_Call(self.ctx, c"EXISTS".as_ptr(), c"s".as_ptr(), key.raw));
+            if reply.is_null() {
+                return false;
+            }
+            api!(RedisModule_FreeCallReply(reply));
+        }
+        true
+    }
+
     /// After a change of a key: sends `effect` to the replicas and the AOF, tells clients that WATCH or track the key, and
     /// notifies of `event`.
     pub fn replicate(&self, key: Key, event: &CStr, effect: &Effect) {
@@ -247,6 +266,16 @@ impl<'a> Call<'a> {
     /// Notifies the subscribers of keyspace events of class `d`, those of modules.
     pub fn notify(&self, key: Key, event: &CStr) {
         self.notify_of_class(raw::REDISMODULE_NOTIFY_MODULE, event, key);
+    }
+
+    /// Notifies of a denial on `key`, which is no change, if `notify-keyspace-events` has the class of modules. The question
+    /// comes first because an answer that nobody hears costs 300 instructions, and denials come in storms.
+    pub fn tell_denied(&self, key: Key) {
+        // SAFETY: takes no arguments.
+        let published = unsafe { api!(RedisModule_GetNotifyKeyspaceEvents()) };
+        if published & raw::REDISMODULE_NOTIFY_MODULE != 0 {
+            self.notify(key, c"gw.denied");
+        }
     }
 
     fn signal_and_notify(&self, key: Key, event: &CStr) {

@@ -9,6 +9,7 @@ use redis_module::raw::{
     RedisModuleCtx,
 };
 
+use super::api::api;
 use super::args::{Str, parse_int};
 use super::call::RawHandler;
 

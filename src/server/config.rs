@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use redis_module::raw::{self, RedisModuleCtx, RedisModuleString};
 
+use super::api::api;
 use super::args::Str;
 use super::guard::guarded;
 use super::shared::MainThread;

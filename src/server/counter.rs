@@ -19,6 +19,11 @@ impl Counter {
         self.0.store(self.get().max(least), Ordering::Relaxed);
     }
 
+    /// Sets the count back.
+    pub fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

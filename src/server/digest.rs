@@ -5,6 +5,8 @@ use std::ffi::c_char;
 use gateway_core::codec::Writer;
 use redis_module::raw::RedisModuleDigest;
 
+use super::api::api;
+
 pub(super) struct Digest(*mut RedisModuleDigest);
 
 impl Digest {

@@ -14,8 +14,6 @@ impl Error {
     /// The server's own words for a key that holds another type.
     pub const WRONG_TYPE: Error =
         Error(Cow::Borrowed("WRONGTYPE Operation against a key holding the wrong kind of value"));
-    /// The server's own words for a write on a replica.
-    pub const READ_ONLY: Error = Error(Cow::Borrowed("READONLY You can't write against a read only replica."));
     /// The server checks the arity first; this is for calls that its check cannot see through.
     pub const ARITY: Error = Error(Cow::Borrowed("ERR wrong number of arguments"));
     /// The guard has caught a panic and logged it.
@@ -24,9 +22,14 @@ impl Error {
     /// `ERR <what>: <argument>`. `argument` may be a client's own bytes: at most 64 of them are shown, and those that are
     /// not printable ASCII as '?'.
     pub fn new(what: &str, argument: impl AsRef<[u8]>) -> Self {
+        Self::coded_for("ERR", what, argument)
+    }
+
+    /// As [`Self::new`], with a code of its own.
+    pub fn coded_for(code: &str, what: &str, argument: impl AsRef<[u8]>) -> Self {
         let argument = argument.as_ref();
         let shown = argument.iter().take(64).map(|&b| if (0x20..0x7f).contains(&b) { char::from(b) } else { '?' });
-        Error(format!("ERR {what}: {}", shown.collect::<String>()).into())
+        Error(format!("{code} {what}: {}", shown.collect::<String>()).into())
     }
 
     /// An error with a code of its own, for errors that a client must branch on.

@@ -8,6 +8,7 @@ use redis_module::raw::{
     self, RedisModuleCtx, RedisModuleEvent, RedisModuleFlushInfo, RedisModuleString, RedisModuleSwapDbInfo,
 };
 
+use super::api::api;
 use super::args::{Key, Str};
 use super::call::{self, Call};
 

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use redis_module::raw::{self, RedisModuleCtx, RedisModuleInfoCtx};
 
+use super::api::api;
 use super::call::Call;
 use super::counter::Counter;
 use super::guard::guarded;

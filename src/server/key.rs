@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use redis_module::raw::{self, RedisModuleKey, RedisModuleType};
 
+use super::api::api;
 use super::args::{Key, Short};
 use super::call::Call;
 use super::error::Error;
@@ -189,6 +190,12 @@ impl Call<'_> {
     /// As [`Self::find`], but counting in keyspace_hits or keyspace_misses, which show a cache's hit rate.
     pub fn look_up<T: Value>(&self, key: Key) -> Result<Option<Found<'_, T>>, Error> {
         self.find_in_mode(key, raw::REDISMODULE_READ as c_int)
+    }
+
+    /// As [`Self::find`], without a trace: the server does not see the key as used. `None` as well if it holds another type.
+    pub fn glance<T: Value>(&self, key: Key) -> Option<Found<'_, T>> {
+        let mode = quiet_read_mode() | raw::REDISMODULE_OPEN_KEY_NOTOUCH as c_int;
+        self.find_in_mode(key, mode).ok().flatten()
     }
 
     /// As [`Self::find`], of a key that may hold an `A` or a `B`.

@@ -7,19 +7,11 @@
 //! any. Whatever could panic in a function that the server calls runs under the panic [`guard`]: handlers, tasks, listeners
 //! and the callbacks of data types and text settings. What lies outside it reads or writes an atomic, or replies an error.
 
-/// Calls a function of the server's module API by its name without the `RedisModule_` prefix.
-///
-/// The pointers are filled in when the module loads. A function that this server does not have panics, and the guard turns
-/// that into an error reply. Functions that only newer servers have are looked up with `raw::RedisModule_…` and matched.
-macro_rules! api {
-    ($name:ident($($argument:expr),* $(,)?)) => {
-        redis_module::raw::$name.unwrap()($($argument),*)
-    };
-}
-
+pub mod alarm;
 // Unit tests run without a server, and so without its allocator.
 #[cfg(not(test))]
 pub mod alloc;
+mod api;
 pub mod args;
 pub mod blocked;
 pub mod call;

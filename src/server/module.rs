@@ -4,6 +4,7 @@ use std::ffi::c_int;
 
 use redis_module::raw::{self, RedisModuleCtx};
 
+use super::api::api;
 use super::command::{self, Command};
 use super::config::Setting;
 use super::events::{self, Listeners};

@@ -7,6 +7,8 @@ use std::ffi::c_char;
 use gateway_core::codec::{Corrupt, Reader, Writer};
 use redis_module::raw::RedisModuleIO;
 
+use super::api::api;
+
 pub(super) struct Rdb(*mut RedisModuleIO);
 
 impl Rdb {

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use redis_module::raw::RedisModuleCtx;
 
+use super::api::api;
 use super::error::Error;
 
 /// Writes the reply of one call, and lives no longer than that.

@@ -1,13 +1,18 @@
-//! A pass over all keys of a database, in slices, so that other clients are served in between.
+//! A pass over all keys of a database, in slices, so that other clients are served in between; or one step of a pass whose
+//! cursor a client keeps.
 
-use std::ffi::c_void;
+use std::ffi::{c_char, c_longlong, c_void};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use redis_module::raw::{RedisModuleCtx, RedisModuleKey, RedisModuleScanCursor, RedisModuleString};
+use redis_module::raw::{
+    RedisModuleCallReply, RedisModuleCtx, RedisModuleKey, RedisModuleScanCursor, RedisModuleString,
+};
 
+use super::api::api;
 use super::args::{Key, OwnedKey, Str};
 use super::call::Call;
+use super::error::Error;
 use super::guard::guarded;
 use super::key::Glimpse;
 
@@ -95,6 +100,69 @@ fn slice<S: Scan>(call: &mut Call, mut running: Running<S>) {
         call.after(PAUSE_MS, slice::<S>, running);
     } else {
         running.scan.done(call);
+    }
+}
+
+/// What one SCAN has found.
+pub struct Page {
+    /// 0 at the end of the pass.
+    pub next: u64,
+    pub keys: Vec<OwnedKey>,
+}
+
+/// Owns a reply of a command that the module has called.
+struct CallReply(NonNull<RedisModuleCallReply>);
+
+impl Drop for CallReply {
+    fn drop(&mut self) {
+        // SAFETY: the reply is ours, and nobody uses it or a part of it afterwards.
+        unsafe { api!(RedisModule_FreeCallReply(self.0.as_ptr())) };
+    }
+}
+
+impl Call<'_> {
+    /// One SCAN of the selected database, of about `count` keys. The cursor is the server's own: a module has no other way to
+    /// go on in a later command.
+    pub fn scan_page(&self, cursor: u64, count: usize) -> Result<Page, Error> {
+        let mut buffer = itoa::Buffer::new();
+        let cursor = buffer.format(cursor);
+        // SAFETY: the context is the one of this call; the format takes a buffer with its length, a text that ends in NUL and
+        // an integer, which live through the call.
+        let reply = unsafe {
+            api!(RedisModule_Call(
+                self.ctx,
+                c"SCAN".as_ptr(),
+                c"bcl".as_ptr(),
+                cursor.as_ptr().cast::<c_char>(),
+                cursor.len(),
+                c"COUNT".as_ptr(),
+                count as c_longlong
+            ))
+        };
+        let reply = NonNull::new(reply).map(CallReply).ok_or(NO_SCAN)?;
+        let next =
+            element(reply.0, 0).and_then(|next| str::from_utf8(text(next)?).ok()?.parse().ok()).ok_or(NO_SCAN)?;
+        let names = element(reply.0, 1).ok_or(NO_SCAN)?;
+        let names = (0..).map_while(|index| element(names, index)).filter_map(text);
+        Ok(Page { next, keys: names.map(OwnedKey::new).collect() })
+    }
+}
+
+/// The server has renamed the command or taken it away.
+const NO_SCAN: Error = Error::coded("ERR the server's own SCAN fails");
+
+fn element(reply: NonNull<RedisModuleCallReply>, index: usize) -> Option<NonNull<RedisModuleCallReply>> {
+    // SAFETY: the reply is alive; the server returns null if it is no array, or has no such element.
+    NonNull::new(unsafe { api!(RedisModule_CallReplyArrayElement(reply.as_ptr(), index)) })
+}
+
+fn text<'a>(reply: NonNull<RedisModuleCallReply>) -> Option<&'a [u8]> {
+    let mut len = 0;
+    // SAFETY: the reply is alive; the server returns null if it is no string. The text lives as long as the whole reply,
+    // which the only caller keeps until it has copied it.
+    unsafe {
+        let at = api!(RedisModule_CallReplyStringPtr(reply.as_ptr(), &mut len));
+        (!at.is_null()).then(|| std::slice::from_raw_parts(at.cast::<u8>(), len))
     }
 }
 

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use redis_module::raw::{self, RedisModuleCtx, RedisModuleTimerID};
 
+use super::api::api;
 use super::call::{self, Call};
 
 /// A task that waits for its time, with its data.

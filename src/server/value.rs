@@ -10,6 +10,7 @@ use redis_module::raw::{
     RedisModuleString, RedisModuleType, RedisModuleTypeMethods,
 };
 
+use super::api::api;
 use super::digest::Digest;
 use super::effect::Effect;
 use super::guard::guarded;

@@ -221,7 +221,7 @@ fn descend(of: &Crate, module: usize, rest: &[String], what: What, seen: &mut Ha
         && (what != What::Macro || rest.len() > 1)
     {
         descend(of, child, &rest[1..], what, seen, way);
-        if rest.len() > 1 || !(here.items.contains(name) || !imported.is_empty()) {
+        if rest.len() > 1 || (!here.items.contains(name) && imported.is_empty()) {
             return;
         }
     }

@@ -45,6 +45,21 @@ fn stats(client: &mut Connection) -> HashMap<String, u64> {
     call!(*client, "GW.STATS")
 }
 
+/// The error of a lease that has ended.
+fn ended(id: &str) -> String {
+    format!("LEASEENDED lease has ended: {id}")
+}
+
+/// What this node has seen of an account's policies: requests denied, and whether the meter was ever named.
+fn tallies(client: &mut Connection, account: &str) -> HashMap<String, (u64, bool)> {
+    let policies: Vec<(String, HashMap<String, Value>)> = call!(*client, "GW.POLICYLIST", account, "STATS");
+    let tally = |stats: HashMap<String, Value>| {
+        let Value::Int(denied) = stats["denied"] else { panic!("{stats:?}") };
+        (denied as u64, stats["named_ms"] != Value::Nil)
+    };
+    policies.into_iter().map(|(name, stats)| (name, tally(stats))).collect()
+}
+
 /// A key, its user and its team, each with a limit of its own.
 const CHAIN: &str = "{t}:key WITH 2 {t}:user {t}";
 
@@ -135,7 +150,7 @@ fn actuals_take_the_place_of_estimates_once() {
     // Once: neither a second settlement nor a second admission changes anything.
     assert_eq!(run(&mut client, "GW.SETTLE k LEASE more tokens 1 usd 1"), "\"REPEATED\"");
     assert_eq!(run(&mut client, "GW.SETTLE k LEASE never tokens 1 usd 1"), "\"UNKNOWN\"");
-    assert!(admit(&mut client, "k LEASE more TTL 60000 tokens 9000 usd 1").0);
+    assert_eq!(run(&mut client, "GW.ADMIT k LEASE more TTL 60000 tokens 9000 usd 1"), ended("more"));
     assert_eq!(left(&mut client), settled);
     // Into debt, and over the limit, if need be.
     assert!(admit(&mut client, "k LEASE late TTL 60000").0);
@@ -146,8 +161,166 @@ fn actuals_take_the_place_of_estimates_once() {
     assert!(!admitted);
     assert_eq!(refusing, ["window", "bucket", "spend"]);
     let stats = stats(&mut client);
-    assert_eq!(stats["admit_repeated"], 5);
+    assert_eq!((stats["admit_repeated"], stats["admit_lease_ended"]), (4, 1));
     assert_eq!((stats["settle_done"], stats["settle_repeated"], stats["settle_unknown"]), (5, 1, 1));
+}
+
+#[test]
+fn an_ended_lease_is_not_admitted_again() {
+    let (_server, mut client) = start();
+    set(&mut client, "u", &["rpm WINDOW 1 PER 3600000", "fl INFLIGHT 1", "b BUDGET 10 MONTH"]);
+    // Undone, its unit and slot taken by another request: it must not pass for free.
+    assert!(admit(&mut client, "u LEASE req TTL 30000 usd 5").0);
+    assert_eq!(run(&mut client, "GW.SETTLE u LEASE req requests 0 usd 0"), "\"SETTLED\"");
+    assert!(admit(&mut client, "u LEASE other TTL 30000 usd 1").0);
+    let before = gw_testkit::digest(&mut client, "u");
+    for words in ["", " SHADOW", " ROWS NONE", " REQUIRE"] {
+        assert_eq!(run(&mut client, &format!("GW.ADMIT u LEASE req TTL 30000 usd 5{words}")), ended("req"));
+    }
+    assert_eq!(run(&mut client, "GW.SETTLE u LEASE req usd 5"), "\"REPEATED\"");
+    assert_eq!(gw_testkit::digest(&mut client, "u"), before);
+    assert_eq!(run(&mut client, "GW.SPENT u"), "\"0\"");
+    // Five pairs under one id are one request.
+    set(&mut client, "w", &["rpm WINDOW 2 PER 3600000", "b BUDGET 10 MONTH"]);
+    let mut admitted = 0;
+    for _ in 0..5 {
+        admitted += u32::from(run(&mut client, "GW.ADMIT w LEASE same TTL 30000 usd 1").starts_with("[1, "));
+        run(&mut client, "GW.SETTLE w LEASE same usd 1");
+    }
+    assert_eq!((admitted, run(&mut client, "GW.SPENT w").as_str()), (1, "\"1\""));
+    assert_eq!(remaining(&mut client, "w")["rpm"], "1");
+    // By time, too; and if one of several accounts knows that it has ended, none of them is charged.
+    set(&mut client, "{t}:a", &["rpm WINDOW 9 PER 3600000"]);
+    set(&mut client, "{t}:b", &["rpm WINDOW 9 PER 3600000"]);
+    assert!(admit(&mut client, "{t}:a LEASE gone TTL 1").0);
+    await_until("the lease to end", DEADLINE, || {
+        run(&mut client, "GW.ADMIT {t}:b WITH 1 {t}:a LEASE gone TTL 30000") == ended("gone")
+    })
+    .unwrap();
+    assert_eq!(run(&mut client, "GW.SETTLE {t}:a LEASE gone"), "\"LATE\"");
+    // Live, it is the same admission; an account that does not know it decides for itself.
+    assert!(admit(&mut client, "{t}:a LEASE live TTL 30000").0);
+    let (admitted, _, rows) = admit(&mut client, "{t}:a WITH 1 {t}:b LEASE live TTL 30000");
+    assert!(admitted && rows.len() == 2);
+    assert_eq!(
+        (remaining(&mut client, "{t}:a")["rpm"].as_str(), remaining(&mut client, "{t}:b")["rpm"].as_str()),
+        ("7", "8")
+    );
+    assert!(stats(&mut client)["admit_lease_ended"] >= 4 + 4 + 1);
+}
+
+#[test]
+fn accounts_can_be_required() {
+    let (_server, mut client) = start();
+    set(&mut client, "{t}", &["rpm WINDOW 9 PER 3600000"]);
+    run(&mut client, "GW.ADDCOST {t}:ledger 1");
+    for missing in ["{t}:none", "{t}:ledger"] {
+        let error = format!("NOACCOUNT no such account: {missing}");
+        for words in [format!("{{t}} WITH 1 {missing}"), format!("{missing} WITH 1 {{t}}"), missing.to_owned()] {
+            assert_eq!(run(&mut client, &format!("GW.ADMIT {words} LEASE a TTL 1000 require")), error);
+        }
+    }
+    assert!(admit(&mut client, "{t} LEASE a TTL 1000 REQUIRE").0);
+    assert_eq!(remaining(&mut client, "{t}")["rpm"], "8");
+    assert_eq!(stats(&mut client)["admit_no_account"], 6);
+}
+
+#[test]
+fn rows_are_replied_as_asked_for() {
+    let (_server, mut client) = start();
+    set(
+        &mut client,
+        "k",
+        &[
+            "rpm WINDOW 3 PER 3600000",
+            "tpm BUCKET 10 100 PER 31622400000 METER tokens",
+            "fl INFLIGHT 5",
+            "day BUDGET 10 DAY",
+            "all BUDGET 20 TOTAL",
+            "try WINDOW 1 PER 60000 SHADOW",
+        ],
+    );
+    assert_eq!(run(&mut client, "GW.ADMIT k LEASE a TTL 60000 tokens 30 usd 2.5 ROWS NONE"), "[1, 0, []]");
+    let rows = |client: &mut Connection, words: &str| -> (bool, i64, Vec<Vec<Value>>) {
+        command(&format!("GW.ADMIT {words}")).query(client).unwrap()
+    };
+    let (admitted, _, refused) = rows(&mut client, "k LEASE b TTL 60000 tokens 30 usd 2.5 ROWS REFUSED");
+    assert!(admitted && refused.len() == 1, "the shadow's alone: {refused:?}");
+    let (admitted, _, all) = rows(&mut client, "k LEASE c TTL 60000 usd 1 rows all");
+    assert!(admitted && all.len() == 6 && all.iter().all(|row| row.len() == 7));
+    let (admitted, _, detail) = rows(&mut client, "k LEASE d TTL 60000 usd 1 SHADOW ROWS DETAIL");
+    let shown: Vec<String> =
+        detail.iter().map(|row| gw_testkit::reply_line(Ok(Value::Array(row[7..].to_vec())))).collect();
+    assert!(admitted);
+    assert_eq!(
+        shown,
+        [
+            r#"["WINDOW", "requests", 3600000, 3]"#,
+            r#"["BUCKET", "tokens", 31622400000, 60]"#,
+            r#"["INFLIGHT", "", -1, 3]"#,
+            r#"["BUDGET", "usd", 86400000, "6"]"#,
+            r#"["BUDGET", "usd", -1, "6"]"#,
+            r#"["WINDOW", "requests", 60000, 1]"#,
+        ]
+    );
+    let (admitted, _, refused) = rows(&mut client, "k LEASE d TTL 60000 usd 1 ROWS REFUSED");
+    let names: Vec<String> = refused.iter().map(|row| gw_testkit::reply_line(Ok(row[1].clone()))).collect();
+    assert!(!admitted);
+    assert_eq!(names, ["\"rpm\"", "\"try\""]);
+    let (admitted, wait_ms, none) = rows(&mut client, "k LEASE d TTL 60000 usd 1 ROWS NONE");
+    assert!(!admitted && wait_ms > 0 && none.is_empty());
+    // Above the limit, what is used says by how much.
+    run(&mut client, "GW.SETTLE k LEASE a tokens 500 usd 25");
+    let (_, _, detail) = rows(&mut client, "k LEASE d TTL 60000 SHADOW ROWS DETAIL");
+    assert_eq!(gw_testkit::reply_line(Ok(detail[1][10].clone())), "530");
+    assert_eq!(gw_testkit::reply_line(Ok(detail[3][10].clone())), "\"28.5\"");
+}
+
+#[test]
+fn denials_and_named_meters_are_told_by_policy() {
+    let (server, mut client) = start();
+    set(&mut client, "{t}:k", &["rpm WINDOW 1 PER 3600000", "try INFLIGHT 0 SHADOW"]);
+    set(&mut client, "{t}", &["tpm BUCKET 10 100 PER 60000 METER tokens", "day BUDGET 10 DAY"]);
+    let digest = gw_testkit::digest(&mut client, "{t}:k");
+    let never = HashMap::from([("rpm".to_owned(), (0, false)), ("try".to_owned(), (0, false))]);
+    assert_eq!(tallies(&mut client, "{t}:k"), never);
+    // Calls that only ask tell nothing.
+    admit(&mut client, "{t}:k LEASE asks TTL 1 requests 9 SHADOW");
+    assert_eq!(tallies(&mut client, "{t}:k"), never);
+    assert_eq!(gw_testkit::digest(&mut client, "{t}:k"), digest);
+    assert!(admit(&mut client, "{t}:k WITH 1 {t} LEASE a TTL 60000 usd 1").0);
+    assert_eq!(stats(&mut client)["admit_meter_unnamed"], 1, "no tokens");
+    run(&mut client, "CONFIG SET notify-keyspace-events Ed");
+    let mut listener = server.connect().unwrap();
+    let mut listener = listener.as_pubsub();
+    listener.subscribe("__keyevent@0__:gw.denied").unwrap();
+    listener.set_read_timeout(Some(DEADLINE)).unwrap();
+    let digests = |client: &mut Connection| ["{t}:k", "{t}"].map(|key| gw_testkit::digest(client, key));
+    let before = digests(&mut client);
+    for lease in ["b", "c"] {
+        assert!(!admit(&mut client, &format!("{{t}}:k WITH 1 {{t}} LEASE {lease} TTL 60000 usd 1")).0);
+    }
+    assert!(!admit(&mut client, "{t} LEASE d TTL 60000 tokens 1 usd 11 ROWS NONE").0);
+    assert_eq!(digests(&mut client), before);
+    let told: Vec<String> = (0..3).map(|_| listener.get_message().unwrap().get_payload().unwrap()).collect();
+    assert_eq!(told, ["{t}:k", "{t}:k", "{t}"]);
+    let key = HashMap::from([("rpm".to_owned(), (2, true)), ("try".to_owned(), (3, false))]);
+    assert_eq!(tallies(&mut client, "{t}:k"), key);
+    let team = HashMap::from([("tpm".to_owned(), (0, true)), ("day".to_owned(), (1, true))]);
+    assert_eq!(tallies(&mut client, "{t}"), team);
+    assert!(run(&mut client, "GW.DESCRIBE {t}").contains(r#""stats", ["tpm", ["denied", 0, "named_ms", "#));
+    // They are this node's: a copy and a policy that counts anew start at 0, a policy that is set again does not.
+    assert_eq!(run(&mut client, "COPY {t} {t}:copy"), "1");
+    assert_eq!(tallies(&mut client, "{t}:copy")["day"], (0, false));
+    assert_eq!(run(&mut client, "GW.POLICYSET {t} day BUDGET 12 DAY"), "0");
+    assert_eq!(tallies(&mut client, "{t}")["day"], (1, true));
+    assert_eq!(run(&mut client, "GW.POLICYSET {t} day BUDGET 12 DAY METER words"), "0");
+    assert_eq!(tallies(&mut client, "{t}")["day"], (0, false));
+    // A meter that is named when the request is settled is named.
+    assert_eq!(run(&mut client, "GW.SETTLE {t}:k WITH 1 {t} LEASE a words 5"), "\"SETTLED\"");
+    assert_eq!(tallies(&mut client, "{t}")["day"], (0, true));
+    assert_eq!(run(&mut client, "GW.POLICYLIST {t} STAT"), "ERR unknown option: STAT");
+    assert_eq!(run(&mut client, "GW.POLICYLIST none STATS"), "[]");
 }
 
 #[test]
@@ -212,8 +385,9 @@ fn shadows_decide_and_count_and_refuse_nothing() {
     let left = remaining(&mut client, "k");
     assert_eq!((left["rpm"].as_str(), left["new"].as_str()), ("1", "0"));
     let stats = stats(&mut client);
-    // The last of them is the one that asked what is left.
-    assert_eq!((stats["admit_would_deny"], stats["admit_denied"]), (3 + 3 + 2 + 1, 0));
+    // Calls that only ask count for themselves; the last of them is the one that asked what is left.
+    assert_eq!((stats["admit_would_deny"], stats["admit_denied"]), (2, 0));
+    assert_eq!((stats["admit_probed"], stats["admit_admitted"]), (3 + 3 + 1, 4));
 }
 
 #[test]

@@ -7,18 +7,18 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 /// Sends `words` on a connection of its own; the reply comes when it comes.
-fn ask(server: &Server, words: &str) -> Receiver<RedisResult<Value>> {
+pub fn ask(server: &Server, words: &str) -> Receiver<RedisResult<Value>> {
     let (sender, receiver) = channel();
     let (mut client, words) = (server.connect().unwrap(), words.to_owned());
     thread::spawn(move || sender.send(crate::support::command(&words).query(&mut client)));
     receiver
 }
 
-fn answer(waiting: &Receiver<RedisResult<Value>>) -> String {
+pub fn answer(waiting: &Receiver<RedisResult<Value>>) -> String {
     reply_line(waiting.recv_timeout(DEADLINE).unwrap())
 }
 
-fn await_waiting(client: &mut Connection, count: usize) {
+pub fn await_waiting(client: &mut Connection, count: usize) {
     let all_wait = || info(client, "clients")["blocked_clients"] == count.to_string();
     await_until("clients to wait", DEADLINE, all_wait).unwrap();
 }

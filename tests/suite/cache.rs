@@ -1,6 +1,6 @@
-//! GW.CACHESET, GW.CACHEGET, GW.CACHEDEL and GW.CACHESTATS.
+//! GW.CACHESET, GW.CACHEGET, GW.CACHEFETCH with TOUCH, GW.CACHEDEL, GW.CACHELIST and GW.CACHESTATS.
 
-use crate::support::{DEADLINE, command, lifetime_ms, pipeline, run, server_time_ms, start};
+use crate::support::{DEADLINE, at_once, command, lifetime_ms, pipeline, run, server_time_ms, start};
 use gw_testkit::{Server, await_in_sync, await_until, call, digest, redis::Connection, reply};
 use std::collections::HashMap;
 
@@ -84,7 +84,7 @@ fn only_cache_entries_are_deleted_or_replaced() {
 
 /// The figures of one category.
 fn stats(client: &mut Connection, category: &str) -> HashMap<String, String> {
-    call!(*client, "GW.CACHESTATS", category)
+    call!(*client, "GW.CACHESTATS", "CATEGORY", category)
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn readers_cannot_take_the_names_of_what_is_stored() {
     run(&mut client, "GW.CACHESET k v CATEGORY (other)");
     assert_eq!(run(&mut client, "DEBUG RELOAD"), "OK");
     assert_eq!(run(&mut client, "GW.CACHESTATS").matches("(other)").count(), 1);
-    assert!(run(&mut client, "GW.CACHESTATS real").contains("\"entries\", 1"));
+    assert!(run(&mut client, "GW.CACHESTATS CATEGORY real").contains("\"entries\", 1"));
 }
 
 #[test]
@@ -212,9 +212,13 @@ fn meta_tells_state_age_and_time_left() {
     let (state, ttl_ms) = meta("PERSIST k");
     assert!(state == "HIT" && minute(100).contains(&ttl_ms), "{state} {ttl_ms}");
     await_until("the value to be stale", DEADLINE, || meta("GW.CACHESET k v PX 1 STALE 600000").0 == "STALE").unwrap();
-    let (state, ttl_ms) = meta("EXPIRE k 6000");
-    assert!(state == "STALE" && minute(100).contains(&ttl_ms), "{state} {ttl_ms}");
-    assert_eq!(meta("PERSIST k"), ("STALE".to_owned(), 0));
+    // Neither keeps the value: it is served for as long as its set said.
+    for words in ["EXPIRE k 6000", "PERSIST k"] {
+        let (state, ttl_ms) = meta(words);
+        assert!(state == "STALE" && minute(10).contains(&ttl_ms), "{state} {ttl_ms}");
+    }
+    let (state, ttl_ms) = meta("EXPIRE k 300");
+    assert!(state == "STALE" && minute(5).contains(&ttl_ms), "{state} {ttl_ms}");
 }
 
 #[test]
@@ -226,25 +230,217 @@ fn a_touch_starts_a_life_anew_and_reaches_replicas() {
     run(&mut client, "GW.CACHESET k v PX 100000 STALE 50000");
     let before: i64 = call!(client, "PEXPIRETIME", "k");
     await_until("some time to pass", DEADLINE, || server_time_ms(&mut client) > before - 150_000 + 50).unwrap();
-    run(&mut client, "GW.CACHEGET k");
+    run(&mut client, "GW.CACHEFETCH k");
     assert_eq!(call!(client, "PEXPIRETIME", "k" => i64), before);
-    // By the time of the reply, it is done.
-    assert_eq!(run(&mut client, "GW.CACHEGET k TOUCH"), "\"v\"");
+    assert_eq!(run(&mut client, "GW.CACHEFETCH k TOUCH"), "\"v\"");
     let touched: i64 = call!(client, "PEXPIRETIME", "k");
     assert!(touched >= before + 50, "{before} {touched}");
     await_in_sync(&mut client, &mut reader);
     assert_eq!(call!(reader, "PEXPIRETIME", "k" => i64), touched);
     assert_eq!(digest(&mut client, "k"), digest(&mut reader, "k"));
-    // In a transaction, after it; a miss touches nothing.
-    for words in ["MULTI", "GW.CACHEGET k TOUCH", "GW.CACHEGET none TOUCH", "EXEC"] {
+    // In a transaction and in a script, at once; a miss touches nothing.
+    let mut before = touched;
+    let script =
+        "return {redis.call('GW.CACHEFETCH', KEYS[1], 'TOUCH', 'META')[4], redis.call('PEXPIRETIME', KEYS[1])}";
+    for transaction in [true, false] {
+        await_until("some time to pass", DEADLINE, || server_time_ms(&mut client) > before - 150_000 + 50).unwrap();
+        let (ttl_ms, touched): (i64, i64) = match transaction {
+            true => {
+                let commands = ["GW.CACHEFETCH k TOUCH META", "GW.CACHEFETCH none TOUCH", "PEXPIRETIME k"];
+                let (hit, _, touched): ((String, String, i64, i64, u64), Option<String>, i64) =
+                    at_once(&mut client, &commands);
+                (hit.3, touched)
+            }
+            false => call!(client, "EVAL", script, 1, "k"),
+        };
+        assert!(touched >= before + 50, "{before} {touched}");
+        // The reply is that of after the touch. A script of Redis 7.0 goes on with the clock.
+        assert!((99_000..=100_000).contains(&ttl_ms), "{ttl_ms}");
+        before = touched;
+    }
+    await_in_sync(&mut client, &mut reader);
+    assert_eq!(digest(&mut client, "k"), digest(&mut reader, "k"));
+    run(&mut client, "DEBUG LOADAOF");
+    assert_eq!(digest(&mut client, "k"), digest(&mut reader, "k"));
+    assert_eq!(call!(client, "PEXPIRETIME", "k" => i64), before);
+    assert_eq!(run(&mut client, "EXISTS none"), "0");
+    // Of a stale value, it starts no new life.
+    run(&mut client, "GW.CACHESET s v PX 1 STALE 600000");
+    let stale = || run(&mut client, "GW.CACHEGET s META").starts_with("[\"STALE\"");
+    await_until("the value to be stale", DEADLINE, stale).unwrap();
+    let before: i64 = call!(client, "PEXPIRETIME", "s");
+    assert_eq!(run(&mut client, "GW.CACHEFETCH s TOUCH"), "\"v\"");
+    assert_eq!(call!(client, "PEXPIRETIME", "s" => i64), before);
+}
+
+/// The key outlives its value by a part of a millisecond, or for as long as PERSIST makes it.
+#[test]
+fn a_value_is_not_served_after_its_time() {
+    let (_server, mut client) = start();
+    for (words, last) in [("GW.CACHESET k v PX 20", "HIT"), ("GW.CACHESET k v PX 1 STALE 20", "STALE")] {
+        for persist in [false, true] {
+            for _ in 0..5 {
+                run(&mut client, words);
+                if persist {
+                    run(&mut client, "PERSIST k");
+                }
+                let mut states = Vec::new();
+                await_until("the value to end", DEADLINE, || {
+                    let polls = std::iter::repeat_with(|| command("GW.CACHEGET k META")).take(50);
+                    states.extend(pipeline(&mut client, polls).into_iter().map(|reply| {
+                        let (state, value, _, ttl_ms, _): (String, Option<String>, i64, i64, u64) =
+                            gw_testkit::redis::from_redis_value(reply.unwrap()).unwrap();
+                        assert_eq!((state == "MISS", ttl_ms == 0), (value.is_none(), value.is_none()), "{state}");
+                        state
+                    }));
+                    states.last().is_some_and(|state| state == "MISS")
+                })
+                .unwrap();
+                // On a busy machine a state may pass between two polls.
+                let order: &[&str] = if last == "HIT" { &["HIT", "MISS"] } else { &["HIT", "STALE", "MISS"] };
+                let places = states.iter().map(|state| order.iter().position(|known| known == state));
+                let places: Option<Vec<_>> = places.collect();
+                assert!(places.is_some_and(|places| places.is_sorted()), "{words}: {states:?}");
+            }
+        }
+    }
+    // A key that PERSIST has kept is a miss for all, and can be led and set.
+    run(&mut client, "GW.CACHESET k v PX 1");
+    run(&mut client, "PERSIST k");
+    await_until("the value to end", DEADLINE, || run(&mut client, "GW.CACHEGET k") == "nil").unwrap();
+    assert!(run(&mut client, "GW.DESCRIBE k").contains("\"state\", \"expired\""));
+    assert_eq!(run(&mut client, "GW.CACHEFETCH k TOUCH"), "nil");
+    assert_eq!(run(&mut client, "EXISTS k"), "1");
+    assert!(run(&mut client, "GW.CACHEFETCH k LEASE 60000").starts_with("[\"MISS\", nil, 0, 60000, "));
+    assert_eq!(run(&mut client, "GW.CACHELIST 0 CATEGORY default"), "[\"0\", []]");
+    assert_eq!(run(&mut client, "GW.CACHESET k new"), "OK");
+    assert_eq!(run(&mut client, "GW.CACHEGET k"), "\"new\"");
+}
+
+#[test]
+fn the_totals_are_the_sum_of_all_categories() {
+    let (_server, mut client) = start();
+    for words in [
+        "GW.CACHESET chat:1 12345 SAVED 0.5",
+        "GW.CACHESET embed:1 1234567 SAVED 0.25",
+        // A category of that name is like any other.
+        "GW.CACHESET x v CATEGORY TOTAL SAVED 1",
+        "GW.CACHEGET chat:1",
+        "GW.CACHEGET embed:1",
+        "GW.CACHEGET x",
+        "GW.CACHEGET chat:none",
+        "GW.CACHEGET chat:1 WRONG",
+    ] {
         run(&mut client, words);
     }
-    assert!(call!(client, "PEXPIRETIME", "k" => i64) >= touched);
-    // While the server lets nobody write, later.
-    run(&mut client, "CLIENT PAUSE 100000 WRITE");
-    assert_eq!(run(&mut client, "GW.CACHEGET k TOUCH"), "\"v\"");
-    run(&mut client, "CLIENT UNPAUSE");
-    assert_eq!(run(&mut client, "EXISTS none"), "0");
+    let total: HashMap<String, String> = call!(client, "GW.CACHESTATS", "total");
+    for (name, count) in [
+        ("hits", "3"),
+        ("misses", "1"),
+        ("sets", "3"),
+        ("errors", "1"),
+        ("entries", "3"),
+        ("bytes", "13"),
+        ("hit_rate", "0.7500"),
+        ("saved", "1.75"),
+    ] {
+        assert_eq!(total[name], count, "{name} in {total:?}");
+    }
+    let mut names: Vec<_> = total.into_keys().collect();
+    let mut of_one: Vec<_> = stats(&mut client, "TOTAL").into_keys().collect();
+    assert_eq!(stats(&mut client, "TOTAL")["saved"], "1");
+    names.sort();
+    of_one.sort();
+    assert_eq!(names, of_one);
+    assert_eq!(run(&mut client, "GW.CACHESTATS chat"), "ERR unknown option: chat");
+    assert_eq!(run(&mut client, "GW.CACHESTATS CATEGORY"), "ERR missing value: CATEGORY");
+    assert_eq!(run(&mut client, "GW.CACHESTATS TOTAL more"), "ERR wrong number of arguments");
+}
+
+/// Everything that GW.CACHELIST lists, and in how many pages.
+fn listed(client: &mut Connection, what: &str) -> (Vec<String>, usize) {
+    let (mut cursor, mut all, mut pages) = ("0".to_owned(), Vec::new(), 0);
+    loop {
+        let words = format!("GW.CACHELIST {cursor} {what}");
+        let (next, keys): (String, Vec<String>) = command(&words).query(client).unwrap();
+        all.extend(keys);
+        pages += 1;
+        if next == "0" {
+            all.sort();
+            return (all, pages);
+        }
+        cursor = next;
+    }
+}
+
+#[test]
+fn keys_are_listed_by_category_and_tag_in_pages() {
+    const ENTRIES: usize = 3_000;
+    let primary = Server::start().unwrap();
+    let replica = Server::options().replica_of(&primary).start().unwrap();
+    let (mut client, mut reader) = (primary.connect().unwrap(), replica.connect().unwrap());
+    assert_eq!(run(&mut client, "GW.CACHELIST 0 CATEGORY answers"), "[\"0\", []]");
+    let sets = (0..ENTRIES).flat_map(|number| {
+        let set = match number % 3 {
+            0 => format!("GW.CACHESET chat:{number} v CATEGORY answers TAG user:{}", number % 4),
+            1 => format!("GW.CACHESET chat:{number} v TAG x TAG user:{}", number % 4),
+            _ => format!("SET other:{number} v"),
+        };
+        [command(&set)]
+    });
+    pipeline(&mut client, sets);
+    await_in_sync(&mut client, &mut reader);
+    let expected = |is_meant: &dyn Fn(usize) -> bool| {
+        let mut keys: Vec<_> = (0..ENTRIES).filter(|n| is_meant(*n)).map(|number| format!("chat:{number}")).collect();
+        keys.sort();
+        keys
+    };
+    for client in [&mut client, &mut reader] {
+        for (what, keys) in [
+            ("CATEGORY answers", expected(&|n| n % 3 == 0)),
+            ("category chat COUNT 1", expected(&|n| n % 3 == 1)),
+            ("COUNT 1000 TAG user:3", expected(&|n| n % 3 != 2 && n % 4 == 3)),
+            ("TAG none", Vec::new()),
+        ] {
+            let (mut all, pages) = listed(client, what);
+            all.dedup();
+            assert_eq!(all, keys, "{what}");
+            assert!(what != "category chat COUNT 1" || pages > 25, "{pages}");
+        }
+    }
+    // What was cleared is not listed, although its memory may not be freed yet.
+    for words in ["MULTI", "GW.CACHECLEAR TAG user:3", "GW.CACHELIST 0 TAG user:3", "EXEC"] {
+        let reply = run(&mut client, words);
+        assert!(words != "EXEC" || reply.ends_with(", []]]"), "{reply}");
+    }
+    let (mut all, _) = listed(&mut client, "CATEGORY answers");
+    all.dedup();
+    assert_eq!(all, expected(&|n| n % 3 == 0 && n % 4 != 3));
+    let largest = "GW.CACHELIST 18446744073709551615 CATEGORY answers";
+    assert!(run(&mut client, largest).starts_with("[\""), "{largest}");
+    for (words, error) in [
+        ("GW.CACHELIST 0 COUNT 5", "ERR missing option: CATEGORY or TAG"),
+        ("GW.CACHELIST 0 TAG a CATEGORY b", "ERR conflicting option: CATEGORY"),
+        ("GW.CACHELIST 0 TAG a COUNT 1001", "ERR not an integer from 1 to 1000: COUNT"),
+        ("GW.CACHELIST x TAG a", "ERR not an integer from 0 to 18446744073709551615: cursor"),
+        ("GW.CACHELIST -1 TAG a", "ERR not an integer from 0 to 18446744073709551615: cursor"),
+        ("GW.CACHELIST 18446744073709551616 TAG a", "ERR not an integer from 0 to 18446744073709551615: cursor"),
+    ] {
+        assert_eq!(run(&mut client, words), error, "{words}");
+    }
+}
+
+/// Listing leaves no trace: an entry that nobody reads is evicted before one that is read.
+#[test]
+fn listing_is_no_use_of_an_entry() {
+    let (_server, mut client) = start();
+    run(&mut client, "CONFIG SET maxmemory-policy allkeys-lfu");
+    run(&mut client, "GW.CACHESET chat:k v");
+    let frequency: i64 = call!(client, "OBJECT", "FREQ", "chat:k");
+    for _ in 0..200 {
+        assert_eq!(run(&mut client, "GW.CACHELIST 0 CATEGORY chat"), "[\"0\", [\"chat:k\"]]");
+    }
+    assert_eq!(call!(client, "OBJECT", "FREQ", "chat:k" => i64), frequency);
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn what_is_cleared_is_gone_at_once() {
     let (_server, mut client) = start();
     fill(&mut client, 600);
     assert_eq!(run(&mut client, "GW.CACHECLEAR CATEGORY none"), "0");
-    assert_eq!(run(&mut client, "GW.CACHESTATS none"), "nil");
+    assert_eq!(run(&mut client, "GW.CACHESTATS CATEGORY none"), "nil");
     assert_eq!(run(&mut client, "GW.CACHECLEAR TAG u0"), "400");
     assert_eq!(visible(&mut client, 600), 800);
     await_reclaimed(&mut client, 800);
@@ -54,7 +54,7 @@ fn what_is_cleared_is_gone_at_once() {
     assert_eq!(run(&mut client, "GW.CACHECLEAR ALL"), "200");
     assert_eq!(run(&mut client, "GW.CACHECLEAR ALL"), "0");
     assert_eq!(visible(&mut client, 600), 0);
-    let stats = run(&mut client, "GW.CACHESTATS chat");
+    let stats = run(&mut client, "GW.CACHESTATS CATEGORY chat");
     assert!(stats.contains("\"entries\", 0, \"bytes\", 0"), "{stats}");
     await_reclaimed(&mut client, 0);
 }
@@ -141,13 +141,14 @@ fn what_slips_past_the_scan_is_reclaimed_all_the_same() {
 fn what_is_flushed_counts_no_more_though_its_memory_goes_later() {
     let (_server, mut client) = start();
     fill(&mut client, 3_000);
-    for words in ["MULTI", "FLUSHALL ASYNC", "GW.CACHESTATS chat", "GW.CACHESET chat:1 v", "GW.CACHECLEAR ALL", "EXEC"]
+    for words in
+        ["MULTI", "FLUSHALL ASYNC", "GW.CACHESTATS CATEGORY chat", "GW.CACHESET chat:1 v", "GW.CACHECLEAR ALL", "EXEC"]
     {
         run(&mut client, words);
     }
     fill(&mut client, 1);
     run(&mut client, "FLUSHALL ASYNC");
-    let stats = run(&mut client, "GW.CACHESTATS chat");
+    let stats = run(&mut client, "GW.CACHESTATS CATEGORY chat");
     assert!(stats.contains("\"clears\", 1, \"expired\", 0, \"errors\", 0, \"entries\", 0, \"bytes\", 0"), "{stats}");
     assert_eq!(run(&mut client, "GW.CACHECLEAR ALL"), "0");
 }

@@ -45,7 +45,7 @@ fn matches(shown: &str, line: &str) -> bool {
 }
 
 #[test]
-fn placeholders_stand_for_what_the_readme_says() {
+fn placeholders_stand_for_what_the_introduction_says() {
     for (shown, line) in [
         ("5) (integer) ~60000", "5) (integer) 60000"),
         ("5) (integer) ~60000", "5) (integer) 55000"),
@@ -135,9 +135,7 @@ const RUN: &[&str] = &[EXPORTER_SCRIPT, "redis-rs"];
 
 #[test]
 fn all_code_is_run_by_a_test() {
-    let code = markdown::all_blocks().into_iter();
-    // README.md is moving to docs/: its own code is what the book has under a name.
-    let code = code.filter(|block| block.page != "README.md" && LANGUAGES.contains(&&*block.language));
+    let code = markdown::all_blocks().into_iter().filter(|block| LANGUAGES.contains(&&*block.language));
     let mut names = BTreeSet::new();
     for block in code {
         let Some(name) = &block.name else { panic!("{}: a block of {} without a name", block.place(), block.language) };
@@ -149,7 +147,6 @@ fn all_code_is_run_by_a_test() {
 
 /// A longer one is read by nobody: what does not fit belongs into docs/.
 #[test]
-#[ignore = "README.md is moving to docs/"]
 fn the_readme_is_short() {
     let lines = markdown::page("README.md").lines().count();
     assert!(lines <= 250, "README.md has {lines} lines");

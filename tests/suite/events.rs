@@ -62,6 +62,15 @@ impl Pair {
         assert_eq!(replica, expected, "{what}, on the replica");
     }
 
+    /// Runs a command that is denied. A replica hears nothing of that.
+    fn is_denied(&mut self, words: &str, key: &str) {
+        run(&mut self.client, words);
+        run(&mut self.client, "SET mark x");
+        let [primary, replica] = self.subscribed.each_mut().map(events);
+        assert_eq!(primary, [format!("{key} gw.denied")], "{words}, on the primary");
+        assert!(replica.is_empty(), "{words}, on the replica: {replica:?}");
+    }
+
     fn lease(&mut self, options: &str) -> String {
         let reply = self.causes(&format!("GW.LOGPOP q LEASE {options}"), &["q gw.logpop"]);
         redis::from_redis_value::<(String, Value, Value)>(reply).unwrap().0
@@ -91,12 +100,13 @@ fn limits_have_the_same_events_everywhere() {
     ] {
         pair.causes(words, &[event]);
     }
-    for words in ["GW.ALLOW w 5", "GW.ALLOW w 5 PEEK", "GW.TOKENS b 5 5 PER 3600000 COST 5", "GW.RENEW s a TTL 5"] {
+    for words in ["GW.ALLOW w 5 PEEK", "GW.TOKENS b 5 5 COST 5 PEEK", "GW.RENEW s a TTL 5", "GW.RELEASE s a"] {
         pair.causes(words, &[]);
     }
-    assert_eq!(run(&mut pair.client, "GW.ACQUIRE s 1 b TTL 3600000"), "[1, 1, 1, 0, 2]");
-    pair.caused("GW.ACQUIRE", &["s gw.acquire"]);
-    pair.causes("GW.ACQUIRE s 1 c TTL 3600000", &[]);
+    pair.is_denied("GW.ALLOW w 5", "w");
+    pair.is_denied("GW.TOKENS b 5 5 PER 3600000 COST 5", "b");
+    pair.causes("GW.ACQUIRE s 1 b TTL 3600000", &["s gw.acquire"]);
+    pair.is_denied("GW.ACQUIRE s 1 c TTL 3600000", "s");
     // A slot that was renewed is the same on both: its holder, the end of its time and its token.
     pair.causes("GW.RENEW s b TTL 9000000", &["s gw.renew"]);
     await_in_sync(&mut pair.client, &mut pair.reader);
@@ -163,8 +173,9 @@ fn the_cache_has_the_same_events_everywhere() {
     pair.causes("GW.CACHESET c v", &["c gw.cacheset"]);
     pair.causes("GW.CACHESET c v CATEGORY chat TAG t SAVED 0.1", &["c gw.cacheset"]);
     pair.causes("GW.CACHEGET c", &[]);
+    pair.causes("GW.CACHEFETCH c LEASE 1000", &[]);
     pair.let_time_pass(1);
-    pair.causes("GW.CACHEGET c TOUCH", &["c gw.cachetouch"]);
+    pair.causes("GW.CACHEFETCH c TOUCH", &["c gw.cachetouch"]);
     pair.causes("GW.CACHEDEL c none", &["c del"]);
     pair.causes("GW.CACHESET c v CATEGORY chat", &["c gw.cacheset"]);
     let cleared: i64 = call!(pair.client, "GW.CACHECLEAR", "CATEGORY", "chat");
@@ -191,5 +202,10 @@ fn admission_has_the_same_events_everywhere() {
         let expected: Vec<String> = keys.split(' ').map(|key| format!("{key} {event}")).collect();
         pair.causes(words, &expected.iter().map(String::as_str).collect::<Vec<_>>());
     }
-    pair.causes("GW.ADMIT k2 LEASE b TTL 3600000", &[]);
+    // A refusal is no change: only the node that decides tells it.
+    run(&mut pair.client, "GW.ADMIT k2 LEASE b TTL 3600000");
+    run(&mut pair.client, "SET mark x");
+    let [primary, replica] = pair.subscribed.each_mut().map(events);
+    assert_eq!((primary, replica), (vec!["k2 gw.denied".to_owned()], Vec::new()));
+    pair.causes("GW.ADMIT k2 LEASE b TTL 3600000 SHADOW", &[]);
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 type Meta = (String, Option<String>, i64, i64, u64);
 
 fn get(client: &mut Connection, words: &str) -> Meta {
-    crate::support::command(&format!("GW.CACHEGET {words}")).query(client).unwrap()
+    crate::support::command(&format!("GW.CACHEFETCH {words}")).query(client).unwrap()
 }
 
 fn state(client: &mut Connection, words: &str) -> String {
@@ -42,7 +42,7 @@ fn waiters<const N: usize>(
         let threads = calls.map(|words| {
             let mut waiter = server.connect().unwrap();
             let thread =
-                scope.spawn(move || crate::support::command(&format!("GW.CACHEGET {words}")).query(&mut waiter));
+                scope.spawn(move || crate::support::command(&format!("GW.CACHEFETCH {words}")).query(&mut waiter));
             // One after the other, so that their order is known.
             started += 1;
             await_until("a client to wait", DEADLINE, || blocked(&mut client) == started).unwrap();
@@ -68,7 +68,7 @@ fn one_leads_and_the_others_are_told_or_wait() {
     assert_eq!((pending.as_str(), value, none), ("PENDING", None, 0));
     assert!((1..=60_000).contains(&left_ms));
     let got = waiters(&server, ["k LEASE 60000 WAIT 60000", "k LEASE 1 WAIT 60000 META"], |client| {
-        assert_eq!(reply!(*client, "GW.CACHESET", "k", "other", "TOKEN", token + 1), "nil");
+        assert_eq!(reply!(*client, "GW.CACHESET", "k", "other", "TOKEN", token ^ 1), "nil");
         assert_eq!(reply!(*client, "GW.CACHESET", "k", "answer", "TOKEN", token), "OK");
     });
     for got in got {
@@ -78,7 +78,7 @@ fn one_leads_and_the_others_are_told_or_wait() {
     }
     // A token is good for one fill.
     assert_eq!(reply!(client, "GW.CACHESET", "k", "again", "TOKEN", token), "nil");
-    let stats: HashMap<String, String> = call!(client, "GW.CACHESTATS", "default");
+    let stats: HashMap<String, String> = call!(client, "GW.CACHESTATS", "CATEGORY", "default");
     for (name, count) in [("leader_grants", "1"), ("pending", "3"), ("misses", "2"), ("hits", "2"), ("sets", "1")] {
         assert_eq!(stats[name], count, "{name} in {stats:?}");
     }
@@ -90,23 +90,18 @@ fn a_lease_that_ends_goes_to_the_first_who_waits() {
     let start = Instant::now();
     let first = lead(&mut client, &format!("k LEASE {SOON_MS}"));
     let [second, third] = waiters(&server, ["k LEASE 60000 WAIT 60000", "k LEASE 60000 WAIT 60000"], |client| {
-        let mut token = 0;
         await_until("the next to lead", DEADLINE, || {
-            let stats: HashMap<String, String> = call!(*client, "GW.CACHESTATS", "default");
+            let stats: HashMap<String, String> = call!(*client, "GW.CACHESTATS", "CATEGORY", "default");
             stats["leader_grants"] == "2"
         })
         .unwrap();
         assert!(start.elapsed() >= Duration::from_millis(SOON_MS as u64), "the lease was cut short");
-        // Tokens are counted up.
-        for guess in [first, first + 2, first + 1] {
-            token = guess;
-            if reply!(*client, "GW.CACHESET", "k", "answer", "TOKEN", guess) == "OK" {
-                break;
-            }
-        }
-        assert_eq!(token, first + 1);
+        assert_eq!(reply!(*client, "GW.CACHESET", "k", "late", "TOKEN", first), "nil");
+        run(client, "GW.CACHESET k answer");
     });
-    assert_eq!(second.unwrap().4, first + 1);
+    let (state, value, _, left_ms, token) = second.unwrap();
+    assert_eq!((state.as_str(), value, left_ms), ("MISS", None, 60_000));
+    assert!(token != 0 && token != first);
     assert_eq!(third.unwrap().1.as_deref(), Some("answer"));
 }
 
@@ -118,7 +113,7 @@ fn a_wait_ends_by_itself() {
     let [got] = waiters(&server, ["k LEASE 60000 WAIT 200"], |_| {});
     assert_eq!(got.unwrap().0, "PENDING");
     assert!(start.elapsed() >= Duration::from_millis(200));
-    let stats: HashMap<String, String> = call!(client, "GW.CACHESTATS", "default");
+    let stats: HashMap<String, String> = call!(client, "GW.CACHESTATS", "CATEGORY", "default");
     assert_eq!((stats["wait_timeouts"].as_str(), stats["misses"].as_str()), ("1", "2"));
 }
 
@@ -137,7 +132,7 @@ fn a_stale_value_is_served_while_one_refreshes_it() {
     assert_eq!(run(&mut client, "GW.CACHEGET k"), "\"old\"");
     assert_eq!(reply!(client, "GW.CACHESET", "k", "new", "TOKEN", token), "OK");
     assert_eq!(get(&mut client, "k LEASE 60000").1.as_deref(), Some("new"));
-    let stats: HashMap<String, String> = call!(client, "GW.CACHESTATS", "default");
+    let stats: HashMap<String, String> = call!(client, "GW.CACHESTATS", "CATEGORY", "default");
     assert_eq!((stats["hit_rate"].as_str(), stats["leader_grants"].as_str()), ("1.0000", "1"));
     assert!(stats["stale_hits"].parse::<u32>().unwrap() >= 5);
 }
@@ -304,7 +299,7 @@ fn a_key_of_another_type_is_an_error_for_all() {
     for got in got {
         assert_eq!(got.unwrap_err().code(), Some("WRONGTYPE"));
     }
-    assert_eq!(run(&mut client, "GW.CACHEGET k LEASE 1000"), wrong_type);
+    assert_eq!(run(&mut client, "GW.CACHEFETCH k LEASE 1000"), wrong_type);
 }
 
 #[test]
@@ -312,15 +307,15 @@ fn nobody_waits_where_waiting_is_not_allowed() {
     let (_server, mut client) = start();
     let token = lead(&mut client, "k LEASE 60000");
     run(&mut client, "MULTI");
-    run(&mut client, "GW.CACHEGET k LEASE 60000 WAIT 60000");
+    run(&mut client, "GW.CACHEFETCH k LEASE 60000 WAIT 60000");
     let replies = run(&mut client, "EXEC");
     assert!(replies.starts_with("[[\"PENDING\", nil"), "{replies}");
     for words in ["MULTI", "GW.CACHECLEAR PATTERN *"] {
         run(&mut client, words);
     }
     let error = run(&mut client, "EXEC");
-    assert!(error.contains("cannot wait for: PATTERN"), "{error}");
-    let script = "return redis.call('GW.CACHEGET', KEYS[1], 'LEASE', '60000', 'WAIT', '60000')";
+    assert!(error.contains("ERR not allowed in a transaction or script: PATTERN"), "{error}");
+    let script = "return redis.call('GW.CACHEFETCH', KEYS[1], 'LEASE', '60000', 'WAIT', '60000')";
     assert!(reply!(client, "EVAL", script, 1, "k").starts_with("[\"PENDING\""));
     assert_eq!(reply!(client, "GW.CACHESET", "k", "v", "TOKEN", token), "OK");
 }
@@ -331,7 +326,7 @@ fn a_client_that_leaves_is_passed_over() {
     lead(&mut client, &format!("k LEASE {SOON_MS}"));
     let mut leaver = server.connect().unwrap();
     leaver
-        .send_packed_command(&crate::support::command("GW.CACHEGET k LEASE 60000 WAIT 60000").get_packed_command())
+        .send_packed_command(&crate::support::command("GW.CACHEFETCH k LEASE 60000 WAIT 60000").get_packed_command())
         .unwrap();
     await_until("the first to wait", DEADLINE, || blocked(&mut client) == 1).unwrap();
     let [got] = waiters(&server, ["k LEASE 60000 WAIT 60000"], |client| {
@@ -349,9 +344,9 @@ fn replicas_read_and_lead_nobody() {
     run(&mut client, "GW.CACHESET k v");
     await_in_sync(&mut client, &mut reader);
     assert_eq!(run(&mut reader, "GW.CACHEGET k"), "\"v\"");
-    assert_eq!(state(&mut reader, "k META"), "HIT");
+    assert!(run(&mut reader, "GW.CACHEGET k META").starts_with("[\"HIT\", \"v\""));
     let read_only = "READONLY You can't write against a read only replica.";
-    for words in ["GW.CACHEGET k LEASE 5", "GW.CACHEGET k TOUCH", "GW.CACHECLEAR ALL"] {
+    for words in ["GW.CACHEFETCH k", "GW.CACHEFETCH k LEASE 5", "GW.CACHERELEASE k 5", "GW.CACHECLEAR ALL"] {
         assert_eq!(run(&mut reader, words), read_only);
     }
     // One that becomes a replica lets go of all who wait.
@@ -411,4 +406,124 @@ fn two_hundred_misses_are_one_call() {
             run(&mut client, &format!("GW.CACHEDEL {key}"));
         }
     }
+}
+
+/// The first attempt's reply is lost. The second must not wait for the lease that the first was given.
+#[test]
+fn a_call_that_is_sent_again_gets_its_own_lease() {
+    let (server, mut client) = start();
+    let token = lead(&mut client, "k LEASE 60000 HOLDER call:1");
+    let start = Instant::now();
+    let (state, value, _, left_ms, again) = get(&mut client, "k LEASE 3600000 HOLDER call:1 WAIT 600000");
+    assert_eq!((state.as_str(), value, again), ("MISS", None, token));
+    assert!((1..=60_000).contains(&left_ms), "{left_ms}: a retry prolongs nothing");
+    assert!(start.elapsed() < Duration::from_secs(30));
+    assert_eq!(get(&mut client, "k LEASE 60000 HOLDER call:2").0, "PENDING");
+    assert_eq!(get(&mut client, "k LEASE 60000").0, "PENDING");
+    // Two attempts of one call wait, and another call behind them: they are one leader.
+    let calls = ["k LEASE 60000 HOLDER call:3 WAIT 60000", "k LEASE 60000 WAIT 60000"];
+    let [first, other, second] = waiters(&server, [calls[0], calls[1], calls[0]], |client| {
+        assert_eq!(reply!(*client, "GW.CACHERELEASE", "k", token), "1");
+        await_until("both attempts to be answered", DEADLINE, || blocked(client) == 1).unwrap();
+        run(client, "GW.CACHESET k answer");
+    });
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!((first.0.as_str(), second.0.as_str()), ("MISS", "MISS"));
+    assert!(first.4 != 0 && first.4 == second.4);
+    assert_eq!(other.unwrap().1.as_deref(), Some("answer"));
+    let stats: HashMap<String, String> = call!(client, "GW.CACHESTATS", "CATEGORY", "default");
+    assert_eq!((stats["leader_grants"].as_str(), stats["releases"].as_str()), ("2", "1"), "{stats:?}");
+
+    // Of a stale value, too; its ttl is how long it is served.
+    run(&mut client, "GW.CACHESET s old PX 1 STALE 600000");
+    await_until("the value to be stale", DEADLINE, || get(&mut client, "s META").0 == "STALE").unwrap();
+    let (_, _, _, _, token) = get(&mut client, "s LEASE 60000 HOLDER a");
+    assert_ne!(token, 0);
+    assert_eq!(get(&mut client, "s LEASE 60000 HOLDER b").4, 0);
+    let (state, value, _, ttl_ms, again) = get(&mut client, "s LEASE 60000 HOLDER a");
+    assert_eq!((state.as_str(), value.as_deref(), again), ("STALE", Some("old"), token));
+    assert!(ttl_ms > 300_000, "{ttl_ms}");
+    let longest = "h".repeat(512);
+    assert_ne!(lead(&mut client, &format!("long LEASE 60000 HOLDER {longest}")), 0);
+    let error = run(&mut client, &format!("GW.CACHEFETCH long LEASE 60000 HOLDER {longest}h"));
+    assert_eq!(error, "ERR not a name of 1 to 512 bytes: HOLDER");
+    assert_eq!(run(&mut client, "GW.CACHEFETCH k HOLDER a"), "ERR only with LEASE: HOLDER");
+}
+
+#[test]
+fn a_lease_that_is_given_up_leaves_the_stale_value_and_the_next_leader_alone() {
+    let (server, mut client) = start();
+    run(&mut client, "GW.CACHESET k old PX 1 STALE 600000");
+    await_until("the value to be stale", DEADLINE, || state(&mut client, "k META") == "STALE").unwrap();
+    let first = get(&mut client, "k LEASE 60000").4;
+    assert_eq!(reply!(client, "GW.CACHERELEASE", "k", first), "1");
+    assert_eq!(reply!(client, "GW.CACHERELEASE", "k", first), "0");
+    assert_eq!(run(&mut client, "GW.CACHEGET k"), "\"old\"");
+    assert_eq!(reply!(client, "GW.CACHESET", "k", "late", "TOKEN", first), "nil");
+    let second = get(&mut client, "k LEASE 60000").4;
+    assert!(second != 0 && second != first);
+    // A former leader's release does nothing to the new leader's lease.
+    assert_eq!(reply!(client, "GW.CACHERELEASE", "k", first), "0");
+    assert_eq!(reply!(client, "GW.CACHERELEASE", "other", second), "0");
+    assert_eq!(reply!(client, "GW.CACHESET", "k", "new", "TOKEN", second), "OK");
+    assert_eq!(run(&mut client, "GW.CACHEGET k"), "\"new\"");
+
+    // Without a value, the first that waits leads at once.
+    let first = lead(&mut client, "none LEASE 3600000");
+    let [next] = waiters(&server, ["none LEASE 60000 WAIT 3600000"], |client| {
+        assert_eq!(reply!(*client, "GW.CACHERELEASE", "none", first), "1");
+    });
+    let (state, value, _, _, token) = next.unwrap();
+    assert_eq!((state.as_str(), value), ("MISS", None));
+    // In a transaction.
+    for words in ["MULTI", &format!("GW.CACHERELEASE none {token}"), "GW.CACHEFETCH none LEASE 5"] {
+        run(&mut client, words);
+    }
+    let replies = run(&mut client, "EXEC");
+    assert!(replies.starts_with("[1, [\"MISS\", nil, 0, 5, "), "{replies}");
+    for token in ["0", "-1", "x", "9007199254740993"] {
+        let error = run(&mut client, &format!("GW.CACHERELEASE none {token}"));
+        assert_eq!(error, "ERR not an integer from 1 to 9007199254740992: token");
+    }
+}
+
+/// Two nodes, or one before and after a restart, never give out the same token, and none can be guessed from another.
+#[test]
+fn tokens_are_random() {
+    let mut tokens = Vec::new();
+    for _ in 0..2 {
+        let (_server, mut client) = start();
+        tokens.extend((0..50).map(|key| lead(&mut client, &format!("k{key} LEASE 60000"))));
+    }
+    assert!(tokens.iter().all(|token| (1..1 << 53).contains(token)));
+    assert!(tokens.iter().any(|token| *token > 1 << 50) && !tokens.is_sorted());
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 100);
+}
+
+/// The server's own rules for write commands hold without a check of the module's.
+#[test]
+fn readers_neither_touch_nor_lead() {
+    let (server, mut client) = start();
+    run(&mut client, "GW.CACHESET chat:k v");
+    let words =
+        "ACL SETUSER reader on nopass %R~chat:* -@all +gw.cacheget +gw.cachefetch +gw.cacherelease +eval_ro +auth";
+    assert_eq!(run(&mut client, words), "OK");
+    let mut reader = server.connect().unwrap();
+    assert_eq!(run(&mut reader, "AUTH reader any"), "OK");
+    assert_eq!(run(&mut reader, "GW.CACHEGET chat:k"), "\"v\"");
+    for words in ["GW.CACHEFETCH chat:k TOUCH", "GW.CACHEFETCH chat:none LEASE 5", "GW.CACHERELEASE chat:k 1"] {
+        assert!(run(&mut reader, words).starts_with("NOPERM"), "{words}");
+    }
+    for words in ["GW.CACHEGET chat:k TOUCH", "GW.CACHEGET chat:k LEASE 5", "GW.CACHEGET chat:k CATEGORY c"] {
+        assert!(run(&mut client, words).starts_with("ERR unknown option"), "{words}");
+    }
+    let script = "return redis.call('GW.CACHEFETCH', KEYS[1], 'LEASE', '5')";
+    let error = reply!(client, "EVAL_RO", script, 1, "chat:none");
+    assert!(error.contains("Write commands are not allowed from read-only scripts"), "{error}");
+    // A cache serves its hits and leases when the memory is full.
+    run(&mut client, "CONFIG SET maxmemory 1");
+    assert_eq!(run(&mut client, "GW.CACHEFETCH chat:k TOUCH"), "\"v\"");
+    assert_eq!(state(&mut client, "chat:none LEASE 5"), "MISS");
 }

@@ -73,7 +73,7 @@ fn replies_become_the_same_headers_in_every_language() {
     let python = headers("python3", "headers-python", PYTHON, &replies);
     assert_eq!(python.len(), replies.len());
     assert_eq!(headers("node", "headers-js", JAVASCRIPT, &replies), python);
-    let block = named("headers-go").text().replace("package gateway", "package main") + "\n";
+    let block = named("headers-go").text().replace("package gateway", "package main");
     if let Some(printed) = go(&[("headers.go", &block), ("main.go", &filled(GO, &replies))], &[]) {
         let headers: Headers = serde_json::from_str(&printed).unwrap();
         // Go writes names in its own case, and the case of a header's name means nothing.

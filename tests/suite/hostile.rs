@@ -22,7 +22,7 @@ fn keys_of_other_types_are_refused_and_left_alone() {
         "gw.addcost" | "gw.withinbudget" | "gw.spent" | "gw.reserve" | "gw.commit" | "gw.cancel" | "gw.costack"
         | "gw.costsync" | "gw.policyset" | "gw.policydel" | "gw.policyreset" | "gw.policylist" | "gw.admit"
         | "gw.settle" | "gw.keepalive" => &["gw-ledger", "gw-accnts"],
-        "gw.cacheset" | "gw.cacheget" | "gw.cachedel" => &["gw-cached"],
+        "gw.cacheset" | "gw.cacheget" | "gw.cachefetch" | "gw.cacherelease" | "gw.cachedel" => &["gw-cached"],
         _ => &["gw-queues"],
     };
     for public in PUBLIC.iter().filter(|public| !public.keys.is_empty() && public.name != "gw.describe") {
@@ -112,8 +112,17 @@ fn options_are_known_single_and_complete() {
         ("GW.CACHESET k v TAG a TAG", "ERR missing value: TAG"),
         ("GW.CACHEGET k FRESH", "ERR unknown option: FRESH"),
         ("GW.CACHEGET k META META", "ERR repeated option: META"),
-        ("GW.CACHEGET k LEASE", "ERR missing value: LEASE"),
-        ("GW.CACHEGET k WAIT 5", "ERR only with LEASE: WAIT"),
+        ("GW.CACHEGET k TOUCH", "ERR unknown option: TOUCH"),
+        ("GW.CACHEFETCH k FRESH", "ERR unknown option: FRESH"),
+        ("GW.CACHEFETCH k TOUCH META TOUCH", "ERR repeated option: TOUCH"),
+        ("GW.CACHEFETCH k LEASE", "ERR missing value: LEASE"),
+        ("GW.CACHEFETCH k LEASE 5 HOLDER", "ERR missing value: HOLDER"),
+        ("GW.CACHEFETCH k WAIT 5", "ERR only with LEASE: WAIT"),
+        ("GW.CACHEFETCH k HOLDER a", "ERR only with LEASE: HOLDER"),
+        ("GW.CACHELIST 0 PATTERN a", "ERR unknown option: PATTERN"),
+        ("GW.CACHELIST 0 COUNT 5", "ERR missing option: CATEGORY or TAG"),
+        ("GW.CACHELIST 0 TAG a CATEGORY b", "ERR conflicting option: CATEGORY"),
+        ("GW.CACHESTATS chat", "ERR unknown option: chat"),
         ("GW.CACHECLEAR CATEGORY", "ERR missing value: CATEGORY"),
         ("GW.CACHECLEAR EVERYTHING", "ERR unknown option: EVERYTHING"),
         ("GW.CACHECLEAR ALL ALL", "ERR wrong number of arguments"),
@@ -132,9 +141,26 @@ fn options_are_known_single_and_complete() {
         ("GW.ADMIT k LEASE id TTL 5 TTL 5", "ERR repeated option: TTL"),
         ("GW.ADMIT k LEASE id TTL 5 tokens", "ERR missing value: tokens"),
         ("GW.ADMIT k LEASE id TTL 5 tokens 5 tokens 5", "ERR repeated meter: tokens"),
-        ("GW.ADMIT k LEASE id TTL 5 with 5", "ERR reserved name: with"),
+        ("GW.ADMIT k LEASE id TTL 5 tokens LEASE id", "ERR missing value: tokens"),
+        ("GW.ADMIT k LEASE id TTL 5 with 5", "ERR not directly after the first account: with"),
+        ("GW.ADMIT k TTL 1000 LEASE id WITH 1 k2", "ERR not directly after the first account: WITH"),
+        ("GW.SETTLE k LEASE id WITH 1 k2", "ERR not directly after the first account: WITH"),
+        ("GW.KEEPALIVE k LEASE id TTL 5 WITH 1 k2", "ERR not directly after the first account: WITH"),
+        ("GW.ADMIT k WITH 2 k2 LEASE id TTL 10", "ERR larger than the number of accounts before LEASE: numkeys"),
+        ("GW.ADMIT k WITH 3 k2 LEASE id TTL 10", "ERR larger than the number of accounts before LEASE: numkeys"),
+        ("GW.ADMIT k WITH 9 k2 LEASE id TTL 5", "ERR larger than the number of accounts before LEASE: numkeys"),
+        ("GW.SETTLE k WITH 2 k2 LEASE id tokens 5", "ERR larger than the number of accounts before LEASE: numkeys"),
+        ("GW.KEEPALIVE k WITH 2 k2 lease id TTL 5", "ERR larger than the number of accounts before LEASE: numkeys"),
+        ("GW.ADMIT k LEASE id TTL 5 ROWS some", "ERR not ALL, REFUSED, NONE or DETAIL: some"),
+        ("GW.ADMIT k LEASE id TTL 5 ROWS", "ERR missing value: ROWS"),
+        ("GW.ADMIT k LEASE id TTL 5 REQUIRE REQUIRE", "ERR repeated option: REQUIRE"),
+        ("GW.ADMIT k LEASE id TTL 5 pick 5", "ERR reserved name: pick"),
+        ("GW.SETTLE k LEASE id FAILED", "ERR reserved name: FAILED"),
+        ("GW.POLICYSET k p WINDOW 5 PER 5 METER rows", "ERR reserved name: rows"),
+        ("GW.POLICYSET k p BUDGET 5 DAY METER WITH", "ERR reserved name: WITH"),
+        ("GW.POLICYLIST k STATS STATS", "ERR wrong number of arguments"),
         ("GW.ADMIT k WITH 1 k LEASE id TTL 5", "ERR repeated key: k"),
-        ("GW.ADMIT k WITH 9 k2 LEASE id TTL 5", "ERR missing value: account"),
+        ("GW.ADMIT k WITH 9 k2 k3 x y 5", "ERR missing value: account"),
         ("GW.SETTLE k LEASE id TTL 5", "ERR reserved name: TTL"),
         ("GW.KEEPALIVE k LEASE id TTL 5 tokens 5", "ERR unknown option: tokens"),
     ] {
@@ -172,8 +198,10 @@ fn integers_are_strict_and_within_their_range() {
         ("GW.COSTCHANGES COUNT", "COUNT", "1 to 200"),
         ("GW.COSTACK k", "version", "0 to 9007199254740992"),
         ("GW.COSTSYNC k", "version", "0 to 9007199254740992"),
-        ("GW.CACHEGET k LEASE", "LEASE", "1 to 3600000"),
-        ("GW.CACHEGET k LEASE 5 WAIT", "WAIT", "1 to 3600000"),
+        ("GW.CACHEFETCH k LEASE", "LEASE", "1 to 3600000"),
+        ("GW.CACHEFETCH k LEASE 5 WAIT", "WAIT", "1 to 3600000"),
+        ("GW.CACHERELEASE k", "token", "1 to 9007199254740992"),
+        ("GW.CACHELIST 0 TAG a COUNT", "COUNT", "1 to 1000"),
         ("GW.CACHESET k v TOKEN", "TOKEN", "1 to 9007199254740992"),
         ("GW.LOGPOP k COUNT", "COUNT", "1 to 10000"),
         ("GW.POLICYSET k p WINDOW", "limit", "0 to 9007199254740992"),
@@ -236,7 +264,7 @@ fn errors_change_nothing() {
         "GW.CACHESET a:cached v EX -1",
         "GW.CACHESET a:cached v SAVED -1",
         "GW.CACHESET a:cached v STALE -1",
-        "GW.CACHEGET a:cached TOUCH LEASE 0",
+        "GW.CACHEFETCH a:cached TOUCH LEASE 0",
         "GW.CACHECLEAR CATEGORY chat TAG x",
         "GW.CACHECLEAR TAG",
         "GW.CACHEDEL a:cached a:ledger",
@@ -277,7 +305,7 @@ fn keys_are_bytes() {
         assert_eq!(reply!(client, "GW.SETTLE", key, "LEASE", &id, &id, 7), "\"SETTLED\"");
         call!(client, "DEL", key => ());
         assert_eq!(reply!(client, "GW.CACHESET", key, key, "CATEGORY", [b"c", key].concat()), "OK");
-        let stats = reply!(client, "GW.CACHESTATS", [b"c", key].concat());
+        let stats = reply!(client, "GW.CACHESTATS", "CATEGORY", [b"c", key].concat());
         assert!(stats.starts_with("[\"hits\", 1, "), "{stats}");
         assert!(reply!(client, "GW.DESCRIBE", key).starts_with("[\"type\""));
         assert_eq!(reply!(client, "GW.CACHEDEL", key), "1");

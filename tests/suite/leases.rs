@@ -127,6 +127,10 @@ fn mistakes_are_named() {
         ("GW.ACQUIRE k 1 a TTL 0", "ERR not an integer from 1 to 31622400000: TTL"),
         ("GW.ACQUIRE k 1 a FOO 1", "ERR unknown option: FOO"),
         ("GW.RENEW k a TTL x", "ERR not an integer from 1 to 31622400000: TTL"),
+        ("GW.ACQUIRE k 1 a TTL 5 BLOCK -1", "ERR not an integer from 0 to 31622400000: BLOCK"),
+        ("GW.ACQUIRE k 1 a TTL 5 BLOCK", "ERR missing value: BLOCK"),
+        ("GW.ACQUIRE k 1 a TTL 5 TTL 6", "ERR repeated option: TTL"),
+        ("GW.ACQUIRE k 1 a BLOCK 5", "ERR missing option: TTL"),
         ("GW.ACQUIRE k 1 a TTL", "ERR wrong number of arguments for 'gw.acquire' command"),
     ] {
         assert_eq!(run(&mut client, words), error, "{words}");

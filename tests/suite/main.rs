@@ -36,4 +36,5 @@ mod reference;
 mod replication;
 mod request_path;
 mod restore;
+mod slots_blocking;
 mod support;

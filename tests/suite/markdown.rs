@@ -121,26 +121,13 @@ pub fn blocks_of(page: &str, text: &str) -> Vec<Block> {
 /// prints JSON, which is returned.
 pub fn run_block(program: &str, name: &str, driver: &str) -> serde_json::Value {
     let block = named(name);
-    let script = format!("{}\n{driver}", without_types(&block));
+    let script = format!("{}\n{driver}", block.text());
     let interpreter = Command::new(program).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let mut interpreter = interpreter.unwrap_or_else(|error| panic!("{program}: {error}; `make test` installs it"));
     interpreter.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     let output = interpreter.wait_with_output().unwrap();
     assert!(output.status.success(), "{program} fails at {name}, {}", block.place());
     serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// TypeScript as JavaScript: without the annotations that the documentation's code has. Node runs TypeScript by itself
-/// only from version 22.18 on.
-fn without_types(block: &Block) -> String {
-    if block.language != "ts" {
-        return block.text();
-    }
-    let lines = block.lines.iter().filter(|line| !line.starts_with("type "));
-    let code = lines.cloned().collect::<Vec<_>>().join("\n");
-    let annotations =
-        [": Redis", ": ChatRequest", ": Model", ": Used", ": Row[]", ": number", ": Record<string, string>"];
-    annotations.iter().fold(code, |code, annotation| code.replace(annotation, ""))
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! What operators see and set: INFO, GW.STATS, command statistics, settings, memory.
 
 use crate::commands::PUBLIC;
-use crate::support::{command, pipeline, run, start};
+use crate::support::{command, pipeline, run, start, state};
 use gw_testkit::redis::Connection;
-use gw_testkit::{Server, call, info};
+use gw_testkit::{Server, await_in_sync, call, info};
 use std::collections::HashMap;
 
 fn stats(client: &mut Connection) -> HashMap<String, u64> {
@@ -48,6 +48,8 @@ fn counters_count_what_happened() {
         "GW.CACHESET c v",
         "GW.CACHEGET c",
         "GW.CACHEGET none",
+        "GW.CACHEFETCH c",
+        "GW.CACHEFETCH none LEASE 5000",
         "GW.CACHEDEL c none",
         // Errors count nowhere here; the server counts them.
         "GW.ALLOW w x",
@@ -70,13 +72,48 @@ fn counters_count_what_happened() {
         ("log_rejected", 1),
         ("log_popped", 2),
         ("cache_sets", 1),
-        ("cache_hits", 1),
-        ("cache_misses", 1),
+        ("cache_hits", 2),
+        ("cache_misses", 2),
+        ("cache_leader_grants", 1),
         ("cache_deletes", 1),
         ("internal_errors", 0),
     ] {
         assert_eq!(stats.get(name), Some(&count), "{name} in {stats:?}");
     }
+}
+
+#[test]
+fn counters_are_set_back_and_nothing_else_is() {
+    let primary = Server::start().unwrap();
+    let replica = Server::options().replica_of(&primary).start().unwrap();
+    let (mut client, mut reader) = (primary.connect().unwrap(), replica.connect().unwrap());
+    await_in_sync(&mut client, &mut reader);
+    for words in [
+        "GW.ALLOW w 2",
+        "GW.ALLOW w 0",
+        "GW.ACQUIRE s 1 a TTL 60000",
+        "GW.LOGPUSH q a",
+        "GW.CACHESET chat:1 v SAVED 0.5",
+        "GW.CACHEGET chat:1",
+        "GW.CACHEGET chat:2",
+    ] {
+        run(&mut client, words);
+    }
+    await_in_sync(&mut client, &mut reader);
+    let token = run(&mut client, "GW.ACQUIRE s 1 a TTL 60000");
+    let before = state(&mut client);
+    assert_eq!(run(&mut client, "GW.STATSRESET"), "OK");
+    assert!(stats(&mut client).values().all(|&count| count == 0));
+    let cache = run(&mut client, "GW.CACHESTATS chat");
+    for figure in [r#""hits", 0"#, r#""misses", 0"#, r#""saved", "0""#, r#""entries", 1"#] {
+        assert!(cache.contains(figure), "{figure} in {cache}");
+    }
+    assert_eq!(state(&mut client), before);
+    await_in_sync(&mut client, &mut reader);
+    assert!(!info(&mut reader, "commandstats").contains_key("cmdstat_gw.statsreset"), "it is not replicated");
+    assert_eq!(run(&mut client, "GW.ACQUIRE s 1 a TTL 60000"), token, "tokens are no counters");
+    assert_eq!(run(&mut reader, "GW.STATSRESET"), "OK", "a replica's counters are its own");
+    assert_eq!(run(&mut client, "GW.STATSRESET x"), "ERR wrong number of arguments for 'gw.statsreset' command");
 }
 
 #[test]

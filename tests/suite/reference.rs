@@ -61,7 +61,10 @@ fn syntax(name: &str, docs: &Value) -> String {
     let mut lines = vec![name.to_owned()];
     for argument in arguments.unwrap_or_default() {
         match lines.last_mut() {
-            Some(line) if line.len() + 1 + argument.len() <= WIDTH => *line = format!("{line} {argument}"),
+            // What follows a choice of several lines is not part of its last alternative.
+            Some(line) if line.len() + 1 + argument.len() <= WIDTH && !line.starts_with("    |") => {
+                *line = format!("{line} {argument}");
+            }
             _ if argument.len() <= WIDTH => lines.push(format!("    {argument}")),
             _ => lines.extend(alternatives(&argument).into_iter().map(|line| format!("    {line}"))),
         }
@@ -141,6 +144,9 @@ fn flags(info: &[Value]) -> Vec<String> {
 /// The categories that the module asks for. Servers before Redis 7.4 have none for commands of modules.
 fn categories(flags: &[String]) -> Vec<String> {
     let has = |flag: &str| flags.iter().any(|other| other == flag);
+    if has("admin") {
+        return ["@admin", "@dangerous"].map(str::to_owned).to_vec();
+    }
     let access = if has("readonly") { "@read" } else { "@write" };
     let speed = if has("fast") { "@fast" } else { "@slow" };
     ["@gw", access, speed].map(str::to_owned).to_vec()

@@ -97,6 +97,11 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("GW.LOGLEN q", "q"),
     ("GW.CACHEGET c", "c"),
     ("GW.CACHEGET none", "none"),
+    ("GW.CACHEFETCH c META", "c"),
+    ("GW.CACHEFETCH none TOUCH", "none"),
+    ("GW.CACHEFETCH none LEASE 5 HOLDER a", "none"),
+    ("GW.CACHERELEASE none 5", "none"),
+    ("GW.CACHELIST 0 CATEGORY chat", "c"),
     ("GW.CACHEDEL none", "none"),
     ("GW.CACHEDEL c text", "c"),
     ("GW.CACHESET c v EX 0", "c"),
@@ -266,7 +271,7 @@ fn effects_carry_absolute_times() {
         // With the durations that count from then on.
         ("GW.CACHESET c value EX 100", 0),
         ("GW.CACHESET c value PX 600000 STALE 70", 0),
-        ("GW.CACHEGET c TOUCH", 600_000),
+        ("GW.CACHEFETCH c TOUCH", 600_000),
     ] {
         // A touch in the millisecond of the set would change nothing.
         let last_ms = server_time_ms(&mut client);

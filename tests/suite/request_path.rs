@@ -77,7 +77,8 @@ fn check(run_driver: impl Fn(&[&str]) -> Option<String>) {
     }
     // Each admitted request has one record, but where a reply was lost it may have two.
     let records: Vec<String> = call!(client, "GW.LOGPEEK", "log:requests", "COUNT", 100);
-    let ids: BTreeSet<_> = records.iter().map(|record| record.split('"').nth(3).unwrap()).collect();
+    let id = |record: &String| serde_json::from_str::<serde_json::Value>(record).unwrap()["id"].to_string();
+    let ids: BTreeSet<_> = records.iter().map(id).collect();
     assert_eq!(ids.len(), 10);
     assert!(records.len() <= 11, "{records:?}");
     assert_eq!(run(&mut client, "GW.CACHEGET chat:whole"), format!("{whole:?}"));
@@ -109,7 +110,7 @@ fn a_request_ends_in_every_way_in_typescript() {
 
 #[test]
 fn a_request_ends_in_every_way_in_go() {
-    let path = named("request-path-go").text() + "\n";
+    let path = named("request-path-go").text();
     let driver = example("go/request_path.go.txt");
     check(|ports| go(&[("path.go", &path), ("driver.go", &driver)], ports));
 }
@@ -146,7 +147,7 @@ fn a_client_leaves_a_node_server() {
 #[test]
 fn a_client_leaves_a_go_server() {
     let blocks = ["request-path-go", "streaming-go"].map(|name| named(name).text());
-    let path = format!("{}\n\n{}\n", blocks[0], blocks[1]);
+    let path = format!("{}\n\n{}", blocks[0], blocks[1]);
     let driver = example("go/streaming.go.txt");
     check_streaming(|port| go(&[("path.go", &path), ("driver.go", &driver)], &[port]));
 }

@@ -266,6 +266,13 @@ fn an_account_survives() {
 fn a_cache_entry_survives() {
     survives(
         |client| assert_eq!(run(client, "GW.CACHESET k some-value CATEGORY chat EX 1000"), "OK"),
-        &["GW.DESCRIBE k", "GW.CACHEGET k", "GW.CACHESTATS chat", "COPY k k2 REPLACE", "MEMORY USAGE k"],
+        &[
+            "GW.DESCRIBE k",
+            "GW.CACHEGET k",
+            "GW.CACHESTATS CATEGORY chat",
+            "GW.CACHELIST 0 CATEGORY chat",
+            "COPY k k2 REPLACE",
+            "MEMORY USAGE k",
+        ],
     );
 }

@@ -2,11 +2,15 @@
 
 use smallvec::SmallVec;
 
-use super::admission::Admission;
+use super::amounts::Amounts;
 use super::bounds::{Exceeded, POLICIES_MAX};
 use super::ledgers::Ledgers;
+use super::moment::Moment;
 use super::policy::{AccountPolicy, Kind, Policy, ShortName, State};
+use super::row::Used;
 use super::settled::Settled;
+use super::taken::Admission;
+use super::tally::Tally;
 use crate::TIME_MAX_MS;
 use crate::lease::LeasesWith;
 use crate::ledger::Ledger;
@@ -73,11 +77,13 @@ impl Account {
             Some(own) => {
                 self.last_serial += 1;
                 (own.state, own.serial, own.policy) = (State::new(&policy.kind), self.last_serial, policy);
+                own.tally = Tally::default();
             }
             None => {
                 self.last_serial += 1;
                 let (name, state) = (ShortName::from_slice(name), State::new(&policy.kind));
-                self.policies.push(AccountPolicy { name, policy, state, serial: self.last_serial });
+                let (serial, tally) = (self.last_serial, Tally::default());
+                self.policies.push(AccountPolicy { name, policy, state, serial, tally });
             }
         }
         Ok(known.is_none())
@@ -109,6 +115,35 @@ impl Account {
     pub fn counts(&mut self, now_ms: i64) -> Vec<(&[u8], i64)> {
         let at_ms = self.time_ms(now_ms);
         self.policies.iter_mut().filter_map(|own| own.count(at_ms)).collect()
+    }
+
+    /// Notes in the tallies of the policies which meters a settlement, or an admission that another node has decided, names.
+    pub fn note_named(&mut self, now_ms: i64, amounts: &Amounts) {
+        for own in &mut self.policies {
+            if amounts.of(&own.policy.meter).is_some() {
+                own.tally.named_ms = now_ms;
+            }
+        }
+    }
+
+    /// What counts towards the limit of the policy at `index`: the units in a window, those missing in a bucket, the
+    /// leases in flight, or the money spent and held. It is above the limit if more was used than estimated.
+    pub fn used_of(&mut self, index: usize, now: &Moment) -> Option<Used> {
+        let at_ms = self.time_ms(now.stamp.at_ms);
+        let own = self.policies.get_mut(index)?;
+        match own.policy.kind {
+            Kind::Window(_) => own.count(at_ms).map(|(_, units)| Used::Units(units.max(0).unsigned_abs())),
+            Kind::Bucket(flow) => {
+                let missing = |(_, tokens): (_, i64)| flow.burst.cast_signed().saturating_sub(tokens).max(0);
+                own.count(at_ms).map(|count| Used::Units(missing(count).unsigned_abs()))
+            }
+            Kind::InFlight { .. } => Some(Used::Units(self.live.in_use(at_ms))),
+            Kind::Budget { period, .. } => {
+                let ledger = self.ledgers.meter(&own.policy.meter)?;
+                let held = ledger.held(now.stamp.at_ms, period, now.day);
+                Some(Used::Money(ledger.spent(period, now.day).saturating_add(held)))
+            }
+        }
     }
 
     /// The number of leases in flight.

@@ -3,13 +3,13 @@
 use smallvec::SmallVec;
 
 use super::account::Account;
-use super::admission::{Admission, Standing};
 use super::amounts::Amounts;
 use super::bounds::Exceeded;
 use super::budget::BudgetQuestion;
 use super::moment::Moment;
 use super::policy::{AccountPolicy, Kind};
 use super::row::{Answer, Answered, Figures, Row, Soft};
+use super::taken::{Admission, Standing};
 use crate::calendar::Period;
 use crate::lease::LeasesWith;
 use crate::money::Amount;
@@ -23,8 +23,19 @@ pub struct Request<'a> {
     pub ttl_ms: u64,
     /// What the request will use, as estimated.
     pub amounts: Amounts<'a>,
-    /// The request is only decided: nothing is charged.
+    /// The request is only decided: nothing is charged, and the policies' tallies stay as they are.
     pub shadow: bool,
+    /// The rows of an admitted request are wanted, and so brought up to date after the charge.
+    pub rows: bool,
+}
+
+/// A request that is not decided. Nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undecided {
+    /// The lease has ended in one of the accounts: it was settled, or its time was up. A lease id names one attempt.
+    LeaseEnded,
+    /// An account cannot take one more hold.
+    Exceeded(Exceeded),
 }
 
 /// The rows of all policies. Those of one key, or of a key and its team, need no allocation.
@@ -42,6 +53,8 @@ pub struct Decision {
     pub rows: Rows,
     /// All accounts had admitted it before.
     pub repeated: bool,
+    /// The request does not name the meter of every policy that was asked.
+    pub unnamed: bool,
     /// The accounts that were charged.
     pub charged: Indexes,
     /// The accounts that did what was due by time: a change, even if the request is refused or only decided.
@@ -49,39 +62,46 @@ pub struct Decision {
 }
 
 /// Decides a request, and charges it if all policies of all accounts allow it. `accounts` are the request's accounts,
-/// `None` for one that does not exist. An account that has admitted the same lease before is neither asked nor charged
-/// again.
+/// `None` for one that does not exist. An account in which the same lease is live is neither asked nor charged again.
 ///
 /// # Errors
-/// If an account cannot take one more hold. Nothing was changed.
+/// If the lease has ended in an account, or if an account cannot take one more hold. Nothing was changed.
 pub fn admit(
     accounts: &mut [Option<&mut Account>],
     now: &Moment,
     request: &Request,
     ends_after_ms: &dyn Fn(Period) -> i64,
-) -> Result<Decision, Exceeded> {
-    let Request { id, ttl_ms, amounts, shadow } = request;
+) -> Result<Decision, Undecided> {
+    let Request { id, ttl_ms, amounts, shadow, .. } = request;
     let now_ms = now.stamp.at_ms;
     accounts.iter().flatten().for_each(|account| account.fetch());
     // An admission stands the same before its account is tidied and after, so it is looked up once.
     let standing = |account: &&mut Account| account.standing(now_ms, id);
     let standings: SmallVec<[Option<Standing>; 4]> =
         accounts.iter().map(|account| account.as_ref().map(standing)).collect();
+    if standings.iter().any(|standing| matches!(standing, Some(Standing::Expired | Standing::Settled))) {
+        return Err(Undecided::LeaseEnded);
+    }
     let is_new = |standing: &Option<Standing>| *standing == Some(Standing::Unknown);
     let policies = accounts.iter().flatten().map(|account| account.policies().len()).sum();
     let (mut rows, mut charged, mut tidied) = (Rows::with_capacity(policies), Indexes::new(), Indexes::new());
     if !shadow {
         for (account, _) in accounts.iter().zip(&standings).filter(|(_, standing)| is_new(standing)) {
-            account.as_ref().map_or(Ok(()), |account| account.can_hold(now_ms, amounts))?;
+            account
+                .as_ref()
+                .map_or(Ok(()), |account| account.can_hold(now_ms, amounts))
+                .map_err(Undecided::Exceeded)?;
         }
     }
     let repeated = standings.iter().any(Option::is_some) && !standings.iter().any(is_new);
+    let mut unnamed = false;
     for (index, (account, standing)) in (0..).zip(accounts.iter_mut().zip(&standings)) {
         let Some(account) = account else { continue };
         if is_new(standing) && account.tidy(now) {
             tidied.push(index.into());
         }
-        account.decide(index, now, !is_new(standing), amounts, ends_after_ms, &mut rows);
+        let question = Question { now, known: !is_new(standing), only_asks: *shadow, amounts, ends_after_ms };
+        unnamed |= account.decide(index, &question, &mut rows);
     }
     let answer = Answer::of(&rows);
     if answer.admitted && !shadow {
@@ -89,57 +109,75 @@ pub fn admit(
         for (index, (account, standing)) in accounts.iter_mut().zip(&standings).enumerate() {
             // An account without policies has no rows.
             let is_own = |group: &&mut [Row]| group.first().is_some_and(|row| usize::from(row.account) == index);
-            let own = groups.next_if(is_own).unwrap_or_default();
+            let own = groups.next_if(is_own).filter(|_| request.rows).unwrap_or_default();
             if let Some(account) = account.as_mut().filter(|_| is_new(standing)) {
                 account.charge(now, id, *ttl_ms, amounts, own);
                 charged.push(index);
             }
         }
     }
-    Ok(Decision { answer, rows, repeated, charged, tidied })
+    Ok(Decision { answer, rows, repeated, unnamed, charged, tidied })
+}
+
+/// What the policies of an account are asked.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    /// When.
+    pub now: &'a Moment,
+    /// The lease is live in the account: every policy allows it, and shows what is left.
+    pub known: bool,
+    /// Nobody sends the request if it is admitted, so the policies' tallies stay as they are.
+    pub only_asks: bool,
+    /// The request's estimates.
+    pub amounts: &'a Amounts<'a>,
+    /// How long a budget's current period lasts.
+    pub ends_after_ms: &'a dyn Fn(Period) -> i64,
 }
 
 impl Account {
     /// Appends every policy's answer, in the policies' order, as rows of the request's account `index`. Changes nothing
-    /// but hints. `ends_after_ms` tells how long a budget's current period lasts.
-    ///
-    /// `known` is for a request that was admitted before: every policy allows it, and shows what is left.
+    /// but hints and tallies. Returns whether a policy was asked whose meter the request does not name.
     ///
     /// A window or bucket whose meter the request does not name is asked whether any unit is left, as a budget is.
-    pub fn decide(
-        &mut self,
-        index: u8,
-        now: &Moment,
-        known: bool,
-        amounts: &Amounts,
-        ends_after_ms: &dyn Fn(Period) -> i64,
-        rows: &mut Rows,
-    ) {
-        let at_ms = self.time_ms(now.stamp.at_ms);
+    pub fn decide(&mut self, index: u8, question: &Question, rows: &mut Rows) -> bool {
+        let &Question { now, known, only_asks, amounts, ends_after_ms } = question;
+        let (now_ms, at_ms) = (now.stamp.at_ms, self.time_ms(now.stamp.at_ms));
+        let mut unnamed = false;
         for (place, own) in (0..).zip(&mut self.policies) {
-            let mut answered = match own.policy.kind {
-                Kind::InFlight { max } => in_flight(&self.live, at_ms, max),
+            let (mut answered, named) = match own.policy.kind {
+                Kind::InFlight { max } => (in_flight(&self.live, at_ms, max), None),
                 Kind::Budget { amount, period, soft_percent } => {
+                    let estimate = amounts.estimate(&own.policy.meter);
                     let question = BudgetQuestion {
                         budget: amount,
                         period,
-                        cost: if known { Some(Amount::ZERO) } else { amounts.estimate(&own.policy.meter) },
+                        cost: if known { Some(Amount::ZERO) } else { estimate },
                         soft_percent,
                         ends_after_ms: ends_after_ms(period),
                     };
                     let ledger = self.ledgers.meter(&own.policy.meter);
-                    ledger.map_or(Answered::UNDECIDED, |ledger| question.answer(ledger, now))
+                    let answered = ledger.map_or(Answered::UNDECIDED, |ledger| question.answer(ledger, now));
+                    (answered, Some(estimate.is_some()))
                 }
                 Kind::Window(_) | Kind::Bucket(_) => {
-                    let units = if known { Some(0) } else { amounts.estimated_units(&own.policy.meter) };
-                    own.decide(at_ms, units).map_or(Answered::UNDECIDED, Answered::from)
+                    let units = amounts.estimated_units(&own.policy.meter);
+                    let verdict = own.decide(at_ms, if known { Some(0) } else { units });
+                    (verdict.map_or(Answered::UNDECIDED, Answered::from), Some(units.is_some()))
                 }
             };
             if known {
                 (answered.allowed, answered.retry_after_ms) = (true, 0);
+            } else if !only_asks {
+                own.tally.denied += u64::from(!answered.allowed);
+                match named {
+                    Some(true) => own.tally.named_ms = now_ms,
+                    Some(false) => unnamed = true,
+                    None => {}
+                }
             }
             rows.push(Row::new(index, place, own.policy.shadow, answered));
         }
+        unnamed
     }
 
     /// How many budgets have reached their soft limit.

@@ -1,5 +1,7 @@
 //! What an account spent: a ledger of money, and one for every other meter that a budget counts.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use super::bounds::{Exceeded, LEDGERS_MAX};
 use super::policy::{ShortName, USD, load_name};
 use crate::codec::{Corrupt, Reader, Writer};

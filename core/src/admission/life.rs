@@ -5,13 +5,13 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::account::Account;
-use super::admission::{Admission, Standing, Taken};
 use super::amounts::Amounts;
 use super::bounds::{EXPIRED_KEPT_MS, Exceeded, FINISHED_MAX, SETTLED_KEPT_MS};
 use super::ledgers::MeterLedger;
 use super::moment::Moment;
 use super::policy::{Kind, State};
 use super::row::Row;
+use super::taken::{Admission, Standing, Taken};
 use crate::TIME_MAX_MS;
 use crate::calendar::Day;
 use crate::ledger::Overflow;

@@ -5,11 +5,15 @@
 //! estimates, [`Account::settle`] replaces them by what was used. From the charge to the settlement there is an admission,
 //! named by its lease id, so that all three are harmless to repeat.
 //!
+//! A lease id names one attempt: once it has ended in one of a request's accounts, none of them is asked, see
+//! [`Undecided::LeaseEnded`].
+//!
 //! # The life of an admission
 //!
 //! - An admission is live until it is settled or its lease ends by time. While it is live it counts as one request in
 //!   flight, and its estimates of money are held in the ledgers.
-//! - A settled admission is remembered for [`SETTLED_KEPT_MS`]: to settle or admit it again changes nothing.
+//! - A settled admission is remembered for [`SETTLED_KEPT_MS`]: to settle it again changes nothing, and its id is not
+//!   admitted again.
 //! - A lease that ends by time frees its slot and its money. Windows and buckets keep what it took, since the model was
 //!   probably called; policies that say so give it back. It can be settled late for [`EXPIRED_KEPT_MS`]: what was used is
 //!   then charged, once.
@@ -19,9 +23,9 @@
 //!
 //! # Time
 //!
-//! An account has a clock of its own that follows the server's and never goes back: where the server's steps back, the
-//! account's goes on from where it was. So what was taken last counts as taken now, which can admit too few for as long
-//! as the step, and never too many. Calendar days and the holds of a ledger go by the server's clock.
+//! An account has a clock of its own that follows the server's and never goes back: if the server's steps back, the
+//! account's goes on from its last time. So the units taken last count as taken now, which for as long as the step can admit
+//! too few, never too many. Calendar days and the holds of a ledger go by the server's clock.
 //!
 //! Everything depends on the state and the arguments alone, so that a replica that makes the same changes ends with the
 //! same value.
@@ -31,7 +35,6 @@
 //! O(1) for each policy, O(log n) in the leases, O(n) in the holds of a ledger that an account with money has in flight.
 
 mod account;
-mod admission;
 mod amounts;
 mod bounds;
 mod budget;
@@ -43,16 +46,19 @@ mod policy;
 mod row;
 mod saved;
 mod settled;
+mod taken;
+mod tally;
 
 pub use account::Account;
-pub use admission::{Admission, Standing};
 pub use amounts::Amounts;
 pub use bounds::{EXPIRED_KEPT_MS, Exceeded, FINISHED_MAX, LEDGERS_MAX, NAME_BYTES_MAX, POLICIES_MAX, SETTLED_KEPT_MS};
-pub use decide::{Decision, Indexes, Request, Rows, admit};
+pub use decide::{Decision, Indexes, Question, Request, Rows, Undecided, admit};
 pub use life::Reset;
 pub use moment::Moment;
 pub use policy::{AccountPolicy, Kind, Policy, REQUESTS, ShortName, USD};
-pub use row::{Answer, Figures, Row, Soft};
+pub use row::{Answer, Figures, Row, Soft, Used};
+pub use taken::{Admission, Standing};
+pub use tally::Tally;
 
 #[cfg(test)]
 mod corrupt;

@@ -30,6 +30,7 @@ pub struct ModelPolicy {
     window_ms: i64,
     /// A bucket's exact level, in parts of a token, at a time.
     level: Option<(i128, i64)>,
+    pub tally: Tally,
 }
 
 #[derive(Clone, PartialEq)]
@@ -261,7 +262,8 @@ impl Model {
         }
         self.serial += 1;
         let leases = matches!(policy.kind, Kind::InFlight { .. });
-        self.policies[at] = ModelPolicy::new(name, policy, self.serial);
+        let tally = std::mem::take(&mut self.policies[at].tally);
+        self.policies[at] = ModelPolicy { tally, ..ModelPolicy::new(name, policy, self.serial) };
         if leases {
             let at_ms = self.advance(now);
             let mut live: Vec<_> = self.admissions.iter().filter(|it| it.kept_ms.is_none()).cloned().collect();
@@ -290,7 +292,7 @@ impl Model {
         amounts: &Amounts,
         ends_after_ms: &dyn Fn(Period) -> i64,
     ) -> Vec<Row> {
-        let known = self.standing(now, id) != Standing::Unknown;
+        let known = self.standing(now, id) == Standing::Live;
         let rows = (0..).zip(&self.policies).map(|(place, it)| {
             let mut row = match it.policy.kind {
                 Kind::Window(_) | Kind::Bucket(_) => {
@@ -306,6 +308,19 @@ impl Model {
             Row::new(index, place, it.policy.shadow, row)
         });
         rows.collect()
+    }
+
+    /// Notes what a request that was decided tells of the policies. Returns whether one's meter was not named.
+    pub fn note(&mut self, now: &Moment, amounts: &Amounts, rows: &[Row]) -> bool {
+        let mut unnamed = false;
+        for (policy, row) in self.policies.iter_mut().zip(rows) {
+            policy.tally.denied += u64::from(!row.allowed);
+            match amounts.estimate(&policy.policy.meter) {
+                Some(_) => policy.tally.named_ms = now.stamp.at_ms,
+                None => unnamed |= !matches!(policy.policy.kind, Kind::InFlight { .. }),
+            }
+        }
+        unnamed
     }
 
     fn in_flight_row(&self, now: &Moment, max: u64) -> Answered {
@@ -459,6 +474,15 @@ impl Model {
 
 impl ModelPolicy {
     fn new(name: &[u8], policy: Policy, serial: u64) -> Self {
-        Self { name: name.into(), policy, serial, units: Vec::new(), newest_ms: 0, window_ms: 0, level: None }
+        Self {
+            name: name.into(),
+            policy,
+            serial,
+            units: Vec::new(),
+            newest_ms: 0,
+            window_ms: 0,
+            level: None,
+            tally: Tally::default(),
+        }
     }
 }

@@ -1,8 +1,11 @@
 //! Policies: what an account is allowed, and what it has taken.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use smallvec::SmallVec;
 
 use super::bounds::NAME_BYTES_MAX;
+use super::tally::Tally;
 use crate::bucket::{Flow, TokenBucket};
 use crate::calendar::Period;
 use crate::codec::{Corrupt, Reader, Writer};
@@ -68,6 +71,7 @@ pub struct AccountPolicy {
     pub(super) state: State,
     /// Changes when the count is forgotten, so that older admissions leave the new count alone.
     pub(super) serial: u64,
+    pub(super) tally: Tally,
 }
 
 /// What a window or bucket has counted. Leases and spend belong to the account, not to a policy.
@@ -90,6 +94,11 @@ impl State {
 }
 
 impl AccountPolicy {
+    /// What this node has seen of the policy.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// Whether what was counted under `self` is what `policy` counts.
     pub(super) fn counts_as(&self, policy: &Policy) -> bool {
         let (old, new) = (&self.policy, policy);
@@ -194,7 +203,7 @@ impl AccountPolicy {
             },
             Kind::InFlight { .. } | Kind::Budget { .. } => State::Stateless,
         };
-        Ok(Self { name, policy, state, serial })
+        Ok(Self { name, policy, state, serial, tally: Tally::default() })
     }
 }
 
@@ -240,7 +249,8 @@ impl Policy {
             BUDGET => {
                 let amount = Amount::from_picos(from.int128()?).filter(|&amount| amount >= Amount::ZERO);
                 let period = Period::parse(&from.bytes(NAME_BYTES_MAX)?).ok_or(Corrupt("an unknown period"))?;
-                let soft_percent = from.uint_max(100, "soft percent")? as u8;
+                let soft_percent =
+                    u8::try_from(from.uint_max(100, "soft percent")?).map_err(|_| Corrupt("soft percent"))?;
                 Kind::Budget { amount: amount.ok_or(Corrupt("a budget out of range"))?, period, soft_percent }
             }
             _ => return Err(Corrupt("a policy of an unknown kind")),

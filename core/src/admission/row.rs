@@ -22,6 +22,15 @@ pub enum Figures {
     },
 }
 
+/// What counts towards a policy's limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Used {
+    /// Of windows, buckets and leases in flight.
+    Units(u64),
+    /// Of budgets.
+    Money(Amount),
+}
+
 /// How a budget stands to its soft limit, with the request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Soft {

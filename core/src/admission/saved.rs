@@ -1,10 +1,12 @@
 //! The account as it is stored.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use super::account::Account;
-use super::admission::Admission;
 use super::bounds::{EXPIRED_KEPT_MS, FINISHED_MAX, POLICIES_MAX, SETTLED_KEPT_MS};
 use super::ledgers::Ledgers;
 use super::policy::{AccountPolicy, Kind};
+use super::taken::Admission;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::lease::Lease;
 use crate::memory::spilled_bytes;

@@ -1,5 +1,7 @@
 //! Admissions that were settled, remembered for a while so that nothing is charged twice.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use super::bounds::FINISHED_MAX;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::recent::{self, Recent, fingerprint};

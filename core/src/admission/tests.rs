@@ -72,6 +72,14 @@ fn policy(kind: Kind, meter: &str) -> Policy {
     Policy { kind, meter: meter.as_bytes().into(), shadow: false, give_back: false }
 }
 
+/// The lease of an operation.
+#[derive(Debug, Clone, Copy)]
+enum Lease {
+    New,
+    /// The last one, or so many before it: live, ended, forgotten or never admitted.
+    Back(u16),
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     Set {
@@ -90,7 +98,7 @@ enum Op {
     /// Sent so many times: replies get lost.
     Admit {
         accounts: u8,
-        id: u8,
+        lease: Lease,
         ttl_ms: u64,
         amounts: Vec<(usize, Amount)>,
         shadow: bool,
@@ -98,13 +106,13 @@ enum Op {
     },
     Settle {
         accounts: u8,
-        id: u8,
+        lease: Lease,
         actuals: Vec<(usize, Amount)>,
         times: u8,
     },
     KeepAlive {
         accounts: u8,
-        id: u8,
+        lease: Lease,
         ttl_ms: u64,
     },
     Spend {
@@ -160,16 +168,17 @@ fn ops() -> impl Strategy<Value = (i64, Op)> {
     let accounts = || prop_oneof![3 => Just(1u8), 2 => 1u8..8, 2 => Just(7u8)];
     let name = 0u8..5;
     let ttl = || prop_oneof![4 => 1u64..3_000, 1 => 1u64..400_000];
+    let back = || (0u16..24).prop_map(Lease::Back);
     let times = || prop_oneof![8 => Just(1u8), 1 => Just(2u8)];
     let op = prop_oneof![
         3 => (account.clone(), name.clone(), policies()).prop_map(|(account, name, policy)| Op::Set { account, name, policy }),
         1 => (account.clone(), name.clone()).prop_map(|(account, name)| Op::Delete { account, name }),
         1 => (account.clone(), name).prop_map(|(account, name)| Op::Reset { account, name }),
-        40 => (accounts(), 0u8..24, ttl(), amounts(), prop::bool::weighted(0.1), times())
-            .prop_map(|(accounts, id, ttl_ms, amounts, shadow, times)| Op::Admit { accounts, id, ttl_ms, amounts, shadow, times }),
-        30 => (accounts(), 0u8..24, amounts(), times())
-            .prop_map(|(accounts, id, actuals, times)| Op::Settle { accounts, id, actuals, times }),
-        5 => (accounts(), 0u8..24, ttl()).prop_map(|(accounts, id, ttl_ms)| Op::KeepAlive { accounts, id, ttl_ms }),
+        40 => (accounts(), prop_oneof![3 => Just(Lease::New), 1 => back()], ttl(), amounts(), prop::bool::weighted(0.1), times())
+            .prop_map(|(accounts, lease, ttl_ms, amounts, shadow, times)| Op::Admit { accounts, lease, ttl_ms, amounts, shadow, times }),
+        30 => (accounts(), back(), amounts(), times())
+            .prop_map(|(accounts, lease, actuals, times)| Op::Settle { accounts, lease, actuals, times }),
+        5 => (accounts(), back(), ttl()).prop_map(|(accounts, lease, ttl_ms)| Op::KeepAlive { accounts, lease, ttl_ms }),
         2 => (account.clone(), 0i64..2_000_000_000_000).prop_map(|(account, picos)| Op::Spend { account, picos }),
         1 => account.prop_map(|account| Op::Reload { account }),
     ];
@@ -182,6 +191,8 @@ struct World {
     accounts: [Account; ACCOUNTS],
     replicas: [Account; ACCOUNTS],
     models: [Model; ACCOUNTS],
+    /// How many leases there have been.
+    leases: u16,
 }
 
 fn named(list: &[(usize, Amount)]) -> Vec<(&'static [u8], Amount)> {
@@ -193,6 +204,14 @@ fn chosen(accounts: u8) -> Vec<usize> {
 }
 
 impl World {
+    fn id(&mut self, lease: Lease) -> [u8; 2] {
+        match lease {
+            Lease::New => self.leases += 1,
+            Lease::Back(count) => return self.leases.saturating_sub(count).to_be_bytes(),
+        }
+        self.leases.to_be_bytes()
+    }
+
     fn step(&mut self, now_ms: i64, op: Op) -> Result<(), TestCaseError> {
         let now = moment(now_ms);
         match op {
@@ -212,24 +231,27 @@ impl World {
                 }
                 self.models[account].reset(&now, &[name]);
             }
-            Op::Admit { accounts, id, ttl_ms, amounts, shadow, times } => {
+            Op::Admit { accounts, lease, ttl_ms, amounts, shadow, times } => {
+                let id = self.id(lease);
                 for _ in 0..times {
                     self.admit(&now, accounts, id, ttl_ms, &named(&amounts), shadow)?;
                 }
             }
-            Op::Settle { accounts, id, actuals, times } => {
+            Op::Settle { accounts, lease, actuals, times } => {
+                let id = self.id(lease);
                 for _ in 0..times {
                     self.settle(&now, accounts, id, &named(&actuals))?;
                 }
             }
-            Op::KeepAlive { accounts, id, ttl_ms } => {
+            Op::KeepAlive { accounts, lease, ttl_ms } => {
+                let id = self.id(lease);
                 for place in chosen(accounts) {
-                    let live = self.accounts[place].standing(now_ms, &[id]) == Standing::Live;
-                    prop_assert_eq!(live, self.models[place].standing(&now, &[id]) == Standing::Live);
+                    let live = self.accounts[place].standing(now_ms, &id) == Standing::Live;
+                    prop_assert_eq!(live, self.models[place].standing(&now, &id) == Standing::Live);
                     if live {
-                        prop_assert!(self.accounts[place].keep_alive(&now, &[id], ttl_ms));
-                        self.replicas[place].keep_alive(&now, &[id], ttl_ms);
-                        self.models[place].keep_alive(&now, &[id], ttl_ms);
+                        prop_assert!(self.accounts[place].keep_alive(&now, &id, ttl_ms));
+                        self.replicas[place].keep_alive(&now, &id, ttl_ms);
+                        self.models[place].keep_alive(&now, &id, ttl_ms);
                     }
                 }
             }
@@ -240,7 +262,10 @@ impl World {
                 }
                 self.models[account].spend(now.day, amount);
             }
-            Op::Reload { account } => self.accounts[account] = reloaded(&self.accounts[account]),
+            Op::Reload { account } => {
+                self.accounts[account] = reloaded(&self.accounts[account]);
+                self.models[account].policies.iter_mut().for_each(|policy| policy.tally = Tally::default());
+            }
         }
         Ok(())
     }
@@ -249,34 +274,52 @@ impl World {
         &mut self,
         now: &Moment,
         accounts: u8,
-        id: u8,
+        id: [u8; 2],
         ttl_ms: u64,
         amounts: &[(&[u8], Amount)],
         shadow: bool,
     ) -> Result<(), TestCaseError> {
-        let (id, amounts, places) = (&[id][..], Amounts(amounts), chosen(accounts));
+        let (id, amounts, places) = (&id[..], Amounts(amounts), chosen(accounts));
         let ends = ends_after_ms(now.stamp.at_ms);
         let before = self.accounts.each_ref().map(saved);
         let mut rows = Vec::new();
         let mut new = Vec::new();
         let mut tidied = Vec::new();
+        let mut unnamed = false;
+        let standings: Vec<_> = places.iter().map(|&place| self.models[place].standing(now, id)).collect();
+        if standings.iter().any(|standing| matches!(standing, Standing::Settled | Standing::Expired)) {
+            let mut asked: Vec<Option<&mut Account>> = self.accounts.iter_mut().map(Some).collect();
+            for place in (0..ACCOUNTS).filter(|place| !places.contains(place)) {
+                asked[place] = None;
+            }
+            let request = Request { id, ttl_ms, amounts, shadow, rows: true };
+            prop_assert_eq!(admit(&mut asked, now, &request, &ends).err(), Some(Undecided::LeaseEnded));
+            prop_assert_eq!(self.accounts.each_ref().map(saved), before, "an error changes nothing");
+            return Ok(());
+        }
         for &place in &places {
             let is_new = self.models[place].standing(now, id) == Standing::Unknown;
             new.extend(is_new.then_some(place));
             tidied.extend((is_new && self.models[place].tidy(now)).then_some(place));
-            rows.extend(self.models[place].decide(place as u8, now, id, &amounts, &ends));
+            let own = self.models[place].decide(place as u8, now, id, &amounts, &ends);
+            if is_new && !shadow {
+                unnamed |= self.models[place].note(now, &amounts, &own);
+            }
+            rows.extend(own);
         }
         let expected = Answer::of(&rows);
         // An account that was not chosen is as one that does not exist.
         let accounts = self.accounts.iter_mut().enumerate();
         let mut asked: Vec<Option<&mut Account>> =
             accounts.map(|(place, account)| places.contains(&place).then_some(account)).collect();
-        let request = Request { id, ttl_ms, amounts, shadow };
+        // Rows that nobody wants are not brought up to date, and nothing else depends on them.
+        let request = Request { id, ttl_ms, amounts, shadow, rows: ttl_ms % 4 != 0 };
         let decision = admit(&mut asked, now, &request, &ends).unwrap();
         prop_assert_eq!(decision.answer, expected);
         prop_assert_eq!(decision.repeated, new.is_empty());
+        prop_assert_eq!(decision.unnamed, unnamed);
         prop_assert_eq!(&*decision.tidied, &*tidied);
-        if decision.charged.is_empty() {
+        if decision.charged.is_empty() || !request.rows {
             prop_assert_eq!(&*decision.rows, &*rows);
         }
         let charges = expected.admitted && !shadow;
@@ -291,7 +334,7 @@ impl World {
                 prop_assert_eq!(&saved(&self.accounts[place]), &before[place], "a refusal changes nothing");
             }
         }
-        if charges {
+        if charges && request.rows {
             // The rows say what is left now. Those of a request that was charged name other waits than one that asks.
             for &place in &places {
                 let again = self.models[place].decide(place as u8, now, id, &amounts, &ends);
@@ -307,8 +350,14 @@ impl World {
         Ok(())
     }
 
-    fn settle(&mut self, now: &Moment, accounts: u8, id: u8, actuals: &[(&[u8], Amount)]) -> Result<(), TestCaseError> {
-        let (id, actuals) = (&[id][..], Amounts(actuals));
+    fn settle(
+        &mut self,
+        now: &Moment,
+        accounts: u8,
+        id: [u8; 2],
+        actuals: &[(&[u8], Amount)],
+    ) -> Result<(), TestCaseError> {
+        let (id, actuals) = (&id[..], Amounts(actuals));
         for place in chosen(accounts) {
             let standing = self.accounts[place].standing(now.stamp.at_ms, id);
             prop_assert_eq!(standing, self.models[place].standing(now, id));
@@ -330,6 +379,8 @@ impl World {
             let held = ledger.held(now_ms, Period::Total, now.day);
             let sums = (ledger.spent(Period::Total, now.day), held, account.in_flight(now_ms));
             prop_assert_eq!(sums, model.sums(&now));
+            let tallies = account.policies().iter().map(AccountPolicy::tally);
+            prop_assert!(tallies.eq(model.policies.iter().map(|policy| &policy.tally)));
             prop_assert_eq!(saved(account), saved(&self.replicas[place]), "the effects alone give the same value");
         }
         Ok(())

@@ -1,27 +1,29 @@
-//! What was cleared by name while leases were out: what is computed under an older lease is not to come back.
+//! The names that were cleared while leases were out: a value that was computed under an older lease must not come back.
 //!
-//! A lease on a key that is not there knows nothing of the tags that its value will have: those come with the value. So
-//! the clears are remembered, and compared with the value's names when it comes.
+//! A lease on a missing key does not know the tags that its value will have: those come with the value. So the clears are
+//! remembered, and compared with the value's names when it comes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// What names entries that are cleared together.
+/// The kinds of names that entries are cleared by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
+    /// The category of an entry.
     Category,
+    /// One of its tags.
     Tag,
 }
 
-type Name = (Kind, Arc<[u8]>);
+type ClearedName = (Kind, Arc<[u8]>);
 
-/// The last clear of each name, in one count with the leases' tokens.
+/// The last clear of each name, numbered in one sequence with the grants of leases.
 #[derive(Debug)]
 pub(super) struct Clears {
-    by_name: HashMap<Name, u64>,
-    by_number: BTreeMap<u64, Name>,
+    by_name: HashMap<ClearedName, u64>,
+    by_number: BTreeMap<u64, ClearedName>,
     names_max: usize,
-    /// The last clear that was forgotten for want of room: whatever is older may have been hit by it.
+    /// The last clear that was forgotten to make room: it may have been of any name.
     forgotten: u64,
 }
 
@@ -37,21 +39,21 @@ impl Clears {
         if let Some(before) = self.by_name.insert(name, number) {
             self.by_number.remove(&before);
         }
-        if self.by_name.len() > self.names_max {
-            if let Some((number, name)) = self.by_number.pop_first() {
-                self.by_name.remove(&name);
-                self.forgotten = number;
-            }
+        if self.by_name.len() > self.names_max
+            && let Some((number, name)) = self.by_number.pop_first()
+        {
+            self.by_name.remove(&name);
+            self.forgotten = number;
         }
     }
 
-    /// Has the name been cleared since `number`? Also true where that is too long ago to tell.
+    /// Whether the name was cleared since `number`; also if that is too long ago to tell.
     pub fn since(&self, number: u64, kind: Kind, name: &[u8]) -> bool {
         number < self.forgotten
             || self.by_name.get(&(kind, Arc::from(name))).is_some_and(|&cleared_at| number < cleared_at)
     }
 
-    /// Nobody will ask for what was before.
+    /// Forgets all clears: there is no lease that is older.
     pub fn forget(&mut self) {
         self.by_name.clear();
         self.by_number.clear();

@@ -1,10 +1,13 @@
-//! Single flight: of all who miss one key, one gets a lease and computes, and the others wait for it.
+//! Single flight: of all callers that miss one key, one gets a fill lease and computes, and the others wait for it.
 //!
-//! A lease is not part of the data: it is one node's memory, and lost with it. The worst that follows is a second
-//! computation. It ends when its holder fills the key, when its time is up, or when what it would have filled is
-//! invalidated; in the last two cases the first who waits gets the next lease.
+//! A lease is not part of the data: one node keeps it in memory, and it is lost with that node. At worst the value is then
+//! computed twice. A lease ends when its holder fills the key or gives the lease up, when its time is up, or when the key is
+//! invalidated; unless the key was filled, the first caller that waits then gets the next lease.
 //!
-//! Time is that of a clock that never steps back: a lease is for a while, not until a date.
+//! A holder shows a token, which is a random number: another node's token, or one from before a restart or failover, is
+//! no lease's here, and nobody can guess one. What was granted before or after a clear is told by a number that counts up.
+//!
+//! Times are those of a clock that never steps back.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -13,76 +16,133 @@ use std::sync::Arc;
 use super::clears::{Clears, Kind};
 use crate::{TIME_MAX_MS, UNITS_MAX};
 
-/// Leases at once. Beyond, a miss gets none, and computes alone.
+/// The most leases at once. Beyond it, a client that misses gets none and computes alone.
 pub const LEASES_MAX: usize = 1 << 14;
 
-/// Bytes of the names of all keys that are leased. Beyond, as well.
+/// The most bytes in the names of all leased keys and of the holders, to the same effect.
 pub const NAMES_BYTES_MAX: usize = 64 << 20;
 
-/// Names whose last clear is known while there are leases. Beyond, leases from before one that is known no more are void.
+/// The longest name of a holder in bytes.
+pub const HOLDER_BYTES_MAX: usize = 512;
+
+/// The most names whose last clear is remembered while there are leases. Leases that are older than a forgotten clear are
+/// void.
 const CLEARED_NAMES_MAX: usize = 4_096;
 
 /// The longest lease, and the longest wait, in milliseconds: an hour.
 pub const LEASE_MAX_MS: u64 = 3_600_000;
 
 /// A database's number and a key's name.
-pub type Place = (i32, Arc<[u8]>);
+pub type LeasedKey = (i32, Arc<[u8]>);
 
-/// All leases. `W` is a waiting client, `S` what the lease's value belongs to (its category).
+/// All leases. `W` is a waiting client, `S` what the lease's value belongs to: its category.
 #[derive(Debug)]
 pub struct Flights<W, S> {
-    leases: HashMap<Place, Lease<W, S>>,
+    leases: HashMap<LeasedKey, Lease<W, S>>,
     names_bytes: usize,
-    /// By the time when it ends and its number.
-    ends: BTreeMap<(i64, u64), Place>,
-    /// Where leases are void and those who wait have not been told yet.
-    void: Vec<Place>,
-    /// Where each waits.
-    waiting: HashMap<W, (Place, u64)>,
+    /// The leases' keys, by their ends and numbers.
+    ends: BTreeMap<(i64, u64), LeasedKey>,
+    /// The keys whose leases are void and whose waiters have not been told yet.
+    void: Vec<LeasedKey>,
+    /// The key that each client waits for, and its arrival.
+    waiting: HashMap<W, (LeasedKey, u64)>,
     clears: Clears,
-    token_last: u64,
+    random: fn() -> u64,
+    number_last: u64,
     arrival_last: u64,
 }
 
 #[derive(Debug)]
 struct Lease<W, S> {
-    /// What its holder has to show; [`VOID`] where nobody holds it any more.
-    token: u64,
-    ends_at_ms: i64,
-    /// As it stands in `ends`.
-    number: u64,
-    /// Whether it stands in the list of void leases, void or renewed since.
+    grant: Grant,
+    /// Whether it is in the list of void leases, even if it was renewed since.
     listed: bool,
     scope: S,
-    /// By arrival: who waits, and how long a lease they want.
-    waiters: BTreeMap<u64, (W, u64)>,
+    /// The waiting clients by arrival.
+    waiters: BTreeMap<u64, Waiter<W>>,
 }
 
-/// No lease's token.
+#[derive(Debug)]
+struct Grant {
+    /// The holder's token; [`VOID`] if there is no holder any more.
+    token: u64,
+    ends_at_ms: i64,
+    /// Counts up over all grants and clears.
+    number: u64,
+    holder: Holder,
+}
+
+#[derive(Debug)]
+struct Waiter<W> {
+    client: W,
+    /// How long a lease it wants, and under which name.
+    lease_ms: u64,
+    holder: Holder,
+}
+
+/// The name of one call, if the caller gave one.
+type Holder = Option<Box<[u8]>>;
+
+/// A token that no lease has.
 const VOID: u64 = 0;
 
-impl<W, S> Lease<W, S> {
-    /// How long it lasts yet, `None` where it is over.
+impl Grant {
+    /// Milliseconds until it ends, `None` if it is over.
     fn left_ms(&self, now_ms: i64) -> Option<u64> {
         left_ms(self.ends_at_ms, now_ms).filter(|_| self.token != VOID)
     }
+
+    fn holder_bytes(&self) -> usize {
+        self.holder.as_ref().map_or(0, |holder| holder.len())
+    }
 }
 
-/// What asking for a lease came to.
+/// A lease that a caller asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// The lease, by its token: compute, and fill. 0 where there are too many already: compute, and just set.
-    Leader { token: u64 },
-    /// Somebody else has it, for so long yet.
-    Held { left_ms: u64 },
+pub struct Wanted<'a> {
+    /// How long it is to last, from 1 to [`LEASE_MAX_MS`].
+    pub lease_ms: u64,
+    /// The call's own name, of at most [`HOLDER_BYTES_MAX`] bytes: under it the caller gets back what it already holds.
+    pub holder: Option<&'a [u8]>,
 }
 
-/// Who gets the next lease, and its token.
-pub type Successor<W> = (W, u64);
+/// The answer to a client that asks for a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseAnswer {
+    /// The client gets the lease: it computes the value and fills the key.
+    Leader {
+        /// The lease's token; 0 if there are too many leases, so that the client sets the key without one.
+        token: u64,
+    },
+    /// The client asks again under the holder's name of the lease, and gets that same lease.
+    Again {
+        /// The lease's token.
+        token: u64,
+        /// Milliseconds until it ends: asking again does not prolong it.
+        left_ms: u64,
+    },
+    /// Another client has the lease.
+    Held {
+        /// Milliseconds until it ends.
+        left_ms: u64,
+    },
+}
+
+/// Callers whose wait is over because a lease has ended: the first of them leads, and has the token of its lease. Those
+/// with the token 0 wait under the same name as the first: they are to ask again, and then get its token.
+pub type Successors<W> = Vec<(W, u64)>;
+
+/// A lease that is not over.
+#[derive(Debug, Clone, Copy)]
+pub struct Held<'a, S> {
+    number: u64,
+    /// What its value belongs to.
+    pub scope: &'a S,
+}
 
 impl<W, S> Flights<W, S> {
-    /// Tokens go up from `token_first`: the time in microseconds, so that none comes twice, not even after a restart.
-    pub fn new(token_first: u64) -> Self {
+    /// No leases. `random` is a source of numbers that are not repeated, neither after a restart nor on another node.
+    pub fn new(random: fn() -> u64) -> Self {
         Self {
             leases: HashMap::new(),
             names_bytes: 0,
@@ -90,18 +150,20 @@ impl<W, S> Flights<W, S> {
             void: Vec::new(),
             waiting: HashMap::new(),
             clears: Clears::new(CLEARED_NAMES_MAX),
-            token_last: token_first.min(UNITS_MAX),
+            random,
+            number_last: 0,
             arrival_last: 0,
         }
     }
 }
 
 impl<W: Copy + Eq + Hash, S> Flights<W, S> {
+    /// Whether there is no lease.
     pub fn is_empty(&self) -> bool {
         self.leases.is_empty()
     }
 
-    /// Leases there are.
+    /// The number of leases.
     pub fn len(&self) -> usize {
         self.leases.len()
     }
@@ -112,97 +174,116 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
     }
 
     /// Asks for the lease of a key that has no fresh value.
-    pub fn ask(&mut self, key: (i32, &[u8]), lease_ms: u64, now_ms: i64, scope: impl FnOnce() -> S) -> Asked {
+    pub fn ask(&mut self, key: (i32, &[u8]), wanted: Wanted, now_ms: i64, scope: impl FnOnce() -> S) -> LeaseAnswer {
         let place = (key.0, Arc::from(key.1));
-        if let Some(lease) = self.leases.get(&place) {
-            if let Some(left_ms) = lease.left_ms(now_ms) {
-                return Asked::Held { left_ms };
+        let (key_bytes, before) = match self.leases.get(&place) {
+            Some(Lease { grant, .. }) => {
+                if let Some(left_ms) = grant.left_ms(now_ms) {
+                    let same = wanted.holder.is_some() && grant.holder.as_deref() == wanted.holder;
+                    return if same {
+                        LeaseAnswer::Again { token: grant.token, left_ms }
+                    } else {
+                        LeaseAnswer::Held { left_ms }
+                    };
+                }
+                (0, grant.holder_bytes())
             }
-        } else if self.leases.len() >= LEASES_MAX || self.names_bytes + key.1.len() > NAMES_BYTES_MAX {
-            return Asked::Leader { token: 0 };
+            None if self.leases.len() >= LEASES_MAX => return LeaseAnswer::Leader { token: 0 },
+            None => (key.1.len(), 0),
+        };
+        let names_bytes = self.names_bytes - before + key_bytes + wanted.holder.map_or(0, <[u8]>::len);
+        if names_bytes > NAMES_BYTES_MAX {
+            return LeaseAnswer::Leader { token: 0 };
         }
-        let token = self.next_token();
-        let ends_at_ms = end_ms(now_ms, lease_ms);
+        self.names_bytes = names_bytes;
+        let grant = self.grant(wanted.lease_ms, wanted.holder.map(Box::from), now_ms);
+        let (token, end) = (grant.token, (grant.ends_at_ms, grant.number));
         match self.leases.get_mut(&place) {
-            // It is over and nobody has noticed yet: who waits goes on waiting, for the next holder.
+            // It is over and nobody has noticed yet: the callers that wait go on waiting, for the next holder.
             Some(lease) => {
-                self.ends.remove(&(lease.ends_at_ms, lease.number));
-                (lease.token, lease.number, lease.ends_at_ms, lease.scope) = (token, token, ends_at_ms, scope());
+                self.ends.remove(&(lease.grant.ends_at_ms, lease.grant.number));
+                (lease.grant, lease.scope) = (grant, scope());
             }
             None => {
-                let (scope, waiters) = (scope(), BTreeMap::new());
-                let lease = Lease { token, ends_at_ms, number: token, listed: false, scope, waiters };
+                let lease = Lease { grant, listed: false, scope: scope(), waiters: BTreeMap::new() };
                 self.leases.insert(place.clone(), lease);
-                self.names_bytes += key.1.len();
             }
         }
-        self.ends.insert((ends_at_ms, token), place);
-        Asked::Leader { token }
+        self.ends.insert(end, place);
+        LeaseAnswer::Leader { token }
     }
 
-    /// Lets `waiter` wait for a key whose lease is [`Asked::Held`]; its turn to lead would be for `lease_ms`.
-    pub fn wait(&mut self, key: (i32, &[u8]), waiter: W, lease_ms: u64) {
+    /// Lets `client` wait for a key whose lease is [`LeaseAnswer::Held`]; its turn to lead would be as it `wanted`.
+    pub fn wait(&mut self, key: (i32, &[u8]), client: W, wanted: Wanted) {
         let place = (key.0, Arc::from(key.1));
         if let Some(lease) = self.leases.get_mut(&place) {
             self.arrival_last += 1;
-            lease.waiters.insert(self.arrival_last, (waiter, lease_ms));
-            self.waiting.insert(waiter, (place, self.arrival_last));
+            let waiter = Waiter { client, lease_ms: wanted.lease_ms, holder: wanted.holder.map(Box::from) };
+            lease.waiters.insert(self.arrival_last, waiter);
+            self.waiting.insert(client, (place, self.arrival_last));
         }
     }
 
-    /// Forgets one who no longer waits.
-    pub fn gone(&mut self, waiter: W) {
-        if let Some((place, arrival)) = self.waiting.remove(&waiter) {
-            if let Some(lease) = self.leases.get_mut(&place) {
-                lease.waiters.remove(&arrival);
-            }
+    /// Forgets a client that no longer waits.
+    pub fn gone(&mut self, client: W) {
+        if let Some((place, arrival)) = self.waiting.remove(&client)
+            && let Some(lease) = self.leases.get_mut(&place)
+        {
+            lease.waiters.remove(&arrival);
         }
     }
 
-    /// Keys that somebody waits for. Takes less than a millisecond for [`LEASES_MAX`].
-    pub fn waited_for(&self) -> Vec<Place> {
+    /// The keys that clients wait for. Takes less than a millisecond for [`LEASES_MAX`].
+    pub fn waited_for(&self) -> Vec<LeasedKey> {
         let leases = self.leases.iter().filter(|(_, lease)| !lease.waiters.is_empty());
         leases.map(|(place, _)| place.clone()).collect()
     }
 
-    /// Is `token` that of the key's lease, and the lease not over?
-    pub fn holds(&self, key: (i32, &[u8]), token: u64, now_ms: i64) -> bool {
-        let lease = self.leases.get(&(key.0, Arc::from(key.1)));
-        lease.is_some_and(|lease| lease.token == token && lease.left_ms(now_ms).is_some())
+    /// All clients that wait, in no order.
+    pub fn waiting(&self) -> Vec<W> {
+        self.waiting.keys().copied().collect()
     }
 
-    /// How long the key's lease lasts yet, 0 where there is none.
+    /// The key's lease, if `token` is its token and it is not over.
+    pub fn held(&self, key: (i32, &[u8]), token: u64, now_ms: i64) -> Option<Held<'_, S>> {
+        let Lease { grant, scope, .. } = self.leases.get(&(key.0, Arc::from(key.1)))?;
+        let held = grant.token == token && grant.left_ms(now_ms).is_some();
+        held.then_some(Held { number: grant.number, scope })
+    }
+
+    /// Milliseconds until the key's lease ends, 0 if there is none.
     pub fn left_ms(&self, key: (i32, &[u8]), now_ms: i64) -> u64 {
         let lease = self.leases.get(&(key.0, Arc::from(key.1)));
-        lease.and_then(|lease| lease.left_ms(now_ms)).unwrap_or(0)
+        lease.and_then(|lease| lease.grant.left_ms(now_ms)).unwrap_or(0)
     }
 
-    /// The key has a value now, whoever set it: ends its lease, and gives all who wait for it.
+    /// After a client has set the key: ends its lease, and returns all clients that wait for it.
     pub fn filled(&mut self, key: (i32, &[u8])) -> Vec<W> {
         let place = (key.0, Arc::from(key.1));
-        let Some(lease) = self.leases.remove(&place) else { return Vec::new() };
-        self.names_bytes -= key.1.len();
-        self.ends.remove(&(lease.ends_at_ms, lease.number));
-        let waiters: Vec<W> = lease.waiters.into_values().map(|(waiter, _)| waiter).collect();
-        for waiter in &waiters {
-            self.waiting.remove(waiter);
+        let Some(Lease { grant, waiters, .. }) = self.leases.remove(&place) else { return Vec::new() };
+        self.names_bytes -= key.1.len() + grant.holder_bytes();
+        self.ends.remove(&(grant.ends_at_ms, grant.number));
+        let clients: Vec<W> = waiters.into_values().map(|waiter| waiter.client).collect();
+        for client in &clients {
+            self.waiting.remove(client);
         }
-        waiters
+        clients
     }
 
-    /// What the key's lease was taken for is no longer wanted as it was: its holder's token is worth nothing from now on.
-    pub fn revoked(&mut self, key: (i32, &[u8]), now_ms: i64) -> Option<Successor<W>> {
+    /// The key's lease is given up by its holder, or what it was taken for is no longer wanted as it was: the token is
+    /// worth nothing from now on.
+    pub fn revoked(&mut self, key: (i32, &[u8]), now_ms: i64) -> Successors<W> {
         self.hand_over(&(key.0, Arc::from(key.1)), now_ms)
     }
 
-    /// As [`Self::revoked`], of all leases that are meant: at once for their holders. Those who wait hear of it from
+    /// As [`Self::revoked`], of all leases that are meant: at once for their holders. Clients that wait hear of it from
     /// [`Self::next_void`]. Takes about a millisecond for [`LEASES_MAX`].
     pub fn revoked_where(&mut self, is_meant: impl Fn(i32, &[u8], &S) -> bool) {
         for (place, lease) in &mut self.leases {
-            if lease.token == VOID || !is_meant(place.0, &place.1, &lease.scope) {
+            if lease.grant.token == VOID || !is_meant(place.0, &place.1, &lease.scope) {
                 continue;
             }
-            lease.token = VOID;
+            lease.grant.token = VOID;
             if !lease.listed {
                 lease.listed = true;
                 self.void.push(place.clone());
@@ -210,34 +291,34 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
         }
     }
 
-    /// All entries of that name were cleared, also where there were none: what is being computed may come with it.
+    /// After all entries of a name were cleared, even if there were none: values under computation may have that name.
     pub fn cleared(&mut self, kind: Kind, name: &[u8]) {
         if self.is_empty() {
             self.clears.forget();
         } else {
-            let number = self.next_token();
+            let number = self.next_number();
             self.clears.add(kind, name, number);
         }
     }
 
-    /// Has the name been cleared since the token was given out?
-    pub fn cleared_since(&self, token: u64, kind: Kind, name: &[u8]) -> bool {
-        self.clears.since(token, kind, name)
+    /// Whether the name was cleared since the lease was granted.
+    pub fn cleared_since(&self, lease: &Held<S>, kind: Kind, name: &[u8]) -> bool {
+        self.clears.since(lease.number, kind, name)
     }
 
-    /// Ends the next lease that is void: `None` where there is none, and then who gets the next one, if anybody waits.
-    pub fn next_void(&mut self, now_ms: i64) -> Option<Option<Successor<W>>> {
+    /// Ends the next lease that is void. `None` if there is none.
+    pub fn next_void(&mut self, now_ms: i64) -> Option<Successors<W>> {
         let place = self.void.pop()?;
-        let Some(lease) = self.leases.get_mut(&place) else { return Some(None) };
+        let Some(lease) = self.leases.get_mut(&place) else { return Some(Vec::new()) };
         lease.listed = false;
-        match lease.token {
+        match lease.grant.token {
             VOID => Some(self.hand_over(&place, now_ms)),
-            _ => Some(None),
+            _ => Some(Vec::new()),
         }
     }
 
-    /// Ends the first lease whose time is up: `None` where there is none, and then who gets the next one, if anybody waits.
-    pub fn end_due(&mut self, now_ms: i64) -> Option<Option<Successor<W>>> {
+    /// Ends the first lease whose time is up. `None` if there is none.
+    pub fn end_due(&mut self, now_ms: i64) -> Option<Successors<W>> {
         let ((ends_at_ms, _), place) = self.ends.first_key_value()?;
         if left_ms(*ends_at_ms, now_ms).is_some() {
             return None;
@@ -246,36 +327,52 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
         Some(self.hand_over(&place, now_ms))
     }
 
-    fn hand_over(&mut self, place: &Place, now_ms: i64) -> Option<Successor<W>> {
-        let token = self.next_token();
-        let lease = self.leases.get_mut(place)?;
-        self.ends.remove(&(lease.ends_at_ms, lease.number));
-        match lease.waiters.pop_first() {
-            Some((_, (waiter, lease_ms))) => {
-                self.waiting.remove(&waiter);
-                (lease.token, lease.number, lease.ends_at_ms) = (token, token, end_ms(now_ms, lease_ms));
-                self.ends.insert((lease.ends_at_ms, token), place.clone());
-                Some((waiter, token))
-            }
-            None => {
-                self.leases.remove(place);
-                self.names_bytes -= place.1.len();
-                None
-            }
+    /// Ends a lease. The first caller that waits gets the next one.
+    fn hand_over(&mut self, place: &LeasedKey, now_ms: i64) -> Successors<W> {
+        let Some(lease) = self.leases.get_mut(place) else { return Vec::new() };
+        self.ends.remove(&(lease.grant.ends_at_ms, lease.grant.number));
+        self.names_bytes -= lease.grant.holder_bytes();
+        let Some((_, first)) = lease.waiters.pop_first() else {
+            self.leases.remove(place);
+            self.names_bytes -= place.1.len();
+            return Vec::new();
+        };
+        let mut same = Vec::new();
+        if first.holder.is_some() {
+            lease.waiters.retain(|_, waiter| {
+                let is_same = waiter.holder == first.holder;
+                if is_same {
+                    same.push(waiter.client);
+                }
+                !is_same
+            });
         }
+        let grant = self.grant(first.lease_ms, first.holder, now_ms);
+        // The names of holders that have waited may exceed the bound: by at most their own length for each lease.
+        self.names_bytes += grant.holder_bytes();
+        self.ends.insert((grant.ends_at_ms, grant.number), place.clone());
+        let over = [(first.client, grant.token)].into_iter().chain(same.into_iter().map(|client| (client, VOID)));
+        let over = over.inspect(|(client, _)| drop(self.waiting.remove(client))).collect();
+        if let Some(lease) = self.leases.get_mut(place) {
+            lease.grant = grant;
+        }
+        over
     }
 
-    fn next_token(&mut self) -> u64 {
-        self.token_last += 1;
-        self.token_last
+    fn grant(&mut self, lease_ms: u64, holder: Holder, now_ms: i64) -> Grant {
+        // From 1 and below UNITS_MAX, so that clients whose numbers are floats have it exactly.
+        let token = (self.random)() % (UNITS_MAX - 1) + 1;
+        let ends_at_ms = now_ms.saturating_add_unsigned(lease_ms).min(TIME_MAX_MS);
+        Grant { token, ends_at_ms, number: self.next_number(), holder }
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.number_last += 1;
+        self.number_last
     }
 }
 
-fn end_ms(now_ms: i64, lease_ms: u64) -> i64 {
-    now_ms.saturating_add_unsigned(lease_ms).min(TIME_MAX_MS)
-}
-
-/// How long until then, `None` where that is now or past.
+/// Milliseconds from now until then, `None` if that is now or past.
 fn left_ms(ends_at_ms: i64, now_ms: i64) -> Option<u64> {
     u64::try_from(ends_at_ms - now_ms).ok().filter(|&left_ms| left_ms > 0)
 }

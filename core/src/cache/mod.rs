@@ -1,6 +1,7 @@
 //! The response cache's rules: which category an entry is in, how long it is fresh and how long it is served.
 
 pub mod clears;
+mod dictionary;
 pub mod flight;
 pub mod packed;
 mod packer;
@@ -12,17 +13,18 @@ use crate::{PERIOD_MAX_MS, TIME_MAX_MS};
 /// The longest name of a category in bytes.
 pub const CATEGORY_BYTES_MAX: usize = 64;
 
-/// The category of keys that name none, or a longer one than [`CATEGORY_BYTES_MAX`].
+/// The category of keys that name none, or one that is longer than [`CATEGORY_BYTES_MAX`].
 pub const DEFAULT_CATEGORY: &[u8] = b"default";
 
-/// How long an entry lives where nothing else is configured: an hour.
+/// How long an entry lives by default, in milliseconds: an hour.
 pub const DEFAULT_TTL_MS: u64 = 3_600_000;
 
 /// The longest time to live, and to be served stale, in seconds: 366 days.
 pub const TTL_MAX_S: u64 = PERIOD_MAX_MS / 1_000;
 
-/// The longest tag in bytes, and the most that one entry has.
+/// The longest tag in bytes.
 pub const TAG_BYTES_MAX: usize = 256;
+/// The most tags of an entry.
 pub const TAGS_MAX: usize = 16;
 
 /// The category of an entry that is set without one: the key's part before the first ':'.
@@ -34,44 +36,67 @@ pub fn category_of(key: &[u8]) -> &[u8] {
     }
 }
 
-/// When an entry is what. Its end is the key's own expiry, so that TTL and PEXPIREAT mean what they say.
+/// What an entry's times make of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It is served.
+    Fresh,
+    /// It is served, and should be refreshed.
+    Stale,
+    /// It is served no more. Its key may still exist: for the rest of the millisecond in which it expires, or for longer if
+    /// another command has put the key's expiry off.
+    Expired,
+}
+
+/// When an entry is what. Its end is the key's own expiry, so that TTL means what it says. An expiry that another command
+/// brings forward ends the entry earlier; one that is put off does not keep the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
     /// How long it is fresh, from when it was set or touched, in milliseconds.
     pub ttl_ms: u64,
-    /// How long it is served after that.
+    /// How long it is served after that, in milliseconds.
     pub stale_ms: u64,
+    /// Until when it is fresh, in unix milliseconds.
     pub fresh_until_ms: i64,
 }
 
 impl Life {
+    /// The life of an entry that is set at `from_ms`.
     pub fn new(from_ms: i64, ttl_ms: u64, stale_ms: u64) -> Self {
         Self { ttl_ms, stale_ms, fresh_until_ms: from_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS) }
     }
 
-    pub fn is_fresh(&self, now_ms: i64) -> bool {
-        now_ms < self.fresh_until_ms
+    /// Its state at `now_ms`.
+    pub fn state(&self, now_ms: i64) -> State {
+        match now_ms {
+            now_ms if now_ms < self.fresh_until_ms => State::Fresh,
+            now_ms if now_ms < self.ends_at_ms() => State::Stale,
+            _ => State::Expired,
+        }
     }
 
-    /// When the key is to expire.
+    /// When the key is to expire, in unix milliseconds.
     pub fn ends_at_ms(&self) -> i64 {
         self.fresh_until_ms.saturating_add_unsigned(self.stale_ms).min(TIME_MAX_MS)
     }
 
-    /// As if it had been set at `now_ms`, and never for shorter than before: the clock may have stepped back.
+    /// The life as if the entry had been set at `now_ms`, but never shorter than before: the clock may have stepped back.
     pub fn touched(&self, now_ms: i64) -> Self {
         let touched = Self::new(now_ms, self.ttl_ms, self.stale_ms);
         Self { fresh_until_ms: touched.fresh_until_ms.max(self.fresh_until_ms), ..touched }
     }
 }
 
-/// A time by category: to live, or to be served stale.
+/// Times by category: to live, or to be served stale.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lifetimes(HashMap<Box<[u8]>, u64>);
 
 impl Lifetimes {
     /// Reads `category=seconds` pairs with spaces between them, such as `models=3600 sessions=300`, each from
-    /// `least_s`. The error says what is wrong and where.
+    /// `least_s`.
+    ///
+    /// # Errors
+    /// What is wrong, and with which pair.
     pub fn parse(text: &str, least_s: u64) -> Result<Self, String> {
         let mut lifetimes = HashMap::new();
         for pair in text.split_ascii_whitespace() {
@@ -89,7 +114,7 @@ impl Lifetimes {
         Ok(Self(lifetimes))
     }
 
-    /// A category's time in milliseconds, where it has one.
+    /// A category's time in milliseconds, if it has one.
     pub fn of_ms(&self, category: &[u8]) -> Option<u64> {
         self.0.get(category).copied()
     }
@@ -113,6 +138,14 @@ mod tests {
         let longest = [b'c'; CATEGORY_BYTES_MAX];
         assert_eq!(category_of(&[&longest[..], b":k"].concat()), longest);
         assert_eq!(category_of(&[&longest[..], b"c:k"].concat()), DEFAULT_CATEGORY);
+    }
+
+    #[test]
+    fn a_value_is_fresh_then_stale_if_it_may_be_and_then_served_no_more() {
+        let states = |life: Life| [0, 999, 1_000, 1_001, 1_049, 1_050, 1_051].map(|now_ms| life.state(now_ms));
+        use State::{Expired, Fresh, Stale};
+        assert_eq!(states(Life::new(900, 100, 50)), [Fresh, Fresh, Stale, Stale, Stale, Expired, Expired]);
+        assert_eq!(states(Life::new(900, 100, 0)), [Fresh, Fresh, Expired, Expired, Expired, Expired, Expired]);
     }
 
     #[test]

@@ -1,36 +1,37 @@
 //! Packs into LZ4 blocks that are quick to unpack.
 //!
-//! A block is a list of sequences: some bytes as they are, and then a match, which is a copy of what was there before.
-//! What unpacking costs is their number, some 3 ns for each, however long. So matches are worth taking from six bytes on:
-//! one of four saves a single byte, and a packer that takes all that the format can say (`lz4_flex` is one) makes more
-//! than half of its sequences of matches that save one or two.
+//! A block is a list of sequences: some bytes as they are, and then a match, which is a copy of earlier bytes. The cost of
+//! unpacking is their number, about 3 ns for each, whatever their length. So matches are worth taking from six bytes on: a
+//! match of four saves a single byte, and a packer that takes all matches (such as `lz4_flex`) makes more than half of its
+//! sequences of matches that save one or two bytes.
 
 use std::sync::LazyLock;
 
-use super::packed::DICTIONARY;
+use super::dictionary::DICTIONARY;
 
-/// The shortest match that is taken, in bytes. The format's own is 4.
+/// The shortest match that is taken, in bytes. The format allows 4.
 const MATCH_MIN: usize = 6;
 
-/// The format's: how far back a match reaches at most, and how far from the block's end it starts and ends at least.
+/// Bounds of the format, in bytes: how far back a match may reach, and how far from the block's end it must start and end.
 const OFFSET_MAX: usize = 65_535;
 const START_TO_END_MIN: usize = 12;
 const END_TO_END_MIN: usize = 5;
 
-/// Of the table of places: 32 KB.
+/// The size of the table of positions, as a power of two: 32 KB.
 const HASH_BITS: u32 = 13;
 
-/// Where bytes were last seen in a text, by the hash of the first [`MATCH_MIN`] of them.
+/// The positions where bytes were last seen in a text, by the hash of the first [`MATCH_MIN`] bytes.
 #[derive(Clone)]
 struct Seen(Box<[u32; 1 << HASH_BITS]>);
 
-/// The first [`MATCH_MIN`] bytes from there on, in the upper part of a number.
+/// The [`MATCH_MIN`] bytes from `at` on, in the upper part of a number.
 fn first_bytes(text: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*text.get(at..)?.first_chunk()?) << (64 - 8 * MATCH_MIN))
 }
 
 impl Seen {
-    /// Remembers a place with its first bytes, and returns the one before: where the same bytes may be, to be compared.
+    /// Remembers a position with its first bytes, and returns the one it replaces, where the same bytes may be: the caller
+    /// compares them.
     fn replace(&mut self, bytes: u64, at: usize) -> usize {
         // The multiplier is that of LZ4 itself.
         let hash = bytes.wrapping_mul(0x9e37_79b1_85eb_ca87) >> (64 - HASH_BITS);

@@ -1,5 +1,7 @@
 //! The holders of one key.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use std::sync::Arc;
 
 use super::entry::Lease;
@@ -80,9 +82,9 @@ impl<T> LeasesWith<T> {
         let retry_after_ms = match max {
             0 => NEVER,
             // If the maximum was lowered, more than one lease must end.
-            _ => self
-                .table
-                .nth(self.table.len() - (max as usize))
+            _ => usize::try_from(max)
+                .ok()
+                .and_then(|max| self.table.nth(self.table.len().saturating_sub(max)))
                 .map_or(0, |lease| wait_ms(i128::from(lease.expires_at_ms - behind_ms) - i128::from(now_ms))),
         };
         Grant { acquired: false, in_use, max, retry_after_ms, token: 0 }

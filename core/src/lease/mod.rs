@@ -8,11 +8,15 @@
 
 mod entry;
 mod leases;
+mod line;
 mod sorted;
 mod table;
 
 pub use entry::Lease;
 pub use leases::{Grant, HOLDER_BYTES_MAX, Leases, LeasesWith, TOKEN_MAX};
+pub use line::{Line, Place};
 
+#[cfg(test)]
+mod line_tests;
 #[cfg(test)]
 mod tests;

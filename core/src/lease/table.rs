@@ -192,10 +192,10 @@ impl<T> Table<T> {
     /// Turns an index that has become small into a list. Well below the list's longest, so that a table does not change
     /// its form with every call.
     fn shrink(&mut self) {
-        if let Table::Index(index) = self {
-            if index.by_end.len() <= LIST_MAX / 4 {
-                *self = Table::List(List::of(std::mem::take(&mut index.by_end).into_leases().collect()));
-            }
+        if let Table::Index(index) = self
+            && index.by_end.len() <= LIST_MAX / 4
+        {
+            *self = Table::List(List::of(std::mem::take(&mut index.by_end).into_leases().collect()));
         }
     }
 

@@ -1,5 +1,7 @@
 //! What became of ids: charges made once, and holds that have ended.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use super::series::{Entry, load_amount, load_day};
 use super::state::IdState;
 use crate::TIME_MAX_MS;
@@ -19,7 +21,7 @@ struct Record {
     fingerprint: u64,
     /// The time until which it is remembered, and in the lowest eight bits the kind of its [`IdState`].
     until_and_state: u64,
-    /// The day of the hold or charge, and its amount: the estimate where it expired, or else what was charged.
+    /// The day of the hold or charge, and its amount: the estimate if it expired, else what was charged.
     entry: Entry,
 }
 
@@ -46,7 +48,7 @@ impl Record {
 
     fn state(&self) -> Option<IdState> {
         let (day, amount) = (Day::from_number(self.entry.number())?, self.entry.amount());
-        Some(match self.until_and_state as u8 {
+        Some(match self.until_and_state.to_le_bytes()[0] {
             EXPIRED => IdState::Expired { day, estimate: amount },
             CANCELLED => IdState::Cancelled { day },
             COMMITTED => IdState::Committed { day, charged: amount, over: false },
@@ -63,7 +65,7 @@ impl recent::Record for Record {
     }
 
     fn until_ms(&self) -> i64 {
-        (self.until_and_state >> 8) as i64
+        (self.until_and_state >> 8).cast_signed()
     }
 }
 
@@ -137,7 +139,7 @@ impl Done {
         let mut done = Done::default();
         for _ in 0..from.uint_max(IDS_MAX as u64, "more ids than a ledger remembers")? {
             let fingerprint = from.uint()?;
-            let until_and_state = from.uint_max((TIME_MAX_MS as u64) << 8 | 0xff, "a time out of bounds")?;
+            let until_and_state = from.uint_max(TIME_MAX_MS.cast_unsigned() << 8 | 0xff, "a time out of bounds")?;
             let day = load_day(from)?;
             let entry = Entry::new(day.number(), load_amount(from)?, 0);
             let record = Record { fingerprint, until_and_state, entry };

@@ -3,7 +3,7 @@
 //! # Versions
 //!
 //! A version is a hybrid logical clock: the time of the change in microseconds, or one more than the version before it,
-//! whichever is larger. It grows with each change of the spend, over restarts and failovers, and where a key is deleted
+//! whichever is larger. It grows with each change of the spend, over restarts and failovers, and even if a key is deleted
 //! and made again. (Kulkarni et al., "Logical Physical Clocks", 2014.) Two primaries that part ways in a failover give
 //! different versions to different changes, unless the clock of the second is behind what was lost with the first.
 //!
@@ -23,6 +23,8 @@
 //! RESTORE, SWAPDB), or comes back from the past (RESTORE, a failover, a backup), the reader has other amounts under
 //! that place, or none. It is then listed anew: with all it keeps, under a version larger than all before, and
 //! [`Ledger::since`](super::Ledger::since) tells that older versions are not of this ledger.
+
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 use crate::codec::{Corrupt, Reader, Writer};
 

@@ -1,5 +1,7 @@
 //! Holds: amounts that are set aside for requests under way, each until its own expiry.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use smallvec::SmallVec;
 
 use super::done::Done;
@@ -42,7 +44,10 @@ impl Id {
         match bytes.get_mut(..id.len()) {
             Some(short) => {
                 short.copy_from_slice(id);
-                Id::Short { owner, len: id.len() as u8, bytes }
+                // At most SHORT_MAX, as the slice is there.
+                #[allow(clippy::cast_possible_truncation)]
+                let len = id.len() as u8;
+                Id::Short { owner, len, bytes }
             }
             None => Id::Long(owner, id.into()),
         }

@@ -1,5 +1,7 @@
 //! Amounts by day or month: a sorted array, dense in memory.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use crate::calendar::Day;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::memory::allocated_bytes;
@@ -32,7 +34,7 @@ impl Entry {
     }
 
     pub(super) fn marks(self) -> u8 {
-        (self.0 >> MARKS_SHIFT) as u8 & 3
+        u8::try_from((self.0 >> MARKS_SHIFT) & 3).unwrap_or(0)
     }
 
     fn with_marks(self, marks: u8) -> Entry {
@@ -122,14 +124,14 @@ impl Series {
     /// Reads what [`save`](Series::save) wrote: at most `keep` numbers accepted by `is_number`, each once, in order.
     pub(super) fn load(from: &mut dyn Reader, keep: u32, is_number: fn(i32) -> bool) -> Result<Series, Corrupt> {
         let count = from.uint_max(keep.into(), "more days or months than a ledger keeps")?;
-        let mut entries: Vec<Entry> = Vec::with_capacity(count as usize);
+        let mut entries: Vec<Entry> = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
         for _ in 0..count {
             let number = i32::try_from(from.int()?).ok().filter(|&number| is_number(number));
             let number = number.ok_or(Corrupt("a day or month outside the calendar"))?;
             if entries.last().is_some_and(|before| before.number() >= number) {
                 return Err(Corrupt("days or months out of order"));
             }
-            let marks = from.uint_max(3, "an unknown mark")? as u8;
+            let marks = u8::try_from(from.uint_max(3, "an unknown mark")?).unwrap_or(0);
             entries.push(Entry::new(number, load_amount(from)?, marks));
         }
         Ok(Series(entries.into_boxed_slice()))

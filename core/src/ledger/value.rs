@@ -1,5 +1,7 @@
 //! The ledger itself.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use super::feed::{Feed, NEW};
 use super::holds::{HOLDS_MAX, Holds, Owner};
 use super::series::{Series, load_amount};

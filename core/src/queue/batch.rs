@@ -1,27 +1,21 @@
-//! Batches: records handed out together under a name, until they are acknowledged.
+//! Batches: records handed out together under an id, until they are acknowledged.
+
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::COUNT_MAX;
-use super::block::{Block, Size};
-use super::due::{Dues, Tally};
+use super::block::Block;
+use super::bounds::{BATCH_RECORDS_MAX, COUNT_MAX, DELIVERIES_MAX, TIME_MAX_US};
 use super::pack::Job;
+use super::size::Size;
 use crate::TIME_MAX_MS;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::memory::allocated_bytes;
 
-/// The largest maximum of deliveries.
-pub const DELIVERIES_MAX: u64 = 1_000_000;
-
-/// The most records of a batch of which some can be taken out.
-pub const BATCH_RECORDS_MAX: u32 = 10_000;
-
-pub(super) const TIME_MAX_US: u64 = TIME_MAX_MS.unsigned_abs() * 1_000;
-
-/// The name of a batch, unique for ever: a clock in microseconds that never stands still nor goes back on one node, and
-/// a number that another node, or the same one after a restart, has not got. (Kulkarni et al., "Logical Physical Clocks",
-/// 2014.) Names of one node sort by age.
+/// The id of a batch, unique for ever: a clock in microseconds that on one node neither stands still nor goes back, and a
+/// number that differs for each node and each of its restarts. (Kulkarni et al., "Logical Physical Clocks", 2014.) Ids of
+/// one node sort by age.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId {
     time_us: u64,
@@ -29,19 +23,21 @@ pub struct BatchId {
 }
 
 impl BatchId {
-    /// Bytes of its text: hexadecimal digits.
+    /// The length of an id as text, in bytes: hexadecimal digits.
     pub const TEXT_BYTES: usize = 24;
 
-    /// The next after `last_us`, the largest time in any name that this node knows of.
+    /// The id of a new batch, after `last_us`, the largest time in any id that this node knows of.
     pub fn next(last_us: u64, now_ms: i64, node: u32) -> Self {
         let time_us = last_us.saturating_add(1).max(now_ms.unsigned_abs().saturating_mul(1_000));
         Self { time_us: time_us.min(TIME_MAX_US), node }
     }
 
+    /// The clock, in unix microseconds.
     pub fn time_us(&self) -> u64 {
         self.time_us
     }
 
+    /// An id from its text; `None` if that is not one.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let digits = std::str::from_utf8(text).ok().filter(|text| text.len() == Self::TEXT_BYTES)?;
         if digits.bytes().any(|digit| !matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
@@ -64,13 +60,13 @@ impl fmt::Display for BatchId {
 pub struct Batch {
     pub(super) blocks: Vec<Block>,
     pub(super) size: Size,
-    /// Until then it is somebody's; from then on it is to be delivered again.
+    /// When the lease ends, in unix milliseconds; from then on the batch is to be delivered again.
     pub(super) due_ms: i64,
     /// The number of its latest delivery. It never goes back, so it tells deliveries apart.
     pub(super) deliveries: u64,
     /// Those before it was last requeued, which `deliveries_max` does not count.
     pub(super) deliveries_before: u64,
-    /// If it comes back after this number of deliveries, it goes to the dead letters instead.
+    /// After this many deliveries it becomes a dead letter instead of being delivered again.
     pub(super) deliveries_max: u64,
     /// Which records of the latest delivery were taken out since, by their indexes in that delivery; they ascend. So a
     /// request that is sent again takes out no others.
@@ -78,10 +74,12 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Its records and their bytes.
     pub fn size(&self) -> Size {
         self.size
     }
 
+    /// When its lease ends, in unix milliseconds.
     pub fn due_ms(&self) -> i64 {
         self.due_ms
     }
@@ -153,7 +151,7 @@ impl Batch {
         self.blocks.push(block);
     }
 
-    /// Hands its records to `visit`, oldest first.
+    /// Passes its records and their times to `visit`, oldest first.
     pub fn visit(&self, visit: &mut dyn FnMut(&[u8], i64)) {
         self.blocks.iter().for_each(|block| block.visit(COUNT_MAX, visit));
     }
@@ -180,8 +178,8 @@ impl Batch {
     }
 
     pub(super) fn load(from: &mut dyn Reader) -> Result<(BatchId, Self), Corrupt> {
-        let time_us = from.uint_max(TIME_MAX_US, "a batch's name")?;
-        let node = from.uint()?.try_into().map_err(|_| Corrupt("a batch's name"))?;
+        let time_us = from.uint_max(TIME_MAX_US, "a batch's id")?;
+        let node = from.uint()?.try_into().map_err(|_| Corrupt("a batch's id"))?;
         let mut batch = Self { due_ms: from.int()?, ..Self::default() };
         if !(-TIME_MAX_MS..=TIME_MAX_MS).contains(&batch.due_ms) {
             return Err(Corrupt("a lease out of bounds"));
@@ -190,7 +188,8 @@ impl Batch {
         batch.deliveries_before = from.uint_max(batch.deliveries, "deliveries before those that count")?;
         batch.deliveries_max = from.uint_max(DELIVERIES_MAX, "a maximum of deliveries")?;
         for _ in 0..from.uint_max(BATCH_RECORDS_MAX.into(), "more records than a batch has")? {
-            let index = from.uint_max(u64::from(BATCH_RECORDS_MAX) - 1, "an index of no record")? as u32;
+            let index = from.uint_max(u64::from(BATCH_RECORDS_MAX) - 1, "an index of no record")?;
+            let index = index.try_into().map_err(|_| Corrupt("an index of no record"))?;
             if batch.taken.last().is_some_and(|last| *last >= index) {
                 return Err(Corrupt("indexes of records that do not ascend"));
             }
@@ -233,10 +232,10 @@ fn append(blocks: &mut Vec<Block>, record: &[u8], at_ms: i64) {
     }
 }
 
-/// Batches by name.
+/// Batches by their ids.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Batches {
-    by_id: BTreeMap<BatchId, Batch>,
+    pub(super) by_id: BTreeMap<BatchId, Batch>,
     size: Size,
 }
 
@@ -273,7 +272,7 @@ impl Batches {
         self.by_id.len()
     }
 
-    /// The oldest.
+    /// The id of the oldest.
     pub fn first_id(&self) -> Option<BatchId> {
         self.by_id.first_key_value().map(|(id, _)| *id)
     }
@@ -287,12 +286,12 @@ impl Batches {
         self.by_id.values_mut().flat_map(|batch| &mut batch.blocks)
     }
 
-    /// Bytes allocated, with the blocks'. Of more than 500 batches or 2,000 blocks it looks at the oldest, and takes the
-    /// others to be like them, so that it takes no longer for the most. The standard map takes about a node for each 8.
+    /// Bytes allocated, including those of the blocks. Of more than 500 batches or 2,000 blocks it looks at the oldest, and
+    /// assumes the others to be alike, so that it takes no longer for more. The standard map has about a node for each 8.
     pub fn memory_bytes(&self) -> usize {
         const BATCHES_MAX: usize = 500;
         const BLOCKS_MAX: usize = 2_000;
-        // What a batch weighs beside its records.
+        // The weight of a batch beside its records.
         const BATCH_BYTES: u64 = 256;
         let node = allocated_bytes(11 * (size_of::<BatchId>() + size_of::<Batch>()) + 16);
         let (mut blocks, mut bytes, mut weight) = (0, 0, 0);
@@ -309,101 +308,6 @@ impl Batches {
         let weight_of_all = u128::from(self.size.bytes) + u128::from(BATCH_BYTES) * self.len() as u128;
         let bytes_of_all = (bytes as u128 * weight_of_all).checked_div(weight.into()).unwrap_or(0);
         self.len().div_ceil(8) * node + bytes_of_all as usize
-    }
-}
-
-/// Batches that are out on a lease or have come back, by name and by when they are due.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Leased {
-    batches: Batches,
-    /// Those that will be delivered again.
-    retried: Dues,
-    /// Those that will not.
-    exhausted: Dues,
-}
-
-impl Leased {
-    pub fn batches(&self) -> &Batches {
-        &self.batches
-    }
-
-    pub fn blocks_mut(&mut self) -> impl Iterator<Item = &mut Block> {
-        self.batches.blocks_mut()
-    }
-
-    fn dues(&mut self, batch: &Batch) -> &mut Dues {
-        match batch.is_exhausted() {
-            true => &mut self.exhausted,
-            false => &mut self.retried,
-        }
-    }
-
-    pub fn insert(&mut self, id: BatchId, batch: Batch) {
-        self.remove(id);
-        self.dues(&batch).insert(id, &batch);
-        self.batches.insert(id, batch);
-    }
-
-    pub fn remove(&mut self, id: BatchId) -> Option<Batch> {
-        let batch = self.batches.remove(id)?;
-        self.dues(&batch).remove(id, &batch);
-        Some(batch)
-    }
-
-    /// Takes out any one.
-    pub fn pop(&mut self) -> Option<Batch> {
-        let id = self.batches.first_id()?;
-        self.remove(id)
-    }
-
-    /// The batches to be delivered again at `now_ms`, the first to come back first.
-    pub fn returned(&self, now_ms: i64) -> impl Iterator<Item = (BatchId, &Batch)> {
-        self.retried.due(now_ms).filter_map(|(id, _)| Some((id, self.batches.get(id)?)))
-    }
-
-    /// How many they are.
-    pub fn returned_tally(&self, now_ms: i64) -> Tally {
-        self.retried.ended(now_ms)
-    }
-
-    /// When the oldest record in them was pushed.
-    pub fn returned_oldest_ms(&self, now_ms: i64) -> Option<i64> {
-        self.retried.oldest_ms(now_ms)
-    }
-
-    /// The first of the batches that have come back once too often.
-    pub fn exhausted(&self, now_ms: i64) -> Option<BatchId> {
-        self.exhausted.due(now_ms).next().map(|(id, _)| id)
-    }
-
-    /// What would be dead letters at `now_ms`.
-    pub fn exhausted_tally(&self, now_ms: i64) -> Tally {
-        self.exhausted.ended(now_ms)
-    }
-
-    /// When the next batch comes back that will be delivered again.
-    pub fn next_due_ms(&self) -> Option<i64> {
-        self.retried.first_ms()
-    }
-
-    /// Counts what has come back, so that it is not counted again and again.
-    pub fn count_returned(&mut self, now_ms: i64) {
-        self.retried.count_ended(now_ms);
-        self.exhausted.count_ended(now_ms);
-    }
-
-    pub fn shift_back(&mut self, by_ms: i64) {
-        let (mut retried, mut exhausted) = (Dues::default(), Dues::default());
-        for (id, batch) in &mut self.batches.by_id {
-            batch.due_ms = (batch.due_ms - by_ms).max(-TIME_MAX_MS);
-            let dues = if batch.is_exhausted() { &mut exhausted } else { &mut retried };
-            dues.insert(*id, batch);
-        }
-        (self.retried, self.exhausted) = (retried, exhausted);
-    }
-
-    pub fn memory_bytes(&self) -> usize {
-        self.batches.memory_bytes() + self.retried.memory_bytes() + self.exhausted.memory_bytes()
     }
 }
 

@@ -2,52 +2,31 @@
 //!
 //! The lengths stay beside the bytes, so that records are counted, skipped and dropped without expanding anything.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use std::sync::Arc;
 
+use super::bounds::BLOCK_BYTES;
 use super::pack::{Job, Pack};
+use super::size::Size;
 use crate::TIME_MAX_MS;
 use crate::codec::{Corrupt, Reader, Writer, get_varint, put_varint};
 use crate::memory::allocated_bytes;
 
-/// The most a block of several records holds, in bytes of both buffers. Large enough that allocations and bookkeeping
-/// vanish beside the records, small enough to be moved, written or expanded in one go.
-pub(super) const BLOCK_BYTES: usize = 64 * 1024;
-
 /// The longest a record's length and time can be, written down.
 const ENTRY_BYTES_MAX: usize = 20;
 
-/// Records and their own bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Size {
-    pub records: u64,
-    pub bytes: u64,
-}
-
-impl std::ops::AddAssign for Size {
-    fn add_assign(&mut self, more: Self) {
-        self.records += more.records;
-        self.bytes += more.bytes;
-    }
-}
-
-impl std::ops::SubAssign for Size {
-    fn sub_assign(&mut self, less: Self) {
-        self.records -= less.records;
-        self.bytes -= less.bytes;
-    }
-}
-
-/// Records in the order they came. Appended at the end while it is open, taken from the front.
+/// Records in the order in which they came. Appended at the end while the block is open, taken from the front.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Block {
-    /// Of each record its length, and the milliseconds since the one before it, as varints (the second zigzag: a clock
-    /// may step back).
+    /// For each record its length and the milliseconds since the record before it, as varints (the second in zigzag form: a
+    /// clock may step back).
     index: Vec<u8>,
     data: Data,
     data_len: usize,
     /// Where the oldest record still here begins.
     front: Cursor,
-    /// What is still here.
+    /// The records that are still here.
     size: Size,
     /// The time of the youngest record.
     newest_ms: i64,
@@ -70,7 +49,7 @@ impl Default for Data {
 struct Cursor {
     index_at: usize,
     data_at: usize,
-    /// The time of the record before, or what the first one's time is counted from.
+    /// The time of the record before; at the start, the time that the first record's is counted from.
     at_ms: i64,
 }
 
@@ -83,11 +62,11 @@ struct Entry {
 }
 
 impl Cursor {
-    /// The record that begins here; the cursor moves behind it. `None` where there is no whole entry.
+    /// The record that begins here; the cursor moves behind it. `None` if there is no whole entry.
     fn next(&mut self, index: &[u8]) -> Option<Entry> {
         let len = usize::try_from(get_varint(index, &mut self.index_at)?).ok()?;
         let zigzag = get_varint(index, &mut self.index_at)?;
-        let later_ms = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
+        let later_ms = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
         let start = self.data_at;
         self.data_at = start.checked_add(len)?;
         self.at_ms = self.at_ms.checked_add(later_ms)?;
@@ -105,7 +84,7 @@ impl Block {
         self.front.clone().next(&self.index).map_or(self.newest_ms, |entry| entry.at_ms)
     }
 
-    /// Does a record of that length still belong in here? A long one that has the block to itself fills it.
+    /// Whether a record of that length still belongs in this block. A long record may fill a block of its own.
     pub fn has_room(&self, record_len: usize) -> bool {
         match &self.data {
             Data::Open(_) if self.data_len == 0 && self.index.is_empty() => true,
@@ -134,7 +113,7 @@ impl Block {
         let later_ms = at_ms - self.newest_ms;
         self.newest_ms = at_ms;
         put_varint(&mut self.index, record.len() as u64);
-        put_varint(&mut self.index, ((later_ms << 1) ^ (later_ms >> 63)) as u64);
+        put_varint(&mut self.index, ((later_ms << 1) ^ (later_ms >> 63)).cast_unsigned());
         self.size += Size { records: 1, bytes: record.len() as u64 };
     }
 
@@ -145,8 +124,8 @@ impl Block {
         }
     }
 
-    /// Moves what is left to the front, where that costs less than was skipped before it: a short queue that is pushed to
-    /// and popped from for ever stays in a small buffer.
+    /// Moves the records that are left to the front, if they are fewer bytes than were skipped before them. So a short queue
+    /// that is pushed to and popped from for ever stays in a small buffer.
     fn forget_skipped(&mut self) {
         let Data::Open(data) = &mut self.data else { return };
         let (data_at, index_at) = (self.front.data_at, self.front.index_at);
@@ -159,7 +138,7 @@ impl Block {
         (self.front.data_at, self.front.index_at) = (0, 0);
     }
 
-    /// Nothing more will be appended: gives back what the buffers have too much, and the job that compresses them.
+    /// Closes the block: nothing more will be appended. Frees spare room, and returns the job that compresses the block.
     pub fn close(&mut self) -> Option<Job> {
         self.forget_skipped();
         if allocated_bytes(self.index.len()) < allocated_bytes(self.index.capacity()) {
@@ -182,7 +161,7 @@ impl Block {
         }
     }
 
-    /// Hands the oldest `count` records to `visit`.
+    /// Passes the `count` oldest records and their times to `visit`.
     pub fn visit(&self, count: u64, visit: &mut dyn FnMut(&[u8], i64)) {
         let mut visit_in = |data: &[u8]| {
             let mut at = self.front;
@@ -203,7 +182,7 @@ impl Block {
         (0..self.size.records).map_while(move |_| at.next(&self.index)).map(|entry| (entry.end - entry.start) as u64)
     }
 
-    /// Removes the oldest `count` records, or all; returns what they were.
+    /// Removes the `count` oldest records, or all; returns how many, and their bytes.
     pub fn skip(&mut self, count: u64) -> Size {
         let mut skipped = Size::default();
         for _ in 0..count {
@@ -214,7 +193,7 @@ impl Block {
         skipped
     }
 
-    /// How many of the oldest records it takes to hold at least `bytes`; all where that is not enough.
+    /// How many of the oldest records it takes to hold at least `bytes`; all if they do not suffice.
     pub fn oldest_holding(&self, bytes: u64) -> u64 {
         let (mut count, mut held) = (0, 0);
         for len in self.lens() {
@@ -227,7 +206,7 @@ impl Block {
         count
     }
 
-    /// The records still here and how they are kept: a block that is compressed is written as it is.
+    /// Writes the records still here as they are kept: a compressed block is written compressed.
     pub fn save(&self, out: &mut dyn Writer) {
         match &self.data {
             Data::Open(data) => {
@@ -259,8 +238,7 @@ impl Block {
         }
     }
 
-    /// Reads what [`Self::save`] wrote. Compressed bytes are expanded once, to no more than a block may hold, to see
-    /// that they are what they should be.
+    /// Reads what [`Self::save`] wrote. Compressed bytes are expanded once, to no more than a block may hold, to check them.
     pub fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
         let skipped = from.uint()?;
         let base_ms = from.time_ms("a record's time")?;

@@ -1,15 +1,18 @@
-//! When leases end, and sums over those that have: told without a look at the batches.
+//! When leases end, and sums over those that have ended, without looking at the batches.
 
 use std::collections::BTreeMap;
 
 use super::batch::{Batch, BatchId};
-use super::block::{Block, Size};
+use super::block::Block;
+use super::size::Size;
 use crate::memory::allocated_bytes;
 
-/// How many batches, and what they hold.
+/// A number of batches, and what they hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
+    /// Batches.
     pub batches: u64,
+    /// Their records.
     pub size: Size,
 }
 
@@ -27,7 +30,7 @@ impl std::ops::SubAssign for Tally {
     }
 }
 
-/// What is known of a batch without a look at it.
+/// What is known of a batch without looking at it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Due {
     size: Size,
@@ -48,10 +51,10 @@ impl Due {
 #[derive(Debug, Clone)]
 pub(super) struct Dues {
     by_time: BTreeMap<(i64, BatchId), Due>,
-    /// By their oldest records' times: when they are due.
+    /// When they are due, by the times of their oldest records.
     by_age: BTreeMap<(i64, BatchId), i64>,
     all: Tally,
-    /// Those that were due at the last change, and when that was: they need not be counted again.
+    /// Those that were due at the last change, and its time: they need not be counted again.
     ended: Tally,
     ended_ms: i64,
 }
@@ -94,8 +97,8 @@ impl Dues {
         due.map(|((_, id), due)| (*id, due))
     }
 
-    /// What is due at `now_ms`, which is not before the last change. Counts those that have come to be due since and those
-    /// that are not at once, until it has either all of the one or all of the other: mostly there are few of one kind.
+    /// What is due at `now_ms`, which is not before the last change. Counts from both sides at once, the batches that have
+    /// become due since and those that have not, until one side is complete: mostly one of them is short.
     pub fn ended(&self, now_ms: i64) -> Tally {
         if self.all.batches == 0 {
             return Tally::default();
@@ -115,7 +118,7 @@ impl Dues {
         }
     }
 
-    /// When the oldest record was pushed of what is due. Looks from both sides, as [`Self::ended`] does.
+    /// When the oldest record of the due batches was pushed. Looks from both sides, as [`Self::ended`] does.
     pub fn oldest_ms(&self, now_ms: i64) -> Option<i64> {
         let (mut due, mut oldest) = (self.due(now_ms), None);
         for (&(oldest_ms, _), &due_ms) in &self.by_age {

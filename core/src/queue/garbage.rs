@@ -1,13 +1,15 @@
-//! What nobody wants any more, freed a little at a time.
+//! Frees memory incrementally.
 //!
-//! Freeing a million records takes a processor for more than ten milliseconds. Even on a thread of its own that keeps the
-//! server waiting where the machine has none to spare: the operating system may let the freeing thread run for
-//! milliseconds at a stretch before the server's turn comes again. A thread that often pauses leaves it at once.
+//! Freeing a million records occupies a core for more than ten milliseconds. Even on a thread of its own that can delay the
+//! server, if the machine has no core to spare: the operating system may let the freeing thread run for milliseconds before
+//! it is the server's turn again. A thread that often pauses gives the core back at once.
 
-use super::Queue;
 use super::block::Block;
+use super::pack::Job;
+use super::value::Queue;
+use super::work::Work;
 
-/// Less than 0.1 ms of freeing.
+/// Blocks freed in one step: less than 0.1 ms of work.
 const BLOCKS_PER_STEP: usize = 64;
 
 /// Queues and blocks to be freed, on any thread.
@@ -18,10 +20,12 @@ pub struct Garbage {
 }
 
 impl Garbage {
+    /// Whether nothing is left to free.
     pub fn is_empty(&self) -> bool {
         self.queues.is_empty() && self.blocks.is_empty()
     }
 
+    /// Adds a queue to be freed.
     pub fn add(&mut self, queue: Queue) {
         self.queues.push(queue);
     }
@@ -30,7 +34,7 @@ impl Garbage {
         self.blocks.extend(blocks);
     }
 
-    /// Frees a step's worth.
+    /// Frees some of it, in less than 0.1 ms.
     pub fn free_some(&mut self) {
         for _ in 0..BLOCKS_PER_STEP {
             let Some(queue) = self.queues.last_mut().filter(|_| self.blocks.is_empty()) else {
@@ -51,9 +55,17 @@ impl Garbage {
     }
 }
 
+impl Work {
+    /// Compresses the blocks that are full; blocks to be freed go to `garbage`.
+    pub fn run(self, garbage: &mut Garbage) {
+        garbage.add_blocks(self.freed);
+        self.jobs.into_iter().for_each(Job::run);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{BatchId, Lease};
+    use super::super::{BatchId, BatchLease};
     use super::*;
 
     #[test]
@@ -64,10 +76,10 @@ mod tests {
             for _ in 0..200 {
                 queue.push(1_000, 0, [&record[..]], 0);
             }
-            let lease = Lease { id: BatchId::next(0, 1_000 + number, 7), until_ms: 2_000, deliveries_max: 3 };
+            let lease = BatchLease { id: BatchId::next(0, 1_000 + number, 7), until_ms: 2_000, deliveries_max: 3 };
             queue.lease(1_000, lease, 130);
             if number % 2 == 0 {
-                queue.give_up(1_000, lease.id);
+                queue.dead_letter(1_000, lease.id);
             }
         }
         let batches = queue.leased.batches().iter().chain(queue.dead.iter());

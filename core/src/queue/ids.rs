@@ -1,6 +1,6 @@
 //! The ids of pushes. Each is remembered for a while, so that a push that is sent again stores nothing.
 
-use super::lease::until_ms;
+use super::bounds::until_ms;
 use crate::PERIOD_MAX_MS;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::recent::{Recent, Record, fingerprint};

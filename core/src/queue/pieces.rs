@@ -1,8 +1,8 @@
-//! Bytes kept in buffers of sizes that an allocator does not round up.
+//! Bytes in buffers whose sizes an allocator does not round up.
 //!
 //! What 63 log records of 1 KB compress to, about 21,000 bytes, would take 24 KB in one buffer: sizes between 16 and 32 KB
-//! are rounded to the next 4. In pieces it takes 21,120. Pieces of up to 8 KB because an allocator packs those tightly,
-//! while jemalloc gives what is larger than 14 KB pages of its own, and one more than it fills.
+//! are rounded to the next 4. In pieces it takes 21,120. Pieces have up to 8 KB: an allocator packs those tightly, while
+//! jemalloc gives each buffer above 14 KB pages of its own, and one more than it fills.
 
 use crate::memory::{allocated_bytes, whole_bytes};
 
@@ -44,8 +44,8 @@ impl Pieces {
     }
 }
 
-/// How much of so many bytes goes into the next piece: all of it, where a piece of its own for the rest would save less
-/// than it takes to keep it.
+/// How many of `len` bytes go into the next piece: all of them, if a piece of its own for the rest would save less than it
+/// costs.
 fn piece_bytes(len: usize) -> usize {
     let whole = whole_bytes(len).min(PIECE_BYTES_MAX);
     let apart = whole + allocated_bytes(len - whole) + size_of::<Vec<u8>>();

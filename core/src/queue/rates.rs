@@ -1,9 +1,9 @@
-//! How much of each count fell into the last minute.
+//! How much each count has grown in the last minute.
 
-/// What is counted of a queue, in the order of its list of counts.
+/// The number of a queue's counts: those of its value, the rejected records and the repeated ones.
 pub(super) const COUNTS: usize = 9;
 
-/// Half of what a rate is taken over at most.
+/// The shortest time that a rate is taken over, in milliseconds; the longest is twice that.
 const SPAN_MS: i64 = 30_000;
 
 /// The counts at two moments in the last minute. A hint: it is neither saved nor replicated.
@@ -20,20 +20,20 @@ struct Mark {
 }
 
 impl Rates {
-    /// Before a change at `now_ms` of what are now `counts`.
+    /// Notes the counts before a change at `now_ms`.
     pub fn mark(&mut self, now_ms: i64, counts: [u64; COUNTS]) {
         let passed_ms = now_ms - self.newer.at_ms;
         if (0..SPAN_MS).contains(&passed_ms) {
             return;
         }
         let now = Mark { at_ms: now_ms, counts };
-        // After a pause, or where the clock has stepped back, the counting begins anew.
+        // After a pause, or if the clock has stepped back, counting begins anew.
         self.older = if (SPAN_MS..2 * SPAN_MS).contains(&passed_ms) { self.newer } else { now };
         self.newer = now;
     }
 
-    /// Of each count its increase per minute, over the last 30 to 60 seconds. Where it began later, that is what there is:
-    /// a few records in a first moment do not tell a minute's.
+    /// The increase of each count per minute, over the last 30 to 60 seconds. If counting began later than that, the
+    /// increase so far: a few records in the first moments do not tell how many there are in a minute.
     pub fn per_minute(&self, now_ms: i64, counts: [u64; COUNTS]) -> [u64; COUNTS] {
         const MINUTE_MS: u128 = 60_000;
         let mut rates = [0; COUNTS];

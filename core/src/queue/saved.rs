@@ -1,26 +1,32 @@
-//! The queue written down. Blocks are the unit: one that is compressed is written as it is.
+//! The queue as it is stored, block by block; compressed blocks are written compressed.
 
-use super::batch::{Batch, Batches, TIME_MAX_US};
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
+use super::batch::{Batch, Batches};
 use super::block::Block;
-use super::{COUNT_MAX, Queue};
+use super::bounds::{COUNT_MAX, TIME_MAX_US};
+use super::value::{Counts, Queue};
 use crate::codec::{Corrupt, Encoded, Reader, Writer};
 use crate::memory::allocated_bytes;
 use crate::stored::Stored;
 
-/// A queue in parts of which each is one block or batch, for a rewritten AOF.
+/// The kinds of parts that a queue is written in for a rewritten AOF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// Counts and times. Comes first.
     Head,
     /// Ids of pushes.
     Ids,
+    /// A block of records that are in no batch.
     Waiting,
+    /// A batch that is out on a lease, or has come back.
     Leased,
+    /// A dead letter.
     Dead,
 }
 
 impl Queue {
-    /// Writes the queue down part by part; `emit` gets each.
+    /// Writes the queue part by part; `emit` gets each.
     pub fn save_parts(&self, emit: &mut dyn FnMut(Part, Encoded)) {
         let mut emit = |part, save: &dyn Fn(&mut Encoded)| {
             let mut out = Encoded::default();
@@ -41,7 +47,10 @@ impl Queue {
         }
     }
 
-    /// Reads a part that [`Self::save_parts`] wrote, behind those that came before.
+    /// Reads a part that [`Self::save_parts`] wrote, after those before it.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if the part's fields are cut short, out of bounds or contradict each other.
     pub fn load_part(&mut self, part: Part, from: &mut dyn Reader) -> Result<(), Corrupt> {
         match part {
             Part::Head => self.load_head(from)?,
@@ -81,17 +90,17 @@ impl Queue {
 
     fn load_head(&mut self, from: &mut dyn Reader) -> Result<(), Corrupt> {
         let mut count = || from.uint_max(COUNT_MAX, "a count out of bounds");
-        let counts = super::Counts {
+        let counts = Counts {
             pushed: count()?,
             popped: count()?,
             acked: count()?,
             redelivered: count()?,
             dropped: count()?,
-            buried: count()?,
+            dead_lettered: count()?,
             dead_dropped: count()?,
         };
         let at_ms = from.time_ms("the time of a change")?;
-        let last_id_us = from.uint_max(TIME_MAX_US, "the last batch's name")?;
+        let last_id_us = from.uint_max(TIME_MAX_US, "the last batch's id")?;
         (self.counts, self.at_ms, self.last_id_us) = (counts, at_ms, last_id_us);
         self.ids.load_head(from)
     }
@@ -124,7 +133,7 @@ impl Stored for Queue {
         Ok(queue)
     }
 
-    /// What makes two queues equal: counts, records with their times, batches; however their blocks came about.
+    /// Writes counts, records with their times, and batches, whatever blocks the records lie in.
     fn digest(&self, out: &mut dyn Writer) {
         self.save_head(out);
         self.ids.save(out);
@@ -141,8 +150,8 @@ impl Stored for Queue {
         }
     }
 
-    /// Of a queue with more than 2,000 blocks it looks at every second, third ...,
-    /// and only at some of many batches, so that it takes no longer for the longest.
+    /// Of a queue with more than 2,000 blocks it looks at every second, third and so on, and of many batches only at some, so
+    /// that it takes no longer for the longest queue.
     fn memory_bytes(&self) -> usize {
         const BLOCKS_MAX: usize = 2_000;
         let step = self.blocks.len() / BLOCKS_MAX + 1;

@@ -97,7 +97,7 @@ fn plans_keep_the_newest_that_fit() {
 #[test]
 fn leased_records_take_room_and_stay() {
     let mut queue = queue_of(6, 10, 0);
-    queue.lease(1_000, Lease { id: id(1), until_ms: 2_000, deliveries_max: 1 }, 3);
+    queue.lease(1_000, BatchLease { id: id(1), until_ms: 2_000, deliveries_max: 1 }, 3);
     let plan = |lens: &[usize], max_records, max_bytes, when_full| {
         queue.plan_push(1_000, lens.iter().copied(), Limits { max_records, max_bytes }, when_full)
     };
@@ -118,9 +118,9 @@ fn leased_records_take_room_and_stay() {
 fn dead_letters_take_no_room_of_others() {
     let mut queue = queue_of(10, 10, 0);
     for number in [1, 2] {
-        queue.lease(1_000, Lease { id: id(number), until_ms: 2_000, deliveries_max: number }, 5);
+        queue.lease(1_000, BatchLease { id: id(number), until_ms: 2_000, deliveries_max: number }, 5);
     }
-    queue.give_up(1_000, id(2));
+    queue.dead_letter(1_000, id(2));
     let reject = |queue: &Queue, now_ms, count: usize| {
         let limits = Limits { max_records: 10, max_bytes: 100 };
         queue.plan_push(now_ms, std::iter::repeat_n(10, count), limits, WhenFull::Reject)
@@ -136,15 +136,15 @@ fn dead_letters_take_no_room_of_others() {
 fn dead_letters_have_bounds_of_their_own() {
     let mut queue = queue_of(10, 10, 0);
     for number in 1..=5 {
-        queue.lease(1_000, Lease { id: id(number), until_ms: 2_000, deliveries_max: 9 }, 2);
-        queue.give_up(1_000, id(number));
+        queue.lease(1_000, BatchLease { id: id(number), until_ms: 2_000, deliveries_max: 9 }, 2);
+        queue.dead_letter(1_000, id(number));
     }
     let excess = |queue: &Queue, max_records, max_bytes| queue.excess_dead(Limits { max_records, max_bytes });
     assert_eq!((excess(&queue, 10, 100), excess(&queue, 9, 100), excess(&queue, 10, 99)), (0, 1, 1));
     assert_eq!((excess(&queue, 3, 100), excess(&queue, 10, 20), excess(&queue, 1, 100)), (4, 4, 5));
     queue.drop_excess_dead(4);
     assert_eq!(queue.dead_batches().map(|(id, _)| id).collect::<Vec<_>>(), [id(5)]);
-    assert_eq!((queue.counts().dead_dropped, queue.counts().dropped, queue.counts().buried), (8, 0, 10));
+    assert_eq!((queue.counts().dead_dropped, queue.counts().dropped, queue.counts().dead_lettered), (8, 0, 10));
 }
 
 #[test]
@@ -153,12 +153,12 @@ fn records_of_a_batch_are_given_up_alone() {
     let lens = [10, 70_000, 0, 30_000, 30_000, 30_000, 5];
     let records: Vec<Vec<u8>> = lens.iter().zip(1u8..).map(|(len, number)| vec![number; *len]).collect();
     queue.push(1_000, 0, records.iter().map(Vec::as_slice), 0);
-    queue.lease(1_000, Lease { id: id(1), until_ms: 2_000, deliveries_max: 2 }, 7);
+    queue.lease(1_000, BatchLease { id: id(1), until_ms: 2_000, deliveries_max: 2 }, 7);
     assert_eq!(queue.batch(id(1)).unwrap().has_any(&[0, 7]), Err(7));
-    queue.give_up_records(1_000, id(1), id(2), &[4, 1]);
+    queue.dead_letter_records(1_000, id(1), id(2), &[4, 1]);
     // Sent again, and with another one: the indexes stay those of the delivery.
     assert_eq!(queue.batch(id(1)).unwrap().has_any(&[1, 4]), Ok(false));
-    queue.give_up_records(1_000, id(1), id(3), &[4, 6]);
+    queue.dead_letter_records(1_000, id(1), id(3), &[4, 6]);
     let of = |queue: &Queue, id| {
         let mut read = Vec::new();
         queue.batch(id).unwrap().visit(&mut |record, _| read.push(record.first().copied().unwrap_or(0)));
@@ -166,12 +166,12 @@ fn records_of_a_batch_are_given_up_alone() {
     };
     assert_eq!((of(&queue, id(1)), of(&queue, id(2)), of(&queue, id(3))), (vec![1, 0, 4, 6], vec![2, 5], vec![7]));
     let batch = queue.batch(id(1)).unwrap();
-    assert_eq!((batch.deliveries(), batch.due_ms(), queue.counts().buried), (1, 2_000, 3));
+    assert_eq!((batch.deliveries(), batch.due_ms(), queue.counts().dead_lettered), (1, 2_000, 3));
     assert_eq!(digest(&loaded(&saved(&queue)).unwrap()), digest(&queue));
     // The next delivery is of those that are left, and numbers them anew.
-    queue.lease_again(2_000, Lease { id: id(1), until_ms: 3_000, deliveries_max: 2 });
+    queue.lease_again(2_000, BatchLease { id: id(1), until_ms: 3_000, deliveries_max: 2 });
     assert_eq!(queue.batch(id(1)).unwrap().has_any(&[4]), Err(4));
-    queue.give_up_records(2_000, id(1), id(4), &[0, 1, 2, 3]);
+    queue.dead_letter_records(2_000, id(1), id(4), &[0, 1, 2, 3]);
     assert!(queue.batch(id(1)).is_none());
     assert_eq!((queue.held(2_000).records, queue.dead(2_000).size.records), (0, 7));
 }
@@ -210,7 +210,7 @@ fn no_more_ids_are_remembered_than_there_is_room_for() {
     assert_eq!(digest(&loaded(&saved(&queue)).unwrap()), digest(&queue));
     // A minute later they are forgotten, some at each change.
     for _ in 0..100 {
-        queue.settle(61_000);
+        queue.move_exhausted(61_000);
     }
     assert!(queue.memory_bytes() <= 1_024, "{}", queue.memory_bytes());
 }
@@ -218,7 +218,7 @@ fn no_more_ids_are_remembered_than_there_is_room_for() {
 #[test]
 fn a_delivery_has_a_number_of_its_own() {
     let mut queue = queue_of(1, 1, 0);
-    let lease = Lease { id: id(1), until_ms: 9_000, deliveries_max: 2 };
+    let lease = BatchLease { id: id(1), until_ms: 9_000, deliveries_max: 2 };
     queue.lease(1_000, lease, 1);
     for number in [2, 4, 6] {
         queue.lease_again(2_000, lease);
@@ -250,38 +250,38 @@ fn a_plan_spares_records_that_take_no_bytes() {
 fn a_batch_comes_back_as_it_was_until_it_is_dead() {
     let mut queue = queue_of(0, 0, 0);
     queue.push(1_000, 0, [b"a".as_slice(), b"b", b"c"], 0);
-    let lease = Lease { id: id(1), until_ms: 2_000, deliveries_max: 2 };
+    let lease = BatchLease { id: id(1), until_ms: 2_000, deliveries_max: 2 };
     assert_eq!(queue.next_batch(1_000, 2, 9), Next::New { records: 2 });
     queue.lease(1_000, lease, 2);
     assert_eq!(queue.next_batch(1_999, 2, 9), Next::New { records: 1 });
     assert_eq!(queue.next_batch(2_000, 1, 1), Next::Again(lease.id));
     assert_eq!(front(&queue, 2_000, 9), [b"a", b"b", b"c"]);
     assert_eq!(front(&queue, 1_999, 9), [b"c"]);
-    queue.lease_again(2_000, Lease { until_ms: 3_000, ..lease });
+    queue.lease_again(2_000, BatchLease { until_ms: 3_000, ..lease });
     assert_eq!((queue.leased(2_999).size.records, queue.dead(2_999).size.records), (2, 0));
     // Nothing has moved it yet, and still it is dead.
     assert_eq!((queue.leased(3_000).size.records, queue.dead(3_000).size.records), (0, 2));
-    assert!(queue.is_unsettled(3_000) && !queue.is_unsettled(2_999));
+    assert!(queue.has_exhausted(3_000) && !queue.has_exhausted(2_999));
     assert_eq!(queue.next_batch(3_000, 2, 9), Next::New { records: 1 });
-    queue.settle(3_000);
+    queue.move_exhausted(3_000);
     assert_eq!((queue.leased(3_000).size.records, queue.dead(3_000).size.records), (0, 2));
     queue.requeue(4_000, lease.id);
     assert_eq!(queue.next_batch(4_000, 2, 9), Next::Again(lease.id));
     queue.ack(4_000, lease.id);
-    assert_eq!((queue.held(4_000).records, queue.counts().acked, queue.counts().buried), (1, 2, 2));
+    assert_eq!((queue.held(4_000).records, queue.counts().acked, queue.counts().dead_lettered), (1, 2, 2));
 }
 
 #[test]
 fn a_clock_that_steps_back_shortens_no_sleep() {
     let mut queue = queue_of(1, 1, 0);
-    let lease = Lease { id: id(1), until_ms: 1_000_000, deliveries_max: 2 };
+    let lease = BatchLease { id: id(1), until_ms: 1_000_000, deliveries_max: 2 };
     queue.push(990_000, 0, [b"x".as_slice()], 0);
     queue.lease(990_000, lease, 1);
     // An hour back: ten seconds are left all the same.
     assert_eq!(queue.next_batch(500_000, 1, 9), Next::New { records: 1 });
     assert_eq!(queue.next_due_ms(500_000), Some(510_000));
     assert!(queue.is_behind(500_000));
-    queue.settle(500_000);
+    queue.move_exhausted(500_000);
     assert!(!queue.is_behind(500_000));
     queue.pop(500_000, 1);
     assert_eq!(queue.next_batch(509_999, 1, 9), Next::Nothing);
@@ -403,7 +403,7 @@ fn memory_follows_the_records() {
         let mut queue = Queue::new();
         for number in 0..batches {
             (0..5).for_each(|record| queue.push(1_000, 0, [log_record(5 * number + record).as_slice()], 0));
-            queue.lease(1_000, Lease { id: id(number), until_ms: 2_000, deliveries_max: 3 }, 5);
+            queue.lease(1_000, BatchLease { id: id(number), until_ms: 2_000, deliveries_max: 3 }, 5);
         }
         queue.memory_bytes() as f64 / batches as f64
     };

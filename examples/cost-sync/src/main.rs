@@ -1,5 +1,5 @@
-//! Keeps a SQLite database in step with the ledgers of a server: the worker that the README describes in "A database in
-//! step". It may be killed at any moment, any number of times.
+//! Keeps a SQLite database in step with the ledgers of a server: the worker that docs/src/guides/database.md describes. It
+//! may be killed at any moment, any number of times.
 
 mod database;
 mod feed;

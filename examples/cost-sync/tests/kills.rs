@@ -180,9 +180,9 @@ fn a_failover_that_loses_changes_is_followed() {
 }
 
 #[test]
-fn the_readme_shows_the_tables_that_the_worker_makes() {
+fn the_guide_shows_the_tables_that_the_worker_makes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let guide = std::fs::read_to_string(root.join("docs/src/guides/database.md")).unwrap();
     let schema = include_str!("../src/schema.sql");
-    assert!(readme.contains(schema), "{schema}");
+    assert!(guide.contains(schema), "{schema}");
 }

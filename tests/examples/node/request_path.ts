@@ -51,7 +51,7 @@ async function run(redis: Redis, name: string, team = "ml", take?: number) {
 }
 
 const redis = connect(port);
-const impatient = connect(port, 3_000);
+const impatient = connect(port, 5_000);
 const dead = connect(closedPort);
 await Promise.all([admin.connect(), redis.connect(), impatient.connect(), dead.connect().catch(() => {})]);
 const answers = [];

@@ -19,7 +19,7 @@ assert lists(embed(redis, model, "small", ["a", "bb", "a"], price="0.001")) == [
 assert lists(embed(redis, model, "small", ["bb", "ccc"])) == [[2, 0.5], [3, 0.5]]
 assert asked == ["a", "bb", "ccc"], asked
 assert embed(redis, model, "small", []) == []
-stats = redis.execute_command("GW.CACHESTATS", "embed")
+stats = redis.execute_command("GW.CACHESTATS", "CATEGORY", "embed")
 stats = stats if isinstance(stats, dict) else dict(zip(stats[::2], stats[1::2]))
 assert stats[b"saved"] == b"0.001" and stats[b"hits"] == 1, stats
 assert redis.execute_command("GW.CACHECLEAR", "TAG", "model:small") == 3

@@ -64,7 +64,7 @@ async def main():
     for name, take in [("whole", None), ("whole", None), ("wrong", None), ("gone", 2), ("cancelled", None),
                        ("counted", 2), ("fails", None), ("refuses", None)]:
         answers.append(await run(redis, name, take=take))
-    answers.append(await run(connect(port, timeout_s=3), "paused"))
+    answers.append(await run(connect(port, timeout_s=5), "paused"))
     left = [len(unsettled)]
     await admin.execute_command("CLIENT", "UNPAUSE")
     await settle_again(redis)

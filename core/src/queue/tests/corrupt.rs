@@ -18,22 +18,22 @@ fn use_it(mut queue: Queue) {
         let new = usize::from(plan.skip_new == 0);
         queue.push(now_ms, plan.drop_oldest, [b"x".as_slice()].into_iter().take(new), plan.skip_new as u64);
     }
-    let lease = Lease { id: queue.next_id(now_ms, 0, 7), until_ms: now_ms, deliveries_max: 2 };
+    let lease = BatchLease { id: queue.next_id(now_ms, 0, 7), until_ms: now_ms, deliveries_max: 2 };
     match queue.next_batch(now_ms, 2, 100) {
-        Next::Again(id) => queue.lease_again(now_ms, Lease { id, ..lease }),
+        Next::Again(id) => queue.lease_again(now_ms, BatchLease { id, ..lease }),
         Next::New { records } => queue.lease(now_ms, lease, records),
         Next::Nothing => {}
     }
     let some = queue.leased.batches().iter().find(|(_, batch)| batch.has_any(&[0, 1]) == Ok(true)).map(|(id, _)| id);
     let new_id = queue.next_id(now_ms, 0, 7);
-    some.into_iter().for_each(|id| queue.give_up_records(now_ms, id, new_id, &[0, 1]));
+    some.into_iter().for_each(|id| queue.dead_letter_records(now_ms, id, new_id, &[0, 1]));
     queue.pop(0, 1);
     assert_eq!(digest(&rewritten(&queue)), digest(&queue));
     let dead: Vec<_> = queue.dead_batches().map(|(id, _)| id).collect();
     dead.into_iter().for_each(|id| queue.requeue(1, id));
     queue.pop(now_ms, u64::MAX);
     assert_eq!(queue.waiting(now_ms).records, 0);
-    queue.settle(now_ms);
+    queue.move_exhausted(now_ms);
     assert_eq!(queue.leased(now_ms), Tally::default());
 }
 
@@ -43,13 +43,13 @@ fn filled(lens: &[usize], popped: u64) -> Queue {
     for (len, at_ms) in lens.iter().zip(1_000..) {
         queue.push(at_ms, 0, [vec![2; *len].as_slice()], 0);
     }
-    queue.lease(2_000, Lease { id: id(5), until_ms: 3_000, deliveries_max: 3 }, 2);
-    queue.lease(2_000, Lease { id: id(6), until_ms: 3_000, deliveries_max: 3 }, 1);
-    queue.give_up(2_000, id(6));
+    queue.lease(2_000, BatchLease { id: id(5), until_ms: 3_000, deliveries_max: 3 }, 2);
+    queue.lease(2_000, BatchLease { id: id(6), until_ms: 3_000, deliveries_max: 3 }, 1);
+    queue.dead_letter(2_000, id(6));
     queue.push(2_000, 0, [b"once".as_slice(), b"one", b"two", b"three"], 0);
     queue.remember(2_000, b"id", 60_000);
-    queue.lease(2_000, Lease { id: id(7), until_ms: 3_000, deliveries_max: 3 }, 4);
-    queue.give_up_records(2_000, id(7), id(8), &[1, 3]);
+    queue.lease(2_000, BatchLease { id: id(7), until_ms: 3_000, deliveries_max: 3 }, 4);
+    queue.dead_letter_records(2_000, id(7), id(8), &[1, 3]);
     queue.pop(2_000, popped);
     queue
 }
@@ -181,7 +181,7 @@ fn queues_that_differ_have_different_digests() {
         queue.push(1_000, 0, [b"x".as_slice(); 3], 0);
         queue.pop(1_000, 3 - popped);
         queue.push(1_000, popped, records.iter().copied(), 0);
-        queue.settle(at_ms);
+        queue.move_exhausted(at_ms);
         digest(&queue)
     };
     let same = queue(&[b"a", b"bc"], 1, 2_000);

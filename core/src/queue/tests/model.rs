@@ -1,8 +1,9 @@
 //! The queue against its definition, over a million random steps.
 
+use super::super::batch::Batches;
 use super::*;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 type Record = (Vec<u8>, i64);
 
@@ -29,7 +30,7 @@ impl ModelBatch {
     }
 
     /// Delivered, as if for the first time since.
-    fn deliver(&mut self, lease: Lease, granted_ms: u64) {
+    fn deliver(&mut self, lease: BatchLease, granted_ms: u64) {
         self.deliveries += 1;
         (self.due_ms, self.granted_ms, self.deliveries_max) = (lease.until_ms, granted_ms, lease.deliveries_max);
         self.delivered = self.records.len() as u32;
@@ -73,7 +74,7 @@ impl Model {
 
     fn bury(&mut self, id: BatchId) {
         if let Some(batch) = self.leased.remove(&id) {
-            self.counts.buried += batch.records.len() as u64;
+            self.counts.dead_lettered += batch.records.len() as u64;
             self.dead.insert(id, batch);
         }
     }
@@ -127,14 +128,16 @@ impl Model {
     }
 
     /// Gives up records by their indexes in the latest delivery; whether any was there.
-    fn give_up_records(&mut self, now_ms: i64, id: BatchId, new_id: BatchId, indexes: &[u32]) {
+    fn dead_letter_records(&mut self, now_ms: i64, id: BatchId, new_id: BatchId, indexes: &[u32]) {
         self.settle(now_ms);
         let Some(batch) = self.leased.get_mut(&id) else { return };
         let (gone, rest): (Vec<_>, Vec<_>) = batch.records.drain(..).partition(|(index, _)| indexes.contains(index));
         batch.records = rest;
         if !gone.is_empty() {
-            self.counts.buried += gone.len() as u64;
-            self.dead.insert(new_id, ModelBatch { records: gone, ..batch.clone() });
+            self.counts.dead_lettered += gone.len() as u64;
+            // A batch of its own, whose records are numbered anew.
+            let records: Vec<_> = (0..).zip(gone.into_iter().map(|(_, record)| record)).collect();
+            self.dead.insert(new_id, ModelBatch { delivered: records.len() as u32, records, ..batch.clone() });
         }
         if batch.records.is_empty() {
             self.leased.remove(&id);
@@ -203,7 +206,7 @@ impl Model {
         }
     }
 
-    fn lease(&mut self, now_ms: i64, lease: Lease, granted_ms: u64, count: u64) {
+    fn lease(&mut self, now_ms: i64, lease: BatchLease, granted_ms: u64, count: u64) {
         self.settle(now_ms);
         let records = self.waiting.drain(..count as usize).map(|record| (0, record)).collect();
         self.counts.popped += count;
@@ -227,11 +230,11 @@ enum Step {
     Wait(i64),
     Push { lens: Vec<usize>, limits: Limits, when_full: WhenFull, id: Option<(u8, u64)> },
     Pop { count: u64, max_bytes: u64 },
-    Lease { count: u64, max_bytes: u64, ms: u64, deliveries_max: u64 },
+    BatchLease { count: u64, max_bytes: u64, ms: u64, deliveries_max: u64 },
     Ack(usize, Delivery),
     Nack(usize, u64, Delivery),
-    GiveUp(usize, Delivery),
-    GiveUpRecords(usize, Vec<u32>),
+    DeadLetter(usize, Delivery),
+    DeadLetterRecords(usize, Vec<u32>),
     Extend(usize, u64, Delivery),
     Requeue(usize),
     DropDead(usize),
@@ -283,12 +286,12 @@ fn step() -> impl Strategy<Value = Step> {
         150 => (1..4u64, max_bytes()).prop_map(|(count, max_bytes)| Step::Pop { count, max_bytes }),
         1 => (0..2_000u64, max_bytes()).prop_map(|(count, max_bytes)| Step::Pop { count, max_bytes }),
         150 => (1..20u64, max_bytes(), 1..2_000u64, 1..4u64).prop_map(|(count, max_bytes, ms, deliveries_max)| {
-            Step::Lease { count, max_bytes, ms, deliveries_max }
+            Step::BatchLease { count, max_bytes, ms, deliveries_max }
         }),
         80 => (0..9usize, delivery()).prop_map(|(at, delivery)| Step::Ack(at, delivery)),
         40 => (0..9usize, 0..500u64, delivery()).prop_map(|(at, ms, delivery)| Step::Nack(at, ms, delivery)),
-        10 => (0..9usize, delivery()).prop_map(|(at, delivery)| Step::GiveUp(at, delivery)),
-        40 => (0..9usize, prop::collection::vec(0..12u32, 1..6)).prop_map(|(at, indexes)| Step::GiveUpRecords(at, indexes)),
+        10 => (0..9usize, delivery()).prop_map(|(at, delivery)| Step::DeadLetter(at, delivery)),
+        40 => (0..9usize, prop::collection::vec(0..12u32, 1..6)).prop_map(|(at, indexes)| Step::DeadLetterRecords(at, indexes)),
         20 => (0..9usize, 1..2_000u64, delivery()).prop_map(|(at, ms, delivery)| Step::Extend(at, ms, delivery)),
         20 => (0..9usize).prop_map(Step::Requeue),
         20 => (0..9usize).prop_map(Step::DropDead),
@@ -347,8 +350,8 @@ fn assert_figures(queue: &Queue, model: &Model, now_ms: i64) {
     assert_eq!(queue.waiting(now_ms), waiting);
     let first = |batch: &&ModelBatch| batch.records[0].1.1;
     assert_eq!(queue.oldest_ms(now_ms), returned.iter().map(first).chain(model.waiting.front().map(|r| r.1)).min());
-    let buried = model.counts.buried + tally(&exhausted).size.records;
-    assert_eq!(queue.counts_at(now_ms), Counts { buried, ..model.counts });
+    let dead_lettered = model.counts.dead_lettered + tally(&exhausted).size.records;
+    assert_eq!(queue.counts_at(now_ms), Counts { dead_lettered, ..model.counts });
     assert_eq!(queue.held(now_ms), model.held(now_ms));
     // As granted, never longer, wherever the clock went.
     if now_ms == model.at_ms {
@@ -430,12 +433,12 @@ impl Trial {
                 self.both(|queue, now_ms| queue.pop(now_ms, count));
                 self.model.pop(now_ms, count);
             }
-            Step::Lease { count, max_bytes, ms, deliveries_max } => {
+            Step::BatchLease { count, max_bytes, ms, deliveries_max } => {
                 let until_ms = until_ms(now_ms, ms);
                 match self.queue.next_batch(now_ms, count, max_bytes) {
                     Next::Again(id) => {
                         assert_eq!(self.model.returned(now_ms).first(), Some(&id));
-                        let lease = Lease { id, until_ms, deliveries_max };
+                        let lease = BatchLease { id, until_ms, deliveries_max };
                         self.both(|queue, now_ms| queue.lease_again(now_ms, lease));
                         self.model.settle(now_ms);
                         let batch = self.model.leased.get_mut(&id).unwrap();
@@ -448,7 +451,7 @@ impl Trial {
                         let oldest: Vec<_> = self.model.waiting.iter().take(count as usize).collect();
                         assert_eq!(self.model.measure(&oldest, max_bytes), records);
                         let id = self.queue.next_id(now_ms, 0, 7);
-                        let lease = Lease { id, until_ms, deliveries_max };
+                        let lease = BatchLease { id, until_ms, deliveries_max };
                         self.both(|queue, now_ms| queue.lease(now_ms, lease, records));
                         self.model.lease(now_ms, lease, ms, records);
                         assert_eq!(self.deliveries.insert(id, 1), None);
@@ -479,13 +482,13 @@ impl Trial {
                     None => {}
                 }
             }
-            Step::GiveUp(at, delivery) => {
+            Step::DeadLetter(at, delivery) => {
                 let Some(id) = self.leased_at(at).filter(|id| self.holds(*id, delivery)) else { return };
-                self.both(|queue, now_ms| queue.give_up(now_ms, id));
+                self.both(|queue, now_ms| queue.dead_letter(now_ms, id));
                 self.model.settle(now_ms);
                 self.model.bury(id);
             }
-            Step::GiveUpRecords(at, indexes) => {
+            Step::DeadLetterRecords(at, indexes) => {
                 let Some(id) = self.leased_at(at) else { return };
                 let batch = &self.model.leased[&id];
                 let there = indexes.iter().any(|wanted| batch.records.iter().any(|(index, _)| index == wanted));
@@ -497,8 +500,8 @@ impl Trial {
                 }
                 let new_id = self.queue.next_id(now_ms, 0, 7);
                 self.deliveries.insert(new_id, batch.deliveries);
-                self.both(|queue, now_ms| queue.give_up_records(now_ms, id, new_id, &indexes));
-                self.model.give_up_records(now_ms, id, new_id, &indexes);
+                self.both(|queue, now_ms| queue.dead_letter_records(now_ms, id, new_id, &indexes));
+                self.model.dead_letter_records(now_ms, id, new_id, &indexes);
             }
             Step::Extend(at, ms, delivery) => {
                 let Some(id) = self.leased_at(at).filter(|id| self.holds(*id, delivery)) else { return };
@@ -526,9 +529,9 @@ impl Trial {
             }
             Step::BoundDead(limits) => self.dead_limits = Some(limits),
             Step::Settle => {
-                self.both(|queue, now_ms| queue.settle(now_ms));
+                self.both(|queue, now_ms| queue.move_exhausted(now_ms));
                 self.model.settle(now_ms);
-                assert!(!self.queue.is_unsettled(now_ms));
+                assert!(!self.queue.has_exhausted(now_ms));
             }
             Step::Work => run_work(&mut self.queue),
             Step::Move { from, count } => {

@@ -1,5 +1,9 @@
 use super::*;
-use crate::codec::{Decoder, Encoded};
+use crate::codec::{Decoder, Encoded, Writer as _};
+use crate::limit::{NEVER, Verdict};
+use crate::memory::allocated_bytes;
+use crate::stored::Stored as _;
+use crate::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 

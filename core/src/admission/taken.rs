@@ -1,5 +1,7 @@
 //! Admissions under way, and those that ended by time.
 
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 use smallvec::SmallVec;
 
 use crate::calendar::Day;

@@ -1,0 +1,17 @@
+//! Work that changes leave to other threads.
+
+use super::block::Block;
+use super::pack::Job;
+
+/// What is left to do after changes, on any thread: blocks to compress, and many blocks to free.
+#[derive(Debug, Clone, Default)]
+pub struct Work {
+    pub(super) jobs: Vec<Job>,
+    pub(super) freed: Vec<Block>,
+}
+
+impl Work {
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.freed.is_empty()
+    }
+}

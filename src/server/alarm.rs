@@ -1,0 +1,49 @@
+//! Alarms: a timer for each key that clients wait for, at the next moment at which something may happen to it by time alone.
+
+use std::collections::HashMap;
+
+use super::args::{Key, OwnedKey};
+use super::call::Call;
+use super::shared::MainThread;
+
+/// A database and the name of a key in it.
+pub type Place = (i32, Vec<u8>);
+
+/// The alarms of one kind. A key has at most one that counts, for the earliest time that was asked for.
+pub struct Alarms {
+    due_ms: MainThread<HashMap<Place, i64>>,
+    /// Called when it is time, in the key's database.
+    ring: fn(&mut Call, Key),
+}
+
+impl Alarms {
+    pub fn new(ring: fn(&mut Call, Key)) -> Self {
+        Self { due_ms: MainThread::new(HashMap::new()), ring }
+    }
+
+    /// Rings for a key of the selected database at `due_ms` by the server's clock, at once if that is past, but never within
+    /// this call.
+    pub fn set(&'static self, call: &Call, key: Key, due_ms: i64) {
+        let place = (call.database(), key.bytes().to_vec());
+        let mut alarms = self.due_ms.borrow();
+        if alarms.get(&place).is_some_and(|set_ms| *set_ms <= due_ms) {
+            return;
+        }
+        alarms.insert(place.clone(), due_ms);
+        let delay_ms = (due_ms - call.now_ms()).max(1).unsigned_abs();
+        call.after(delay_ms, ring, (self, place, due_ms));
+    }
+}
+
+fn ring(call: &mut Call, (alarms, place, due_ms): (&'static Alarms, Place, i64)) {
+    {
+        let mut set = alarms.due_ms.borrow();
+        // A timer that was set later, for an earlier time, has taken the place of this one.
+        if set.get(&place) != Some(&due_ms) {
+            return;
+        }
+        set.remove(&place);
+    }
+    // If the clock lags behind the timer, whoever is called sets another alarm.
+    (alarms.ring)(call, OwnedKey::new(&place.1).key());
+}
