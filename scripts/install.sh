@@ -41,7 +41,17 @@ fi
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
 libclang_is_there || missing+=(libclang-dev)
+# Gives the executable in redis-tools its other name. Fails if it is not there, or is not the whole server.
+link_server() {
+  local link=$root/.servers/system/redis-server
+  [ -x /usr/bin/redis-check-rdb ] || return 1
+  mkdir -p "$(dirname "$link")"
+  ln -sf /usr/bin/redis-check-rdb "$link"
+  [ -n "$(server_version "$link")" ]
+}
+
 server=$(server_path)
+if [ -z "$server" ] && [ "${GW_SERVER:-system}" = system ] && link_server; then server=$(server_path); fi
 if [ -z "$server" ] && [ "${GW_SERVER:-system}" != system ]; then
   fail "there is no server $GW_SERVER" "Run scripts/servers.sh, or leave GW_SERVER out."
 fi
@@ -51,9 +61,8 @@ fi
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 
 if [ -z "$server" ]; then
+  link_server || true
   server=$root/.servers/system/redis-server
-  mkdir -p "$(dirname "$server")"
-  ln -sf /usr/bin/redis-check-rdb "$server"
 fi
 
 version=$(server_version "$server")

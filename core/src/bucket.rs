@@ -192,6 +192,8 @@ impl Stored for TokenBucket {
     }
 }
 
+// The tests' numbers are their own.
 #[cfg(test)]
+#[allow(clippy::cast_possible_wrap)]
 #[path = "bucket_tests.rs"]
 mod tests;

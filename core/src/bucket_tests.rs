@@ -33,14 +33,14 @@ const DENOMINATOR: i128 = 1_000 * 60_000 * 86_400;
 
 impl Model {
     fn level(&self, now_ms: i64, flow: Flow) -> i128 {
-        let elapsed_ms = (now_ms - self.at_ms).max(0) as i128;
-        let inflow = elapsed_ms * flow.rate as i128 * (DENOMINATOR / flow.per_ms as i128);
-        (self.numerator + inflow).min(flow.burst as i128 * DENOMINATOR)
+        let elapsed_ms = i128::from((now_ms - self.at_ms).max(0));
+        let inflow = elapsed_ms * i128::from(flow.rate) * (DENOMINATOR / i128::from(flow.per_ms));
+        (self.numerator + inflow).min(i128::from(flow.burst) * DENOMINATOR)
     }
 
     fn admit(&mut self, now_ms: i64, flow: Flow, cost: u64) -> bool {
         let level = self.level(now_ms, flow);
-        let after = level - cost as i128 * DENOMINATOR;
+        let after = level - i128::from(cost) * DENOMINATOR;
         if after >= 0 && cost > 0 {
             (self.numerator, self.at_ms) = (after, now_ms);
         } else if after < 0 {
@@ -51,8 +51,8 @@ impl Model {
 
     /// Usage known only afterwards: into debt, or back up to the burst.
     fn force(&mut self, now_ms: i64, flow: Flow, cost: i64) {
-        let after = self.level(now_ms, flow) - cost as i128 * DENOMINATOR;
-        (self.numerator, self.at_ms) = (after.min(flow.burst as i128 * DENOMINATOR), now_ms);
+        let after = self.level(now_ms, flow) - i128::from(cost) * DENOMINATOR;
+        (self.numerator, self.at_ms) = (after.min(i128::from(flow.burst) * DENOMINATOR), now_ms);
     }
 }
 
@@ -84,7 +84,7 @@ fn agrees_with_an_exact_rational_model_over_a_million_steps() {
                 let mut now_ms = NOW;
                 let mut bucket = TokenBucket::full(now_ms, flow);
                 let mut replica = bucket.clone();
-                let mut model = Model { numerator: burst as i128 * DENOMINATOR, at_ms: now_ms };
+                let mut model = Model { numerator: i128::from(burst) * DENOMINATOR, at_ms: now_ms };
                 total.set(total.get() + steps.len());
                 for step in steps {
                     now_ms += step.advance_ms;
@@ -103,7 +103,7 @@ fn agrees_with_an_exact_rational_model_over_a_million_steps() {
                         replica.record(now_ms, flow, step.cost as i64);
                     }
                     let level = model.level(now_ms, flow);
-                    prop_assert_eq!(verdict.remaining as i128, level.max(0) / DENOMINATOR);
+                    prop_assert_eq!(i128::from(verdict.remaining), level.max(0) / DENOMINATOR);
                     if verdict.retry_after_ms > 0 {
                         let at_ms = now_ms + verdict.retry_after_ms;
                         prop_assert!(bucket.decide(at_ms, flow, step.cost).allowed);

@@ -76,7 +76,7 @@ impl<'a> Json<'a> {
         parser.value(0).map(Self)
     }
 
-    /// Removes members of the outermost object; those of objects inside it stay. A text that is no object has none.
+    /// Removes members of the outermost object; those of objects inside it stay. A text that is not an object has no members.
     pub fn without(mut self, names: &[&[u8]]) -> Self {
         if let Node::Object(members) = &mut self.0 {
             members.retain(|(name, _)| !names.contains(&name.as_bytes()));

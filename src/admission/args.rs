@@ -93,9 +93,7 @@ impl<'a> AdmissionArgs<'a> {
                 Some(Opt::Shadow) => shadow = true,
                 Some(Opt::Require) => require = true,
                 Some(Opt::Rows) => rows = RowsWanted::parse(&mut args)?,
-                None if word.eq_ignore_ascii_case(b"WITH") => {
-                    return Err(Error::new("not directly after the first account", word));
-                }
+                None if is_with(word) => return Err(Error::new("not directly after the first account", word)),
                 None if !with_amounts => return Err(Error::unknown_option(word)),
                 None => {
                     let meter = args.string("meter")?;
@@ -136,8 +134,13 @@ pub fn parse_lease_id<'a>(args: &mut Args<'a>) -> Result<Str<'a>, Error> {
     }
 }
 
+fn is_with(word: &[u8]) -> bool {
+    word.len() == 4 && word.eq_ignore_ascii_case(b"WITH")
+}
+
 fn is_reserved(word: &[u8]) -> bool {
-    RESERVED.iter().any(|reserved| reserved.as_bytes().eq_ignore_ascii_case(word))
+    // Most words differ in their lengths already, and every admission asks this of its meters.
+    RESERVED.iter().any(|reserved| reserved.len() == word.len() && reserved.as_bytes().eq_ignore_ascii_case(word))
 }
 
 pub fn check_meter(meter: &[u8]) -> Outcome {

@@ -139,7 +139,8 @@ fn touch(call: &mut Call, key: Key) -> Result<(), Error> {
     let fresh = opened.get().filter(|entry| !entry.is_cleared() && entry.state(now_ms) == State::Fresh);
     let Some(life) = fresh.map(|entry| entry.life()) else { return Ok(()) };
     let touched = life.touched(now_ms);
-    if touched == life {
+    // EXPIRE or PERSIST may have moved the key's end alone.
+    if touched == life && opened.expires_at_ms() == Some(touched.ends_at_ms()) {
         return Ok(());
     }
     keep_fresh(&mut opened, touched.fresh_until_ms);

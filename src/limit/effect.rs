@@ -18,7 +18,6 @@ use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
 use super::args::{COST_MAX, parse_holder};
 use super::limiter::{Limiter, UnitLimiter, Usage, update};
-use super::wait;
 use crate::server::args::Args;
 use crate::server::call::entry;
 use crate::server::command::{self, Access, Arg, Command, Keys};
@@ -56,8 +55,6 @@ fn apply(call: &mut Call) -> Outcome {
         _ => apply_to_slot(call, key, operation, words, args)?,
     };
     call.pass_on(key, event);
-    // Only on a primary that an AOF is piped into.
-    wait::serve_soon(call, key);
     call.reply().ok();
     Ok(())
 }

@@ -4,6 +4,7 @@
 pub mod allow;
 mod args;
 pub mod effect;
+mod grant;
 mod limiter;
 pub mod slots;
 mod take;

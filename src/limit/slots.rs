@@ -1,16 +1,14 @@
 //! GW.ACQUIRE, GW.RENEW and GW.RELEASE: at most `max` slots at once, each with a holder and an expiry of its own.
 
-use std::ffi::CStr;
-
 use gateway_core::lease::{Grant, Leases};
 
 use super::args::{AcquireRequest, parse_holder, parse_ttl_ms};
-use super::effect::{LAST_TOKEN, SlotChange, clock_step};
-use super::limiter::Limiter;
+use super::effect::{SlotChange, clock_step};
+use super::grant::{decide, deny, grant_slot, holds, reply};
+use super::limiter::Limiter as _;
 use super::wait;
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
-use crate::server::key::Opened;
 use crate::server::{Call, Error, Key, Outcome, Str};
 use crate::stats::STATS;
 
@@ -112,45 +110,6 @@ fn try_to_acquire(call: &mut Call, request: &AcquireRequest) -> Result<Grant, Er
     Ok(grant)
 }
 
-pub fn decide(opened: &mut Opened<Leases>, at_ms: i64, max: u64, holder: Str) -> Grant {
-    let none = Leases::default();
-    let slots = opened.get().map_or(&none, |slots| slots);
-    let mut grant = slots.decide(at_ms, max, holder.bytes());
-    if grant.acquired && slots.token_of(at_ms, holder.bytes()).is_none() {
-        grant.token = grant.token.max(LAST_TOKEN.get() + 1);
-    }
-    grant
-}
-
-/// Whether the holder has a slot.
-fn holds(opened: &mut Opened<Leases>, at_ms: i64, holder: Str) -> bool {
-    opened.get().is_some_and(|slots| slots.token_of(at_ms, holder.bytes()).is_some())
-}
-
-/// Makes a grant that was decided.
-pub fn grant_slot(opened: &mut Opened<Leases>, at_ms: i64, grant: &Grant, holder: Str, ttl_ms: u64) -> SlotChange {
-    let change = SlotChange::Grant { at_ms, max: grant.max, ttl_ms, token: grant.token };
-    change.make(opened, holder);
-    change
-}
-
-/// Counts a denial, tells of it, and replies it.
-pub fn deny(call: &Call, key: Key, grant: &Grant) {
-    STATS.leases_denied.add(1);
-    call.tell_denied(key);
-    reply(call, grant);
-}
-
-pub fn reply(call: &Call, grant: &Grant) {
-    call.reply()
-        .array(5)
-        .int(grant.acquired.into())
-        .count(grant.in_use)
-        .count(grant.max)
-        .int(grant.retry_after_ms)
-        .count(grant.token);
-}
-
 /// GW.RENEW key holder TTL ms
 fn renew(call: &mut Call) -> Outcome {
     let mut args = call.args();
@@ -185,17 +144,4 @@ fn change_held(call: &mut Call, key: Key, holder: Str, change: impl FnOnce(i64) 
     }
     call.reply().int(held.into());
     Ok(())
-}
-
-impl Limiter for Leases {
-    const EVENT: &'static CStr = c"gw.acquire";
-    const CLOCK_STEP: u8 = b'l';
-
-    fn adopt_clock(&mut self, now_ms: i64) -> bool {
-        self.rewind(now_ms)
-    }
-
-    fn expiry_ms(&self) -> i64 {
-        self.expires_at_ms()
-    }
 }

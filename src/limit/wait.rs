@@ -18,8 +18,8 @@ use lazy_static::lazy_static;
 
 use super::args::AcquireRequest;
 use super::effect::clock_step;
+use super::grant::{decide, deny, grant_slot, reply};
 use super::limiter::Limiter as _;
-use super::slots::{decide, deny, grant_slot, reply};
 use crate::server::alarm::{Alarms, Place};
 use crate::server::args::OwnedKey;
 use crate::server::blocked::{Parked, Parking, UNBLOCKED};
@@ -35,7 +35,8 @@ const GRANTS_PER_SLICE: usize = 128;
 const PAUSED_MS: i64 = 50;
 
 /// How long until the line is looked at again in any case: the clock may step ahead, a key of another type may be replaced,
-/// and in a cluster the key's slot may move, of which the server does not tell.
+/// an effect may be applied on a primary that an AOF is piped into, and in a cluster the key's slot may move, of which the
+/// server does not tell.
 const LOOK_AGAIN_MS: i64 = 1_000;
 
 /// The message to a client that cannot wait here any longer; any other is its fencing token.
@@ -192,7 +193,7 @@ fn set_alarm(call: &Call, key: Key) {
 }
 
 /// The slots of a key have changed, or the key has come or gone, in a call that may not change it any further.
-pub fn serve_soon(call: &Call, key: Key) {
+fn serve_soon(call: &Call, key: Key) {
     if is_waited_for(call, key) {
         ALARMS.set(call, key, call.now_ms());
     }

@@ -194,7 +194,9 @@ impl<'a> Args<'a> {
     /// As [`Self::option`], but `None` as well if the next argument is not an option word; it stays to be taken.
     pub fn option_if_any<T: Copy>(&mut self, words: &[(&'static str, T)]) -> Result<Option<T>, Error> {
         let Some(given) = self.peek() else { return Ok(None) };
-        let Some(index) = words.iter().position(|(word, _)| word.as_bytes().eq_ignore_ascii_case(given)) else {
+        let Some(index) =
+            words.iter().position(|(word, _)| word.len() == given.len() && word.as_bytes().eq_ignore_ascii_case(given))
+        else {
             return Ok(None);
         };
         if self.seen & (1 << index) != 0 {

@@ -32,6 +32,12 @@ impl RawKey {
         Self::open(call, key, CHANGE_MODE).ok_or(Error::coded("ERR internal error: the key cannot be opened"))
     }
 
+    fn expires_at_ms(&self) -> Option<i64> {
+        // SAFETY: the key is open.
+        let at_ms = unsafe { api!(RedisModule_GetAbsExpire(self.0.as_ptr())) };
+        (at_ms != i64::from(raw::REDISMODULE_NO_EXPIRE)).then_some(at_ms)
+    }
+
     fn is_empty(&self) -> bool {
         // SAFETY: the key is open.
         unsafe { api!(RedisModule_KeyType(self.0.as_ptr())) == raw::REDISMODULE_KEYTYPE_EMPTY as c_int }
@@ -265,6 +271,11 @@ impl<'a, T: Value> Opened<'a, T> {
         unsafe { api!(RedisModule_UnlinkKey(self.raw.0.as_ptr())) };
     }
 
+    /// When the key expires, if ever.
+    pub fn expires_at_ms(&self) -> Option<i64> {
+        self.raw.expires_at_ms()
+    }
+
     /// Sets the key's expiry. It is not propagated: the effect carries what the replica needs to do the same.
     pub fn expire_at(&mut self, at_ms: i64) {
         // SAFETY: the key is open for writing.
@@ -280,8 +291,6 @@ impl<T: Value> Found<'_, T> {
 
     /// When the key expires, if ever.
     pub fn expires_at_ms(&self) -> Option<i64> {
-        // SAFETY: the key is open.
-        let at_ms = unsafe { api!(RedisModule_GetAbsExpire(self.raw.0.as_ptr())) };
-        (at_ms != i64::from(raw::REDISMODULE_NO_EXPIRE)).then_some(at_ms)
+        self.raw.expires_at_ms()
     }
 }

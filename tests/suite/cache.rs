@@ -576,3 +576,11 @@ fn eviction_takes_cache_entries_and_leaves_ledgers_and_queues() {
     assert_eq!(figures["bytes"].parse::<u64>().unwrap(), 4_000 * (left - 2 * KEPT as u64));
     assert_eq!(run(&mut client, "GW.CACHECLEAR ALL"), figures["entries"]);
 }
+
+#[test]
+fn a_touch_takes_back_a_shorter_expire_even_in_the_moment_of_the_set() {
+    let (_server, mut client) = start();
+    let commands = ["GW.CACHESET k v EX 1800", "EXPIRE k 60", "GW.CACHEFETCH k TOUCH", "TTL k"];
+    let (_, _, value, ttl_s): (String, i64, String, i64) = at_once(&mut client, &commands);
+    assert_eq!((value.as_str(), ttl_s), ("v", 1_800));
+}

@@ -58,7 +58,7 @@ pub const PUBLIC: [Public; 42] = [
     public("gw.policyset", "GW.POLICYSET k tpm BUCKET 10 10 PER 1000 METER tokens GIVEBACK SHADOW", -5, &["k"], Grows),
     public("gw.policydel", "GW.POLICYDEL k tpm", 3, &["k"], Shrinks),
     public("gw.policyreset", "GW.POLICYRESET k tpm", 3, &["k"], Shrinks),
-    public("gw.policylist", "GW.POLICYLIST k", 2, &["k"], Reads),
+    public("gw.policylist", "GW.POLICYLIST k STATS", -2, &["k"], Reads),
     public("gw.admit", "GW.ADMIT k WITH 2 k2 k3 LEASE id TTL 1000 tokens 5 SHADOW", -6, &["k", "k2", "k3"], Grows),
     public("gw.settle", "GW.SETTLE k WITH 2 k2 k3 LEASE id tokens 5", -4, &["k", "k2", "k3"], Shrinks),
     public("gw.keepalive", "GW.KEEPALIVE k WITH 2 k2 k3 LEASE id TTL 1000", -6, &["k", "k2", "k3"], Shrinks),

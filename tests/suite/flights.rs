@@ -413,11 +413,9 @@ fn two_hundred_misses_are_one_call() {
 fn a_call_that_is_sent_again_gets_its_own_lease() {
     let (server, mut client) = start();
     let token = lead(&mut client, "k LEASE 60000 HOLDER call:1");
-    let start = Instant::now();
     let (state, value, _, left_ms, again) = get(&mut client, "k LEASE 3600000 HOLDER call:1 WAIT 600000");
     assert_eq!((state.as_str(), value, again), ("MISS", None, token));
     assert!((1..=60_000).contains(&left_ms), "{left_ms}: a retry prolongs nothing");
-    assert!(start.elapsed() < Duration::from_secs(30));
     assert_eq!(get(&mut client, "k LEASE 60000 HOLDER call:2").0, "PENDING");
     assert_eq!(get(&mut client, "k LEASE 60000").0, "PENDING");
     // Two attempts of one call wait, and another call behind them: they are one leader.

@@ -30,7 +30,7 @@ const GENERATION: &str = "1";
 
 /// Every operation of today's effects, by command. The queue's parts and GW._LOAD are written by a rewrite.
 const OPERATIONS: [(&str, &str); 6] = [
-    ("GW._LIMIT", "BLUWblw"),
+    ("GW._LIMIT", "BLRUWblw"),
     ("GW._BUDGET", "ACFHKLOX"),
     ("GW._QUEUE", "ACDEIJKLNPQRSUXZ"),
     ("GW._ADMIT", "ADKPRSX"),

@@ -104,7 +104,7 @@ fn counters_are_set_back_and_nothing_else_is() {
     let before = state(&mut client);
     assert_eq!(run(&mut client, "GW.STATSRESET"), "OK");
     assert!(stats(&mut client).values().all(|&count| count == 0));
-    let cache = run(&mut client, "GW.CACHESTATS chat");
+    let cache = run(&mut client, "GW.CACHESTATS CATEGORY chat");
     for figure in [r#""hits", 0"#, r#""misses", 0"#, r#""saved", "0""#, r#""entries", 1"#] {
         assert!(cache.contains(figure), "{figure} in {cache}");
     }

@@ -9,8 +9,9 @@ pub const POLICIES_MAX: usize = 32;
 /// The most ledgers of an account: its own, of money, and one for each other meter that its budgets count.
 pub const LEDGERS_MAX: usize = 9;
 
-/// How long a settled admission is remembered, in milliseconds: five minutes.
-pub const SETTLED_KEPT_MS: u64 = 300_000;
+/// How long a settled admission is remembered, in milliseconds: an hour, as long as one that was not settled. A gateway
+/// that sends a settlement again within that time learns that the first one arrived, and books nothing twice.
+pub const SETTLED_KEPT_MS: u64 = 3_600_000;
 
 /// How long after its lease's end an admission can be settled, in milliseconds: an hour.
 pub const EXPIRED_KEPT_MS: u64 = 3_600_000;

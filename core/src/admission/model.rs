@@ -236,11 +236,12 @@ impl Model {
         }
         let known = self.policies.iter().position(|it| it.name == name);
         let kind = |kind: &Kind| std::mem::discriminant(kind);
-        if let Some(old) = known.map(|at| &mut self.policies[at]) {
-            if kind(&old.policy.kind) == kind(&policy.kind) && old.policy.meter == policy.meter {
-                old.policy = policy.clone();
-                return;
-            }
+        if let Some(old) = known.map(|at| &mut self.policies[at])
+            && kind(&old.policy.kind) == kind(&policy.kind)
+            && old.policy.meter == policy.meter
+        {
+            old.policy = policy.clone();
+            return;
         }
         self.serial += 1;
         let policy = ModelPolicy::new(name, policy.clone(), self.serial);

@@ -308,12 +308,12 @@ impl World {
             rows.extend(own);
         }
         let expected = Answer::of(&rows);
-        // An account that was not chosen is as one that does not exist.
+        // An account that was not chosen is treated as one that does not exist.
         let accounts = self.accounts.iter_mut().enumerate();
         let mut asked: Vec<Option<&mut Account>> =
             accounts.map(|(place, account)| places.contains(&place).then_some(account)).collect();
         // Rows that nobody wants are not brought up to date, and nothing else depends on them.
-        let request = Request { id, ttl_ms, amounts, shadow, rows: ttl_ms % 4 != 0 };
+        let request = Request { id, ttl_ms, amounts, shadow, rows: !ttl_ms.is_multiple_of(4) };
         let decision = admit(&mut asked, now, &request, &ends).unwrap();
         prop_assert_eq!(decision.answer, expected);
         prop_assert_eq!(decision.repeated, new.is_empty());

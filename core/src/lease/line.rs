@@ -16,10 +16,13 @@ pub type Number = u64;
 /// asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place<C> {
+    /// The holder that wants a slot: 1 to 512 bytes.
     pub holder: Arc<[u8]>,
-    /// The most slots in use with this holder's, and how long it wants its own: as of the last time it asked.
+    /// The most slots in use with this holder's, as of the last time it asked.
     pub max: u64,
+    /// How long it wants its own, in milliseconds, as of the last time it asked.
     pub ttl_ms: u64,
+    /// The clients that wait for the outcome.
     pub clients: Vec<C>,
 }
 
@@ -41,15 +44,15 @@ impl<C> Default for Line<C> {
 impl<C: PartialEq> Line<C> {
     /// Lets `client` wait for `holder`'s slot. A holder that waits already keeps its place, and both clients get the outcome.
     pub fn join(&mut self, holder: &[u8], max: u64, ttl_ms: u64, client: C) -> Number {
-        if let Some(&number) = self.by_holder.get(holder) {
-            if let Some(place) = self.places.get_mut(&number) {
-                let former_max = std::mem::replace(&mut place.max, max);
-                place.ttl_ms = ttl_ms;
-                place.clients.push(client);
-                self.remove_max(former_max, number);
-                self.by_max.entry(max).or_default().insert(number);
-                return number;
-            }
+        if let Some(&number) = self.by_holder.get(holder)
+            && let Some(place) = self.places.get_mut(&number)
+        {
+            let former_max = std::mem::replace(&mut place.max, max);
+            place.ttl_ms = ttl_ms;
+            place.clients.push(client);
+            self.remove_max(former_max, number);
+            self.by_max.entry(max).or_default().insert(number);
+            return number;
         }
         self.last += 1;
         let holder: Arc<[u8]> = holder.into();
@@ -92,6 +95,7 @@ impl<C: PartialEq> Line<C> {
         self.by_max.last_key_value().map(|(&max, _)| max)
     }
 
+    /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
