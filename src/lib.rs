@@ -128,6 +128,7 @@ const SERVER_LISTENERS: &[ServerListener] = &[
     cache::flights::on_server_event,
     cache::reclaim::on_server_event,
     limit::wait::on_server_event,
+    queue::wait::on_server_event,
 ];
 
 server::module::module!(MODULE);

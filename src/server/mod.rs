@@ -15,6 +15,7 @@ mod api;
 pub mod args;
 pub mod blocked;
 pub mod call;
+mod clock;
 pub mod command;
 pub mod config;
 pub mod counter;

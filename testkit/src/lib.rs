@@ -15,6 +15,7 @@
 
 mod binary;
 mod client;
+mod clock;
 mod error;
 mod paths;
 mod server;
@@ -22,6 +23,7 @@ mod wait;
 
 pub use binary::{Binary, Flavour};
 pub use client::{await_in_sync, digest, info, replication_offset, reply_line};
+pub use clock::Clock;
 pub use error::Error;
 pub use paths::{module_path, project_root};
 pub use redis;

@@ -2,7 +2,7 @@
 
 use crate::support::{DEADLINE, SOON_MS, aof_commands, run, server_time_ms, start, state};
 use gw_testkit::redis::{self, Connection, RedisResult, Value};
-use gw_testkit::{Server, await_in_sync, await_until, call, info, reply, reply_line};
+use gw_testkit::{Clock, Server, await_in_sync, await_until, call, info, reply, reply_line};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
@@ -85,6 +85,42 @@ fn leases_that_end_wake_who_waits() {
     assert_eq!(answer(&waiting[1]), format!(r#"["{later}", ["b"], 2]"#));
     call!(client, "GW.LOGEXTEND", "q", &much_later, "LEASE", 100 => i64);
     assert_eq!(answer(&waiting[2]), format!(r#"["{much_later}", ["c"], 2]"#));
+}
+
+#[test]
+fn a_clock_that_is_set_keeps_nobody_waiting_for_a_lease_that_has_ended() {
+    let clock = Clock::new().unwrap();
+    let server = Server::options().clock(&clock).start().unwrap();
+    let mut client = server.connect().unwrap();
+    let hour_ms = 3_600_000;
+    // Back: leases end as long after as they would have.
+    for key in ["a", "b"] {
+        run(&mut client, &format!("GW.LOGPUSH {key} record"));
+        run(&mut client, &format!("GW.LOGPOP {key} LEASE 500"));
+    }
+    run(&mut client, "GW.ACQUIRE slots 1 first TTL 500");
+    let waiting: Vec<_> = ["GW.LOGPOP a BLOCK 0", "GW.LOGPOP b BLOCK 0 LEASE 500", "GW.ACQUIRE slots 1 next BLOCK 0"]
+        .iter()
+        .enumerate()
+        .map(|(count, words)| {
+            let waiting = ask(&server, words);
+            await_waiting(&mut client, count + 1);
+            waiting
+        })
+        .collect();
+    clock.set(-hour_ms).unwrap();
+    assert_eq!(answer(&waiting[0]), r#"["record"]"#);
+    assert!(answer(&waiting[1]).ends_with(r#"["record"], 2]"#));
+    assert!(answer(&waiting[2]).starts_with("[1, 1, 1, 0, "));
+    // Ahead: they end sooner by the difference.
+    let before_ms = server_time_ms(&mut client);
+    run(&mut client, "GW.LOGPUSH c record");
+    run(&mut client, &format!("GW.LOGPOP c LEASE {hour_ms}"));
+    let waiting = ask(&server, "GW.LOGPOP c BLOCK 0");
+    await_waiting(&mut client, 1);
+    clock.set(hour_ms).unwrap();
+    assert_eq!(answer(&waiting), r#"["record"]"#);
+    assert!(server_time_ms(&mut client) >= before_ms + 2 * hour_ms);
 }
 
 #[test]

@@ -67,7 +67,7 @@ impl fmt::Display for Tally {
         write!(
             f,
             "in all: {objects} objects with {records} records, {already_there} batches already there, {given_up} \
-             records to the dead letters, {given_back} batches given back, {lost} lost to another shipper"
+             records to the dead letters, {given_back} batches given back, {lost} no longer this shipper's"
         )
     }
 }
@@ -136,10 +136,11 @@ impl Shipper {
         Ok(())
     }
 
-    /// Another shipper has the batch: this one's lease ran out.
+    /// This shipper's lease ran out, and another one has the batch or has acknowledged it. Or a command was sent again, and
+    /// had been carried out before.
     fn lost(&mut self, batch: &Batch) -> Result<()> {
         self.done.lost += 1;
-        println!("{}: delivered again since delivery {}", batch.id, batch.delivery);
+        println!("{}: no longer in the queue as delivery {}", batch.id, batch.delivery);
         Ok(())
     }
 

@@ -86,7 +86,7 @@ fn batches_become_objects_and_the_run_ends_in_order() {
         );
     }
     let last = "in all: 3 objects with 25 records, 0 batches already there, 0 records to the dead letters, \
-                0 batches given back, 0 lost to another shipper\n";
+                0 batches given back, 0 no longer this shipper's\n";
     assert!(printed.ends_with(last), "{printed}");
     // Ids sort by age.
     assert_eq!(objects.into_values().flatten().collect::<Vec<_>>(), records);
