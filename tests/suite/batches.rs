@@ -384,10 +384,10 @@ fn a_clock_that_steps_back_stretches_no_lease() {
     let ahead_ms = server_time_ms(&mut client) + 3_600_000;
     let id = "000649ce3d40a00000000007";
     let lease_effect = format!("L {ahead_ms} {id} {} 9 1", ahead_ms + 50);
-    assert_eq!(reply!(client, "GW._QUEUE", "q", lease_effect), "\"OK\"");
+    assert_eq!(reply!(client, "GW._QUEUE", "q", lease_effect), "OK");
     assert_eq!(lease_again(&mut client, "q").0, id);
     // A delay, too.
     let nack_effect = format!("N {ahead_ms} {id} {}", ahead_ms + 50);
-    assert_eq!(reply!(client, "GW._QUEUE", "q", nack_effect), "\"OK\"");
+    assert_eq!(reply!(client, "GW._QUEUE", "q", nack_effect), "OK");
     assert_eq!(lease_again(&mut client, "q").0, id);
 }

@@ -332,12 +332,12 @@ fn record_queues(client: &mut Connection) {
         must(client, &format!("GW.LOGNACK queue {id} DEAD"));
         dead.push(id);
     }
-    must(client, &format!("GW.LOGDEAD queue REQUEUE {}", dead[3]));
-    must(client, &format!("GW.LOGDEAD queue DROP {}", dead[4]));
     // Some records of a batch, and a push with an id.
     let part = lease(client, &format!("COUNT 6 LEASE {YEAR_MS}"));
     must(client, &format!("GW.LOGNACK queue {part} DEAD RECORD 1 4"));
     must(client, "GW.LOGPUSH queue ID request:1 RECORDS a b");
+    must(client, &format!("GW.LOGDEAD queue REQUEUE {}", dead[3]));
+    must(client, &format!("GW.LOGDEAD queue DROP {}", dead[4]));
     // The oldest, some at a time.
     effect(client, &["GW._QUEUE", "queue", "U NOW 1"]);
     effect(client, &["GW._QUEUE", "queue", "Z NOW 1"]);
