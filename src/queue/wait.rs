@@ -53,10 +53,10 @@ fn time_is_up(call: &mut Call) -> Outcome {
     Ok(())
 }
 
-/// A timer waits for a moment of the server's clock. If that has been set back, leases have gone back with it, and end before
-/// the timer rings.
+/// A timer waits for a moment of the server's clock. If that is set back, leases go back with it, and end before the timer
+/// rings.
 pub fn on_server_event(call: &mut Call, event: Event) {
-    if event == Event::ClockSet {
+    if event == Event::ClockSetBack {
         ALARMS.ring_all_soon(call);
     }
 }

@@ -34,7 +34,8 @@ impl Alarms {
         call.after(delay_ms, ring, (self, place, due_ms));
     }
 
-    /// Rings for all keys that have an alarm, soon: the clock that they wait for has been set.
+    /// Rings for all keys that have an alarm, soon: the clock that they wait for has been set back, and so they sort before all timers
+    /// that were set earlier.
     pub fn ring_all_soon(&'static self, call: &mut Call) {
         let now_ms = call.now_ms();
         let places: Vec<Place> = {

@@ -32,8 +32,8 @@ pub enum Event {
     RoleChanged { primary: bool },
     /// A setting of the server or of a module has changed.
     ConfigChanged,
-    /// The server's clock has been set: timers do not ring when they were to.
-    ClockSet,
+    /// The server's clock has been set back: timers ring later than they were to.
+    ClockSetBack,
 }
 
 /// Called for each keyspace event of any type of key, whatever `notify-keyspace-events` says: `del`, `rename_from`,
@@ -139,7 +139,7 @@ fn keep_database_of_move(call: &mut Call, event: &CStr) {
 static CLOCKS: MainThread<Clocks> = MainThread::new(Clocks::new());
 
 /// The server asks some ten times a second, by a clock that nobody sets.
-fn clock_was_set() -> bool {
+fn clock_was_set_back() -> bool {
     // SAFETY: the call takes no arguments.
     let server_ms = unsafe { api!(RedisModule_Milliseconds()) };
     CLOCKS.borrow().read(server_ms, Instant::now())
@@ -178,7 +178,7 @@ unsafe fn read(id: u64, which: u64, data: *mut c_void) -> Option<Event> {
             Some(Event::RoleChanged { primary: which == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER })
         }
         raw::REDISMODULE_EVENT_CONFIG => Some(Event::ConfigChanged),
-        raw::REDISMODULE_EVENT_CRON_LOOP => clock_was_set().then_some(Event::ClockSet),
+        raw::REDISMODULE_EVENT_CRON_LOOP => clock_was_set_back().then_some(Event::ClockSetBack),
         _ => None,
     }
 }
