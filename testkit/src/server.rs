@@ -1,6 +1,7 @@
 //! One private server process.
 
 use crate::binary::Binary;
+use crate::clock::Clock;
 use crate::error::Error;
 use crate::paths::module_path;
 use crate::wait::{DEADLINE, await_until};
@@ -102,6 +103,12 @@ impl Options {
     /// Runs the server under another program, such as valgrind with its options, that becomes the server's own process.
     pub fn under(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Gives the server a clock that the test can set.
+    pub fn clock(mut self, clock: &Clock) -> Self {
+        self.wrapper = clock.wrapper().into();
         self
     }
 
@@ -368,7 +375,7 @@ fn free_port() -> Result<u16, Error> {
     Ok(listener.local_addr().map_err(io_error)?.port())
 }
 
-fn new_dir() -> Result<PathBuf, Error> {
+pub(crate) fn new_dir() -> Result<PathBuf, Error> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let dir = std::env::temp_dir().join(format!("gw-server-{}-{count}", std::process::id()));
@@ -378,6 +385,6 @@ fn new_dir() -> Result<PathBuf, Error> {
     Ok(dir)
 }
 
-fn io_error(error: std::io::Error) -> Error {
+pub(crate) fn io_error(error: std::io::Error) -> Error {
     Error::new(error.to_string())
 }
