@@ -1,13 +1,14 @@
 //! GW.LOGACK, GW.LOGNACK and GW.LOGEXTEND: what a consumer does with a leased batch.
 
 use gateway_core::PERIOD_MAX_MS;
+use gateway_core::integer::parse_int;
 use gateway_core::queue::{BATCH_RECORDS_MAX, Batch, BatchId, Queue, until_ms};
 
 use super::args::{parse_batch_id, parse_delivery};
 use super::change::change;
 use super::effect::{LAST_ID_US, QueueChange};
 use super::serve::NODE;
-use crate::server::args::{Args, Short, parse_int};
+use crate::server::args::{Args, Short};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::{Call, Error, Outcome, Str};
