@@ -130,12 +130,6 @@ impl AccountsEffect {
     }
 }
 
-/// A moment for changes that depend on the time alone.
-pub fn time_only(at_ms: i64) -> Moment {
-    let stamp = Stamp { at_ms, keep_days: KEEP_DAYS_MIN, remember_ms: 0, version: 0 };
-    Moment { day: Day::MIN, stamp }
-}
-
 /// After the effect of a change: tells of budgets that it has left at their soft limits, if there are any.
 pub fn tell_soft(call: &Call, account: Key, today: Day, told: &Told) {
     if told.is_empty() {
@@ -190,7 +184,7 @@ fn apply(call: &mut Call) -> Outcome {
             })?;
         }
         _ => {
-            let moment = time_only(words.int(0..=TIME_MAX_MS)?);
+            let moment = Moment::time_only(words.int(0..=TIME_MAX_MS)?);
             match operation {
                 b'A' | b'K' | b'S' => {
                     let spent = apply_admission(call, keys, operation, moment, words, args)?;

@@ -1,11 +1,11 @@
 //! GW.POLICYSET, GW.POLICYDEL, GW.POLICYRESET and GW.POLICYLIST: what an account is allowed.
 
-use gateway_core::admission::{Account, Reset, document};
+use gateway_core::admission::{Account, Moment, Reset, document};
 use gateway_core::ledger::Ledger;
 
 use super::accounts;
 use super::args::check_name;
-use super::effect::{AccountsEffect, tell_soft, time_only};
+use super::effect::{AccountsEffect, tell_soft};
 use super::policy_words::{parse_named, reply_tally, reply_words, words};
 use crate::budget::args::PERIODS;
 use crate::budget::settings::present;
@@ -183,7 +183,7 @@ fn reset(call: &mut Call) -> Outcome {
     let now_ms = call.now_ms();
     let mut opened = accounts::open(call, &[account])?;
     let reset = match opened.iter_mut().find_map(|account| account.get()) {
-        Some(account) => account.reset(&time_only(now_ms), name.bytes()),
+        Some(account) => account.reset(&Moment::time_only(now_ms), name.bytes()),
         None => Reset::NoSuchPolicy,
     };
     drop(opened);

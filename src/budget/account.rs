@@ -1,11 +1,10 @@
 //! The only way this family reaches a key's ledger, whether the key holds a ledger alone or an account with policies.
 
-use gateway_core::admission::{self, Told, USD};
+use gateway_core::admission::{self, Moment, Told, USD};
 use gateway_core::ledger::Ledger;
 use gateway_core::money::Amount;
 
 use super::settings::present;
-use crate::admission::effect::time_only;
 use crate::server::key::{Either, FoundEither, Glimpse, OpenedEither};
 use crate::server::{Call, Error, Key};
 
@@ -51,7 +50,7 @@ impl<'a> Account<'a> {
         if let Either::Other(opened) = &mut self.0
             && let Some(account) = opened.get()
         {
-            account.count_money(&time_only(at_ms), spent_ms, amount);
+            account.count_money(&Moment::time_only(at_ms), spent_ms, amount);
         }
     }
 
