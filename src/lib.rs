@@ -105,7 +105,10 @@ const SETTINGS: &[Setting] = &[
     Setting::Number(&budget::settings::IDEMPOTENCY_MS),
     Setting::Number(&queue::settings::MAX_RECORDS),
     Setting::Number(&queue::settings::MAX_BYTES),
+    Setting::Number(&queue::settings::MAX_DEAD_RECORDS),
+    Setting::Number(&queue::settings::MAX_DEAD_BYTES),
     Setting::Number(&queue::settings::MAX_DELIVERIES),
+    Setting::Number(&queue::settings::ID_MS),
     Setting::Text(&cache::settings::TTL),
     Setting::Text(&cache::settings::STALE),
     Setting::Number(&cache::settings::PACK_FROM_BYTES),
@@ -126,6 +129,7 @@ const SERVER_LISTENERS: &[ServerListener] = &[
     cache::flights::on_server_event,
     cache::reclaim::on_server_event,
     limit::wait::on_server_event,
+    queue::wait::on_server_event,
 ];
 
 server::module::module!(MODULE);

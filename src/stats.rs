@@ -73,15 +73,18 @@ counters! {
     settle_late,
     settle_repeated,
     settle_unknown,
-    /// Log queues: records pushed, delivered, acknowledged, delivered again, moved to the dead letters, dropped to make
-    /// room, and rejected because the queue was full.
+    /// Log queues: records pushed, delivered, acknowledged, delivered again, moved to the dead letters, dropped because
+    /// there were too many dead letters, dropped to make room, rejected because the queue was full, and pushed again under
+    /// an id that is known.
     log_pushed,
     log_popped,
     log_acked,
     log_redelivered,
     log_dead,
+    log_dead_dropped,
     log_dropped,
     log_rejected,
+    log_repeated,
     /// The response cache, all categories together.
     cache_hits,
     cache_stale_hits,

@@ -280,6 +280,6 @@ pub fn on_server_event(call: &mut Call, event: Event) {
         Event::LoadingStarted | Event::LoadingEnded | Event::RoleChanged { .. } => {
             listings.values_mut().for_each(Listing::give_up);
         }
-        Event::ModuleLoaded | Event::ConfigChanged => {}
+        Event::ModuleLoaded | Event::ConfigChanged | Event::ClockSetBack => {}
     }
 }

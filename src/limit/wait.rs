@@ -248,6 +248,7 @@ pub fn on_server_event(call: &mut Call, event: Event) {
         }
         Event::SwapDatabases(one, other) => serve_databases_soon(call, |own| own == one || own == other),
         Event::LoadingEnded => serve_databases_soon(call, |_| true),
+        Event::ClockSetBack => ALARMS.ring_all_soon(call),
         // Most servers unblock the clients themselves. Valkey 9 does not after a failover of a cluster.
         Event::RoleChanged { primary: false } => end_where(call, |_, ()| true, &()),
         _ => {}

@@ -1,19 +1,27 @@
 //! Arguments that several queue commands take.
 
 use gateway_core::PERIOD_MAX_MS;
-use gateway_core::queue::{BatchId, DELIVERIES_MAX};
+use gateway_core::queue::{BATCH_RECORDS_MAX, BatchId, COUNT_MAX, DELIVERIES_MAX};
 
 use super::settings::MAX_DELIVERIES;
 use crate::server::args::Args;
 use crate::server::{Call, Error, Key};
 
 /// More would hold the server for a millisecond or longer; a consumer simply asks again.
-const COUNT_PER_CALL_MAX: u64 = 10_000;
+const COUNT_PER_CALL_MAX: u64 = BATCH_RECORDS_MAX as u64;
 pub const BYTES_PER_CALL_MAX: u64 = 1 << 20;
 
 pub fn parse_batch_id(args: &mut Args) -> Result<BatchId, Error> {
     let text = args.bytes("batch-id")?;
     BatchId::parse(text).ok_or_else(|| Error::new("not a batch id", text))
+}
+
+/// The longest id of a push.
+pub const ID_BYTES_MAX: usize = 512;
+
+/// The number of a delivery, behind the word DELIVERY.
+pub fn parse_delivery(args: &mut Args) -> Result<u64, Error> {
+    args.int("DELIVERY", 1..=COUNT_MAX)
 }
 
 /// The most records, and the most bytes, that a call takes.

@@ -2,32 +2,37 @@
 
 use gateway_core::queue::Queue;
 
-use super::effect::QueueChange;
-use crate::server::{Call, Error, Key};
+use super::effect::{QueueChange, due};
+use crate::server::{Call, Error, Key, Str};
 use crate::stats::STATS;
 
-/// Makes the change that `decide` returns, replicates it, and returns the number that comes with it.
-pub fn change(
+/// Makes the change that `decide` returns, replicates it, and returns the number that comes with it. `decide` may return a
+/// number alone, for a request that has been fulfilled before. `rest` are further arguments of the effect.
+pub fn change<'a>(
     call: &mut Call,
     key: Key,
-    decide: impl FnOnce(&Queue, i64) -> Option<(QueueChange, u64)>,
+    rest: &[Str],
+    decide: impl FnOnce(&Queue, i64) -> Result<Option<(Option<QueueChange<'a>>, u64)>, Error>,
 ) -> Result<Option<u64>, Error> {
     let now_ms = call.now_ms();
     let mut opened = call.open::<Queue>(key)?;
     let Some(queue) = opened.get() else { return Ok(None) };
     let dead_lettered = queue.counts().dead_lettered;
-    let decided = decide(queue, now_ms);
-    // Exhausted batches become dead letters even if the command changes nothing else.
-    let (change, number) = match decided {
-        Some(decided) => decided,
-        None if queue.has_exhausted(now_ms) => (QueueChange::MoveExhausted, 0),
-        None => return Ok(None),
+    let decided = decide(queue, now_ms)?;
+    let number = decided.map(|(_, number)| number);
+    // What is due is done even if the command changes nothing else.
+    let (change, rest) = match decided.and_then(|(change, _)| change) {
+        Some(change) => (change, rest),
+        None => match due(queue, now_ms) {
+            Some(change) => (change, &[][..]),
+            None => return Ok(number),
+        },
     };
-    change.make(queue, now_ms);
+    let effect = change.decide(queue, now_ms);
     STATS.log_dead.add(queue.counts().dead_lettered.saturating_sub(dead_lettered));
     drop(opened);
-    call.replicate(key, change.event(), &change.effect(now_ms));
+    call.replicate_with(key, change.event(), &effect, rest);
     // Records may be ready now, or at another time than before.
     call.wake(key);
-    Ok(decided.map(|_| number))
+    Ok(number)
 }

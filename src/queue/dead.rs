@@ -59,16 +59,19 @@ fn dead(call: &mut Call) -> Outcome {
     };
     args.end()?;
     move_exhausted(call, key)?;
-    let done = change(call, key, |queue, _| match one {
-        Some(id) => {
-            let change = if is_requeue { QueueChange::RequeueDead(id) } else { QueueChange::DropDead(id) };
-            queue.dead_batch(id).map(|_| (change, 1))
-        }
-        None => match queue.dead_batches().take(BATCHES_PER_CALL_MAX as usize).count() as u64 {
-            0 => None,
-            count if is_requeue => Some((QueueChange::RequeueOldestDead(count), count)),
-            count => Some((QueueChange::DropOldestDead(count), count)),
-        },
+    let done = change(call, key, &[], |queue, _| {
+        let (change, count) = match one {
+            Some(id) => {
+                let change = if is_requeue { QueueChange::RequeueDead(id) } else { QueueChange::DropDead(id) };
+                (change, u64::from(queue.dead_batch(id).is_some()))
+            }
+            None => {
+                let count = queue.dead_batches().take(BATCHES_PER_CALL_MAX as usize).count() as u64;
+                let change = if is_requeue { QueueChange::RequeueOldestDead } else { QueueChange::DropOldestDead };
+                (change(count), count)
+            }
+        };
+        Ok((count > 0).then_some((Some(change), count)))
     })?;
     call.reply().count(done.unwrap_or(0));
     Ok(())
@@ -76,7 +79,7 @@ fn dead(call: &mut Call) -> Outcome {
 
 /// Moves exhausted batches to the dead letters.
 fn move_exhausted(call: &mut Call, key: Key) -> Outcome {
-    change(call, key, |_, _| None).map(drop)
+    change(call, key, &[], |_, _| Ok(None)).map(drop)
 }
 
 /// LIST [COUNT n]

@@ -14,5 +14,5 @@ mod serve;
 pub mod settings;
 pub mod stats;
 mod value;
-mod wait;
+pub mod wait;
 mod worker;

@@ -4,14 +4,15 @@ use gateway_core::queue::{BatchLease, Next, Queue, until_ms};
 use lazy_static::lazy_static;
 
 use super::args::{Bounds, PopRequest};
-use super::effect::{LAST_ID_US, QueueChange};
+use super::effect::{LAST_ID_US, QueueChange, due};
 use super::reply;
+use crate::server::effect::Effect;
 use crate::server::{Call, Error, Key};
 use crate::stats::STATS;
 
 lazy_static! {
-    /// Distinguishes the names of this process's batches from those of all others.
-    static ref NODE: u32 = random();
+    /// Distinguishes the ids of this process's batches from those of all others.
+    pub static ref NODE: u32 = random();
 }
 
 /// A random number from the operating system, from which the standard library takes the keys of its hash tables.
@@ -41,8 +42,10 @@ fn pop_for_good(call: &mut Call, key: Key, bounds: Bounds) -> Result<bool, Error
     let Some(queue) = opened.get() else { return Ok(false) };
     let records = queue.measure(now_ms, bounds.count, bounds.max_bytes);
     let change = match records {
-        0 if queue.has_exhausted(now_ms) => QueueChange::MoveExhausted,
-        0 => return Ok(false),
+        0 => match due(queue, now_ms) {
+            Some(change) => change,
+            None => return Ok(false),
+        },
         records => QueueChange::Pop { records },
     };
     if records > 0 {
@@ -53,9 +56,9 @@ fn pop_for_good(call: &mut Call, key: Key, bounds: Bounds) -> Result<bool, Error
             reply.bytes(record);
         });
     }
-    make(change, queue, now_ms);
+    let effect = make(change, queue, now_ms);
     drop(opened);
-    call.replicate(key, change.event(), &change.effect(now_ms));
+    call.replicate(key, change.event(), &effect);
     Ok(records > 0)
 }
 
@@ -71,24 +74,27 @@ fn pop_on_lease(call: &mut Call, request: &PopRequest, lease_ms: u64) -> Result<
             let id = queue.next_id(now_ms, LAST_ID_US.get(), *NODE);
             (Some(id), QueueChange::Lease { lease: lease(id), records })
         }
-        Next::Nothing if queue.has_exhausted(now_ms) => (None, QueueChange::MoveExhausted),
-        Next::Nothing => return Ok(false),
+        Next::Nothing => match due(queue, now_ms) {
+            Some(change) => (None, change),
+            None => return Ok(false),
+        },
     };
-    make(change, queue, now_ms);
+    let effect = make(change, queue, now_ms);
     if let Some((id, batch)) = id.and_then(|id| Some((id, queue.batch(id)?))) {
         reply::batch(&reply, id, batch);
     }
     drop(opened);
-    call.replicate(key, change.event(), &change.effect(now_ms));
+    call.replicate(key, change.event(), &effect);
     Ok(id.is_some())
 }
 
-/// Makes the change, and counts it.
-fn make(change: QueueChange, queue: &mut Queue, now_ms: i64) {
+/// Makes the change, and counts it; returns its effect.
+fn make(change: QueueChange, queue: &mut Queue, now_ms: i64) -> Effect {
     let before = queue.counts();
-    change.make(queue, now_ms);
+    let effect = change.decide(queue, now_ms);
     let after = queue.counts();
     STATS.log_popped.add(after.popped.saturating_sub(before.popped));
     STATS.log_redelivered.add(after.redelivered.saturating_sub(before.redelivered));
     STATS.log_dead.add(after.dead_lettered.saturating_sub(before.dead_lettered));
+    effect
 }

@@ -41,7 +41,7 @@ fn stats(call: &mut Call) -> Outcome {
 }
 
 /// The number of [`figures`].
-const FIGURES: usize = 8 + 2 * 7;
+const FIGURES: usize = 9 + 2 * 9;
 
 /// Names and numbers.
 fn figures(queue: &Queue, now_ms: i64, reply: &Reply) {
@@ -53,14 +53,15 @@ fn figures(queue: &Queue, now_ms: i64, reply: &Reply) {
         ("leased_batches", leased.batches),
         ("dead", dead.size.records),
         ("dead_batches", dead.batches),
-        ("record_bytes", queue.held().bytes),
+        ("record_bytes", queue.held(now_ms).bytes),
+        ("dead_bytes", dead.size.bytes),
         ("memory_bytes", queue.total_bytes() as u64),
         ("oldest_age_ms", oldest_age_ms.unsigned_abs()),
     ] {
         reply.bytes(name).count(figure);
     }
-    let (counts, rejected) = (queue.counts_at(now_ms), queue.rejected());
-    let (rates, rejected_rate) = queue.per_minute(now_ms);
+    let counts = queue.counts_at(now_ms);
+    let (rates, rejected_rate, repeated_rate) = queue.per_minute(now_ms);
     for (name, count, rate) in [
         ("pushed", counts.pushed, rates.pushed),
         ("popped", counts.popped, rates.popped),
@@ -68,7 +69,9 @@ fn figures(queue: &Queue, now_ms: i64, reply: &Reply) {
         ("redelivered", counts.redelivered, rates.redelivered),
         ("dropped", counts.dropped, rates.dropped),
         ("dead_lettered", counts.dead_lettered, rates.dead_lettered),
-        ("rejected", rejected, rejected_rate),
+        ("dead_dropped", counts.dead_dropped, rates.dead_dropped),
+        ("rejected", queue.rejected(), rejected_rate),
+        ("repeated", queue.repeated(), repeated_rate),
     ] {
         reply.bytes(name).count(count);
         reply.bytes(format!("{name}_per_minute")).count(rate);

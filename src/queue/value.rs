@@ -36,7 +36,7 @@ impl Value for Queue {
         reply.map(10).bytes("type").bytes("log-queue").bytes("length").count(self.waiting(now_ms).records);
         reply.bytes("leased").count(self.leased(now_ms).size.records);
         reply.bytes("dead").count(self.dead(now_ms).size.records);
-        reply.bytes("record_bytes").count(self.held().bytes);
+        reply.bytes("record_bytes").count(self.held(now_ms).bytes);
         reply.bytes("pushed").count(counts.pushed).bytes("popped").count(counts.popped);
         reply.bytes("acked").count(counts.acked).bytes("dropped").count(counts.dropped);
         reply.bytes("bytes").count(self.total_bytes() as u64);

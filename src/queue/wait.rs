@@ -13,6 +13,7 @@ use super::serve::{reply_nothing, serve};
 use crate::server::alarm::Alarms;
 use crate::server::blocked::retry;
 use crate::server::call::entry;
+use crate::server::events::Event;
 use crate::server::{Call, Error, Key, Outcome};
 
 /// How long until a client tries again, if no key may be changed: during CLIENT PAUSE or a failover.
@@ -50,6 +51,14 @@ fn time_is_up(call: &mut Call) -> Outcome {
     let request = PopRequest::parse(call)?;
     reply_nothing(call, &request);
     Ok(())
+}
+
+/// A timer waits for a moment of the server's clock. If that is set back, leases go back with it, and end before the timer
+/// rings.
+pub fn on_server_event(call: &mut Call, event: Event) {
+    if event == Event::ClockSetBack {
+        ALARMS.ring_all_soon(call);
+    }
 }
 
 /// Has the key signalled when its next batch is due.

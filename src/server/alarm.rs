@@ -33,6 +33,24 @@ impl Alarms {
         let delay_ms = (due_ms - call.now_ms()).max(1).unsigned_abs();
         call.after(delay_ms, ring, (self, place, due_ms));
     }
+
+    /// Rings for all keys that have an alarm, soon: the clock that they wait for has been set back, and so they sort before all timers
+    /// that were set earlier.
+    pub fn ring_all_soon(&'static self, call: &mut Call) {
+        let now_ms = call.now_ms();
+        let places: Vec<Place> = {
+            let mut alarms = self.due_ms.borrow();
+            alarms.values_mut().for_each(|due_ms| *due_ms = now_ms);
+            alarms.keys().cloned().collect()
+        };
+        let before = call.database();
+        for place in places {
+            if call.select_database(place.0) {
+                call.after(1, ring, (self, place, now_ms));
+            }
+        }
+        call.select_database(before);
+    }
 }
 
 fn ring(call: &mut Call, (alarms, place, due_ms): (&'static Alarms, Place, i64)) {

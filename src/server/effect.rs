@@ -102,7 +102,6 @@ impl<'a> Words<'a> {
     }
 
     /// An integer that older versions did not write, or what its absence means in their effects.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no operation has gained an integer yet"))]
     pub fn int_or<T>(&mut self, range: RangeInclusive<T>, default: T) -> Result<T, Error>
     where
         T: Copy + PartialOrd + TryFrom<i64>,

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Instant;
 
 use redis_module::raw::{
     self, RedisModuleCtx, RedisModuleEvent, RedisModuleFlushInfo, RedisModuleString, RedisModuleSwapDbInfo,
@@ -11,6 +12,8 @@ use redis_module::raw::{
 use super::api::api;
 use super::args::{Key, Str};
 use super::call::{self, Call};
+use super::clock::Clocks;
+use super::shared::MainThread;
 
 /// An event that concerns the server as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub enum Event {
     RoleChanged { primary: bool },
     /// A setting of the server or of a module has changed.
     ConfigChanged,
+    /// The server's clock has been set back: timers ring later than they were to.
+    ClockSetBack,
 }
 
 /// Called for each keyspace event of any type of key, whatever `notify-keyspace-events` says: `del`, `rename_from`,
@@ -69,6 +74,7 @@ pub(super) unsafe fn subscribe(ctx: *mut RedisModuleCtx, listeners: Listeners) -
         raw::REDISMODULE_EVENT_LOADING,
         raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
         raw::REDISMODULE_EVENT_CONFIG,
+        raw::REDISMODULE_EVENT_CRON_LOOP,
     ];
     // SAFETY: the context is that of the load, and the callbacks live for ever.
     unsafe {
@@ -130,6 +136,15 @@ fn keep_database_of_move(call: &mut Call, event: &CStr) {
     }
 }
 
+static CLOCKS: MainThread<Clocks> = MainThread::new(Clocks::new());
+
+/// The server asks some ten times a second, by a clock that nobody sets.
+fn clock_was_set_back() -> bool {
+    // SAFETY: the call takes no arguments.
+    let server_ms = unsafe { api!(RedisModule_Milliseconds()) };
+    CLOCKS.borrow().read(server_ms, Instant::now())
+}
+
 unsafe extern "C" fn server_changed(ctx: *mut RedisModuleCtx, event: RedisModuleEvent, which: u64, data: *mut c_void) {
     // SAFETY: the server passes the event with its own data, which lives through the call, and a context.
     unsafe {
@@ -163,6 +178,7 @@ unsafe fn read(id: u64, which: u64, data: *mut c_void) -> Option<Event> {
             Some(Event::RoleChanged { primary: which == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER })
         }
         raw::REDISMODULE_EVENT_CONFIG => Some(Event::ConfigChanged),
+        raw::REDISMODULE_EVENT_CRON_LOOP => clock_was_set_back().then_some(Event::ClockSetBack),
         _ => None,
     }
 }

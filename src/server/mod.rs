@@ -17,6 +17,7 @@ pub mod args;
 mod ask;
 pub mod blocked;
 pub mod call;
+mod clock;
 mod cluster;
 pub mod command;
 pub mod config;

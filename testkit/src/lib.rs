@@ -16,6 +16,7 @@
 
 mod binary;
 mod client;
+mod clock;
 mod cluster;
 mod error;
 mod paths;
@@ -24,6 +25,7 @@ mod wait;
 
 pub use binary::{Binary, Flavour};
 pub use client::{await_in_sync, digest, info, replication_offset, reply_line};
+pub use clock::Clock;
 pub use cluster::{Cluster, SLOTS, slot_of};
 pub use error::Error;
 pub use paths::{module_path, project_root};

@@ -143,7 +143,14 @@ fn too_many_deliveries_make_dead_letters() {
     );
     assert_eq!(reply!(client, "GW.LOGDEAD", "q", "REQUEUE", &id), "1");
     assert_eq!(reply!(client, "GW.LOGDEAD", "q", "REQUEUE", &id), "0");
-    assert_eq!(lease(&mut client, "q", 1, LONG_MS), Some((id, vec!["a".into()], 1)));
+    // Two more deliveries, whose numbers go on.
+    for delivery in [3, 4] {
+        assert_eq!(lease(&mut client, "q", 1, LONG_MS), Some((id.clone(), vec!["a".into()], delivery)));
+        reply!(client, "GW.LOGNACK", "q", &id);
+    }
+    assert_eq!(lease(&mut client, "q", 1, LONG_MS), None);
+    assert_eq!(reply!(client, "GW.LOGACK", "q", &id, "DELIVERY", 1), "0");
+    assert_eq!(reply!(client, "GW.LOGACK", "q", &id, "DELIVERY", 4), "1");
     assert_eq!(reply!(client, "GW.LOGDEAD", "q", "DROP", "ALL"), "1");
     assert_eq!(stats(&mut client, "q")["dropped"], 1);
 }
@@ -251,4 +258,136 @@ fn a_long_queue_is_freed_without_anybody_waiting() {
     assert!(used(&mut client) > before + 3_000_000);
     assert_eq!(run(&mut client, "DEL q"), "1");
     await_until("the memory to be free", DEADLINE, || used(&mut client) < before + 2_000_000).unwrap();
+}
+
+#[test]
+fn a_delivery_that_is_not_the_latest_changes_nothing() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.LOGPUSH q a b");
+    let (id, _, first) = lease(&mut client, "q", 2, 1).unwrap();
+    assert_eq!(lease_again(&mut client, "q"), (id.clone(), vec!["a".into(), "b".into()], first + 1));
+    let before = state(&mut client);
+    for delivery in [first, first + 2] {
+        for words in [
+            "GW.LOGACK q ID",
+            "GW.LOGNACK q ID",
+            "GW.LOGNACK q ID DEAD",
+            "GW.LOGNACK q ID DELAY 5",
+            "GW.LOGNACK q ID DEAD RECORD 0",
+            "GW.LOGNACK q ID DEAD RECORD 7",
+            "GW.LOGEXTEND q ID LEASE 5",
+        ] {
+            let words = format!("{} DELIVERY {delivery}", words.replace("ID", &id));
+            assert_eq!(run(&mut client, &words), "0", "{words}");
+        }
+    }
+    assert_eq!(before, state(&mut client));
+    assert_eq!(reply!(client, "GW.LOGEXTEND", "q", &id, "DELIVERY", first + 1, "LEASE", LONG_MS), "1");
+    assert_eq!(reply!(client, "GW.LOGACK", "q", &id, "DELIVERY", first + 1), "1");
+    for (words, error) in [
+        ("GW.LOGACK q ID DELIVERY 0", "ERR not an integer from 1 to 4611686018427387904: DELIVERY"),
+        ("GW.LOGACK q ID DELIVERY", "ERR missing value: DELIVERY"),
+        ("GW.LOGACK q ID NOW", "ERR unknown option: NOW"),
+        ("GW.LOGEXTEND q ID DELIVERY 1", "ERR missing option: LEASE"),
+        ("GW.LOGNACK q ID DEAD DELAY 5", "ERR conflicting option: DELAY"),
+        ("GW.LOGNACK q ID RECORD 1", "ERR only with DEAD: RECORD"),
+    ] {
+        assert_eq!(run(&mut client, &words.replace("ID", &id)), error, "{words}");
+    }
+}
+
+#[test]
+fn records_of_a_batch_are_given_up_alone() {
+    let (_server, mut client) = start();
+    run(&mut client, "GW.LOGPUSH q a b c d");
+    let (id, ..) = lease(&mut client, "q", 4, LONG_MS).unwrap();
+    let before = state(&mut client);
+    for (indexes, error) in [
+        ("4", "ERR no such record in the batch: 4"),
+        ("1 9 0", "ERR no such record in the batch: 9"),
+        ("1 3 1", "ERR repeated record: 1"),
+        ("10000", "ERR not an integer from 0 to 9999: RECORD"),
+        ("x", "ERR not an integer from 0 to 9999: RECORD"),
+        ("", "ERR missing value: RECORD"),
+    ] {
+        assert_eq!(run(&mut client, &format!("GW.LOGNACK q {id} DEAD RECORD {indexes}")), error);
+    }
+    assert_eq!(before, state(&mut client));
+    // Sent again, it takes out no others.
+    for _ in 0..2 {
+        assert_eq!(reply!(client, "GW.LOGNACK", "q", &id, "DEAD", "RECORD", 3, 1, "DELIVERY", 1), "1");
+    }
+    let dead: Vec<Batch> = call!(client, "GW.LOGDEAD", "q", "LIST");
+    assert_eq!((dead.len(), &dead[0].1[..], dead[0].2), (1, &["b".to_owned(), "d".into()][..], 1));
+    assert_ne!(dead[0].0, id);
+    assert_eq!(reply!(client, "GW.LOGNACK", "q", &id), "1");
+    assert_eq!(lease(&mut client, "q", 9, LONG_MS), Some((id.clone(), vec!["a".into(), "c".into()], 2)));
+    // All that is left: the batch is gone, and cannot be acknowledged with the dead letter.
+    assert_eq!(reply!(client, "GW.LOGNACK", "q", &id, "DEAD", "RECORD", 0, 1), "1");
+    assert_eq!(reply!(client, "GW.LOGACK", "q", &id), "0");
+    let stats = stats(&mut client, "q");
+    assert_eq!((stats["dead"], stats["dead_batches"], stats["leased"], stats["dead_lettered"]), (4, 2, 0, 4));
+}
+
+#[test]
+fn dead_letters_take_no_room_and_have_bounds_of_their_own() {
+    let primary = Server::options().config("gw.log-max-dead-records 4").start().unwrap();
+    let mut client = primary.connect().unwrap();
+    let replica = Server::options().replica_of(&primary).start().unwrap();
+    let mut reader = replica.connect().unwrap();
+    await_in_sync(&mut client, &mut reader);
+    let give_up = |client: &mut Connection, count| {
+        let (id, ..) = lease(client, "q", count, LONG_MS).unwrap();
+        assert_eq!(reply!(*client, "GW.LOGNACK", "q", &id, "DEAD"), "1");
+        id
+    };
+    run(&mut client, "GW.LOGPUSH q MAXLEN 4 a b c d");
+    give_up(&mut client, 2);
+    let second = give_up(&mut client, 2);
+    assert_eq!(run(&mut client, "GW.LOGPUSH q MAXLEN 4 REJECT e f g h"), "[4, 0]");
+    let third = give_up(&mut client, 1);
+    let listed: Vec<Batch> = call!(client, "GW.LOGDEAD", "q", "LIST");
+    assert_eq!(listed.into_iter().map(|(id, ..)| id).collect::<Vec<_>>(), [second, third]);
+    let figures = stats(&mut client, "q");
+    assert_eq!(
+        (figures["dead_dropped"], figures["dropped"], figures["dead_bytes"], figures["record_bytes"]),
+        (2, 0, 3, 3)
+    );
+    assert_eq!(info(&mut client, "gw")["gw_log_dead_dropped"], "2");
+    // Lowered, they hold from the next change on.
+    run(&mut client, "CONFIG SET gw.log-max-dead-bytes 1");
+    run(&mut client, "GW.LOGPUSH q i");
+    assert_eq!(stats(&mut client, "q")["dead"], 1);
+    await_in_sync(&mut client, &mut reader);
+    assert_eq!(state(&mut client), state(&mut reader));
+}
+
+#[test]
+fn leased_records_above_a_lowered_bound_stay_and_new_ones_are_counted() {
+    let (_server, mut client) = start();
+    let records: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+    call!(client, "GW.LOGPUSH", "q", "RECORDS", &records => Vec<u64>);
+    let (id, ..) = lease(&mut client, "q", 20, LONG_MS).unwrap();
+    assert_eq!(run(&mut client, "GW.LOGPUSH q MAXLEN 10 a b"), "[0, 2]");
+    assert!(run(&mut client, "GW.LOGPUSH q MAXLEN 10 REJECT a").starts_with("QUEUEFULL "));
+    let figures = stats(&mut client, "q");
+    assert_eq!((figures["leased"], figures["dropped"], figures["rejected"], figures["pushed"]), (20, 2, 1, 22));
+    assert_eq!(reply!(client, "GW.LOGACK", "q", &id), "1");
+    assert_eq!(run(&mut client, "GW.LOGPUSH q MAXLEN 10 REJECT a"), "[1, 0]");
+}
+
+#[test]
+fn a_clock_that_steps_back_stretches_no_lease() {
+    let (_server, mut client) = start();
+    // As a node whose clock is an hour ahead has leased it, for 50 ms.
+    run(&mut client, "GW.LOGPUSH q a");
+    let ahead_ms = server_time_ms(&mut client) + 3_600_000;
+    let id = "000649ce3d40a00000000007";
+    let lease_effect = format!("L {ahead_ms} {id} {} 9 1", ahead_ms + 50);
+    assert_eq!(reply!(client, "GW._QUEUE", "q", lease_effect), "OK");
+    assert_eq!(lease_again(&mut client, "q").0, id);
+    // A delay, too.
+    let nack_effect = format!("N {ahead_ms} {id} {}", ahead_ms + 50);
+    assert_eq!(reply!(client, "GW._QUEUE", "q", nack_effect), "OK");
+    assert_eq!(lease_again(&mut client, "q").0, id);
 }

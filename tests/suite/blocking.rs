@@ -2,7 +2,7 @@
 
 use crate::support::{DEADLINE, SOON_MS, aof_commands, run, server_time_ms, start, state};
 use gw_testkit::redis::{self, Connection, RedisResult, Value};
-use gw_testkit::{Server, await_in_sync, await_until, call, info, reply, reply_line};
+use gw_testkit::{Clock, Server, await_in_sync, await_until, call, info, reply, reply_line};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
@@ -85,6 +85,39 @@ fn leases_that_end_wake_waiting_clients() {
     assert_eq!(answer(&waiting[1]), format!(r#"["{later}", ["b"], 2]"#));
     call!(client, "GW.LOGEXTEND", "q", &much_later, "LEASE", 100 => i64);
     assert_eq!(answer(&waiting[2]), format!(r#"["{much_later}", ["c"], 2]"#));
+}
+
+#[test]
+fn a_clock_that_is_set_back_keeps_nobody_waiting_for_a_lease_that_has_ended() {
+    let clock = Clock::new().unwrap();
+    let server = Server::options().clock(&clock).start().unwrap();
+    let mut client = server.connect().unwrap();
+    let hour_ms = 3_600_000;
+    let lease_ms = 3_000;
+    for key in ["a", "b"] {
+        run(&mut client, &format!("GW.LOGPUSH {key} record"));
+        run(&mut client, &format!("GW.LOGPOP {key} LEASE {lease_ms}"));
+    }
+    run(&mut client, &format!("GW.ACQUIRE slots 1 first TTL {lease_ms}"));
+    let words = ["GW.LOGPOP a BLOCK 0", "GW.LOGPOP b BLOCK 0 LEASE 500", "GW.ACQUIRE slots 1 next TTL 500 BLOCK 0"];
+    let waiting = words.map(|words| ask(&server, words));
+    let mut answers: [Option<String>; 3] = [None, None, None];
+    // On a busy machine a lease may end before all wait.
+    await_until("clients to wait", DEADLINE, || {
+        for (answer, waiting) in answers.iter_mut().zip(&waiting) {
+            *answer = answer.take().or_else(|| waiting.try_recv().ok().map(reply_line));
+        }
+        let blocked: usize = info(&mut client, "clients")["blocked_clients"].parse().unwrap();
+        blocked + answers.iter().flatten().count() == words.len()
+    })
+    .unwrap();
+    clock.set(-hour_ms).unwrap();
+    let mut answered =
+        answers.into_iter().zip(&waiting).map(|(early, waiting)| early.unwrap_or_else(|| answer(waiting)));
+    assert_eq!(answered.next().unwrap(), r#"["record"]"#);
+    assert!(answered.next().unwrap().ends_with(r#"["record"], 2]"#));
+    let slot = answered.next().unwrap();
+    assert!(slot.starts_with("[1, 1, 1, 0, "), "{slot}");
 }
 
 #[test]

@@ -32,7 +32,7 @@ const GENERATION: &str = "1";
 const OPERATIONS: [(&str, &str); 6] = [
     ("GW._LIMIT", "BLRUWblw"),
     ("GW._BUDGET", "ACFGHKLOTX"),
-    ("GW._QUEUE", "ADEKLNPQRSUXZ"),
+    ("GW._QUEUE", "ACDEIJKLNPQRSUXZ"),
     ("GW._ADMIT", "ABDKPRSX"),
     ("GW._CACHE", "CST"),
     ("GW._CACHECLEAR", "ACT"),
@@ -342,6 +342,10 @@ fn record_queues(client: &mut Connection) {
         must(client, &format!("GW.LOGNACK queue {id} DEAD"));
         dead.push(id);
     }
+    // Some records of a batch, and a push with an id.
+    let part = lease(client, &format!("COUNT 6 LEASE {YEAR_MS}"));
+    must(client, &format!("GW.LOGNACK queue {part} DEAD RECORD 1 4"));
+    must(client, "GW.LOGPUSH queue ID request:1 RECORDS a b");
     must(client, &format!("GW.LOGDEAD queue REQUEUE {}", dead[3]));
     must(client, &format!("GW.LOGDEAD queue DROP {}", dead[4]));
     // Dead letters are dropped, oldest first, some at a time.
@@ -352,6 +356,8 @@ fn record_queues(client: &mut Connection) {
     let ended_ms = server_time_ms(client) + 10;
     await_until("the lease to end", DEADLINE, || server_time_ms(client) > ended_ms).unwrap();
     effect(client, &["GW._QUEUE", "queue", "S NOW"]);
+    // The clock has stepped back.
+    effect(client, &["GW._QUEUE", "queue", "C NOW"]);
 }
 
 fn record_cache(client: &mut Connection) {

@@ -143,7 +143,10 @@ fn settings_have_the_documented_defaults() {
     let expected = [
         ("gw.timezone", "UTC"),
         ("gw.log-max-records", "100000"),
-        ("gw.log-max-bytes", "268435456"),
+        ("gw.log-max-bytes", "67108864"),
+        ("gw.log-max-dead-records", "100000"),
+        ("gw.log-max-dead-bytes", "16777216"),
+        ("gw.log-id-ms", "600000"),
         ("gw.log-max-deliveries", "10"),
         ("gw.cache-ttl", ""),
         ("gw.cache-stale", ""),

@@ -138,3 +138,42 @@ fn one_call_replies_a_mebibyte_and_at_least_one_record() {
     }
     assert_eq!(run(&mut client, "GW.LOGPOP q"), "[]");
 }
+
+#[test]
+fn a_push_that_is_sent_again_stores_nothing() {
+    let primary = Server::options().aof().start().unwrap();
+    let mut client = primary.connect().unwrap();
+    assert_eq!(run(&mut client, "GW.LOGPUSH q ID one RECORDS a b"), "[2, 0]");
+    assert_eq!(run(&mut client, "GW.LOGPUSH q ID two RECORDS c"), "[3, 0]");
+    run(&mut client, "GW.LOGPOP q COUNT 9");
+    let before = crate::support::state(&mut client);
+    // Whatever comes with it, also to a queue that is full.
+    for words in ["ID one RECORDS a b", "MAXLEN 1 REJECT ID one a b c", "JSON ID two 1"] {
+        assert_eq!(run(&mut client, &format!("GW.LOGPUSH q {words}")), "[0, 0]", "{words}");
+    }
+    assert_eq!(before, crate::support::state(&mut client));
+    let stats: std::collections::HashMap<String, u64> = call!(client, "GW.LOGSTATS", "q");
+    assert_eq!((stats["repeated"], stats["pushed"]), (6, 3));
+    run(&mut client, "DEBUG RELOAD");
+    assert_eq!(before, crate::support::state(&mut client));
+    assert_eq!(run(&mut client, "GW.LOGPUSH q ID one RECORDS a b"), "[0, 0]");
+    // Another queue knows nothing of it, and what was refused is not remembered.
+    assert_eq!(run(&mut client, "GW.LOGPUSH other ID one a"), "[1, 0]");
+    assert!(run(&mut client, "GW.LOGPUSH other MAXLEN 1 REJECT ID three b").starts_with("QUEUEFULL "));
+    assert_eq!(run(&mut client, "GW.LOGPUSH other ID three b"), "[2, 0]");
+    let long = "x".repeat(513);
+    for id in ["", &long] {
+        assert_eq!(reply!(client, "GW.LOGPUSH", "q", "ID", id, "a"), "ERR not a name of 1 to 512 bytes: ID");
+    }
+}
+
+#[test]
+fn an_id_is_forgotten_after_its_time() {
+    let server = Server::options().config("gw.log-id-ms 1").start().unwrap();
+    let mut client = server.connect().unwrap();
+    run(&mut client, "GW.LOGPUSH q ID one a");
+    gw_testkit::await_until("the id to be forgotten", crate::support::DEADLINE, || {
+        run(&mut client, "GW.LOGPUSH q ID one a") == "[2, 0]"
+    })
+    .unwrap();
+}

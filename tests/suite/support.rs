@@ -125,6 +125,9 @@ pub fn fill(client: &mut Connection) {
         // Records from empty to some kilobytes, none of which is text.
         commands.push(push.arg(vec![0xfe_u8; record * 7]).take());
     }
+    for id in 0..40 {
+        commands.push(command(&format!("GW.LOGPUSH a:queue ID push:{id} RECORDS once:{id}")));
+    }
     // Batches that are leased, ready again, given back with a delay, and dead letters.
     for lease in ["COUNT 25 LEASE 3600000", "COUNT 10 LEASE 1", "COUNT 10 LEASE 3600000 MAXDELIVERIES 1"] {
         commands.push(command(&format!("GW.LOGPOP a:queue {lease}")));
@@ -177,6 +180,7 @@ pub fn fill(client: &mut Connection) {
         id
     });
     call!(*client, "GW.LOGNACK", "a:queue", given_up, "DEAD" => i64);
+    call!(*client, "GW.LOGNACK", "a:queue", &later, "DEAD", "RECORD", 1, 3 => i64);
     call!(*client, "GW.LOGNACK", "a:queue", later, "DELAY", 3_600_000 => i64);
     call!(*client, "GW.LOGPOP", "a:queue", "COUNT", 15 => Vec<Vec<u8>>);
 }

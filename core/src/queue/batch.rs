@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::block::Block;
-use super::bounds::{COUNT_MAX, DELIVERIES_MAX, TIME_MAX_US};
+use super::bounds::{BATCH_RECORDS_MAX, COUNT_MAX, DELIVERIES_MAX, TIME_MAX_US};
 use super::pack::Job;
 use super::size::Size;
 use crate::TIME_MAX_MS;
@@ -62,9 +62,15 @@ pub struct Batch {
     pub(super) size: Size,
     /// When the lease ends, in unix milliseconds; from then on the batch is to be delivered again.
     pub(super) due_ms: i64,
+    /// The number of its latest delivery. It never goes back, so it tells deliveries apart.
     pub(super) deliveries: u64,
+    /// Those before it was last requeued, which `deliveries_max` does not count.
+    pub(super) deliveries_before: u64,
     /// After this many deliveries it becomes a dead letter instead of being delivered again.
     pub(super) deliveries_max: u64,
+    /// Which records of the latest delivery were taken out since, by their indexes in that delivery; they ascend. So a
+    /// request that is sent again takes out no others.
+    pub(super) taken: Vec<u32>,
 }
 
 impl Batch {
@@ -78,13 +84,66 @@ impl Batch {
         self.due_ms
     }
 
-    /// How often it was handed out.
+    /// The number of its latest delivery.
     pub fn deliveries(&self) -> u64 {
         self.deliveries
     }
 
+    /// Whether this is its latest delivery; `None` stands for whichever that is. A consumer whose delivery is not the latest
+    /// has lost the batch to another one.
+    pub fn is_latest(&self, delivery: Option<u64>) -> bool {
+        delivery.is_none_or(|delivery| delivery == self.deliveries)
+    }
+
     pub(super) fn is_exhausted(&self) -> bool {
-        self.deliveries >= self.deliveries_max
+        self.deliveries - self.deliveries_before >= self.deliveries_max
+    }
+
+    /// Whether any of these records of the latest delivery is still in the batch.
+    ///
+    /// # Errors
+    /// An index that the delivery did not have.
+    pub fn has_any(&self, indexes: &[u32]) -> Result<bool, u32> {
+        let delivered = self.size.records + self.taken.len() as u64;
+        match indexes.iter().find(|&&index| u64::from(index) >= delivered) {
+            Some(&index) => Err(index),
+            None => Ok(indexes.iter().any(|index| self.taken.binary_search(index).is_err())),
+        }
+    }
+
+    /// Takes those of these records of the latest delivery that are still here out into blocks of their own.
+    pub(super) fn take(&mut self, indexes: &[u32]) -> Vec<Block> {
+        let mut wanted: Vec<u32> = indexes.to_vec();
+        wanted.sort_unstable();
+        let (mut rest, mut out) = (Vec::new(), Vec::<Block>::new());
+        let (mut index, mut taken) = (0, Vec::new());
+        let mut taken_before = self.taken.iter().copied().peekable();
+        for block in std::mem::take(&mut self.blocks) {
+            let mut kept = Block::default();
+            let spacious_bytes = usize::try_from(block.size().bytes).unwrap_or(usize::MAX);
+            block.visit(COUNT_MAX, &mut |record, at_ms| {
+                while taken_before.next_if_eq(&index).is_some() {
+                    index += 1;
+                }
+                if wanted.binary_search(&index).is_err() {
+                    kept.push(record, at_ms, spacious_bytes);
+                } else {
+                    taken.push(index);
+                    append(&mut out, record, at_ms);
+                }
+                index += 1;
+            });
+            if kept.size() == block.size() {
+                rest.push(block);
+            } else if kept.size().records > 0 {
+                rest.push(kept);
+            }
+        }
+        self.blocks = rest;
+        self.taken.append(&mut taken);
+        self.taken.sort_unstable();
+        out.iter().for_each(|block| self.size -= block.size());
+        out
     }
 
     pub(super) fn add(&mut self, block: Block) {
@@ -104,11 +163,18 @@ impl Batch {
     pub(super) fn save(&self, id: BatchId, out: &mut dyn Writer) {
         out.uint(id.time_us);
         out.uint(id.node.into());
-        out.int(self.due_ms);
-        out.uint(self.deliveries);
-        out.uint(self.deliveries_max);
+        self.save_delivery(out);
         out.uint(self.blocks.len() as u64);
         self.blocks.iter().for_each(|block| block.save(out));
+    }
+
+    fn save_delivery(&self, out: &mut dyn Writer) {
+        out.int(self.due_ms);
+        out.uint(self.deliveries);
+        out.uint(self.deliveries_before);
+        out.uint(self.deliveries_max);
+        out.uint(self.taken.len() as u64);
+        self.taken.iter().for_each(|&index| out.uint(index.into()));
     }
 
     pub(super) fn load(from: &mut dyn Reader) -> Result<(BatchId, Self), Corrupt> {
@@ -118,13 +184,26 @@ impl Batch {
         if !(-TIME_MAX_MS..=TIME_MAX_MS).contains(&batch.due_ms) {
             return Err(Corrupt("a lease out of bounds"));
         }
-        batch.deliveries = from.uint_max(DELIVERIES_MAX, "deliveries")?;
+        batch.deliveries = from.uint_max(COUNT_MAX, "deliveries")?;
+        batch.deliveries_before = from.uint_max(batch.deliveries, "deliveries before those that count")?;
         batch.deliveries_max = from.uint_max(DELIVERIES_MAX, "a maximum of deliveries")?;
+        for _ in 0..from.uint_max(BATCH_RECORDS_MAX.into(), "more records than a batch has")? {
+            let index = from.uint_max(u64::from(BATCH_RECORDS_MAX) - 1, "an index of no record")?;
+            let index = index.try_into().map_err(|_| Corrupt("an index of no record"))?;
+            if batch.taken.last().is_some_and(|last| *last >= index) {
+                return Err(Corrupt("indexes of records that do not ascend"));
+            }
+            batch.taken.push(index);
+        }
         for _ in 0..from.uint()? {
             batch.add(Block::load(from)?);
         }
         if batch.blocks.is_empty() {
             return Err(Corrupt("a batch without records"));
+        }
+        let delivered = batch.size.records + batch.taken.len() as u64;
+        if batch.taken.last().is_some_and(|&last| u64::from(last) >= delivered) {
+            return Err(Corrupt("a record was taken out that was not delivered"));
         }
         Ok((BatchId { time_us, node }, batch))
     }
@@ -132,14 +211,24 @@ impl Batch {
     pub(super) fn digest(&self, id: BatchId, out: &mut dyn Writer) {
         out.uint(id.time_us);
         out.uint(id.node.into());
-        out.int(self.due_ms);
-        out.uint(self.deliveries);
-        out.uint(self.deliveries_max);
+        self.save_delivery(out);
         out.uint(self.size.records);
         self.visit(&mut |record, at_ms| {
             out.int(at_ms);
             out.bytes(record);
         });
+    }
+}
+
+/// Appends a record to the last of the blocks, or to a new one.
+fn append(blocks: &mut Vec<Block>, record: &[u8], at_ms: i64) {
+    match blocks.last_mut().filter(|block| block.has_room(record.len())) {
+        Some(block) => block.push(record, at_ms, 0),
+        None => {
+            let mut block = Block::default();
+            block.push(record, at_ms, 0);
+            blocks.push(block);
+        }
     }
 }
 
@@ -164,7 +253,7 @@ impl Batches {
         Some(batch)
     }
 
-    /// Takes out one of them.
+    /// Takes out the oldest.
     pub fn pop(&mut self) -> Option<Batch> {
         let (_, batch) = self.by_id.pop_first()?;
         self.size -= batch.size;
@@ -181,6 +270,11 @@ impl Batches {
 
     pub fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    /// The id of the oldest.
+    pub fn first_id(&self) -> Option<BatchId> {
+        self.by_id.first_key_value().map(|(id, _)| *id)
     }
 
     /// By age.
@@ -207,6 +301,7 @@ impl Batches {
             }
             blocks += batch.blocks.len();
             bytes += allocated_bytes(batch.blocks.capacity() * size_of::<Block>());
+            bytes += allocated_bytes(batch.taken.capacity() * size_of::<u32>());
             bytes += batch.blocks.iter().map(Block::memory_bytes).sum::<usize>();
             weight += batch.size.bytes + BATCH_BYTES;
         }

@@ -2,10 +2,15 @@
 
 use super::batch::{Batch, BatchId};
 use super::due::Tally;
+use super::push::Limits;
+use super::size::Size;
 use super::value::{Queue, count};
 
 /// The most batches that one change moves to the dead letters by itself. If more are due, the next change goes on.
 const MOVED_MAX: usize = 100;
+
+/// The most dead letters that one change drops because there are too many. If more have to go, the next change goes on.
+const DEAD_DROPPED_MAX: usize = 1_000;
 
 impl Queue {
     /// Whether [`Self::move_exhausted`] has something to do.
@@ -34,6 +39,60 @@ impl Queue {
         self.move_to_dead(id);
     }
 
+    /// Moves some records of a batch to the dead letters, as a batch of their own with the id `new_id`. The rest stays as it
+    /// is; if nothing is left, the batch is gone. The indexes are those of the batch's latest delivery; records that have
+    /// been taken out since are skipped.
+    pub fn dead_letter_records(&mut self, now_ms: i64, id: BatchId, new_id: BatchId, indexes: &[u32]) {
+        self.move_exhausted(now_ms);
+        self.last_id_us = self.last_id_us.max(new_id.time_us());
+        let Some(mut batch) = self.leased.remove(id) else { return };
+        let blocks = batch.take(indexes);
+        let mut dead = Batch {
+            due_ms: batch.due_ms,
+            deliveries: batch.deliveries,
+            deliveries_before: batch.deliveries_before,
+            deliveries_max: batch.deliveries_max,
+            ..Batch::default()
+        };
+        blocks.into_iter().for_each(|block| dead.add(block));
+        if batch.size.records > 0 {
+            self.leased.insert(id, batch);
+        }
+        if dead.size.records > 0 {
+            dead.close(&mut self.work.jobs);
+            count(&mut self.counts.dead_lettered, dead.size.records);
+            self.dead.insert(new_id, dead);
+        }
+    }
+
+    /// The number of dead letters, oldest first, that have to go so that the rest is within `limits`; or fewer, if they are
+    /// many.
+    pub fn excess_dead(&self, limits: Limits) -> u64 {
+        let mut left = self.dead.size();
+        let is_over = |left: &Size| left.records > limits.max_records || left.bytes > limits.max_bytes;
+        if !is_over(&left) {
+            return 0;
+        }
+        let mut excess = 0;
+        for (_, batch) in self.dead.iter().take(DEAD_DROPPED_MAX) {
+            if !is_over(&left) {
+                break;
+            }
+            left -= batch.size;
+            excess += 1;
+        }
+        excess
+    }
+
+    /// Drops the oldest dead letters because there are too many, as part of another change.
+    pub fn drop_excess_dead(&mut self, batches: u64) {
+        for _ in 0..batches {
+            let Some(batch) = self.dead.pop() else { break };
+            count(&mut self.counts.dead_dropped, batch.size.records);
+            self.work.freed.extend(batch.blocks);
+        }
+    }
+
     pub(super) fn move_to_dead(&mut self, id: BatchId) {
         if let Some(mut batch) = self.leased.remove(id) {
             // It may stay there for long.
@@ -43,11 +102,11 @@ impl Queue {
         }
     }
 
-    /// Lets a dead letter be delivered again, as if for the first time.
+    /// Lets a dead letter be delivered again, as many times as if it were new. The numbers of its deliveries go on.
     pub fn requeue(&mut self, now_ms: i64, id: BatchId) {
         self.move_exhausted(now_ms);
         if let Some(mut batch) = self.dead.remove(id) {
-            batch.deliveries = 0;
+            batch.deliveries_before = batch.deliveries;
             batch.deliveries_max = batch.deliveries_max.max(1);
             batch.due_ms = now_ms;
             self.leased.insert(id, batch);

@@ -100,6 +100,9 @@ impl Dues {
     /// What is due at `now_ms`, which is not before the last change. Counts from both sides at once, the batches that have
     /// become due since and those that have not, until one side is complete: mostly one of them is short.
     pub fn ended(&self, now_ms: i64) -> Tally {
+        if self.all.batches == 0 {
+            return Tally::default();
+        }
         let since = self.by_time.range((self.ended_ms.saturating_add(1), BatchId::default())..);
         let (mut due, mut not_yet) = (since.clone(), since.rev());
         let (mut ended, mut left) = (self.ended, self.all);

@@ -45,7 +45,7 @@ impl Leased {
 
     /// Takes out one of them.
     pub fn pop(&mut self) -> Option<Batch> {
-        let id = self.batches.by_id.first_key_value().map(|(id, _)| *id)?;
+        let id = self.batches.first_id()?;
         self.remove(id)
     }
 

@@ -2,11 +2,10 @@
 
 use super::batch::{Batch, BatchId};
 use super::block::Block;
-use super::bounds::DELIVERIES_MAX;
+use super::bounds::{COUNT_MAX, DELIVERIES_MAX};
 use super::due::Tally;
 use super::take::measured;
 use super::value::{Queue, count};
-use crate::TIME_MAX_MS;
 
 /// What a consumer that asks for a batch gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,8 +84,9 @@ impl Queue {
         self.move_exhausted(now_ms);
         if let Some(mut batch) = self.leased.remove(lease.id) {
             batch.due_ms = lease.until_ms;
-            batch.deliveries = (batch.deliveries + 1).min(DELIVERIES_MAX);
+            batch.deliveries = (batch.deliveries + 1).min(COUNT_MAX);
             batch.deliveries_max = lease.deliveries_max.min(DELIVERIES_MAX);
+            batch.taken = Vec::new();
             count(&mut self.counts.redelivered, batch.size.records);
             self.leased.insert(lease.id, batch);
         }
@@ -133,6 +133,12 @@ impl Queue {
         }
     }
 
+    /// Whether the clock has stepped back since the last change while batches are leased. Their leases stand still until the
+    /// next change; [`Self::move_exhausted`] is enough.
+    pub fn is_behind(&self, now_ms: i64) -> bool {
+        now_ms < self.at_ms && self.leased.batches().len() > 0
+    }
+
     /// The batches that are out on a lease.
     pub fn leased(&self, now_ms: i64) -> Tally {
         let now_ms = self.lease_clock_ms(now_ms);
@@ -159,9 +165,4 @@ impl Queue {
     pub fn last_id_us(&self) -> u64 {
         self.last_id_us
     }
-}
-
-/// The end of a lease of `ms` milliseconds that is given now.
-pub fn until_ms(now_ms: i64, ms: u64) -> i64 {
-    now_ms.saturating_add_unsigned(ms).min(TIME_MAX_MS)
 }

@@ -6,7 +6,8 @@
 //! includes neither that nor where blocks begin: queues with the same records, batches and counts are equal.
 //!
 //! A leased batch is taken out of the blocks and kept by its id. It returns by time alone: a batch whose lease has ended is
-//! delivered again before any other record, and nothing has to be done at that moment.
+//! delivered again before any other record, and nothing has to be done at that moment. Batches that came back too often, and
+//! records that were given up, are dead letters: they have bounds of their own.
 
 mod batch;
 mod block;
@@ -14,6 +15,7 @@ mod bounds;
 mod dead;
 mod due;
 mod garbage;
+mod ids;
 mod leased;
 mod leasing;
 mod pack;
@@ -27,10 +29,11 @@ mod value;
 mod work;
 
 pub use batch::{Batch, BatchId};
-pub use bounds::{COUNT_MAX, DELIVERIES_MAX};
+pub use bounds::{BATCH_RECORDS_MAX, COUNT_MAX, DELIVERIES_MAX, until_ms};
 pub use due::Tally;
 pub use garbage::Garbage;
-pub use leasing::{BatchLease, Next, until_ms};
+pub use ids::IDS_MAX;
+pub use leasing::{BatchLease, Next};
 pub use push::{Limits, PushError, PushPlan, WhenFull};
 pub use saved::Part;
 pub use size::Size;

@@ -5,7 +5,7 @@ use super::bounds::BLOCK_BYTES;
 use super::size::Size;
 use super::value::{Queue, count};
 
-/// How much a queue may hold after a push. Leased records and dead letters count, too.
+/// How much a queue may hold: records that wait or are leased, after a push; dead letters, after any change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The most records.
@@ -48,12 +48,14 @@ impl Queue {
     /// Decides what a push of records of these lengths does. Changes nothing: the caller applies the plan with
     /// [`Self::push`].
     ///
-    /// If the queue already holds more than `limits`, a push that drops cuts it down to them; one that rejects fails.
+    /// If the queue already holds more than `limits`, a push that drops cuts it down to them; one that rejects fails. Leased
+    /// records count and are never dropped: while they alone exceed `limits`, pushed records are dropped instead.
     ///
     /// # Errors
     /// If the records cannot be stored.
     pub fn plan_push(
         &self,
+        now_ms: i64,
         record_lens: impl Iterator<Item = usize> + Clone,
         limits: Limits,
         when_full: WhenFull,
@@ -66,7 +68,7 @@ impl Queue {
             new.records += 1;
             new.bytes = new.bytes.saturating_add(len as u64);
         }
-        let held = self.held();
+        let held = self.held(now_ms);
         let excess_records = held.records.saturating_add(new.records).saturating_sub(limits.max_records);
         let excess_bytes = held.bytes.saturating_add(new.bytes).saturating_sub(limits.max_bytes);
         if excess_records == 0 && excess_bytes == 0 {
@@ -104,12 +106,22 @@ impl Queue {
         records: impl IntoIterator<Item = &'a [u8]>,
         dropped_new: u64,
     ) {
-        self.begin(now_ms);
+        self.move_exhausted(now_ms);
         let dropped = self.remove_front(drop_oldest).records.saturating_add(dropped_new);
         count(&mut self.counts.dropped, dropped);
         let before = self.waiting.records;
         records.into_iter().for_each(|record| self.push_back(record, now_ms));
         count(&mut self.counts.pushed, (self.waiting.records - before).saturating_add(dropped_new));
+    }
+
+    /// Whether a push with this id was stored, and is still remembered.
+    pub fn is_repeated(&self, now_ms: i64, id: &[u8]) -> bool {
+        self.ids.contains(self.lease_clock_ms(now_ms), id)
+    }
+
+    /// Remembers the id of a push for `for_ms`, as part of the same change.
+    pub fn remember(&mut self, now_ms: i64, id: &[u8], for_ms: u64) {
+        self.ids.remember(now_ms, id, for_ms);
     }
 
     fn push_back(&mut self, record: &[u8], at_ms: i64) {

@@ -1,7 +1,7 @@
 //! How much each count has grown in the last minute.
 
-/// The number of a queue's counts: those of its value, and the rejected records.
-pub(super) const COUNTS: usize = 7;
+/// The number of a queue's counts: those of its value, the rejected records and the repeated ones.
+pub(super) const COUNTS: usize = 9;
 
 /// The shortest time that a rate is taken over, in milliseconds; the longest is twice that.
 const SPAN_MS: i64 = 30_000;

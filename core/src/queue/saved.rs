@@ -15,6 +15,8 @@ use crate::stored::Stored;
 pub enum Part {
     /// Counts and times. Comes first.
     Head,
+    /// Ids of pushes.
+    Ids,
     /// A block of records that are in no batch.
     Waiting,
     /// A batch that is out on a lease, or has come back.
@@ -32,6 +34,9 @@ impl Queue {
             emit(part, out);
         };
         emit(Part::Head, &|out| self.save_head(out));
+        for (first, count) in self.ids.parts() {
+            emit(Part::Ids, &|out| self.ids.save_some(first, count, out));
+        }
         for block in &self.blocks {
             emit(Part::Waiting, &|out| block.save(out));
         }
@@ -49,6 +54,7 @@ impl Queue {
     pub fn load_part(&mut self, part: Part, from: &mut dyn Reader) -> Result<(), Corrupt> {
         match part {
             Part::Head => self.load_head(from)?,
+            Part::Ids => self.ids.load(from)?,
             Part::Waiting => {
                 let block = Block::load(from)?;
                 if let Some(full) = self.blocks.back_mut() {
@@ -79,6 +85,7 @@ impl Queue {
         self.counts.all().into_iter().for_each(|count| out.uint(count));
         out.int(self.at_ms);
         out.uint(self.last_id_us);
+        self.ids.save_head(out);
     }
 
     fn load_head(&mut self, from: &mut dyn Reader) -> Result<(), Corrupt> {
@@ -90,20 +97,22 @@ impl Queue {
             redelivered: count()?,
             dropped: count()?,
             dead_lettered: count()?,
+            dead_dropped: count()?,
         };
         let at_ms = from.time_ms("the time of a change")?;
         let last_id_us = from.uint_max(TIME_MAX_US, "the last batch's id")?;
         (self.counts, self.at_ms, self.last_id_us) = (counts, at_ms, last_id_us);
-        Ok(())
+        self.ids.load_head(from)
     }
 }
 
 impl Stored for Queue {
-    const ENCODING: u32 = 1;
-    const ENCODING_MIN: u32 = 1;
+    const ENCODING: u32 = 2;
+    const ENCODING_MIN: u32 = 2;
 
     fn save(&self, out: &mut dyn Writer) {
         self.save_head(out);
+        self.ids.save(out);
         out.uint(self.blocks.len() as u64);
         self.blocks.iter().for_each(|block| block.save(out));
         for batches in [self.leased.batches(), &self.dead] {
@@ -115,6 +124,7 @@ impl Stored for Queue {
     fn load(from: &mut dyn Reader, _encoding: u32) -> Result<Self, Corrupt> {
         let mut queue = Self::new();
         queue.load_part(Part::Head, from)?;
+        queue.load_part(Part::Ids, from)?;
         for part in [Part::Waiting, Part::Leased, Part::Dead] {
             for _ in 0..from.uint()? {
                 queue.load_part(part, from)?;
@@ -126,6 +136,7 @@ impl Stored for Queue {
     /// Writes counts, records with their times, and batches, whatever blocks the records lie in.
     fn digest(&self, out: &mut dyn Writer) {
         self.save_head(out);
+        self.ids.save(out);
         out.uint(self.waiting.records);
         for block in &self.blocks {
             block.visit(COUNT_MAX, &mut |record, at_ms| {
@@ -148,7 +159,7 @@ impl Stored for Queue {
         let (count, bytes) = seen.fold((0, 0), |(count, bytes), block| (count + 1, bytes + block.memory_bytes()));
         let waiting = (bytes as u128 * self.blocks.len() as u128).checked_div(count).unwrap_or(0) as usize;
         let list = allocated_bytes(self.blocks.capacity() * size_of::<Block>());
-        waiting + list + self.leased.memory_bytes() + self.dead.memory_bytes()
+        waiting + list + self.leased.memory_bytes() + self.dead.memory_bytes() + self.ids.memory_bytes()
     }
 
     /// Looks at the first 64 blocks and batches only.
@@ -158,7 +169,11 @@ impl Stored for Queue {
         let seen = batches.into_iter().flat_map(|batches| batches.iter().take(SEEN_MAX));
         let of_batches: usize = seen.map(|(_, batch)| 1 + 3 * batch.blocks.len()).sum();
         let waiting: usize = self.blocks.iter().take(SEEN_MAX).map(Block::allocations).sum();
-        waiting + self.blocks.len() + of_batches + batches.map(Batches::len).iter().sum::<usize>()
+        waiting
+            + self.blocks.len()
+            + self.ids.allocations()
+            + of_batches
+            + batches.map(Batches::len).iter().sum::<usize>()
     }
 
     fn buffers(&mut self, from: usize, visit: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<usize> {

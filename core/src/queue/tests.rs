@@ -69,7 +69,7 @@ mod model;
 fn plans_keep_the_newest_that_fit() {
     let queue = queue_of(5, 10, 0);
     let plan = |lens: &[usize], max_records, max_bytes, when_full| {
-        queue.plan_push(lens.iter().copied(), Limits { max_records, max_bytes }, when_full)
+        queue.plan_push(1_000, lens.iter().copied(), Limits { max_records, max_bytes }, when_full)
     };
     let dropping = |drop_oldest, skip_new| Ok(PushPlan { drop_oldest, skip_new });
     use WhenFull::{DropOldest, Reject};
@@ -95,13 +95,11 @@ fn plans_keep_the_newest_that_fit() {
 }
 
 #[test]
-fn leased_and_dead_records_take_room_and_stay() {
+fn leased_records_take_room_and_stay() {
     let mut queue = queue_of(6, 10, 0);
-    queue.lease(1_000, BatchLease { id: id(1), until_ms: 2_000, deliveries_max: 1 }, 2);
-    queue.lease(1_000, BatchLease { id: id(2), until_ms: 2_000, deliveries_max: 1 }, 1);
-    queue.dead_letter(1_000, id(2));
+    queue.lease(1_000, BatchLease { id: id(1), until_ms: 2_000, deliveries_max: 1 }, 3);
     let plan = |lens: &[usize], max_records, max_bytes, when_full| {
-        queue.plan_push(lens.iter().copied(), Limits { max_records, max_bytes }, when_full)
+        queue.plan_push(1_000, lens.iter().copied(), Limits { max_records, max_bytes }, when_full)
     };
     use WhenFull::{DropOldest, Reject};
     assert_eq!(plan(&[10], 6, 99, Reject), Err(PushError::Full));
@@ -112,6 +110,130 @@ fn leased_and_dead_records_take_room_and_stay() {
     assert_eq!(plan(&[10, 9, 9], 5, 99, DropOldest), Ok(PushPlan { drop_oldest: 3, skip_new: 1 }));
     assert_eq!(plan(&[10, 9, 9], 9, 40, DropOldest), Ok(PushPlan { drop_oldest: 3, skip_new: 2 }));
     assert_eq!(plan(&[10], 3, 99, DropOldest), Ok(PushPlan { drop_oldest: 3, skip_new: 1 }));
+    // Less room than the leased records take alone.
+    assert_eq!(plan(&[10, 9], 2, 99, DropOldest), Ok(PushPlan { drop_oldest: 3, skip_new: 2 }));
+}
+
+#[test]
+fn dead_letters_take_no_room_of_others() {
+    let mut queue = queue_of(10, 10, 0);
+    for number in [1, 2] {
+        queue.lease(1_000, BatchLease { id: id(number), until_ms: 2_000, deliveries_max: number }, 5);
+    }
+    queue.dead_letter(1_000, id(2));
+    let reject = |queue: &Queue, now_ms, count: usize| {
+        let limits = Limits { max_records: 10, max_bytes: 100 };
+        queue.plan_push(now_ms, std::iter::repeat_n(10, count), limits, WhenFull::Reject)
+    };
+    assert_eq!((reject(&queue, 1_999, 5), reject(&queue, 1_999, 6)), (Ok(PushPlan::default()), Err(PushError::Full)));
+    // The other batch is one too, from this moment on, although nothing has moved it yet.
+    assert_eq!((reject(&queue, 2_000, 10), reject(&queue, 2_000, 11)), (Ok(PushPlan::default()), Err(PushError::Full)));
+    queue.push(2_000, 0, [b"x".as_slice()], 0);
+    assert_eq!((queue.dead(2_000).batches, queue.dead_batches().count()), (2, 2));
+}
+
+#[test]
+fn dead_letters_have_bounds_of_their_own() {
+    let mut queue = queue_of(10, 10, 0);
+    for number in 1..=5 {
+        queue.lease(1_000, BatchLease { id: id(number), until_ms: 2_000, deliveries_max: 9 }, 2);
+        queue.dead_letter(1_000, id(number));
+    }
+    let excess = |queue: &Queue, max_records, max_bytes| queue.excess_dead(Limits { max_records, max_bytes });
+    assert_eq!((excess(&queue, 10, 100), excess(&queue, 9, 100), excess(&queue, 10, 99)), (0, 1, 1));
+    assert_eq!((excess(&queue, 3, 100), excess(&queue, 10, 20), excess(&queue, 1, 100)), (4, 4, 5));
+    queue.drop_excess_dead(4);
+    assert_eq!(queue.dead_batches().map(|(id, _)| id).collect::<Vec<_>>(), [id(5)]);
+    assert_eq!((queue.counts().dead_dropped, queue.counts().dropped, queue.counts().dead_lettered), (8, 0, 10));
+}
+
+#[test]
+fn records_of_a_batch_are_given_up_alone() {
+    let mut queue = Queue::new();
+    let lens = [10, 70_000, 0, 30_000, 30_000, 30_000, 5];
+    let records: Vec<Vec<u8>> = lens.iter().zip(1u8..).map(|(len, number)| vec![number; *len]).collect();
+    queue.push(1_000, 0, records.iter().map(Vec::as_slice), 0);
+    queue.lease(1_000, BatchLease { id: id(1), until_ms: 2_000, deliveries_max: 2 }, 7);
+    assert_eq!(queue.batch(id(1)).unwrap().has_any(&[0, 7]), Err(7));
+    queue.dead_letter_records(1_000, id(1), id(2), &[4, 1]);
+    // Sent again, and with another one: the indexes stay those of the delivery.
+    assert_eq!(queue.batch(id(1)).unwrap().has_any(&[1, 4]), Ok(false));
+    queue.dead_letter_records(1_000, id(1), id(3), &[4, 6]);
+    let of = |queue: &Queue, id| {
+        let mut read = Vec::new();
+        queue.batch(id).unwrap().visit(&mut |record, _| read.push(record.first().copied().unwrap_or(0)));
+        read
+    };
+    assert_eq!((of(&queue, id(1)), of(&queue, id(2)), of(&queue, id(3))), (vec![1, 0, 4, 6], vec![2, 5], vec![7]));
+    let batch = queue.batch(id(1)).unwrap();
+    assert_eq!((batch.deliveries(), batch.due_ms(), queue.counts().dead_lettered), (1, 2_000, 3));
+    assert_eq!(digest(&loaded(&saved(&queue)).unwrap()), digest(&queue));
+    // The next delivery is of those that are left, and numbers them anew.
+    queue.lease_again(2_000, BatchLease { id: id(1), until_ms: 3_000, deliveries_max: 2 });
+    assert_eq!(queue.batch(id(1)).unwrap().has_any(&[4]), Err(4));
+    queue.dead_letter_records(2_000, id(1), id(4), &[0, 1, 2, 3]);
+    assert!(queue.batch(id(1)).is_none());
+    assert_eq!((queue.held(2_000).records, queue.dead(2_000).size.records), (0, 7));
+}
+
+#[test]
+fn ids_are_remembered_for_their_time() {
+    let mut queue = Queue::new();
+    let push = |queue: &mut Queue, now_ms, id: &[u8], for_ms| {
+        queue.push(now_ms, 0, [b"x".as_slice()], 0);
+        queue.remember(now_ms, id, for_ms);
+    };
+    push(&mut queue, 1_000, b"a", 100);
+    assert!(queue.is_repeated(1_099, b"a") && !queue.is_repeated(1_100, b"a") && !queue.is_repeated(1_000, b"b"));
+    // The clock steps back by 500 ms: 100 ms are left, not 600.
+    assert!(queue.is_repeated(500, b"a"));
+    push(&mut queue, 500, b"b", 100);
+    assert!(queue.is_repeated(599, b"a") && !queue.is_repeated(600, b"a"));
+    // None outlasts one that is remembered for a shorter time.
+    push(&mut queue, 550, b"c", 10);
+    assert!(queue.is_repeated(559, b"b") && !queue.is_repeated(560, b"b"));
+    assert_eq!(digest(&loaded(&saved(&queue)).unwrap()), digest(&queue));
+    assert_eq!(digest(&rewritten(&queue)), digest(&queue));
+}
+
+#[test]
+fn no_more_ids_are_remembered_than_there_is_room_for() {
+    let mut queue = Queue::new();
+    for number in 0..IDS_MAX as u32 + 5 {
+        queue.push(1_000, u64::from(number > 0), [b"x".as_slice()], 0);
+        queue.remember(1_000, &number.to_le_bytes(), 60_000);
+    }
+    let is_repeated = |number: u32| queue.is_repeated(1_000, &number.to_le_bytes());
+    assert!(!is_repeated(4) && is_repeated(5) && is_repeated(IDS_MAX as u32 + 4));
+    assert!(queue.memory_bytes() <= 4 << 20, "{}", queue.memory_bytes());
+    assert_eq!(digest(&rewritten(&queue)), digest(&queue));
+    assert_eq!(digest(&loaded(&saved(&queue)).unwrap()), digest(&queue));
+    // A minute later they are forgotten, some at each change.
+    for _ in 0..100 {
+        queue.move_exhausted(61_000);
+    }
+    assert!(queue.memory_bytes() <= 1_024, "{}", queue.memory_bytes());
+}
+
+#[test]
+fn a_delivery_has_a_number_of_its_own() {
+    let mut queue = queue_of(1, 1, 0);
+    let lease = BatchLease { id: id(1), until_ms: 9_000, deliveries_max: 2 };
+    queue.lease(1_000, lease, 1);
+    for number in [2, 4, 6] {
+        queue.lease_again(2_000, lease);
+        assert_eq!(queue.batch(id(1)).unwrap().deliveries(), number);
+        // The second since it was requeued, which is what the maximum counts.
+        queue.nack(2_000, id(1), 2_000);
+        assert_eq!(queue.dead(2_000).batches, 1);
+        queue.requeue(2_000, id(1));
+        queue.lease_again(2_000, lease);
+        queue.nack(2_000, id(1), 2_000);
+        assert_eq!(queue.dead(2_000).batches, 0);
+    }
+    let batch = queue.batch(id(1)).unwrap();
+    assert!(batch.is_latest(Some(7)) && batch.is_latest(None));
+    assert!(!batch.is_latest(Some(6)) && !batch.is_latest(Some(8)));
 }
 
 #[test]
@@ -120,7 +242,7 @@ fn a_plan_spares_records_that_take_no_bytes() {
     // The empty record ends a block: the next one has a block to itself.
     queue.push(0, 0, [[7; 10].as_slice(), &[], &[7; 70_000]], 0);
     let limits = Limits { max_records: 9, max_bytes: 70_000 };
-    let plan = queue.plan_push([0].into_iter(), limits, WhenFull::DropOldest);
+    let plan = queue.plan_push(0, [0].into_iter(), limits, WhenFull::DropOldest);
     assert_eq!(plan, Ok(PushPlan { drop_oldest: 1, skip_new: 0 }));
 }
 
@@ -146,7 +268,7 @@ fn a_batch_comes_back_as_it_was_until_it_is_dead() {
     queue.requeue(4_000, lease.id);
     assert_eq!(queue.next_batch(4_000, 2, 9), Next::Again(lease.id));
     queue.ack(4_000, lease.id);
-    assert_eq!((queue.held().records, queue.counts().acked, queue.counts().dead_lettered), (1, 2, 2));
+    assert_eq!((queue.held(4_000).records, queue.counts().acked, queue.counts().dead_lettered), (1, 2, 2));
 }
 
 #[test]
@@ -158,6 +280,9 @@ fn a_clock_that_steps_back_shortens_no_sleep() {
     // An hour back: ten seconds are left all the same.
     assert_eq!(queue.next_batch(500_000, 1, 9), Next::New { records: 1 });
     assert_eq!(queue.next_due_ms(500_000), Some(510_000));
+    assert!(queue.is_behind(500_000));
+    queue.move_exhausted(500_000);
+    assert!(!queue.is_behind(500_000));
     queue.pop(500_000, 1);
     assert_eq!(queue.next_batch(509_999, 1, 9), Next::Nothing);
     assert_eq!(queue.next_batch(510_000, 1, 9), Next::Again(lease.id));
@@ -334,7 +459,7 @@ fn nothing_takes_time_in_the_length_of_the_queue() {
     let mut queue = Queue::new();
     let limits = Limits { max_records: 1_000_000, ..NO_LIMITS };
     for _ in 0..3_000_000 {
-        let plan = queue.plan_push([8].into_iter(), limits, WhenFull::DropOldest).unwrap();
+        let plan = queue.plan_push(1_000, [8].into_iter(), limits, WhenFull::DropOldest).unwrap();
         queue.push(1_000, plan.drop_oldest, [[7; 8].as_slice()], 0);
         assert_eq!(queue.measure(1_000, 1, 9), 1);
     }

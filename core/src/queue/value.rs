@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::batch::Batches;
 use super::block::Block;
 use super::bounds::COUNT_MAX;
+use super::ids::Ids;
 use super::leased::Leased;
 use super::rates::{COUNTS, Rates};
 use super::size::Size;
@@ -28,11 +29,13 @@ pub struct Counts {
     pub dropped: u64,
     /// Moved to the dead letters.
     pub dead_lettered: u64,
+    /// Dropped because there were too many dead letters.
+    pub dead_dropped: u64,
 }
 
 impl Counts {
-    pub(super) fn all(&self) -> [u64; 6] {
-        [self.pushed, self.popped, self.acked, self.redelivered, self.dropped, self.dead_lettered]
+    pub(super) fn all(&self) -> [u64; 7] {
+        [self.pushed, self.popped, self.acked, self.redelivered, self.dropped, self.dead_lettered, self.dead_dropped]
     }
 }
 
@@ -54,13 +57,15 @@ pub struct Queue {
     pub(super) waiting: Size,
     pub(super) leased: Leased,
     pub(super) dead: Batches,
+    pub(super) ids: Ids,
     pub(super) counts: Counts,
     /// The time of the last change.
     pub(super) at_ms: i64,
     /// The time in the last batch's id.
     pub(super) last_id_us: u64,
-    /// This node's own: records rejected since it has the queue, and how the counts have grown.
+    /// This node's own since it has the queue: records rejected, records pushed again, and how the counts have grown.
     rejected: u64,
+    repeated: u64,
     rates: Rates,
     pub(super) work: Work,
 }
@@ -78,11 +83,11 @@ impl Queue {
         waiting
     }
 
-    /// All records, in batches or not: what counts towards the limits.
-    pub fn held(&self) -> Size {
+    /// What counts towards the limits of a push: records that wait or are out on a lease.
+    pub fn held(&self, now_ms: i64) -> Size {
         let mut held = self.waiting;
         held += self.leased.batches().size();
-        held += self.dead.size();
+        held -= self.leased.exhausted_tally(self.lease_clock_ms(now_ms)).size;
         held
     }
 
@@ -109,16 +114,29 @@ impl Queue {
         count(&mut self.rejected, records);
     }
 
-    /// The increase per minute, on this node over the last 30 to 60 seconds, of the counts and of [`Self::rejected`].
-    pub fn per_minute(&self, now_ms: i64) -> (Counts, u64) {
-        let [pushed, popped, acked, redelivered, dropped, dead_lettered, rejected] =
+    /// Records that this node did not store because the id of their push was known.
+    pub fn repeated(&self) -> u64 {
+        self.repeated
+    }
+
+    /// Counts records that were pushed again. That does not change the value.
+    pub fn count_repeated(&mut self, now_ms: i64, records: u64) {
+        self.rates.mark(now_ms, self.all_counts(now_ms));
+        count(&mut self.repeated, records);
+    }
+
+    /// The increase per minute, on this node over the last 30 to 60 seconds, of the counts, of [`Self::rejected`] and of
+    /// [`Self::repeated`].
+    pub fn per_minute(&self, now_ms: i64) -> (Counts, u64, u64) {
+        let [pushed, popped, acked, redelivered, dropped, dead_lettered, dead_dropped, rejected, repeated] =
             self.rates.per_minute(now_ms, self.all_counts(now_ms));
-        (Counts { pushed, popped, acked, redelivered, dropped, dead_lettered }, rejected)
+        let counts = Counts { pushed, popped, acked, redelivered, dropped, dead_lettered, dead_dropped };
+        (counts, rejected, repeated)
     }
 
     fn all_counts(&self, now_ms: i64) -> [u64; COUNTS] {
-        let [a, b, c, d, e, f] = self.counts_at(now_ms).all();
-        [a, b, c, d, e, f, self.rejected]
+        let [a, b, c, d, e, f, g] = self.counts_at(now_ms).all();
+        [a, b, c, d, e, f, g, self.rejected, self.repeated]
     }
 
     /// When the oldest of the waiting records was pushed.
@@ -132,14 +150,17 @@ impl Queue {
         (!self.work.is_empty()).then(|| std::mem::take(&mut self.work))
     }
 
-    /// Begins every change: moves leases back if the clock has stepped back, and counts what has come back.
+    /// Begins every change: moves leases and ids back if the clock has stepped back, forgets ids, and counts what has come
+    /// back.
     pub(super) fn begin(&mut self, now_ms: i64) {
         let behind_ms = self.at_ms - now_ms;
         if behind_ms > 0 {
-            // No lease lasts longer than it was given for.
+            // No lease lasts longer than it was given for, and no id is remembered for longer.
             self.leased.shift_back(behind_ms);
+            self.ids.shift_back(behind_ms);
         }
         self.at_ms = now_ms;
+        self.ids.forget(now_ms);
         self.leased.count_returned(now_ms);
         self.rates.mark(now_ms, self.all_counts(now_ms));
     }

@@ -1,11 +1,14 @@
 //! Ships the records of a log queue to an object store, each in exactly one object, whatever dies on the way:
 //!
 //! 1. A batch is leased with GW.LOGPOP. It stays in the queue, and comes back if it is not acknowledged in time.
-//! 2. It is written as one object, named by its id, unless there is one already. A batch that comes back has the same
+//! 2. Records that no object can have, since they are not JSON, are given up: they become a dead letter of their own, and the
+//!    batch has the rest from then on, in whichever delivery.
+//! 3. It is written as one object, named by its id, unless there is one already. A batch that comes back has the same
 //!    id and the same records, so such an object is this very batch.
-//! 3. It is acknowledged with GW.LOGACK.
+//! 4. It is acknowledged with GW.LOGACK.
 //!
-//! A shipper that dies before 2 has done nothing; one that dies before 3 leaves an acknowledgement to the next.
+//! A shipper that dies before 3 has stored nothing; one that dies before 4 leaves an acknowledgement to the next. One that was
+//! away for longer than its lease changes nothing any more: each command names the delivery that it got.
 
 mod args;
 mod object;
@@ -55,15 +58,16 @@ struct Tally {
     already_there: u64,
     given_up: u64,
     given_back: u64,
+    lost: u64,
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { objects, records, already_there, given_up, given_back } = self;
+        let Self { objects, records, already_there, given_up, given_back, lost } = self;
         write!(
             f,
-            "in all: {objects} objects with {records} records, {already_there} batches already there, {given_up} to the \
-             dead letters, {given_back} given back"
+            "in all: {objects} objects with {records} records, {already_there} batches already there, {given_up} \
+             records to the dead letters, {given_back} batches given back, {lost} no longer this shipper's"
         )
     }
 }
@@ -87,20 +91,30 @@ impl Shipper {
     }
 
     fn ship(&mut self, batch: &Batch) -> Result<()> {
-        let Batch { id, records, deliveries } = batch;
-        let object = match object::encode(records) {
-            Ok(object) => object,
-            Err(error) => {
-                // It will be no better next time.
-                self.queue.give_up(id)?;
-                self.done.given_up += 1;
-                println!("{id}: {} records, to the dead letters: {error}", records.len());
-                return Ok(());
+        let poison = object::poison(&batch.records);
+        if !poison.is_empty() {
+            // They will be no better next time. This comes before the object, which must not change once it is there.
+            let indexes: Vec<usize> = poison.iter().map(|record| record.index).collect();
+            if !self.queue.give_up(batch, &indexes)? {
+                return self.lost(batch);
             }
-        };
+            self.done.given_up += poison.len() as u64;
+            poison.iter().for_each(|record| println!("{}: to the dead letters: {record}", batch.id));
+        }
+        let is_poison = |index: usize| poison.iter().any(|record| record.index == index);
+        let healthy = batch.records.iter().enumerate().filter(|(index, _)| !is_poison(*index));
+        let records: Vec<_> = healthy.map(|(_, record)| record.clone()).collect();
+        if records.is_empty() {
+            return Ok(());
+        }
+        let Batch { id, delivery, .. } = batch;
+        let object = object::encode(&records).context("cannot compress")?;
         let name = format!("{id}.jsonl.zst");
-        let Some(created) = self.create(id, &name, &object)? else { return Ok(()) };
-        self.queue.ack(id)?;
+        let Some(created) = self.create(batch, &name, &object)? else { return Ok(()) };
+        if !self.queue.ack(batch)? {
+            // The object is there all the same: it is the other shipper's, too.
+            self.lost(batch)?;
+        }
         let what = match created {
             Created::Now => {
                 self.done.objects += 1;
@@ -114,7 +128,7 @@ impl Shipper {
         };
         let bytes: usize = records.iter().map(Vec::len).sum();
         println!(
-            "{id}: {} records, {bytes} bytes in {}, delivery {deliveries}, {what}: {}",
+            "{id}: {} records, {bytes} bytes in {}, delivery {delivery}, {what}: {}",
             records.len(),
             object.len(),
             self.store.path(&name)
@@ -122,9 +136,17 @@ impl Shipper {
         Ok(())
     }
 
+    /// This shipper's lease ran out, and another one has the batch or has acknowledged it. Or a command was sent again, and
+    /// had been carried out before.
+    fn lost(&mut self, batch: &Batch) -> Result<()> {
+        self.done.lost += 1;
+        println!("{}: no longer in the queue as delivery {}", batch.id, batch.delivery);
+        Ok(())
+    }
+
     /// A store that fails is tried again for as long as the lease can be extended: that counts no delivery, so an outage
-    /// makes no dead letters. `None` where the batch is somebody else's now.
-    fn create(&mut self, id: &str, name: &str, object: &[u8]) -> Result<Option<Created>> {
+    /// makes no dead letters. `None` if the batch is another shipper's now.
+    fn create(&mut self, batch: &Batch, name: &str, object: &[u8]) -> Result<Option<Created>> {
         // With these a lease never ends between two extensions.
         let (time, mut backoff) = (self.lease / 2, Backoff::up_to(self.lease / 4));
         loop {
@@ -132,14 +154,15 @@ impl Shipper {
                 Ok(created) => return Ok(Some(created)),
                 Err(error) => error,
             };
-            eprintln!("{id}: {error:#}; trying again");
+            eprintln!("{}: {error:#}; trying again", batch.id);
             backoff.pause();
             if stop::requested() {
-                self.queue.give_back(id)?;
+                self.queue.give_back(batch)?;
                 self.done.given_back += 1;
                 return Ok(None);
             }
-            if !self.queue.extend(id)? {
+            if !self.queue.extend(batch)? {
+                self.lost(batch)?;
                 return Ok(None);
             }
         }

@@ -7,35 +7,34 @@ use std::io;
 /// zstd's own default.
 const LEVEL: i32 = 3;
 
+/// A record that is not a JSON text: which one, from 0, and why.
 #[derive(Debug)]
-pub enum Error {
-    /// Record `index`, from 0, is no JSON text.
-    NotJson {
-        index: usize,
-        reason: String,
-    },
-    Compression(io::Error),
+pub struct NotJson {
+    pub index: usize,
+    reason: String,
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for NotJson {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotJson { index, reason } => write!(f, "record {index} is not JSON: {reason}"),
-            Self::Compression(error) => write!(f, "cannot compress: {error}"),
-        }
+        write!(f, "record {} is not JSON: {}", self.index, self.reason)
     }
 }
 
+/// The records that no object can have.
+pub fn poison(records: &[Vec<u8>]) -> Vec<NotJson> {
+    let reasons = records.iter().enumerate().filter_map(|(index, record)| Some((index, check(record).err()?)));
+    reasons.map(|(index, reason)| NotJson { index, reason }).collect()
+}
+
 /// One record a line, otherwise byte for byte as they are.
-pub fn encode(records: &[Vec<u8>]) -> Result<Vec<u8>, Error> {
+pub fn encode(records: &[Vec<u8>]) -> io::Result<Vec<u8>> {
     let mut lines = Vec::with_capacity(records.iter().map(|record| record.len() + 1).sum());
-    for (index, record) in records.iter().enumerate() {
-        check(record).map_err(|reason| Error::NotJson { index, reason })?;
+    for record in records {
         // In JSON a line break is white space between tokens; in a string it would have been written as \n.
         lines.extend(record.iter().map(|&byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
         lines.push(b'\n');
     }
-    zstd::bulk::compress(&lines, LEVEL).map_err(Error::Compression)
+    zstd::bulk::compress(&lines, LEVEL)
 }
 
 /// Deeply nested text is no danger: nothing is built from it.
@@ -59,10 +58,11 @@ mod tests {
     #[test]
     fn what_is_not_json_is_named() {
         for bad in [b"".to_vec(), b"{\"a\":NaN}".to_vec(), b"\"\xff\"".to_vec(), b"\"\n\"".to_vec(), b"1 2".to_vec()] {
-            let error = encode(&[b"{}".to_vec(), bad]).unwrap_err().to_string();
-            assert!(error.starts_with("record 1 is not JSON: "), "{error}");
+            let found = poison(&[b"{}".to_vec(), bad.clone(), b"1".to_vec(), bad]);
+            assert_eq!(found.iter().map(|found| found.index).collect::<Vec<_>>(), [1, 3]);
+            assert!(found[0].to_string().starts_with("record 1 is not JSON: "), "{}", found[0]);
         }
         let deep = [vec![b'['; 1_000_000], vec![b']'; 1_000_000]].concat();
-        assert!(encode(&[deep]).is_ok());
+        assert!(poison(&[deep]).is_empty());
     }
 }

@@ -15,7 +15,8 @@ const LAST_TRIES: u32 = 3;
 pub struct Batch {
     pub id: String,
     pub records: Vec<Vec<u8>>,
-    pub deliveries: u64,
+    /// The number of this delivery.
+    pub delivery: u64,
 }
 
 pub struct Queue {
@@ -36,27 +37,40 @@ impl Queue {
         pop.arg(&self.key).arg("COUNT").arg(count).arg("LEASE").arg(self.lease_ms);
         pop.arg("BLOCK").arg(BLOCK.as_millis() as u64);
         let batch: Option<(String, Vec<Vec<u8>>, u64)> = self.call(&pop)?;
-        Ok(batch.map(|(id, records, deliveries)| Batch { id, records, deliveries }))
+        Ok(batch.map(|(id, records, delivery)| Batch { id, records, delivery }))
     }
 
-    /// The batch is where it should be.
-    pub fn ack(&mut self, id: &str) -> RedisResult<bool> {
-        self.call(redis::cmd("GW.LOGACK").arg(&self.key).arg(id))
+    /// The batch is where it should be. False, here and below, if another shipper has got the batch by now.
+    pub fn ack(&mut self, batch: &Batch) -> RedisResult<bool> {
+        let acknowledge = self.on("GW.LOGACK", batch);
+        self.call(&acknowledge)
     }
 
     /// Another shipper may have the batch.
-    pub fn give_back(&mut self, id: &str) -> RedisResult<bool> {
-        self.call(redis::cmd("GW.LOGNACK").arg(&self.key).arg(id))
+    pub fn give_back(&mut self, batch: &Batch) -> RedisResult<bool> {
+        let give_back = self.on("GW.LOGNACK", batch);
+        self.call(&give_back)
     }
 
-    /// Somebody has to look at the batch.
-    pub fn give_up(&mut self, id: &str) -> RedisResult<bool> {
-        self.call(redis::cmd("GW.LOGNACK").arg(&self.key).arg(id).arg("DEAD"))
+    /// Somebody has to look at these records. Repeated, it gives up no others: the indexes are those of the delivery.
+    pub fn give_up(&mut self, batch: &Batch, indexes: &[usize]) -> RedisResult<bool> {
+        let mut give_up = self.on("GW.LOGNACK", batch);
+        give_up.arg("DEAD").arg("RECORD").arg(indexes);
+        self.call(&give_up)
     }
 
-    /// Starts the batch's lease anew. False where somebody else has it by now.
-    pub fn extend(&mut self, id: &str) -> RedisResult<bool> {
-        self.call(redis::cmd("GW.LOGEXTEND").arg(&self.key).arg(id).arg("LEASE").arg(self.lease_ms))
+    /// Starts the batch's lease anew.
+    pub fn extend(&mut self, batch: &Batch) -> RedisResult<bool> {
+        let mut extend = self.on("GW.LOGEXTEND", batch);
+        extend.arg("LEASE").arg(self.lease_ms);
+        self.call(&extend)
+    }
+
+    /// A command on a batch that changes nothing if the batch has been delivered again since.
+    fn on(&self, command: &str, batch: &Batch) -> Cmd {
+        let mut command = redis::cmd(command);
+        command.arg(&self.key).arg(&batch.id).arg("DELIVERY").arg(batch.delivery);
+        command
     }
 
     /// Outlasts restarts and failovers of the server; every command here can be repeated.

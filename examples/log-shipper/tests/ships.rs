@@ -85,7 +85,8 @@ fn batches_become_objects_and_the_run_ends_in_order() {
             "{printed}"
         );
     }
-    let last = "in all: 3 objects with 25 records, 0 batches already there, 0 to the dead letters, 0 given back\n";
+    let last = "in all: 3 objects with 25 records, 0 batches already there, 0 records to the dead letters, \
+                0 batches given back, 0 no longer this shipper's\n";
     assert!(printed.ends_with(last), "{printed}");
     // Ids sort by age.
     assert_eq!(objects.into_values().flatten().collect::<Vec<_>>(), records);
@@ -110,18 +111,50 @@ fn what_was_written_before_is_only_acknowledged() {
 }
 
 #[test]
-fn a_poison_batch_goes_to_the_dead_letters_and_the_others_on() {
+fn a_poison_record_goes_to_the_dead_letters_and_the_others_on() {
     let server = Server::start().unwrap();
     let mut client = server.connect().unwrap();
-    call!(client, "GW.LOGPUSH", "q", "RECORDS", "1", "{]", "2" => Vec<u64>);
-    let shipper = Shipper::start(server.port(), &store(&server), &["--count", "1"]);
+    call!(client, "GW.LOGPUSH", "q", "RECORDS", "1", "{]", "2", "{]", "[" => Vec<u64>);
+    let shipper = Shipper::start(server.port(), &store(&server), &["--count", "4"]);
     await_empty(&mut client);
     let (status, printed) = shipper.stop();
     assert!(status.success());
-    assert!(printed.contains("to the dead letters: record 0 is not JSON"), "{printed}");
-    assert_eq!(objects(&store(&server)).into_values().collect::<Vec<_>>(), [["1"], ["2"]]);
+    assert!(printed.contains("to the dead letters: record 1 is not JSON"), "{printed}");
+    assert!(printed.contains(", 3 records to the dead letters, "), "{printed}");
+    assert_eq!(objects(&store(&server)).into_values().collect::<Vec<_>>(), [["1", "2"]]);
     let dead: Vec<(String, Vec<String>, u64)> = call!(client, "GW.LOGDEAD", "q", "LIST");
-    assert_eq!((dead.len(), &dead[0].1[..], dead[0].2), (1, &["{]".to_owned()][..], 1));
+    let records: Vec<_> = dead.iter().map(|(_, records, _)| records.join(" ")).collect();
+    assert_eq!(records, ["{] {]", "["]);
+}
+
+#[test]
+fn a_shipper_that_is_paused_past_its_lease_changes_nothing_any_more() {
+    let server = Server::start().unwrap();
+    let mut client = server.connect().unwrap();
+    // The store is away, so that the first shipper keeps its batch.
+    fs::write(store(&server), "").unwrap();
+    call!(client, "GW.LOGPUSH", "q", "1", "2" => Vec<u64>);
+    let first = Shipper::start(server.port(), &store(&server), &["--lease-ms", "1000"]);
+    await_until("the batch to be leased", DEADLINE, || figures(&mut client)["leased"] == 2).unwrap();
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args([name, &first.0.id().to_string()]).status().unwrap().success());
+    };
+    signal("-STOP");
+    await_until("the lease to end", DEADLINE, || figures(&mut client)["length"] == 2).unwrap();
+    let second = Shipper::start(server.port(), &store(&server), &["--lease-ms", "600000"]);
+    await_until("the second shipper's lease", DEADLINE, || figures(&mut client)["redelivered"] == 2).unwrap();
+    signal("-CONT");
+    // It wakes up, tries to extend its lease, and learns that the batch is another shipper's.
+    let (status, printed) = first.stop();
+    assert!(status.success());
+    assert!(!printed.contains("written"), "{printed}");
+    assert_eq!((figures(&mut client)["leased"], figures(&mut client)["acked"]), (2, 0), "{printed}");
+    fs::remove_file(store(&server)).unwrap();
+    await_empty(&mut client);
+    let (status, printed) = second.stop();
+    assert!(status.success());
+    assert!(printed.contains("in all: 1 objects with 2 records"), "{printed}");
+    assert_eq!(objects(&store(&server)).into_values().collect::<Vec<_>>(), [["1", "2"]]);
 }
 
 #[test]
@@ -150,7 +183,7 @@ fn a_store_that_is_away_costs_no_delivery() {
     await_until("the batch to be leased", DEADLINE, || figures(&mut client)["leased"] == 1).unwrap();
     let (status, printed) = shipper.stop();
     assert!(status.success());
-    assert!(printed.ends_with(", 1 given back\n"), "{printed}");
+    assert!(printed.contains(", 1 batches given back, "), "{printed}");
 }
 
 #[test]

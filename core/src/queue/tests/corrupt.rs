@@ -6,14 +6,15 @@ use proptest::sample::Index;
 
 fn use_it(mut queue: Queue) {
     let now_ms = TIME_MAX_MS;
-    let held = queue.held();
+    let mut held = queue.held(now_ms);
+    held += queue.dead(now_ms).size;
     let mut read = Size::default();
     queue.peek(now_ms, u64::MAX, &mut |record, _| read += Size { records: 1, bytes: record.len() as u64 });
     assert!(read.records <= held.records && read.bytes <= held.bytes);
     assert_eq!(digest(&loaded(&saved(&queue)).unwrap()), digest(&queue));
     run_work(&mut queue);
     let half = Limits { max_records: held.records / 2 + 1, max_bytes: held.bytes / 2 + 1 };
-    if let Ok(plan) = queue.plan_push([1].into_iter(), half, WhenFull::DropOldest) {
+    if let Ok(plan) = queue.plan_push(now_ms, [1].into_iter(), half, WhenFull::DropOldest) {
         let new = usize::from(plan.skip_new == 0);
         queue.push(now_ms, plan.drop_oldest, [b"x".as_slice()].into_iter().take(new), plan.skip_new as u64);
     }
@@ -23,6 +24,9 @@ fn use_it(mut queue: Queue) {
         Next::New { records } => queue.lease(now_ms, lease, records),
         Next::Nothing => {}
     }
+    let some = queue.leased.batches().iter().find(|(_, batch)| batch.has_any(&[0, 1]) == Ok(true)).map(|(id, _)| id);
+    let new_id = queue.next_id(now_ms, 0, 7);
+    some.into_iter().for_each(|id| queue.dead_letter_records(now_ms, id, new_id, &[0, 1]));
     queue.pop(0, 1);
     assert_eq!(digest(&rewritten(&queue)), digest(&queue));
     let dead: Vec<_> = queue.dead_batches().map(|(id, _)| id).collect();
@@ -42,6 +46,10 @@ fn filled(lens: &[usize], popped: u64) -> Queue {
     queue.lease(2_000, BatchLease { id: id(5), until_ms: 3_000, deliveries_max: 3 }, 2);
     queue.lease(2_000, BatchLease { id: id(6), until_ms: 3_000, deliveries_max: 3 }, 1);
     queue.dead_letter(2_000, id(6));
+    queue.push(2_000, 0, [b"once".as_slice(), b"one", b"two", b"three"], 0);
+    queue.remember(2_000, b"id", 60_000);
+    queue.lease(2_000, BatchLease { id: id(7), until_ms: 3_000, deliveries_max: 3 }, 4);
+    queue.dead_letter_records(2_000, id(7), id(8), &[1, 3]);
     queue.pop(2_000, popped);
     queue
 }
@@ -101,9 +109,9 @@ proptest! {
 #[test]
 fn a_count_reserves_nothing() {
     let mut out = Encoded::default();
-    (0..6).for_each(|_| out.uint(0));
+    (0..7).for_each(|_| out.uint(0));
     out.int(0);
-    [0, u64::MAX].into_iter().for_each(|count| out.uint(count));
+    [0, 0, 0, u64::MAX].into_iter().for_each(|count| out.uint(count));
     assert_eq!(loaded(&out.0).err(), Some(Corrupt("a field of another kind, or none")));
 }
 
@@ -117,9 +125,9 @@ fn of_block(
     data: &[u8],
 ) -> Result<Size, Corrupt> {
     let mut out = Encoded::default();
-    (0..6).for_each(|_| out.uint(0));
+    (0..7).for_each(|_| out.uint(0));
     out.int(0);
-    [0, 1, skipped].into_iter().for_each(|count| out.uint(count));
+    [0, 0, 0, 1, skipped].into_iter().for_each(|count| out.uint(count));
     out.int(base_ms);
     out.bytes(index);
     out.uint(data_len);

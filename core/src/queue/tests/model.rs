@@ -9,10 +9,33 @@ type Record = (Vec<u8>, i64);
 
 #[derive(Debug, Clone)]
 struct ModelBatch {
-    records: Vec<Record>,
+    /// With the indexes that they had in the latest delivery.
+    records: Vec<(u32, Record)>,
+    delivered: u32,
     due_ms: i64,
+    /// How long its lease or its delay was granted for.
+    granted_ms: u64,
     deliveries: u64,
+    deliveries_before: u64,
     deliveries_max: u64,
+}
+
+impl ModelBatch {
+    fn is_exhausted(&self) -> bool {
+        self.deliveries - self.deliveries_before >= self.deliveries_max
+    }
+
+    fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().map(|(_, record)| record)
+    }
+
+    /// Delivered, as if for the first time since.
+    fn deliver(&mut self, lease: BatchLease, granted_ms: u64) {
+        self.deliveries += 1;
+        (self.due_ms, self.granted_ms, self.deliveries_max) = (lease.until_ms, granted_ms, lease.deliveries_max);
+        self.delivered = self.records.len() as u32;
+        self.records.iter_mut().zip(0..).for_each(|((at, _), index)| *at = index);
+    }
 }
 
 /// The queue by its definition.
@@ -23,7 +46,9 @@ struct Model {
     dead: BTreeMap<BatchId, ModelBatch>,
     counts: Counts,
     at_ms: i64,
-    held: Size,
+    /// Until when ids are remembered.
+    ids: BTreeMap<u8, i64>,
+    id_ms: u64,
 }
 
 fn size_of_all<'a>(records: impl IntoIterator<Item = &'a Record>) -> Size {
@@ -36,12 +61,13 @@ impl Model {
     fn begin(&mut self, now_ms: i64) {
         let behind_ms = (self.at_ms - now_ms).max(0);
         self.leased.values_mut().for_each(|batch| batch.due_ms -= behind_ms);
+        self.ids.values_mut().for_each(|until_ms| *until_ms = (*until_ms - behind_ms).max(0));
         self.at_ms = now_ms;
     }
 
     fn settle(&mut self, now_ms: i64) {
         self.begin(now_ms);
-        let is_dead = |batch: &ModelBatch| batch.due_ms <= now_ms && batch.deliveries >= batch.deliveries_max;
+        let is_dead = |batch: &ModelBatch| batch.due_ms <= now_ms && batch.is_exhausted();
         let dead: Vec<_> = self.leased.iter().filter(|(_, batch)| is_dead(batch)).map(|(id, _)| *id).collect();
         dead.into_iter().for_each(|id| self.bury(id));
     }
@@ -56,7 +82,7 @@ impl Model {
     /// Batches to be delivered again, as seen at `now_ms`.
     fn returned(&self, now_ms: i64) -> Vec<BatchId> {
         let now_ms = now_ms.max(self.at_ms);
-        let is_due = |batch: &ModelBatch| batch.due_ms <= now_ms && batch.deliveries < batch.deliveries_max;
+        let is_due = |batch: &ModelBatch| batch.due_ms <= now_ms && !batch.is_exhausted();
         let mut returned: Vec<_> =
             self.leased.iter().filter(|(_, batch)| is_due(batch)).map(|(id, batch)| (batch.due_ms, *id)).collect();
         returned.sort();
@@ -66,8 +92,56 @@ impl Model {
     /// What is popped next, in order.
     fn oldest(&self, now_ms: i64, count: u64) -> Vec<&Record> {
         let returned = self.returned(now_ms);
-        let of_batches = returned.iter().flat_map(|id| &self.leased[id].records);
+        let of_batches = returned.iter().flat_map(|id| self.leased[id].records());
         of_batches.chain(&self.waiting).take(count as usize).collect()
+    }
+
+    /// Records that wait or are leased.
+    fn held(&self, now_ms: i64) -> Size {
+        let clock_ms = now_ms.max(self.at_ms);
+        let counting = self.leased.values().filter(|batch| batch.due_ms > clock_ms || !batch.is_exhausted());
+        size_of_all(self.waiting.iter().chain(counting.flat_map(ModelBatch::records)))
+    }
+
+    fn is_repeated(&self, now_ms: i64, id: u8) -> bool {
+        self.ids.get(&id).is_some_and(|until_ms| *until_ms > now_ms.max(self.at_ms))
+    }
+
+    fn remember(&mut self, now_ms: i64, id: u8, id_ms: u64) {
+        let until_ms = now_ms + id_ms as i64;
+        if id_ms < self.id_ms {
+            self.ids.values_mut().for_each(|known_ms| *known_ms = until_ms.min(*known_ms));
+        }
+        self.id_ms = id_ms;
+        self.ids.insert(id, until_ms);
+    }
+
+    fn keep_dead(&mut self, limits: Limits) {
+        loop {
+            let size = size_of_all(self.dead.values().flat_map(ModelBatch::records));
+            if size.records <= limits.max_records && size.bytes <= limits.max_bytes {
+                break;
+            }
+            let (_, batch) = self.dead.pop_first().unwrap();
+            self.counts.dead_dropped += batch.records.len() as u64;
+        }
+    }
+
+    /// Gives up records by their indexes in the latest delivery; whether any was there.
+    fn dead_letter_records(&mut self, now_ms: i64, id: BatchId, new_id: BatchId, indexes: &[u32]) {
+        self.settle(now_ms);
+        let Some(batch) = self.leased.get_mut(&id) else { return };
+        let (gone, rest): (Vec<_>, Vec<_>) = batch.records.drain(..).partition(|(index, _)| indexes.contains(index));
+        batch.records = rest;
+        if !gone.is_empty() {
+            self.counts.dead_lettered += gone.len() as u64;
+            // A batch of its own, whose records are numbered anew.
+            let records: Vec<_> = (0..).zip(gone.into_iter().map(|(_, record)| record)).collect();
+            self.dead.insert(new_id, ModelBatch { delivered: records.len() as u32, records, ..batch.clone() });
+        }
+        if batch.records.is_empty() {
+            self.leased.remove(&id);
+        }
     }
 
     fn measure(&self, records: &[&Record], max_bytes: u64) -> u64 {
@@ -92,12 +166,12 @@ impl Model {
         let over = |held: Size| held.records > limits.max_records || held.bytes > limits.max_bytes;
         let batch: Vec<Record> = batch.into_iter().map(|record| (record, now_ms)).collect();
         let (before, new) = (self.waiting.len(), batch.len());
-        let mut held = self.held;
+        let mut held = self.held(now_ms);
         held += size_of_all(&batch);
         if over(held) && when_full == WhenFull::Reject {
             return Err(PushError::Full);
         }
-        self.begin(now_ms);
+        self.settle(now_ms);
         self.waiting.extend(batch);
         let mut dropped = 0;
         while over(held) {
@@ -105,7 +179,6 @@ impl Model {
             held -= size_of_all([&record]);
             dropped += 1;
         }
-        self.held = held;
         self.counts.pushed += new as u64;
         self.counts.dropped += dropped as u64;
         let drop_oldest = dropped.min(before);
@@ -121,24 +194,33 @@ impl Model {
             }
             let mut batch = self.leased.remove(&id).unwrap();
             let taken = left.min(batch.records.len());
-            self.held -= size_of_all(&batch.records[..taken]);
             self.counts.redelivered += taken as u64;
             left -= taken;
-            batch.records.drain(taken..).rev().for_each(|record| self.waiting.push_front(record));
+            batch.records.drain(taken..).rev().for_each(|(_, record)| self.waiting.push_front(record));
         }
         for _ in 0..left {
-            let Some(record) = self.waiting.pop_front() else { break };
-            self.held -= size_of_all([&record]);
+            if self.waiting.pop_front().is_none() {
+                break;
+            }
             self.counts.popped += 1;
         }
     }
 
-    fn lease(&mut self, now_ms: i64, lease: BatchLease, count: u64) {
+    fn lease(&mut self, now_ms: i64, lease: BatchLease, granted_ms: u64, count: u64) {
         self.settle(now_ms);
-        let records: Vec<_> = self.waiting.drain(..count as usize).collect();
+        let records = self.waiting.drain(..count as usize).map(|record| (0, record)).collect();
         self.counts.popped += count;
-        let BatchLease { id, until_ms, deliveries_max } = lease;
-        self.leased.insert(id, ModelBatch { records, due_ms: until_ms, deliveries: 1, deliveries_max });
+        let mut batch = ModelBatch {
+            records,
+            delivered: 0,
+            due_ms: 0,
+            granted_ms: 0,
+            deliveries: 0,
+            deliveries_before: 0,
+            deliveries_max: 0,
+        };
+        batch.deliver(lease, granted_ms);
+        self.leased.insert(lease.id, batch);
     }
 }
 
@@ -146,19 +228,33 @@ impl Model {
 #[derive(Debug, Clone)]
 enum Step {
     Wait(i64),
-    Push { lens: Vec<usize>, limits: Limits, when_full: WhenFull },
+    Push { lens: Vec<usize>, limits: Limits, when_full: WhenFull, id: Option<(u8, u64)> },
     Pop { count: u64, max_bytes: u64 },
-    Lease { count: u64, max_bytes: u64, ms: u64, deliveries_max: u64 },
-    Ack(usize),
-    Nack(usize, u64),
-    Kill(usize),
-    Extend(usize, u64),
+    BatchLease { count: u64, max_bytes: u64, ms: u64, deliveries_max: u64 },
+    Ack(usize, Delivery),
+    Nack(usize, u64, Delivery),
+    DeadLetter(usize, Delivery),
+    DeadLetterRecords(usize, Vec<u32>),
+    Extend(usize, u64, Delivery),
     Requeue(usize),
     DropDead(usize),
+    BoundDead(Limits),
     Settle,
     Work,
     Move { from: usize, count: usize },
     SaveAndLoad,
+}
+
+/// The delivery that a consumer has got: the latest, one before it, or it does not say.
+#[derive(Debug, Clone, Copy)]
+enum Delivery {
+    Latest,
+    Before(u64),
+    Any,
+}
+
+fn delivery() -> impl Strategy<Value = Delivery> {
+    prop_oneof![3 => Just(Delivery::Latest), 1 => (1..3u64).prop_map(Delivery::Before), 3 => Just(Delivery::Any)]
 }
 
 fn record_len() -> impl Strategy<Value = usize> {
@@ -180,21 +276,26 @@ fn limits() -> impl Strategy<Value = Limits> {
 fn step() -> impl Strategy<Value = Step> {
     let when_full = prop_oneof![Just(WhenFull::DropOldest), Just(WhenFull::Reject)];
     let max_bytes = || prop_oneof![Just(u64::MAX), 0..5_000u64];
+    let id_ms = prop_oneof![9 => Just(3_000u64), 1 => 1..5_000u64];
+    let id = prop_oneof![2 => Just(None), 1 => (any::<u8>(), id_ms).prop_map(Some)];
+    let dead_limits = (prop_oneof![0..30u64, Just(u64::MAX)], prop_oneof![0..9_000u64, Just(u64::MAX)]);
     prop_oneof![
         100 => prop_oneof![20 => 0..50i64, 1 => -2_000..2_000i64].prop_map(Step::Wait),
-        400 => (prop::collection::vec(record_len(), 1..5), limits(), when_full)
-            .prop_map(|(lens, limits, when_full)| Step::Push { lens, limits, when_full }),
+        400 => (prop::collection::vec(record_len(), 1..5), limits(), when_full, id)
+            .prop_map(|(lens, limits, when_full, id)| Step::Push { lens, limits, when_full, id }),
         150 => (1..4u64, max_bytes()).prop_map(|(count, max_bytes)| Step::Pop { count, max_bytes }),
         1 => (0..2_000u64, max_bytes()).prop_map(|(count, max_bytes)| Step::Pop { count, max_bytes }),
         150 => (1..20u64, max_bytes(), 1..2_000u64, 1..4u64).prop_map(|(count, max_bytes, ms, deliveries_max)| {
-            Step::Lease { count, max_bytes, ms, deliveries_max }
+            Step::BatchLease { count, max_bytes, ms, deliveries_max }
         }),
-        80 => (0..9usize).prop_map(Step::Ack),
-        40 => (0..9usize, 0..500u64).prop_map(|(at, ms)| Step::Nack(at, ms)),
-        10 => (0..9usize).prop_map(Step::Kill),
-        20 => (0..9usize, 0..2_000u64).prop_map(|(at, ms)| Step::Extend(at, ms)),
+        80 => (0..9usize, delivery()).prop_map(|(at, delivery)| Step::Ack(at, delivery)),
+        40 => (0..9usize, 0..500u64, delivery()).prop_map(|(at, ms, delivery)| Step::Nack(at, ms, delivery)),
+        10 => (0..9usize, delivery()).prop_map(|(at, delivery)| Step::DeadLetter(at, delivery)),
+        40 => (0..9usize, prop::collection::vec(0..12u32, 1..6)).prop_map(|(at, indexes)| Step::DeadLetterRecords(at, indexes)),
+        20 => (0..9usize, 1..2_000u64, delivery()).prop_map(|(at, ms, delivery)| Step::Extend(at, ms, delivery)),
         20 => (0..9usize).prop_map(Step::Requeue),
         20 => (0..9usize).prop_map(Step::DropDead),
+        3 => dead_limits.prop_map(|(max_records, max_bytes)| Step::BoundDead(Limits { max_records, max_bytes })),
         5 => Just(Step::Settle),
         20 => Just(Step::Work),
         10 => (0..8usize, 1..4usize).prop_map(|(from, count)| Step::Move { from, count }),
@@ -213,41 +314,49 @@ fn assert_same(queue: &Queue, model: &Model, now_ms: i64) {
     let mut read = Vec::new();
     queue.peek(now_ms, u64::MAX, &mut |record, at_ms| read.push((record.to_vec(), at_ms)));
     assert!(read.iter().eq(model.oldest(now_ms, u64::MAX)));
-    let batches = |batches: &Batches| -> BTreeMap<BatchId, Vec<Record>> {
+    type Told = BTreeMap<BatchId, (Vec<Record>, u64, i64)>;
+    let batches = |batches: &Batches| -> Told {
         let records = |batch: &Batch| {
             let mut records = Vec::new();
             batch.visit(&mut |record, at_ms| records.push((record.to_vec(), at_ms)));
-            records
+            (records, batch.deliveries(), batch.due_ms())
         };
         batches.iter().map(|(id, batch)| (id, records(batch))).collect()
     };
-    let of_model = |batches: &BTreeMap<BatchId, ModelBatch>| -> BTreeMap<BatchId, Vec<Record>> {
-        batches.iter().map(|(id, batch)| (*id, batch.records.clone())).collect()
+    let of_model = |batches: &BTreeMap<BatchId, ModelBatch>| -> Told {
+        let told = |batch: &ModelBatch| (batch.records().cloned().collect(), batch.deliveries, batch.due_ms);
+        batches.iter().map(|(id, batch)| (*id, told(batch))).collect()
     };
     assert_eq!(batches(queue.leased.batches()), of_model(&model.leased));
-    assert_eq!(batches(&queue.dead), of_model(&model.dead));
+    let due_apart =
+        |told: Told| told.into_iter().map(|(id, (records, number, _))| (id, records, number)).collect::<Vec<_>>();
+    assert_eq!(due_apart(batches(&queue.dead)), due_apart(of_model(&model.dead)));
 }
 
 /// What is told of a queue is true at that moment, whatever the last change was.
 fn assert_figures(queue: &Queue, model: &Model, now_ms: i64) {
     let tally = |batches: &[&ModelBatch]| Tally {
         batches: batches.len() as u64,
-        size: size_of_all(batches.iter().flat_map(|batch| &batch.records)),
+        size: size_of_all(batches.iter().flat_map(|batch| batch.records())),
     };
     let clock_ms = now_ms.max(model.at_ms);
     let (ended, out): (Vec<_>, Vec<_>) = model.leased.values().partition(|batch| batch.due_ms <= clock_ms);
-    let (exhausted, returned): (Vec<_>, Vec<_>) =
-        ended.into_iter().partition(|batch| batch.deliveries >= batch.deliveries_max);
+    let (exhausted, returned): (Vec<_>, Vec<_>) = ended.into_iter().partition(|batch| batch.is_exhausted());
     let mut dead: Vec<_> = model.dead.values().collect();
     dead.extend(&exhausted);
     assert_eq!((queue.leased(now_ms), queue.dead(now_ms)), (tally(&out), tally(&dead)));
     let mut waiting = size_of_all(&model.waiting);
     waiting += tally(&returned).size;
     assert_eq!(queue.waiting(now_ms), waiting);
-    let first = |batch: &&ModelBatch| batch.records[0].1;
+    let first = |batch: &&ModelBatch| batch.records[0].1.1;
     assert_eq!(queue.oldest_ms(now_ms), returned.iter().map(first).chain(model.waiting.front().map(|r| r.1)).min());
     let dead_lettered = model.counts.dead_lettered + tally(&exhausted).size.records;
     assert_eq!(queue.counts_at(now_ms), Counts { dead_lettered, ..model.counts });
+    assert_eq!(queue.held(now_ms), model.held(now_ms));
+    // As granted, never longer, wherever the clock went.
+    if now_ms == model.at_ms {
+        assert!(model.leased.values().all(|batch| batch.due_ms <= until_ms(now_ms, batch.granted_ms)));
+    }
 }
 
 /// The queue, one that saw the same changes with blocks of another history, and the model.
@@ -258,9 +367,24 @@ struct Trial {
     model: Model,
     now_ms: i64,
     records: u64,
+    dead_limits: Option<Limits>,
+    /// The latest delivery of each batch, for ever.
+    deliveries: BTreeMap<BatchId, u64>,
 }
 
 impl Trial {
+    /// Whether a consumer with that delivery still has the batch, and nobody else: by the queue and by the model.
+    fn holds(&self, id: BatchId, delivery: Delivery) -> bool {
+        let latest = self.deliveries[&id];
+        let (number, holds) = match delivery {
+            Delivery::Latest => (Some(latest), true),
+            Delivery::Before(by) => (Some(latest.saturating_sub(by)), false),
+            Delivery::Any => (None, true),
+        };
+        assert_eq!(self.queue.batch(id).unwrap().is_latest(number), holds);
+        holds
+    }
+
     fn both(&mut self, change: impl Fn(&mut Queue, i64)) {
         change(&mut self.queue, self.now_ms);
         change(&mut self.replica, self.now_ms);
@@ -278,16 +402,27 @@ impl Trial {
         let now_ms = self.now_ms;
         match step {
             Step::Wait(ms) => self.now_ms = (now_ms + ms).max(0),
-            Step::Push { lens, limits, when_full } => {
+            Step::Push { lens, limits, when_full, id } => {
+                if let Some((id, _)) = id {
+                    let is_repeated = self.queue.is_repeated(now_ms, &[id]);
+                    assert_eq!(is_repeated, self.model.is_repeated(now_ms, id));
+                    if is_repeated {
+                        return;
+                    }
+                }
                 let first = self.records;
                 self.records += lens.len() as u64;
                 let batch: Vec<_> = lens.iter().zip(first..).map(|(len, number)| record(number, *len)).collect();
-                let plan = self.queue.plan_push(lens.iter().copied(), limits, when_full);
+                let plan = self.queue.plan_push(now_ms, lens.iter().copied(), limits, when_full);
                 if let Ok(PushPlan { drop_oldest, skip_new }) = plan {
                     let stored: Vec<_> = batch.iter().skip(skip_new).map(Vec::as_slice).collect();
                     self.both(|queue, now_ms| queue.push(now_ms, drop_oldest, stored.iter().copied(), skip_new as u64));
                 }
                 assert_eq!(plan, self.model.push(now_ms, batch, limits, when_full));
+                if let (Ok(_), Some((id, id_ms))) = (plan, id) {
+                    self.both(|queue, now_ms| queue.remember(now_ms, &[id], id_ms));
+                    self.model.remember(now_ms, id, id_ms);
+                }
             }
             Step::Pop { count, max_bytes } => {
                 let count = self.queue.measure(now_ms, count, max_bytes);
@@ -298,7 +433,7 @@ impl Trial {
                 self.both(|queue, now_ms| queue.pop(now_ms, count));
                 self.model.pop(now_ms, count);
             }
-            Step::Lease { count, max_bytes, ms, deliveries_max } => {
+            Step::BatchLease { count, max_bytes, ms, deliveries_max } => {
                 let until_ms = until_ms(now_ms, ms);
                 match self.queue.next_batch(now_ms, count, max_bytes) {
                     Next::Again(id) => {
@@ -307,9 +442,10 @@ impl Trial {
                         self.both(|queue, now_ms| queue.lease_again(now_ms, lease));
                         self.model.settle(now_ms);
                         let batch = self.model.leased.get_mut(&id).unwrap();
-                        (batch.due_ms, batch.deliveries_max) = (until_ms, deliveries_max);
-                        batch.deliveries += 1;
+                        batch.deliver(lease, ms);
                         self.model.counts.redelivered += batch.records.len() as u64;
+                        let before = self.deliveries.insert(id, self.queue.batch(id).unwrap().deliveries()).unwrap();
+                        assert_eq!(self.deliveries[&id], before + 1);
                     }
                     Next::New { records } => {
                         let oldest: Vec<_> = self.model.waiting.iter().take(count as usize).collect();
@@ -317,45 +453,63 @@ impl Trial {
                         let id = self.queue.next_id(now_ms, 0, 7);
                         let lease = BatchLease { id, until_ms, deliveries_max };
                         self.both(|queue, now_ms| queue.lease(now_ms, lease, records));
-                        self.model.lease(now_ms, lease, records);
+                        self.model.lease(now_ms, lease, ms, records);
+                        assert_eq!(self.deliveries.insert(id, 1), None);
                     }
                     Next::Nothing => {
                         assert!(self.model.waiting.is_empty() && self.model.returned(now_ms).is_empty());
                     }
                 }
             }
-            Step::Ack(at) => {
+            Step::Ack(at, delivery) => {
                 let Some(id) = self.leased_at(at).or_else(|| self.dead_at(at)) else { return };
+                if !self.holds(id, delivery) {
+                    return;
+                }
                 self.both(|queue, now_ms| queue.ack(now_ms, id));
                 self.model.settle(now_ms);
                 let batch = self.model.leased.remove(&id).or_else(|| self.model.dead.remove(&id)).unwrap();
-                self.model.held -= size_of_all(&batch.records);
                 self.model.counts.acked += batch.records.len() as u64;
             }
-            Step::Nack(at, ms) => {
-                let Some(id) = self.leased_at(at) else { return };
+            Step::Nack(at, ms, delivery) => {
+                let Some(id) = self.leased_at(at).filter(|id| self.holds(*id, delivery)) else { return };
                 let due_ms = until_ms(now_ms, ms);
                 self.both(|queue, now_ms| queue.nack(now_ms, id, due_ms));
                 self.model.settle(now_ms);
                 match self.model.leased.get_mut(&id) {
-                    Some(batch) if batch.deliveries >= batch.deliveries_max => self.model.bury(id),
-                    Some(batch) => batch.due_ms = due_ms,
+                    Some(batch) if batch.is_exhausted() => self.model.bury(id),
+                    Some(batch) => (batch.due_ms, batch.granted_ms) = (due_ms, ms),
                     None => {}
                 }
             }
-            Step::Kill(at) => {
-                let Some(id) = self.leased_at(at) else { return };
+            Step::DeadLetter(at, delivery) => {
+                let Some(id) = self.leased_at(at).filter(|id| self.holds(*id, delivery)) else { return };
                 self.both(|queue, now_ms| queue.dead_letter(now_ms, id));
                 self.model.settle(now_ms);
                 self.model.bury(id);
             }
-            Step::Extend(at, ms) => {
+            Step::DeadLetterRecords(at, indexes) => {
                 let Some(id) = self.leased_at(at) else { return };
+                let batch = &self.model.leased[&id];
+                let there = indexes.iter().any(|wanted| batch.records.iter().any(|(index, _)| index == wanted));
+                let outside = indexes.iter().find(|index| **index >= batch.delivered);
+                let expected = outside.map_or(Ok(there), |index| Err(*index));
+                assert_eq!(self.queue.batch(id).unwrap().has_any(&indexes), expected);
+                if expected != Ok(true) {
+                    return;
+                }
+                let new_id = self.queue.next_id(now_ms, 0, 7);
+                self.deliveries.insert(new_id, batch.deliveries);
+                self.both(|queue, now_ms| queue.dead_letter_records(now_ms, id, new_id, &indexes));
+                self.model.dead_letter_records(now_ms, id, new_id, &indexes);
+            }
+            Step::Extend(at, ms, delivery) => {
+                let Some(id) = self.leased_at(at).filter(|id| self.holds(*id, delivery)) else { return };
                 let until_ms = until_ms(now_ms, ms);
                 self.both(|queue, now_ms| queue.extend(now_ms, id, until_ms));
                 self.model.settle(now_ms);
                 if let Some(batch) = self.model.leased.get_mut(&id) {
-                    batch.due_ms = until_ms;
+                    (batch.due_ms, batch.granted_ms) = (until_ms, ms);
                 }
             }
             Step::Requeue(at) => {
@@ -363,7 +517,7 @@ impl Trial {
                 self.both(|queue, now_ms| queue.requeue(now_ms, id));
                 self.model.settle(now_ms);
                 let batch = self.model.dead.remove(&id).unwrap();
-                let batch = ModelBatch { due_ms: now_ms, deliveries: 0, ..batch };
+                let batch = ModelBatch { due_ms: now_ms, granted_ms: 0, deliveries_before: batch.deliveries, ..batch };
                 self.model.leased.insert(id, batch);
             }
             Step::DropDead(at) => {
@@ -371,9 +525,9 @@ impl Trial {
                 self.both(|queue, now_ms| queue.drop_dead(now_ms, id));
                 self.model.settle(now_ms);
                 let batch = self.model.dead.remove(&id).unwrap();
-                self.model.held -= size_of_all(&batch.records);
                 self.model.counts.dropped += batch.records.len() as u64;
             }
+            Step::BoundDead(limits) => self.dead_limits = Some(limits),
             Step::Settle => {
                 self.both(|queue, now_ms| queue.move_exhausted(now_ms));
                 self.model.settle(now_ms);
@@ -398,7 +552,12 @@ impl Trial {
                 self.replica = copy;
             }
         }
-        assert_eq!((self.queue.held(), self.queue.counts()), (self.model.held, self.model.counts));
+        if let Some(limits) = self.dead_limits {
+            let excess = self.queue.excess_dead(limits);
+            self.both(|queue, _| queue.drop_excess_dead(excess));
+            self.model.keep_dead(limits);
+        }
+        assert_eq!(self.queue.counts(), self.model.counts);
         assert_figures(&self.queue, &self.model, self.now_ms);
     }
 }
