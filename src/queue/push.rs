@@ -79,15 +79,15 @@ fn push(call: &mut Call) -> Outcome {
 
     let now_ms = call.now_ms();
     let mut opened = call.open::<Queue>(key)?;
-    if let (Some(id), Some(queue)) = (id, opened.get()) {
-        if queue.is_repeated(now_ms, id.bytes()) {
-            STATS.log_repeated.add(records.len() as u64);
-            queue.count_repeated(now_ms, records.len() as u64);
-            let len = queue.waiting(now_ms).records;
-            drop(opened);
-            call.reply().array(2).count(len).count(0);
-            return Ok(());
-        }
+    if let (Some(id), Some(queue)) = (id, opened.get())
+        && queue.is_repeated(now_ms, id.bytes())
+    {
+        STATS.log_repeated.add(records.len() as u64);
+        queue.count_repeated(now_ms, records.len() as u64);
+        let len = queue.waiting(now_ms).records;
+        drop(opened);
+        call.reply().array(2).count(len).count(0);
+        return Ok(());
     }
     let empty = Queue::new();
     let lens = records.iter().map(|record| record.bytes().len());

@@ -1,7 +1,7 @@
 //! A clock that a test can set.
 
 use crate::error::Error;
-use crate::server::{io_error, new_dir};
+use crate::paths::new_dir;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ impl Clock {
     pub fn set(&self, ms: i64) -> Result<(), Error> {
         // Written where it is: servers have mapped this very file.
         let file = File::options().create(true).write(true).truncate(false).open(self.offset());
-        file.and_then(|mut file| file.write_all(&(ms * 1_000).to_ne_bytes())).map_err(io_error)
+        Ok(file.and_then(|mut file| file.write_all(&(ms * 1_000).to_ne_bytes()))?)
     }
 
     /// The program, with its arguments, that a server runs under to have this clock.

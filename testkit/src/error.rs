@@ -33,3 +33,9 @@ impl From<redis::RedisError> for Error {
         Self(error.to_string())
     }
 }
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.to_string())
+    }
+}

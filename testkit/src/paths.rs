@@ -1,7 +1,9 @@
 //! Where the project and the module are.
 
 use crate::error::Error;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The workspace's root directory, in which this crate was built.
 pub fn project_root() -> &'static Path {
@@ -25,4 +27,15 @@ pub fn module_path() -> Result<PathBuf, Error> {
     path.canonicalize().map_err(|error| {
         Error::new(format!("no module at {}: {error}. Build it with `cargo build --release`", path.display()))
     })
+}
+
+/// A new temporary directory.
+pub(crate) fn new_dir() -> Result<PathBuf, Error> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("gw-server-{}-{count}", std::process::id()));
+    // Left behind by a process of the same id that was killed.
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir)?;
+    Ok(dir)
 }

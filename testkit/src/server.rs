@@ -3,7 +3,7 @@
 use crate::binary::Binary;
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::paths::module_path;
+use crate::paths::{module_path, new_dir};
 use crate::wait::{DEADLINE, await_until};
 use redis::{Connection, ProtocolVersion, RedisConnectionInfo};
 use std::ffi::OsStr;
@@ -11,7 +11,6 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Options for starting a server. The defaults suit tests: the chosen binary, the release module, no persistence except
 /// what a restart needs, DEBUG allowed.
@@ -124,7 +123,7 @@ impl Options {
         for _ in 0..TRIES {
             let (wrapper, binary) = (self.wrapper.clone(), binary.clone());
             let mut server = Server { binary, wrapper, port: free_port()?, dir: new_dir()?, process: None };
-            fs::write(server.dir.join("server.conf"), self.config_file(&server)?).map_err(io_error)?;
+            fs::write(server.dir.join("server.conf"), self.config_file(&server)?)?;
             match server.launch() {
                 Ok(()) => {
                     if self.cluster == Cluster::Whole {
@@ -296,7 +295,7 @@ impl Server {
     /// Starts the process in this server's directory, and returns when it answers.
     fn launch(&mut self) -> Result<(), Error> {
         // The option `logfile` would miss what the server writes before it has read its configuration.
-        let log = File::options().create(true).append(true).open(self.log_path()).map_err(io_error)?;
+        let log = File::options().create(true).append(true).open(self.log_path())?;
         let path = self.binary.path.as_os_str();
         let (program, before) = match self.wrapper.split_first() {
             Some((wrapper, options)) => (OsStr::new(wrapper), options.iter().map(OsStr::new).chain([path]).collect()),
@@ -306,7 +305,7 @@ impl Server {
             .args(before)
             .arg(self.dir.join("server.conf"))
             .stdin(Stdio::null())
-            .stdout(log.try_clone().map_err(io_error)?)
+            .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
             .map_err(|error| Error::new(format!("cannot run {}: {error}", program.display())))?;
@@ -371,20 +370,6 @@ fn own_every_slot(client: &mut Connection) -> Result<(), Error> {
 }
 
 fn free_port() -> Result<u16, Error> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(io_error)?;
-    Ok(listener.local_addr().map_err(io_error)?.port())
-}
-
-pub(crate) fn new_dir() -> Result<PathBuf, Error> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let dir = std::env::temp_dir().join(format!("gw-server-{}-{count}", std::process::id()));
-    // Left behind by a process of the same id that was killed.
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir).map_err(io_error)?;
-    Ok(dir)
-}
-
-pub(crate) fn io_error(error: std::io::Error) -> Error {
-    Error::new(error.to_string())
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    Ok(listener.local_addr()?.port())
 }

@@ -157,7 +157,7 @@ fn it_is_told_once_for_each_period() {
             replica = Account::load(&mut from, Account::ENCODING).expect("what was saved");
             assert_eq!(bytes, saved(&replica));
             // All sums are far from the dropped ones: start over, so that the lists stay short.
-            if step % 2_000 == 0 {
+            if step % 1_000 == 0 {
                 (account, replica) = (Account::default(), Account::default());
                 (spent, credits, own) = (Vec::new(), Vec::new(), vec![None, None, None]);
             }
