@@ -21,8 +21,9 @@ const ACL_CATEGORY: &str = "gw";
 pub struct Command {
     pub name: &'static str,
     pub handler: RawHandler,
-    /// The server's command flags, separated by spaces: `write` or `readonly`, `fast` if it is O(1), `deny-oom` if it grows
-    /// memory.
+    /// The server's command flags, separated by spaces: `write` or `readonly`; `fast` if it takes microseconds whatever the
+    /// size of the data; `deny-oom` if it grows memory; `blocking` if it may wait; `admin` if its ACL categories shall be
+    /// `admin` and `dangerous`.
     pub flags: &'static str,
     /// The number of arguments, counting the command's name; `-n` means at least n.
     pub arity: i32,

@@ -269,6 +269,40 @@ fn every_command_has_a_page_that_the_indexes_list() {
     }
 }
 
+/// The commands that a text names.
+fn named(text: &str) -> BTreeSet<String> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '.');
+    words.map(|word| word.trim_end_matches('.')).filter(|word| word.starts_with("GW.")).map(str::to_owned).collect()
+}
+
+/// What the pages list by hand, because it needs words between the names.
+#[test]
+fn lists_of_commands_are_complete() {
+    let (_server, mut client) = start();
+    let commands = public_commands(&mut client);
+    let count = format!("All {} commands,", commands.len());
+    assert!(markdown::page("README.md").contains(&count), "README.md does not say: {count}");
+
+    let mut having = |is_meant: fn(&[Value]) -> bool| -> BTreeSet<String> {
+        let meant = commands.iter().filter(|name| is_meant(&command_info(&mut client, name)));
+        meant.cloned().collect()
+    };
+    let index = markdown::page(&format!("{REFERENCE}/index.md"));
+    let listed = |from: &str, to: &str| {
+        let (_, rest) = index.split_once(from).unwrap_or_else(|| panic!("no {from}"));
+        named(rest.split_once(to).unwrap_or_else(|| panic!("no {to} after {from}")).0)
+    };
+    let growing = having(|info| flags(info).iter().any(|flag| flag == "denyoom"));
+    assert_eq!(listed("`OOM` can be the reply of", "What ends or frees"), growing);
+    let keyless = having(|info| items(&info[8]).is_empty());
+    let has_keys_elsewhere = listed("The\nexceptions:", "have no key.");
+    assert!(keyless.is_subset(&has_keys_elsewhere), "{keyless:?} is not within {has_keys_elsewhere:?}");
+    let waiting = having(|info| flags(info).iter().any(|flag| flag == "blocking"));
+    let told =
+        named(&markdown::page("docs/src/operating/clusters.md").split("## Waiting clients").nth(1).unwrap()[..600]);
+    assert!(waiting.is_subset(&told), "{waiting:?} is not within {told:?}");
+}
+
 /// The headings that every page has, in this order, with others of its own between them.
 const HEADINGS: [&str; 4] = ["## Reply", "## Errors", "## Examples", "## See also"];
 
