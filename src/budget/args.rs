@@ -54,7 +54,7 @@ impl Budgets {
             }
             match args.peek() {
                 None => return Ok((budgets, None)),
-                // A budget may go without a period only if it is the only one.
+                // Only a single budget may have no period.
                 Some(given) if period.is_none() => return Err(not_a_period(given)),
                 Some(_) => {}
             }

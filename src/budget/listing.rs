@@ -88,8 +88,8 @@ impl Listing {
     fn is_due_anew(&self, key: &[u8]) -> bool {
         match self.places.get(key) {
             Some(place) => *place <= self.swapped_at || self.queue.get(place).is_some_and(|candidate| candidate.anew),
-            // Holds whether or not the scan has reached it, since the scan ends before the worker is told that there is
-            // no more.
+            // This also holds before the scan reaches the key: the scan ends before a worker is told that there is no
+            // more.
             None => self.swapped,
         }
     }

@@ -46,7 +46,8 @@ impl<'a> Reply<'a> {
     /// `None` if the reply is not a string.
     pub fn bytes(self) -> Option<&'a [u8]> {
         let mut len = 0;
-        // SAFETY: the borrow keeps the reply alive, and with it the text; the server returns null if it is no string.
+        // SAFETY: the borrow keeps the reply alive, and with it the text; the server returns null if it is not a
+        // string.
         unsafe {
             let at = api!(RedisModule_CallReplyStringPtr(self.at.as_ptr(), &mut len));
             (!at.is_null()).then(|| std::slice::from_raw_parts(at.cast::<u8>(), len))

@@ -24,8 +24,9 @@
 //! # Time
 //!
 //! An account has a clock of its own that follows the server's and never goes back: if the server's steps back, the
-//! account's goes on from its last time. The units taken last then count as taken now. For as long as the step, this
-//! can admit too few requests, never too many. Calendar days and the holds of a ledger go by the server's clock.
+//! account's goes on from its last time. The units taken last then count as taken now. For a time as long as
+//! the step, this can admit too few requests, never too many. Calendar days and the holds of a ledger use the server's
+//! clock.
 //!
 //! Everything depends only on the state and the arguments, so that a replica that makes the same changes has the same
 //! value.

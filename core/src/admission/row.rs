@@ -63,8 +63,8 @@ pub(super) struct Answered {
 }
 
 impl Answered {
-    /// The answer of a policy that cannot be asked, because what it counts is missing. No change and no load leads
-    /// here; if it happens all the same, the policy refuses.
+    /// The answer of a policy that cannot be asked, because what it counts is missing. Neither a change nor a
+    /// load can cause this; if it happens all the same, the policy refuses.
     pub const UNDECIDED: Self = Self {
         allowed: false,
         soft: Soft::Below,

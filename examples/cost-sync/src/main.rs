@@ -57,7 +57,7 @@ fn run(url: &str, path: &str, once: bool) -> Result<(), Box<dyn Error>> {
 
 /// Follows over one connection, until it is lost or, with `once`, until nothing is left to store.
 fn follow(url: &str, database: &mut Database, once: bool) -> Result<(), Box<dyn Error>> {
-    // Only the database's versions show the server what it lost in a failover, or got back from a backup.
+    // The server can only learn from the database's versions what it lost in a failover, or got back from a backup.
     let mut feed = Feed::connect(url)?;
     let gone = feed.tell_versions(&database.versions()?)?;
     if gone > 0 {

@@ -333,7 +333,7 @@ fn assert_same(queue: &Queue, model: &Model, now_ms: i64) {
     assert_eq!(due_apart(batches(&queue.dead)), due_apart(of_model(&model.dead)));
 }
 
-/// All figures of a queue are true at that moment, whatever the last change was.
+/// All figures of a queue are correct at that moment, regardless of when it was last changed.
 fn assert_figures(queue: &Queue, model: &Model, now_ms: i64) {
     let tally = |batches: &[&ModelBatch]| Tally {
         batches: batches.len() as u64,
