@@ -137,7 +137,7 @@ pub struct Question<'a> {
     pub only_asks: bool,
     /// The request's estimates.
     pub amounts: &'a Amounts<'a>,
-    /// How long a budget's current period lasts.
+    /// Milliseconds until the current period of a budget ends; -1 for `TOTAL`.
     pub ends_after_ms: &'a dyn Fn(Period) -> i64,
 }
 

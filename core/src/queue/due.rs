@@ -30,7 +30,7 @@ impl std::ops::SubAssign for Tally {
     }
 }
 
-/// What is known of a batch without looking at it.
+/// What is kept of a batch here, so that the batch itself need not be looked at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Due {
     size: Size,
