@@ -1,6 +1,6 @@
-//! Integers in the server's own strict form.
+//! Integers in the strict form of the server's own commands.
 
-/// An integer as the server's own commands take it: decimal digits after an optional minus, without leading zeros, a plus
+/// Parses an integer as the server's own commands do: an optional minus and decimal digits, without leading zeros, plus
 /// sign or spaces.
 #[inline]
 pub fn parse_int(text: &[u8]) -> Option<i64> {
@@ -13,7 +13,7 @@ pub fn parse_int(text: &[u8]) -> Option<i64> {
         [b'0'] if negative => return None,
         _ => {}
     }
-    // 19 digits fit a u64, whatever they are.
+    // Any 19 digits fit a u64.
     if digits.len() > 19 {
         return None;
     }

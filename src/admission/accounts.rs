@@ -8,10 +8,10 @@ use crate::server::command::Arg;
 use crate::server::key::{Either, Opened, OpenedEither};
 use crate::server::{Call, Error, Key, Str};
 
-/// The most accounts of one request: more than any chain of key, user, team and organisation has.
+/// The most accounts in one request: more than a chain of key, user, team and organisation needs.
 pub const ACCOUNTS_MAX: usize = 16;
 
-/// What a change of an account that exceeds one of its bounds is refused with.
+/// The error for a change that would exceed a bound of an account.
 pub fn exceeded(exceeded: Exceeded) -> Error {
     match exceeded {
         Exceeded::Policies => Error::more_than(POLICIES_MAX, "policies", "account"),
@@ -37,8 +37,8 @@ pub fn parse<'a>(args: &mut Args<'a>) -> Result<Short<Key<'a>>, Error> {
     Ok(accounts)
 }
 
-/// What a call is refused with whose other arguments cannot be read, as `error` says. If its count of accounts takes in
-/// the word LEASE, and none follows, the count is what is wrong.
+/// The error of a call whose other arguments cannot be read: `error`, unless its count of accounts includes the word
+/// LEASE, and no LEASE follows. Then the count is wrong.
 pub fn explain(error: Error, accounts: &[Key], rest: &[Str]) -> Error {
     if has_word(accounts, b"LEASE") && !has_word(rest, b"LEASE") { numkeys_too_large() } else { error }
 }
@@ -51,18 +51,18 @@ fn numkeys_too_large() -> Error {
     Error::new("larger than the number of accounts before LEASE", "numkeys")
 }
 
-/// Opens the accounts; some may not exist. A ledger is no account before its first policy.
+/// Opens the accounts, some of which may not exist. A ledger is not an account before its first policy.
 pub fn open<'a>(call: &'a mut Call, accounts: &[Key]) -> Result<Short<Opened<'a, Account>>, Error> {
     call.open_all::<Account, Ledger>(accounts)
 }
 
-/// Opens one account, of which a ledger becomes a part: see [`make`].
+/// Opens one account; a ledger becomes part of a new account: see [`make`].
 pub fn open_to_make<'a>(call: &'a mut Call, account: Key) -> Result<OpenedEither<'a, Account, Ledger>, Error> {
     call.open_either(account)
 }
 
-/// Changes the account of a key. Without an account, makes one, with the key's ledger if it holds one. `change` may fail
-/// for bounds that only an account with policies can exceed, so that no key is changed by an error.
+/// Changes the account of a key. If there is none, creates one, with the key's ledger if it holds one. `change` may
+/// fail only for bounds that an account with policies can exceed, so that an error never changes a key.
 pub fn make<T>(
     opened: OpenedEither<Account, Ledger>,
     change: impl FnOnce(&mut Account) -> Result<T, Error>,
@@ -87,7 +87,7 @@ pub fn make<T>(
     Ok(changed)
 }
 
-/// Changes an account, if there is one; and its key's expiry, if the change moves it or takes it away.
+/// Changes an account, if there is one, and its key's expiry, if the change moves or removes the expiry.
 pub fn change_one<T>(opened: &mut Opened<Account>, change: impl FnOnce(&mut Account) -> T) -> Option<T> {
     let account = opened.get()?;
     let before = account.expires_at_ms();

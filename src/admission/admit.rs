@@ -1,4 +1,4 @@
-//! GW.ADMIT: all policies of all accounts of a request decide it, and it is charged to all of them or to none.
+//! GW.ADMIT: all policies of all accounts of a request decide it, and it is charged to all accounts or to none.
 
 use gateway_core::admission::form::Form;
 use gateway_core::admission::{
@@ -84,7 +84,7 @@ fn admit(call: &mut Call) -> Outcome {
     reply.array(3).int(admitted.into()).int(decision.answer.retry_after_ms);
     let rows = Rows { reply, keys: &keys, now_ms, wanted: asked.rows };
     rows.reply(&mut accounts, &decision.rows);
-    // Most requests leave all budgets below their soft limits, as the rows say.
+    // After most requests all budgets are below their soft limits, as their rows show.
     let mut told = Short::<(Key, Told)>::new();
     if decision.rows.iter().any(|row| row.soft != Soft::Below) {
         for &index in &decision.charged {
@@ -123,11 +123,11 @@ fn not_decided(undecided: Undecided, id: &[u8]) -> Error {
     }
 }
 
-/// Calls `tell` once for each account that has a row which `concerns` the event.
+/// Calls `tell` once for each account that has a row for which `concerns` is true.
 fn for_each_account(keys: &[Key], rows: &[Row], concerns: impl Fn(&Row) -> bool, tell: impl Fn(Key)) {
     let mut last = None;
     for row in rows.iter().filter(|row| concerns(row)) {
-        // The rows of one account stand together.
+        // The rows of one account follow each other.
         if last.replace(row.account) != Some(row.account)
             && let Some(&key) = keys.get(usize::from(row.account))
         {
@@ -152,7 +152,7 @@ fn count(decision: &Decision, shadow: bool) {
     }
 }
 
-/// Replies the rows that were asked for.
+/// Replies the rows that the request asks for.
 struct Rows<'a> {
     reply: Reply<'a>,
     keys: &'a [Key<'a>],
@@ -199,7 +199,8 @@ impl Rows<'_> {
         }
     }
 
-    /// The kind, the meter, the period and what is used: what a `RateLimit-Policy` header needs beside the row.
+    /// The kind, the meter, the period and the amount used, which a `RateLimit-Policy` header needs in addition to the
+    /// row.
     fn detail(&self, policy: Option<&Policy>, used: Option<Used>) {
         let period_ms = match policy.map(|policy| policy.kind) {
             Some(Kind::Window(rule)) => i64::try_from(rule.window_ms).unwrap_or(i64::MAX),

@@ -11,7 +11,7 @@ use super::accounts::explain;
 use crate::server::args::{Args, Short};
 use crate::server::{Error, Key, Outcome, Str};
 
-/// The most meters that a request names.
+/// The most meters in a request.
 const METERS_MAX: usize = 16;
 
 /// The lease and the amounts of a request, as GW.ADMIT, GW.SETTLE and GW.KEEPALIVE take them.
@@ -22,11 +22,11 @@ pub struct AdmissionArgs<'a> {
     pub require: bool,
     pub rows: RowsWanted,
     pub amounts: Short<(&'a [u8], Amount)>,
-    /// The id and the amounts as they came, for the effect.
+    /// The id and the amounts as texts, for the effect.
     pub texts: SmallVec<[Str<'a>; 9]>,
 }
 
-/// The rows that GW.ADMIT replies.
+/// Which rows GW.ADMIT replies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum RowsWanted {
     All,
@@ -65,7 +65,8 @@ pub const REQUIRE: (&str, Opt) = ("REQUIRE", Opt::Require);
 pub const ROWS: (&str, Opt) = ("ROWS", Opt::Rows);
 
 impl<'a> AdmissionArgs<'a> {
-    /// Parses what follows the accounts: the options of a command in any order, with meters and their amounts between them.
+    /// Parses the arguments after the accounts: the options of a command in any order, mixed with meters and their
+    /// amounts.
     pub fn parse(
         args: Args<'a>,
         accounts: &[Key],

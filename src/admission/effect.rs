@@ -1,21 +1,23 @@
-//! The family's effects. Each is followed by the number of accounts and the accounts, then by the arguments in capitals.
+//! The family's effects. Each is followed by the number of accounts and the accounts, then by the arguments in
+//! capitals.
 //!
 //! | operation | words, and arguments | event |
 //! |---|---|---|
 //! | `A` | `at_ms remember_ms day ttl_ms`, ID [METER AMOUNT …]: a request was admitted | `gw.admit` |
 //! | `S` | `at_ms remember_ms keep_days version`, ID [METER AMOUNT …]: an admission was settled | `gw.settle` |
-//! | `K` | `at_ms remember_ms ttl_ms`, ID: its lease was extended | `gw.keepalive` |
-//! | `X` | `at_ms`: what was due by then was done, without any other change | `gw.expire` |
+//! | `K` | `at_ms remember_ms ttl_ms`, ID: an admission's lease was extended | `gw.keepalive` |
+//! | `X` | `at_ms`: everything due by then was done, without any other change | `gw.expire` |
 //! | `R` | `at_ms`, NAME: a policy's count was forgotten | `gw.policyreset` |
 //! | `P` | NAME POLICY …, in the words of GW.POLICYSET: a policy was set | `gw.policyset` |
-//! | `J` | `at_ms idle_ms`, DOCUMENT: all policies were put, as the document of GW.POLICYLIST … JSON says; idle_ms is -1 as before, 0 for an account that stays | `gw.policyput` |
+//! | `J` | `at_ms idle_ms`, DOCUMENT: all policies were set, as in the document of GW.POLICYLIST … JSON; idle_ms is -1 if unchanged, 0 if the account does not expire | `gw.policyput` |
 //! | `D` | NAME: a policy was removed | `gw.policydel` |
-//! | `B` | `day`, NAME …: it was told that these budgets are at their soft limits in the periods of that day | `gw.softbudget` |
+//! | `B` | `day`, NAME …: it was announced that these budgets are at their soft limits in the periods of that day | `gw.softbudget` |
 //!
-//! `B` follows the effect of the change that has left the budgets there, in one transaction. Replicas do not compare spend
-//! with budgets: they note what was told, and tell it to their own listeners.
-//! The event `gw.denied` tells that a policy has refused a request: no change, so there is no effect, and replicas do not
-//! hear of it.
+//! `B` follows the effect of the change that has left the budgets there, in one transaction. Replicas do not compare
+//! spend with budgets: they note what was announced, and announce it to their own listeners.
+//!
+//! The event `gw.denied` says that a policy has refused a request. This is not a change, so there is no effect, and
+//! replicas do not have the event.
 
 use std::ffi::CStr;
 
@@ -57,7 +59,7 @@ pub const COMMAND: Command = Command {
     ],
 };
 
-/// The keyspace event of an operation, the same on the node that decides and on those that apply the effect.
+/// The keyspace event of an operation, the same on the node that decides and on nodes that apply the effect.
 fn event(operation: u8) -> &'static CStr {
     match operation {
         b'A' => c"gw.admit",
@@ -72,7 +74,7 @@ fn event(operation: u8) -> &'static CStr {
     }
 }
 
-/// A change of accounts, as replicas and the AOF get it.
+/// A change of accounts, as sent to replicas and the AOF.
 pub struct AccountsEffect {
     operation: u8,
     effect: Effect,
@@ -98,7 +100,7 @@ impl AccountsEffect {
         Self::new(b'K', [at_ms, remember_ms.cast_signed(), ttl_ms.cast_signed()])
     }
 
-    /// What was due by time was done.
+    /// Everything due by a time was done.
     pub fn advanced(at_ms: i64) -> Self {
         Self::new(b'X', [at_ms])
     }
@@ -107,7 +109,8 @@ impl AccountsEffect {
         Self::new(b'P', [])
     }
 
-    /// All policies, and how long the account outlives its last admission: 0 if it stays, `None` if that is as before.
+    /// All policies were set. `idle_ms` is how long the account outlives its last admission: 0 if it does not expire,
+    /// `None` if that is unchanged.
     pub fn policies_put(at_ms: i64, idle_ms: Option<u64>) -> Self {
         Self::new(b'J', [at_ms, idle_ms.map_or(-1, u64::cast_signed)])
     }
@@ -124,13 +127,13 @@ impl AccountsEffect {
         Self::new(b'R', [at_ms])
     }
 
-    /// Tells the replicas and the AOF, and listeners.
+    /// Sends the effect to the replicas and the AOF, and the event to listeners.
     pub fn replicate(&self, call: &Call, accounts: &[Key], rest: &[Str]) {
         call.replicate_all(accounts, event(self.operation), &self.effect, rest);
     }
 }
 
-/// After the effect of a change: tells of budgets that it has left at their soft limits, if there are any.
+/// After the effect of a change: announces budgets that the change has left at their soft limits, if there are any.
 pub fn tell_soft(call: &Call, account: Key, today: Day, told: &Told) {
     if told.is_empty() {
         return;
@@ -140,8 +143,8 @@ pub fn tell_soft(call: &Call, account: Key, today: Day, told: &Told) {
     AccountsEffect::soft_told(today).replicate(call, &[account], &names);
 }
 
-/// Settles an admission, if there is an account. Returns whether that has changed the account's spend, which the feed lists
-/// then.
+/// Settles an admission, if the account exists. Returns whether the account's spend has changed, so that the feed lists
+/// it.
 pub fn settle_one(
     opened: &mut Opened<Account>,
     moment: &Moment,
@@ -262,7 +265,7 @@ fn apply_admission<'a>(
     Ok(spent)
 }
 
-/// Changes the accounts that exist. Nothing may follow in the arguments.
+/// Changes the accounts that exist. No arguments may follow.
 fn change_all(call: &mut Call, keys: &[Key], args: Args, mut change: impl FnMut(&mut Account)) -> Outcome {
     args.end()?;
     accounts::open(call, keys)?.iter_mut().filter_map(|account| account.get()).for_each(&mut change);
@@ -272,7 +275,7 @@ fn change_all(call: &mut Call, keys: &[Key], args: Args, mut change: impl FnMut(
 /// Applies the operation `P`.
 fn apply_policy(call: &mut Call, keys: &[Key], words: Words, args: Args) -> Outcome {
     words.end()?;
-    // The words say the end of a block, whatever the time is.
+    // The words contain the end of a block, so that the time does not matter.
     let (name, policy) = parse_named(args, 0).map_err(|_| malformed())?;
     for &key in keys {
         accounts::make(accounts::open_to_make(call, key)?, |account| {
@@ -282,8 +285,8 @@ fn apply_policy(call: &mut Call, keys: &[Key], words: Words, args: Args) -> Outc
     Ok(())
 }
 
-/// Puts an account's policies. `idle_ms` is how long it outlives its last admission: 0 if it stays, `None` if that is as
-/// before. An account that is given a budget stays.
+/// Sets all policies of an account. `idle_ms` is how long it outlives its last admission: 0 if it does not expire,
+/// `None` if that is unchanged. An account that gets a budget does not expire.
 pub fn put_policies(
     account: &mut Account,
     now: &Moment,

@@ -1,5 +1,5 @@
-//! Admission: GW.POLICYSET, GW.POLICYPUT and the other policy commands say what an account is allowed; GW.ADMIT, GW.SETTLE and
-//! GW.KEEPALIVE take a request through all policies of all its accounts at once.
+//! Admission: GW.POLICYSET, GW.POLICYPUT and the other policy commands set the limits of an account; GW.ADMIT,
+//! GW.SETTLE and GW.KEEPALIVE take a request through all policies of all its accounts at once.
 
 pub mod accounts;
 pub mod admit;

@@ -1,4 +1,4 @@
-//! GW.POLICYSET, GW.POLICYDEL, GW.POLICYRESET and GW.POLICYLIST: what an account is allowed.
+//! GW.POLICYSET, GW.POLICYDEL, GW.POLICYRESET and GW.POLICYLIST: the policies of an account.
 
 use gateway_core::admission::{Account, Moment, Reset, document};
 use gateway_core::ledger::Ledger;
@@ -130,7 +130,7 @@ fn set(call: &mut Call) -> Outcome {
     let account = args.key()?;
     let now_ms = call.now_ms();
     let (name, policy) = parse_named(args, now_ms)?;
-    // The effect is what GW.POLICYLIST replies: every node reads it in the same way, at any time.
+    // The effect has the words that GW.POLICYLIST replies, which every node reads in the same way, at any time.
     let words: Vec<OwnedKey> = words(&name.into(), &policy).iter().map(|word| OwnedKey::new(word)).collect();
     let words: Vec<Str> = words.iter().map(OwnedKey::key).collect();
 
@@ -155,7 +155,7 @@ fn set(call: &mut Call) -> Outcome {
     Ok(())
 }
 
-/// Parses `account name`, for commands that change a policy that exists.
+/// Parses `account name`, for commands on an existing policy.
 fn parse_known<'a>(call: &Call<'a>) -> Result<(Key<'a>, Str<'a>), Error> {
     let mut args = call.args();
     let (account, name) = (args.key()?, args.string("name")?);

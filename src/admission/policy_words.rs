@@ -1,4 +1,4 @@
-//! Policies as GW.POLICYSET takes and GW.POLICYLIST replies them. What words there are, and what they mean, says
+//! Policies as words, as GW.POLICYSET takes and GW.POLICYLIST replies them. The words and their meaning are defined in
 //! `gateway_core::admission::form`, for arguments and JSON alike.
 
 use gateway_core::admission::form::{Draft, FORMS, Form, Given, Mistake, Said, Takes, Wrong};
@@ -11,7 +11,7 @@ use crate::server::Error;
 use crate::server::args::{Args, Short};
 use crate::server::reply::Reply;
 
-/// Parses the words of a policy, the kind first. `now_ms` is the server's time, from which on a block lasts.
+/// Parses the words of a policy, the kind first. `now_ms` is the server's time, at which a block with `FOR` begins.
 fn parse_policy(args: &mut Args, now_ms: i64) -> Result<Policy, Error> {
     let name = args.bytes("policy")?;
     let form = Form::named(name).ok_or_else(|| Error::new(&what(Mistake::NotAKind), name))?;
@@ -36,7 +36,7 @@ fn parse_policy(args: &mut Args, now_ms: i64) -> Result<Policy, Error> {
     draft.policy(now_ms).map_err(|wrong| explain(&wrong))
 }
 
-/// The error of a mistake among arguments.
+/// The error for a mistake in the arguments.
 fn explain(wrong: &Wrong) -> Error {
     let argument = wrong.word.argument();
     match (wrong.mistake, &wrong.given) {
@@ -50,7 +50,7 @@ fn explain(wrong: &Wrong) -> Error {
     }
 }
 
-/// What an error says of a mistake, before it says where.
+/// The text of an error for a mistake, without its place.
 pub fn what(mistake: Mistake) -> String {
     let kinds = || FORMS.iter().map(|form| form.name);
     match mistake {
@@ -93,7 +93,7 @@ pub fn parse_named<'a>(mut args: Args<'a>, now_ms: i64) -> Result<(&'a [u8], Pol
     Ok((name, parse_policy(&mut args, now_ms)?))
 }
 
-/// Replies what this node has seen of a policy: the requests that it refused, and when its meter was last named.
+/// Replies a policy's tally on this node: the requests that it refused, and when its meter was last named.
 pub fn reply_tally(reply: &Reply, tally: &Tally) {
     let &Tally { denied, named_ms } = tally;
     reply.map(2).bytes("denied").count(denied).bytes("named_ms");
@@ -103,8 +103,8 @@ pub fn reply_tally(reply: &Reply, tally: &Tally) {
     };
 }
 
-/// A policy's name and the words that set it, in one order whatever the order was in which they were given. A block has its
-/// end among them, so that they mean the same at any time.
+/// A policy's name and the words that set it, in a fixed order. A block's end is among them, so that they mean the same
+/// at any time.
 pub fn words(name: &ShortName, policy: &Policy) -> Vec<Vec<u8>> {
     let mut words: Vec<Vec<u8>> = vec![name.to_vec(), Form::of(&policy.kind).name.into()];
     for (word, said) in policy.words() {

@@ -1,4 +1,4 @@
-//! GW.POLICYPUT: an account's whole set of policies, from one document.
+//! GW.POLICYPUT: sets all policies of an account from one document.
 
 use gateway_core::PERIOD_MAX_MS;
 use gateway_core::admission::document::{self, DOCUMENT_BYTES_MAX, Named, Refused};
@@ -74,7 +74,7 @@ fn put(call: &mut Call) -> Outcome {
         // A budget may be set below what is spent.
         Ok(account.tell_soft(&now))
     })?;
-    // The same document for every node: a block's end is in it, whatever the time is.
+    // The same document for every node: it contains a block's end, so that the time does not matter.
     let named = policies.iter().map(|(name, policy)| (&**name, policy));
     let document = OwnedKey::new(document::write(named).unwrap_or_default().as_bytes());
     AccountsEffect::policies_put(now_ms, idle_ms).replicate(call, &[account], &[document.key()]);
@@ -83,18 +83,18 @@ fn put(call: &mut Call) -> Outcome {
     Ok(())
 }
 
-/// What the key holds.
+/// The state of the key before the command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Found {
     /// Nothing.
     None,
     /// A ledger without policies.
     Ledger,
-    /// An account whose policies and idle time are those that are to be put.
+    /// An account whose policies and idle time are already those of the call.
     Same,
     /// Another account.
     Other,
-    /// Another account that money was spent or held in.
+    /// Another account, in which money was spent or held.
     Charged,
 }
 
@@ -115,7 +115,7 @@ fn find(opened: &mut OpenedEither<Account, Ledger>, policies: &[Named], idle_ms:
     }
 }
 
-/// What is wrong with a document, with the place.
+/// The error for a mistake in the document, with its place.
 fn refused(refused: Refused) -> Error {
     match refused {
         Refused::TooLong => Error::longer_than(DOCUMENT_BYTES_MAX, "json"),

@@ -1,4 +1,4 @@
-//! GW.SETTLE and GW.KEEPALIVE: an admission is settled, or its lease extended.
+//! GW.SETTLE and GW.KEEPALIVE: settle an admission, and extend its lease.
 
 use gateway_core::admission::{Account, Amounts, Standing, Told};
 
@@ -52,7 +52,7 @@ pub const KEEP_ALIVE: Command = Command {
     ],
 };
 
-/// The accounts in which a lease has one of the `wanted` standings, and its standings in all accounts.
+/// The accounts in which a lease has one of the `wanted` standings, and the standings in all accounts.
 fn select<'a>(
     accounts: &[Key<'a>],
     opened: &mut [Opened<Account>],

@@ -29,7 +29,7 @@ impl Value for Account {
         reply.map(10).bytes("type").bytes("account");
         reply.bytes("policies").array(self.policies().len());
         self.policies().iter().for_each(|own| reply_words(reply, &own.name, &own.policy));
-        // By the policies' names: the units in windows and the tokens in buckets, negative in debt.
+        // By policy name: the units in windows and the tokens in buckets, which are negative in debt.
         let counts = self.counts(now_ms);
         reply.bytes("counts").map(counts.len());
         for (name, count) in counts {
@@ -50,7 +50,7 @@ impl Value for Account {
             reply.bytes("held").bytes(ledger.held(now_ms, Period::Total, today).to_text().as_bytes());
             reply_credits(reply, ledger);
         }
-        // Each lease in flight with its milliseconds left; the first to end first.
+        // Each lease in flight with the milliseconds left, the first to end first.
         let in_flight = self.in_flight(now_ms);
         reply.bytes("in_flight").count(in_flight);
         reply
@@ -59,13 +59,13 @@ impl Value for Account {
         for (id, left_ms) in self.leases(now_ms).take(DESCRIBED_MAX) {
             reply.array(2).bytes(id).int(left_ms);
         }
-        // By the policies' names: what this node has seen of them.
+        // By policy name: the tallies of this node.
         reply.bytes("stats").map(self.policies().len());
         for own in self.policies() {
             reply.bytes(&own.name);
             reply_tally(reply, own.tally());
         }
-        // How long the account outlives its last admission; nil if it stays.
+        // How long the account outlives its last admission; nil if it does not expire.
         reply.bytes("idle_ms");
         match self.idle_ms() {
             Some(idle_ms) => reply.count(idle_ms),

@@ -1,4 +1,5 @@
-//! The only way this family reaches a key's ledger, whether the key holds a ledger alone or an account with policies.
+//! The only way for this family to reach a key's ledger, whether the key holds a ledger alone or an account with
+//! policies.
 
 use gateway_core::admission::{self, Moment, Told, USD};
 use gateway_core::ledger::Ledger;
@@ -26,8 +27,9 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// After a change: the budgets of the account's policies that it has left at their soft limits, of which nobody was told
-    /// in their current period. From now on they count as told. A ledger alone has no policies.
+    /// After a change: the budgets in the account's policies that the change has left at their soft limits and that
+    /// were not announced yet in their current period. From now on they count as announced. A ledger alone has no
+    /// policies.
     pub fn tell_soft(&mut self, now_ms: i64) -> Told {
         match &mut self.0 {
             Either::One(_) => Told::new(),
@@ -37,7 +39,7 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// Whether money that is charged to the ledger counts in a policy of the account.
+    /// Whether money that is charged to the ledger counts in a policy of the account, too.
     pub fn counts_money(&mut self) -> bool {
         match &mut self.0 {
             Either::One(_) => false,
@@ -45,7 +47,7 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// Counts money that was charged at `spent_ms`, or given back if it is negative, in the account's policies.
+    /// Counts money in the account's policies that was charged at `spent_ms`, or given back if it is negative.
     pub fn count_money(&mut self, at_ms: i64, spent_ms: i64, amount: Amount) {
         if let Either::Other(opened) = &mut self.0
             && let Some(account) = opened.get()
@@ -54,7 +56,7 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// Lets an account that has been given money stay, if it was to expire.
+    /// Makes an account that got money stay, if it would have expired.
     pub fn stay(&mut self) {
         if let Either::Other(opened) = &mut self.0
             && opened.get().is_some_and(|account| account.stay())
@@ -63,7 +65,7 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// The ledger; a new one if there is none.
+    /// The ledger; creates it if there is none.
     pub fn ledger_or_new(&mut self) -> &mut Ledger {
         match &mut self.0 {
             Either::One(opened) => opened.get_or_insert_with(Ledger::new),
@@ -78,7 +80,7 @@ impl<'a> AccountRead<'a> {
         Ok(call.find_either(key)?.map(Self))
     }
 
-    /// As [`Self::find`], without a trace on keys that may be others'.
+    /// Like [`Self::find`], but without counting as a use of the key, which may not be one of this module.
     pub fn glance(call: &'a Call, key: Key) -> Result<Option<Self>, Error> {
         Ok(call.glance_either(key)?.map(Self))
     }
@@ -90,7 +92,7 @@ impl<'a> AccountRead<'a> {
         }
     }
 
-    /// The ledger of a meter. A ledger alone is one of money.
+    /// The ledger of a meter. A key that holds a ledger alone has only one of money.
     pub fn meter(&self, meter: &[u8]) -> Option<&Ledger> {
         match &self.0 {
             Either::One(found) => (meter == USD).then(|| found.get()),
@@ -99,7 +101,7 @@ impl<'a> AccountRead<'a> {
     }
 }
 
-/// The ledger of a key that a scan comes by.
+/// The ledger of a key that a scan visits.
 pub fn glimpse<'a>(value: &'a Glimpse) -> Option<&'a Ledger> {
     value.value::<Ledger>().or_else(|| value.value::<admission::Account>().map(admission::Account::ledger))
 }

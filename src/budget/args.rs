@@ -1,4 +1,4 @@
-//! The family's arguments: ids, budgets with their periods, and the reply that a budget gets.
+//! The family's arguments: ids, budgets with their periods, and the reply to a question about budgets.
 
 use gateway_core::calendar::Period;
 use gateway_core::ledger::{BudgetCheck, ID_BYTES_MAX, Overflow};
@@ -16,10 +16,10 @@ pub const PERIODS: &[Arg] =
 /// Further budgets, each with its period.
 pub const MORE: &[Arg] = &[Arg::text("budget"), Arg::one_of("period", PERIODS)];
 
-/// The most budgets of a question. There is little use for more than one a period.
+/// The most budgets in a question. More than one for each period is rarely useful.
 const BUDGETS_MAX: usize = 16;
 
-/// Budgets with their periods, on the stack: every request goes through here.
+/// Budgets with their periods, on the stack because every request is parsed here.
 pub struct Budgets {
     list: [(Amount, Period); BUDGETS_MAX],
     len: usize,
@@ -54,7 +54,7 @@ impl Budgets {
             }
             match args.peek() {
                 None => return Ok((budgets, None)),
-                // A budget without a period is the only one.
+                // Only a single budget may have no period.
                 Some(given) if period.is_none() => return Err(not_a_period(given)),
                 Some(_) => {}
             }
@@ -74,7 +74,7 @@ impl Budgets {
     }
 }
 
-/// What an error says that a period can be.
+/// The names of periods, as errors list them.
 pub const PERIOD_NAMES: &str = "DAY, WEEK, MONTH or TOTAL";
 
 pub fn not_a_period(given: &[u8]) -> Error {
@@ -86,7 +86,7 @@ pub fn parse_id<'a>(args: &mut Args<'a>, name: &str) -> Result<Str<'a>, Error> {
     args.name(name, ID_BYTES_MAX)
 }
 
-/// A sum would leave the range of amounts; nothing was charged. `argument` is the amount's name.
+/// A sum would leave the range of amounts, so nothing was charged. `argument` is the name of the amount.
 pub fn out_of_range(overflow: Overflow, argument: &str) -> Error {
     Error::new(&overflow.to_string(), argument)
 }

@@ -35,8 +35,8 @@ pub const COMMAND: Command = Command {
     ],
 };
 
-/// How far ahead of the server's clock a charge may be dated, in milliseconds: as much as a wrong time zone or a skewed
-/// clock explains. A charge dated further ahead is a mistake.
+/// How far ahead of the server's clock a charge may be dated, in milliseconds: enough for a wrong time zone or a skewed
+/// clock. A charge dated further ahead is a mistake.
 const AHEAD_MAX_MS: i64 = 24 * 3_600_000;
 
 #[derive(Clone, Copy)]
@@ -71,10 +71,11 @@ fn add_cost(call: &mut Call) -> Outcome {
     let database = call.database();
     let mut account = Account::open(call, key)?;
     let mut version = None;
-    // Without an amount to charge or an id to remember, no ledger is made.
+    // Without an amount to charge or an id to remember, no ledger is created.
     let nothing = amount == Amount::ZERO && id.is_none();
     if let Some(ledger) = account.ledger() {
-        // An amount that was charged under this id before is not charged again. The reply is its month's total, as then.
+        // An amount that was charged under this id is not charged again. The reply is the total of the month that the
+        // first call charged.
         let seen = match id.and_then(|id| ledger.state(now_ms, id.bytes())) {
             Some(IdState::Charged { day, .. } | IdState::Committed { day, .. }) => Some(day),
             Some(IdState::Credited { .. }) => return Err(Error::new("a credit has this id", "ID")),
@@ -107,7 +108,7 @@ fn add_cost(call: &mut Call) -> Outcome {
             amount,
             keep_days: KEEP_DAYS.get() as u32,
             version,
-            // With the time at which policies count it.
+            // The effect has a time also if policies count the money at that time.
             forget_at_ms: (has_due || spent_ms.is_some()).then_some(now_ms),
             spent_ms,
         },

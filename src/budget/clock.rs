@@ -1,7 +1,8 @@
 //! Follows the clock if it has stepped back.
 //!
-//! Time then stands still for a ledger's holds until a change moves their ends back with the clock. Questions and denials
-//! change nothing, so the first one that finds a ledger ahead of the clock has that change made right after it.
+//! After such a step, no time passes for a ledger's holds until a change moves their ends back with the clock. Queries
+//! and denials change nothing, so the first one that finds a ledger ahead of the clock schedules that change right
+//! after itself.
 
 use gateway_core::ledger::feed::KeyPlace;
 
@@ -14,7 +15,7 @@ struct Ahead {
     key: OwnedKey,
 }
 
-/// Has a key's ledger follow the clock after this command, if it `is_ahead` of it.
+/// Makes a key's ledger follow the clock after this command, if it `is_ahead` of it.
 pub fn follow_if(call: &Call, key: Key, is_ahead: bool) {
     // A replica gets the change from its primary.
     if is_ahead && call.may_change() {
@@ -22,7 +23,7 @@ pub fn follow_if(call: &Call, key: Key, is_ahead: bool) {
     }
 }
 
-/// As [`follow_if`], for a command that does not look at the ledger otherwise.
+/// Like [`follow_if`], for a command that does not read the ledger itself.
 pub fn look(call: &Call, key: Key) {
     let now_ms = call.now_ms();
     let is_ahead = |account: &AccountRead| account.ledger().is_ahead_of(now_ms);
@@ -35,7 +36,7 @@ fn follow(call: &mut Call, ahead: Ahead) {
         return;
     }
     let (now_ms, database, key) = (call.now_ms(), call.database(), ahead.key.key());
-    // Opened for reading first: no ledger is made where one is gone.
+    // Opened for reading first, so that no ledger is created if the key is gone.
     let is_ahead = |account: AccountRead| account.ledger().is_ahead_of(now_ms);
     if !AccountRead::find(call, key).ok().flatten().is_some_and(is_ahead) {
         return;

@@ -40,7 +40,7 @@ pub const COMMAND: Command = Command {
     ],
 };
 
-/// How far ahead of the server's clock the period of a credit may be, in milliseconds: a year.
+/// How far ahead of the server's clock the period of a credit may be, in milliseconds: 366 days.
 const AHEAD_MAX_MS: i64 = PERIOD_MAX_MS.cast_signed();
 
 #[derive(Clone, Copy)]
@@ -90,7 +90,7 @@ fn credit(call: &mut Call) -> Outcome {
     }
     let before = ledger.credit_with(period, day, amount).map_err(refused)?;
     if amount == Amount::ZERO && id.is_none() {
-        // Nothing to give and nothing to remember: no ledger is made.
+        // There is nothing to give and no id to remember, so no ledger is created.
         call.reply().bytes(before.to_text().as_bytes());
         return Ok(());
     }

@@ -3,7 +3,7 @@
 //! | operation | words | event |
 //! |---|---|---|
 //! | `C` | `day amount keep_days version`: a charge | `gw.addcost` |
-//! | `F` | `day amount keep_days version at_ms [spent_ms]`: a charge, and ids and holds that were due were forgotten | `gw.addcost` |
+//! | `F` | `day amount keep_days version at_ms [spent_ms]`: a charge, after which ids and holds that were due were forgotten | `gw.addcost` |
 //! | `O` | `day amount at_ms keep_days remember_ms version [spent_ms]`, and the id: a charge whose id is remembered | `gw.addcost` |
 //! | `H` | `day expires_at_ms estimate at_ms keep_days remember_ms version`, and the id: a hold | `gw.reserve` |
 //! | `K` | `actual at_ms keep_days remember_ms version [spent_ms]`, and the id: a hold was committed | `gw.commit` |
@@ -11,10 +11,10 @@
 //! | `A` | `version`: a reader has acknowledged it | `gw.costack` |
 //! | `L` | `version`: the ledger is listed anew | `gw.costchanges` |
 //! | `G` | `period day amount at_ms keep_days remember_ms version`, the meter, and the id if there is one: a credit | `gw.credit` |
-//! | `T` | `at_ms`: holds and ids follow the clock, which has stepped back | `gw.expire` |
+//! | `T` | `at_ms`: holds and ids follow a clock that has stepped back | `gw.expire` |
 //!
-//! `spent_ms` is there if policies of the account count the money, too.
-//! Days count from 1970-01-01, in the time zone of the node that made the change first; amounts are decimals.
+//! `spent_ms` is present if policies of the account count the money, too. Days count from 1970-01-01, in the time zone
+//! of the node that first made the change; amounts are decimals.
 
 use std::ffi::CStr;
 
@@ -53,11 +53,11 @@ pub const COMMAND: Command = Command {
     args: &[Arg::key(), Arg::text("effect"), Arg::text("argument").optional().multiple()],
 };
 
-/// A change of a ledger. The node that first makes it decides all of it. `spent_ms` is when money was spent that counts in
-/// policies of the account, too; `None` if no policy counts it.
+/// A change of a ledger. The node that first makes it decides all of it. `spent_ms` is when the money was spent, for
+/// policies of the account that count it, too; `None` if no policy counts it.
 #[derive(Clone, Copy)]
 pub enum LedgerChange {
-    /// With a time, forgets what is due by then, too.
+    /// If it has a time, it also forgets what is due by then.
     Charge {
         day: Day,
         amount: Amount,
@@ -92,7 +92,7 @@ pub enum LedgerChange {
     ListAnew {
         version: u64,
     },
-    /// Holds and ids follow the clock, which has stepped back.
+    /// Holds and ids follow a clock that has stepped back.
     FollowClock {
         at_ms: i64,
     },
@@ -144,7 +144,7 @@ impl LedgerChange {
         totals
     }
 
-    /// When money is counted in policies of the account, when it was spent, and how much.
+    /// For money that policies of the account count: when to count it, when it was spent, and the amount.
     fn counted(&self) -> Option<(i64, i64, Amount)> {
         match *self {
             Self::Charge { amount, forget_at_ms: Some(at_ms), spent_ms: Some(spent_ms), .. } => {
@@ -156,7 +156,7 @@ impl LedgerChange {
         }
     }
 
-    /// After [`Self::apply`]: tells the replicas and the AOF, listeners, and the feed.
+    /// After [`Self::apply`]: sends the change to replicas and the AOF, to listeners, and to the feed.
     pub fn announce(&self, call: &Call, key: Key, id: Option<Str>) {
         match id {
             Some(id) => call.replicate_with(key, self.event(), &self.effect(), &[id]),
@@ -165,7 +165,7 @@ impl LedgerChange {
         self.note(call, key);
     }
 
-    /// The keyspace event, the same on the node that makes the change first and on those that apply its effect.
+    /// The keyspace event, the same on the node that first makes the change and on nodes that apply its effect.
     fn event(&self) -> &'static CStr {
         match self {
             Self::Charge { .. } | Self::ChargeOnce { .. } => c"gw.addcost",
@@ -178,7 +178,7 @@ impl LedgerChange {
         }
     }
 
-    /// Lists the ledger, if its spend or what is listed has changed.
+    /// Adds the ledger to the feed, if its spend or its list of changes has changed.
     fn note(&self, call: &Call, key: Key) {
         match self {
             Self::Hold { .. } | Self::Cancel { .. } | Self::Acknowledge { .. } | Self::FollowClock { .. } => {}
@@ -318,7 +318,7 @@ fn parse_stamp(words: &mut Words) -> Result<Stamp, Error> {
     })
 }
 
-/// A credit, given or taken back. The node that first gives it decides all of it.
+/// A credit that is given or taken back. The node that first makes the change decides all of it.
 #[derive(Clone, Copy)]
 pub struct Credit<'a> {
     pub period: Period,
@@ -331,7 +331,7 @@ pub struct Credit<'a> {
 }
 
 impl Credit<'_> {
-    /// Gives the credit, and returns that of the period.
+    /// Gives the credit, and returns the period's credit.
     pub fn apply(&self, call: &mut Call, key: Key) -> Result<Amount, Error> {
         let give = |ledger: &mut Ledger| {
             let given = ledger.give_credit(self.id, self.period, self.day, self.amount, &self.stamp);
@@ -350,7 +350,7 @@ impl Credit<'_> {
         })
     }
 
-    /// After [`Self::apply`]: as [`LedgerChange::announce`]. `rest` are the meter, and the id if there is one.
+    /// After [`Self::apply`]: like [`LedgerChange::announce`]. `rest` are the meter, and the id if there is one.
     pub fn announce(&self, call: &Call, key: Key, rest: &[Str]) {
         let mut effect = Effect::new(NAME, b'G');
         effect.word(self.period.name().as_bytes());

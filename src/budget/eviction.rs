@@ -1,14 +1,14 @@
-//! A warning for operators: the server may be set up to evict ledgers.
+//! A warning for operators if the server may evict ledgers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::server::events::Event;
 use crate::server::{Call, log};
 
-/// Whether the last warning still holds: it is not repeated whenever some other setting changes.
+/// Whether the last warning still holds. It is not repeated whenever some other setting changes.
 static WARNED: AtomicBool = AtomicBool::new(false);
 
-/// Warns of an eviction policy that may evict ledgers and queues: spend would be reset without anybody noticing.
+/// Warns of an eviction policy that may evict ledgers and queues: spend would be reset without notice.
 pub fn on_server_event(call: &mut Call, event: Event) {
     if !matches!(event, Event::ModuleLoaded | Event::ConfigChanged) {
         return;

@@ -1,4 +1,4 @@
-//! GW.COSTCHANGES, GW.COSTACK and GW.COSTSYNC: a worker keeps a database in step with the ledgers.
+//! GW.COSTCHANGES, GW.COSTACK and GW.COSTSYNC, for workers that keep a database in step with the ledgers.
 
 use gateway_core::calendar::{Day, Period};
 use gateway_core::ledger::feed::{KeyPlace, VERSION_MAX};
@@ -58,12 +58,12 @@ pub const SYNC: Command = Command {
     args: &[Arg::block("stored", PAIR).multiple()],
 };
 
-/// The most ledgers of one call, to list or to acknowledge. Listing one takes 1.3 µs, and about 4 µs if there are so many
-/// ledgers that none is in the processor's cache.
+/// The most ledgers that one call lists or acknowledges (docs/src/internals/decisions.md, "A call of the feed takes 200
+/// ledgers and 1,000 rows").
 const LEDGERS_MAX: usize = 200;
 const LEDGERS_DEFAULT: usize = 100;
 
-/// No further ledger is listed after this many rows: a reply of them takes no longer than a millisecond.
+/// After this many rows no further ledger is listed, so that a reply takes at most a millisecond.
 const ROWS_MAX: usize = 1_000;
 
 struct Listed {
@@ -108,12 +108,13 @@ fn cost_changes(call: &mut Call) -> Outcome {
     Ok(())
 }
 
-/// Replies a period, its first day, and the amount that it has.
+/// Replies a period, its first day, and its amount.
 pub fn reply_row(reply: &Reply, (period, day, amount): &(Period, Day, Amount)) {
     reply.array(3).bytes(period.name()).bytes(day.to_string()).bytes(amount.to_text().as_bytes());
 }
 
-/// What a key's ledger has to list; `None` if there is no ledger, or nothing to list. Lists it anew if that is due.
+/// What a key's ledger has to list; `None` if there is no ledger, or nothing to list. First lists it anew if that is
+/// due.
 fn list(call: &mut Call, name: OwnedKey, anew: bool) -> Result<Option<Listed>, Error> {
     let (database, key) = (call.database(), name.key());
     let place = KeyPlace::new(database, key.bytes());
@@ -136,7 +137,7 @@ fn list(call: &mut Call, name: OwnedKey, anew: bool) -> Result<Option<Listed>, E
     Ok(listed.map(|(version, since, rows, credits)| Listed { name, version, since, rows, credits }))
 }
 
-/// `None` if the key is gone or holds another type: either way there is no such ledger.
+/// `None` if the key is gone or holds another type: in both cases there is no such ledger.
 fn find<'a>(call: &'a Call, key: Key) -> Option<AccountRead<'a>> {
     AccountRead::find(call, key).ok().flatten()
 }
@@ -174,11 +175,11 @@ fn cost_ack(call: &mut Call) -> Outcome {
 /// GW.COSTSYNC key version [key version …]
 fn cost_sync(call: &mut Call) -> Outcome {
     let pairs = parse_pairs(&mut call.args())?;
-    // From now on, ledgers that come to these places are remembered.
+    // From now on, ledgers that come to these places by other means than changes are noted.
     listing::watch(call);
     let now_ms = call.now_ms();
     let ahead_max = now_ms.unsigned_abs() * 1_000 + VERSION_AHEAD_MAX_US;
-    // A version from the future would drag all later ones forward.
+    // A version from the future would force all later versions to be even larger.
     let check = |account: &AccountRead, version| match version <= ahead_max.max(account.ledger().version()) {
         true => Ok(()),
         false => Err(Error::new("version from the future", "version")),
@@ -214,12 +215,13 @@ fn each(
     Ok(())
 }
 
-/// Acknowledges a version if that is news. Returns 1, or 0 if the ledger has something to list, or -1 if there is none.
+/// Acknowledges a version, if it is newer than the last one. Returns 1, or 0 if the ledger has something to list, or -1
+/// if there is no ledger.
 fn acknowledge(call: &mut Call, key: Key, version: u64) -> Result<i64, Error> {
     let database = call.database();
     let place = KeyPlace::new(database, key.bytes());
     let due_anew = listing::is_due_anew(database, key.bytes());
-    // Opened for reading first: without news no ledger is made.
+    // Opened for reading first, so that no ledger is created if there is nothing to acknowledge.
     let can = |account: AccountRead| !due_anew && account.ledger().can_acknowledge(version, place);
     let Some(news) = find(call, key).map(can) else {
         listing::remove(database, key.bytes());

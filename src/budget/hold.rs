@@ -1,4 +1,4 @@
-//! GW.RESERVE, GW.COMMIT and GW.CANCEL: an estimate is held before the model is called, and charged or cancelled
+//! GW.RESERVE, GW.COMMIT and GW.CANCEL: an estimate is held before a model is called, and committed or cancelled
 //! afterwards.
 
 use std::hash::{BuildHasher, RandomState};
@@ -74,7 +74,7 @@ pub const CANCEL: Command = Command {
     args: &[Arg::key(), Arg::text("hold-id")],
 };
 
-/// How long a hold lasts by default, in milliseconds: as long as a request to a model may well take.
+/// How long a hold lasts by default, in milliseconds: longer than requests to a model usually take.
 const TTL_DEFAULT_MS: u64 = 300_000;
 
 const NO_HOLD: Error = Error::coded("NOHOLD no such hold: it was never made, or is forgotten");
@@ -119,7 +119,7 @@ fn reserve(call: &mut Call) -> Outcome {
         return Err(Error::new("id already used", "ID"));
     }
     let check = ledger.within(now_ms, today, budgets.as_slice(), Some(estimate)).ok_or(Error::ARITY)?;
-    // If the hold is there, this call repeats one whose reply was lost.
+    // The hold exists, so this call repeats one whose reply was lost.
     let is_there = state.is_some();
     let granted = is_there || check.within;
     if granted && !is_there && !ledger.can_hold(now_ms) {
@@ -159,10 +159,11 @@ fn reserve(call: &mut Call) -> Outcome {
     Ok(())
 }
 
-/// An id that no hold has had, whatever clocks and versions do: a random number of this process, and a sequence number.
+/// An id that no other hold has had, independent of clocks and versions: a random number of this process, and a
+/// sequence number.
 fn new_id() -> OwnedKey {
     lazy_static! {
-        // The standard library's hash tables get their random keys from the operating system.
+        // The hash tables of the standard library get their random keys from the operating system.
         static ref PROCESS: u64 = RandomState::new().hash_one("holds");
     }
     static LAST: Counter = Counter::new();
@@ -189,8 +190,8 @@ fn cancel(call: &mut Call) -> Outcome {
     end_hold(call, key, id, None)
 }
 
-/// Commits a hold or, without an amount, cancels it. A hold that has ended already stays as it is. Replies what became of
-/// the hold.
+/// Commits a hold or, without an amount, cancels it. A hold that has ended already is not changed. Replies the outcome
+/// of the hold.
 fn end_hold(call: &mut Call, key: Str, id: Str, actual: Option<Amount>) -> Outcome {
     let now_ms = call.now_ms();
     let database = call.database();
@@ -226,7 +227,7 @@ fn end_hold(call: &mut Call, key: Str, id: Str, actual: Option<Amount>) -> Outco
     Ok(())
 }
 
-/// What became of a hold.
+/// The outcome of a hold.
 struct Ended {
     state: &'static str,
     charged: Amount,

@@ -1,13 +1,13 @@
-//! The ledgers with changes that were not acknowledged: an index beside the keys, so that listing them takes time only for
-//! those that have changed.
+//! The ledgers with changes that were not acknowledged: an index outside the keys, so that listing takes time only for
+//! ledgers that have changed.
 //!
-//! A database has an index from the first time that a worker asks for its changes; without a worker it costs nothing. The
-//! index is filled by a scan of the keys, in slices, and from then on kept up to date by the changes. It may name too many
-//! keys, since each is looked at before it is listed, but never too few: if keys have changed places by the thousand
-//! (SWAPDB, loading), they are scanned again at the next question. Names of keys that are gone are dropped.
+//! A database gets an index when a worker first asks for its changes; without a worker it costs nothing. The index is
+//! filled by a scan of the keys, in slices, and from then on updated with each change. It may name too many keys, since
+//! each is checked before it is listed, but never too few: after events that move thousands of keys at once (SWAPDB,
+//! loading), they are scanned again at the next call. Names of deleted keys are dropped.
 //!
-//! Nothing of the index is persistent. That a ledger came to its place from elsewhere or from the past is known here for as
-//! long as the server runs; a worker that has lost its connection tells which versions it has.
+//! No part of the index is persistent. The server remembers until its restart that a ledger came to its place from
+//! elsewhere or from an earlier state; a worker that has lost its connection says which versions it has.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -24,24 +24,25 @@ use crate::server::scan::Scan;
 use crate::server::shared::MainThread;
 use crate::server::{Call, Key};
 
-/// By database.
+/// Listings by database.
 static LISTINGS: MainThread<BTreeMap<i32, Listing>> = MainThread::new(BTreeMap::new());
 
-/// Tells one index of a database from the next.
+/// Distinguishes the successive indexes of a database.
 static GENERATION: Counter = Counter::new();
 
 #[derive(Default)]
 struct Listing {
-    /// The scan that fills it; 0 if one is due.
+    /// The number of the scan that fills it; 0 if a scan is due.
     generation: u64,
     scanned: bool,
-    /// Databases were swapped: every ledger that the scan meets is to be listed anew.
+    /// Whether databases were swapped, so that every ledger that the scan meets is to be listed anew.
     swapped: bool,
-    /// The last place in the queue at that time: candidates up to it are to be listed anew, too.
+    /// The last position in the queue at the time of the swap. Candidates up to it are to be listed anew, too.
     swapped_at: u64,
-    /// The candidate that has waited longest is listed first: a ledger that changes all the time keeps no other waiting.
+    /// The candidate that has waited longest is listed first, so that a ledger that changes all the time does not delay
+    /// others.
     queue: BTreeMap<u64, Candidate>,
-    /// A tree, since a table of a million keys would grow in one go.
+    /// A tree, because a hash table of a million keys would grow all at once.
     places: BTreeMap<Arc<[u8]>, u64>,
     last: u64,
 }
@@ -50,12 +51,13 @@ struct Listing {
 #[derive(Clone)]
 pub struct Candidate {
     pub key: Arc<[u8]>,
-    /// It came to its place by other means than changes: a reader may have another ledger's amounts under that place.
+    /// Whether it came to its place by other means than changes, so that a reader may have another ledger's amounts for
+    /// that place.
     pub anew: bool,
 }
 
 impl Listing {
-    /// Puts a key at the end of the queue, unless it is in the queue.
+    /// Puts a key at the end of the queue, unless it is already in the queue.
     fn insert(&mut self, key: &[u8], anew: bool) {
         if let Some(place) = self.places.get(key) {
             if let Some(candidate) = self.queue.get_mut(place) {
@@ -86,18 +88,19 @@ impl Listing {
     fn is_due_anew(&self, key: &[u8]) -> bool {
         match self.places.get(key) {
             Some(place) => *place <= self.swapped_at || self.queue.get(place).is_some_and(|candidate| candidate.anew),
-            // Whether or not the scan has come to it: it does before the worker is told that there is no more.
+            // This also holds before the scan reaches the key: the scan ends before a worker is told that there is no
+            // more.
             None => self.swapped,
         }
     }
 
-    /// As [`Self::give_up`], and marks all places as those of other ledgers.
+    /// Like [`Self::give_up`], but also marks all places as those of other ledgers.
     fn swap(&mut self) {
         self.give_up();
         (self.swapped, self.swapped_at) = (true, self.last);
     }
 
-    /// Notes that the keys must be scanned again. Candidates stay, and are looked at in their turn.
+    /// Notes that the keys must be scanned again. Candidates stay, and are checked in their turn.
     fn give_up(&mut self) {
         (self.generation, self.scanned) = (0, false);
     }
@@ -107,7 +110,7 @@ fn with<T>(database: i32, act: impl FnOnce(&mut Listing) -> T) -> Option<T> {
     LISTINGS.borrow().get_mut(&database).map(act)
 }
 
-/// After a ledger has changed.
+/// Notes that a ledger has changed.
 pub fn changed(call: &Call, key: Key) {
     let mut listings = LISTINGS.borrow();
     if listings.is_empty() {
@@ -118,7 +121,7 @@ pub fn changed(call: &Call, key: Key) {
     }
 }
 
-/// Removes a ledger that has nothing to list, or is gone.
+/// Removes a ledger that has nothing to list, or that is gone.
 pub fn remove(database: i32, key: &[u8]) {
     with(database, |listing| listing.remove(key));
 }
@@ -132,12 +135,12 @@ pub fn done_anew(database: i32, key: &[u8]) {
     });
 }
 
-/// Whether a ledger is still to be listed anew: then versions that were read under this key are not its own.
+/// Whether a ledger is still to be listed anew. If so, versions that were read under this key are not its own.
 pub fn is_due_anew(database: i32, key: &[u8]) -> bool {
     with(database, |listing| listing.is_due_anew(key)).unwrap_or(false)
 }
 
-/// Puts a ledger that was acknowledged and has changed since behind all others.
+/// Moves a ledger that was acknowledged, but has changed since, behind all others.
 pub fn requeue(database: i32, key: &[u8]) {
     with(database, |listing| match listing.remove(key) {
         Some(candidate) => listing.append(candidate),
@@ -150,7 +153,7 @@ pub fn watch(call: &Call) {
     LISTINGS.borrow().entry(call.database()).or_default();
 }
 
-/// The first `count` candidates, and whether there may be others.
+/// The first `count` candidates, and whether there may be more.
 pub fn first(call: &mut Call, count: usize) -> (Vec<Candidate>, bool) {
     watch(call);
     let database = call.database();
@@ -177,7 +180,7 @@ pub fn first(call: &mut Call, count: usize) -> (Vec<Candidate>, bool) {
 struct Rebuild {
     database: i32,
     generation: u64,
-    /// All ledgers, with something to list or not.
+    /// Whether to list all ledgers, even those without unacknowledged changes.
     all: bool,
 }
 
@@ -210,8 +213,8 @@ impl Scan for Rebuild {
     }
 }
 
-/// Follows keys that come to a place by other means than changes, and keys that are gone. A ledger that is made under the
-/// name of one that is gone has larger versions than that one had.
+/// Follows keys that come to a place by other means than changes, and keys that are gone. A ledger that is created
+/// under the name of a deleted one has larger versions than that one had.
 pub fn on_key_event(call: &mut Call, event: &CStr, key: Key) {
     if [c"rename_to", c"copy_to", c"move_to", c"restore"].contains(&event) {
         let is_followed = with(call.database(), |_| ()).is_some();
@@ -223,15 +226,17 @@ pub fn on_key_event(call: &mut Call, event: &CStr, key: Key) {
     }
 }
 
-/// Candidates looked at in one slice of a [`Sweep`], which takes some tens of microseconds, and the pause between slices.
+/// The candidates checked in one slice of a [`Sweep`], which takes some tens of microseconds, and the pause between
+/// slices.
 const SWEPT: usize = 200;
 const SWEEP_PAUSE_MS: u64 = 1;
 
-/// Drops the candidates whose keys are gone, after a flush. Not at the flush itself: keys that are loaded again after it
-/// are the same as before (DEBUG RELOAD, a replica's resynchronisation), and those to be listed anew still are.
+/// After a flush, drops the candidates whose keys are gone. This happens later than the flush, because keys that are
+/// loaded right after it are the same as before (DEBUG RELOAD, a replica's resynchronisation), and candidates that are
+/// to be listed anew must stay so.
 struct Sweep {
     database: i32,
-    /// The place in the queue to go on from.
+    /// The position in the queue from which to go on.
     at: u64,
 }
 
@@ -255,7 +260,7 @@ fn sweep(call: &mut Call, mut sweep: Sweep) {
     }
 }
 
-/// Follows events that make an index worthless.
+/// Follows events that invalidate an index.
 pub fn on_server_event(call: &mut Call, event: Event) {
     let mut listings = LISTINGS.borrow();
     match event {
@@ -266,7 +271,7 @@ pub fn on_server_event(call: &mut Call, event: Event) {
                 call.after(0, sweep, Sweep { database, at: 0 });
             }
         }
-        // A worker that follows one of them finds other ledgers there, whether the other one was followed or not.
+        // A worker that follows one of them finds other ledgers there, whether or not the other database was followed.
         Event::SwapDatabases(one, other) => {
             let swapped = [(other, listings.remove(&one)), (one, listings.remove(&other))];
             if swapped.iter().any(|(_, listing)| listing.is_some()) {

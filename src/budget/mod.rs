@@ -1,4 +1,4 @@
-//! Budgets: charges, holds and questions over a ledger of calendar periods, and the feed of changed ledgers.
+//! Budgets: charges, holds and queries on a ledger with calendar periods, and the feed of changed ledgers.
 
 pub mod account;
 pub mod args;

@@ -1,4 +1,4 @@
-//! GW.WITHINBUDGET and GW.SPENT: questions to a ledger.
+//! GW.WITHINBUDGET and GW.SPENT: queries on a ledger.
 
 use gateway_core::calendar::{CivilDate, Day, Period};
 use gateway_core::ledger::Ledger;
@@ -66,7 +66,7 @@ fn within_budget(call: &mut Call) -> Outcome {
     let mut cost = None;
     if let Some(()) = option {
         cost = Some(args.amount("COST")?);
-        // Anything that follows is an error: a second COST, or an unknown option.
+        // Any further argument is an error: a second COST, or an unknown option.
         args.option(&COST)?;
     }
 
@@ -157,7 +157,7 @@ fn spent_history(call: &mut Call, key: Key, period: Period, count: usize) -> Out
     Ok(())
 }
 
-/// A day of the period that is asked about.
+/// A day in the period that is asked for.
 fn asked_day(period: Period, date: Option<CivilDate>, now_ms: i64) -> Result<Day, Error> {
     match (period, date) {
         (_, None) => Ok(day_of(now_ms)),

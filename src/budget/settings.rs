@@ -1,4 +1,4 @@
-//! The family's settings, and what follows from them: the calendar, and the versions of changes.
+//! The family's settings, and what depends on them: the calendar, and the versions of changes.
 
 use gateway_core::PERIOD_MAX_MS;
 use gateway_core::admission::Moment;
@@ -12,12 +12,12 @@ use crate::server::counter::Counter;
 use crate::server::shared::MainThread;
 
 lazy_static! {
-    /// The calendar of gw.timezone.
+    /// The calendar in the time zone `gw.timezone`.
     static ref CALENDAR: MainThread<Calendar> = MainThread::new(Calendar::utc());
 }
 
-/// The time zone in which days, weeks and months begin. A change holds for later charges; days that were charged stay as
-/// they are.
+/// The time zone in which days, weeks and months begin. A change applies to later charges; days that were charged are
+/// not changed.
 pub static TIMEZONE: Text = Text::new("timezone", "UTC", |name| {
     *CALENDAR.borrow() = Calendar::new(name).map_err(|_| "not an IANA time zone, such as Europe/Berlin".to_owned())?;
     Ok(())
@@ -26,13 +26,13 @@ pub static TIMEZONE: Text = Text::new("timezone", "UTC", |name| {
 /// How many charged days a ledger keeps. See [`gateway_core::ledger`].
 pub static KEEP_DAYS: Number = Number::new("ledger-days", 62, KEEP_DAYS_MIN as i64, KEEP_DAYS_MAX as i64);
 
-/// For how long a ledger remembers the ids of charges and of ended holds, in milliseconds.
+/// How long a ledger remembers the ids of charges and of ended holds, in milliseconds.
 pub static IDEMPOTENCY_MS: Number = Number::new("idempotency-ms", 86_400_000, 1_000, PERIOD_MAX_MS as i64);
 
 /// The largest version that this node has seen in any ledger.
 static LAST_VERSION: Counter = Counter::new();
 
-/// How far ahead of the clock a version may be, in microseconds, for other ledgers' versions to follow it.
+/// How far ahead of the clock, in microseconds, a version may be and still raise the versions of other ledgers.
 pub const VERSION_AHEAD_MAX_US: u64 = 24 * 3_600_000_000;
 
 /// Notes a ledger's version, so that later versions on this node are larger.
@@ -47,23 +47,23 @@ pub fn next_version(ledger: &Ledger, now_ms: i64) -> u64 {
     ledger.next_version(now_ms.unsigned_abs() * 1_000, LAST_VERSION.get())
 }
 
-/// The stamp of a change that is made now, by this node's settings.
+/// The stamp of a change that is made now, with this node's settings.
 pub fn stamp(now_ms: i64, version: u64) -> Stamp {
     let (keep_days, remember_ms) = (KEEP_DAYS.get() as u32, IDEMPOTENCY_MS.get().unsigned_abs());
     Stamp { at_ms: now_ms, keep_days, remember_ms, version }
 }
 
-/// The present, for a change. `version` is that of the ledgers after it, 0 if no spend changes.
+/// The moment of a change that is made now. `version` is the version that ledgers have after it, 0 if no spend changes.
 pub fn present(now_ms: i64, version: u64) -> Moment {
     Moment { day: day_of(now_ms), stamp: stamp(now_ms, version) }
 }
 
-/// The day that a time is in, in the time zone of gw.timezone.
+/// The day that contains a time, in the time zone `gw.timezone`.
 pub fn day_of(at_ms: i64) -> Day {
     CALENDAR.borrow().day_of(at_ms)
 }
 
-/// How long the period is that `now_ms` lies in, in milliseconds; -1 for TOTAL.
+/// The length of the period that contains `now_ms`, in milliseconds; -1 for `TOTAL`.
 pub fn length_ms(period: Period, now_ms: i64) -> i64 {
     match period {
         Period::Total => -1,
@@ -74,7 +74,7 @@ pub fn length_ms(period: Period, now_ms: i64) -> i64 {
     }
 }
 
-/// Milliseconds until the current period ends; -1 for TOTAL, which never ends.
+/// Milliseconds until the current period ends; -1 for `TOTAL`, which never ends.
 pub fn reset_after_ms(period: Period, now_ms: i64) -> i64 {
     match period {
         Period::Total => -1,

@@ -7,7 +7,7 @@ use super::settings::MAX_DELIVERIES;
 use crate::server::args::Args;
 use crate::server::{Call, Error, Key};
 
-/// More would hold the server for a millisecond or longer; a consumer simply asks again.
+/// More records would occupy the server for a millisecond or longer; a consumer simply asks again.
 const COUNT_PER_CALL_MAX: u64 = BATCH_RECORDS_MAX as u64;
 pub const BYTES_PER_CALL_MAX: u64 = 1 << 20;
 
@@ -16,15 +16,15 @@ pub fn parse_batch_id(args: &mut Args) -> Result<BatchId, Error> {
     BatchId::parse(text).ok_or_else(|| Error::new("not a batch id", text))
 }
 
-/// The longest id of a push.
+/// The longest id of a push, in bytes.
 pub const ID_BYTES_MAX: usize = 512;
 
-/// The number of a delivery, behind the word DELIVERY.
+/// Parses the number of a delivery, after the word DELIVERY.
 pub fn parse_delivery(args: &mut Args) -> Result<u64, Error> {
     args.int("DELIVERY", 1..=COUNT_MAX)
 }
 
-/// The most records, and the most bytes, that a call takes.
+/// The most records, and the most bytes of records, that a call takes.
 #[derive(Clone, Copy)]
 pub struct Bounds {
     pub count: u64,
@@ -54,7 +54,7 @@ const PEEK_OPTIONS: [(&str, Opt); 2] = [("COUNT", Opt::Count), ("MAXBYTES", Opt:
 pub struct PopRequest<'a> {
     pub key: Key<'a>,
     pub bounds: Bounds,
-    /// 0 is for ever.
+    /// How long to wait in milliseconds; 0 waits for ever.
     pub block_ms: Option<u64>,
     pub lease_ms: Option<u64>,
     pub deliveries_max: u64,

@@ -1,4 +1,4 @@
-//! GW.LOGACK, GW.LOGNACK and GW.LOGEXTEND: what a consumer does with a leased batch.
+//! GW.LOGACK, GW.LOGNACK and GW.LOGEXTEND: changes of a leased batch by its consumer.
 
 use gateway_core::PERIOD_MAX_MS;
 use gateway_core::integer::parse_int;
@@ -77,21 +77,21 @@ pub const EXTEND: Command = Command {
     args: &[Arg::key(), Arg::text("batch-id"), Arg::integer("lease-ms").after("LEASE"), DELIVERY],
 };
 
-/// A batch as a consumer names it.
+/// A batch, as a consumer names it.
 #[derive(Clone, Copy)]
 struct Named {
     id: BatchId,
-    /// The delivery that the consumer got: a later one is another consumer's.
+    /// The delivery that the consumer got. If there was a later one, another consumer has the batch.
     delivery: Option<u64>,
 }
 
 impl Named {
-    /// The batch, in whatever state.
+    /// The batch, in any state.
     fn find(self, queue: &Queue) -> Option<&Batch> {
         queue.batch(self.id).filter(|batch| batch.is_latest(self.delivery))
     }
 
-    /// The batch, unless it is dead.
+    /// The batch, unless it is a dead letter.
     fn find_leased(self, queue: &Queue, now_ms: i64) -> Option<&Batch> {
         queue.leased_batch(now_ms, self.id).filter(|batch| batch.is_latest(self.delivery))
     }
@@ -150,7 +150,7 @@ fn nack(call: &mut Call) -> Outcome {
         let Some(found) = batch.find_leased(queue, now_ms) else { return Ok(None) };
         let change = if !indexes.is_empty() {
             if !found.has_any(&indexes).map_err(|index| Error::new("no such record in the batch", index.to_string()))? {
-                // A request that is sent again.
+                // The request was carried out before, and is repeated.
                 return Ok(Some((None, 1)));
             }
             let new_id = queue.next_id(now_ms, LAST_ID_US.get(), *NODE);
@@ -166,7 +166,7 @@ fn nack(call: &mut Call) -> Outcome {
     Ok(())
 }
 
-/// Indexes of records, at least one and each once: as the arguments that they are, and as numbers.
+/// Parses the indexes of records, at least one and each only once. Returns them as arguments and as numbers.
 fn parse_indexes<'a>(args: &mut Args<'a>) -> Result<(&'a [Str<'a>], Short<u32>), Error> {
     let mut indexes = Short::new();
     let mut ahead = args.clone();

@@ -1,4 +1,4 @@
-//! Changes of a queue's batches, leased or dead, by GW.LOGACK, GW.LOGNACK, GW.LOGEXTEND and GW.LOGDEAD.
+//! Changes of a queue's batches, leased or dead letters, by GW.LOGACK, GW.LOGNACK, GW.LOGEXTEND and GW.LOGDEAD.
 
 use gateway_core::queue::Queue;
 
@@ -6,8 +6,8 @@ use super::effect::{QueueChange, due};
 use crate::server::{Call, Error, Key, Str};
 use crate::stats::STATS;
 
-/// Makes the change that `decide` returns, replicates it, and returns the number that comes with it. `decide` may return a
-/// number alone, for a request that has been fulfilled before. `rest` are further arguments of the effect.
+/// Makes the change that `decide` returns, replicates it, and returns the number that comes with it. `decide` may
+/// return a number alone, if the request was carried out before. `rest` are further arguments of the effect.
 pub fn change<'a>(
     call: &mut Call,
     key: Key,
@@ -20,7 +20,7 @@ pub fn change<'a>(
     let dead_lettered = queue.counts().dead_lettered;
     let decided = decide(queue, now_ms)?;
     let number = decided.map(|(_, number)| number);
-    // What is due is done even if the command changes nothing else.
+    // Changes that are due are made even if the command changes nothing.
     let (change, rest) = match decided.and_then(|(change, _)| change) {
         Some(change) => (change, rest),
         None => match due(queue, now_ms) {
@@ -32,7 +32,7 @@ pub fn change<'a>(
     STATS.log_dead.add(queue.counts().dead_lettered.saturating_sub(dead_lettered));
     drop(opened);
     call.replicate_with(key, change.event(), &effect, rest);
-    // Records may be ready now, or at another time than before.
+    // Records may be ready now, or the time at which they are ready may have changed.
     call.wake(key);
     Ok(number)
 }

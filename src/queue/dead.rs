@@ -37,7 +37,7 @@ pub const COMMAND: Command = Command {
     ],
 };
 
-/// The most dead letters that one call with `ALL` moves, so that other clients do not wait long.
+/// The most dead letters that one call with `ALL` moves, so that other clients do not wait for long.
 const BATCHES_PER_CALL_MAX: u64 = 100;
 
 /// GW.LOGDEAD key LIST [COUNT n] | REQUEUE batch-id | REQUEUE ALL | DROP batch-id | DROP ALL

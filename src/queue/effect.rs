@@ -1,25 +1,25 @@
 //! The family's effects.
 //!
-//! The words begin with the time at which the change was decided. The last word of `P` to `S`, which is left out if it is 0,
-//! is how many of the oldest dead letters were dropped because there were too many.
+//! The words begin with the time at which the change was decided. The last word of `P` to `S` is the number of the
+//! oldest dead letters that were dropped because there were too many; it is left out if it is 0.
 //!
 //! | operation | further words | event |
 //! |---|---|---|
-//! | `P` | pushed: how many of the oldest records were dropped, and how many of the pushed; the records stored follow | `gw.logpush` |
-//! | `I` | pushed under an id: as `P`, but first how long the id is remembered; the id follows, then the records stored | `gw.logpush` |
-//! | `D` | popped: how many records | `gw.logpop` |
-//! | `L` | leased: the batch's id, the end of the lease, the most deliveries, how many records | `gw.logpop` |
+//! | `P` | pushed: the number of oldest records dropped, and of pushed records dropped; the records stored follow | `gw.logpush` |
+//! | `I` | pushed under an id: like `P`, but first how long the id is remembered; the id follows, then the records stored | `gw.logpush` |
+//! | `D` | popped: the number of records | `gw.logpop` |
+//! | `L` | leased: the batch's id, the end of the lease, the most deliveries, the number of records | `gw.logpop` |
 //! | `R` | leased again: the same without the number of records | `gw.logpop` |
 //! | `A` | acknowledged: the batch's id | `gw.logack` |
 //! | `N` | given back: the batch's id, when it is due | `gw.lognack` |
-//! | `K` | given up, and so a dead letter: the batch's id | `gw.lognack` |
-//! | `J` | records of a batch were given up, and so are a dead letter: the batch's id, the dead letter's id; the records' indexes follow | `gw.lognack` |
+//! | `K` | given up, so that it is a dead letter: the batch's id | `gw.lognack` |
+//! | `J` | records of a batch were given up, and are a dead letter of their own: the batch's id, the dead letter's id; the records' indexes follow | `gw.lognack` |
 //! | `E` | extended: the batch's id, the end of the lease | `gw.logextend` |
-//! | `Q` `X` | a dead letter was requeued, dropped: the batch's id | `gw.logdead` |
-//! | `U` `Z` | dead letters were requeued, dropped: how many of the oldest | `gw.logdead` |
-//! | `S` | exhausted batches became dead letters: nothing | `gw.logdead` |
-//! | `C` | the clock had stepped back, and the ends of the leases with it: nothing | `gw.logextend` |
-//! | `H` `O` `B` `G` `V` | without a time: the head of a queue that is rewritten, ids of pushes, a block of records, a leased batch, a dead letter; its encoding follows | `gw.load` |
+//! | `Q` `X` | a dead letter was requeued, or dropped: the batch's id | `gw.logdead` |
+//! | `U` `Z` | dead letters were requeued, or dropped: the number of oldest ones | `gw.logdead` |
+//! | `S` | exhausted batches became dead letters: no further words | `gw.logdead` |
+//! | `C` | the clock had stepped back, and the ends of the leases were moved back: no further words | `gw.logextend` |
+//! | `H` `O` `B` `G` `V` | without a time: the head of a queue that is rewritten, ids of pushes, a block of records, a leased batch, or a dead letter; its encoding follows | `gw.load` |
 
 use std::ffi::CStr;
 
@@ -55,11 +55,11 @@ pub const COMMAND: Command = Command {
     args: &[Arg::key(), Arg::text("effect"), Arg::text("argument").optional().multiple()],
 };
 
-/// The largest time in the id of a batch that this node has given out or seen, under any key. So a key that is deleted
-/// and made again while the clock has stepped back gives no two batches the same id.
+/// The largest time in the id of any batch that this node has created or seen, under any key. So if a key is deleted
+/// and created again while the clock has stepped back, no two batches get the same id.
 pub static LAST_ID_US: Counter = Counter::new();
 
-/// A change of a queue by anything but a push.
+/// A change of a queue, other than a push.
 #[derive(Clone, Copy)]
 pub enum QueueChange<'a> {
     Pop {
@@ -74,7 +74,7 @@ pub enum QueueChange<'a> {
     Nack(BatchId, i64),
     /// The batch is given up.
     DeadLetter(BatchId),
-    /// Some of the batch's records are given up, under a new name.
+    /// Some of the batch's records are given up, under a new id.
     DeadRecords {
         id: BatchId,
         new_id: BatchId,
@@ -85,13 +85,13 @@ pub enum QueueChange<'a> {
     DropDead(BatchId),
     RequeueOldestDead(u64),
     DropOldestDead(u64),
-    /// Moves exhausted batches to the dead letters, as every other change does first.
+    /// Moves exhausted batches to the dead letters, as all other changes do first.
     MoveExhausted,
-    /// Moves the ends of the leases back with the clock, as every other change does first.
+    /// Moves the ends of leases back with the clock, as all other changes do first.
     StepBack,
 }
 
-/// What is due in a queue even if a command changes nothing else.
+/// The change that is due in a queue even if a command changes nothing.
 pub fn due(queue: &Queue, now_ms: i64) -> Option<QueueChange<'static>> {
     if queue.has_exhausted(now_ms) {
         return Some(QueueChange::MoveExhausted);
@@ -99,7 +99,7 @@ pub fn due(queue: &Queue, now_ms: i64) -> Option<QueueChange<'static>> {
     queue.is_behind(now_ms).then_some(QueueChange::StepBack)
 }
 
-/// Drops the oldest dead letters that are too many. Returns how many they are, for the effect.
+/// Drops the oldest dead letters if there are too many. Returns the number dropped, for the effect.
 pub fn drop_excess_dead(queue: &mut Queue) -> u64 {
     let batches = queue.excess_dead(dead_limits());
     if batches > 0 {
@@ -111,8 +111,8 @@ pub fn drop_excess_dead(queue: &mut Queue) -> u64 {
 }
 
 impl QueueChange<'_> {
-    /// Makes the change on the node that decided it, and returns its effect. Which dead letters are too many is decided
-    /// here, too.
+    /// Makes the change on the node that decided it, and returns its effect. Also decides which dead letters are too
+    /// many.
     pub fn decide(self, queue: &mut Queue, now_ms: i64) -> Effect {
         self.make(queue, now_ms);
         let dead_dropped = drop_excess_dead(queue);
@@ -237,8 +237,8 @@ impl<'a> QueueChange<'a> {
 
 pub const PUSH_EVENT: &CStr = c"gw.logpush";
 
-/// The effect of a push, under an id that is remembered for `id_ms` if it has one. The id and the records that were stored
-/// follow.
+/// The effect of a push. If the push has an id, it is remembered for `id_ms`. The id and the records stored follow as
+/// arguments.
 pub fn pushed(now_ms: i64, plan: PushPlan, id_ms: Option<u64>, dead_dropped: u64) -> Effect {
     let PushPlan { drop_oldest, skip_new } = plan;
     let mut effect = match id_ms {
@@ -257,7 +257,7 @@ fn end_with(effect: &mut Effect, dead_dropped: u64) {
     }
 }
 
-/// Reads what [`end_with`] wrote, the last of the words.
+/// Reads the last word, which [`end_with`] wrote.
 fn end_of(mut words: Words) -> Result<u64, Error> {
     let dead_dropped = words.int_or(0..=COUNT_MAX, 0)?;
     words.end().map(|()| dead_dropped)
@@ -353,7 +353,7 @@ fn apply_push(
 ) -> Result<&'static CStr, Error> {
     let (drop_oldest, dropped_new) = (words.int(0..=COUNT_MAX)?, words.int(0..=COUNT_MAX)?);
     let dead_dropped = end_of(words)?;
-    // None, if all of the pushed records were dropped.
+    // There are no records if all pushed records were dropped.
     let records = args.rest("record").unwrap_or_default();
     let queue = opened.get_or_insert_with(Queue::new);
     queue.push(now_ms, drop_oldest, records.iter().map(|record| record.bytes()), dropped_new);
@@ -365,7 +365,7 @@ fn apply_push(
     Ok(PUSH_EVENT)
 }
 
-/// Rewrites a queue as the parts that it consists of: a compressed block stays compressed.
+/// Rewrites a queue in its parts: a compressed block stays compressed.
 pub fn rewrite(queue: &Queue, out: &mut Rewrite) {
     queue.save_parts(&mut |part, payload| {
         let operation = match part {

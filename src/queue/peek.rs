@@ -1,4 +1,4 @@
-//! GW.LOGPEEK and GW.LOGLEN: shows the oldest records, and counts all that wait.
+//! GW.LOGPEEK and GW.LOGLEN: show the oldest records, and count the waiting ones.
 
 use gateway_core::queue::Queue;
 

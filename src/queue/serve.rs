@@ -1,4 +1,4 @@
-//! What GW.LOGPOP does at a queue, at once or after a wait.
+//! Serves GW.LOGPOP from a queue, at once or after a wait.
 
 use gateway_core::queue::{BatchLease, Next, Queue, until_ms};
 use lazy_static::lazy_static;
@@ -11,17 +11,17 @@ use crate::server::{Call, Error, Key};
 use crate::stats::STATS;
 
 lazy_static! {
-    /// Distinguishes the ids of this process's batches from those of all others.
+    /// Distinguishes the ids of batches of this process from those of all others.
     pub static ref NODE: u32 = random();
 }
 
-/// A random number from the operating system, from which the standard library takes the keys of its hash tables.
+/// A random number of the operating system, which seeds the hash tables of the standard library.
 fn random() -> u32 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one("node") as u32
 }
 
-/// Pops and replies, if there is anything. Returns whether there was.
+/// Pops and replies, if there are records. Returns whether there were any.
 pub fn serve(call: &mut Call, request: &PopRequest) -> Result<bool, Error> {
     match request.lease_ms {
         None => pop_for_good(call, request.key, request.bounds),
@@ -49,7 +49,7 @@ fn pop_for_good(call: &mut Call, key: Key, bounds: Bounds) -> Result<bool, Error
         records => QueueChange::Pop { records },
     };
     if records > 0 {
-        // The reply is written from the queue's own blocks, so it comes before the change.
+        // The reply is written from the queue's own blocks, so it must come before the change.
         queue.warm(records);
         reply.array(records as usize);
         queue.peek(now_ms, records, &mut |record, _| {
@@ -62,7 +62,7 @@ fn pop_for_good(call: &mut Call, key: Key, bounds: Bounds) -> Result<bool, Error
     Ok(records > 0)
 }
 
-/// Leases a batch and replies it, if there is anything.
+/// Leases a batch and replies it, if there are records. Returns whether there were any.
 fn pop_on_lease(call: &mut Call, request: &PopRequest, lease_ms: u64) -> Result<bool, Error> {
     let (now_ms, reply, key) = (call.now_ms(), call.reply(), request.key);
     let mut opened = call.open::<Queue>(key)?;
@@ -88,7 +88,7 @@ fn pop_on_lease(call: &mut Call, request: &PopRequest, lease_ms: u64) -> Result<
     Ok(id.is_some())
 }
 
-/// Makes the change, and counts it; returns its effect.
+/// Makes the change and counts it in the statistics; returns its effect.
 fn make(change: QueueChange, queue: &mut Queue, now_ms: i64) -> Effect {
     let before = queue.counts();
     let effect = change.decide(queue, now_ms);

@@ -30,7 +30,7 @@ impl Value for Queue {
         rewrite(self, out);
     }
 
-    /// The main figures; GW.LOGSTATS replies all.
+    /// The main figures; GW.LOGSTATS replies all of them.
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
         let counts = self.counts_at(now_ms);
         reply.map(10).bytes("type").bytes("log-queue").bytes("length").count(self.waiting(now_ms).records);

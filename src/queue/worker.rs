@@ -1,8 +1,8 @@
-//! Compresses closed blocks and frees large numbers of them, on a thread of its own. To compress a record takes 2.7 µs, as
-//! long as to push it, and no client should wait for that.
+//! Compresses full blocks and frees large numbers of them on a thread of its own, so that no client waits for that
+//! (docs/src/internals/decisions.md, "Compressed on another thread").
 //!
-//! The thread knows nothing of the server. It shares with the main thread only the blocks that it was given, in a way that
-//! a forked child finds whole at any time (see the core's `queue::pack`).
+//! The thread does not use the server's API. It shares only the blocks it was given with the main thread, in such a way
+//! that a forked child finds them complete at any time (see the core's `queue::pack`).
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Builder;
@@ -15,14 +15,14 @@ use lazy_static::lazy_static;
 use crate::server::guard::guarded;
 
 lazy_static! {
-    /// Started with the first task. `None` if the system has no thread to spare.
+    /// Started with the first task. `None` if the system cannot start a thread.
     static ref WORKER: Option<Sender<Task>> = start();
 }
 
 /// Queues with more allocations than this are slow to free.
 const FREED_ALLOCATIONS_MAX: usize = 64;
 
-/// The pause between two steps of freeing, and before the first: the client that deletes a queue has its reply before the
+/// The pause before freeing begins, and between its steps: the client that deletes a queue has its reply before the
 /// thread begins.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -31,14 +31,14 @@ enum Task {
     Free(Box<Queue>),
 }
 
-/// Hands over what the last changes of a queue have left to do. Without a worker, blocks stay as they are.
+/// Submits the work that the last changes of a queue have left. Without a worker, blocks stay as they are.
 pub fn submit(queue: &mut Queue) {
     if let Some(work) = queue.take_work() {
         send(Task::Work(work));
     }
 }
 
-/// Frees a queue. Freeing a million records takes longer than a client should wait for a DEL.
+/// Frees a queue. Freeing a million records takes longer than a client should wait for DEL.
 pub fn free(queue: Queue) {
     if queue.allocations() > FREED_ALLOCATIONS_MAX {
         send(Task::Free(Box::new(queue)));
@@ -47,7 +47,7 @@ pub fn free(queue: Queue) {
 
 fn send(task: Task) {
     if let Some(worker) = &*WORKER {
-        // Sending fails only once the thread has ended, which it does with the process.
+        // Sending fails only after the thread has ended, and it ends only with the process.
         let _ = worker.send(task);
     }
 }
@@ -67,7 +67,7 @@ fn run(receiver: &Receiver<Task>) {
         match next {
             Ok(Task::Work(work)) => guarded(|| {
                 work.run(&mut garbage);
-                // Pushes may keep the thread busy, and it frees nevertheless.
+                // Frees some memory even if pushes keep the thread busy.
                 garbage.free_some();
             }),
             Ok(Task::Free(queue)) => guarded(|| garbage.add(*queue)),

@@ -9,10 +9,10 @@ use super::shared::MainThread;
 /// A database and the name of a key in it.
 pub type Place = (i32, Vec<u8>);
 
-/// The alarms of one kind. A key has at most one that counts, for the earliest time that was asked for.
+/// The alarms of one kind. Only one alarm of a key counts: the one for the earliest time that was set.
 pub struct Alarms {
     due_ms: MainThread<HashMap<Place, i64>>,
-    /// Called when it is time, in the key's database.
+    /// Called at the alarm's time, with the key's database selected.
     ring: fn(&mut Call, Key),
 }
 
@@ -21,8 +21,8 @@ impl Alarms {
         Self { due_ms: MainThread::new(HashMap::new()), ring }
     }
 
-    /// Rings for a key of the selected database at `due_ms` by the server's clock, at once if that is past, but never within
-    /// this call.
+    /// Rings for a key of the selected database at `due_ms` by the server's clock; soon if that time has passed, but
+    /// never within this call.
     pub fn set(&'static self, call: &Call, key: Key, due_ms: i64) {
         let place = (call.database(), key.bytes().to_vec());
         let mut alarms = self.due_ms.borrow();
@@ -34,8 +34,8 @@ impl Alarms {
         call.after(delay_ms, ring, (self, place, due_ms));
     }
 
-    /// Rings for all keys that have an alarm, soon: the clock that they wait for has been set back, and so they sort before all timers
-    /// that were set earlier.
+    /// Rings for all keys that have an alarm, soon, because the clock that they wait for was set back. The new timers
+    /// sort before all that were set earlier.
     pub fn ring_all_soon(&'static self, call: &mut Call) {
         let now_ms = call.now_ms();
         let places: Vec<Place> = {
@@ -56,7 +56,7 @@ impl Alarms {
 fn ring(call: &mut Call, (alarms, place, due_ms): (&'static Alarms, Place, i64)) {
     {
         let mut set = alarms.due_ms.borrow();
-        // A timer that was set later, for an earlier time, has taken the place of this one.
+        // This timer was replaced by one that was set later for an earlier time.
         if set.get(&place) != Some(&due_ms) {
             return;
         }

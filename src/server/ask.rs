@@ -1,4 +1,4 @@
-//! The server's own commands, as far as the module calls any, and their replies.
+//! Calls of the server's own commands, and their replies.
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
@@ -10,7 +10,7 @@ use super::api::api;
 use super::args::Str;
 use super::call::Call;
 
-/// A reply, or a part of one.
+/// A reply, or part of one.
 #[derive(Clone, Copy)]
 pub(super) struct Reply<'a> {
     at: NonNull<RedisModuleCallReply>,
@@ -34,7 +34,7 @@ impl Answer {
 }
 
 impl<'a> Reply<'a> {
-    /// `None` if this is no integer.
+    /// `None` if the reply is not an integer.
     pub fn integer(self) -> Option<i64> {
         // SAFETY: the borrow keeps the reply alive.
         unsafe {
@@ -43,17 +43,18 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// `None` if this is no string.
+    /// `None` if the reply is not a string.
     pub fn bytes(self) -> Option<&'a [u8]> {
         let mut len = 0;
-        // SAFETY: the borrow keeps the reply alive, and with it the text; the server returns null if it is no string.
+        // SAFETY: the borrow keeps the reply alive, and with it the text; the server returns null if it is not a
+        // string.
         unsafe {
             let at = api!(RedisModule_CallReplyStringPtr(self.at.as_ptr(), &mut len));
             (!at.is_null()).then(|| std::slice::from_raw_parts(at.cast::<u8>(), len))
         }
     }
 
-    /// `None` if this is no array, or has no such element.
+    /// `None` if the reply is not an array, or has no such element.
     pub fn element(self, index: usize) -> Option<Reply<'a>> {
         // SAFETY: the borrow keeps the reply alive, and with it its elements.
         let at = unsafe { api!(RedisModule_CallReplyArrayElement(self.at.as_ptr(), index)) };
@@ -67,8 +68,8 @@ impl<'a> Reply<'a> {
 }
 
 impl Call<'_> {
-    /// Calls one of the server's commands. `None` if the server does not run it: an operator has renamed it, or in a cluster
-    /// the server would redirect a client for one of its keys.
+    /// Calls one of the server's commands. `None` if the server does not run it: an operator has renamed it, or in a
+    /// cluster the server would redirect a client for one of its keys.
     pub(super) fn ask(&self, command: &CStr, arguments: &[Str]) -> Option<Answer> {
         // SAFETY: the context is the one of this call; the format takes a vector of string objects with its length, which
         // live through the call. A `Str` is a pointer to such an object.

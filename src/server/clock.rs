@@ -1,14 +1,14 @@
-//! Notices that the server's clock has been set back.
+//! Detects that the server's clock was set back.
 //!
-//! The server's timers wait for a moment of that clock, so then they ring as much later, and what ends by then has ended
-//! long ago. A clock that is set ahead makes none ring later than it would have.
+//! The server's timers wait for a time of that clock. After it was set back they ring that much later, although what
+//! they wait for has ended long ago. A clock that is set ahead does not delay any timer.
 
 use std::time::{Duration, Instant};
 
-/// Less than this is an inaccuracy of reading two clocks, one after the other.
+/// Smaller differences come from reading two clocks one after the other.
 const TOLERANCE_MS: i64 = 5;
 
-/// Two clocks, when both were read last: the server's, and one that nobody sets.
+/// Two clocks at their last reading: the server's clock, and one that nobody can set.
 #[derive(Debug)]
 pub struct Clocks {
     last: Option<(i64, Instant)>,
@@ -19,7 +19,7 @@ impl Clocks {
         Self { last: None }
     }
 
-    /// Reads both. Returns whether the server's clock was set back since they were read before.
+    /// Reads both clocks. Returns whether the server's clock was set back since the last reading.
     pub fn read(&mut self, server_ms: i64, steady: Instant) -> bool {
         let Some((server_before_ms, steady_before)) = self.last.replace((server_ms, steady)) else { return false };
         let passed = steady.saturating_duration_since(steady_before).saturating_add(Duration::from_micros(500));
@@ -38,9 +38,9 @@ mod tests {
         let mut read = |server_ms, steady_ms| clocks.read(server_ms, start + Duration::from_millis(steady_ms));
         assert!(!read(1_000_000, 0));
         assert!(!read(1_000_100, 100));
-        // The server was stopped for an hour, or slept.
+        // The server was stopped for an hour, or the machine slept.
         assert!(!read(4_600_100, 3_600_100));
-        // Back by less than passed, by more, and ahead.
+        // The clock is set back by less than the time passed, back by more, and ahead.
         assert!(read(4_600_150, 3_600_200));
         assert!(!read(4_600_250, 3_600_300));
         assert!(read(1_000_000, 3_600_400));

@@ -1,5 +1,5 @@
-//! Which node of a cluster serves a key. Clients that wait for a key have to be told when that is another node: the server
-//! tells only those that wait by its own means.
+//! Which node of a cluster serves a key. Clients that wait for a key must be told when another node serves it: the
+//! server itself tells only clients that wait by its own commands.
 
 use redis_module::raw;
 
@@ -12,16 +12,16 @@ use super::error::Error;
 pub const UNBLOCKED: Error = Error::coded("UNBLOCKED the wait was ended");
 
 impl Call<'_> {
-    /// Whether this node still serves commands for `key`: in a cluster its slot, or the key alone, may have moved.
+    /// Whether this node still serves commands for `key`. In a cluster its slot, or the key alone, may have moved.
     pub fn serves(&self, key: Key) -> bool {
         // SAFETY: the context is the one of this call.
         let flags = unsafe { api!(RedisModule_GetContextFlags(self.ctx)) } as u32;
         flags & raw::REDISMODULE_CTX_FLAGS_CLUSTER == 0 || self.ask(c"EXISTS", &[key]).is_some()
     }
 
-    /// The reply to a client that waits for `key` and has to wait elsewhere: `MOVED <slot> <host>:<port>` if another node has
-    /// the key's slot, as the server redirects clients; else `UNBLOCKED`, because this node has become a replica, or because
-    /// the slot is on its way. Clients of both call again.
+    /// The reply to a client that waits for `key` but cannot go on waiting at this node: `MOVED <slot> <host>:<port>`
+    /// if another node has the key's slot, as the server redirects clients; otherwise `UNBLOCKED`, because this node
+    /// has become a replica or the slot is being moved. Clients call again after both.
     pub fn wait_ended(&self, key: Key) -> Error {
         if self.serves(key) { UNBLOCKED } else { self.moved(key).unwrap_or(UNBLOCKED) }
     }
@@ -30,7 +30,7 @@ impl Call<'_> {
         let [keyslot, slots, myid] = [b"KEYSLOT".as_slice(), b"SLOTS", b"MYID"].map(OwnedKey::new);
         let slot = self.ask(c"CLUSTER", &[keyslot.key(), key])?.reply().integer()?;
         let this = self.ask(c"CLUSTER", &[myid.key()])?;
-        // Rows of the first slot, the last slot, and the nodes that have them, the primary first.
+        // Each row has the first slot, the last slot, and the nodes that serve them, the primary first.
         let ranges = self.ask(c"CLUSTER", &[slots.key()])?;
         let range = ranges.reply().elements().find(|range| {
             let bound = |index| range.element(index).and_then(|bound| bound.integer());

@@ -7,20 +7,20 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A wall clock for servers, which a test can set (see [`Options::clock`](crate::Options::clock)). Dropping it removes its
-/// files; a server that has it keeps it.
+/// A wall clock for servers, which a test can set (see [`Options::clock`](crate::Options::clock)). Dropping it removes
+/// its files; servers that use it keep it until they end.
 ///
-/// It is a library that is preloaded into the server, compiled with the compiler that links Rust's programs, too.
+/// It is a library that is preloaded into the server. It is compiled with the compiler that links Rust's programs, too.
 #[derive(Debug)]
 pub struct Clock {
     dir: PathBuf,
 }
 
 impl Clock {
-    /// A clock that is right.
+    /// A clock that shows the correct time.
     ///
     /// # Errors
-    /// When there is no C compiler.
+    /// If there is no C compiler.
     pub fn new() -> Result<Self, Error> {
         let clock = Self { dir: new_dir()? };
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/clock.c");
@@ -35,17 +35,17 @@ impl Clock {
         Ok(clock)
     }
 
-    /// Sets it `ms` ahead of the system's clock, or with a negative number behind it.
+    /// Sets the clock `ms` ahead of the system's clock, or behind it if `ms` is negative.
     ///
     /// # Errors
-    /// When the file that servers read cannot be written.
+    /// If the file that servers read cannot be written.
     pub fn set(&self, ms: i64) -> Result<(), Error> {
-        // Written where it is: servers have mapped this very file.
+        // Written in place, because servers have mapped this very file.
         let file = File::options().create(true).write(true).truncate(false).open(self.offset());
         Ok(file.and_then(|mut file| file.write_all(&(ms * 1_000).to_ne_bytes()))?)
     }
 
-    /// The program, with its arguments, that a server runs under to have this clock.
+    /// The program, with its arguments, under which a server runs to have this clock.
     pub(crate) fn wrapper(&self) -> [String; 3] {
         let (library, offset) = (self.library(), self.offset());
         ["env".into(), format!("LD_PRELOAD={}", library.display()), format!("GW_CLOCK={}", offset.display())]
@@ -62,7 +62,7 @@ impl Clock {
 
 impl Drop for Clock {
     fn drop(&mut self) {
-        // What cannot be removed stays in the temporary directory.
+        // Anything that cannot be removed stays in the temporary directory.
         let _ = fs::remove_dir_all(&self.dir);
     }
 }

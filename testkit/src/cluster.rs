@@ -6,26 +6,27 @@ use crate::server::{Options, Server};
 use crate::wait::{DEADLINE, await_until};
 use redis::{Connection, RedisResult, Value, cmd};
 
-/// How many slots a cluster has.
+/// The number of slots in a cluster.
 pub const SLOTS: u16 = 16_384;
 
-/// How many keys one MIGRATE of [`Cluster::move_slot`] takes along.
+/// The number of keys that one MIGRATE of [`Cluster::move_slot`] moves.
 const KEYS_PER_MIGRATE: usize = 16;
 
-/// Servers that share the slots evenly, and their replicas. All end with the value.
+/// Servers that share the slots evenly, and their replicas. All of them end when the value is dropped.
 #[derive(Debug)]
 pub struct Cluster {
-    /// The first are primaries when the cluster starts, then come the replicas of the first, of the second, and so on.
+    /// At the start the first ones are primaries; then come the replicas of the first primary, of the second, and so
+    /// on.
     nodes: Vec<Server>,
 }
 
 impl Cluster {
-    /// Starts `primaries` servers with `replicas` each, and returns when all of them agree that every slot is served and
-    /// every replica is connected. No replica takes over by itself: a node that a busy machine stops for a while would else
-    /// lose its role.
+    /// Starts `primaries` servers with `replicas` each, and returns when all of them agree that every slot is served
+    /// and every replica is connected. Replicas do not take over by themselves: otherwise a node that a busy machine
+    /// stops for a while would lose its role.
     ///
     /// # Errors
-    /// When a server does not start, or they do not agree in time.
+    /// If a server does not start, or they do not agree in time.
     pub fn start(options: &Options, primaries: usize, replicas: usize) -> Result<Self, Error> {
         let node = options.clone().cluster_node().config("cluster-replica-no-failover yes");
         let start = |_| node.clone().start();
@@ -42,7 +43,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// All nodes, whatever their roles are by now.
+    /// All nodes, in any role.
     pub fn nodes(&self) -> &[Server] {
         &self.nodes
     }
@@ -51,10 +52,10 @@ impl Cluster {
         &mut self.nodes
     }
 
-    /// The node that serves the key now, by its own word.
+    /// The node that now says it serves the key.
     ///
     /// # Errors
-    /// When no node does.
+    /// If no node does.
     pub fn primary_of(&self, key: &str) -> Result<&Server, Error> {
         let serves = |node: &&Server| {
             let Ok(mut client) = node.connect() else { return false };
@@ -69,7 +70,7 @@ impl Cluster {
     /// The replicas of a primary.
     ///
     /// # Errors
-    /// When a node does not answer.
+    /// If a node does not answer.
     pub fn replicas_of(&self, primary: &Server) -> Result<Vec<&Server>, Error> {
         let mut replicas = Vec::new();
         for node in &self.nodes {
@@ -81,21 +82,21 @@ impl Cluster {
         Ok(replicas)
     }
 
-    /// Moves a slot from one primary to another while both serve, as `redis-cli --cluster reshard` does, and returns when all
-    /// nodes know.
+    /// Moves a slot from one primary to another while both serve, as `redis-cli --cluster reshard` does, and returns
+    /// when all nodes know it.
     ///
     /// # Errors
-    /// When a node refuses a step.
+    /// If a node refuses a step.
     pub fn move_slot(&self, slot: u16, from: &Server, to: &Server) -> Result<(), Error> {
         self.begin_move(slot, from, to)?;
         self.move_keys(slot, from, to)?;
         self.end_move(slot, to)
     }
 
-    /// The first step of a move: from now on the new node gets what the old one does not have.
+    /// The first step of a move: from now on the new node gets the keys that the old one does not have.
     ///
     /// # Errors
-    /// When a node refuses.
+    /// If a node refuses.
     pub fn begin_move(&self, slot: u16, from: &Server, to: &Server) -> Result<(), Error> {
         let (mut source, mut target) = (from.connect()?, to.connect()?);
         set_slot(&mut target, slot, "IMPORTING", &node_id(&mut source)?)?;
@@ -106,7 +107,7 @@ impl Cluster {
     /// The second step: moves the slot's keys.
     ///
     /// # Errors
-    /// When a node refuses.
+    /// If a node refuses.
     pub fn move_keys(&self, slot: u16, from: &Server, to: &Server) -> Result<(), Error> {
         let mut source = from.connect()?;
         loop {
@@ -121,13 +122,13 @@ impl Cluster {
         }
     }
 
-    /// The last step: the slot is the new node's, and all nodes learn so.
+    /// The last step: the slot now belongs to the new node, and all nodes learn this.
     ///
     /// # Errors
-    /// When a node refuses, or does not learn of it.
+    /// If a node refuses, or does not learn it.
     pub fn end_move(&self, slot: u16, to: &Server) -> Result<(), Error> {
         let id = node_id(&mut to.connect()?)?;
-        // The new owner first: it then has the newest configuration, whatever the others have heard.
+        // The new owner comes first: it then has the newest configuration, in any case.
         set_slot(&mut to.connect()?, slot, "NODE", &id)?;
         for node in &self.nodes {
             let mut client = node.connect()?;
@@ -138,15 +139,15 @@ impl Cluster {
         self.await_agreement()
     }
 
-    /// Makes a replica of `primary` the primary, without losing anything, and returns it when all nodes know.
+    /// Makes a replica of `primary` the primary, without losing anything, and returns it when all nodes know it.
     ///
     /// # Errors
-    /// When there is no replica, or it does not take over in time.
+    /// If there is no replica, or it does not take over in time.
     pub fn fail_over(&self, primary: &Server) -> Result<&Server, Error> {
         let replica = *self.replicas_of(primary)?.first().ok_or_else(|| Error::new("the primary has no replica"))?;
         let mut client = replica.connect()?;
         await_until("the replica to take over", DEADLINE, || {
-            // A vote that comes too late is in vain, and asked for anew.
+            // A vote that comes too late does not count, and is requested again.
             is_primary(&mut client) || {
                 let _: RedisResult<()> = cmd("CLUSTER").arg("FAILOVER").exec(&mut client);
                 await_until("the vote", DEADLINE / 10, || is_primary(&mut client)).is_ok()
@@ -159,7 +160,7 @@ impl Cluster {
     /// Waits until every node has heard of all others, knows that each slot is served, and is connected to its primary.
     ///
     /// # Errors
-    /// When that does not happen in time.
+    /// If that does not happen in time.
     pub fn await_agreement(&self) -> Result<(), Error> {
         let agreed = |node: &Server| -> Result<Option<Vec<String>>, Error> {
             let mut client = node.connect()?;
@@ -194,7 +195,7 @@ impl Cluster {
     fn share_slots(&self, primaries: usize) -> Result<(), Error> {
         for (index, node) in self.nodes.iter().enumerate() {
             let mut client = node.connect()?;
-            // Nodes of the same epoch would have to settle their order first.
+            // Nodes with the same epoch would first have to settle their order.
             cmd("CLUSTER").arg("SET-CONFIG-EPOCH").arg(index + 1).exec(&mut client)?;
             if index < primaries {
                 let bound = |index| index * usize::from(SLOTS) / primaries;
@@ -224,7 +225,7 @@ impl Cluster {
 /// The slot of a key, by the rules of hash tags.
 ///
 /// # Errors
-/// When the node does not answer.
+/// If the node does not answer.
 pub fn slot_of(client: &mut Connection, key: &str) -> Result<u16, Error> {
     Ok(cmd("CLUSTER").arg("KEYSLOT").arg(key).query(client)?)
 }

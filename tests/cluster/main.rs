@@ -1,3 +1,3 @@
-//! Clusters of several nodes: what clients and values go through when slots move and primaries fail over.
+//! Clusters of several nodes: clients and values while slots move and primaries fail over.
 
 mod waiting;

@@ -1,18 +1,18 @@
-//! Clients that wait for a key whose slot moves, or whose primary fails over, are told so at once.
+//! Clients that wait for a key are told at once when its slot moves or its primary fails over.
 
 use gw_testkit::redis::{Connection, RedisResult, Value, cmd};
 use gw_testkit::{Cluster, DEADLINE, Server, await_until, info, reply_line, slot_of};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-/// Calls that wait: what has to be there before, and the call.
+/// Calls that wait. Each has a command that runs before it, so that the call has to wait.
 const WAITS: [(&str, &str); 3] = [
     ("GW.CACHEFETCH k:cache LEASE 600000", "GW.CACHEFETCH k:cache LEASE 600000 WAIT 600000"),
     ("GW.ACQUIRE k:slots 1 other TTL 600000", "GW.ACQUIRE k:slots 1 this TTL 600000 BLOCK 600000"),
     ("GW.LOGLEN k:queue", "GW.LOGPOP k:queue BLOCK 600000"),
 ];
 
-/// How many clients wait by each call.
+/// The number of clients that wait by each call.
 const CLIENTS: usize = 3;
 
 fn run(client: &mut Connection, words: &str) -> RedisResult<Value> {
@@ -20,7 +20,7 @@ fn run(client: &mut Connection, words: &str) -> RedisResult<Value> {
     cmd(name).arg(arguments.split(' ').collect::<Vec<_>>()).query(client)
 }
 
-/// Lets clients wait for `{tag}` by all of the calls. Returns where their replies come.
+/// Lets clients wait for keys with `{tag}` by all of the calls. Returns the receiver of their replies.
 fn wait(server: &Server, tag: &str) -> Receiver<(&'static str, String)> {
     let (sender, replies) = channel();
     let mut client = server.connect().unwrap();
@@ -31,7 +31,7 @@ fn wait(server: &Server, tag: &str) -> Receiver<(&'static str, String)> {
             let (mut waiting, words, sender) = (server.connect().unwrap(), named(call), sender.clone());
             thread::spawn(move || {
                 let reply = run(&mut waiting, &words);
-                // Nobody listens any more if the test has failed.
+                // The receiver is gone if the test has failed.
                 let _ = sender.send((call, reply_line(reply)));
             });
         }
@@ -44,7 +44,7 @@ fn replies(receiver: &Receiver<(&'static str, String)>) -> Vec<(&'static str, St
     (0..WAITS.len() * CLIENTS).map(|_| receiver.recv_timeout(DEADLINE).expect("a client still waits")).collect()
 }
 
-/// While the slot moves, the keys that clients wait for are on the new node, or will be.
+/// While the slot moves, the keys that clients wait for are on the new node, or will be created there.
 #[test]
 fn clients_that_wait_are_sent_on_when_their_slot_moves() {
     let cluster = Cluster::start(&Server::options(), 2, 0).unwrap();
@@ -60,18 +60,18 @@ fn clients_that_wait_are_sent_on_when_their_slot_moves() {
         let again = reply_line(run(&mut from.connect().unwrap(), &call.replace("k:", "{a}:")));
         assert_eq!(again, format!("ASK {slot} 127.0.0.1:{}", to.port()), "{call}");
     }
-    // The server itself ends waits for keys when the slot has moved for good.
+    // When the slot has moved for good, the server itself ends waits for keys.
     cluster.end_move(slot, to).unwrap();
     for _ in 0..CLIENTS {
         let (call, reply) = waiting.recv_timeout(DEADLINE).expect("a client still waits");
         assert_eq!(reply, format!("MOVED {slot} 127.0.0.1:{}", to.port()), "{call}");
     }
-    // The slot is taken there, too.
+    // On the new node the place is taken, too.
     let denied = run(&mut to.connect().unwrap(), "GW.ACQUIRE {a}:slots 1 this TTL 5").unwrap();
     assert!(reply_line(Ok(denied)).starts_with("[0, 1, 1, "));
 }
 
-/// A slot that is given away without a move, as after a failover by force.
+/// A slot is assigned to another node without a move, as after a forced failover.
 #[test]
 fn clients_that_wait_are_redirected_when_their_slot_is_given_away() {
     let cluster = Cluster::start(&Server::options(), 2, 0).unwrap();
@@ -79,7 +79,7 @@ fn clients_that_wait_are_redirected_when_their_slot_is_given_away() {
     let to = cluster.nodes().iter().find(|node| node.port() != from.port()).unwrap();
     let slot = slot_of(&mut from.connect().unwrap(), "{a}").unwrap();
     let waiting = wait(from, "a");
-    // A node gives no slot away that has keys.
+    // A node does not give away a slot that has keys.
     run(&mut from.connect().unwrap(), "DEL {a}:slots").unwrap();
     for _ in 0..CLIENTS {
         let (call, reply) = waiting.recv_timeout(DEADLINE).expect("a client still waits");

@@ -17,7 +17,7 @@ fn stats(client: &mut Connection, key: &str) -> HashMap<String, u64> {
     call!(*client, "GW.LOGSTATS", key)
 }
 
-/// Leases what comes back within a while.
+/// Leases a batch that comes back after some time.
 fn lease_again(client: &mut Connection, key: &str) -> Batch {
     let mut batch = None;
     await_until("the batch to come back", DEADLINE, || {
@@ -35,7 +35,7 @@ fn a_batch_comes_back_as_it_was_until_it_is_acknowledged() {
     let (id, records, deliveries) = lease(&mut client, "q", 2, 1).unwrap();
     assert_eq!((records, deliveries), (vec!["a".to_owned(), "b".into()], 1));
     await_until("the batch to be back", DEADLINE, || run(&mut client, "GW.LOGPEEK q") == r#"["a"]"#).unwrap();
-    // What comes back goes first, whole, whatever is asked for.
+    // A batch that came back is delivered first and whole, whatever count is asked for.
     assert_eq!(lease_again(&mut client, "q"), (id.clone(), vec!["a".into(), "b".into()], 2));
     assert_eq!(lease(&mut client, "q", 9, LONG_MS).unwrap().1, ["c"]);
     assert_eq!(lease(&mut client, "q", 9, LONG_MS), None);
@@ -47,7 +47,7 @@ fn a_batch_comes_back_as_it_was_until_it_is_acknowledged() {
     {
         assert_eq!(stats[name], figure, "{name} in {stats:?}");
     }
-    // What a queue that is younger than half a minute has seen, and no more.
+    // Everything that a queue younger than half a minute has seen, and no more.
     assert_eq!(stats["pushed_per_minute"], 3, "{stats:?}");
 }
 
@@ -79,7 +79,7 @@ fn figures_are_of_this_moment_whatever_touched_the_queue_last() {
     await_until("the batch to be dead", DEADLINE, || stats(&mut client, "last")["dead"] == 2).unwrap();
     check(&mut client, "last", [0, 0, 0, 2, 1, 2]);
     assert_eq!(stats(&mut client, "last")["oldest_age_ms"], 0);
-    // What is counted as dead can be dropped.
+    // A batch that is counted as a dead letter can be dropped.
     run(&mut client, "GW.LOGPUSH late a");
     run(&mut client, "GW.LOGPOP late LEASE 1 MAXDELIVERIES 1");
     await_until("the batch to be dead", DEADLINE, || stats(&mut client, "late")["dead"] == 1).unwrap();
@@ -104,7 +104,7 @@ fn a_batch_is_given_back_at_once_later_or_for_good() {
     assert_eq!(reply!(client, "GW.LOGNACK", "q", &id), "0");
     assert_eq!(reply!(client, "GW.LOGEXTEND", "q", &id, "LEASE", 5), "0");
     assert_eq!(reply!(client, "GW.LOGDEAD", "q", "LIST"), format!(r#"[["{id}", ["a"], 3]]"#));
-    // The work was done after all.
+    // The consumer finished its work late.
     assert_eq!(reply!(client, "GW.LOGACK", "q", &id), "1");
     assert_eq!(reply!(client, "GW.LOGDEAD", "q", "LIST"), "[]");
 }
@@ -118,7 +118,7 @@ fn an_extended_lease_lasts() {
     let extended_ms = server_time_ms(&mut client);
     await_until("the first lease's end", DEADLINE, || server_time_ms(&mut client) > extended_ms + SOON_MS).unwrap();
     assert_eq!(lease(&mut client, "q", 1, 1), None);
-    // Until it is cut short.
+    // The lease is cut short.
     assert_eq!(reply!(client, "GW.LOGEXTEND", "q", &id, "LEASE", 1), "1");
     assert_eq!(lease_again(&mut client, "q").0, id);
 }
@@ -133,7 +133,7 @@ fn too_many_deliveries_make_dead_letters() {
     assert_eq!(lease(&mut client, "q", 1, LONG_MS).unwrap().2, 2);
     reply!(client, "GW.LOGNACK", "q", &id);
     assert_eq!((stats(&mut client, "q")["dead"], stats(&mut client, "q")["dead_lettered"]), (1, 1));
-    // A consumer's own number; it ends by itself, with nobody there.
+    // A consumer's own maximum of deliveries; the last lease ends by itself.
     let (other, ..): Batch = call!(client, "GW.LOGPOP", "q", "LEASE", 1, "MAXDELIVERIES", 1);
     await_until("the second batch to be dead", DEADLINE, || stats(&mut client, "q")["dead"] == 2).unwrap();
     assert_eq!(lease(&mut client, "q", 1, LONG_MS), None);
@@ -143,7 +143,7 @@ fn too_many_deliveries_make_dead_letters() {
     );
     assert_eq!(reply!(client, "GW.LOGDEAD", "q", "REQUEUE", &id), "1");
     assert_eq!(reply!(client, "GW.LOGDEAD", "q", "REQUEUE", &id), "0");
-    // Two more deliveries, whose numbers go on.
+    // Two more deliveries, numbered on from the last one.
     for delivery in [3, 4] {
         assert_eq!(lease(&mut client, "q", 1, LONG_MS), Some((id.clone(), vec!["a".into()], delivery)));
         reply!(client, "GW.LOGNACK", "q", &id);
@@ -176,7 +176,7 @@ fn a_plain_pop_takes_what_has_come_back_first() {
     reply!(client, "GW.LOGNACK", "q", &id);
     assert_eq!(run(&mut client, "GW.LOGPEEK q COUNT 9"), r#"["a", "b", "c", "d"]"#);
     assert_eq!(run(&mut client, "GW.LOGPOP q COUNT 2"), r#"["a", "b"]"#);
-    // What is left is no batch any more.
+    // The rest is no longer a batch.
     assert_eq!(reply!(client, "GW.LOGACK", "q", &id), "0");
     assert_eq!(run(&mut client, "GW.LOGLEN q"), "2");
     assert_eq!(run(&mut client, "GW.LOGPOP q COUNT 9"), r#"["c", "d"]"#);
@@ -248,7 +248,7 @@ fn a_long_queue_is_freed_without_anybody_waiting() {
     let used = |client: &mut Connection| info(client, "memory")["used_memory"].parse::<u64>().unwrap();
     let before = used(&mut client);
     let mut random = Random(7);
-    // Text that compresses to a half.
+    // Text that compresses to half its size.
     let mut record = || -> String { random.bytes(100).iter().map(|byte| format!("{byte:02x}")).collect() };
     let records: Vec<String> = (0..1_000).map(|_| record()).collect();
     for _ in 0..50 {
@@ -313,7 +313,7 @@ fn records_of_a_batch_are_given_up_alone() {
         assert_eq!(run(&mut client, &format!("GW.LOGNACK q {id} DEAD RECORD {indexes}")), error);
     }
     assert_eq!(before, state(&mut client));
-    // Sent again, it takes out no others.
+    // Repeated, the request takes out no other records.
     for _ in 0..2 {
         assert_eq!(reply!(client, "GW.LOGNACK", "q", &id, "DEAD", "RECORD", 3, 1, "DELIVERY", 1), "1");
     }
@@ -322,7 +322,7 @@ fn records_of_a_batch_are_given_up_alone() {
     assert_ne!(dead[0].0, id);
     assert_eq!(reply!(client, "GW.LOGNACK", "q", &id), "1");
     assert_eq!(lease(&mut client, "q", 9, LONG_MS), Some((id.clone(), vec!["a".into(), "c".into()], 2)));
-    // All that is left: the batch is gone, and cannot be acknowledged with the dead letter.
+    // With the last records the batch is gone; acknowledging it does not remove the dead letter.
     assert_eq!(reply!(client, "GW.LOGNACK", "q", &id, "DEAD", "RECORD", 0, 1), "1");
     assert_eq!(reply!(client, "GW.LOGACK", "q", &id), "0");
     let stats = stats(&mut client, "q");
@@ -354,7 +354,7 @@ fn dead_letters_take_no_room_and_have_bounds_of_their_own() {
         (2, 0, 3, 3)
     );
     assert_eq!(info(&mut client, "gw")["gw_log_dead_dropped"], "2");
-    // Lowered, they hold from the next change on.
+    // Lower bounds apply from the next change on.
     run(&mut client, "CONFIG SET gw.log-max-dead-bytes 1");
     run(&mut client, "GW.LOGPUSH q i");
     assert_eq!(stats(&mut client, "q")["dead"], 1);
@@ -379,14 +379,14 @@ fn leased_records_above_a_lowered_bound_stay_and_new_ones_are_counted() {
 #[test]
 fn a_clock_that_steps_back_stretches_no_lease() {
     let (_server, mut client) = start();
-    // As a node whose clock is an hour ahead has leased it, for 50 ms.
+    // A node whose clock is an hour ahead has leased it for 50 ms.
     run(&mut client, "GW.LOGPUSH q a");
     let ahead_ms = server_time_ms(&mut client) + 3_600_000;
     let id = "000649ce3d40a00000000007";
     let lease_effect = format!("L {ahead_ms} {id} {} 9 1", ahead_ms + 50);
     assert_eq!(reply!(client, "GW._QUEUE", "q", lease_effect), "OK");
     assert_eq!(lease_again(&mut client, "q").0, id);
-    // A delay, too.
+    // The same holds for a delay.
     let nack_effect = format!("N {ahead_ms} {id} {}", ahead_ms + 50);
     assert_eq!(reply!(client, "GW._QUEUE", "q", nack_effect), "OK");
     assert_eq!(lease_again(&mut client, "q").0, id);

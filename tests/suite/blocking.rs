@@ -1,4 +1,4 @@
-//! GW.LOGPOP with BLOCK: which clients wait, which are served, and how a wait ends.
+//! GW.LOGPOP with BLOCK: which clients wait, in which order they are served, and how a wait ends.
 
 use crate::support::{DEADLINE, SOON_MS, aof_commands, run, server_time_ms, start, state};
 use gw_testkit::redis::{self, Connection, RedisResult, Value};
@@ -6,7 +6,7 @@ use gw_testkit::{Clock, Server, await_in_sync, await_until, call, info, reply, r
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-/// Sends `words` on a connection of its own. The reply can be received when it arrives.
+/// Sends `words` on a connection of its own. Returns a receiver for the reply.
 pub fn ask(server: &Server, words: &str) -> Receiver<RedisResult<Value>> {
     let (sender, receiver) = channel();
     let (mut client, words) = (server.connect().unwrap(), words.to_owned());
@@ -102,7 +102,7 @@ fn a_clock_that_is_set_back_keeps_nobody_waiting_for_a_lease_that_has_ended() {
     let words = ["GW.LOGPOP a BLOCK 0", "GW.LOGPOP b BLOCK 0 LEASE 500", "GW.ACQUIRE slots 1 next TTL 500 BLOCK 0"];
     let waiting = words.map(|words| ask(&server, words));
     let mut answers: [Option<String>; 3] = [None, None, None];
-    // On a busy machine a lease may end before all wait.
+    // On a busy machine a lease may end before all clients wait.
     await_until("clients to wait", DEADLINE, || {
         for (answer, waiting) in answers.iter_mut().zip(&waiting) {
             *answer = answer.take().or_else(|| waiting.try_recv().ok().map(reply_line));
@@ -135,7 +135,7 @@ fn batches_popped_by_a_waiting_client_are_replicated_once() {
     assert_eq!(answer(&plain), r#"["a"]"#);
     assert!(answer(&leased).ends_with(r#", ["b"], 1]"#));
     run(&mut client, "GW.LOGPOP q");
-    // Delivered when its lease has ended, by a timer.
+    // Delivered by a timer when its lease has ended.
     let again = ask(&primary, "GW.LOGPOP q BLOCK 0 LEASE 3600000");
     assert!(answer(&again).ends_with(r#", ["b"], 2]"#));
     await_in_sync(&mut client, &mut reader);

@@ -9,13 +9,13 @@ const LATE_JANUARY_MS: i64 = 1_706_731_200_000;
 #[test]
 fn sums_are_exact() {
     let (_server, mut client) = start();
-    // In doubles this comes to 1.4999999999887617.
+    // With doubles the sum would be 1.4999999999887617.
     let charge = command("GW.ADDCOST k 0.0000015");
     for _ in 0..100 {
         pipeline(&mut client, (0..10_000).map(|_| charge.clone())).into_iter().for_each(|reply| drop(reply.unwrap()));
     }
     assert_eq!(run(&mut client, "GW.SPENT k"), "\"1.5\"");
-    // A price with all of its twelve places.
+    // A price that uses all twelve places.
     pipeline(&mut client, (0..9_999).map(|_| command("GW.ADDCOST p 0.000000123457")));
     assert_eq!(run(&mut client, "GW.SPENT p"), "\"0.001234446543\"");
 }
@@ -32,7 +32,7 @@ fn amounts_are_read_as_decimals_and_written_plainly() {
         ("+1", "1"),
         ("1e-7", "0.0000001"),
         ("0", "0"),
-        // Beyond the twelfth place: to the nearest, and from the middle to the even one.
+        // Beyond the twelfth place: rounded to nearest, ties to even.
         ("0.0000000000005", "0"),
         ("0.0000000000015", "0.000000000002"),
         ("0.00000000000050001", "0.000000000001"),
@@ -100,7 +100,7 @@ fn only_the_past_and_a_day_ahead_can_be_charged() {
     assert_eq!(run(&mut client, "EXISTS late"), "0");
 }
 
-/// Splits GW.WITHINBUDGET's reply into all but its last field, and that: reset_after_ms.
+/// Splits GW.WITHINBUDGET's reply into its last field, reset_after_ms, and the fields before it.
 fn within(client: &mut gw_testkit::redis::Connection, words: &str) -> (String, i64) {
     let reply = run(client, words);
     let (head, reset) = reply.strip_suffix(']').and_then(|reply| reply.rsplit_once(", ")).unwrap_or_else(|| {
@@ -119,7 +119,7 @@ fn a_budget_is_within_while_something_is_left() {
 
     run(&mut client, "GW.ADDCOST k 9.5");
     assert_eq!(within(&mut client, "GW.WITHINBUDGET k 10").0, r#"[1, "MONTH", "10", "9.5", "0", "0.5""#);
-    // An estimate has to fit, to the last digit.
+    // An estimate must fit, to the last digit.
     assert_eq!(within(&mut client, "GW.WITHINBUDGET k 10 COST 0.5").0, r#"[1, "MONTH", "10", "9.5", "0", "0.5""#);
     let over = within(&mut client, "GW.WITHINBUDGET k 10 COST 0.500000000001").0;
     assert_eq!(over, r#"[0, "MONTH", "10", "9.5", "0", "0.5""#);
@@ -127,7 +127,7 @@ fn a_budget_is_within_while_something_is_left() {
     run(&mut client, "GW.ADDCOST k 0.5");
     assert_eq!(within(&mut client, "GW.WITHINBUDGET k 10").0, r#"[0, "MONTH", "10", "10", "0", "0""#);
     assert_eq!(within(&mut client, "GW.WITHINBUDGET k 10 COST 0").0, r#"[1, "MONTH", "10", "10", "0", "0""#);
-    // Overspent: what remains is nothing, not a debt.
+    // Overspent: the remaining amount is zero, not negative.
     assert_eq!(within(&mut client, "GW.WITHINBUDGET k 4").0, r#"[0, "MONTH", "4", "10", "0", "0""#);
 }
 
@@ -139,7 +139,7 @@ fn of_several_budgets_the_tightest_answers() {
     assert_eq!(head, r#"[1, "DAY", "5", "3", "0", "2""#);
     assert!((1..=25 * 3_600_000).contains(&reset_after_ms), "{reset_after_ms}");
     assert_eq!(within(&mut client, "GW.WITHINBUDGET k 100 MONTH 5 DAY 50 TOTAL COST 2.5").0[..2], *"[0");
-    // Among equals the first named.
+    // Of equal budgets the first one named is replied.
     assert_eq!(within(&mut client, "GW.WITHINBUDGET k 5 WEEK 5 DAY").0, r#"[1, "WEEK", "5", "3", "0", "2""#);
     // A total never resets.
     assert_eq!(within(&mut client, "GW.WITHINBUDGET k 5 TOTAL"), (r#"[1, "TOTAL", "5", "3", "0", "2""#.to_owned(), -1));

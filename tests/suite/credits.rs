@@ -1,4 +1,4 @@
-//! GW.CREDIT, and budgets at their soft limits: what is given, where it counts, and what is told.
+//! GW.CREDIT, and budgets at their soft limits: what is given, where it counts, and which events are sent.
 
 use crate::support::{DEADLINE, command, run, server_time_ms, start};
 use gw_testkit::redis::{Connection, Value};
@@ -34,7 +34,7 @@ fn every_budget_over_a_period_is_budget_plus_credit() {
 
     all(&mut client, &["GW.POLICYSET k b BUDGET 10 MONTH SOFT 80", "GW.CREDIT k MONTH 5"]);
     assert_eq!(row(&mut client, "k LEASE x TTL 1000 usd 1"), ("15".into(), "15".into()));
-    // It belongs to the ledger: a policy that was removed by mistake takes nothing with it.
+    // The credit belongs to the ledger: removing a policy by mistake does not remove it.
     all(&mut client, &["GW.POLICYDEL k b", "GW.POLICYSET k b BUDGET 20 MONTH"]);
     assert_eq!(row(&mut client, "k LEASE x TTL 1000 usd 1").0, "25");
 
@@ -50,7 +50,7 @@ fn a_credit_is_of_a_meter_a_period_and_an_id() {
     all(&mut client, &["GW.POLICYSET k t BUDGET 100 DAY METER tokens", "GW.CREDIT k DAY 50 METER tokens"]);
     assert_eq!(row(&mut client, "k LEASE x TTL 1000 tokens 1"), ("150".into(), "150".into()));
     assert_eq!(run(&mut client, "GW.CREDIT k DAY 0"), "\"0\"", "money has none");
-    // A ledger alone becomes an account, with what it has.
+    // A ledger alone becomes an account, and keeps its spend and its credits.
     all(&mut client, &["GW.ADDCOST l 3", "GW.CREDIT l TOTAL 7 METER tokens"]);
     assert_eq!(run(&mut client, "GW.SPENT l"), "\"3\"");
     assert_eq!(run(&mut client, "TYPE l"), "gw-accnts");
@@ -98,7 +98,7 @@ fn what_is_no_credit_is_refused_and_makes_no_key() {
     assert_eq!(run(&mut client, "GW.CREDIT k MONTH 1"), "ERR sum out of range: amount");
 }
 
-/// Listens to the server's events `gw.softbudget`.
+/// Checks which changes cause the server event `gw.softbudget`.
 fn assert_told(server: &Server, changes: &[(&str, &[&str])]) {
     let mut client = server.connect().unwrap();
     call!(client, "CONFIG", "SET", "notify-keyspace-events", "Ed" => ());
@@ -131,11 +131,11 @@ fn a_soft_limit_is_told_once_by_whatever_change_gets_there() {
             ("GW.ADDCOST a 7.9", &[]),
             ("GW.ADDCOST a 0.1", &["a"]),
             ("GW.ADDCOST a 1", &[]),
-            // Below it again, and back: not told again in this period.
+            // Below the limit and back again: no second event in this period.
             ("GW.ADDCOST a -5 REFUND", &[]),
             ("GW.ADDCOST a 5", &[]),
             ("GW.ADMIT a LEASE l TTL 1000 usd 0.5", &[]),
-            // A second budget is told of for itself.
+            // A second budget has an event of its own.
             ("GW.POLICYSET a c BUDGET 5 DAY SOFT 50", &["a"]),
             ("GW.POLICYSET r b BUDGET 10 MONTH SOFT 80", &[]),
             ("GW.RESERVE r 8 10 ID h", &["r"]),
@@ -143,11 +143,11 @@ fn a_soft_limit_is_told_once_by_whatever_change_gets_there() {
             ("GW.POLICYSET c b BUDGET 10 MONTH SOFT 80", &[]),
             ("GW.RESERVE c 1 10 ID h", &[]),
             ("GW.COMMIT c h 9", &["c"]),
-            // A budget that is lowered below what is spent.
+            // A budget is lowered below what is spent.
             ("GW.ADDCOST s 5", &[]),
             ("GW.POLICYSET s b BUDGET 100 MONTH SOFT 80", &[]),
             ("GW.POLICYSET s b BUDGET 5 MONTH SOFT 80", &["s"]),
-            // A credit that is taken back.
+            // A credit is taken back.
             ("GW.POLICYSET t b BUDGET 10 MONTH SOFT 80", &[]),
             ("GW.CREDIT t MONTH 10", &[]),
             ("GW.ADDCOST t 8", &[]),
@@ -155,7 +155,7 @@ fn a_soft_limit_is_told_once_by_whatever_change_gets_there() {
             ("GW.POLICYSET e b BUDGET 10 MONTH SOFT 80", &[]),
             ("GW.ADMIT e LEASE l TTL 60000 usd 1", &[]),
             ("GW.SETTLE e LEASE l usd 8", &["e"]),
-            // Prepaid: nothing to come close to before the first credit.
+            // Prepaid: there is no limit to approach before the first credit.
             ("GW.POLICYSET p b BUDGET 0 TOTAL SOFT 80", &[]),
             ("GW.CREDIT p TOTAL 10", &[]),
             ("GW.ADMIT p LEASE l TTL 60000 usd 8", &["p"]),
@@ -194,7 +194,7 @@ fn a_replica_a_reload_and_the_aof_have_the_same() {
     assert_eq!(digests(&mut client), before);
     call!(client, "DEBUG", "LOADAOF" => ());
     assert_eq!(digests(&mut client), before);
-    // A replica that becomes the primary does not tell again.
+    // A replica that becomes the primary does not repeat the event.
     call!(reader, "REPLICAOF", "NO", "ONE" => ());
     assert_told(&replica, &[("GW.ADDCOST k 0.1", &[]), ("GW.ADMIT k LEASE m TTL 60000 tokens 1", &[])]);
 }

@@ -1,12 +1,13 @@
-//! Keyspace events: each change of a key has one, named after the command that made it, the same on a primary and its
-//! replica.
+//! Keyspace events: each change of a key has an event named after the command that made it, on a primary and its
+//! replica alike.
 
 use crate::support::{command, run, server_time_ms};
 use gw_testkit::redis::{self, Connection, Value};
 use gw_testkit::{Options, Server, await_in_sync, await_until, call};
 use std::time::Duration;
 
-/// A server that publishes events of modules, of any key, and of strings: a SET marks the end of a command's events.
+/// A server that publishes events of modules on any key, and events of strings: a SET marks the end of a command's
+/// events.
 fn publishing() -> Options {
     Server::options().config("notify-keyspace-events Kdg$")
 }
@@ -136,7 +137,7 @@ fn budgets_have_the_same_events_everywhere() {
     }
 }
 
-/// Whatever change leaves a budget at its soft limit tells it, once a period, on both servers.
+/// Any change that leaves a budget at its soft limit has an event, once a period, on both servers.
 #[test]
 fn soft_limits_are_told_everywhere() {
     let mut pair = Pair::start();
@@ -170,11 +171,11 @@ fn soft_limits_are_told_everywhere() {
         let key = words.split(' ').nth(1).unwrap();
         pair.causes(words, &[&format!("{key} gw.{key}"), &format!("{key} gw.softbudget")]);
     }
-    // Of the month's budget it was told. The day's is told of for itself.
+    // The event of the month's budget was sent before. The day's budget has its own event.
     pair.causes("GW.ADDCOST addcost 1", &["addcost gw.addcost", "addcost gw.softbudget"]);
     pair.causes("GW.ADDCOST addcost 1", &["addcost gw.addcost"]);
     pair.causes("GW.ADMIT reserve LEASE l TTL 3600000 usd 0.5", &["reserve gw.admit"]);
-    // Over another period it is another budget.
+    // A budget over another period is another budget.
     pair.causes("GW.POLICYSET reserve b BUDGET 10 MONTH SOFT 80", &["reserve gw.policyset", "reserve gw.softbudget"]);
     for key in ["admit", "settle", "addcost", "reserve", "commit", "credit", "policyset"] {
         assert_eq!(gw_testkit::digest(&mut pair.client, key), gw_testkit::digest(&mut pair.reader, key), "{key}");
@@ -204,7 +205,7 @@ fn log_queues_have_the_same_events_everywhere() {
     pair.causes(&format!("GW.LOGDEAD q REQUEUE {}", batches[3]), &["q gw.logdead"]);
     pair.causes("GW.LOGDEAD q DROP ALL", &["q gw.logdead"]);
     pair.causes("GW.LOGDEAD q LIST", &[]);
-    // Two batches that were delivered before, and then a new one.
+    // Two batches that were delivered before, and a new one.
     for _ in 0..3 {
         pair.lease("1 MAXDELIVERIES 1");
     }
@@ -253,7 +254,7 @@ fn admission_has_the_same_events_everywhere() {
         let expected: Vec<String> = keys.split_terminator(' ').map(|key| format!("{key} {event}")).collect();
         pair.causes(words, &expected.iter().map(String::as_str).collect::<Vec<_>>());
     }
-    // A refusal is not a change: only the node that decides has an event.
+    // A refusal is not a change, so only the node that decides has an event.
     run(&mut pair.client, "GW.ADMIT k2 LEASE b TTL 3600000");
     run(&mut pair.client, "SET mark x");
     let [primary, replica] = pair.subscribed.each_mut().map(events);

@@ -1,4 +1,4 @@
-//! GW.COSTCHANGES, GW.COSTACK and GW.COSTSYNC: whoever follows them has what the ledgers have.
+//! GW.COSTCHANGES, GW.COSTACK and GW.COSTSYNC: a worker that uses them has the same amounts as the ledgers.
 
 use crate::support::{DEADLINE, command, pipeline, run, server_time_ms, start};
 use gw_testkit::redis::{self, Connection, FromRedisValue, Value};
@@ -23,7 +23,7 @@ fn changes(client: &mut Connection, words: &str) -> (bool, Vec<Listed>) {
     (more == 1, listed.collect())
 }
 
-/// All that is listed, without acknowledging it: once the keys have been scanned.
+/// Everything listed after the keys have been scanned. Does not acknowledge it.
 fn all_changes(client: &mut Connection) -> Vec<Listed> {
     let mut listed = Vec::new();
     await_until("all changes to be listed", DEADLINE, || {
@@ -68,23 +68,24 @@ fn what_changed_is_listed_until_it_is_acknowledged() {
     assert_eq!(rows[3], "DAY 2024-01-31 1");
     assert_eq!(rows.len(), 5);
 
-    // A change after it was listed: an acknowledgement of what was read leaves it there, with what changed.
+    // A ledger changes after it was listed: acknowledging the version that was read leaves it listed, with the new
+    // change.
     run(&mut client, "GW.ADDCOST k 0.5");
     assert_eq!(acknowledge(&mut client, ledger), 0);
     let newer = all_changes(&mut client);
     assert!(newer[0].version > ledger.version);
     assert_eq!(acknowledge(&mut client, &newer[0]), 1);
     assert_eq!(all_changes(&mut client), []);
-    // An old one, again: no news.
+    // An old version is acknowledged again, which changes nothing.
     assert_eq!(acknowledge(&mut client, ledger), 1);
     assert_eq!(all_changes(&mut client), []);
 
-    // Late usage: its own periods, and the total.
+    // A late charge lists its own periods, and the total.
     run(&mut client, "GW.ADDCOST k 4 AT 1706731200000");
     let late = all_changes(&mut client);
     let rows: Vec<_> = late[0].rows.iter().map(|(period, day, amount)| format!("{period} {day} {amount}")).collect();
     assert_eq!(rows, ["TOTAL 0001-01-01 7.5", "MONTH 2024-01-01 5", "DAY 2024-01-31 5"]);
-    // Holds are no spend.
+    // Holds are not spend.
     acknowledge(&mut client, &late[0]);
     run(&mut client, "GW.RESERVE k 1 100 ID a");
     run(&mut client, "GW.CANCEL k a");
@@ -106,12 +107,12 @@ fn a_ledger_that_is_made_again_is_another() {
     run(&mut client, "GW.ADDCOST k 1");
     let second = all_changes(&mut client).remove(0);
     assert!(second.since > first.version);
-    // What was read of the first says nothing about the second.
+    // A version of the first ledger does not acknowledge the second.
     assert_eq!(acknowledge(&mut client, &first), 0);
     assert_eq!(all_changes(&mut client), [second]);
 }
 
-/// By period and first day: version and amount.
+/// Rows by period and first day: version and amount.
 type Rows = BTreeMap<(String, String), (i64, String)>;
 
 /// A worker's database: accounts with their versions and rows.
@@ -144,7 +145,7 @@ impl Database {
         .unwrap();
     }
 
-    /// What a worker does first on a connection.
+    /// The first call of a worker on a new connection.
     fn connect(&mut self, client: &mut Connection) {
         for (key, (version, _)) in &self.0 {
             call!(*client, "GW.COSTSYNC", key, *version => Vec<i64>);
@@ -190,7 +191,7 @@ fn versions_stay_and_ledgers_that_move_are_followed() {
         database.assert_has(&mut client, key);
     }
 
-    // Back to the past, in the same place.
+    // An earlier state is restored at the same place.
     run(&mut client, "GW.ADDCOST restored 16 AT 1506731200");
     database.follow(&mut client);
     reply!(client, "RESTORE", "restored", 0, &dump, "REPLACE");
@@ -198,7 +199,7 @@ fn versions_stay_and_ledgers_that_move_are_followed() {
     database.follow(&mut client);
     database.assert_has(&mut client, "restored");
 
-    // To another database, and with all others.
+    // Moved to another database, and swapped together with all other keys.
     run(&mut client, "MOVE copy 3");
     // Valkey 8.1 leaves the client there, with any module that listens to keys (valkey-io/valkey#4024).
     run(&mut client, "SELECT 0");
@@ -211,7 +212,7 @@ fn versions_stay_and_ledgers_that_move_are_followed() {
     let mut other = Database::default();
     other.follow(&mut client);
     other.assert_has(&mut client, "b");
-    // Where they were acknowledged.
+    // Back in the database in which they were acknowledged.
     run(&mut client, "SWAPDB 0 3");
     run(&mut client, "SELECT 0");
     assert_eq!(keys(&all_changes(&mut client)), ["b", "restored"]);
@@ -221,12 +222,12 @@ fn versions_stay_and_ledgers_that_move_are_followed() {
 
 #[test]
 fn swapped_databases_are_followed() {
-    // Whether anybody has followed the other database, and whether the worker had read something, unacknowledged.
+    // Whether the other database was followed, and whether the worker had read something without acknowledging it.
     for (both, read) in [(false, false), (true, false), (false, true), (true, true)] {
         let (_server, mut client) = start();
         let mut database = Database::default();
         run(&mut client, "SELECT 3");
-        // Charged before, so under a version below that of what has this name in the other database; nobody has read it.
+        // Charged first, under versions below those of the same names in the other database; nobody has read these.
         for words in ["GW.ADDCOST k 7", "GW.ADDCOST l 1", "GW.ADDCOST m 1"] {
             run(&mut client, words);
         }
@@ -239,7 +240,7 @@ fn swapped_databases_are_followed() {
         database.follow(&mut client);
         run(&mut client, "GW.ADDCOST k 1");
         let listed = if read { all_changes(&mut client) } else { vec![] };
-        // And one that was charged in between, so that what was read is among its versions.
+        // One ledger is charged in between, so that the version that was read lies among its versions.
         run(&mut client, "SELECT 3");
         run(&mut client, "GW.ADDCOST l 3");
         run(&mut client, "SWAPDB 0 3");
@@ -255,7 +256,7 @@ fn swapped_databases_are_followed() {
         run(&mut client, "GW.ADDCOST k 1");
         database.follow(&mut client);
         database.assert_has(&mut client, "k");
-        // And back, where everything was acknowledged under another name's ledger.
+        // And back, to keys under which everything of other ledgers was acknowledged.
         run(&mut client, "SWAPDB 0 3");
         database.follow(&mut client);
         for key in ["k", "l"] {
@@ -273,7 +274,7 @@ fn names_of_keys_that_are_gone_are_dropped() {
         run(&mut client, "GW.ADDCOST k 1");
         run(&mut client, "GW.ADDCOST other 1");
         run(&mut client, gone);
-        // One candidate at a time: were there another, there would be more.
+        // One candidate at a time; if there were another one, the reply would say that there is more.
         let (more, listed) = changes(&mut client, "GW.COSTCHANGES COUNT 1");
         assert_eq!((more, keys(&listed)), (false, vec!["other"]), "{gone}");
         run(&mut client, "DEL other");
@@ -311,7 +312,7 @@ fn what_was_read_of_another_ledger_is_not_acknowledged() {
         run(&mut client, "GW.ADDCOST b 2 AT 1706731200000");
         let listed = all_changes(&mut client);
         listed.iter().for_each(|ledger| database.store(ledger));
-        // Among the versions of `a`, which nobody has acknowledged, is the one that `b` was read under.
+        // Nobody has acknowledged `a`. The version under which `b` was read lies among its versions.
         run(&mut client, "GW.ADDCOST a 1");
         run(&mut client, "RENAME a b");
         between.iter().for_each(|words| drop(run(&mut client, words)));
@@ -337,7 +338,7 @@ fn a_restart_and_a_failover_lose_no_change() {
     for number in 0..9 {
         run(&mut client, &format!("GW.ADDCOST k{number} 1"));
     }
-    // Read, not acknowledged.
+    // Read, but not acknowledged.
     let listed = all_changes(&mut client);
     assert_eq!(listed.len(), 9);
     await_in_sync(&mut client, &mut reader);
@@ -347,7 +348,7 @@ fn a_restart_and_a_failover_lose_no_change() {
     assert_eq!(run(&mut client, "DEBUG RELOAD"), "OK");
     assert_eq!(keys(&all_changes(&mut client)), keys(&listed), "rebuilt from the image");
 
-    // What the old primary alone had, and the worker has seen.
+    // Changes that only the old primary had, and that the worker has stored.
     await_in_sync(&mut client, &mut reader);
     reply!(reader, "REPLICAOF", "NO", "ONE");
     assert_eq!(keys(&all_changes(&mut reader)), keys(&listed));
@@ -355,7 +356,7 @@ fn a_restart_and_a_failover_lose_no_change() {
     run(&mut client, "GW.ADDCOST k200 100 AT 1706731200000");
     run(&mut client, "GW.ADDCOST k201 100 AT 1706731200000");
     database.follow(&mut client);
-    // And what has changed since on the new one.
+    // And changes on the new primary since then.
     run(&mut reader, "GW.ADDCOST k201 5");
     database.connect(&mut reader);
     for number in 0..300 {
@@ -372,7 +373,7 @@ fn replies_are_bounded_and_everybody_gets_a_turn() {
     let (more, first) = changes(&mut client, "GW.COSTCHANGES COUNT 10");
     assert!(more);
     assert_eq!(first.len(), 10);
-    // Those that were listed change again and again: the others come first all the same.
+    // Ledgers that were listed keep changing, but the others come first.
     let mut seen = Vec::new();
     for _ in 0..3 {
         let (_, listed) = changes(&mut client, "GW.COSTCHANGES COUNT 10");
@@ -386,7 +387,7 @@ fn replies_are_bounded_and_everybody_gets_a_turn() {
     seen.dedup();
     assert_eq!(seen.len(), 25);
 
-    // Rows as well: of ledgers that have many.
+    // Rows are bounded, too, for ledgers with many rows.
     let now_ms = server_time_ms(&mut client);
     for key in 0..30 {
         let charge = |day: i64| command(&format!("GW.ADDCOST many{key} 1 AT {}", now_ms - day * 86_400_000));
@@ -456,11 +457,11 @@ fn a_version_from_the_future_takes_nobody_along() {
     let (_server, mut client) = start();
     run(&mut client, "GW.ADDCOST k 1");
     assert_eq!(run(&mut client, "GW.COSTSYNC k 9007199254740992"), "ERR version from the future: version");
-    // A clock that was an hour ahead, before a failover.
+    // A version from a clock that was an hour ahead, before a failover.
     let ahead = (server_time_ms(&mut client) + 3_600_000) * 1_000;
     assert_eq!(reply!(client, "GW.COSTSYNC", "k", ahead), "[0]");
     let listed = all_changes(&mut client);
     assert!(listed[0].version > ahead && listed[0].since == listed[0].version, "{listed:?}");
-    // A version of a ledger that is gone: the worker hears of it.
+    // A version of a deleted ledger: the worker learns that the ledger is gone.
     assert_eq!(reply!(client, "GW.COSTSYNC", "gone", ahead), "[-1]");
 }

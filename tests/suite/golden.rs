@@ -6,16 +6,16 @@
 //! |---|---|
 //! | `effects.aof` | each operation of each family's effects, as the commands wrote them to an append-only file |
 //! | `dump.rdb` | the values that result from these effects, saved |
-//! | `rewritten.aof` | the same, by BGREWRITEAOF without an RDB preamble |
-//! | `<key>.dump` | the same, each key by DUMP |
-//! | `values.json` | types, expiry times, and questions with their answers |
+//! | `rewritten.aof` | the same values, by BGREWRITEAOF without an RDB preamble |
+//! | `<key>.dump` | the same values, each key by DUMP |
+//! | `values.json` | types, expiry times, and queries with their answers |
 //!
-//! The test loads all four forms and compares digests and answers: they must be the same whatever the form. Digests
-//! themselves are not kept, since a later build may digest more than an older one.
+//! The test loads all four forms and compares digests and answers, which must be the same in all of them. Digests
+//! themselves are not stored, since a later build may include more in them.
 //!
-//! `make golden` writes the folder of [`GENERATION`], and refuses if there is one. Before the first release an encoding
-//! that is replaced on purpose takes its files along: GOLDEN_REPLACE=1. From the first release on a new encoding, or an
-//! effect with new fields, gets a generation of its own beside the others.
+//! `make golden` writes the folder of [`GENERATION`], and refuses if it exists. Before the first release, if an
+//! encoding is replaced on purpose, its files are replaced, too: GOLDEN_REPLACE=1. From the first release on, a new
+//! encoding, or an effect with new fields, gets a generation of its own in addition to the others.
 
 use crate::support::{DEADLINE, aof_commands, command, pipeline, run, server_time_ms, state};
 use gw_testkit::redis::{self, Connection};
@@ -25,10 +25,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folder that the current build writes.
+/// The folder to which the current build writes.
 const GENERATION: &str = "1";
 
-/// Every operation of the current effects, by command. The queue's parts and GW._LOAD are written by a rewrite.
+/// Every operation of the current effects, by command. The parts of queues and GW._LOAD are written by a rewrite.
 const OPERATIONS: [(&str, &str); 6] = [
     ("GW._LIMIT", "BLRUWblw"),
     ("GW._BUDGET", "ACFGHKLOTX"),
@@ -43,7 +43,7 @@ const EXPIRES_AT_MS: i64 = 7_258_118_400_000;
 
 const YEAR_MS: i64 = 31_622_400_000;
 
-/// Questions whose answers do not depend on the time.
+/// Queries whose answers do not depend on the time.
 const QUESTIONS: &[&str] = &[
     "TYPE window",
     "TYPE bucket",
@@ -85,7 +85,7 @@ fn files_of_earlier_builds_are_read_alike() {
         ] {
             assert_eq!(state(&mut client), expected, "{} of {}", name, generation.display());
             check_answers(&mut client, &values, generation, name);
-            // Also as the current build writes it.
+            // The same after the current build has saved and loaded it.
             run(&mut client, "DEBUG RELOAD");
             assert_eq!(state(&mut client), expected, "{} of {}, saved anew", name, generation.display());
         }
@@ -116,7 +116,7 @@ fn write() {
     let effects = record();
     let (server, mut client) = load_aof(&effects);
     assert_eq!(operations(&server), expected_operations());
-    // Full blocks are compressed in the background, and saved compressed from then on.
+    // Full blocks are compressed in the background, and saved compressed after that.
     let (mut last, mut same) = (0, 0);
     await_until("the queue to stay as it is", DEADLINE, || {
         let bytes = call!(client, "DUMP", "queue" => Vec<u8>).len();
@@ -207,7 +207,8 @@ fn expected_operations() -> Operations {
     OPERATIONS.iter().flat_map(|(name, letters)| letters.chars().map(|letter| (name.to_string(), letter))).collect()
 }
 
-/// The operations in a server's append-only file. GW._ADMIT has its effect before the keys, and GW._CACHECLEAR no key.
+/// The operations in a server's append-only file. GW._ADMIT has its effect before the keys, and GW._CACHECLEAR has no
+/// key.
 fn operations(server: &Server) -> Operations {
     let effects = aof_commands(server).into_iter().filter(|words| words[0].starts_with(b"GW._"));
     let operation = |words: Vec<Vec<u8>>| {
@@ -238,7 +239,7 @@ fn must(client: &mut Connection, words: &str) -> String {
     reply_line(Ok(command(words).query(client).unwrap_or_else(|error| panic!("{words}: {error}"))))
 }
 
-/// Runs an effect that no command here causes, such as that of a clock that steps back. NOW stands for the time.
+/// Runs an effect that no command causes here, such as that of a clock that steps back. NOW stands for the time.
 fn effect(client: &mut Connection, words: &[&str]) {
     let now = server_time_ms(client).to_string();
     let words: Vec<String> = words.iter().map(|word| word.replace("NOW", &now)).collect();
@@ -350,7 +351,7 @@ fn record_queues(client: &mut Connection) {
     must(client, "GW.LOGPUSH queue ID request:1 RECORDS a b");
     must(client, &format!("GW.LOGDEAD queue REQUEUE {}", dead[3]));
     must(client, &format!("GW.LOGDEAD queue DROP {}", dead[4]));
-    // Dead letters are dropped, oldest first, some at a time.
+    // Dead letters are requeued and dropped, oldest first.
     effect(client, &["GW._QUEUE", "queue", "U NOW 1"]);
     effect(client, &["GW._QUEUE", "queue", "Z NOW 1"]);
     // A batch that becomes a dead letter when the lease of its last delivery ends.
@@ -402,7 +403,7 @@ fn record_accounts(client: &mut Connection) {
     must(client, "GW.POLICYDEL account deleted");
     must(client, "GW.CREDIT account DAY 5 METER tokens ID credit");
     must(client, "GW.CREDIT account MONTH 0 METER characters ID nothing");
-    // The first admission that costs anything leaves it at its soft limit.
+    // The first admission with a cost takes it to its soft limit.
     must(client, "GW.POLICYSET account told BUDGET 0.000000000001 TOTAL SOFT 1 SHADOW");
     must(client, "GW.POLICYRESET account reset");
     for policy in [
@@ -424,7 +425,7 @@ fn record_accounts(client: &mut Connection) {
     must(client, &format!("GW.POLICYPUT account-idle {plan} IDLE {YEAR_MS}"));
     keep_for_long(client, "account-idle");
     for lease in 0..30 {
-        // Some end at once, and some are settled.
+        // Some leases end at once, and some admissions are settled.
         let ttl_ms = if lease % 10 == 9 { 1 } else { YEAR_MS - lease };
         let amounts = format!("requests 0 tokens {} usd 0.0{lease}", lease % 7);
         must(client, &format!("GW.ADMIT account WITH 1 account-none LEASE l{lease} TTL {ttl_ms} {amounts}"));

@@ -1,11 +1,11 @@
-//! A good guest: for everybody else's keys and commands, the server is the same with the module as without.
+//! For keys and commands of others, the server behaves the same with the module as without it.
 
 use crate::support::{command, run};
 use gw_testkit::redis::Connection;
 use gw_testkit::{Flavour, Server, await_until, call, info};
 use std::time::Duration;
 
-/// A server with the module and one without, which get the same commands.
+/// A server with the module and one without it, which get the same commands.
 struct Twins {
     server: Server,
     _without: Server,
@@ -15,21 +15,21 @@ struct Twins {
 impl Twins {
     fn start(policy: &str) -> Self {
         let options = Server::options().config(format!("maxmemory-policy {policy}"));
-        // Each use counts, and none is forgotten.
+        // Each use is counted, and none decays.
         let options = options.config("lfu-log-factor 0").config("lfu-decay-time 0");
         let (server, without) = (options.clone().start().unwrap(), options.without_module().start().unwrap());
         let clients = [&server, &without].map(|server| server.connect().unwrap());
         Self { server, _without: without, clients }
     }
 
-    /// Both reply the same.
+    /// Runs a command on both, which must reply the same.
     fn run(&mut self, words: &str) -> String {
         let [with, without] = self.clients.each_mut().map(|client| run(client, words));
         assert_eq!(with, without, "{words}");
         with
     }
 
-    /// Both give the same key the same payload, and so the same use.
+    /// Gives the key the same payload, and so the same use, on both.
     fn restore(&mut self, key: &str, from: &str, options: &[&str]) {
         for client in &mut self.clients {
             let payload: Vec<u8> = call!(*client, "DUMP", from);
@@ -38,7 +38,7 @@ impl Twins {
         }
     }
 
-    /// Hits and misses of all keys so far, the same on both.
+    /// Hits and misses of all keys so far, which must be the same on both.
     fn lookups(&mut self) -> [String; 2] {
         let [with, without] = self.clients.each_mut().map(|client| {
             let stats = info(client, "stats");
@@ -49,12 +49,12 @@ impl Twins {
     }
 }
 
-/// How long a key was not used, in seconds (IDLETIME), or how often it was (FREQ).
+/// How long a key has not been used, in seconds (IDLETIME), or how often it was used (FREQ).
 fn use_of(client: &mut Connection, kind: &str, key: &str) -> u64 {
     call!(*client, "OBJECT", kind, key)
 }
 
-/// Keys that come, go and move by each command that the module listens to.
+/// Creates and moves keys by each command that the module listens to.
 fn move_keys(twins: &mut Twins, options: &[&str]) -> [&'static str; 4] {
     twins.run("SET model v");
     for key in ["restored", "copied:from", "renamed:from", "moved"] {
@@ -74,7 +74,7 @@ fn move_keys(twins: &mut Twins, options: &[&str]) -> [&'static str; 4] {
 #[test]
 fn keys_that_come_and_move_are_not_used() {
     let mut twins = Twins::start("allkeys-lru");
-    // A worker that follows the ledgers' changes, and a client that waits for an answer, watch keys too.
+    // A worker that follows changes of ledgers, and a client that waits for an answer, make the module watch keys.
     run(&mut twins.clients[0], "GW.COSTCHANGES");
     await_until("the first scan", Duration::from_secs(30), || {
         run(&mut twins.clients[0], "GW.COSTCHANGES") == "[0, []]"
@@ -84,7 +84,7 @@ fn keys_that_come_and_move_are_not_used() {
     run(&mut twins.clients[0], "GW.COSTCHANGES");
     for key in keys {
         let [with, without] = twins.clients.each_mut().map(|client| use_of(client, "IDLETIME", key));
-        // A second or two may pass between the two servers.
+        // The commands reach the two servers at different times.
         assert!(with.abs_diff(without) <= 30, "{key} was idle for {with} s with the module, {without} s without");
     }
     twins.lookups();

@@ -14,7 +14,7 @@ fn reserve(client: &mut Connection, words: &str) -> String {
     reply.rsplit_once(", ").unwrap_or_else(|| panic!("{words}: {reply}")).0.to_owned()
 }
 
-/// What is held, by GW.WITHINBUDGET.
+/// The amount held, from GW.WITHINBUDGET.
 fn held(client: &mut Connection, words: &str) -> String {
     let reply: (i64, String, String, String, String, String, i64) =
         crate::support::command(words).query(client).unwrap();
@@ -27,17 +27,17 @@ fn a_hold_counts_until_it_is_committed() {
     run(&mut client, "GW.ADDCOST k 2");
     let granted = reserve(&mut client, "GW.RESERVE k 5 10 ID a");
     assert_eq!(granted, r#"[1, "a", "MONTH", "10", "2", "5", "3""#);
-    // To the last digit.
+    // Exact to the last digit.
     let denied = reserve(&mut client, "GW.RESERVE k 3.000000000001 10 ID b");
     assert_eq!(denied, r#"[0, nil, "MONTH", "10", "2", "5", "3""#);
     assert_eq!(reserve(&mut client, "GW.RESERVE k 3 10 ID b"), r#"[1, "b", "MONTH", "10", "2", "8", "0""#);
     assert_eq!(held(&mut client, "GW.WITHINBUDGET k 10"), "8");
-    // Less than was held: the rest is free. Spent: what it was.
+    // Less than the hold is charged: the rest is released. The reply has the amount charged, and the new total.
     assert_eq!(run(&mut client, "GW.COMMIT k a 1.25"), r#"[1, "committed", "1.25", 0, "3.25"]"#);
     assert_eq!(run(&mut client, "GW.CANCEL k b"), r#"[1, "cancelled", "0", 0, "3.25"]"#);
     assert_eq!(held(&mut client, "GW.WITHINBUDGET k 10"), "0");
     assert_eq!(run(&mut client, "GW.SPENT k"), "\"3.25\"");
-    // More than was held is charged whole, and told.
+    // More than the hold is charged completely, and the reply says so.
     run(&mut client, "GW.RESERVE k 1 10 ID c");
     assert_eq!(run(&mut client, "GW.COMMIT k c 9"), r#"[1, "committed", "9", 1, "12.25"]"#);
     assert_eq!(run(&mut client, "GW.SPENT k DAY"), "\"12.25\"");
@@ -84,7 +84,7 @@ fn ids_are_made_where_none_is_given() {
 #[test]
 fn ids_that_are_made_differ_whatever_the_ledgers_version() {
     let (_server, mut client) = start();
-    // As a node whose clock is two days ahead has charged it.
+    // A node whose clock is two days ahead has charged it.
     let now_ms = server_time_ms(&mut client);
     let effect = format!("C {} 1 62 {}", now_ms / DAY_MS, (now_ms + 2 * DAY_MS) * 1_000);
     assert_eq!(reply!(client, "GW._BUDGET", "k", effect), "OK");
@@ -110,7 +110,7 @@ fn what_has_ended_stays_as_it_ended() {
     for unknown in ["GW.COMMIT k x 1", "GW.CANCEL k x", "GW.COMMIT none a 1", "GW.CANCEL none a"] {
         assert_eq!(run(&mut client, unknown), NO_HOLD, "{unknown}");
     }
-    // A reservation that is sent again finds its hold, or hears that it has ended.
+    // A repeated reservation finds its hold, or learns that it has ended.
     assert_eq!(reserve(&mut client, "GW.RESERVE k 1 10 ID c"), r#"[1, "c", "MONTH", "10", "7", "1", "2""#);
     assert_eq!(reserve(&mut client, "GW.RESERVE k 1 10 ID c"), r#"[1, "c", "MONTH", "10", "7", "1", "2""#);
     for used in ["a", "b"] {
@@ -118,7 +118,7 @@ fn what_has_ended_stays_as_it_ended() {
     }
 }
 
-/// A hold that was made when the clock was an hour ahead: it has stepped back since, to what it is now.
+/// Makes a hold by a clock that was an hour ahead and has stepped back to the present since.
 fn hold_of_a_clock_ahead(client: &mut Connection, key: &str, ttl_ms: i64) {
     let now_ms = server_time_ms(client);
     let at_ms = now_ms + 3_600_000;
@@ -195,7 +195,7 @@ fn a_hold_expires_by_itself_and_is_charged_all_the_same() {
     assert_eq!(held(&mut client, "GW.WITHINBUDGET k 10"), "10");
     await_until("the hold to expire", DEADLINE, || held(&mut client, "GW.WITHINBUDGET k 10") == "4").unwrap();
     assert_eq!(reserve(&mut client, "GW.RESERVE k 6 10 ID c"), r#"[1, "c", "MONTH", "10", "0", "10", "0""#);
-    // Late, and once.
+    // A late commit is charged, and only once.
     assert_eq!(run(&mut client, "GW.COMMIT k a 6"), r#"[1, "committed", "6", 0, "6"]"#);
     assert_eq!(run(&mut client, "GW.COMMIT k a 6"), r#"[0, "committed", "6", 0, "6"]"#);
     assert_eq!(run(&mut client, "GW.SPENT k"), "\"6\"");
@@ -206,7 +206,7 @@ fn a_hold_belongs_to_the_day_it_was_made_on() {
     let (_server, mut client) = start();
     let now_ms = server_time_ms(&mut client);
     let yesterday = now_ms / DAY_MS - 1;
-    // As a replica is told of a hold that was made yesterday, and lasts until tomorrow.
+    // The effect of a hold that was made yesterday and lasts until tomorrow.
     let effect = format!("H {yesterday} {} 5 {} 62 86400000 0", now_ms + DAY_MS, now_ms - DAY_MS);
     assert_eq!(reply!(client, "GW._BUDGET", "k", effect, "a"), "OK");
     assert_eq!(held(&mut client, "GW.WITHINBUDGET k 10 DAY"), "0");
@@ -225,11 +225,11 @@ fn an_id_is_charged_once() {
         assert_eq!(run(&mut client, "GW.ADDCOST k 2 ID a"), "\"2\"");
         assert_eq!(run(&mut client, &format!("GW.ADDCOST k 3 AT {at_ms} ID b")), "\"3\"");
     }
-    // The total is the one that the first call went to.
+    // The reply is the total of the month that the first call charged.
     run(&mut client, &format!("GW.ADDCOST k 1 AT {at_ms}"));
     assert_eq!(run(&mut client, "GW.ADDCOST k 3 ID b"), "\"4\"");
     assert_eq!(run(&mut client, "GW.SPENT k TOTAL"), "\"6\"");
-    // A hold's id is an id as well: what it was charged with is not charged again.
+    // The id of a hold counts, too: a charge under it after the commit charges nothing.
     run(&mut client, "GW.RESERVE k 1 100 ID h");
     assert_eq!(run(&mut client, "GW.ADDCOST k 1 ID h"), "ERR a hold has this id: ID");
     run(&mut client, "GW.COMMIT k h 1");
@@ -273,7 +273,7 @@ fn plain_charges_forget_ids_on_replicas_as_well() {
     pipeline(&mut client, (0..5_000).map(|id| command(&format!("GW.ADDCOST k 1 ID id:{id}"))));
     assert!(described(&mut client, "bytes") > 100_000);
     await_until("the ids to be forgotten", DEADLINE, || described(&mut client, "ids_remembered") == 0).unwrap();
-    // A thousand at a time.
+    // Memory is freed for a thousand ids with each change.
     (0..6).for_each(|_| drop(run(&mut client, "GW.ADDCOST k 1")));
     assert!(described(&mut client, "bytes") < 1_000);
     await_in_sync(&mut client, &mut reader);

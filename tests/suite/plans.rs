@@ -14,7 +14,7 @@ fn document(policies: &[&str]) -> String {
     format!(r#"{{"policies":[{}]}}"#, policies.join(","))
 }
 
-/// The account's document, as the server's reply has it.
+/// The account's document, as the server replies it.
 fn listed(client: &mut Connection, account: &str) -> String {
     call!(*client, "GW.POLICYLIST", account, "JSON")
 }
@@ -29,7 +29,7 @@ const ROLLING: &str = r#"{"name":"hour","kind":"window","limit":"0.3","per_ms":3
 const ANCHORED: &str = r#"{"name":"cycle","kind":"window","limit":"20","per_ms":2592000000,"decimal":true,"fixed":true,"anchor_ms":1700000000000,"meter":"usd"}"#;
 const BLOCK: &str = r#"{"name":"off","kind":"block","until_ms":1700000000000}"#;
 
-/// Limit, remaining, retry_after_ms and reset_after_ms of each policy, as an admission that is only decided tells them.
+/// Limit, remaining, retry_after_ms and reset_after_ms of each policy, from an admission that is only decided.
 fn rows(client: &mut Connection, words: &str) -> Vec<(String, String, String, i64, i64)> {
     let (_, _, rows): (i64, i64, Vec<Vec<Value>>) = command(&format!("GW.ADMIT {words} SHADOW")).query(client).unwrap();
     let text = |value: &Value| match value {
@@ -55,7 +55,7 @@ fn a_document_comes_back_word_for_word_and_changes_nothing_a_second_time() {
     let before = (digest(&mut client, "k"), aof_commands(&primary).len());
     assert_eq!(put(&mut client, &format!("k {all}")), "1");
     assert_eq!((digest(&mut client, "k"), aof_commands(&primary).len()), before);
-    // What a client may write otherwise: white space, any order, defaults, numbers for amounts.
+    // Other forms that clients may write: white space, any order, defaults, numbers for amounts.
     let loose =
         r#" { "policies" : [ {"kind":"WINDOW", "per_ms":3600000, "limit":100, "name":"rpm", "shadow":false} ] } "#;
     assert_eq!(reply!(client, "GW.POLICYPUT", "l", loose), "1");
@@ -63,7 +63,7 @@ fn a_document_comes_back_word_for_word_and_changes_nothing_a_second_time() {
     let money = r#"{"name":"hour","kind":"window","limit":0.30,"per_ms":3600000,"decimal":true,"meter":"usd"}"#;
     assert_eq!(put(&mut client, &format!("l {}", document(&[money]))), "1");
     assert_eq!(listed(&mut client, "l"), document(&[ROLLING]));
-    // GW.POLICYSET says the same by arguments.
+    // GW.POLICYSET with arguments gives the same policies.
     for policy in [
         "rpm WINDOW 100 PER 3600000",
         "tpm BUCKET 1000 5000 PER 60000 METER tokens GIVEBACK",
@@ -84,7 +84,7 @@ fn a_document_comes_back_word_for_word_and_changes_nothing_a_second_time() {
     assert_eq!(put(&mut client, r#"none {"policies":[]}"#), "1");
     assert_eq!(listed(&mut client, "none"), r#"{"policies":[]}"#);
     assert_eq!(run(&mut client, "GW.ADMIT none LEASE a TTL 1000 REQUIRE"), "[1, 0, []]");
-    // Names that are not text have no place in JSON.
+    // Names that are not text cannot be written as JSON.
     assert_eq!(reply!(client, "GW.POLICYSET", "b", b"\xff", "INFLIGHT", 1), "1");
     assert_eq!(run(&mut client, "GW.POLICYLIST b JSON"), "ERR not UTF-8, so JSON cannot say it: ?");
 }
@@ -96,13 +96,13 @@ fn a_change_of_plan_keeps_what_was_counted() {
     for lease in 0..3 {
         run(&mut client, &format!("GW.ADMIT k LEASE l{lease} TTL 60000 usd 0.01"));
     }
-    // Another order, another limit; one goes, one comes, and one counts something else.
+    // Another order and another limit; one policy is removed, one is added, and one counts something else.
     let rpm = RPM.replace("100", "10");
     let rolling = ROLLING.replace("\"decimal\":true", "\"decimal\":true,\"fixed\":true");
     assert_eq!(put(&mut client, &format!("k {}", document(&[TPM, &rolling, MONTH, &rpm]))), "1");
     let expected = [("tpm", "5000"), ("hour", "0.3"), ("month", "12.47"), ("rpm", "7")];
     assert_eq!(remaining(&mut client, "k"), expected.map(|(name, left)| (name.into(), left.into())));
-    // One that was removed comes back without its count; leases in flight are the account's.
+    // A policy that was removed comes back without its count; leases in flight belong to the account.
     assert_eq!(put(&mut client, &format!("k {}", document(&[FLIGHT]))), "1");
     assert_eq!(put(&mut client, &format!("k {}", document(&[RPM, FLIGHT]))), "1");
     assert_eq!(remaining(&mut client, "k"), [("rpm".into(), "100".into()), ("flight".into(), "0".into())]);
@@ -143,7 +143,7 @@ fn a_mistake_is_told_with_its_place_and_changes_nothing() {
         (RPM.replace("\"limit\"", "\"kind\""), "ERR repeated word: kind (policies[1])"),
         ("7".into(), "ERR not an object: 7 (policies[1])"),
     ] {
-        // Named anew, so that only what is wrong is wrong.
+        // The policy gets another name, so that it has only the intended mistake.
         let policy =
             if error.contains("repeated name") { policy } else { policy.replace(r#""name":"rpm""#, r#""name":"x""#) };
         assert_eq!(put(&mut client, &format!("k {}", document(&[RPM, &policy]))), error);
@@ -177,7 +177,7 @@ fn a_mistake_is_told_with_its_place_and_changes_nothing() {
     assert_eq!(digest(&mut client, "k"), before, "an error changes nothing");
     assert_eq!(put(&mut client, &format!("many {}", budgets(8))), "1");
 
-    // Hostile: not text, deep, huge.
+    // Hostile documents: not text, deeply nested, huge.
     let reply = reply!(client, "GW.POLICYPUT", "k", b"{\"policies\":[\xff]}");
     assert_eq!(reply, "ERR not valid JSON: json at byte 13");
     assert_eq!(reply!(client, "GW.POLICYPUT", "k", "[".repeat(30_000)), "ERR not valid JSON: json at byte 30000");
@@ -209,7 +209,7 @@ fn of_many_that_provision_an_account_at_once_one_does() {
     let before = digest(&mut client, "k");
     assert_eq!(put(&mut client, &format!("k {} NX", document(&[FLIGHT]))), "0");
     assert_eq!(digest(&mut client, "k"), before);
-    // On NOACCOUNT a client makes the account from its plan, and asks again.
+    // On NOACCOUNT a client creates the account from its plan, and asks again.
     assert_eq!(run(&mut client, "GW.ADMIT u LEASE a TTL 1000 REQUIRE ROWS NONE"), "NOACCOUNT no such account: u");
     assert_eq!(put(&mut client, &format!("u {} NX IDLE 3600000", document(&[RPM]))), "1");
     assert_eq!(run(&mut client, "GW.ADMIT u LEASE a TTL 1000 REQUIRE ROWS NONE"), "[1, 0, []]");
@@ -226,7 +226,7 @@ fn an_idle_account_expires_after_its_last_admission_and_its_last_lease() {
 
     assert_eq!(put(&mut client, &format!("k {} IDLE 100000", document(&[RPM]))), "1");
     assert!(within(ttl(&mut client, "k"), 100_000), "{}", ttl(&mut client, "k"));
-    // A lease that lasts longer keeps it; another plan leaves it as it is.
+    // A longer lease extends the account's life; another plan does not change it.
     run(&mut client, "GW.ADMIT k LEASE long TTL 900000");
     assert!(ttl(&mut client, "k") > 890_000);
     run(&mut client, "GW.KEEPALIVE k LEASE long TTL 5000000");
@@ -237,7 +237,7 @@ fn an_idle_account_expires_after_its_last_admission_and_its_last_lease() {
     run(&mut client, "GW.SETTLE k LEASE long tokens 5");
     run(&mut client, "GW.ADMIT k LEASE short TTL 1000");
     assert!(within(ttl(&mut client, "k"), 100_000), "{}", ttl(&mut client, "k"));
-    // It is renewed coarsely: the next admission leaves it where it is.
+    // The expiry is renewed coarsely: the next admission does not move it.
     let expires_at_ms: i64 = call!(client, "PEXPIRETIME", "k");
     run(&mut client, "GW.ADMIT k LEASE next TTL 1000");
     assert_eq!(call!(client, "PEXPIRETIME", "k" => i64), expires_at_ms);
@@ -254,7 +254,7 @@ fn an_idle_account_expires_after_its_last_admission_and_its_last_lease() {
     run(&mut client, "DEBUG LOADAOF");
     assert_eq!((digest(&mut client, "k"), call!(client, "PEXPIRETIME", "k" => i64)), (before, expires_at_ms));
 
-    // Money makes it stay, however it comes.
+    // Any money makes the account stay.
     for (change, words) in [
         ("GW.ADDCOST", "GW.ADDCOST m 0.01"),
         ("GW.ADDCOST ID", "GW.ADDCOST m 0 ID a"),
@@ -283,7 +283,7 @@ fn an_idle_account_expires_after_its_last_admission_and_its_last_lease() {
     );
     assert_eq!(run(&mut client, "TYPE n"), "gw-ledger");
 
-    // And it goes, on both servers; its next admission finds no account.
+    // The account expires on both servers; its next admission finds no account.
     assert_eq!(put(&mut client, &format!("gone {} IDLE 50", document(&[RPM]))), "1");
     await_until("the account to expire", DEADLINE, || run(&mut client, "EXISTS gone") == "0").unwrap();
     await_in_sync(&mut client, &mut reader);
@@ -345,7 +345,7 @@ fn a_block_refuses_everything_until_its_end() {
     run(&mut client, "DEBUG RELOAD");
     assert_eq!(digest(&mut client, "k"), before);
 
-    // It lapses by itself, and is listed until it is removed.
+    // The block ends by itself, and is listed until it is removed.
     assert_eq!(run(&mut client, "GW.POLICYSET k off BLOCK FOR 30"), "0");
     let mut lease = 0;
     await_until("the block to end", DEADLINE, || {
@@ -370,7 +370,7 @@ fn a_block_refuses_everything_until_its_end() {
     }
 }
 
-/// A budget of any length is a window: all that is spent counts, by admissions and without.
+/// A budget of any length is a window that counts all spend, by admissions and without.
 #[test]
 fn budgets_of_any_length_are_windows_over_money() {
     let primary = Server::options().aof().start().unwrap();
@@ -378,7 +378,7 @@ fn budgets_of_any_length_are_windows_over_money() {
     let replica = Server::options().replica_of(&primary).start().unwrap();
     let mut reader = replica.connect().unwrap();
     let (now_ms, hour_ms, days_30_ms) = (server_time_ms(&mut client), 3_600_000, 2_592_000_000i64);
-    // Five days into a cycle of thirty.
+    // Five days into a cycle of thirty days.
     let anchor_ms = now_ms - 5 * 86_400_000 - 7 * days_30_ms;
     let anchored = ANCHORED.replace("1700000000000", &anchor_ms.to_string());
     let bucket = r#"{"name":"flow","kind":"bucket","rate":"0.000000001","burst":"1","per_ms":31622400000,"decimal":true,"meter":"usd"}"#;
@@ -390,7 +390,7 @@ fn budgets_of_any_length_are_windows_over_money() {
         assert_eq!(digest(client, "k"), digest(&mut reader, "k"));
     };
     left(&mut client, "0.3", "20", "1");
-    // Admitted by the estimate, corrected by what was used, each amount rounded up to a billionth.
+    // Admitted with the estimate and corrected by the amount used; each amount is rounded up to a billionth.
     assert!(run(&mut client, "GW.ADMIT k LEASE a TTL 60000 usd 0.1 ROWS NONE").starts_with("[1, 0"));
     left(&mut client, "0.2", "19.9", "0.9");
     assert_eq!(run(&mut client, "GW.SETTLE k LEASE a usd 0.040000000001"), "\"SETTLED\"");
@@ -412,7 +412,7 @@ fn budgets_of_any_length_are_windows_over_money() {
     left(&mut client, "0.079999999", "18.779999999", "0");
     run(&mut client, "GW.ADDCOST k -0.03 REFUND");
     left(&mut client, "0.109999999", "18.809999999", "0");
-    // Refused with the true wait: until the half hour of what was spent half an hour ago is over, or the cycle is.
+    // Refused with the correct wait: until what was spent half an hour ago leaves the hour, or until the cycle ends.
     let refused = rows(&mut client, "k LEASE b TTL 1000 usd 0.12");
     assert!((hour_ms / 2 - 60_000..=hour_ms / 2).contains(&refused[0].3), "{refused:?}");
     run(&mut client, "GW.ADDCOST k 18.8");

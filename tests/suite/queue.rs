@@ -52,7 +52,7 @@ fn a_full_queue_rejects_a_batch_as_a_whole() {
     }
     assert_eq!(run(&mut client, "GW.LOGPEEK q COUNT 9"), r#"["a", "b"]"#);
     assert_eq!(run(&mut client, "GW.LOGPUSH q MAXLEN 3 REJECT c"), "[3, 0]");
-    // Nothing comes of a rejected push to a queue that is not there.
+    // A rejected push does not create a queue.
     assert!(run(&mut client, "GW.LOGPUSH none MAXLEN 1 REJECT a b").starts_with("QUEUEFULL "));
     assert_eq!(run(&mut client, "EXISTS none"), "0");
 }
@@ -80,7 +80,7 @@ fn what_reads_like_an_option_is_a_record_behind_records() {
     let (_server, mut client) = start();
     assert_eq!(run(&mut client, "GW.LOGPUSH q MAXLEN 9 RECORDS JSON MAXLEN RECORDS"), "[3, 0]");
     assert_eq!(run(&mut client, "GW.LOGPOP q COUNT 9"), r#"["JSON", "MAXLEN", "RECORDS"]"#);
-    // Options end at the first argument that is none.
+    // Options end at the first argument that is not an option word.
     assert_eq!(run(&mut client, "GW.LOGPUSH q a MAXLEN 1"), "[3, 0]");
     assert_eq!(run(&mut client, "GW.LOGPUSH q RECORDS"), "ERR missing value: record");
     assert_eq!(run(&mut client, "GW.LOGPUSH q JSON"), "ERR missing value: record");
@@ -147,7 +147,7 @@ fn a_push_that_is_sent_again_stores_nothing() {
     assert_eq!(run(&mut client, "GW.LOGPUSH q ID two RECORDS c"), "[3, 0]");
     run(&mut client, "GW.LOGPOP q COUNT 9");
     let before = crate::support::state(&mut client);
-    // Whatever comes with it, also to a queue that is full.
+    // The records do not matter, nor whether the queue is full.
     for words in ["ID one RECORDS a b", "MAXLEN 1 REJECT ID one a b c", "JSON ID two 1"] {
         assert_eq!(run(&mut client, &format!("GW.LOGPUSH q {words}")), "[0, 0]", "{words}");
     }
@@ -157,7 +157,7 @@ fn a_push_that_is_sent_again_stores_nothing() {
     run(&mut client, "DEBUG RELOAD");
     assert_eq!(before, crate::support::state(&mut client));
     assert_eq!(run(&mut client, "GW.LOGPUSH q ID one RECORDS a b"), "[0, 0]");
-    // Another queue knows nothing of it, and what was refused is not remembered.
+    // Ids belong to one queue, and the id of a refused push is not remembered.
     assert_eq!(run(&mut client, "GW.LOGPUSH other ID one a"), "[1, 0]");
     assert!(run(&mut client, "GW.LOGPUSH other MAXLEN 1 REJECT ID three b").starts_with("QUEUEFULL "));
     assert_eq!(run(&mut client, "GW.LOGPUSH other ID three b"), "[2, 0]");

@@ -1,4 +1,4 @@
-//! The account: its policies, and what all of them share.
+//! The account: its policies, and the state that they share.
 
 use std::collections::BTreeSet;
 
@@ -21,21 +21,22 @@ use crate::money::Amount;
 /// An account: see the [family's documentation](super).
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// In the order in which they were first set, or of the last [`Self::put`]. Up to four lie in the struct, so that the decision of most accounts
-    /// follows no pointer to them.
+    /// In the order in which they were first set, or in that of the last [`Self::put`]. Up to four lie in the struct,
+    /// so that for most accounts a decision follows no pointer to them (docs/src/internals/decisions.md, "Read side by
+    /// side, allocate nothing").
     pub(super) policies: SmallVec<[AccountPolicy; 4]>,
     pub(super) live: LeasesWith<Admission>,
-    /// Admissions that ended by time and can still be settled.
+    /// Admissions whose leases ended by time and that can still be settled.
     pub(super) expired: LeasesWith<Admission>,
     pub(super) settled: Settled,
     pub(super) ledgers: Ledgers,
-    /// Milliseconds that the account's clock is ahead of the server's.
+    /// How far the account's clock is ahead of the server's, in milliseconds.
     pub(super) ahead_ms: i64,
-    /// The account's time of the last change.
+    /// The account's time at the last change.
     pub(super) at_ms: i64,
-    /// The largest serial of a policy so far.
+    /// The largest serial that a policy has had.
     pub(super) last_serial: u64,
-    /// Only of an account without money: it has no budget, and [was never charged](Self::was_charged).
+    /// Only in an account without money: one that has no budget and [was never charged](Self::was_charged).
     pub(super) idle: Option<Idle>,
 }
 
@@ -46,7 +47,7 @@ impl Default for Account {
 }
 
 impl Account {
-    /// An account whose key held a ledger before its first policy.
+    /// Makes an account of a key that held a ledger before its first policy.
     pub fn with_ledger(ledger: Ledger) -> Self {
         Self {
             policies: SmallVec::new(),
@@ -61,13 +62,13 @@ impl Account {
         }
     }
 
-    /// The policies, in the order in which they were first set, or of the last [`Self::put`].
+    /// The policies, in the order in which they were first set, or in that of the last [`Self::put`].
     pub fn policies(&self) -> &[AccountPolicy] {
         &self.policies
     }
 
-    /// Sets a policy, and returns whether it is new. A policy that counts the same as before, by kind, meter, unit and the
-    /// window's shape, keeps what it has counted. With a budget, the account no longer expires.
+    /// Sets a policy, and returns whether it is new. A policy keeps what it has counted if its kind, meter, unit and
+    /// window's shape stay the same. An account that gets a budget no longer expires.
     ///
     /// # Errors
     /// If the account has too many policies or ledgers; nothing was changed.
@@ -94,10 +95,11 @@ impl Account {
         Ok(known.is_none())
     }
 
-    /// Sets these policies, each with a name of its own, and removes all others: as [`Self::set`] does, and in this order.
+    /// Sets these policies, which have different names, in this order, and removes all others. Each is set as by
+    /// [`Self::set`].
     ///
     /// # Errors
-    /// As [`Self::set`]; nothing was changed.
+    /// Like [`Self::set`]; nothing was changed.
     pub fn put(&mut self, policies: &[(ShortName, Policy)]) -> Result<(), Exceeded> {
         if policies.len() > POLICIES_MAX {
             return Err(Exceeded::Policies);
@@ -107,7 +109,7 @@ impl Account {
         if self.ledgers.len() + meters.collect::<BTreeSet<_>>().len() > LEDGERS_MAX {
             return Err(Exceeded::Ledgers);
         }
-        // Those that go make room for those that come.
+        // Policies are removed first, to make room for new ones.
         self.policies.retain(|own| policies.iter().any(|(name, _)| own.name == *name));
         for (name, policy) in policies {
             self.set(name, policy.clone())?;
@@ -123,31 +125,31 @@ impl Account {
         own.eq(policies.iter().map(|(name, policy)| (name, policy)))
     }
 
-    /// How long the account outlives its last admission, in milliseconds, unless it stays.
+    /// How long the account outlives its last admission, in milliseconds; `None` if it does not expire.
     pub fn idle_ms(&self) -> Option<u64> {
         self.idle.map(|idle| idle.idle_ms)
     }
 
-    /// When the account expires, by the server's clock, unless it stays. Never before a live lease ends.
+    /// When the account expires, by the server's clock; `None` if it does not. Never before a live lease ends.
     pub fn expires_at_ms(&self) -> Option<i64> {
         self.idle.map(|idle| idle.expires_at_ms)
     }
 
-    /// Lets the account expire `idle_ms` after its last admission, or lets it stay. The caller has checked that it has no
-    /// budget and [was never charged](Self::was_charged).
+    /// Sets how long the account outlives its last admission; with `None` it does not expire. The caller has checked
+    /// that it has no budget and [was never charged](Self::was_charged).
     pub fn set_idle(&mut self, now: &Moment, idle_ms: Option<u64>) {
-        // Leases last by the account's clock, the key by the server's: from here on they go together.
+        // Leases end by the account's clock, the key by the server's, so both are brought together first.
         self.advance(now);
         let (now_ms, busy_ms) = (now.stamp.at_ms, self.busy_ms(now.stamp.at_ms));
         self.idle = idle_ms.map(|idle_ms| Idle::new(idle_ms, now_ms, busy_ms));
     }
 
-    /// Lets an account that has been given money stay. Returns whether it was to expire.
+    /// Makes an account that got money stay. Returns whether it would have expired.
     pub fn stay(&mut self) -> bool {
         self.idle.take().is_some()
     }
 
-    /// Moves the expiry on, at an admission, if it is due.
+    /// Moves the expiry on at an admission, if that is due.
     pub(super) fn renew(&mut self, now_ms: i64) {
         if self.idle.is_some() {
             let busy_ms = self.busy_ms(now_ms);
@@ -160,8 +162,8 @@ impl Account {
         self.live.ends_after_ms(self.time_ms(now_ms))
     }
 
-    /// Whether a ledger of the account was ever charged, credited or held money other than for admissions under way: what must
-    /// not be forgotten.
+    /// Whether a ledger of the account was ever charged, credited, or held money other than for admissions under way.
+    /// Such a ledger must not be forgotten.
     pub fn was_charged(&self) -> bool {
         self.ledgers.iter().any(|entry| entry.ledger.is_used())
     }
@@ -171,8 +173,8 @@ impl Account {
         self.policies.iter().any(|own| own.policy.counts_money())
     }
 
-    /// Counts money that was spent at `spent_ms`, by the server's clock, or given back if it is negative, in the policies that
-    /// [count it](Self::counts_money).
+    /// Counts money in the policies that [count it](Self::counts_money). It was spent, or given back if it is negative,
+    /// at `spent_ms` by the server's clock.
     pub fn count_money(&mut self, now: &Moment, spent_ms: i64, amount: Amount) {
         let at_ms = self.advance(now);
         let spent_ms = spent_ms.saturating_add(self.ahead_ms).min(at_ms);
@@ -188,17 +190,18 @@ impl Account {
         self.policies.len() < before
     }
 
-    /// The account's own ledger, of money.
+    /// The account's own ledger, which counts money.
     pub fn ledger(&self) -> &Ledger {
         &self.ledgers.money().ledger
     }
 
-    /// As [`Self::ledger`].
+    /// Like [`Self::ledger`], to change it.
     pub fn ledger_mut(&mut self) -> &mut Ledger {
         &mut self.ledgers.money_mut().ledger
     }
 
-    /// The ledger of a meter, made if there is none. It stays, with its credits, whatever becomes of policies.
+    /// The ledger of a meter; creates it if there is none. It stays, with its credits, even if all policies that use it
+    /// are removed.
     ///
     /// # Errors
     /// If the account has too many ledgers; nothing was changed.
@@ -208,12 +211,12 @@ impl Account {
         entry.map(|entry| &mut entry.ledger).ok_or(Exceeded::Ledgers)
     }
 
-    /// All ledgers by their meters, money first.
+    /// All ledgers with their meters, money first.
     pub fn ledgers(&self) -> impl Iterator<Item = (&[u8], &Ledger)> {
         self.ledgers.iter().map(|entry| (&*entry.meter, &entry.ledger))
     }
 
-    /// What each window and bucket has counted, with the policy's name.
+    /// What each window and bucket has counted, by the policy's name.
     pub fn counts<'a>(&'a mut self, now_ms: i64) -> Vec<(&'a [u8], Count)> {
         let at_ms = self.time_ms(now_ms);
         let count = |own: &'a mut AccountPolicy| {
@@ -223,7 +226,8 @@ impl Account {
         self.policies.iter_mut().filter_map(count).collect()
     }
 
-    /// Notes in the tallies of the policies which meters a settlement, or an admission that another node has decided, names.
+    /// Notes in the policies' tallies which meters were named by a settlement, or by an admission that another node
+    /// decided.
     pub fn note_named(&mut self, now_ms: i64, amounts: &Amounts) {
         for own in &mut self.policies {
             if amounts.of(&own.policy.meter).is_some() {
@@ -233,7 +237,7 @@ impl Account {
     }
 
     /// What counts towards the limit of the policy at `index`: the units in a window, those missing in a bucket, the
-    /// leases in flight, or the money spent and held. It is above the limit if more was used than estimated.
+    /// leases in flight, or the money spent and held. It exceeds the limit if more was used than estimated.
     pub fn used_of(&mut self, index: usize, now: &Moment) -> Option<Used> {
         let at_ms = self.time_ms(now.stamp.at_ms);
         let own = self.policies.get_mut(index)?;
@@ -273,8 +277,8 @@ impl Account {
         now_ms.saturating_add(self.ahead_ms).min(TIME_MAX_MS).max(self.at_ms)
     }
 
-    /// Prefetches one word from each place an admission reads; the loads are independent and overlap. With ten thousand
-    /// accounts, most of those places are in no cache.
+    /// Prefetches one word from each place that an admission reads; the loads are independent and overlap. With ten
+    /// thousand accounts, most of those places are in no cache.
     pub(super) fn fetch(&self) {
         let policies = self.policies.iter().fold(0, |words, own| words ^ own.fetch());
         let ledgers = self.ledgers.iter().fold(0, |words, entry| words ^ entry.ledger.fetch());

@@ -1,4 +1,4 @@
-//! Crafted accounts: those whose parts contradict each other do not load.
+//! Crafted accounts: accounts with contradictory parts do not load.
 
 use super::*;
 use crate::calendar::{Day, Period};
@@ -14,18 +14,18 @@ const AT_MS: i64 = 1_700_000_000_000;
 /// 2023-11-01, the first day of that month.
 const NOVEMBER: i64 = 19_662;
 
-/// A saved account, field by field: what an honest one would say, to be changed by the tests.
+/// A saved account, field by field. The tests change fields of a valid one.
 struct Crafted {
     at_ms: i64,
     policies: Vec<(&'static str, Kind, &'static str, u64)>,
     window_encoding: u64,
-    /// The first day of the period in which every budget was told of.
+    /// The first day of the period in which the soft limit of every budget was announced.
     told: Option<i64>,
     meters: Vec<&'static str>,
     ledger_encoding: u64,
     lease_encodings: [u64; 2],
     leases_at_ms: i64,
-    /// Of the live leases and of the expired ones: end, serials of what was taken, and the number of estimates.
+    /// For live leases and for expired ones: end, serials of what was taken, and the number of estimates.
     live: Vec<(i64, Vec<u64>, u64)>,
     expired: Vec<(i64, Vec<u64>, u64)>,
     settled_encoding: u64,
@@ -160,7 +160,7 @@ fn a_budget_without_a_ledger_is_refused() {
 fn a_budget_is_told_of_in_a_period_of_its_own() {
     let mut crafted = Crafted { told: None, ..Crafted::default() };
     assert!(load(&crafted.save()).is_ok());
-    // A day within the month; days before and after all that there are.
+    // A day within the month, days just outside the calendar, and the extremes.
     for day in [NOVEMBER + 1, i64::from(Day::MIN.number()) - 1, i64::from(Day::MAX.number()) + 1, i64::MIN, i64::MAX] {
         crafted.told = Some(day);
         assert_eq!(load(&crafted.save()).unwrap_err().0, "a period told that does not begin on that day", "{day}");

@@ -1,4 +1,4 @@
-//! One request, decided by all policies of all its accounts, and charged to all of them or to none.
+//! Decides a request by all policies of all its accounts, and charges it to all of them or to none.
 
 use smallvec::SmallVec;
 
@@ -22,51 +22,53 @@ pub struct Request<'a> {
     pub id: &'a [u8],
     /// How long the lease lasts, in milliseconds: 1 to 366 days.
     pub ttl_ms: u64,
-    /// What the request will use, as estimated.
+    /// What the request is estimated to use.
     pub amounts: Amounts<'a>,
-    /// The request is only decided: nothing is charged, and the policies' tallies stay as they are.
+    /// Only decides the request: nothing is charged, and the policies' tallies stay as they are.
     pub shadow: bool,
-    /// The rows of an admitted request are wanted, and so brought up to date after the charge.
+    /// Whether the rows of an admitted request are wanted; if so, they are updated after the charge.
     pub rows: bool,
 }
 
-/// A request that is not decided. Nothing was changed.
+/// Why a request was not decided. Nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Undecided {
-    /// The lease has ended in one of the accounts: it was settled, or its time was up. A lease id names one attempt.
+    /// The lease has ended in one of the accounts: it was settled, or its time has passed. A lease id names one
+    /// attempt.
     LeaseEnded,
     /// An account cannot take one more hold.
     Exceeded(Exceeded),
 }
 
-/// The rows of all policies. Those of one key, or of a key and its team, need no allocation.
+/// The rows of all policies. Those of one account, or of two small ones, need no allocation.
 pub type Rows = SmallVec<[Row; 8]>;
 
 /// Indexes of accounts in the request's list of accounts.
 pub type Indexes = SmallVec<[usize; 4]>;
 
-/// The names of budgets that are at their soft limits. Mostly there is none.
+/// The names of budgets whose soft limits are to be announced. Usually there are none.
 pub type Told = SmallVec<[ShortName; 1]>;
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub struct Decision {
     /// Whether it is admitted, and when it would be.
     pub answer: Answer,
     /// The answers of all policies, account by account.
     pub rows: Rows,
-    /// All accounts had admitted it before.
+    /// Whether all accounts had admitted it before.
     pub repeated: bool,
-    /// The request does not name the meter of every policy that was asked.
+    /// Whether a policy was asked whose meter the request does not name.
     pub unnamed: bool,
     /// The accounts that were charged.
     pub charged: Indexes,
-    /// The accounts that did what was due by time: a change, even if the request is refused or only decided.
+    /// The accounts that did what was due by time, which is a change even if the request is refused or only decided.
     pub tidied: Indexes,
 }
 
 /// Decides a request, and charges it if all policies of all accounts allow it. `accounts` are the request's accounts,
-/// `None` for one that does not exist. An account in which the same lease is live is neither asked nor charged again.
+/// with `None` for an account that does not exist. An account in which the same lease is live is neither asked nor
+/// charged again.
 ///
 /// # Errors
 /// If the lease has ended in an account, or if an account cannot take one more hold. Nothing was changed.
@@ -79,7 +81,7 @@ pub fn admit(
     let Request { id, ttl_ms, amounts, shadow, .. } = request;
     let now_ms = now.stamp.at_ms;
     accounts.iter().flatten().for_each(|account| account.fetch());
-    // An admission stands the same before its account is tidied and after, so it is looked up once.
+    // Tidying an account does not change the standing of an admission, so it is looked up once.
     let standing = |account: &&mut Account| account.standing(now_ms, id);
     let standings: SmallVec<[Option<Standing>; 4]> =
         accounts.iter().map(|account| account.as_ref().map(standing)).collect();
@@ -123,26 +125,28 @@ pub fn admit(
     Ok(Decision { answer, rows, repeated, unnamed, charged, tidied })
 }
 
-/// What the policies of an account are asked.
+/// A question to the policies of an account.
 #[derive(Clone, Copy)]
 pub struct Question<'a> {
-    /// When.
+    /// When the question is asked.
     pub now: &'a Moment,
-    /// The lease is live in the account: every policy allows it, and shows what is left.
+    /// Whether the lease is live in the account. If so, every policy allows the request, and its row shows what is
+    /// left.
     pub known: bool,
-    /// Nobody sends the request if it is admitted, so the policies' tallies stay as they are.
+    /// The request is not sent even if it is admitted, so the policies' tallies stay as they are.
     pub only_asks: bool,
     /// The request's estimates.
     pub amounts: &'a Amounts<'a>,
-    /// How long a budget's current period lasts.
+    /// Milliseconds until the current period of a budget ends; -1 for `TOTAL`.
     pub ends_after_ms: &'a dyn Fn(Period) -> i64,
 }
 
 impl Account {
-    /// Appends every policy's answer, in the policies' order, as rows of the request's account `index`. Changes nothing
-    /// but hints and tallies. Returns whether a policy was asked whose meter the request does not name.
+    /// Appends every policy's answer, in the policies' order, as rows of the request's account `index`. Changes only
+    /// hints and tallies. Returns whether a policy was asked whose meter the request does not name.
     ///
-    /// A window or bucket whose meter the request does not name is asked whether any unit is left, as a budget is.
+    /// If the request does not name the meter of a window or bucket, the question is whether any unit is left, as for a
+    /// budget.
     pub fn decide(&mut self, index: u8, question: &Question, rows: &mut Rows) -> bool {
         let &Question { now, known, only_asks, amounts, ends_after_ms } = question;
         let (now_ms, at_ms) = (now.stamp.at_ms, self.time_ms(now.stamp.at_ms));
@@ -170,7 +174,7 @@ impl Account {
                         |verdict: Verdict| Answered::of(&verdict, own.policy.figures(verdict.limit, verdict.remaining));
                     (verdict.map_or(Answered::UNDECIDED, answer), Some(units.is_some()))
                 }
-                // A block is until a time by the server's clock, which the account's may be ahead of.
+                // A block ends by the server's clock, which the account's clock may be ahead of.
                 Kind::Block { until_ms } => {
                     let left_ms = until_ms.map_or(NEVER, |until_ms| until_ms.saturating_sub(now_ms).max(0));
                     (Answered::blocked(left_ms), None)
@@ -191,8 +195,8 @@ impl Account {
         unnamed
     }
 
-    /// The budgets at or above their soft limits that nobody was told of in their current period. From now on they count as
-    /// told.
+    /// The budgets at or above their soft limits that were not announced yet in their current period. From now on they
+    /// count as announced.
     pub fn tell_soft(&mut self, now: &Moment) -> Told {
         let Self { policies, ledgers, .. } = self;
         let mut names = Told::new();
@@ -209,7 +213,7 @@ impl Account {
         names
     }
 
-    /// Notes what [`Self::tell_soft`] has told on another node, on the day `today`.
+    /// Notes that another node has announced, on the day `today`, what [`Self::tell_soft`] returned there.
     pub fn set_told(&mut self, name: &[u8], today: Day) {
         self.policies.iter_mut().filter(|own| *own.name == *name).for_each(|own| own.set_told(today));
     }

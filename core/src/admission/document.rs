@@ -1,7 +1,7 @@
 //! The policies of an account as one JSON document:
 //! `{"policies":[{"name":"rpm","kind":"window","limit":100,"per_ms":60000,"meter":"requests"}, …]}`.
 //!
-//! Numbers are read as they are written, never through a float. Nothing recurses: depth does no harm.
+//! Numbers are read from their text, never through a float. Nothing recurses, so deep nesting does no harm.
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
@@ -19,30 +19,30 @@ use crate::json;
 /// The longest document that is read, in bytes: several times that of an account with the most policies.
 pub const DOCUMENT_BYTES_MAX: usize = 65_536;
 
-/// A policy, and its name.
+/// A policy with its name.
 pub type Named = (ShortName, Policy);
 
-/// Why a document is not the policies of an account.
+/// Why a document cannot be read as the policies of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
-    /// Longer than [`DOCUMENT_BYTES_MAX`].
+    /// It is longer than [`DOCUMENT_BYTES_MAX`].
     TooLong,
-    /// Not JSON, from this byte on.
+    /// It is not JSON, from this byte on.
     NotJson(usize),
-    /// More than [`POLICIES_MAX`] policies.
+    /// It has more than [`POLICIES_MAX`] policies.
     TooMany,
-    /// Something in it is wrong.
+    /// A part of it is wrong.
     Wrong {
         /// What is wrong.
         mistake: Mistake,
-        /// The word that it is about, or what was given for one.
+        /// The word that is wrong, or the value given for it.
         shown: Vec<u8>,
-        /// Where it is, such as `policies[2].period`.
+        /// The place of the mistake, such as `policies[2].period`.
         place: String,
     },
 }
 
-/// The members of an object, in their order, with their values as they are written.
+/// The members of an object in the document's order, with the text of their values.
 struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -123,7 +123,7 @@ impl Place<'_> {
 
     fn object<'de>(self, value: &'de RawValue) -> Result<Members<'de>, Refused> {
         match Given::from(value) {
-            // What is left to be wrong is half a surrogate pair, in a name.
+            // The only remaining mistake is half a surrogate pair, in a name.
             Given::Other(text) if text.starts_with('{') => {
                 serde_json::from_str(text).map_err(|_| self.wrong(Mistake::NotAString, text.as_bytes()))
             }
@@ -145,10 +145,10 @@ impl<'a> From<&'a RawValue> for Given<'a> {
     }
 }
 
-/// Reads a document. `now_ms` is the server's time, from which on a block lasts.
+/// Reads a document. `now_ms` is the server's time, at which a block with `for_ms` begins.
 ///
 /// # Errors
-/// If it is not the policies of an account; the first mistake is told.
+/// Returns the first mistake, if the document cannot be read as the policies of an account.
 pub fn read(document: &[u8], now_ms: i64) -> Result<Vec<Named>, Refused> {
     if document.len() > DOCUMENT_BYTES_MAX {
         return Err(Refused::TooLong);
@@ -212,10 +212,10 @@ fn read_policy(index: usize, Members(members): Members, now_ms: i64) -> Result<N
     Ok((ShortName::from_slice(name.as_bytes()), policy))
 }
 
-/// Writes the document of an account's policies: what [`read`] reads the same policies from.
+/// Writes the document of an account's policies, from which [`read`] reads the same policies.
 ///
 /// # Errors
-/// The name of a policy, or of its meter, that is not UTF-8, and so has no place in JSON.
+/// Returns the name of a policy, or of its meter, that is not UTF-8 and so cannot be written as JSON.
 pub fn write<'a>(policies: impl Iterator<Item = (&'a [u8], &'a Policy)>) -> Result<String, &'a [u8]> {
     let mut out = String::from(r#"{"policies":["#);
     for (index, (name, policy)) in policies.enumerate() {

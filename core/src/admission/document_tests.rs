@@ -45,7 +45,7 @@ fn policies() -> impl Strategy<Value = Policy> {
     })
 }
 
-/// Names with everything that JSON escapes.
+/// Names with all characters that JSON escapes.
 fn names() -> impl Strategy<Value = ShortName> {
     prop_oneof![Just("usd".to_owned()), "[a-z\\\\\"/\u{0}-\u{20}é\u{2028}😀]{1,16}"]
         .prop_map(|name| ShortName::from_slice(name.as_bytes()))
@@ -54,7 +54,8 @@ fn names() -> impl Strategy<Value = ShortName> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// In JSON and as arguments: what is written is read as the same, and is written in the same way again.
+    /// A policy that is written, as JSON or as arguments, is read as the same policy, and written in the same way
+    /// again.
     #[test]
     fn a_policy_comes_back_as_it_was_written(mut policies in prop::collection::vec((names(), policies()), 0..5)) {
         policies.sort_by(|one, other| one.0.cmp(&other.0));
@@ -98,7 +99,7 @@ fn text(said: &Said) -> Vec<u8> {
     }
 }
 
-/// What is wrong, and where.
+/// The mistake in a document, and its place.
 fn refused(document: &str) -> String {
     match read(document.as_bytes(), NOW) {
         Err(Refused::Wrong { mistake, shown, place }) => {
@@ -123,7 +124,7 @@ fn each_mistake_is_told_with_its_place() {
     ] {
         assert_eq!(refused(document), told, "{document}");
     }
-    // Of the second of two policies.
+    // Mistakes in the second of two policies.
     for (policy, told) in [
         (r#""kind":"block""#, "MissingWord: name (policies[1])"),
         (r#""name":"a""#, "MissingWord: kind (policies[1])"),
@@ -199,12 +200,12 @@ fn hostile_documents_are_refused_at_once() {
     assert_eq!(read(format!(r#"{{"policies":[{many}]}}"#).as_bytes(), NOW), Err(Refused::TooMany));
     let digits = "9".repeat(60_000);
     assert!(refused(&format!(r#"{{"policies":[{{"name":"a","kind":"inflight","max":{digits}}}]}}"#)).contains("max"));
-    // Half a surrogate pair is JSON by its grammar, and no string.
+    // Half a surrogate pair is valid by JSON's grammar, but it is not a string.
     assert!(refused(r#"{"policies":[{"name":"\ud800","kind":"block"}]}"#).starts_with("NotAString"));
     assert!(refused(r#"{"policies":[{"\ud800":1}]}"#).starts_with("NotAString"));
 }
 
-/// The largest document that an account's policies make is one that is read.
+/// The largest document of any account's policies can be read.
 #[test]
 fn the_largest_account_fits_a_document() {
     let name = |index: usize| {
@@ -225,7 +226,7 @@ fn for_is_counted_from_now_and_money_is_exact() {
     let read_one = |policy: &str| read(format!(r#"{{"policies":[{policy}]}}"#).as_bytes(), NOW).unwrap().remove(0).1;
     let block = read_one(r#"{"name":"b","kind":"Block","for_ms":1000,"shadow":false}"#);
     assert_eq!(block.kind, Kind::Block { until_ms: Some(NOW + 1_000) });
-    // A float would make 0.30000000000000004 or less of it.
+    // A float would turn this into 0.30000000000000004, or into less.
     for amount in ["0.3", "\"0.3\"", "3e-1", "0.300000000000000000000"] {
         let hourly = read_one(&format!(
             r#"{{"name":"h","kind":"window","limit":{amount},"per_ms":3600000,"meter":"usd","decimal":true}}"#

@@ -1,4 +1,4 @@
-//! The words of policies: one table of what sets which kind, for the arguments of a command and for JSON, and both ways.
+//! The words of policies: one table of which words set which kind of policy, used to read and write arguments and JSON.
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
@@ -14,19 +14,19 @@ use crate::money::{Amount, AmountError};
 use crate::window::{Rule, Shape};
 use crate::{PERIOD_MAX_MS, TIME_MAX_MS, UNITS_MAX};
 
-/// No meter may have one of these names, in any case: the option words of all commands that take meters, and those that
-/// are kept for options to come. So a request can be read in one way only.
+/// Reserved names, which no meter may have, in any case: the option words of all commands that name meters, and words
+/// kept for future options. So each request can be read in only one way.
 pub const RESERVED: [&str; 10] =
     ["WITH", "LEASE", "TTL", "SHADOW", "REQUIRE", "ROWS", "PICK", "FAILED", "COOLDOWN", "TOOK"];
 
-/// Whether no meter may have this name.
+/// Whether the name is reserved.
 #[inline]
 pub fn is_reserved(word: &[u8]) -> bool {
-    // Most words differ in their lengths already, and every admission asks this of its meters.
+    // Most words already differ in their lengths, and every admission checks its meters.
     RESERVED.iter().any(|reserved| reserved.len() == word.len() && reserved.as_bytes().eq_ignore_ascii_case(word))
 }
 
-/// What a word of a policy sets.
+/// The property that a word of a policy sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Property {
     Limit,
@@ -47,16 +47,16 @@ enum Property {
     Shadow,
 }
 
-/// What follows a word.
+/// The value that a word takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
-    /// Nothing: the word itself says it.
+    /// None: the word itself is enough.
     Nothing,
     /// An integer within these bounds.
     Integer(u64, u64),
-    /// A count of units, this many at least; with DECIMAL, an amount of that many billionths at least.
+    /// A count of units, at least this many; with DECIMAL, an amount of at least this many billionths.
     Units(u64),
-    /// An amount, not negative.
+    /// An amount that is not negative.
     Amount,
     /// The name of a calendar period.
     Period,
@@ -68,11 +68,11 @@ pub enum Takes {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Word {
     property: Property,
-    /// What it is called in JSON. Units stand last.
+    /// Its name in JSON. Units stand last.
     pub member: &'static str,
-    /// Its option, as an argument. `None` for those that follow the kind, in the form's order.
+    /// Its option as an argument. `None` for words that follow the kind, in the form's order.
     pub option: Option<&'static str>,
-    /// What it takes.
+    /// Its value.
     pub takes: Takes,
     is_required: bool,
 }
@@ -90,7 +90,7 @@ impl Word {
         Self { is_required: true, ..self }
     }
 
-    /// What an error calls it, if it is an argument.
+    /// The name in errors, if it is an argument.
     pub fn argument(&self) -> &'static str {
         self.option.unwrap_or(self.member)
     }
@@ -113,13 +113,13 @@ enum KindWord {
     Block,
 }
 
-/// The words that a kind of policy is set with.
+/// The words that set a policy of one kind.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Form {
     kind: KindWord,
-    /// The kind, in capitals as an argument has it.
+    /// The kind's name, in capitals as in arguments.
     pub name: &'static str,
-    /// Its words, in the order in which they are written: first those that follow the kind, then options.
+    /// Its words in the order in which they are written: first those that follow the kind, then options.
     pub words: &'static [Word],
 }
 
@@ -179,25 +179,25 @@ pub static FORMS: [Form; 5] = [
     },
 ];
 
-/// What was given for a word.
+/// The value given for a word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Given<'a> {
-    /// The word itself, which takes nothing.
+    /// No value, for a word that takes none.
     Word,
-    /// An argument, which may be anything.
+    /// An argument of any content.
     Argument(&'a [u8]),
-    /// A JSON number, as it is written.
+    /// The text of a JSON number.
     Number(&'a str),
     /// A JSON string.
     Text(Cow<'a, str>),
     /// A JSON boolean.
     Flag(bool),
-    /// Any other JSON value, as it is written.
+    /// The text of any other JSON value.
     Other(&'a str),
 }
 
 impl Given<'_> {
-    /// The text, to show it in an error.
+    /// The text to show in an error.
     pub fn shown(&self) -> &[u8] {
         match self {
             Given::Word => b"",
@@ -258,7 +258,7 @@ impl Given<'_> {
     }
 }
 
-/// What is wrong with a word.
+/// A mistake in a word or its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mistake {
     /// Not an integer within these bounds.
@@ -277,7 +277,7 @@ pub enum Mistake {
     NotAPeriod,
     /// Empty, or too long for a name.
     NotAName,
-    /// A name that no meter may have.
+    /// A reserved name, which no meter may have.
     Reserved,
     /// Another policy has this name.
     Repeated,
@@ -289,39 +289,39 @@ pub enum Mistake {
     NotAnObject,
     /// A JSON value that is not an array.
     NotAnArray,
-    /// The kind has no such word.
+    /// The kind does not have this word.
     UnknownWord,
     /// The word was given before.
     RepeatedWord,
-    /// The kind needs the word.
+    /// The kind requires the word.
     MissingWord,
-    /// The word cannot stand beside another that was given.
+    /// The word cannot stand beside another one that was given.
     ConflictingWord,
-    /// The word means nothing without this one.
+    /// The word has no meaning without this one.
     OnlyWith(&'static Word),
 }
 
 impl Mistake {
-    /// Whether it is about the word, not about what was given for it.
+    /// Whether the mistake is in the word, not in its value.
     pub fn is_of_the_word(&self) -> bool {
         use Mistake as M;
         matches!(self, M::UnknownWord | M::RepeatedWord | M::MissingWord | M::ConflictingWord | M::OnlyWith(_))
     }
 }
 
-/// A mistake, and where it is.
+/// A mistake, and the word that it concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrong<'a> {
     /// The word.
     pub word: &'static Word,
-    /// What was given for it, if anything was.
+    /// The value given for the word, if there is one.
     pub given: Option<Given<'a>>,
-    /// What is wrong.
+    /// The mistake.
     pub mistake: Mistake,
 }
 
 impl Form {
-    /// The form of a kind's name, in any case.
+    /// The form of a kind, by its name in any case.
     pub fn named(name: &[u8]) -> Option<&'static Form> {
         FORMS.iter().find(|form| form.name.as_bytes().eq_ignore_ascii_case(name))
     }
@@ -342,7 +342,7 @@ impl Form {
 /// The most words of a form.
 const WORDS_MAX: usize = 8;
 
-/// A policy that is being read.
+/// A policy while it is read.
 #[derive(Debug)]
 pub struct Draft<'a> {
     form: &'static Form,
@@ -350,20 +350,20 @@ pub struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// A policy for which nothing was given but its kind.
+    /// A policy of which only the kind is known.
     pub fn new(form: &'static Form) -> Self {
         Self { form, given: Default::default() }
     }
 
-    /// Notes what was given for the form's word at `index`. Returns whether it is the first time.
+    /// Notes the value given for the form's word at `index`. Returns whether it is the first one.
     pub fn give(&mut self, index: usize, given: Given<'a>) -> bool {
         self.given.get_mut(index).is_some_and(|place| place.replace(given).is_none())
     }
 
-    /// The policy. `now_ms` is the server's time, from which on a block lasts.
+    /// Makes the policy. `now_ms` is the server's time, at which a block with `FOR` begins.
     ///
     /// # Errors
-    /// If a word is missing, or what was given for one is wrong.
+    /// If a word is missing, or its value is wrong.
     pub fn policy(&self, now_ms: i64) -> Result<Policy, Wrong<'a>> {
         let decimal = self.flag(Property::Decimal)?;
         let kind = match self.form.kind {
@@ -389,7 +389,7 @@ impl<'a> Draft<'a> {
             KindWord::Budget => self.meter(USD)?,
         };
         let (shadow, give_back) = (self.flag(Property::Shadow)?, self.flag(Property::GiveBack)?);
-        // What was given is looked at first: the values that stand in for missing ones go no further.
+        // All given values are checked first, so that placeholders for missing ones are never used.
         self.check_missing()?;
         Ok(Policy { kind, meter, shadow, give_back, decimal })
     }
@@ -399,7 +399,7 @@ impl<'a> Draft<'a> {
         missing.map_or(Ok(()), |(word, _)| Err(Wrong { word, given: None, mistake: Mistake::MissingWord }))
     }
 
-    /// The word of a property, if the form has one, and what was given for it.
+    /// The word of a property, if the form has one, and the value given for it.
     fn get(&self, property: Property) -> Option<(&'static Word, &Given<'a>)> {
         let index = self.form.words.iter().position(|word| word.property == property)?;
         Some((self.form.words.get(index)?, self.given.get(index)?.as_ref()?))
@@ -493,10 +493,10 @@ pub fn check_name(name: &[u8]) -> Result<(), Mistake> {
     if (1..=NAME_BYTES_MAX).contains(&name.len()) { Ok(()) } else { Err(Mistake::NotAName) }
 }
 
-/// What a policy says by one of its words.
+/// The value of a word in a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said<'a> {
-    /// The word itself.
+    /// No value: the word itself is enough.
     Word,
     /// An integer.
     Integer(u64),
@@ -509,7 +509,7 @@ pub enum Said<'a> {
 }
 
 impl Policy {
-    /// The policy's words, in their order, with what it says by each: what [`Draft`] makes the same policy of.
+    /// The policy's words in their order, with their values. [`Draft`] makes the same policy from them.
     pub fn words(&self) -> impl Iterator<Item = (&'static Word, Said<'_>)> {
         Form::of(&self.kind).words.iter().filter_map(|word| Some((word, self.said(word.property)?)))
     }

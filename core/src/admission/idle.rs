@@ -1,4 +1,4 @@
-//! Accounts that go when nobody uses them any more.
+//! Accounts that expire when they are no longer used.
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
@@ -7,13 +7,13 @@ use crate::{PERIOD_MAX_MS, TIME_MAX_MS};
 
 /// How long an account without money outlives its last admission.
 ///
-/// The time at which it expires is moved coarsely: it is a quarter of that longer away than it need be, so that an account
-/// in use sets its key's expiry a few times in that time, not with each admission.
+/// The expiry is up to a quarter of that time later than necessary. So an account in use sets its key's expiry a few
+/// times in that time, not with each admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Idle {
     /// 1 ms to 366 days.
     pub idle_ms: u64,
-    /// By the server's clock.
+    /// When the account expires, by the server's clock.
     pub expires_at_ms: i64,
 }
 
@@ -24,9 +24,8 @@ impl Idle {
         idle
     }
 
-    /// Renews the expiry at an admission. `busy_ms` is how long leases are live: the account lives as long, at least. An
-    /// expiry that is too far away is moved, too: its lease was longer than those that are live, or the clock has stepped
-    /// back.
+    /// Renews the expiry at an admission. `busy_ms` is how long leases are live; the account lives at least as long. An
+    /// expiry that is too far away is moved, too: the longest lease has ended since, or the clock has stepped back.
     pub fn renew(&mut self, now_ms: i64, busy_ms: i64) {
         let needed_until_ms = now_ms.saturating_add(busy_ms.max(self.idle_ms.cast_signed()));
         let spare_ms = self.expires_at_ms.saturating_sub(needed_until_ms);

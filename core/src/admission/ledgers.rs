@@ -1,4 +1,4 @@
-//! What an account spent: a ledger of money, and one for every other meter that a budget counts.
+//! What an account spent: a ledger of money, and one for each other meter of its budgets.
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
@@ -17,11 +17,11 @@ pub(super) struct MeterLedger {
     pub ledger: Ledger,
 }
 
-/// The ledgers of an account. None is ever removed: admissions tell them apart by their order.
+/// The ledgers of an account. Ledgers are never removed, because admissions identify them by their order.
 #[derive(Debug, Clone)]
 pub(super) struct Ledgers {
     money: MeterLedger,
-    /// In the order in which budgets first counted their meters.
+    /// In the order in which budgets or credits first named their meters.
     others: Vec<MeterLedger>,
 }
 
@@ -49,7 +49,7 @@ impl Ledgers {
         std::iter::once(&self.money).chain(&self.others)
     }
 
-    /// As [`Self::iter`].
+    /// Like [`Self::iter`], to change them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut MeterLedger> {
         std::iter::once(&mut self.money).chain(&mut self.others)
     }
@@ -58,7 +58,7 @@ impl Ledgers {
         1 + self.others.len()
     }
 
-    /// Makes a ledger for a meter, unless there is one.
+    /// Creates a ledger for a meter, unless there is one.
     pub fn open(&mut self, meter: &[u8]) -> Result<(), Exceeded> {
         if self.iter().any(|entry| *entry.meter == *meter) {
             return Ok(());

@@ -1,4 +1,4 @@
-//! The life of an admission: charged, kept alive, settled or ended by time.
+//! The life of an admission: it is charged, kept alive, settled, or ended by time.
 
 use std::sync::Arc;
 
@@ -17,20 +17,20 @@ use crate::calendar::Day;
 use crate::ledger::Overflow;
 use crate::money::Amount;
 
-/// A refused request leaves up to this many ended leases where they are.
+/// A refused request leaves up to this many ended leases in place.
 pub(super) const ENDED_MAX: usize = 32;
 
-/// A change ends at most this many leases, and forgets at most this many ended admissions of either kind.
+/// A change ends at most this many leases, and forgets at most this many settled admissions and as many expired ones.
 pub(super) const ENDED_PER_CHANGE: usize = 256;
 
-/// What a policy's reset came to.
+/// The outcome of a policy's reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reset {
     /// The policy's count is forgotten.
     Done,
-    /// There is no policy of that name.
+    /// There is no policy with that name.
     NoSuchPolicy,
-    /// The policy is a budget: spend is not forgotten.
+    /// The policy is a budget, whose spend is not forgotten.
     Budget,
 }
 
@@ -54,8 +54,9 @@ impl Account {
         }
     }
 
-    /// Before a decision, does what is due by time and cannot wait for the next change: if the clock has stepped back, if
-    /// leases have ended that give units back, or if too many have ended. Returns whether it changed anything.
+    /// Before a decision, does what is due by time and cannot wait for the next change: if the clock has stepped back,
+    /// if leases have ended that give units back, or if too many leases have ended. Returns whether anything was
+    /// changed.
     pub fn tidy(&mut self, now: &Moment) -> bool {
         let at_ms = self.time_ms(now.stamp.at_ms);
         let ended = self.live.len().saturating_sub(self.live.in_use(at_ms) as usize);
@@ -70,10 +71,10 @@ impl Account {
         due
     }
 
-    /// Whether every ledger that would hold some of the amounts has room for one more hold.
+    /// Checks that every ledger that would hold some of the amounts has room for one more hold.
     ///
     /// # Errors
-    /// If one has none.
+    /// If a ledger does not have room.
     pub fn can_hold(&self, now_ms: i64, amounts: &Amounts) -> Result<(), Exceeded> {
         let holds = |entry: &MeterLedger| amounts.estimate(&entry.meter).is_some_and(|amount| amount > Amount::ZERO);
         let full = |entry: &MeterLedger| holds(entry) && !entry.ledger.can_hold(now_ms);
@@ -83,15 +84,16 @@ impl Account {
         Ok(())
     }
 
-    /// Admits: takes the estimates for `ttl_ms`, whatever the policies say. `rows` are this account's answers to the same
-    /// request, in the policies' order, or none; they are brought up to date. An account without policies remembers the
-    /// admission, too.
+    /// Admits a request: takes the estimates for `ttl_ms`, whatever the policies say. `rows` are this account's answers
+    /// to the same request, in the policies' order, or empty; they are updated. An account without policies remembers
+    /// the admission, too.
     pub fn charge(&mut self, now: &Moment, id: &[u8], ttl_ms: u64, amounts: &Amounts, rows: &mut [Row]) {
         let at_ms = self.advance(now);
         let mut taken = SmallVec::new();
         for (index, own) in self.policies.iter_mut().enumerate() {
             let units = own.policy.estimated_units(amounts);
-            // A shadow policy does not count what it would have refused, so its answers are those of a real policy.
+            // A shadow policy does not count requests that it would have refused, so that its answers are those of a
+            // real policy.
             let counts = !own.policy.shadow || own.decide(at_ms, units).is_some_and(|verdict| verdict.allowed);
             let units = units.unwrap_or(0);
             let Some((taken_ms, reset_after_ms)) = counts.then(|| own.take(at_ms, units)).flatten() else { continue };
@@ -116,7 +118,7 @@ impl Account {
         self.take_rows(at_ms, amounts, rows);
     }
 
-    /// Brings the rows of leases and budgets up to date after an admission.
+    /// Updates the rows of leases and budgets after an admission.
     fn take_rows(&self, at_ms: i64, amounts: &Amounts, rows: &mut [Row]) {
         for row in rows {
             let Some(own) = self.policies.get(usize::from(row.policy)) else { continue };
@@ -128,7 +130,7 @@ impl Account {
         }
     }
 
-    /// The admission that can be settled under an id.
+    /// The admission that can be settled under this id.
     fn unsettled(&self, standing: Standing, id: &[u8]) -> Option<&Admission> {
         match standing {
             Standing::Unknown | Standing::Settled => None,
@@ -139,7 +141,7 @@ impl Account {
         }
     }
 
-    /// The day of an admission, and what it used by each ledger's meter, in the ledgers' order.
+    /// The day of an admission, and the amount used of each ledger's meter, in the ledgers' order.
     fn used(&self, standing: Standing, id: &[u8], actuals: &Amounts) -> Option<(Day, SmallVec<[Amount; 2]>)> {
         let admission = self.unsettled(standing, id)?;
         let estimates = admission.estimates.iter().copied().chain(std::iter::repeat(Amount::ZERO));
@@ -148,7 +150,7 @@ impl Account {
         Some((admission.day, used.collect()))
     }
 
-    /// Whether [`Self::settle`] has an effect.
+    /// Whether [`Self::settle`] would change anything.
     ///
     /// # Errors
     /// If a sum of money would be out of range.
@@ -161,12 +163,12 @@ impl Account {
         self.ledgers.iter().zip(used).try_for_each(|(entry, &used)| entry.ledger.totals_with(day, used).map(drop))
     }
 
-    /// Ends an admission: what was used replaces what was estimated, in the window's tick and on the day of the estimate.
-    /// Meters that are not named stay as estimated. An account that is charged no longer expires. Returns how the admission
-    /// stood before.
+    /// Ends an admission: the estimates are replaced by what was used, in the window's tick and on the day of the
+    /// estimate. Meters that are not named stay as estimated. An account that is charged no longer expires. Returns the
+    /// standing of the admission before.
     ///
     /// # Errors
-    /// As [`Self::can_settle`]. Nothing was changed.
+    /// Like [`Self::can_settle`]. Nothing was changed.
     pub fn settle(&mut self, now: &Moment, id: &[u8], actuals: &Amounts) -> Result<Standing, Overflow> {
         let standing = self.standing(now.stamp.at_ms, id);
         let Some((day, used)) = self.used(standing, id, actuals) else { return Ok(standing) };
@@ -179,7 +181,7 @@ impl Account {
                 self.idle = None;
             }
         }
-        // An admission that has ended by time may still be among the live ones.
+        // An admission whose lease has ended by time may still be among the live ones.
         if let Some(lease) = self.live.take(id).or_else(|| self.expired.take(id)) {
             for taken in &lease.payload.taken {
                 let Some(own) = self.policies.iter_mut().find(|own| own.serial == taken.serial) else { continue };
@@ -192,7 +194,7 @@ impl Account {
         Ok(standing)
     }
 
-    /// Lets a live admission's lease end `ttl_ms` from now. Returns whether there is one.
+    /// Moves the end of a live lease to `ttl_ms` from now. Returns whether the lease is live.
     pub fn keep_alive(&mut self, now: &Moment, id: &[u8], ttl_ms: u64) -> bool {
         let at_ms = self.advance(now);
         if self.live.token_of(at_ms, id).is_none() {
@@ -210,8 +212,8 @@ impl Account {
         true
     }
 
-    /// Begins every change: moves the clock on, ends leases whose time has come, and forgets what is due to be forgotten.
-    /// Returns the account's time.
+    /// Begins every change: moves the clock on, ends leases whose time has passed, and forgets ended admissions that
+    /// are due. Returns the account's time.
     pub fn advance(&mut self, now: &Moment) -> i64 {
         let at_ms = self.time_ms(now.stamp.at_ms);
         self.ahead_ms = self.ahead_ms.max(at_ms.saturating_sub(now.stamp.at_ms).min(TIME_MAX_MS));
@@ -258,8 +260,8 @@ impl Account {
         }
     }
 
-    /// Forgets what a window or bucket has counted. For a limit of leases in flight, ends all leases as if their time had
-    /// come.
+    /// Forgets what a window or bucket has counted. Resetting a limit of leases in flight ends all leases as if their
+    /// time had passed.
     pub fn reset(&mut self, now: &Moment, name: &[u8]) -> Reset {
         let reset = self.can_reset(name);
         let Some(own) = self.policies.iter_mut().find(|own| *own.name == *name && reset == Reset::Done) else {

@@ -1,38 +1,39 @@
-//! Admission: all that an account is allowed, decided and charged in one step.
+//! Admission: all policies of an account, decided and charged in one step.
 //!
-//! An account has policies (windows, buckets, leases in flight, budgets) and one state for all of them. A request is
-//! admitted by all policies of all its accounts or by none: [`Account::decide`] asks, [`Account::charge`] takes the
-//! estimates, [`Account::settle`] replaces them by what was used. From the charge to the settlement there is an admission,
-//! named by its lease id, so that all three are harmless to repeat.
+//! An account has policies (windows, buckets, leases in flight, budgets, blocks) and one state for all of them. A
+//! request is admitted by all policies of all its accounts or by none: [`Account::decide`] asks, [`Account::charge`]
+//! takes the estimates, [`Account::settle`] replaces them by what was used. Between charge and settlement there is an
+//! admission, named by its lease id, so that all three can be repeated without harm.
 //!
-//! A lease id names one attempt: once it has ended in one of a request's accounts, none of them is asked, see
+//! A lease id names one attempt: once it has ended in one of a request's accounts, the request is not decided, see
 //! [`Undecided::LeaseEnded`].
 //!
 //! # The life of an admission
 //!
-//! - An admission is live until it is settled or its lease ends by time. While it is live it counts as one request in
+//! - An admission is live until it is settled or its lease ends by time. While it is live, it counts as one request in
 //!   flight, and its estimates of money are held in the ledgers.
-//! - A settled admission is remembered for [`SETTLED_KEPT_MS`]: to settle it again changes nothing, and its id is not
+//! - A settled admission is remembered for [`SETTLED_KEPT_MS`]: settling it again changes nothing, and its id is not
 //!   admitted again.
 //! - A lease that ends by time frees its slot and its money. Windows and buckets keep what it took, since the model was
-//!   probably called; policies that say so give it back. It can be settled late for [`EXPIRED_KEPT_MS`]: what was used is
-//!   then charged, once.
+//!   probably called; policies with `GIVEBACK` give it back. It can be settled late for [`EXPIRED_KEPT_MS`]: what was
+//!   used is then charged, once.
 //! - The last [`FINISHED_MAX`] settled admissions are remembered, and the last [`FINISHED_MAX`] that ended by time.
-//! - A change ends a few hundred leases at most, so that no call has to wait for a hundred thousand. Leases that are left
-//!   for the next change are not in flight and hold no money; units that they give back are given back then.
+//! - A change ends a few hundred leases at most, so that no call has to wait for a hundred thousand. Leases that are
+//!   left for the next change are not in flight and hold no money; their units are given back only by that change.
 //!
 //! # Time
 //!
 //! An account has a clock of its own that follows the server's and never goes back: if the server's steps back, the
-//! account's goes on from its last time. So the units taken last count as taken now, which for as long as the step can admit
-//! too few, never too many. Calendar days and the holds of a ledger go by the server's clock.
+//! account's goes on from its last time. The units taken last then count as taken now. For a time as long as
+//! the step, this can admit too few requests, never too many. Calendar days and the holds of a ledger use the server's
+//! clock.
 //!
-//! Everything depends on the state and the arguments alone, so that a replica that makes the same changes ends with the
-//! same value.
+//! Everything depends only on the state and the arguments, so that a replica that makes the same changes has the same
+//! value.
 //!
 //! # Cost
 //!
-//! O(1) for each policy, O(log n) in the leases, O(n) in the holds of a ledger that an account with money has in flight.
+//! O(1) for each policy, O(log n) in the leases. For an account with money, also O(n) in the holds of a ledger.
 
 mod account;
 mod amounts;

@@ -1,4 +1,4 @@
-//! The account by its definition: lists of everything that was ever taken, searched from end to end.
+//! The account by its definition: lists of everything that was ever taken, searched completely.
 
 use super::life::ENDED_MAX;
 use super::row::Answered;
@@ -17,7 +17,7 @@ pub struct Model {
     ahead_ms: i64,
     at_ms: i64,
     serial: u64,
-    /// How long the account outlives its last admission, and until when it was needed then.
+    /// How long the account outlives its last admission, and until when it was needed after the last one.
     pub idle: Option<(u64, i64)>,
     pub charged: bool,
 }
@@ -26,10 +26,10 @@ pub struct ModelPolicy {
     name: Vec<u8>,
     policy: Policy,
     serial: u64,
-    /// A window's units with their times; in an anchored window, the times at which it began.
+    /// A window's units with their times. In an anchored window these are the times at which its windows began.
     units: Vec<(i64, i128)>,
     newest_ms: i64,
-    /// As of the last change: what it had let go stays gone.
+    /// The rule at the last change: units that had left by that rule do not come back.
     rule: Option<Rule>,
     /// A bucket's exact level, in parts of a token, at a time.
     level: Option<(i128, i64)>,
@@ -42,7 +42,7 @@ struct ModelAdmission {
     day: Day,
     order: u64,
     ends_ms: i64,
-    /// Until when an ended one is remembered.
+    /// For an ended admission: until when it is remembered.
     kept_ms: Option<i64>,
     settled: bool,
     taken: Vec<(u64, i64, i64)>,
@@ -60,7 +60,7 @@ fn parts(units: i64, flow: Flow) -> i128 {
     i128::from(units) * i128::from(flow.per_ms)
 }
 
-/// When the window that a time lies in began.
+/// The beginning of the window that contains a time.
 fn kept_ms(at_ms: i64, rule: Rule) -> i64 {
     match rule.shape {
         Shape::Sliding | Shape::Fixed => at_ms,
@@ -71,7 +71,7 @@ fn kept_ms(at_ms: i64, rule: Rule) -> i64 {
     }
 }
 
-/// Units of this time, and all before it, have left the window.
+/// Units of this time, and all earlier ones, have left the window.
 fn gone_ms(at_ms: i64, rule: Rule) -> i64 {
     match rule.shape {
         Shape::Sliding | Shape::Fixed => at_ms - rule.window_ms as i64,
@@ -139,7 +139,7 @@ impl ModelPolicy {
         Answered { allowed, soft: Soft::Below, figures, retry_after_ms, reset_after_ms }
     }
 
-    /// When units that are taken now are kept.
+    /// The time under which units that are taken now are kept.
     fn keeps_ms(&self, at_ms: i64) -> i64 {
         match self.policy.kind {
             Kind::Window(rule) => match self.live(at_ms, rule).last() {
@@ -184,7 +184,7 @@ impl ModelPolicy {
 }
 
 impl ModelPolicy {
-    /// Money that is charged without an admission.
+    /// Counts money that is charged without an admission.
     fn count_money(&mut self, at_ms: i64, spent_ms: i64, picos: i128) {
         let units = (picos + 999).div_euclid(1_000) as i64;
         match self.policy.kind {
@@ -367,7 +367,7 @@ impl Model {
         self.need(now);
     }
 
-    /// The account is needed for its idle time, and until its last lease ends.
+    /// The account is kept for its idle time, and until its last lease ends.
     fn need(&mut self, now: &Moment) {
         let at_ms = self.time(now);
         let live = self.admissions.iter().filter(|it| it.kept_ms.is_none());
@@ -444,7 +444,8 @@ impl Model {
         rows.collect()
     }
 
-    /// Notes what a request that was decided tells of the policies. Returns whether one's meter was not named.
+    /// Notes the effect of a decided request on the policies' tallies. Returns whether the meter of a policy was not
+    /// named.
     pub fn note(&mut self, now: &Moment, amounts: &Amounts, rows: &[Row]) -> bool {
         let mut unnamed = false;
         for (policy, row) in self.policies.iter_mut().zip(rows) {
@@ -494,7 +495,7 @@ impl Model {
         let ledger = self.ledgers.iter().find(|it| *it.meter == *policy.meter).unwrap();
         let spent = ledger.spent(period, now.day);
         let left = limit.picos() - spent.picos() - ledger.held(now.stamp.at_ms, period, now.day).picos();
-        // One pico, where it is not known how much.
+        // One pico if the amount is unknown.
         let cost = if known { 0 } else { amounts.estimate(&policy.meter).map_or(1, Amount::picos) };
         let ends_after_ms = ends_after_ms(period);
         let next_ms = ledger.live(now.stamp.at_ms).map(|hold| hold.3 - now.stamp.at_ms.max(ledger.at_ms)).min();
@@ -611,12 +612,12 @@ impl Model {
         }
     }
 
-    /// Leases in flight.
+    /// Whether leases are in flight.
     pub fn is_busy(&self, now: &Moment) -> bool {
         self.admissions.iter().any(|it| it.kept_ms.is_none() && it.ends_ms > self.time(now))
     }
 
-    /// Spend and holds of money, and leases in flight.
+    /// The spend and the holds of money, and the number of leases in flight.
     pub fn sums(&self, now: &Moment) -> (Amount, Amount, u64) {
         let at_ms = self.time(now);
         let live = self.admissions.iter().filter(|it| it.kept_ms.is_none() && it.ends_ms > at_ms).count();

@@ -1,14 +1,14 @@
-//! When a change is made.
+//! The time of a change.
 
 use crate::calendar::Day;
 use crate::ledger::{KEEP_DAYS_MIN, Stamp};
 
-/// When a change is made, and what goes with it. The same on replicas.
+/// The time of a change, and what else the change needs. Replicas get the same moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
-    /// The day that budgets count it on.
+    /// The day on which budgets count the change.
     pub day: Day,
-    /// The time, and what the ledgers need for the change.
+    /// The time, and what ledgers need for the change.
     pub stamp: Stamp,
 }
 

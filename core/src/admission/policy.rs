@@ -1,4 +1,4 @@
-//! Policies: what an account is allowed, and what it has taken.
+//! Policies: the limits of an account, and what was taken from them.
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
@@ -18,22 +18,23 @@ use crate::stored::{Stored, load_nested, save_nested};
 use crate::window::{Rule, Shape, SlidingWindow};
 use crate::{PERIOD_MAX_MS, UNITS_MAX};
 
-/// A policy's or a meter's name. Names of up to 16 bytes lie in the struct, so that decisions follow no pointer to them.
+/// The name of a policy or a meter. Names of up to 16 bytes lie in the struct, so that decisions follow no pointer to
+/// them.
 pub type ShortName = SmallVec<[u8; 16]>;
 
 /// The kind of a policy, with its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Units in a window of time.
+    /// Limits units in a window of time.
     Window(Rule),
-    /// Tokens from a bucket.
+    /// Takes tokens from a bucket.
     Bucket(Flow),
-    /// Leases in flight at once.
+    /// Limits leases that are in flight at once.
     InFlight {
         /// The most leases: 0 to 2^53.
         max: u64,
     },
-    /// Spend in a calendar period.
+    /// Limits spend in a calendar period.
     Budget {
         /// The most to spend, zero or more.
         amount: Amount,
@@ -42,9 +43,9 @@ pub enum Kind {
         /// The soft limit in percent of the amount: 1 to 100, or 0 for none.
         soft_percent: u8,
     },
-    /// Nothing at all.
+    /// Refuses every request.
     Block {
-        /// Until this time in unix milliseconds, by the server's clock; `None` for good.
+        /// The end of the block in unix milliseconds, by the server's clock; `None` if it does not end.
         until_ms: Option<i64>,
     },
 }
@@ -55,7 +56,7 @@ impl Kind {
         !matches!(self, Kind::InFlight { .. } | Kind::Block { .. })
     }
 
-    /// Whether the kind counts in billionths if that is wanted, and its limits are within theirs.
+    /// Whether the kind can count billionths, and its limits are within their range.
     fn may_be_decimal(&self) -> bool {
         match *self {
             Kind::Window(rule) => rule.limit <= BILLIONTHS_MAX,
@@ -65,34 +66,34 @@ impl Kind {
     }
 }
 
-/// A policy as it is set.
+/// A policy, as it is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// The kind, with its limit.
     pub kind: Kind,
     /// What windows, buckets and budgets count: 1 to 64 bytes. Empty for leases and blocks.
     pub meter: ShortName,
-    /// Refuses nothing, and counts what it would have allowed.
+    /// Refuses nothing, and counts only what it would have allowed.
     pub shadow: bool,
-    /// A lease that expires gives its units back to windows and buckets.
+    /// Whether a lease that ends by time gives its units back to this window or bucket.
     pub give_back: bool,
-    /// The units of a window or bucket are billionths: its limit is in them, at most [`BILLIONTHS_MAX`], and each amount is
-    /// rounded up to them.
+    /// The units of a window or bucket are billionths: its limit is in billionths, at most [`BILLIONTHS_MAX`], and each
+    /// amount is rounded up to them.
     pub decimal: bool,
 }
 
 impl Policy {
-    /// What a request is estimated to take of the policy's units; `None` if it does not name the meter.
+    /// How many of the policy's units a request is estimated to take; `None` if it does not name the meter.
     pub(super) fn estimated_units(&self, amounts: &Amounts) -> Option<u64> {
         amounts.estimate(&self.meter).map(|amount| self.units(amount))
     }
 
-    /// An amount in the policy's units, rounded up: 0 if negative, and at most one more than any limit allows.
+    /// An amount in the policy's units, rounded up: 0 if it is negative, and at most one more than any limit allows.
     pub(super) fn units(&self, amount: Amount) -> u64 {
         if self.decimal { billionths(amount) } else { whole_units(amount) }
     }
 
-    /// A count of the policy's units, as replied.
+    /// Limit and remaining units, in the form in which they are replied.
     pub(super) fn figures(&self, limit: u64, remaining: u64) -> Figures {
         if !self.decimal {
             return Figures::Units { limit, remaining };
@@ -130,18 +131,18 @@ pub struct AccountPolicy {
     /// The policy as it was set.
     pub policy: Policy,
     pub(super) state: State,
-    /// Changes when the count is forgotten, so that older admissions leave the new count alone.
+    /// A new one is given when the count is forgotten, so that older admissions do not change the new count.
     pub(super) serial: u64,
     pub(super) tally: Tally,
 }
 
-/// What a policy keeps. Leases and spend belong to the account, not to a policy.
+/// The state of a policy. Leases and spend belong to the account, not to a policy.
 #[derive(Debug, Clone)]
 pub(super) enum State {
     Window(SlidingWindow),
-    /// `None` is full.
+    /// `None` stands for a full bucket.
     Bucket(Option<TokenBucket>),
-    /// The first day of the last period in which it was told that the budget is at its soft limit.
+    /// The first day of the last period in which the budget's soft limit was announced.
     Budget(Option<Day>),
     Stateless,
 }
@@ -164,7 +165,8 @@ impl AccountPolicy {
         Self { name, policy, state, serial, tally: Tally::default() }
     }
 
-    /// Replaces the policy by one that [counts the same](Self::counts_as). A budget over another period is yet to be told of.
+    /// Replaces the policy by one that [counts the same](Self::counts_as). A budget over another period was not
+    /// announced yet.
     pub(super) fn replace(&mut self, policy: Policy) {
         if let (Kind::Budget { period: old, .. }, Kind::Budget { period, .. }) = (self.policy.kind, policy.kind)
             && old != period
@@ -174,7 +176,8 @@ impl AccountPolicy {
         self.policy = policy;
     }
 
-    /// The first day of the period that `today` is in, for a budget with a soft limit that nobody was told of in this period.
+    /// For a budget with a soft limit that was not announced yet in this period: the first day of the period of
+    /// `today`.
     pub(super) fn untold(&self, today: Day) -> Option<Day> {
         match (&self.state, self.policy.kind) {
             (State::Budget(told), Kind::Budget { period, soft_percent, .. }) if soft_percent > 0 => {
@@ -184,7 +187,7 @@ impl AccountPolicy {
         }
     }
 
-    /// Notes that it was told of the budget in the period that `today` is in.
+    /// Notes that the budget's soft limit was announced in the period that contains `today`.
     pub(super) fn set_told(&mut self, today: Day) {
         if let (State::Budget(told), Kind::Budget { period, .. }) = (&mut self.state, self.policy.kind) {
             *told = Some(period.first_day(today));
@@ -196,7 +199,7 @@ impl AccountPolicy {
         &self.tally
     }
 
-    /// Whether what was counted under `self` is what `policy` counts.
+    /// Whether `policy` counts the same as `self`, so that the count can be kept.
     pub(super) fn counts_as(&self, policy: &Policy) -> bool {
         let (old, new) = (&self.policy, policy);
         let as_before = match (old.kind, new.kind) {
@@ -217,8 +220,8 @@ impl AccountPolicy {
         }
     }
 
-    /// Takes units from a window or bucket. Returns the time they are kept under, and the milliseconds until the whole
-    /// limit is free again.
+    /// Takes units from a window or bucket. Returns the time under which they are kept, and the milliseconds until the
+    /// whole limit is free again.
     pub(super) fn take(&mut self, at_ms: i64, units: u64) -> Option<(i64, i64)> {
         match (&mut self.state, self.policy.kind) {
             (State::Window(window), Kind::Window(rule)) if units == 0 => Some((window.kept_at_ms(at_ms, rule), 0)),
@@ -236,7 +239,7 @@ impl AccountPolicy {
         }
     }
 
-    /// Adds `more` units to those taken at `taken_ms`, or gives units back if it is negative.
+    /// Adds `more` units to those taken at `taken_ms`; gives units back if `more` is negative.
     pub(super) fn correct(&mut self, at_ms: i64, taken_ms: i64, more: i64) {
         match (&mut self.state, self.policy.kind) {
             (State::Window(window), Kind::Window(rule)) => window.adjust(at_ms, rule, taken_ms, more),
@@ -247,8 +250,9 @@ impl AccountPolicy {
         }
     }
 
-    /// Counts money that was charged at `spent_ms`, or given back if it is negative, without an admission. A window counts it
-    /// at that time, if that is still in the window; what is given back are the newest units. A bucket counts it now.
+    /// Counts money that was charged without an admission at `spent_ms`, or given back if it is negative. A window
+    /// counts it at that time, if that is still in the window; giving back removes the newest units. A bucket counts it
+    /// now.
     pub(super) fn count_money(&mut self, at_ms: i64, spent_ms: i64, amount: Amount) {
         let is_charge = amount > Amount::ZERO;
         let units = if is_charge { billionths(amount) } else { billionths_given_back(amount) };
@@ -271,10 +275,10 @@ impl AccountPolicy {
         }
     }
 
-    /// The units in a window, or the tokens in a bucket, negative in debt.
+    /// The units in a window or the tokens in a bucket, which are negative in debt.
     pub(super) fn count(&mut self, at_ms: i64) -> Option<i64> {
         match (&mut self.state, self.policy.kind) {
-            // By the rule that is in force, which may not be that of the last admission.
+            // By the rule in force, which may differ from that of the last admission.
             (State::Window(window), Kind::Window(rule)) => Some(window.used_at(at_ms, rule).cast_signed()),
             (State::Bucket(Some(bucket)), _) => Some(bucket.state(at_ms).tokens()),
             (State::Bucket(None), Kind::Bucket(flow)) => Some(flow.burst.cast_signed()),
@@ -422,7 +426,7 @@ fn load_first_day(from: &mut dyn Reader, period: Period) -> Result<Day, Corrupt>
     day.filter(|&day| period.first_day(day) == day).ok_or(Corrupt("a period told that does not begin on that day"))
 }
 
-/// A name of 1 to [`NAME_BYTES_MAX`] bytes.
+/// Reads a name of 1 to [`NAME_BYTES_MAX`] bytes.
 pub(super) fn load_name(from: &mut dyn Reader) -> Result<ShortName, Corrupt> {
     let name = from.bytes(NAME_BYTES_MAX)?;
     if name.is_empty() {

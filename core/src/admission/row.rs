@@ -1,4 +1,4 @@
-//! What each policy answers to a request, and all of them together.
+//! Each policy's answer to a request, and the answer of all policies together.
 
 use crate::limit::{NEVER, Verdict};
 use crate::money::Amount;
@@ -6,18 +6,18 @@ use crate::money::Amount;
 /// A limit, and what is left of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Figures {
-    /// Of windows, buckets, leases in flight and blocks.
+    /// For windows, buckets, leases in flight and blocks.
     Units {
         /// The most units.
         limit: u64,
-        /// Those that are left, 0 in debt.
+        /// The units left; 0 in debt.
         remaining: u64,
     },
-    /// Of budgets, and of windows and buckets that count billionths.
+    /// For budgets, and for windows and buckets that count billionths.
     Money {
-        /// The most of it.
+        /// The largest amount.
         limit: Amount,
-        /// What is left, zero in debt or if overspent.
+        /// The amount left; zero in debt or if overspent.
         remaining: Amount,
     },
 }
@@ -25,34 +25,34 @@ pub enum Figures {
 /// What counts towards a policy's limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Used {
-    /// Of windows, buckets and leases in flight.
+    /// For windows, buckets and leases in flight.
     Units(u64),
-    /// Of budgets, and of windows and buckets that count billionths.
+    /// For budgets, and for windows and buckets that count billionths.
     Money(Amount),
 }
 
 /// What a window or bucket has counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// The units in a window, or the tokens in a bucket, negative in debt.
+    /// The units in a window or the tokens in a bucket, which are negative in debt.
     Units(i64),
-    /// The same of one that counts billionths.
+    /// The same, for a policy that counts billionths.
     Money(Amount),
 }
 
-/// How a budget stands to its soft limit, with the request.
+/// Where a budget stands with respect to its soft limit, with the request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Soft {
-    /// Below it, or without one.
+    /// Below the limit, or there is no limit.
     #[default]
     Below,
-    /// The request takes it there.
+    /// The request reaches the limit.
     Reached,
-    /// At or above it before the request.
+    /// At or above the limit before the request.
     Above,
 }
 
-/// A policy's answer to a request, without where it belongs.
+/// A policy's answer to a request, without account and policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Answered {
     pub allowed: bool,
@@ -63,8 +63,8 @@ pub(super) struct Answered {
 }
 
 impl Answered {
-    /// The answer of a policy that cannot be asked, since what it counts is missing. Neither a change nor a load leads
-    /// here; should it happen all the same, the policy refuses.
+    /// The answer of a policy that cannot be asked, because what it counts is missing. Neither a change nor a
+    /// load can cause this; if it happens all the same, the policy refuses.
     pub const UNDECIDED: Self = Self {
         allowed: false,
         soft: Soft::Below,
@@ -73,13 +73,13 @@ impl Answered {
         reset_after_ms: NEVER,
     };
 
-    /// The answer of a window or bucket. `figures` are those of its limit.
+    /// The answer of a window or bucket. `figures` are its limit and what is left of it.
     pub fn of(verdict: &Verdict, figures: Figures) -> Self {
         let &Verdict { allowed, retry_after_ms, reset_after_ms, .. } = verdict;
         Self { allowed, soft: Soft::Below, figures, retry_after_ms, reset_after_ms }
     }
 
-    /// The answer of a block that ends in `left_ms`; 0 if it has ended, -1 if it never does.
+    /// The answer of a block that ends in `left_ms`: 0 if it has ended, -1 if it does not end.
     pub fn blocked(left_ms: i64) -> Self {
         let figures = Figures::Units { limit: 0, remaining: 0 };
         let (retry_after_ms, reset_after_ms) = (left_ms, left_ms);
@@ -87,7 +87,7 @@ impl Answered {
     }
 }
 
-/// A policy's answer to a request, and which policy of which account gave it.
+/// A policy's answer to a request, with the policy and its account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     /// The account's index among the request's accounts.
@@ -96,16 +96,16 @@ pub struct Row {
     pub policy: u8,
     /// Whether the policy allows the request.
     pub allowed: bool,
-    /// The policy refuses nothing: its answer is only told.
+    /// Whether the policy is a shadow policy, whose answer refuses nothing.
     pub shadow: bool,
-    /// How a budget stands to its soft limit.
+    /// Where a budget stands with respect to its soft limit.
     pub soft: Soft,
     /// The limit and what is left of it.
     pub figures: Figures,
-    /// Milliseconds until the policy would allow the request, if nobody else takes anything: 0 if it does now, -1 if it
+    /// Milliseconds until the policy would allow the request, if nothing else is taken: 0 if it does now, -1 if it
     /// never will.
     pub retry_after_ms: i64,
-    /// Milliseconds until the whole limit is free again, if nobody takes anything; -1 for a budget over TOTAL.
+    /// Milliseconds until the whole limit is free again, if nothing else is taken; -1 for a budget over `TOTAL`.
     pub reset_after_ms: i64,
 }
 
@@ -115,7 +115,7 @@ impl Row {
         Self { account, policy, allowed, shadow, soft, figures, retry_after_ms, reset_after_ms }
     }
 
-    /// Brings the row up to date after units were taken.
+    /// Updates the row after units were taken.
     pub(super) fn take_units(&mut self, units: u64, reset_after_ms: i64) {
         match &mut self.figures {
             Figures::Units { remaining, .. } => *remaining = remaining.saturating_sub(units),
@@ -126,7 +126,7 @@ impl Row {
         }
     }
 
-    /// Brings the row up to date after money was set aside.
+    /// Updates the row after money was set aside.
     pub(super) fn take_money(&mut self, amount: Amount) {
         if let Figures::Money { remaining, .. } = &mut self.figures {
             *remaining = remaining.saturating_sub(amount).max(Amount::ZERO);
@@ -137,17 +137,17 @@ impl Row {
 /// The answer of all policies together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
-    /// Whether no policy refuses, shadow policies aside.
+    /// Whether no policy refuses, except shadow policies.
     pub admitted: bool,
-    /// The longest wait of the policies that refuse: 0 if admitted, -1 if waiting does not help.
+    /// The longest wait of the refusing policies: 0 if admitted, -1 if waiting does not help.
     pub retry_after_ms: i64,
 }
 
 impl Answer {
-    /// The answer that the policies' rows amount to.
+    /// Combines the policies' rows into one answer.
     pub fn of(rows: &[Row]) -> Self {
         let refusing = || rows.iter().filter(|row| !row.allowed && !row.shadow);
-        // -1 is the longest of all: as an unsigned integer it is the largest.
+        // -1 is the longest wait: as an unsigned integer it is the largest.
         let longest = refusing().map(|row| row.retry_after_ms).max_by_key(|&wait_ms| wait_ms.cast_unsigned());
         Self { admitted: longest.is_none(), retry_after_ms: longest.unwrap_or(0) }
     }

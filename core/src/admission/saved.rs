@@ -66,7 +66,7 @@ impl Stored for Account {
 }
 
 impl Account {
-    /// Checks what the account's parts say of each other. Each of these would let requests through that should be refused.
+    /// Checks that the account's parts agree. Each of these contradictions would admit requests that should be refused.
     fn check(&self) -> Result<(), Corrupt> {
         let is_undecidable = |own: &AccountPolicy| {
             matches!(own.policy.kind, Kind::Budget { .. }) && self.ledgers.meter(&own.policy.meter).is_none()
@@ -77,7 +77,7 @@ impl Account {
         if self.expired.len() > FINISHED_MAX {
             return Err(Corrupt("more ended leases than an account remembers"));
         }
-        // Leases count down from the time of their last change: one that is yet to come would have ended all of them.
+        // Leases count down from the time of their last change; a time in the future would end all of them.
         if self.live.changed_at_ms() > self.at_ms || self.expired.changed_at_ms() > self.at_ms {
             return Err(Corrupt("leases that changed after their account"));
         }

@@ -1,4 +1,4 @@
-//! Admissions that were settled, remembered for a while so that nothing is charged twice.
+//! Settled admissions, remembered for some time so that nothing is charged twice.
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
@@ -7,7 +7,7 @@ use crate::codec::{Corrupt, Reader, Writer};
 use crate::recent::{self, Recent, fingerprint};
 use crate::stored::Stored;
 
-/// An admission that was settled.
+/// A settled admission.
 #[derive(Debug, Clone, Copy)]
 struct Record {
     fingerprint: u64,
@@ -24,7 +24,7 @@ impl recent::Record for Record {
     }
 }
 
-/// Admissions that were settled: 16 bytes each, and about 8 to find them by.
+/// Settled admissions: 16 bytes each, and about 8 for the index.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Settled(Recent<Record>);
 
@@ -41,12 +41,12 @@ impl Settled {
         self.0.put(Record { fingerprint: fingerprint(id), until_ms }, FINISHED_MAX);
     }
 
-    /// The latest time that any of them is remembered until.
+    /// The latest time until which any of them is remembered.
     pub fn until_ms(&self) -> i64 {
         self.0.iter().map(|record| record.until_ms).max().unwrap_or(0)
     }
 
-    /// Forgets those whose time has come, `count` at most.
+    /// Forgets those whose time has passed, `count` at most.
     pub fn forget(&mut self, at_ms: i64, count: usize) {
         self.0.forget(at_ms, count);
     }

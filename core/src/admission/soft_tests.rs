@@ -1,4 +1,4 @@
-//! Budgets at their soft limits are told of once in a period, whatever leaves them there.
+//! Soft limits are announced once in a period, whatever change reaches them.
 
 use super::*;
 use crate::calendar::{Day, Period};
@@ -47,12 +47,12 @@ fn a_budget_that_falls_below_its_limit_again_is_not_told_twice_in_a_period() {
     assert!(told(&mut account, &today).is_empty());
     account.ledger_mut().charge(today.day, picos(60), 62, 4).expect("within range");
     assert!(told(&mut account, &today).is_empty());
-    // A lower budget over the same period is no other one. 2025-02-01 begins another period.
+    // A lower budget over the same period is still the same budget. 2025-02-01 begins another period.
     account.set(b"a", budget(50, Period::Month, 80)).expect("room");
     assert!(told(&mut account, &today).is_empty());
     account.ledger_mut().charge(next_month.day, picos(40), 62, 5).expect("within range");
     assert_eq!(told(&mut account, &next_month), [b"a"]);
-    // Nor is it told of the period before, if the clock steps back.
+    // Nor is it announced for the previous period if the clock steps back.
     assert!(told(&mut account, &today).is_empty());
 }
 
@@ -69,7 +69,7 @@ fn a_prepaid_account_is_told_of_when_its_credit_runs_low() {
     assert_eq!(told(&mut account, &now), [b"a"]);
 }
 
-/// What is told, against a list of what was ever told.
+/// What is announced, compared with a list of all previous announcements.
 #[test]
 fn it_is_told_once_for_each_period() {
     struct Own {
@@ -156,7 +156,7 @@ fn it_is_told_once_for_each_period() {
             let mut from = Decoder::new(&bytes);
             replica = Account::load(&mut from, Account::ENCODING).expect("what was saved");
             assert_eq!(bytes, saved(&replica));
-            // All sums are far from the dropped ones: start over, so that the lists stay short.
+            // Start again from time to time, so that the lists stay short.
             if step % 1_000 == 0 {
                 (account, replica) = (Account::default(), Account::default());
                 (spent, credits, own) = (Vec::new(), Vec::new(), vec![None, None, None]);

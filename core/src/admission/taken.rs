@@ -1,4 +1,4 @@
-//! Admissions under way, and those that ended by time.
+//! Admissions under way, and those whose leases ended by time.
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
@@ -16,13 +16,13 @@ use super::bounds::{LEDGERS_MAX, POLICIES_MAX};
 /// What a lease id stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Never admitted, or forgotten.
+    /// The id was never admitted, or was forgotten.
     Unknown,
-    /// Admitted, and its lease has not ended.
+    /// It is admitted, and its lease has not ended.
     Live,
-    /// Ended by time, and not settled.
+    /// Its lease ended by time, and it was not settled.
     Expired,
-    /// Settled, for as long as that is remembered.
+    /// It was settled, and that is still remembered.
     Settled,
 }
 
@@ -32,14 +32,14 @@ pub(super) struct Taken {
     /// The policy's serial when they were taken. A policy that has forgotten its count has a new one.
     pub serial: u64,
     pub units: u64,
-    /// The time that the window keeps them under, see [`Window::tick_at_ms`](crate::window::Window::tick_at_ms).
+    /// The time under which the window keeps them, see [`Window::tick_at_ms`](crate::window::Window::tick_at_ms).
     pub at_ms: i64,
 }
 
 /// What an admission took. For most admissions all of it lies in the struct, without allocations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
-    /// The day that its money is charged to.
+    /// The day to which its money is charged.
     pub(super) day: Day,
     pub(super) taken: SmallVec<[Taken; 2]>,
     /// The estimate held in each ledger, in the ledgers' order, up to the last that holds one.

@@ -15,7 +15,7 @@ use proptest::test_runner::TestRunner;
 const NOW: i64 = 1_700_000_000_000;
 const DAY_MS: i64 = 86_400_000;
 
-/// How many accounts a request can have.
+/// The most accounts in a request of this test.
 const ACCOUNTS: usize = 3;
 
 fn moment(now_ms: i64) -> Moment {
@@ -24,7 +24,7 @@ fn moment(now_ms: i64) -> Moment {
     Moment { day, stamp: Stamp { at_ms: now_ms, keep_days: 3_600, remember_ms: DAY_MS as u64, version } }
 }
 
-/// Periods as long as their names say are enough here: the calendar has tests of its own.
+/// Periods of a fixed length are enough here: the calendar has its own tests.
 fn ends_after_ms(now_ms: i64) -> impl Fn(Period) -> i64 {
     move |period| match period {
         Period::Total => -1,
@@ -72,11 +72,11 @@ fn policy(kind: Kind, meter: &str) -> Policy {
     Policy { kind, meter: meter.as_bytes().into(), shadow: false, give_back: false, decimal: false }
 }
 
-/// The lease of an operation.
+/// The lease named by an operation.
 #[derive(Debug, Clone, Copy)]
 enum Lease {
     New,
-    /// The last one, or so many before it: live, ended, forgotten or never admitted.
+    /// The last lease, or one this many before it: live, ended, forgotten or never admitted.
     Back(u16),
 }
 
@@ -95,7 +95,7 @@ enum Op {
         account: usize,
         name: u8,
     },
-    /// Sent so many times: replies get lost.
+    /// Sent several times, because replies get lost.
     Admit {
         accounts: u8,
         lease: Lease,
@@ -115,7 +115,7 @@ enum Op {
         lease: Lease,
         ttl_ms: u64,
     },
-    /// Of money, without an admission.
+    /// Money that is spent without an admission.
     Spend {
         account: usize,
         picos: i64,
@@ -143,7 +143,8 @@ fn policies() -> impl Strategy<Value = Policy> {
             .prop_map(|(limit, window_ms, meter, shape)| {
                 policy(Kind::Window(Rule { limit, window_ms, shape }), meter)
             }),
-        // A period for each meter: what a bucket makes of its level when that changes, its own tests tell.
+        // One period for each meter: how a bucket converts its level when the period changes is covered by its own
+        // tests.
         3 => (1u64..40, 0u64..90, meter()).prop_map(|(rate, burst, meter)| {
             bucket(rate, burst, if meter == "usd" { 1_000 } else { 60_000 }, meter)
         }),
@@ -161,7 +162,7 @@ fn policies() -> impl Strategy<Value = Policy> {
     })
 }
 
-/// A limit that is not a whole number of units.
+/// Turns a limit into one that is not a whole number of units.
 fn in_billionths(kind: Kind) -> Kind {
     let billionths = |units: u64| units * 1_000_000_001;
     match kind {
@@ -177,7 +178,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
     prop_oneof![
         2 => Just(Shape::Sliding),
         1 => Just(Shape::Fixed),
-        // Few of them, so that a policy is often set again with the same.
+        // A few values only, so that a policy is often set again unchanged.
         2 => prop::sample::select(vec![NOW + 123_456, NOW - 7, 86_400_123]).prop_map(Shape::Anchored),
     ]
 }
@@ -230,13 +231,13 @@ fn ops() -> impl Strategy<Value = (i64, Op)> {
     (advance, op)
 }
 
-/// The accounts with what a replica has of each, and the model.
+/// The accounts with a replica of each, and the model.
 #[derive(Default)]
 struct World {
     accounts: [Account; ACCOUNTS],
     replicas: [Account; ACCOUNTS],
     models: [Model; ACCOUNTS],
-    /// How many leases there have been.
+    /// How many leases were used so far.
     leases: u16,
     /// How many accounts have expired.
     expired: usize,
@@ -259,7 +260,7 @@ impl World {
         self.leases.to_be_bytes()
     }
 
-    /// What a server does with keys whose time has come.
+    /// Removes expired keys, as a server does.
     fn expire(&mut self, now_ms: i64) -> Result<(), TestCaseError> {
         let now = moment(now_ms);
         for place in 0..ACCOUNTS {
@@ -393,7 +394,7 @@ impl World {
         let accounts = self.accounts.iter_mut().enumerate();
         let mut asked: Vec<Option<&mut Account>> =
             accounts.map(|(place, account)| places.contains(&place).then_some(account)).collect();
-        // Rows that nobody wants are not brought up to date, and nothing else depends on them.
+        // Rows that are not wanted are not updated, and nothing else depends on them.
         let request = Request { id, ttl_ms, amounts, shadow, rows: !ttl_ms.is_multiple_of(4) };
         let decision = admit(&mut asked, now, &request, &ends).unwrap();
         prop_assert_eq!(decision.answer, expected);
@@ -416,7 +417,7 @@ impl World {
             }
         }
         if charges && request.rows {
-            // The rows say what is left now. Those of a request that was charged name other waits than one that asks.
+            // The rows say what is left now. Waits differ between a request that was charged and one that only asks.
             for &place in &places {
                 let again = self.models[place].decide(place as u8, now, id, &amounts, &ends);
                 let own = decision.rows.iter().filter(|row| usize::from(row.account) == place);
@@ -427,7 +428,7 @@ impl World {
                 }
             }
         }
-        // A wait is true: after it, the refused request fits, unless a hold that ends was too small.
+        // A wait is correct: after it, the refused request fits, unless a hold that ends was too small.
         Ok(())
     }
 
@@ -442,7 +443,7 @@ impl World {
         for place in chosen(accounts) {
             let standing = self.accounts[place].standing(now.stamp.at_ms, id);
             prop_assert_eq!(standing, self.models[place].standing(now, id));
-            // What changes nothing is not even tried: see the handlers.
+            // The command handlers do not even try a settlement that changes nothing.
             if matches!(standing, Standing::Live | Standing::Expired) {
                 prop_assert_eq!(self.accounts[place].settle(now, id, &actuals), Ok(standing));
                 self.replicas[place].settle(now, id, &actuals).unwrap();
@@ -503,8 +504,8 @@ fn agrees_with_a_naive_model_over_a_million_steps() {
     assert!(expired.get() > 1_000, "{} accounts have expired", expired.get());
 }
 
-/// Of many that were never settled, and whose time has come, none pushes out what was settled; and no change has to end
-/// them all.
+/// Many leases that were never settled end at once: they do not push out what was settled, and no single change has to
+/// end all of them.
 #[test]
 fn leases_that_end_by_the_thousand_hold_up_nobody_and_what_was_settled_is_remembered() {
     let mut account = Account::default();

@@ -1,4 +1,4 @@
-//! Holds under a clock that steps.
+//! Holds when the clock steps.
 
 use super::tests::{NOW_MS, money};
 use super::*;
@@ -12,7 +12,7 @@ fn stamp(at_ms: i64) -> Stamp {
     Stamp { at_ms, keep_days: KEEP_DAYS_MIN, remember_ms: 60_000, version: 0 }
 }
 
-/// What a node does at a question: it follows the clock if it has stepped back.
+/// What a node does on a query: it follows the clock if it has stepped back.
 fn look(ledger: &mut Ledger, now_ms: i64) {
     if ledger.is_ahead_of(now_ms) {
         ledger.forget(now_ms);
@@ -37,7 +37,7 @@ fn a_hold_lasts_as_granted_if_the_clock_steps_back() {
     assert!(matches!(ledger.state(back_ms + 1_000, b"h"), Some(IdState::Expired { .. })));
 }
 
-/// A charge that names no id follows the clock, too: it says so by [`Ledger::has_due`].
+/// A charge without an id follows the clock, too: [`Ledger::has_due`] says that it has to.
 #[test]
 fn a_charge_follows_the_clock() {
     let mut ledger = Ledger::new();
@@ -48,10 +48,10 @@ fn a_charge_follows_the_clock() {
     assert_eq!(left_ms(&ledger, back_ms + 400), Some(600));
 }
 
-/// A million moments of a clock that runs, and now and then steps. By the time that has really passed, a hold lasts as long as
-/// it was made for: shorter only by steps forward, and longer only as far as a ledger cannot know that its clock has stepped
-/// back. What it knows is the time of its last change, so between one change and the next it loses at most the time between
-/// the two, and never more than the step. A question that finds the ledger ahead of its clock is such a change.
+/// A million steps of a clock that runs, and is set from time to time. Measured in real time, a hold lasts as long as
+/// it was made for, with two exceptions. It is shorter by steps forward. It is longer if the ledger cannot know that
+/// its clock has stepped back: it knows only the time of its last change, so a hold can gain at most the time between
+/// two changes, and never more than the step. A query that finds the ledger ahead of its clock is such a change.
 #[test]
 fn a_hold_outlasts_its_time_only_by_what_lies_between_two_changes() {
     struct Open {
@@ -59,7 +59,7 @@ fn a_hold_outlasts_its_time_only_by_what_lies_between_two_changes() {
         ends_at_real_ms: i64,
         /// The steps forward that can have ended it early.
         forward_ms: i64,
-        /// What it may last longer, up to the last change.
+        /// How much longer it may last, as of the last change.
         late_ms: i64,
     }
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
@@ -71,7 +71,7 @@ fn a_hold_outlasts_its_time_only_by_what_lies_between_two_changes() {
     };
     let (mut ledger, mut replica) = (Ledger::new(), Ledger::new());
     let (mut real_ms, mut now_ms, mut last_id) = (0, NOW_MS, 0);
-    // Since the last change.
+    // As of the last change.
     let (mut changed_at_real_ms, mut back_ms) = (0, 0);
     let mut open: Vec<Open> = Vec::new();
     let (mut late, mut in_time) = (0, 0);

@@ -1,4 +1,4 @@
-//! Credits: how long they are kept, and which payloads have none that a ledger could have.
+//! Credits: how long they are kept, and payloads with credits that no ledger can have.
 
 use super::tests::{NOW_MS, loaded, picos, saved};
 use super::*;
@@ -22,7 +22,7 @@ fn credits_of_the_coming_year_and_of_the_past_leave_todays() {
     let mut ledger = Ledger::new();
     for period in Period::ALL {
         assert_eq!(give(&mut ledger, period, TODAY, 7), Ok(picos(7)));
-        // Ahead, as far as the command allows; and years back.
+        // First as far ahead as the command allows, then years back.
         for number in (TODAY + 1..=TODAY + 366).chain((TODAY - 9_000..TODAY).rev()) {
             give(&mut ledger, period, number, 1).expect("within range");
         }
@@ -32,7 +32,7 @@ fn credits_of_the_coming_year_and_of_the_past_leave_todays() {
         let expected = picos(7 + others.count() as i128);
         assert_eq!(ledger.credit(period, day(TODAY)), expected, "{period:?}");
     }
-    // Ten years of each.
+    // Ten years of each period.
     let kept = |period| ledger.credits().filter(|(own, ..)| *own == period).count();
     assert_eq!(Period::ALL.map(kept).iter().sum::<usize>(), 3_600 + 520 + 120 + 1);
     assert_eq!(loaded(&saved(&ledger)).as_ref(), Ok(&ledger));
@@ -48,7 +48,7 @@ fn no_more_is_taken_back_than_was_given() {
     assert_eq!(give(&mut ledger, Period::Day, TODAY + 1, -5), Err(CreditError::BelowZero), "another day");
     assert_eq!(give(&mut ledger, Period::Day, TODAY, Amount::MAX.picos()), Err(CreditError::Overflow));
     assert_eq!(give(&mut ledger, Period::Day, TODAY, -5), Ok(picos(0)));
-    // A reader of the feed has to learn of it.
+    // A credit of zero is listed, so that a reader of the feed learns of it.
     assert_eq!(ledger.listed_credits().collect::<Vec<_>>(), [(Period::Day, day(TODAY), picos(0))]);
 }
 
@@ -58,7 +58,7 @@ fn hostile_credits_are_refused() {
     let load = |series: [Entries; 3], total: Option<i128>| {
         let mut out = Encoded::default();
         out.int128(0);
-        // No months, no days, no feed, no holds; credits.
+        // No months, no days, no feed and no holds, but credits.
         (0..8).for_each(|_| out.uint(0));
         out.uint(1);
         for entries in series {

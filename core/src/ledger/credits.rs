@@ -1,4 +1,4 @@
-//! Credits: one-off allowances, each for one calendar period, on top of every budget over that period.
+//! Credits: one-off allowances, each for one calendar period, that are added to every budget over that period.
 
 use super::feed::NEW;
 use super::series::{KEEP_DAYS_MAX, KEEP_MONTHS, Series, load_amount};
@@ -6,7 +6,7 @@ use crate::calendar::{Day, Month, Period};
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::money::Amount;
 
-/// The most weeks with a credit that are kept: ten years of them.
+/// The most weeks with a credit that are kept: ten years.
 const KEEP_WEEKS: u32 = 520;
 
 /// Why a credit was refused; nothing was changed.
@@ -18,15 +18,15 @@ pub enum CreditError {
     Overflow,
 }
 
-/// The credit of each period that has any. A period whose credit was taken back whole stays, with zero, so that readers of
-/// the feed learn of it.
+/// The credit of each period that has one. If a credit is taken back completely, its period stays, with zero, so that
+/// readers of the feed learn of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Credits {
     days: Series,
     /// By the number of the week: see [`week_number`].
     weeks: Series,
     months: Series,
-    /// `None` if none was ever given for good.
+    /// `None` if none was ever given for `TOTAL`.
     total: Option<Amount>,
 }
 
@@ -49,13 +49,13 @@ impl Credits {
         }
     }
 
-    /// What the period's credit would be with `amount` added.
+    /// The period's credit if `amount` is added.
     pub(super) fn with(&self, period: Period, day: Day, amount: Amount) -> Result<Amount, CreditError> {
         let credit = self.get(period, day).checked_add(amount).ok_or(CreditError::Overflow)?;
         if credit < Amount::ZERO { Err(CreditError::BelowZero) } else { Ok(credit) }
     }
 
-    /// Sets a period's credit. Ten years of periods are kept; the oldest go first.
+    /// Sets a period's credit. Ten years of periods are kept; the oldest are dropped.
     pub(super) fn set(&mut self, period: Period, day: Day, credit: Amount) {
         match period {
             Period::Day => self.days.set(day.number(), credit, NEW, KEEP_DAYS_MAX),
@@ -69,12 +69,12 @@ impl Credits {
         [&mut self.days, &mut self.weeks, &mut self.months].into_iter().for_each(|series| series.mark(marks));
     }
 
-    /// All credits: the one for good, then months, weeks and days, each with its first day; oldest first.
+    /// All credits: the one for `TOTAL`, then months, weeks and days, each with its first day; oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Period, Day, Amount)> + '_ {
         self.rows(self.months.iter(), self.weeks.iter(), self.days.iter())
     }
 
-    /// As [`Self::iter`], of those that have a mark, and the one for good.
+    /// Like [`Self::iter`], but only the marked credits and the one for `TOTAL`.
     pub(super) fn marked(&self) -> impl Iterator<Item = (Period, Day, Amount)> + '_ {
         self.rows(self.months.marked(), self.weeks.marked(), self.days.marked())
     }

@@ -1,4 +1,4 @@
-//! What became of ids: charges made once, and holds that have ended.
+//! Outcomes of ids: of charges that are made once, and of holds that have ended.
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
@@ -10,19 +10,20 @@ use crate::codec::{Corrupt, Reader, Writer};
 use crate::money::Amount;
 use crate::recent::{self, Recent, Record as _, fingerprint};
 
-/// The most ids remembered. If there is one more, the oldest is forgotten before its time.
+/// The most ids remembered. One more, and the oldest is forgotten before its time.
 pub const IDS_MAX: usize = 100_000;
 
-/// The most ids forgotten at one change: some tens of microseconds. Each change brings one, so they do not pile up.
+/// The most ids forgotten by one change, which takes some tens of microseconds. A change adds one id at most, so they
+/// do not pile up.
 const PURGED_MAX: usize = 1_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Record {
     fingerprint: u64,
-    /// The time until which it is remembered, and in the lowest eight bits the kind of its [`IdState`].
+    /// The time until which the id is remembered and, in the lowest eight bits, the kind of its [`IdState`].
     until_and_state: u64,
-    /// The day of the hold or charge, and its amount: the estimate if it expired, the period's credit after a credit, else what
-    /// was charged.
+    /// The day of the hold or charge, and an amount: the estimate of a hold that expired, the period's credit after a
+    /// credit, otherwise the amount charged.
     entry: Entry,
 }
 
@@ -34,7 +35,7 @@ const CHARGED: u8 = 4;
 const CREDITED: u8 = 5;
 
 impl Record {
-    /// `None` for an open hold: it is in the list of holds.
+    /// `None` for an open hold, which is in the list of holds.
     fn new(fingerprint: u64, state: IdState, until_ms: i64) -> Option<Record> {
         let (kind, day, amount) = match state {
             IdState::Open { .. } => return None,
@@ -73,7 +74,8 @@ impl recent::Record for Record {
     }
 }
 
-/// Ids with what became of them: 32 bytes each, and about 8 to find them by.
+/// Ids with their outcomes: 32 bytes each, and about 8 for the index (docs/src/internals/decisions.md, "Ids are
+/// remembered as fingerprints").
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Done(Recent<Record>);
 
@@ -82,7 +84,7 @@ impl Done {
         self.0.is_empty()
     }
 
-    /// How many are remembered at `now_ms`.
+    /// The number of ids remembered at `now_ms`.
     pub(super) fn count(&self, now_ms: i64) -> usize {
         self.0.iter().filter(|record| record.until_ms() > now_ms).count()
     }
@@ -96,14 +98,14 @@ impl Done {
         self.0.get(fingerprint(id)).filter(|record| record.until_ms() > now_ms)?.state()
     }
 
-    /// Remembers an id, in place of what was remembered of it.
+    /// Remembers an id, and replaces what was remembered of it.
     pub(super) fn put(&mut self, id: &[u8], state: IdState, until_ms: i64) {
         if let Some(record) = Record::new(fingerprint(id), state, until_ms) {
             self.0.put(record, IDS_MAX);
         }
     }
 
-    /// Forgets ids whose time has come, up to [`PURGED_MAX`]; later changes forget the rest.
+    /// Forgets ids whose time has passed, up to [`PURGED_MAX`]; later changes forget the rest.
     pub(super) fn purge(&mut self, at_ms: i64) {
         self.0.forget(at_ms, PURGED_MAX);
     }
@@ -112,8 +114,8 @@ impl Done {
         self.change_until(|until_ms| until_ms.saturating_sub(by_ms));
     }
 
-    /// Remembers no id for longer than until `until_max_ms`. Ids are forgotten in the order in which they came, so one
-    /// that is remembered for longer would keep all after it.
+    /// Shortens the time of all ids to `until_max_ms` at most. Ids are forgotten in the order in which they came, so
+    /// one that is remembered for longer would keep all ids after it.
     pub(super) fn limit(&mut self, until_max_ms: i64) {
         self.change_until(|until_ms| until_ms.min(until_max_ms));
     }

@@ -1,34 +1,36 @@
-//! How a reader outside follows a ledger: the versions of its changes, and what was acknowledged.
+//! How an external reader follows a ledger: the versions of its changes, and what the reader has acknowledged.
 //!
 //! # Versions
 //!
-//! A version is a hybrid logical clock: the time of the change in microseconds, or one more than the version before it,
-//! whichever is larger. It grows with each change of the spend, over restarts and failovers, and even if a key is deleted
-//! and made again. (Kulkarni et al., "Logical Physical Clocks", 2014.) Two primaries that part ways in a failover give
-//! different versions to different changes, unless the clock of the second is behind what was lost with the first.
+//! A version is a hybrid logical clock: the time of the change in microseconds, or one more than the previous version,
+//! whichever is larger. It grows with each change of the spend, over restarts and failovers, and even if a key is
+//! deleted and created again. (Kulkarni et al., "Logical Physical Clocks", 2014.) If a failover leaves two primaries,
+//! they give different versions to different changes, unless the clock of the second is behind what was lost with the
+//! first.
 //!
 //! # What is listed
 //!
 //! The days and months that changed after the version last acknowledged, and the total. An acknowledgement names the
-//! version that was read: what has changed since then stays listed. To tell the two apart, each day and month has two marks:
-//! `NEW` for a change after the last acknowledgement came in, `OLD` for one before it. So one that does not change any more
-//! is listed until the second acknowledgement at the latest, however busy the ledger is.
+//! version that was read, so later changes stay listed. To tell them apart, each day and month has two marks: `NEW` for
+//! a change after the last acknowledgement came in, `OLD` for a change before it. A day or month that no longer changes
+//! is therefore listed until the second acknowledgement at most, however busy the ledger is.
 //!
-//! The amounts listed are the ledger's own sums, not differences: a reader replaces its amounts by those listed, any number
-//! of times.
+//! The amounts listed are the ledger's own sums, not differences: a reader replaces its amounts with the listed ones,
+//! any number of times.
 //!
 //! # Ledgers that are listed anew
 //!
-//! A reader knows a ledger by its place: its key and database. If a ledger moves to another place (RENAME, COPY, MOVE,
-//! RESTORE, SWAPDB), or comes back from the past (RESTORE, a failover, a backup), the reader has other amounts under
-//! that place, or none. It is then listed anew: with all it keeps, under a version larger than all before, and
-//! [`Ledger::since`](super::Ledger::since) tells that older versions are not of this ledger.
+//! A reader identifies a ledger by its place: its key and database. If a ledger moves to another place (RENAME, COPY,
+//! MOVE, RESTORE, SWAPDB), or returns to an earlier state (RESTORE, a failover, a backup), the reader has other amounts
+//! for that place, or none. The ledger is then listed anew: with everything it keeps, under a version larger than all
+//! before, and [`Ledger::since`](super::Ledger::since) says that older versions are not of this ledger.
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 use crate::codec::{Corrupt, Reader, Writer};
 
-/// The largest version: 2^53, the largest integer that every client language holds. As microseconds, the year 2255.
+/// The largest version: 2^53, the largest integer that every client language can represent. In microseconds, the year
+/// 2255.
 pub const VERSION_MAX: u64 = 1 << 53;
 
 /// Changed since the last acknowledgement came in.
@@ -36,8 +38,8 @@ pub(super) const NEW: u8 = 1;
 /// Changed before the last acknowledgement came in, and not acknowledged by it.
 pub(super) const OLD: u8 = 2;
 
-/// A ledger's place, its database and key, as 64 bits of XXH3. Two places are taken for one with a probability of 2^-64; a
-/// ledger that moves from one to the other is then not listed anew.
+/// A ledger's place, its database and key, as 64 bits of XXH3. Two places have the same hash with a probability of
+/// 2^-64; a ledger that moves from one to the other is then not listed anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyPlace(u64);
 
@@ -52,15 +54,15 @@ impl KeyPlace {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Feed {
-    /// Of the last change; 0 if there was none.
+    /// The version of the last change; 0 if there was none.
     pub(super) version: u64,
-    /// The last that was acknowledged.
+    /// The last version that was acknowledged.
     pub(super) acknowledged: u64,
-    /// The version when an acknowledgement last came in: between `OLD` and `NEW`.
+    /// The version at the time of the last acknowledgement, which separates `OLD` and `NEW`.
     pub(super) cut: u64,
     /// The first version of this ledger at its place.
     pub(super) since: u64,
-    /// Where it was acknowledged.
+    /// The place at which it was acknowledged.
     pub(super) place: KeyPlace,
 }
 

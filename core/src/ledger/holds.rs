@@ -1,4 +1,4 @@
-//! Holds: amounts that are set aside for requests under way, each until its own expiry.
+//! Holds: amounts set aside for requests under way, each with its own expiry.
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
@@ -15,22 +15,22 @@ use crate::money::Amount;
 use crate::ordered::{count_but_last, count_first};
 use crate::{PERIOD_MAX_MS, TIME_MAX_MS};
 
-/// The longest id of a hold or of a charge in bytes.
+/// The longest id of a hold or a charge, in bytes.
 pub const ID_BYTES_MAX: usize = 512;
 
-/// The most holds that a ledger has at a time.
+/// The most holds that a ledger has at one time.
 pub const HOLDS_MAX: usize = 10_000;
 
-/// Who made a hold. The ids of the two are independent: both may have a hold of the same id.
+/// The owner of a hold. Ids of the two kinds are independent: both may have a hold with the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Owner {
     /// A client, which commits or cancels it.
     Client,
-    /// An admission. The account remembers what became of it.
+    /// An admission. Its account remembers the outcome.
     Admission,
 }
 
-/// What identifies a hold. Request ids of up to 37 bytes (a UUID has 36) need no allocation of their own.
+/// The id of a hold. Request ids of up to 37 bytes (a UUID has 36) need no allocation of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Id {
     Short { owner: Owner, len: u8, bytes: [u8; SHORT_MAX] },
@@ -45,7 +45,7 @@ impl Id {
         match bytes.get_mut(..id.len()) {
             Some(short) => {
                 short.copy_from_slice(id);
-                // At most SHORT_MAX, as the slice is there.
+                // `SHORT_MAX` at most, since the slice exists.
                 #[allow(clippy::cast_possible_truncation)]
                 let len = id.len() as u8;
                 Id::Short { owner, len, bytes }
@@ -82,17 +82,18 @@ impl Id {
 /// One hold: 64 bytes if the id is short.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Hold {
-    /// The day it was made on, which decides its periods, and the estimate.
+    /// The day on which it was made, which decides its periods, and the estimate.
     entry: Entry,
     expires_at_ms: i64,
     id: Id,
 }
 
-/// The sum set aside on each day, so that a question about a budget need not go through all holds.
+/// The sum set aside on each day, so that a query need not go through all holds (docs/src/internals/decisions.md,
+/// "Holds are summed up by day").
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Sums(
-    /// The days whose sum is not zero. Sums are exact: [`HOLDS_MAX`] times the largest amount is far within an [`Amount`].
-    /// Holds are short, so there is mostly one day, and hardly ever more than two.
+    /// The days whose sum is not zero. Sums are exact: [`HOLDS_MAX`] times the largest amount is far within an
+    /// [`Amount`]. Holds are short, so there is usually one day, and rarely more than two.
     SmallVec<[(i32, Amount); 1]>,
 );
 
@@ -122,44 +123,44 @@ impl Sums {
     }
 }
 
-/// The holds of one ledger, and what became of ids.
+/// The holds of one ledger, and the outcomes of ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Holds {
-    /// Sorted: the first to expire first.
+    /// Sorted by expiry, earliest first.
     open: Vec<Hold>,
-    /// Of all open holds, expired ones included.
+    /// Over all open holds, including expired ones.
     sums: Sums,
     done: Done,
     /// The time of the last change here.
     at_ms: i64,
-    /// For how long the outcome of an id is remembered, in milliseconds.
+    /// How long the outcome of an id is remembered, in milliseconds.
     remember_ms: u64,
-    /// The ledger's credits: see there.
+    /// The ledger's credits, which are stored here to keep a ledger small: see [`super::Ledger::some_credits`].
     pub(super) credits: Option<Box<Credits>>,
 }
 
 impl Holds {
-    /// No holds and no ids, only a ledger's credits.
+    /// Only a ledger's credits, without holds and ids.
     pub(super) fn with_credits(credits: Box<Credits>) -> Holds {
         Holds { credits: Some(credits), ..Holds::default() }
     }
 
-    /// Whether there is neither a hold nor an id.
+    /// Whether there are neither holds nor ids.
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty() && self.done.is_empty()
     }
 
-    /// The time as it counts here: it does not step back between changes.
+    /// The time that applies here: it does not step back between changes.
     fn now_ms(&self, now_ms: i64) -> i64 {
         now_ms.max(self.at_ms)
     }
 
-    /// Whether a client has a hold here, or an id that is remembered.
+    /// Whether a client has a hold here, or an id of a client is remembered.
     pub(super) fn has_ids_of_clients(&self) -> bool {
         !self.done.is_empty() || self.open.iter().any(|hold| hold.id.owner() == Owner::Client)
     }
 
-    /// The holds that have expired since the last change, and those that have not.
+    /// The holds that have expired since the last change, and the others.
     fn split(&self, now_ms: i64) -> (&[Hold], &[Hold]) {
         let now_ms = self.now_ms(now_ms);
         self.open.split_at(self.expired(now_ms))
@@ -179,7 +180,7 @@ impl Holds {
         self.live(now_ms).len()
     }
 
-    /// Id, day, estimate and remaining milliseconds of all that have not expired, the first to expire first.
+    /// Id, day, estimate and remaining milliseconds of all holds that have not expired, the first to expire first.
     pub(super) fn iter(&self, now_ms: i64) -> impl Iterator<Item = (&[u8], Day, Amount, i64)> {
         let from_ms = self.now_ms(now_ms);
         self.live(now_ms).iter().filter_map(move |hold| {
@@ -210,7 +211,7 @@ impl Holds {
         self.at_ms > now_ms
     }
 
-    /// Whether [`Self::forget`] would free anything, or follow a step back of the clock.
+    /// Whether [`Self::forget`] would free memory or follow a clock that has stepped back.
     pub(super) fn is_due(&self, at_ms: i64) -> bool {
         self.is_ahead_of(at_ms)
             || self.done.is_due(at_ms)
@@ -237,7 +238,8 @@ impl Holds {
         ended_at_ms.saturating_add_unsigned(self.remember_ms)
     }
 
-    /// Adds a hold. The caller has checked that there is room; if there is none all the same, the first hold to expire goes.
+    /// Adds a hold. The caller has checked that there is room; if there is none, the hold that expires first is
+    /// dropped.
     pub(super) fn insert(&mut self, owner: Owner, id: &[u8], day: Day, estimate: Amount, expires_at_ms: i64) {
         self.remove(owner, id);
         if self.open.len() >= HOLDS_MAX {
@@ -245,7 +247,7 @@ impl Holds {
         }
         let at = count_but_last(&self.open, |hold| hold.expires_at_ms <= expires_at_ms);
         if self.open.len() == self.open.capacity() {
-            // The whole size class that the allocator gives for one more: at most a quarter more.
+            // The whole size class of the allocator for one more hold: at most a quarter larger.
             let bytes = allocated_bytes((self.open.len() + 1) * size_of::<Hold>());
             self.open.reserve_exact(bytes / size_of::<Hold>() - self.open.len());
         }
@@ -255,24 +257,24 @@ impl Holds {
     }
 
     pub(super) fn remove(&mut self, owner: Owner, id: &[u8]) {
-        // Ids are unique, and holds mostly end in the order in which they began.
+        // Ids are unique, and holds usually end in the order in which they began.
         if let Some(place) = self.open.iter().position(|hold| hold.id.is(owner, id)) {
             self.sums.sub(self.open.remove(place).entry);
         }
     }
 
-    /// Ends a client's hold if there is one, and remembers what the id stands for.
+    /// Ends a client's hold if there is one, and remembers the outcome of the id.
     pub(super) fn end(&mut self, at_ms: i64, id: &[u8], state: IdState) {
         self.remove(Owner::Client, id);
         self.done.put(id, state, self.forgotten_at_ms(at_ms));
     }
 
-    /// Begins every change of holds and ids: moves expiries back if the clock has stepped back, applies a shorter time to
-    /// remember, and removes the holds that have expired.
+    /// Begins every change of holds and ids: moves expiries back if the clock has stepped back, shortens the time for
+    /// which ids are remembered, and removes expired holds.
     pub(super) fn begin_change(&mut self, at_ms: i64, remember_ms: u64) {
         let behind_ms = self.at_ms - at_ms;
         if behind_ms > 0 {
-            // No hold lasts for longer than it was made for.
+            // No hold lasts longer than it was made for.
             self.open.iter_mut().for_each(|hold| hold.expires_at_ms -= behind_ms);
             self.done.shift_back(behind_ms);
         }
@@ -333,7 +335,7 @@ impl Holds {
                 _ => Owner::Admission,
             };
             let id = from.bytes(ID_BYTES_MAX)?;
-            // A hold that a clock's step back has moved may have ended before 1970.
+            // A hold that was moved back with the clock may have ended before 1970.
             let expires_at_ms = from.int()?;
             let day = load_day(from)?;
             let estimate = load_amount(from)?;

@@ -1,5 +1,5 @@
-//! Everything at once, charges, ids, holds and the feed, against lists of all that was ever done: on a primary, a replica
-//! that is loaded now and then, and a reader's database that must end equal.
+//! Charges, ids, holds and the feed together, compared with lists of everything that was ever done: on a primary, on a
+//! replica that is reloaded from time to time, and in a reader's database, which must end equal.
 
 use std::collections::BTreeMap;
 
@@ -12,22 +12,22 @@ use crate::stored::Stored as _;
 use crate::{PERIOD_MAX_MS, TIME_MAX_MS};
 use proptest::prelude::*;
 
-/// As many as no test charges: which are dropped is the other tests' concern.
+/// More than any test charges: other tests cover which days are dropped.
 const KEEP: u32 = KEEP_DAYS_MAX;
 
-/// 2024-10-20 00:00 UTC: a week before clocks are set back in Berlin, eleven days before the month's end.
+/// 2024-10-20 00:00 UTC: a week before clocks are set back in Berlin, and eleven days before the end of the month.
 const START_MS: i64 = 1_729_382_400_000;
 
-/// What was asked for under an id, and what it came to.
+/// What was requested under an id, and its outcome.
 #[derive(Debug, Clone)]
 struct Request {
     id: u8,
     day: Day,
     amount: i128,
-    /// While it is a hold that nobody has ended.
+    /// Set as long as it is an open hold.
     expires_at_ms: Option<i64>,
     ended: Ended,
-    /// Once it has ended.
+    /// Set once it has ended.
     until_ms: i64,
 }
 
@@ -88,7 +88,7 @@ impl Model {
         (request.until_ms > now_ms).then_some(state)
     }
 
-    /// The clock's step back, and what has expired.
+    /// Follows a clock that has stepped back, and ends what has expired.
     fn settle(&mut self, at_ms: i64, remember_ms: i64) {
         let behind_ms = (self.at_ms - at_ms).max(0);
         for request in &mut self.requests {
@@ -104,7 +104,7 @@ impl Model {
         (self.at_ms, self.remember_ms) = (at_ms, remember_ms);
         self.requests.retain(|request| request.expires_at_ms.is_some() || request.until_ms > at_ms);
         if self.requests.is_empty() {
-            // A ledger without holds and ids has nothing to remember a time for.
+            // A ledger without holds and ids does not keep a time.
             (self.at_ms, self.remember_ms) = (0, 0);
         }
     }
@@ -127,19 +127,19 @@ fn same(period: Period, a: Day, b: Day) -> bool {
     }
 }
 
-/// What it is of, a period's name and first day.
+/// A row's kind, its period's name and its first day.
 type Row = (&'static str, &'static str, Day);
 
-/// A database that follows the feed, as the README's SQL does.
+/// A database that follows the feed, like the SQL in the guide.
 #[derive(Debug, Default)]
 struct Database {
     rows: BTreeMap<Row, (u64, Amount)>,
-    /// Of what was stored last.
+    /// The version that was stored last.
     version: u64,
 }
 
 impl Database {
-    /// One transaction.
+    /// Stores a ledger in one transaction.
     fn store(&mut self, ledger: &Ledger) {
         self.rows.retain(|_, row| row.0 >= ledger.since());
         let spend = ledger.listed().map(|row| ("spend", row));
@@ -197,19 +197,19 @@ enum Op {
         amount: i128,
         ago_ms: i64,
     },
-    /// The reader stores what is listed, and does not get to acknowledge it.
+    /// The reader stores what is listed, and stops before it acknowledges it.
     Read,
     /// The reader acknowledges what it has stored.
     Acknowledge,
     /// The reader starts again.
     Restart,
-    /// The ledger comes to another place, where the reader has other amounts.
+    /// The ledger moves to another place, for which the reader has other amounts.
     Move,
-    /// The primary is lost, and one from before a few changes takes its place.
+    /// The primary is lost, and a replica that lacks a few changes takes its place.
     FailOver,
-    /// The replica is loaded from what the primary saves.
+    /// The replica is loaded from a save of the primary.
     Reload,
-    /// A question follows the clock if it has stepped back.
+    /// A query follows the clock if it has stepped back.
     Look,
 }
 
@@ -241,10 +241,10 @@ fn ops() -> impl Strategy<Value = Vec<(i64, Op)>> {
     prop::collection::vec((advance, op), 1..1_000)
 }
 
-/// What was done to the primary, so that it can be done to a replica.
+/// A change of the primary, to be made on a replica, too.
 #[derive(Debug, Clone)]
 enum Effect {
-    /// And whether it forgets what is due.
+    /// The last field says whether it also forgets what is due.
     Charge(Day, Amount, Stamp, bool),
     ChargeOnce(u8, Day, Amount, Stamp),
     Hold(u8, Day, Amount, i64, Stamp),
@@ -299,7 +299,7 @@ proptest! {
         let (mut primary, mut replica, mut model) = (Ledger::new(), Ledger::new(), Model::default());
         let (mut database, mut place, mut moves) = (Database::default(), KeyPlace::new(0, b"0"), 0);
         let (mut last_version, mut connected) = (0, false);
-        // The ledger and the model as they were some changes ago.
+        // The ledger and the model as they were a few changes ago.
         let mut before = None;
         let mut now_ms = START_MS;
         for (step, (advance_ms, op)) in ops.into_iter().enumerate() {
@@ -388,7 +388,7 @@ proptest! {
                         done = Some(Effect::Credit(id, period, day, picos(amount), stamp));
                     }
                 }
-                // A reader that has lost the server, or was lost itself, first says what it has.
+                // A reader that has lost its connection or was restarted first says which versions it has.
                 Op::Read | Op::Acknowledge if !connected => {
                     connected = true;
                     done = if primary.is_in_step(database.version, place) {
@@ -408,7 +408,7 @@ proptest! {
                 Op::FailOver => if let Some((ledger, past)) = before.take() {
                     replica = ledger.clone();
                     (primary, model, connected) = (ledger, past, false);
-                    // `last_version` stays: the clock has reached what was lost.
+                    // `last_version` stays: the clock has reached the lost changes.
                 },
                 Op::Look => {
                     let steps_back = !model.requests.is_empty() && model.at_ms > now_ms;
@@ -452,7 +452,7 @@ proptest! {
             prop_assert_eq!(database.amounts(), amounts(&primary));
         }
 
-        // After the last expiry nothing is held, and everything unspent is there.
+        // After the last expiry nothing is held, and the whole unspent budget is available.
         let later_ms = now_ms + 2 * PERIOD_MAX_MS as i64;
         prop_assert_eq!(primary.held(later_ms, Period::Total, Day::MAX), Amount::ZERO);
         prop_assert_eq!(primary.holds(later_ms).count(), 0);
@@ -489,7 +489,7 @@ fn there_are_no_more_holds_than_there_may_be() {
     }
     assert!(!ledger.can_hold(START_MS));
     assert!(ledger.can_hold(START_MS + 1_000), "expired ones make room");
-    // Whatever a broken stream of effects has in it, what is saved can be loaded.
+    // Even if a broken stream of effects adds more, the result can be saved and loaded.
     ledger.hold(b"one more", day, money("1"), START_MS + 1_000, &stamp(START_MS));
     assert_eq!(ledger.holds(START_MS).count(), HOLDS_MAX);
     assert_eq!(loaded(&saved(&ledger)), Ok(ledger));
@@ -509,7 +509,7 @@ fn of_too_many_ids_the_oldest_is_forgotten() {
     }
     assert!(ledger.memory_bytes() < 80 * IDS_MAX, "{} B", ledger.memory_bytes());
     assert_eq!(loaded(&saved(&ledger)).as_ref(), Ok(&ledger));
-    // Their time over, they are unknown at once, and soon take no memory.
+    // When their time has passed, they are unknown at once, and soon take no memory.
     let later = stamp(START_MS + 1_000);
     assert_eq!(ledger.state(later.at_ms, &(IDS_MAX as u64).to_le_bytes()), None);
     assert_eq!(ledger.remembered(later.at_ms), 0);
@@ -547,7 +547,7 @@ fn a_busy_ledger_lists_what_changed_lately() {
     let mut ledger = Ledger::new();
     for number in first..first + 40 {
         let day = Day::from_number(number).expect("a day");
-        // Never acknowledged at its newest version.
+        // The newest version is never acknowledged.
         for _ in 0..3 {
             ledger.charge(day, picos(1), KEEP, 0).expect("within range");
             let read = ledger.version();

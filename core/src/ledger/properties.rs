@@ -1,4 +1,4 @@
-//! The ledger against a list of every charge ever made, and against payloads that no ledger wrote.
+//! The ledger compared with a list of every charge ever made, and with payloads that no ledger wrote.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::codec::{Encoded, Writer as _};
 use crate::money::Amount;
 use proptest::prelude::*;
 
-/// Every charge ever made, and which of them a day or a month still counts.
+/// Every charge ever made, and whether its day and its month still count it.
 #[derive(Debug, Default)]
 struct Model(Vec<ModelCharge>);
 
@@ -45,7 +45,7 @@ impl Model {
         }
     }
 
-    /// A charge that drops nothing.
+    /// Makes a charge that drops nothing.
     fn book(&mut self, day: Day, amount: Amount) {
         self.0.push(ModelCharge { day, month: day.month(), picos: amount.picos(), in_day: true, in_month: true });
     }
@@ -72,7 +72,7 @@ impl Model {
     }
 }
 
-/// One after the other, the oldest goes that is more than a quarter of `keep` from the number charged.
+/// Drops, one by one, the oldest number that is more than a quarter of `keep` from the number charged.
 fn kept(mut numbers: BTreeSet<i32>, charged: i32, keep: u32) -> BTreeSet<i32> {
     while numbers.len() > keep as usize {
         let oldest = numbers.iter().find(|&&number| (number - charged).abs() > keep as i32 / 4).copied();
@@ -81,7 +81,7 @@ fn kept(mut numbers: BTreeSet<i32>, charged: i32, keep: u32) -> BTreeSet<i32> {
     numbers
 }
 
-/// A charge some days after the one before it, or late, or early, and a day to ask about.
+/// A charge some days after the previous one, or late, or early, and a day to query.
 #[derive(Debug, Clone)]
 struct Step {
     advance: i32,
@@ -120,7 +120,7 @@ fn steps(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, count)
 }
 
-/// The beginning, the end, and today.
+/// The first days of the calendar, the last days, and today.
 fn first_days() -> impl Strategy<Value = i32> {
     prop_oneof![8 => Just(20_000), 1 => Just(Day::MIN.number()), 1 => Just(Day::MAX.number() - 100), 1 => Just(-100)]
 }
@@ -149,7 +149,7 @@ proptest! {
             let asked = clamped_day(today + step.asked_ahead);
             prop_assert_eq!(ledger.spent(step.period, asked).picos(), model.spent(step.period, asked));
         }
-        // No charge is missing, no entry left over.
+        // No charge is missing, and there are no other entries.
         let mut days = BTreeMap::new();
         let mut months = BTreeMap::new();
         for charge in &model.0 {
@@ -168,7 +168,7 @@ proptest! {
     }
 }
 
-/// Everything that can be done with a ledger, done: the sums of a loaded one may be anything within their bounds.
+/// Makes every change that a ledger allows: the sums of a loaded ledger may be anything within their bounds.
 fn use_up(mut ledger: Ledger) -> Result<(), TestCaseError> {
     prop_assert_eq!(loaded(&saved(&ledger)), Ok(ledger.clone()));
     let newest = ledger.days().next_back().map_or(0, |(day, _)| day.number());
@@ -180,7 +180,7 @@ fn use_up(mut ledger: Ledger) -> Result<(), TestCaseError> {
             let budgets = [(Amount::MAX, period), (Amount::ZERO, Period::Week), (picos(-Amount::MAX.picos()), period)];
             for cost in [None, Some(Amount::MAX), Some(picos(-Amount::MAX.picos()))] {
                 let verdict = ledger.within(NOW_MS, day, &budgets, cost).expect("budgets");
-                // Exact, where a sum of 128 bits that had overflowed would not be.
+                // Exact even if a sum of 128 bits would overflow.
                 let left = verdict.budget.picos() - verdict.spent.picos();
                 prop_assert_eq!(verdict.remaining.picos(), left.max(0));
             }
@@ -197,18 +197,18 @@ fn use_up(mut ledger: Ledger) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// How far today advances before a charge, how far ahead of today that is, and what it is.
+/// For each charge: how far today advances before it, how far its day is ahead of today, and its amount.
 fn charges(ahead: impl Strategy<Value = i32>) -> impl Strategy<Value = Vec<(i32, i32, Amount)>> {
     let advance = prop_oneof![4 => Just(0), 8 => 1..3, 1 => 3..10];
     prop::collection::vec((advance, ahead, (1..1_000_000_000_000i128).prop_map(picos)), 1..150)
 }
 
-/// Far from where today's charges are.
+/// Days far from today's charges.
 fn wrong_days() -> impl Strategy<Value = i32> {
     prop_oneof![3 => 22_000..22_400, 1 => 30_000..1_000_000, 1 => 0..10_000]
 }
 
-/// Makes the charges: after each, today's periods must have all that was ever charged to them.
+/// Makes the charges. After each, today's periods must have everything that was ever charged to them.
 fn todays_periods_are_complete(
     mut ledger: Ledger,
     mut model: Model,
@@ -273,7 +273,7 @@ proptest! {
         let mut today = 20_000;
         for step in steps {
             today += step.advance;
-            // An overflow is as good a ledger as any.
+            // A ledger is tested after an overflow, too.
             let _ = ledger.charge(clamped_day(today + step.ahead), step.amount, KEEP, 0);
         }
         let today = clamped_day(today);
@@ -360,7 +360,7 @@ proptest! {
         for (gap, amount) in gaps {
             let date = clamped_day(day);
             days.push((date.number(), amount));
-            // Sums that no charges could have made.
+            // Sums that no charges can have produced.
             months.insert(date.month().number(), amount);
             day -= gap;
         }

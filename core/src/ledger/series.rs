@@ -7,20 +7,21 @@ use crate::codec::{Corrupt, Reader, Writer};
 use crate::memory::allocated_bytes;
 use crate::money::Amount;
 
-/// The most charged months kept: ten years of an account in steady use. The total includes those that were dropped.
+/// The most charged months kept: ten years of an account in steady use. The total still includes dropped months.
 pub const KEEP_MONTHS: u32 = 120;
 
-/// The fewest charged days kept. A quarter of them stays to either side of a charged day: the six days before a Sunday in
+/// The fewest charged days kept. A quarter of them stays on each side of a charged day: the six days before a Sunday in
 /// its week, and two more for charges dated up to 24 hours ahead. So the current week is complete.
 pub const KEEP_DAYS_MIN: u32 = 4 * (6 + 2);
 
 /// The most charged days kept: 58 kB, and ten years of an account in daily use.
 pub const KEEP_DAYS_MAX: u32 = 3_600;
 
-/// A day or month, an amount, and two marks, in sixteen bytes: ledgers are the keys that stay.
+/// A day or month, an amount, and two marks, in sixteen bytes, since ledgers are keys that stay
+/// (docs/src/internals/decisions.md, "Sixteen bytes for a day").
 ///
-/// From the highest bit: 24 bits of the number (days and months of the years 1 to 9999 need 23), 2 marks, 102 bits of the
-/// amount ([`Amount::MAX`] needs 101). Sorted as integers, entries are in the order of their numbers.
+/// From the highest bit: 24 bits of the number (days and months of the years 1 to 9999 need 23), 2 marks, 102 bits of
+/// the amount ([`Amount::MAX`] needs 101). Sorted as integers, entries are in the order of their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry(i128);
 
@@ -39,7 +40,7 @@ impl Entry {
     }
 
     pub(super) fn amount(self) -> Amount {
-        // Shifted up and down again for the sign. Every entry was made of an amount in range.
+        // Shifted up and down again to extend the sign. Every entry was made from an amount in range.
         Amount::from_picos(self.0 << (128 - AMOUNT_BITS) >> (128 - AMOUNT_BITS)).unwrap_or(Amount::ZERO)
     }
 
@@ -83,8 +84,8 @@ impl Series {
         entries.fold(Amount::ZERO, |sum, entry| sum.saturating_add(entry.amount()))
     }
 
-    /// Sets the amount of `number`, and adds `mark` to its marks. Then keeps at most `keep` entries (1 or more): the oldest
-    /// go of those that are further from `number` than a quarter of `keep`.
+    /// Sets the amount of `number`, and adds `mark` to its marks. Then keeps at most `keep` entries (1 or more): it
+    /// drops the oldest of the entries that are further from `number` than a quarter of `keep`.
     pub(super) fn set(&mut self, number: i32, amount: Amount, mark: u8, keep: u32) {
         match self.find(number) {
             Ok(at) => {
@@ -117,7 +118,7 @@ impl Series {
         self.0.iter().map(|entry| (entry.number(), entry.amount()))
     }
 
-    /// The entries that have a mark.
+    /// The entries with a mark.
     pub(super) fn marked(&self) -> impl Iterator<Item = (i32, Amount)> + '_ {
         self.0.iter().filter(|entry| entry.marks() != 0).map(|entry| (entry.number(), entry.amount()))
     }
@@ -131,7 +132,7 @@ impl Series {
         }
     }
 
-    /// Reads what [`save`](Series::save) wrote: at most `keep` numbers accepted by `is_number`, each once, in order.
+    /// Reads what [`save`](Series::save) wrote: at most `keep` numbers that `is_number` accepts, each once, in order.
     pub(super) fn load(from: &mut dyn Reader, keep: u32, is_number: fn(i32) -> bool) -> Result<Series, Corrupt> {
         let count = from.uint_max(keep.into(), "more days or months than a ledger keeps")?;
         let mut entries: Vec<Entry> = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
@@ -162,12 +163,12 @@ impl Series {
     }
 }
 
-/// An amount within its range.
+/// Reads an amount within its range.
 pub(super) fn load_amount(from: &mut dyn Reader) -> Result<Amount, Corrupt> {
     Amount::from_picos(from.int128()?).ok_or(Corrupt("an amount out of range"))
 }
 
-/// A day of the calendar.
+/// Reads a day of the calendar.
 pub(super) fn load_day(from: &mut dyn Reader) -> Result<Day, Corrupt> {
     let number = i32::try_from(from.int()?).ok();
     number.and_then(Day::from_number).ok_or(Corrupt("a day outside the calendar"))

@@ -1,4 +1,4 @@
-//! What ids of holds and charges stand for.
+//! What the ids of holds and charges stand for.
 
 use crate::calendar::Day;
 use crate::money::Amount;
@@ -8,28 +8,28 @@ use crate::money::Amount;
 pub enum IdState {
     /// A hold that has not ended.
     Open {
-        /// The day it was made on.
+        /// The day on which it was made.
         day: Day,
         /// The amount set aside.
         estimate: Amount,
         /// Milliseconds until it expires.
         left_ms: i64,
     },
-    /// A hold that expired, and can still be committed.
+    /// A hold that expired and can still be committed.
     Expired {
-        /// The day it was made on.
+        /// The day on which it was made.
         day: Day,
         /// The amount that was set aside.
         estimate: Amount,
     },
     /// A hold that was cancelled.
     Cancelled {
-        /// The day it was made on.
+        /// The day on which it was made.
         day: Day,
     },
     /// A hold that was charged.
     Committed {
-        /// The day it was made on, and charged to.
+        /// The day on which it was made, and to which it was charged.
         day: Day,
         /// The amount charged.
         charged: Amount,

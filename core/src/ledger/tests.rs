@@ -7,7 +7,7 @@ use crate::stored::{Stored as _, load_versioned};
 
 pub(super) const KEEP: u32 = 62;
 
-/// 2025-01-31 12:00 UTC, where no more than that is asked of a time.
+/// 2025-01-31 12:00 UTC, for tests that need any time.
 pub(super) const NOW_MS: i64 = 1_738_324_800_000;
 
 fn day(text: &str) -> Day {
@@ -29,7 +29,7 @@ fn date(text: &str) -> i32 {
     day(text).number()
 }
 
-/// A ledger with 1 charged to each of some days.
+/// A ledger with 1 charged to each of these days.
 fn charged(days: impl IntoIterator<Item = i32>) -> Ledger {
     days.into_iter().fold(Ledger::new(), |mut ledger, number| {
         ledger.charge(Day::from_number(number).expect("a day"), money("1"), KEEP, 0).expect("within range");
@@ -51,7 +51,7 @@ pub(super) fn saved(ledger: &Ledger) -> Vec<u8> {
     out.0
 }
 
-/// How the payload of a ledger ends that was never charged, with a version, and has no holds and no credits.
+/// The end of a payload of a ledger without feed, holds and credits: what follows its days.
 pub(super) fn no_feed_and_no_holds(out: &mut Encoded) {
     (0..7).for_each(|_| out.uint(0));
 }
@@ -65,7 +65,7 @@ pub(super) fn loaded(bytes: &[u8]) -> Result<Ledger, Corrupt> {
 
 #[test]
 fn spend_is_kept_by_day_week_month_and_in_total() {
-    // A Sunday and a Monday, and the turn of a month and a year within a week.
+    // A Sunday and a Monday, and a week in which a month and a year end.
     let ledger = ledger(&[
         ("2024-12-29", "1"),
         ("2024-12-30", "0.2"),
@@ -107,11 +107,11 @@ fn a_charge_answers_with_the_sums_it_changed() {
 #[test]
 fn one_day_too_many_drops_the_oldest_into_its_month() {
     let january = date("2025-01-01");
-    // 62 days, three apart, from 2025-01-01 to 2025-07-03.
+    // 62 days, every third from 2025-01-01 to 2025-07-03.
     let mut ledger = charged((0..62).map(|number| january + 3 * number));
     assert_eq!(ledger.days().count(), 62);
     assert_eq!(ledger.spent(Period::Day, day("2025-01-01")), money("1"));
-    // As many days go on being kept, however long nothing was charged.
+    // After a pause of any length, the same number of days is kept.
     ledger.charge(day("2029-07-04"), money("2"), KEEP, 0).expect("within range");
     assert_eq!(ledger.days().count(), 62);
     assert_eq!(ledger.spent(Period::Day, day("2025-01-01")), Amount::ZERO);
@@ -122,11 +122,11 @@ fn one_day_too_many_drops_the_oldest_into_its_month() {
     assert_eq!(totals, Ok(Totals { day: money("4"), month: money("15"), total: money("68") }));
     let oldest: Vec<_> = ledger.days().take(7).map(|(day, _)| day.number() - january).collect();
     assert_eq!(oldest, [0, 3, 6, 9, 12, 15, 21]);
-    // Another late day: now that one is the oldest.
+    // Another late day: now the first late day is the oldest.
     ledger.charge(day("2024-01-01"), money("8"), KEEP, 0).expect("within range");
     let oldest: Vec<_> = ledger.days().take(3).map(|(day, _)| day.number() - january).collect();
     assert_eq!(oldest, [-366, 3, 6]);
-    // Fewer days to keep: the next charge drops the others, even one to a day that is there.
+    // Fewer days are kept: the next charge drops the others, even if its day is kept already.
     ledger.charge(day("2029-07-04"), money("0"), 0, 0).expect("within range");
     assert_eq!(ledger.days().count(), KEEP_DAYS_MIN as usize);
     assert_eq!(ledger.days().next().map(|(day, _)| day.number() - january), Some(3 * 31));
@@ -149,7 +149,7 @@ fn one_month_too_many_drops_the_oldest_into_the_total() {
     // 2025-01 to 2027-07 are within 30 months of it.
     let months: Vec<_> = ledger.months().map(|(month, _)| month.number() - first).collect();
     assert_eq!(months, (0..31).chain(32..120).chain([168]).collect::<Vec<_>>());
-    // More days than months can be kept: those of a month that was dropped stay.
+    // More days than months can be kept: days stay even if their month was dropped.
     let sparse = (0..400).fold(Ledger::new(), |mut ledger, number| {
         ledger.charge(first_day(first + number), money("1"), 400, 0).expect("within range");
         ledger
@@ -160,7 +160,7 @@ fn one_month_too_many_drops_the_oldest_into_the_total() {
 
 #[test]
 fn the_current_week_is_complete_however_few_days_are_kept() {
-    // All places taken by days to come. Then a week, charged on its Sunday and for up to two days ahead.
+    // All places are taken by future days. Then a week is charged on its Sunday, and up to two days ahead.
     let monday = date("2025-01-06");
     let mut ledger = charged(monday + 1_000..monday + 2_000);
     for number in (0..9).rev().chain([6]) {
@@ -171,8 +171,8 @@ fn the_current_week_is_complete_however_few_days_are_kept() {
     assert_eq!(ledger.spent(Period::Week, day("2025-01-12")), money("8"));
 }
 
-/// Charges each of a thousand days from 2025-01-01 on, with late usage up to a week old and some for the next day, to a
-/// ledger that already has charges to wrong days. Every period must have what was really charged to it, every day.
+/// Charges each of a thousand days from 2025-01-01 on, with late charges up to a week old and some for the next day, to
+/// a ledger that already has charges to wrong days. On every day, each period must have what was really charged to it.
 fn budgets_hold(mut ledger: Ledger, keep_days: u32) {
     let first = date("2025-01-01");
     let already = ledger.spent(Period::Total, day("2025-01-01"));
@@ -214,7 +214,7 @@ fn a_charge_years_ahead_blinds_no_budget() {
 #[test]
 fn even_a_ledger_full_of_days_ahead_blinds_no_budget() {
     let first = date("2031-05-17");
-    // Every place taken, of the days; and, by every 30th day, of the months.
+    // All places are taken, of days and, with every 30th day, of months.
     for keep_days in [KEEP_DAYS_MIN, KEEP] {
         budgets_hold(charged(first..first + 62), keep_days);
         budgets_hold(charged((0..200).map(|number| first + 30 * number)), keep_days);
@@ -262,7 +262,7 @@ fn a_budget_holds_to_the_last_digit() {
         let budgets = [(money(budget), Period::Month)];
         ledger.within(NOW_MS, day("2025-01-31"), &budgets, cost.map(money)).expect("a budget").within
     };
-    // With a cost: it fits exactly, or not. Without: something is left, or not.
+    // With a cost, the cost must fit exactly. Without one, something must be left.
     assert!(within("10", Some("0.000000000001")));
     assert!(!within("10", Some("0.000000000002")));
     assert!(within("9.999999999999", Some("0")));
@@ -291,20 +291,20 @@ fn the_tightest_budget_is_the_one_with_the_least_remaining() {
         remaining: money("2"),
     };
     assert_eq!(verdict, week, "the week and the total have 2 left; the week is named first");
-    // A cost that the tightest does not bear.
+    // A cost that does not fit the tightest budget.
     assert_eq!(ask(&[("20", Period::Month), ("6", Period::Week)], Some("2.5")), BudgetCheck { within: false, ..week });
-    // Both used up: any of them is enough to refuse, nothing remains of either, and the most overspent is named.
+    // Both are used up: one alone is enough to refuse, nothing remains of either, and the most overspent one is named.
     let verdict = ask(&[("9", Period::Month), ("3", Period::Week), ("2", Period::Week)], Some("0"));
     assert_eq!((verdict.within, verdict.tightest, verdict.remaining), (false, 2, Amount::ZERO));
     assert_eq!((verdict.budget, verdict.spent), (money("2"), money("4")));
-    // Overspent alike: the first.
+    // Equally overspent: the first is named.
     let verdict = ask(&[("10", Period::Total), ("8", Period::Month), ("3", Period::Week)], None);
     assert_eq!((verdict.within, verdict.tightest, verdict.remaining), (false, 1, Amount::ZERO));
 }
 
 #[test]
 fn a_ledger_is_small() {
-    // What the server adds for the key, its name of 16 bytes and the value's header.
+    // What the server adds for the key, its name of 16 bytes and the value's header, in bytes.
     let server = 80;
     let struct_bytes = allocated_bytes(size_of::<Ledger>());
     assert_eq!(Ledger::new().memory_bytes(), 0);
@@ -316,7 +316,7 @@ fn a_ledger_is_small() {
     assert_eq!((two_months.days().count(), two_months.months().count()), (62, 3));
     let bytes = struct_bytes + two_months.memory_bytes();
     assert!(server + bytes <= 1_600, "{bytes} B");
-    // After years there are more months, but no more days, and no slack behind them.
+    // After years there are more months, but not more days, and no spare memory behind them.
     let years = charged(first..first + 1_000);
     assert_eq!((years.days().count(), years.months().count()), (62, 33));
     assert_eq!(years.memory_bytes(), allocated_bytes(62 * 16) + allocated_bytes(33 * 16));

@@ -14,38 +14,38 @@ use crate::memory::allocated_bytes;
 use crate::money::Amount;
 use crate::stored::Stored;
 
-/// What was spent on the day and in the month of a charge, and in total, the charge included. A day or month that had
-/// been dropped has this charge alone.
+/// What was spent on the day and in the month of a charge, and in total, including the charge. A day or month that had
+/// been dropped has only this charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
-    /// Of the charge's day.
+    /// On the charge's day.
     pub day: Amount,
-    /// Of its month.
+    /// In the charge's month.
     pub month: Amount,
-    /// Of all time.
+    /// In total.
     pub total: Amount,
 }
 
-/// Whether an account is within its budgets, and what is left of the tightest budget: the one with the least remaining,
-/// which among overspent ones is the most overspent; if several are equal, the one named first.
+/// Whether a key is within its budgets, and what is left of the tightest budget: the one with the least remaining or,
+/// if some are overspent, the most overspent. Of equal ones, it is the one named first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BudgetCheck {
-    /// Whether all budgets hold, not only the tightest.
+    /// Whether all budgets have room, not only the tightest.
     pub within: bool,
-    /// The tightest budget's index among those asked about.
+    /// The tightest budget's index among those named.
     pub tightest: usize,
     /// The tightest budget, with its period's credit.
     pub budget: Amount,
     /// What was spent in its period.
     pub spent: Amount,
-    /// Set aside for requests under way.
+    /// What is set aside for requests under way.
     pub held: Amount,
     /// `budget - spent - held`, or zero if that is negative.
     pub remaining: Amount,
 }
 
 impl BudgetCheck {
-    /// The same with `estimate` held in addition.
+    /// The result if `estimate` is held in addition.
     #[must_use]
     pub fn holding(self, estimate: Amount) -> BudgetCheck {
         let held = self.held.saturating_add(estimate);
@@ -54,27 +54,28 @@ impl BudgetCheck {
     }
 }
 
-/// Spend per civil day, per month and in total; holds; and how far a reader has followed.
+/// Spend per civil day, per month and in total; holds; and the position of the feed's reader.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     pub(super) total: Amount,
     pub(super) months: Series,
     pub(super) days: Series,
     pub(super) feed: Feed,
-    /// Most ledgers have none. Credits lie behind the same pointer, so that a ledger stays small: see [`Ledger::some_credits`].
+    /// Most ledgers have no holds. Credits lie behind the same pointer, so that a ledger stays small: see
+    /// [`Ledger::some_credits`].
     pub(super) holds: Option<Box<Holds>>,
 }
 
 impl Ledger {
-    /// A ledger in which nothing was spent.
+    /// A ledger without spend.
     pub fn new() -> Ledger {
         Ledger::default()
     }
 
-    /// What the sums would be with `amount` added.
+    /// The sums if `amount` were added.
     ///
     /// # Errors
-    /// If one would be out of range.
+    /// If a sum would be out of range.
     pub fn totals_with(&self, day: Day, amount: Amount) -> Result<Totals, Overflow> {
         let add = |sum: Amount| sum.checked_add(amount).ok_or(Overflow);
         let (day, month) = (self.days.get(day.number()), self.spent_month(day.month()));
@@ -84,10 +85,11 @@ impl Ledger {
     /// Adds `amount`, which may be negative, to a day, its month and the total.
     ///
     /// Afterwards the ledger keeps at most `keep_days` days (brought into [`KEEP_DAYS_MIN`]`..=`[`KEEP_DAYS_MAX`]) and
-    /// [`KEEP_MONTHS`] months, as the [module](self) says: among them always the day just charged and its month. All of
-    /// it follows from the ledger and the arguments, so that replicas that make the same calls have the same ledger.
+    /// [`KEEP_MONTHS`] months, as the [module](self) says. The day just charged and its month are always kept. The
+    /// result depends only on the ledger and the arguments, so that replicas that make the same calls have the same
+    /// ledger.
     ///
-    /// `version` is the change's: [`Ledger::next_version`] or larger.
+    /// `version` is the change's version: [`Ledger::next_version`] or larger.
     ///
     /// # Errors
     /// If a sum would be out of range; nothing was charged.
@@ -101,28 +103,28 @@ impl Ledger {
         Ok(totals)
     }
 
-    /// As [`Ledger::charge`], and remembers the charge's id. It does not look whether the id was used before: the caller
-    /// does, with [`Ledger::state`].
+    /// Like [`Ledger::charge`], but also remembers the charge's id. The caller has checked with [`Ledger::state`] that
+    /// the id was not used before.
     ///
     /// # Errors
-    /// As [`Ledger::charge`].
+    /// Like [`Ledger::charge`].
     pub fn charge_once(&mut self, id: &[u8], day: Day, amount: Amount, stamp: &Stamp) -> Result<Totals, Overflow> {
         let totals = self.charge(day, amount, stamp.keep_days, stamp.version)?;
         self.end(id, IdState::Charged { day, amount }, stamp);
         Ok(totals)
     }
 
-    /// The credit of the period that `day` is in; zero if it was never given, or dropped.
+    /// The credit of the period that contains `day`; zero if none was given, or if it was dropped.
     pub fn credit(&self, period: Period, day: Day) -> Amount {
         self.some_credits().map_or(Amount::ZERO, |credits| credits.get(period, day))
     }
 
-    /// The credits, if any was ever given.
+    /// The credits, if any were ever given.
     pub(super) fn some_credits(&self) -> Option<&Credits> {
         self.holds.as_ref()?.credits.as_deref()
     }
 
-    /// What [`Self::credit`] would be with `amount` given in addition, or taken back if it is negative.
+    /// What [`Self::credit`] would return after `amount` is given or, if it is negative, taken back.
     ///
     /// # Errors
     /// If it would be below zero or out of range.
@@ -131,11 +133,11 @@ impl Ledger {
         self.some_credits().unwrap_or(&none).with(period, day, amount)
     }
 
-    /// Gives a credit of `amount` to the period that `day` is in, or takes it back if it is negative, and remembers the id if
-    /// there is one. It does not look whether the id was used before. Returns the period's credit.
+    /// Gives a credit of `amount` to the period that contains `day`, or takes it back if it is negative, and remembers
+    /// the id if there is one. The caller has checked that the id was not used before. Returns the period's credit.
     ///
     /// # Errors
-    /// As [`Self::credit_with`]; nothing was changed.
+    /// Like [`Self::credit_with`]; nothing was changed.
     pub fn give_credit(
         &mut self,
         id: Option<&[u8]>,
@@ -153,12 +155,12 @@ impl Ledger {
         Ok(credit)
     }
 
-    /// All credits kept, each with its period's first day: the one for good, then months, weeks and days.
+    /// All credits kept, each with its period's first day: the one for `TOTAL`, then months, weeks and days.
     pub fn credits(&self) -> impl Iterator<Item = (Period, Day, Amount)> + '_ {
         self.some_credits().into_iter().flat_map(Credits::iter)
     }
 
-    /// What an id stands for; `None` if it was never used, or is forgotten.
+    /// What an id stands for; `None` if it was never used, or was forgotten.
     pub fn state(&self, now_ms: i64, id: &[u8]) -> Option<IdState> {
         self.holds.as_ref()?.state(now_ms, id)
     }
@@ -176,19 +178,20 @@ impl Ledger {
         holds.insert(Owner::Client, id, day, estimate, expires_at_ms);
     }
 
-    /// As [`Ledger::hold`], for an admission. Admissions have ids of their own: [`Ledger::state`] does not find them, and no
-    /// client can commit or cancel them.
+    /// Like [`Ledger::hold`], for an admission. Admissions have ids of their own: [`Ledger::state`] does not find them,
+    /// and clients cannot commit or cancel them.
     pub fn set_aside(&mut self, id: &[u8], day: Day, estimate: Amount, expires_at_ms: i64, stamp: &Stamp) {
         let holds = self.holds.get_or_insert_default();
         holds.begin_change(stamp.at_ms, stamp.remember_ms);
         holds.insert(Owner::Admission, id, day, estimate, expires_at_ms);
     }
 
-    /// Charges a hold, open or expired, with `actual`: to the day it was made on, whatever the estimate. An amount of zero
-    /// ends the hold and leaves the spend as it was. `None` if the id stands for no such hold; then nothing changes.
+    /// Charges a hold, open or expired, with `actual`, to the day on which it was made, whatever the estimate was. An
+    /// amount of zero ends the hold and leaves the spend as it was. Returns `None`, and changes nothing, if the id does
+    /// not stand for such a hold.
     ///
     /// # Errors
-    /// As [`Ledger::charge`].
+    /// Like [`Ledger::charge`].
     pub fn commit(&mut self, id: &[u8], actual: Amount, stamp: &Stamp) -> Result<Option<Totals>, Overflow> {
         let (day, estimate) = match self.state(stamp.at_ms, id) {
             Some(IdState::Open { day, estimate, .. } | IdState::Expired { day, estimate }) => (day, estimate),
@@ -202,7 +205,7 @@ impl Ledger {
         Ok(Some(totals))
     }
 
-    /// Cancels a hold, open or expired. Returns false if the id stands for no such hold; then nothing changes.
+    /// Cancels a hold, open or expired. Returns false, and changes nothing, if the id does not stand for such a hold.
     pub fn cancel(&mut self, id: &[u8], stamp: &Stamp) -> bool {
         let Some(IdState::Open { day, .. } | IdState::Expired { day, .. }) = self.state(stamp.at_ms, id) else {
             return false;
@@ -230,19 +233,19 @@ impl Ledger {
         }
     }
 
-    /// Whether anything but an admission has ever used the ledger, or an admission has charged it.
+    /// Whether anything other than an admission has ever used the ledger, or an admission has charged it.
     pub fn is_used(&self) -> bool {
         let client = |holds: &Holds| holds.has_ids_of_clients();
         self.version() > 0 || self.holds.as_deref().is_some_and(client)
     }
 
-    /// Drops what is kept with holds and ids after the last of them is gone.
+    /// Drops what is kept for holds and ids after the last of them is gone.
     fn drop_holds(&mut self) {
         let credits = self.holds.take().and_then(|holds| holds.credits);
         self.holds = credits.map(|credits| Box::new(Holds::with_credits(credits)));
     }
 
-    /// The sum of the holds that were made in the period of `day` and have not expired.
+    /// The sum of the holds that were made in the period that contains `day` and have not expired.
     pub fn held(&self, now_ms: i64, period: Period, day: Day) -> Amount {
         let Some(holds) = &self.holds else { return Amount::ZERO };
         let (first, last) = match period {
@@ -264,24 +267,24 @@ impl Ledger {
         self.holds.iter().flat_map(move |holds| holds.iter(now_ms))
     }
 
-    /// The number of ids remembered, of ended holds and of charges. O(N) in them.
+    /// The number of ids remembered, of ended holds and of charges. O(N) in their number.
     pub fn remembered(&self, now_ms: i64) -> usize {
         self.holds.as_ref().map_or(0, |holds| holds.remembered(now_ms))
     }
 
-    /// Whether the clock has stepped back since the last change of holds and ids. Until [`Ledger::forget`] follows it, time
-    /// stands still for them, and they would last longer than they were made for.
+    /// Whether the clock has stepped back since the last change of holds and ids. Until [`Ledger::forget`] follows the
+    /// clock, no time passes for them, and they would last longer than they were made for.
     pub fn is_ahead_of(&self, now_ms: i64) -> bool {
         self.holds.as_ref().is_some_and(|holds| holds.is_ahead_of(now_ms))
     }
 
-    /// Whether some ids or holds are due, so that [`Ledger::forget`] frees memory, or the clock has stepped back.
+    /// Whether ids or holds are due, so that [`Ledger::forget`] frees memory, or the clock has stepped back.
     pub fn has_due(&self, now_ms: i64) -> bool {
         self.holds.as_ref().is_some_and(|holds| holds.is_due(now_ms))
     }
 
-    /// Forgets ids and holds that are due, a bounded number of ids at a time, and follows the clock if it has stepped back.
-    /// Every change of holds and ids does so, too.
+    /// Forgets ids and holds that are due, a limited number of ids at a time, and follows the clock if it has stepped
+    /// back. Every change of holds and ids does so, too.
     pub fn forget(&mut self, at_ms: i64) {
         if let Some(holds) = &mut self.holds {
             holds.forget(at_ms);
@@ -291,7 +294,7 @@ impl Ledger {
         }
     }
 
-    /// Spend in the period that `day` is in. Days and months that were dropped count as zero.
+    /// Spend in the period that contains `day`. Days and months that were dropped count as zero.
     pub fn spent(&self, period: Period, day: Day) -> Amount {
         match period {
             Period::Day => self.days.get(day.number()),
@@ -319,8 +322,9 @@ impl Ledger {
         self.months.iter().filter_map(|(number, amount)| Some((Month::from_number(number)?, amount)))
     }
 
-    /// Compares each budget, with its period's credit, with what is spent and held in its current period. With a cost: whether that still fits, to the
-    /// last digit. Without: whether anything is left. `None` if no budget is named.
+    /// Compares each budget, with its period's credit, with what is spent and held in its current period. With a cost,
+    /// the budget must have room for it, to the last digit; without one, something must be left. `None` if no budget is
+    /// named.
     pub fn within(
         &self,
         now_ms: i64,
@@ -399,8 +403,8 @@ impl Stored for Ledger {
         if from.uint_max(1, "neither credits nor none")? > 0 {
             ledger.holds.get_or_insert_default().credits = Some(Box::new(Credits::load(from)?));
         }
-        // A charge enters a day, a month and the total, and the newest day and month stay. The sums cannot be compared:
-        // refunds and dropped periods let them differ.
+        // A charge enters a day, a month and the total, and the newest day and month are kept. Sums are not compared:
+        // they may differ because of refunds and dropped periods.
         let months_dropped = ledger.months.len() >= KEEP_MONTHS as usize;
         if !months_dropped && ledger.days().any(|(day, _)| !ledger.months.contains(day.month().number())) {
             return Err(Corrupt("a day whose month is missing"));

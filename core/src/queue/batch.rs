@@ -13,9 +13,9 @@ use crate::TIME_MAX_MS;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::memory::allocated_bytes;
 
-/// The id of a batch, unique for ever: a clock in microseconds that on one node neither stands still nor goes back, and a
-/// number that differs for each node and each of its restarts. (Kulkarni et al., "Logical Physical Clocks", 2014.) Ids of
-/// one node sort by age.
+/// The id of a batch, unique for ever: a clock in microseconds that grows with each id of a node, and a number that
+/// differs for each node and for each of its restarts. (Kulkarni et al., "Logical Physical Clocks", 2014.) Ids of one
+/// node sort by age.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId {
     time_us: u64,
@@ -37,7 +37,7 @@ impl BatchId {
         self.time_us
     }
 
-    /// An id from its text; `None` if that is not one.
+    /// Parses an id; `None` if the text is not one.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let digits = std::str::from_utf8(text).ok().filter(|text| text.len() == Self::TEXT_BYTES)?;
         if digits.bytes().any(|digit| !matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
@@ -60,37 +60,37 @@ impl fmt::Display for BatchId {
 pub struct Batch {
     pub(super) blocks: Vec<Block>,
     pub(super) size: Size,
-    /// When the lease ends, in unix milliseconds; from then on the batch is to be delivered again.
+    /// When the lease ends, in unix milliseconds; from then on the batch can be delivered again.
     pub(super) due_ms: i64,
-    /// The number of its latest delivery. It never goes back, so it tells deliveries apart.
+    /// The number of the latest delivery. It never goes back, so it tells deliveries apart.
     pub(super) deliveries: u64,
-    /// Those before it was last requeued, which `deliveries_max` does not count.
+    /// The deliveries before the batch was last requeued, which `deliveries_max` does not count.
     pub(super) deliveries_before: u64,
-    /// After this many deliveries it becomes a dead letter instead of being delivered again.
+    /// After this number of deliveries the batch becomes a dead letter instead of being delivered again.
     pub(super) deliveries_max: u64,
-    /// Which records of the latest delivery were taken out since, by their indexes in that delivery; they ascend. So a
-    /// request that is sent again takes out no others.
+    /// Which records of the latest delivery were taken out since, by ascending index in that delivery. A request that
+    /// is sent again therefore takes out no other records.
     pub(super) taken: Vec<u32>,
 }
 
 impl Batch {
-    /// Its records and their bytes.
+    /// The batch's records and their bytes.
     pub fn size(&self) -> Size {
         self.size
     }
 
-    /// When its lease ends, in unix milliseconds.
+    /// When the lease ends, in unix milliseconds.
     pub fn due_ms(&self) -> i64 {
         self.due_ms
     }
 
-    /// The number of its latest delivery.
+    /// The number of the latest delivery.
     pub fn deliveries(&self) -> u64 {
         self.deliveries
     }
 
-    /// Whether this is its latest delivery; `None` stands for whichever that is. A consumer whose delivery is not the latest
-    /// has lost the batch to another one.
+    /// Whether `delivery` is the latest delivery; `None` stands for the latest. A consumer with an earlier delivery has
+    /// lost the batch to another consumer.
     pub fn is_latest(&self, delivery: Option<u64>) -> bool {
         delivery.is_none_or(|delivery| delivery == self.deliveries)
     }
@@ -102,7 +102,7 @@ impl Batch {
     /// Whether any of these records of the latest delivery is still in the batch.
     ///
     /// # Errors
-    /// An index that the delivery did not have.
+    /// Returns an index that the delivery did not have.
     pub fn has_any(&self, indexes: &[u32]) -> Result<bool, u32> {
         let delivered = self.size.records + self.taken.len() as u64;
         match indexes.iter().find(|&&index| u64::from(index) >= delivered) {
@@ -111,7 +111,7 @@ impl Batch {
         }
     }
 
-    /// Takes those of these records of the latest delivery that are still here out into blocks of their own.
+    /// Moves those of these records of the latest delivery that are still in the batch to new blocks.
     pub(super) fn take(&mut self, indexes: &[u32]) -> Vec<Block> {
         let mut wanted: Vec<u32> = indexes.to_vec();
         wanted.sort_unstable();
@@ -151,7 +151,7 @@ impl Batch {
         self.blocks.push(block);
     }
 
-    /// Passes its records and their times to `visit`, oldest first.
+    /// Passes the records and their times to `visit`, oldest first.
     pub fn visit(&self, visit: &mut dyn FnMut(&[u8], i64)) {
         self.blocks.iter().for_each(|block| block.visit(COUNT_MAX, visit));
     }
@@ -253,7 +253,7 @@ impl Batches {
         Some(batch)
     }
 
-    /// Takes out the oldest.
+    /// Removes and returns the oldest batch.
     pub fn pop(&mut self) -> Option<Batch> {
         let (_, batch) = self.by_id.pop_first()?;
         self.size -= batch.size;
@@ -272,12 +272,12 @@ impl Batches {
         self.by_id.len()
     }
 
-    /// The id of the oldest.
+    /// The id of the oldest batch.
     pub fn first_id(&self) -> Option<BatchId> {
         self.by_id.first_key_value().map(|(id, _)| *id)
     }
 
-    /// By age.
+    /// The batches by age.
     pub fn iter(&self) -> impl Iterator<Item = (BatchId, &Batch)> {
         self.by_id.iter().map(|(id, batch)| (*id, batch))
     }
@@ -286,12 +286,13 @@ impl Batches {
         self.by_id.values_mut().flat_map(|batch| &mut batch.blocks)
     }
 
-    /// Bytes allocated, including those of the blocks. Of more than 500 batches or 2,000 blocks it looks at the oldest, and
-    /// assumes the others to be alike, so that it takes no longer for more. The standard map has about a node for each 8.
+    /// Bytes allocated, including those of the blocks. If there are more than 500 batches or 2,000 blocks, only the
+    /// oldest are looked at and the others are assumed to be like them, so that the time is bounded. The standard map
+    /// has about one node for 8 entries.
     pub fn memory_bytes(&self) -> usize {
         const BATCHES_MAX: usize = 500;
         const BLOCKS_MAX: usize = 2_000;
-        // The weight of a batch beside its records.
+        // The weight of a batch in addition to that of its records.
         const BATCH_BYTES: u64 = 256;
         let node = allocated_bytes(11 * (size_of::<BatchId>() + size_of::<Batch>()) + 16);
         let (mut blocks, mut bytes, mut weight) = (0, 0, 0);
@@ -319,7 +320,7 @@ mod tests {
     fn names_are_unique_and_sort_by_age() {
         let first = BatchId::next(0, 1_770_000_000_000, 7);
         let second = BatchId::next(first.time_us, 1_770_000_000_000, 7);
-        // The clock steps back, the name does not.
+        // The clock steps back, the id does not.
         let third = BatchId::next(second.time_us, 5, 7);
         assert!(first < second && second < third);
         assert_eq!(first.to_string(), "000649ce3d40a00000000007");

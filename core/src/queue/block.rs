@@ -13,10 +13,11 @@ use crate::TIME_MAX_MS;
 use crate::codec::{Corrupt, Reader, Writer, get_varint, put_varint};
 use crate::memory::allocated_bytes;
 
-/// The longest a record's length and time can be, written down.
+/// The most bytes that a record's length and time take in the index.
 const ENTRY_BYTES_MAX: usize = 20;
 
-/// Records in the order in which they came. Appended at the end while the block is open, taken from the front.
+/// Records in the order in which they came. They are appended at the end while the block is open, and taken from the
+/// front.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Block {
     /// For each record its length and the milliseconds since the record before it, as varints (the second in zigzag form: a
@@ -24,9 +25,9 @@ pub(super) struct Block {
     index: Vec<u8>,
     data: Data,
     data_len: usize,
-    /// Where the oldest record still here begins.
+    /// Where the oldest record that is left begins.
     front: Cursor,
-    /// The records that are still here.
+    /// The records that are left.
     size: Size,
     /// The time of the youngest record.
     newest_ms: i64,
@@ -49,7 +50,7 @@ impl Default for Data {
 struct Cursor {
     index_at: usize,
     data_at: usize,
-    /// The time of the record before; at the start, the time that the first record's is counted from.
+    /// The time of the previous record; at the start, the base of the first record's time.
     at_ms: i64,
 }
 
@@ -79,12 +80,12 @@ impl Block {
         self.size
     }
 
-    /// When the oldest record still here was pushed.
+    /// When the oldest record that is left was pushed.
     pub fn oldest_ms(&self) -> i64 {
         self.front.clone().next(&self.index).map_or(self.newest_ms, |entry| entry.at_ms)
     }
 
-    /// Whether a record of that length still belongs in this block. A long record may fill a block of its own.
+    /// Whether a record of this length still fits. An empty block takes a record of any length.
     pub fn has_room(&self, record_len: usize) -> bool {
         match &self.data {
             Data::Open(_) if self.data_len == 0 && self.index.is_empty() => true,
@@ -93,7 +94,8 @@ impl Block {
         }
     }
 
-    /// Appends a record the block has room for. A buffer that must grow doubles, but reserves `spacious_bytes` at once.
+    /// Appends a record that the block has room for. A buffer that must grow doubles, but reserves `spacious_bytes` at
+    /// once.
     pub fn push(&mut self, record: &[u8], at_ms: i64, spacious_bytes: usize) {
         if self.data_len + record.len() > self.capacity() {
             self.forget_skipped();
@@ -124,8 +126,8 @@ impl Block {
         }
     }
 
-    /// Moves the records that are left to the front, if they are fewer bytes than were skipped before them. So a short queue
-    /// that is pushed to and popped from for ever stays in a small buffer.
+    /// Moves the records that are left to the front of the buffer if they are fewer bytes than the skipped ones before
+    /// them. So a short queue stays in a small buffer, however much is pushed and popped.
     fn forget_skipped(&mut self) {
         let Data::Open(data) = &mut self.data else { return };
         let (data_at, index_at) = (self.front.data_at, self.front.index_at);
@@ -154,7 +156,7 @@ impl Block {
         job
     }
 
-    /// Expands a closed block for good, because it is about to be read bit by bit.
+    /// Expands a closed block for good, because it is about to be read in several steps.
     pub fn expand(&mut self) {
         if let Data::Closed(pack) = &self.data {
             self.data = Data::Open(pack.to_vec(self.data_len));
@@ -176,13 +178,13 @@ impl Block {
         }
     }
 
-    /// The lengths of the records still here, oldest first.
+    /// The lengths of the records that are left, oldest first.
     pub fn lens(&self) -> impl Iterator<Item = u64> + '_ {
         let mut at = self.front;
         (0..self.size.records).map_while(move |_| at.next(&self.index)).map(|entry| (entry.end - entry.start) as u64)
     }
 
-    /// Removes the `count` oldest records, or all; returns how many, and their bytes.
+    /// Removes the `count` oldest records, or all if there are fewer. Returns what was removed.
     pub fn skip(&mut self, count: u64) -> Size {
         let mut skipped = Size::default();
         for _ in 0..count {
@@ -193,7 +195,7 @@ impl Block {
         skipped
     }
 
-    /// How many of the oldest records it takes to hold at least `bytes`; all if they do not suffice.
+    /// How many of the oldest records hold at least `bytes` together; all if they hold less.
     pub fn oldest_holding(&self, bytes: u64) -> u64 {
         let (mut count, mut held) = (0, 0);
         for len in self.lens() {
@@ -206,7 +208,7 @@ impl Block {
         count
     }
 
-    /// Writes the records still here as they are kept: a compressed block is written compressed.
+    /// Writes the records that are left as they are kept: a compressed block is written compressed.
     pub fn save(&self, out: &mut dyn Writer) {
         match &self.data {
             Data::Open(data) => {
@@ -224,7 +226,7 @@ impl Block {
                 while at.index_at < self.front.index_at && at.next(&self.index).is_some() {
                     skipped += 1;
                 }
-                // The time before the first entry, from the time at the cursor.
+                // The base of the first entry's time, computed from the time at the cursor.
                 let base_ms = self.front.at_ms - (at.at_ms - self.front.at_ms);
                 out.uint(skipped);
                 out.int(base_ms);
@@ -289,7 +291,7 @@ impl Block {
         }
     }
 
-    /// The buffers that may be moved to other addresses; their contents are the block's.
+    /// The buffers that may be moved to other addresses; their contents must stay as they are.
     pub fn buffers_mut(&mut self) -> impl Iterator<Item = &mut Vec<u8>> {
         let (open, closed) = match &mut self.data {
             Data::Open(data) => (Some(data), None),

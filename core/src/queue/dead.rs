@@ -1,4 +1,4 @@
-//! Dead letters: batches that were delivered as often as they may, or are given up.
+//! Dead letters: batches that were given up, or delivered as often as allowed.
 
 use super::batch::{Batch, BatchId};
 use super::due::Tally;
@@ -6,10 +6,10 @@ use super::push::Limits;
 use super::size::Size;
 use super::value::{Queue, count};
 
-/// The most batches that one change moves to the dead letters by itself. If more are due, the next change goes on.
+/// The most batches that one change moves to the dead letters by itself. If more are due, later changes move them.
 const MOVED_MAX: usize = 100;
 
-/// The most dead letters that one change drops because there are too many. If more have to go, the next change goes on.
+/// The most excess dead letters that one change drops. Later changes drop the rest.
 const DEAD_DROPPED_MAX: usize = 1_000;
 
 impl Queue {
@@ -18,8 +18,8 @@ impl Queue {
         self.leased.exhausted(self.lease_clock_ms(now_ms)).is_some()
     }
 
-    /// Moves exhausted batches to the dead letters: those that have come back with no deliveries left. Every other change of
-    /// batches begins with it.
+    /// Moves exhausted batches to the dead letters: those that have come back with no deliveries left. Every other
+    /// change of batches does so first.
     pub fn move_exhausted(&mut self, now_ms: i64) {
         self.begin(now_ms);
         for _ in 0..MOVED_MAX {
@@ -28,7 +28,7 @@ impl Queue {
         }
     }
 
-    /// A batch among the dead letters.
+    /// The dead letter with this id.
     pub fn dead_batch(&self, id: BatchId) -> Option<&Batch> {
         self.dead.get(id)
     }
@@ -39,9 +39,9 @@ impl Queue {
         self.move_to_dead(id);
     }
 
-    /// Moves some records of a batch to the dead letters, as a batch of their own with the id `new_id`. The rest stays as it
-    /// is; if nothing is left, the batch is gone. The indexes are those of the batch's latest delivery; records that have
-    /// been taken out since are skipped.
+    /// Moves some records of a batch to the dead letters, as a batch of their own with the id `new_id`. The rest stays
+    /// as it is; if nothing is left, the batch is removed. The indexes are those of the batch's latest delivery;
+    /// records that were taken out since are skipped.
     pub fn dead_letter_records(&mut self, now_ms: i64, id: BatchId, new_id: BatchId, indexes: &[u32]) {
         self.move_exhausted(now_ms);
         self.last_id_us = self.last_id_us.max(new_id.time_us());
@@ -65,8 +65,8 @@ impl Queue {
         }
     }
 
-    /// The number of dead letters, oldest first, that have to go so that the rest is within `limits`; or fewer, if they are
-    /// many.
+    /// How many dead letters, oldest first, must be dropped so that the others are within `limits`; fewer if that would
+    /// be too many for one change.
     pub fn excess_dead(&self, limits: Limits) -> u64 {
         let mut left = self.dead.size();
         let is_over = |left: &Size| left.records > limits.max_records || left.bytes > limits.max_bytes;
@@ -84,7 +84,7 @@ impl Queue {
         excess
     }
 
-    /// Drops the oldest dead letters because there are too many, as part of another change.
+    /// Drops the oldest dead letters because they exceed their limits, as part of another change.
     pub fn drop_excess_dead(&mut self, batches: u64) {
         for _ in 0..batches {
             let Some(batch) = self.dead.pop() else { break };
@@ -95,14 +95,15 @@ impl Queue {
 
     pub(super) fn move_to_dead(&mut self, id: BatchId) {
         if let Some(mut batch) = self.leased.remove(id) {
-            // It may stay there for long.
+            // The batch may stay there for long, so its blocks are compressed.
             batch.close(&mut self.work.jobs);
             count(&mut self.counts.dead_lettered, batch.size.records);
             self.dead.insert(id, batch);
         }
     }
 
-    /// Lets a dead letter be delivered again, as many times as if it were new. The numbers of its deliveries go on.
+    /// Lets a dead letter be delivered again, as often as a new batch. Its deliveries are numbered on from the last
+    /// one.
     pub fn requeue(&mut self, now_ms: i64, id: BatchId) {
         self.move_exhausted(now_ms);
         if let Some(mut batch) = self.dead.remove(id) {
@@ -122,7 +123,7 @@ impl Queue {
         }
     }
 
-    /// The dead letters, including batches that are due to become one and that no change has moved yet.
+    /// The dead letters, including batches that are due to become dead letters but that no change has moved yet.
     pub fn dead(&self, now_ms: i64) -> Tally {
         let mut dead = Tally { batches: self.dead.len() as u64, size: self.dead.size() };
         dead += self.leased.exhausted_tally(self.lease_clock_ms(now_ms));

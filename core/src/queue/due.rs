@@ -1,4 +1,4 @@
-//! When leases end, and sums over those that have ended, without looking at the batches.
+//! When leases end, and totals of the batches whose leases have ended, without looking at each batch.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::block::Block;
 use super::size::Size;
 use crate::memory::allocated_bytes;
 
-/// A number of batches, and what they hold.
+/// A number of batches and of their records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Batches.
@@ -30,7 +30,7 @@ impl std::ops::SubAssign for Tally {
     }
 }
 
-/// What is known of a batch without looking at it.
+/// What is kept of a batch here, so that the batch itself need not be looked at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Due {
     size: Size,
@@ -51,10 +51,10 @@ impl Due {
 #[derive(Debug, Clone)]
 pub(super) struct Dues {
     by_time: BTreeMap<(i64, BatchId), Due>,
-    /// When they are due, by the times of their oldest records.
+    /// The same due times, sorted by the time of each batch's oldest record.
     by_age: BTreeMap<(i64, BatchId), i64>,
     all: Tally,
-    /// Those that were due at the last change, and its time: they need not be counted again.
+    /// The batches that were due at the last change, and the time of that change, so that they are not counted again.
     ended: Tally,
     ended_ms: i64,
 }
@@ -91,14 +91,14 @@ impl Dues {
         (self.ended, self.ended_ms) = (self.ended(now_ms), now_ms);
     }
 
-    /// The first is the one that was due first.
+    /// The batches that are due, the first due first.
     pub fn due(&self, now_ms: i64) -> impl Iterator<Item = (BatchId, &Due)> {
         let due = self.by_time.iter().take_while(move |((due_ms, _), _)| *due_ms <= now_ms);
         due.map(|((_, id), due)| (*id, due))
     }
 
-    /// What is due at `now_ms`, which is not before the last change. Counts from both sides at once, the batches that have
-    /// become due since and those that have not, until one side is complete: mostly one of them is short.
+    /// What is due at `now_ms`, which is not before the last change. Counts two sets in step, the batches that have
+    /// become due since and those that are not due yet, until one of them is complete: usually one is small.
     pub fn ended(&self, now_ms: i64) -> Tally {
         if self.all.batches == 0 {
             return Tally::default();
@@ -118,7 +118,7 @@ impl Dues {
         }
     }
 
-    /// When the oldest record of the due batches was pushed. Looks from both sides, as [`Self::ended`] does.
+    /// When the oldest record of the due batches was pushed. Searches from both sides, like [`Self::ended`].
     pub fn oldest_ms(&self, now_ms: i64) -> Option<i64> {
         let (mut due, mut oldest) = (self.due(now_ms), None);
         for (&(oldest_ms, _), &due_ms) in &self.by_age {
@@ -133,7 +133,7 @@ impl Dues {
         oldest
     }
 
-    /// When the first is due.
+    /// When the first batch is due.
     pub fn first_ms(&self) -> Option<i64> {
         self.by_time.keys().next().map(|(due_ms, _)| *due_ms)
     }

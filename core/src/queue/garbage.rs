@@ -1,8 +1,7 @@
 //! Frees memory incrementally.
 //!
-//! Freeing a million records occupies a core for more than ten milliseconds. Even on a thread of its own that can delay the
-//! server, if the machine has no core to spare: the operating system may let the freeing thread run for milliseconds before
-//! it is the server's turn again. A thread that often pauses gives the core back at once.
+//! It frees in steps with pauses, since even a thread of its own can delay the server if the machine has no core to
+//! spare (docs/src/internals/decisions.md, "Freed in steps, with pauses").
 
 use super::block::Block;
 use super::pack::Job;
@@ -34,7 +33,7 @@ impl Garbage {
         self.blocks.extend(blocks);
     }
 
-    /// Frees some of it, in less than 0.1 ms.
+    /// Frees some memory, in less than 0.1 ms.
     pub fn free_some(&mut self) {
         for _ in 0..BLOCKS_PER_STEP {
             let Some(queue) = self.queues.last_mut().filter(|_| self.blocks.is_empty()) else {

@@ -1,11 +1,11 @@
-//! The ids of pushes. Each is remembered for a while, so that a push that is sent again stores nothing.
+//! The ids of pushes. Each is remembered for some time, so that a push that is sent again stores nothing.
 
 use super::bounds::until_ms;
 use crate::PERIOD_MAX_MS;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::recent::{Recent, Record, fingerprint};
 
-/// The most ids remembered. If there is one more, the oldest is forgotten before its time.
+/// The most ids remembered. One more, and the oldest is forgotten before its time.
 pub const IDS_MAX: usize = 100_000;
 
 /// The most ids forgotten at one change: some tens of microseconds. Later changes forget the rest.
@@ -30,11 +30,11 @@ impl Record for Id {
     }
 }
 
-/// Ids in the order in which they came: 16 bytes each, and about 8 to find them by.
+/// Ids in the order in which they came: 16 bytes each, and about 8 for the index.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ids {
     recent: Recent<Id>,
-    /// How long the last one is remembered.
+    /// How long the last id is remembered.
     for_ms: u64,
 }
 
@@ -43,8 +43,8 @@ impl Ids {
         self.recent.get(fingerprint(id)).is_some_and(|known| known.until_ms > now_ms)
     }
 
-    /// Remembers an id for `for_ms`, and no other for longer: they are forgotten in the order in which they came, so one
-    /// that is remembered for longer would keep all after it.
+    /// Remembers an id for `for_ms`, and no earlier id for longer: ids are forgotten in the order in which they came,
+    /// so one that is remembered for longer would keep all ids after it.
     pub fn remember(&mut self, now_ms: i64, id: &[u8], for_ms: u64) {
         let until_ms = until_ms(now_ms, for_ms);
         if for_ms < self.for_ms {
@@ -54,7 +54,7 @@ impl Ids {
         self.recent.put(Id { fingerprint: fingerprint(id), until_ms }, IDS_MAX);
     }
 
-    /// Forgets ids whose time is over.
+    /// Forgets ids whose time has passed.
     pub fn forget(&mut self, now_ms: i64) {
         if self.recent.is_due(now_ms) {
             self.recent.forget(now_ms, FORGOTTEN_MAX);
@@ -86,7 +86,7 @@ impl Ids {
         self.save_some(0, IDS_MAX, out);
     }
 
-    /// The parts of a rewritten AOF: where each begins, and how many ids are in it.
+    /// The parts of a rewritten AOF: the first index of each, and its number of ids.
     pub fn parts(&self) -> impl Iterator<Item = (usize, usize)> {
         let len = self.recent.len();
         (0..len).step_by(IDS_PER_PART).map(move |first| (first, IDS_PER_PART.min(len - first)))
@@ -100,7 +100,7 @@ impl Ids {
         }
     }
 
-    /// Reads what [`Self::save_some`] wrote, behind what is there.
+    /// Reads what [`Self::save_some`] wrote, and appends it.
     pub fn load(&mut self, from: &mut dyn Reader) -> Result<(), Corrupt> {
         let room = IDS_MAX - self.recent.len();
         for _ in 0..from.uint_max(room as u64, "more ids than a queue remembers")? {

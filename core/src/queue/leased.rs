@@ -43,7 +43,7 @@ impl Leased {
         Some(batch)
     }
 
-    /// Takes out one of them.
+    /// Removes and returns one of the batches.
     pub fn pop(&mut self) -> Option<Batch> {
         let id = self.batches.first_id()?;
         self.remove(id)
@@ -54,7 +54,7 @@ impl Leased {
         self.retried.due(now_ms).filter_map(|(id, _)| Some((id, self.batches.get(id)?)))
     }
 
-    /// How many batches [`Self::returned`] yields, and what they hold.
+    /// The number of batches that [`Self::returned`] yields, and of their records.
     pub fn returned_tally(&self, now_ms: i64) -> Tally {
         self.retried.ended(now_ms)
     }
@@ -64,7 +64,7 @@ impl Leased {
         self.retried.oldest_ms(now_ms)
     }
 
-    /// The first of the batches that have come back with no deliveries left.
+    /// The batch that was the first to come back with no deliveries left.
     pub fn exhausted(&self, now_ms: i64) -> Option<BatchId> {
         self.exhausted.due(now_ms).next().map(|(id, _)| id)
     }
@@ -79,7 +79,7 @@ impl Leased {
         self.retried.first_ms()
     }
 
-    /// Counts what has come back, so that it is not counted again and again.
+    /// Counts the batches that have come back, so that later calls need not count them again.
     pub fn count_returned(&mut self, now_ms: i64) {
         self.retried.count_ended(now_ms);
         self.exhausted.count_ended(now_ms);

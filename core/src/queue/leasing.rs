@@ -7,34 +7,34 @@ use super::due::Tally;
 use super::take::measured;
 use super::value::{Queue, count};
 
-/// What a consumer that asks for a batch gets.
+/// What a consumer gets when it asks for a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// A batch that has come back.
     Again(BatchId),
     /// A new batch.
     New {
-        /// How many of the oldest records in no batch go into it.
+        /// How many of the oldest records that are in no batch go into it.
         records: u64,
     },
     /// There is no record to hand out.
     Nothing,
 }
 
-/// A lease of a batch, as it is given.
+/// The terms of a batch's lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLease {
     /// The batch.
     pub id: BatchId,
     /// When the batch comes back, in unix milliseconds.
     pub until_ms: i64,
-    /// After this many deliveries it becomes a dead letter instead of coming back.
+    /// After this number of deliveries the batch becomes a dead letter instead of coming back.
     pub deliveries_max: u64,
 }
 
 impl Queue {
-    /// What a consumer that asks now gets: the batch that came back first, or else new records, as many as
-    /// [`Self::measure`] counts.
+    /// What a consumer gets now: the batch that came back first, or else the number of new records that
+    /// [`Self::measure`] returns.
     pub fn next_batch(&self, now_ms: i64, count: u64, max_bytes: u64) -> Next {
         if let Some((id, _)) = self.leased.returned(self.lease_clock_ms(now_ms)).next() {
             return Next::Again(id);
@@ -45,7 +45,7 @@ impl Queue {
         }
     }
 
-    /// Takes the `records` oldest records that are in no batch into a batch of their own.
+    /// Moves the `records` oldest records that are in no batch into a new batch.
     pub fn lease(&mut self, now_ms: i64, lease: BatchLease, records: u64) {
         self.move_exhausted(now_ms);
         let mut batch = Batch {
@@ -92,13 +92,13 @@ impl Queue {
         }
     }
 
-    /// A batch that is out, or has come back and is not a dead letter at `now_ms`.
+    /// The batch with this id if it is leased, or has come back and is not a dead letter at `now_ms`.
     pub fn leased_batch(&self, now_ms: i64, id: BatchId) -> Option<&Batch> {
         let now_ms = self.lease_clock_ms(now_ms);
         self.leased.batches().get(id).filter(|batch| !batch.is_exhausted() || batch.due_ms > now_ms)
     }
 
-    /// A batch in any state.
+    /// The batch with this id, in any state.
     pub fn batch(&self, id: BatchId) -> Option<&Batch> {
         self.leased.batches().get(id).or_else(|| self.dead.get(id))
     }
@@ -120,7 +120,7 @@ impl Queue {
         self.set_due(id, due_ms);
     }
 
-    /// Extends a lease until `until_ms`, even if it has ended and the batch was not handed out since.
+    /// Extends a lease until `until_ms`, even one that has ended, if the batch was not handed out since.
     pub fn extend(&mut self, now_ms: i64, id: BatchId, until_ms: i64) {
         self.move_exhausted(now_ms);
         self.set_due(id, until_ms);
@@ -133,8 +133,8 @@ impl Queue {
         }
     }
 
-    /// Whether the clock has stepped back since the last change while batches are leased. Their leases stand still until the
-    /// next change; [`Self::move_exhausted`] is enough.
+    /// Whether the clock has stepped back since the last change while batches are leased. Until the next change no time
+    /// passes for their leases; [`Self::move_exhausted`] is such a change.
     pub fn is_behind(&self, now_ms: i64) -> bool {
         now_ms < self.at_ms && self.leased.batches().len() > 0
     }
@@ -155,8 +155,8 @@ impl Queue {
         self.leased.next_due_ms().map(|due_ms| due_ms - behind_ms)
     }
 
-    /// The id of a new batch. It is later than all ids that this queue has seen, and than `last_us`, the time in the last
-    /// id that this node knows of.
+    /// The id of a new batch. It is later than all ids that this queue has seen, and than `last_us`, the largest time
+    /// in the ids that this node knows of.
     pub fn next_id(&self, now_ms: i64, last_us: u64, node: u32) -> BatchId {
         BatchId::next(last_us.max(self.last_id_us), now_ms, node)
     }

@@ -1,13 +1,14 @@
-//! The log queue: byte records in the order in which they came, bounded in number and size, handed out for good or on a
-//! lease.
+//! The log queue: records of bytes in the order in which they came, limited in number and size, handed out for good or
+//! on a lease.
 //!
-//! Records lie in blocks of up to 64 KB, oldest block first: a push copies to the end of a buffer, and operations on many
-//! records go block by block. Running the queue's [`Work`], on any thread, compresses the blocks that are full. The value
-//! includes neither that nor where blocks begin: queues with the same records, batches and counts are equal.
+//! Records lie in blocks of up to 64 KB, oldest block first: a push copies to the end of a buffer, and operations on
+//! many records go block by block. Running the queue's [`Work`], on any thread, compresses full blocks. Neither
+//! compression nor the boundaries of blocks are part of the value: queues with the same records, batches and counts are
+//! equal.
 //!
-//! A leased batch is taken out of the blocks and kept by its id. It returns by time alone: a batch whose lease has ended is
-//! delivered again before any other record, and nothing has to be done at that moment. Batches that came back too often, and
-//! records that were given up, are dead letters: they have bounds of their own.
+//! A leased batch is taken out of the blocks and kept by its id. Leases end by time alone: a batch whose lease has
+//! ended is delivered again before any other record, and nothing has to happen at that moment. Batches that came back
+//! too often, and records that were given up, are dead letters, which have limits of their own.
 
 mod batch;
 mod block;

@@ -1,9 +1,7 @@
-//! The bytes of closed blocks, which nothing is appended to: running their [`Job`], on any thread, compresses them.
+//! The bytes of closed blocks, to which nothing is appended. Running their [`Job`], on any thread, compresses them.
 //!
-//! Measured on 10,000 log records of 1 KB (JSON with ids, names, numbers and English text): zstd at level 1 leaves 303
-//! bytes of each in blocks of 64 KB, 332 in blocks of 16 KB; it takes 2.7 µs a record to compress and 0.7 to expand. LZ4
-//! leaves 467, levels below 1 up to 455 without being faster, levels 2 and 3 save 2 and 4 % more for 12 and 32 % more
-//! time. (<https://facebook.github.io/zstd/>, <https://lz4.org/>)
+//! The format is zstd, level 1 (docs/src/internals/decisions.md, "Blocks of 64 KB, compressed with Zstandard at level
+//! 1").
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -16,16 +14,16 @@ use crate::memory::allocated_bytes;
 /// longer is not compressed.
 pub(super) const PACKED_BYTES_MAX: usize = 512 * 1024;
 
-/// Below this the allocations cost more than is saved.
+/// Below this size the allocations cost more than compression saves.
 const PACKED_BYTES_MIN: usize = 1024;
 
 const LEVEL: i32 = 1;
 
-/// Bytes, raw or compressed. Once compressed they stay so.
+/// Bytes, raw or compressed. Compressed bytes stay compressed.
 #[derive(Debug)]
 pub(super) struct Pack {
-    /// Removed once `packed` is set, and locked only for that or by the thread that owns the queue. A forked child never
-    /// finds the lock held if it looks at `packed` first.
+    /// Removed once `packed` is set. Locked only to remove it, or by the thread that owns the queue. A forked child
+    /// that looks at `packed` first never finds it locked.
     raw: Mutex<Option<Arc<Vec<u8>>>>,
     /// `Some(None)` if compressing does not pay.
     packed: OnceLock<Option<Pieces>>,
@@ -36,7 +34,7 @@ enum Form<'a> {
     Raw(Arc<Vec<u8>>),
 }
 
-/// The work of compressing one [`Pack`], for any thread. Does nothing if the records are gone by then.
+/// The work of compressing one [`Pack`], for any thread. Running it does nothing if the records are gone by then.
 #[derive(Debug, Clone)]
 pub struct Job {
     raw: Arc<Vec<u8>>,
@@ -44,7 +42,7 @@ pub struct Job {
 }
 
 impl Pack {
-    /// Bytes to be compressed, and the job that does it, if it is likely to pay.
+    /// Bytes to be compressed, and the job that compresses them, if that is likely to pay.
     pub fn raw(bytes: Vec<u8>) -> (Arc<Self>, Option<Job>) {
         let worth_it = (PACKED_BYTES_MIN..=PACKED_BYTES_MAX).contains(&bytes.len());
         let raw = Arc::new(bytes);
@@ -53,7 +51,7 @@ impl Pack {
         (pack, job)
     }
 
-    /// Bytes that [`Self::saved`] gave. `None` unless they expand to exactly `len` bytes.
+    /// Bytes that [`Self::saved`] passed on. `None` unless they expand to exactly `len` bytes.
     pub fn packed(bytes: &[u8], len: usize) -> Option<Arc<Self>> {
         if len > PACKED_BYTES_MAX
             || !with_expanded(|out| out.extend_from_slice(bytes), len, |expanded| expanded.len() == len)
@@ -63,7 +61,7 @@ impl Pack {
         Some(Arc::new(Self { raw: Mutex::new(None), packed: OnceLock::from(Some(Pieces::of(bytes))) }))
     }
 
-    /// The bytes as they are kept, and whether that is compressed.
+    /// Passes on the bytes as they are kept, and whether they are compressed.
     pub fn saved<R>(&self, with: impl FnOnce(&[u8], bool) -> R) -> R {
         match self.form() {
             Form::Packed(packed) => {
@@ -94,7 +92,7 @@ impl Pack {
         let raw = self.raw.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match (raw, self.packed.get()) {
             (Some(raw), _) => Form::Raw(raw),
-            // It was removed just now: then the other is set.
+            // The raw bytes were removed just now, so the compressed ones are set.
             (None, Some(Some(packed))) => Form::Packed(packed),
             (None, _) => Form::Raw(Arc::default()),
         }
@@ -141,7 +139,7 @@ thread_local! {
         const { RefCell::new(Expander { zstd: None, packed: Vec::new(), buffer: Vec::new() }) };
 }
 
-/// A context and a buffer that are used again and again.
+/// A context and a buffer, reused by all calls.
 struct Compressor {
     zstd: Option<zstd::bulk::Compressor<'static>>,
     buffer: Vec<u8>,
@@ -162,7 +160,7 @@ fn compressed(bytes: &[u8]) -> Option<Pieces> {
     })
 }
 
-/// Empties a buffer and makes room for `len` bytes; gives back what was needed for much more.
+/// Empties a buffer and makes room for `len` bytes. Returns the memory of a buffer that was needed for much more.
 fn make_room(buffer: &mut Vec<u8>, len: usize) {
     buffer.clear();
     if buffer.capacity() > 2 * len.max(BLOCK_BYTES) {
@@ -171,7 +169,7 @@ fn make_room(buffer: &mut Vec<u8>, len: usize) {
     buffer.reserve_exact(len);
 }
 
-/// A context and buffers that are used again and again.
+/// A context and buffers, reused by all calls.
 #[derive(Default)]
 struct Expander {
     zstd: Option<zstd::bulk::Decompressor<'static>>,
@@ -180,11 +178,11 @@ struct Expander {
 }
 
 impl Expander {
-    /// Expands what `packed` appends, to at most `len` bytes; to none if that is not a zstd frame or holds more.
+    /// Expands what `packed` appends, to at most `len` bytes; to nothing if that is not a zstd frame or holds more.
     fn expand(&mut self, packed: impl FnOnce(&mut Vec<u8>), len: usize) -> &[u8] {
         make_room(&mut self.packed, 0);
         packed(&mut self.packed);
-        // No more than this is written, whatever the frame says.
+        // No more than this is written, whatever length the frame states.
         make_room(&mut self.buffer, len);
         if self.zstd.is_none() {
             self.zstd = zstd::bulk::Decompressor::new().ok();
@@ -201,7 +199,7 @@ impl Expander {
 fn with_expanded<R>(packed: impl FnOnce(&mut Vec<u8>), len: usize, with: impl FnOnce(&[u8]) -> R) -> R {
     EXPANDER.with(|expander| match expander.try_borrow_mut() {
         Ok(mut expander) => with(expander.expand(packed, len)),
-        // In use by a caller of this very thread.
+        // A caller on this thread is using it already.
         Err(_) => with(Expander::default().expand(packed, len)),
     })
 }

@@ -1,8 +1,6 @@
 //! Bytes in buffers whose sizes an allocator does not round up.
 //!
-//! What 63 log records of 1 KB compress to, about 21,000 bytes, would take 24 KB in one buffer: sizes between 16 and 32 KB
-//! are rounded to the next 4. In pieces it takes 21,120. Pieces have up to 8 KB: an allocator packs those tightly, while
-//! jemalloc gives each buffer above 14 KB pages of its own, and one more than it fills.
+//! Pieces have up to 8 KB: larger buffers waste more (docs/src/internals/decisions.md, "Compressed bytes in pieces").
 
 use crate::memory::{allocated_bytes, whole_bytes};
 
@@ -44,8 +42,8 @@ impl Pieces {
     }
 }
 
-/// How many of `len` bytes go into the next piece: all of them, if a piece of its own for the rest would save less than it
-/// costs.
+/// How many of `len` bytes go into the next piece: all of them, if another piece for the rest would cost more than it
+/// saves.
 fn piece_bytes(len: usize) -> usize {
     let whole = whole_bytes(len).min(PIECE_BYTES_MAX);
     let apart = whole + allocated_bytes(len - whole) + size_of::<Vec<u8>>();

@@ -1,25 +1,26 @@
-//! Pushing: what fits, what goes to make room, and the records themselves.
+//! Pushing: what fits, what is dropped to make room, and storing the records.
 
 use super::block::Block;
 use super::bounds::BLOCK_BYTES;
 use super::size::Size;
 use super::value::{Queue, count};
 
-/// How much a queue may hold: records that wait or are leased, after a push; dead letters, after any change.
+/// How much a queue may hold: waiting and leased records, checked after a push; or dead letters, checked after any
+/// change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The most records.
     pub max_records: u64,
-    /// The most bytes of the records as they were pushed, whatever memory they take.
+    /// The most bytes of the records as they were pushed, regardless of the memory that they take.
     pub max_bytes: u64,
 }
 
 /// What a push does when the queue would hold more than its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
-    /// The oldest records that are in no batch are dropped, and counted.
+    /// Drops the oldest records that are in no batch, and counts them.
     DropOldest,
-    /// None of the pushed records is stored.
+    /// Stores none of the pushed records.
     Reject,
 }
 
@@ -28,14 +29,14 @@ pub enum WhenFull {
 pub struct PushPlan {
     /// Records in the queue to drop.
     pub drop_oldest: u64,
-    /// Pushed records, from the first on, for which there is no room even then.
+    /// Pushed records to leave out, from the first on, because there is no room for them even then.
     pub skip_new: usize,
 }
 
 /// Why pushed records cannot be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushError {
-    /// They do not fit beside what is there.
+    /// They do not fit beside the records in the queue.
     Full,
     /// A record is longer than `max_bytes`: no queue with these limits can ever hold it.
     TooLarge {
@@ -48,8 +49,9 @@ impl Queue {
     /// Decides what a push of records of these lengths does. Changes nothing: the caller applies the plan with
     /// [`Self::push`].
     ///
-    /// If the queue already holds more than `limits`, a push that drops cuts it down to them; one that rejects fails. Leased
-    /// records count and are never dropped: while they alone exceed `limits`, pushed records are dropped instead.
+    /// If the queue already holds more than `limits`, a push that drops cuts it down to them; a push that rejects
+    /// fails. Leased records count and are never dropped: if they alone exceed `limits`, pushed records are dropped
+    /// instead.
     ///
     /// # Errors
     /// If the records cannot be stored.
@@ -97,8 +99,8 @@ impl Queue {
         Ok(PushPlan { drop_oldest: self.waiting.records, skip_new })
     }
 
-    /// Drops the `drop_oldest` oldest records that are in no batch, then appends `records`, whatever the limits;
-    /// `dropped_new` more were skipped by the plan and are only counted.
+    /// Drops the `drop_oldest` oldest records that are in no batch, then appends `records` without checking limits. The
+    /// plan has left out `dropped_new` other records, which are only counted.
     pub fn push<'a>(
         &mut self,
         now_ms: i64,
@@ -131,7 +133,7 @@ impl Queue {
             }
             self.blocks.push_back(Block::default());
         }
-        // A long queue allocates its blocks whole; a short one has at most a quarter of itself to spare.
+        // A long queue allocates blocks at full size; a short one has at most a quarter of its size to spare.
         let spacious_bytes =
             usize::try_from(self.waiting.bytes / 4).map_or(BLOCK_BYTES, |bytes| bytes.min(BLOCK_BYTES));
         if let Some(open) = self.blocks.back_mut() {
@@ -140,7 +142,7 @@ impl Queue {
         }
     }
 
-    /// How many of the oldest records it takes to hold at least `bytes`.
+    /// How many of the oldest records hold at least `bytes` together.
     fn oldest_holding(&self, bytes: u64) -> u64 {
         let (mut count, mut left) = (0, bytes);
         for block in &self.blocks {

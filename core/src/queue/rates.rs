@@ -1,12 +1,12 @@
 //! How much each count has grown in the last minute.
 
-/// The number of a queue's counts: those of its value, the rejected records and the repeated ones.
+/// The number of a queue's counts: those of its value, and its rejected and repeated records.
 pub(super) const COUNTS: usize = 9;
 
-/// The shortest time that a rate is taken over, in milliseconds; the longest is twice that.
+/// The shortest time that a rate covers, in milliseconds; the longest is twice that.
 const SPAN_MS: i64 = 30_000;
 
-/// The counts at two moments in the last minute. A hint: it is neither saved nor replicated.
+/// The counts at two times in the last minute. A hint: it is neither saved nor replicated.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rates {
     older: Mark,
@@ -27,13 +27,13 @@ impl Rates {
             return;
         }
         let now = Mark { at_ms: now_ms, counts };
-        // After a pause, or if the clock has stepped back, counting begins anew.
+        // After a pause, or if the clock has stepped back, counting starts again.
         self.older = if (SPAN_MS..2 * SPAN_MS).contains(&passed_ms) { self.newer } else { now };
         self.newer = now;
     }
 
-    /// The increase of each count per minute, over the last 30 to 60 seconds. If counting began later than that, the
-    /// increase so far: a few records in the first moments do not tell how many there are in a minute.
+    /// The increase of each count per minute, over the last 30 to 60 seconds. If counting began later, the increase so
+    /// far, because a few moments do not tell the rate of a minute.
     pub fn per_minute(&self, now_ms: i64, counts: [u64; COUNTS]) -> [u64; COUNTS] {
         const MINUTE_MS: u128 = 60_000;
         let mut rates = [0; COUNTS];
@@ -63,10 +63,10 @@ mod tests {
             let now_ms = 1_000_000 + second as i64 * 1_000;
             rates.mark(now_ms, counts(second * 50));
             let [rate, ..] = rates.per_minute(now_ms + 1_000, counts((second + 1) * 50));
-            // Half a minute is enough to tell.
+            // The rate is known after half a minute.
             assert_eq!(rate, if second + 1 < 30 { (second + 1) * 50 } else { 3_000 }, "{second}");
         }
-        // And nothing, a minute after it ended.
+        // A minute after the pushes ended, the rate is 0.
         assert_eq!(rates.per_minute(1_000_000 + 700_000, counts(600 * 50)), counts(0));
     }
 }

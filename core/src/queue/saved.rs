@@ -10,7 +10,7 @@ use crate::codec::{Corrupt, Encoded, Reader, Writer};
 use crate::memory::allocated_bytes;
 use crate::stored::Stored;
 
-/// The kinds of parts that a queue is written in for a rewritten AOF.
+/// The kinds of parts that make up a queue in a rewritten AOF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// Counts and times. Comes first.
@@ -19,14 +19,14 @@ pub enum Part {
     Ids,
     /// A block of records that are in no batch.
     Waiting,
-    /// A batch that is out on a lease, or has come back.
+    /// A batch that is leased or has come back.
     Leased,
     /// A dead letter.
     Dead,
 }
 
 impl Queue {
-    /// Writes the queue part by part; `emit` gets each.
+    /// Writes the queue part by part, and passes each part to `emit`.
     pub fn save_parts(&self, emit: &mut dyn FnMut(Part, Encoded)) {
         let mut emit = |part, save: &dyn Fn(&mut Encoded)| {
             let mut out = Encoded::default();
@@ -47,7 +47,7 @@ impl Queue {
         }
     }
 
-    /// Reads a part that [`Self::save_parts`] wrote, after those before it.
+    /// Reads a part that [`Self::save_parts`] wrote. Parts are read in the order in which they were written.
     ///
     /// # Errors
     /// [`Corrupt`] if the part's fields are cut short, out of bounds or contradict each other.
@@ -133,7 +133,7 @@ impl Stored for Queue {
         Ok(queue)
     }
 
-    /// Writes counts, records with their times, and batches, whatever blocks the records lie in.
+    /// Writes counts, records with their times, and batches, independent of which blocks the records lie in.
     fn digest(&self, out: &mut dyn Writer) {
         self.save_head(out);
         self.ids.save(out);
@@ -150,8 +150,8 @@ impl Stored for Queue {
         }
     }
 
-    /// Of a queue with more than 2,000 blocks it looks at every second, third and so on, and of many batches only at some, so
-    /// that it takes no longer for the longest queue.
+    /// Looks at a sample of the blocks if there are more than 2,000, and of the batches if there are many, so that the
+    /// time is bounded.
     fn memory_bytes(&self) -> usize {
         const BLOCKS_MAX: usize = 2_000;
         let step = self.blocks.len() / BLOCKS_MAX + 1;

@@ -1,11 +1,11 @@
-//! How much records are.
+//! Numbers of records and of their bytes.
 
 /// A number of records, and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
-    /// Records.
+    /// The number of records.
     pub records: u64,
-    /// Their bytes, as they were pushed.
+    /// The records' bytes, as they were pushed.
     pub bytes: u64,
 }
 

@@ -1,12 +1,12 @@
-//! Reading records, and handing them out for good.
+//! Reading records, and handing them out without a lease.
 
 use super::block::Block;
 use super::size::Size;
 use super::value::{Queue, count};
 
 impl Queue {
-    /// How many records [`Self::peek`] and [`Self::pop`] should take at `now_ms`: up to `count`, with up to `max_bytes` in
-    /// all, but at least one if there is one.
+    /// How many records [`Self::peek`] and [`Self::pop`] should take at `now_ms`: up to `count`, with up to `max_bytes`
+    /// in all, but at least one if the queue has any.
     pub fn measure(&self, now_ms: i64, count: u64, max_bytes: u64) -> u64 {
         measured(self.oldest_blocks(now_ms), count, max_bytes)
     }
@@ -44,8 +44,8 @@ impl Queue {
         }
     }
 
-    /// Removes the `records` oldest records, as [`Self::peek`] shows them. If a batch that has come back is taken in part, it
-    /// is dissolved: its other records wait in front of all others.
+    /// Removes the `records` oldest records, in the order of [`Self::peek`]. A batch that has come back and is removed
+    /// in part is dissolved: its other records wait in front of all others.
     pub fn pop(&mut self, now_ms: i64, records: u64) {
         self.move_exhausted(now_ms);
         let mut left = records;
@@ -70,7 +70,7 @@ impl Queue {
     }
 }
 
-/// How many of the blocks' records fit into `max_bytes`, up to `count`, but at least one.
+/// How many records of the blocks fit into `max_bytes`: up to `count`, but at least one.
 pub(super) fn measured<'a>(blocks: impl Iterator<Item = &'a Block>, count: u64, max_bytes: u64) -> u64 {
     let mut taken = Size::default();
     for block in blocks {

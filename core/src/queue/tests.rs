@@ -17,7 +17,7 @@ fn loaded(bytes: &[u8]) -> Result<Queue, Corrupt> {
     reader.finish().map(|()| queue)
 }
 
-/// By way of the parts of a rewritten AOF.
+/// The same queue, saved and loaded as the parts of a rewritten AOF.
 fn rewritten(queue: &Queue) -> Queue {
     let mut parts = Vec::new();
     queue.save_parts(&mut |part, payload| parts.push((part, payload.0)));
@@ -44,7 +44,7 @@ fn push(queue: &mut Queue, record: &[u8]) {
     queue.push(1_000, 0, [record], 0);
 }
 
-/// A queue of `count` records of `len` bytes, after `popped` more that are gone.
+/// A queue of `count` records of `len` bytes, after `popped` earlier records were popped.
 fn queue_of(count: u64, len: usize, popped: u64) -> Queue {
     let mut queue = Queue::new();
     (0..popped + count).for_each(|_| push(&mut queue, &vec![7; len]));
@@ -80,14 +80,14 @@ fn plans_keep_the_newest_that_fit() {
     assert_eq!(plan(&[10], 5, 60, DropOldest), dropping(1, 0));
     assert_eq!(plan(&[10], 6, 59, DropOldest), dropping(1, 0));
     assert_eq!(plan(&[10], 6, 39, DropOldest), dropping(3, 0));
-    // Limits below what is there.
+    // Limits below what the queue holds.
     assert_eq!(plan(&[1], 2, 60, DropOldest), dropping(4, 0));
     assert_eq!(plan(&[1], 2, 60, Reject), Err(PushError::Full));
-    // A batch larger than the queue may be.
+    // A push of more than the queue may hold.
     assert_eq!(plan(&[10, 20, 30], 2, 60, DropOldest), dropping(5, 1));
     assert_eq!(plan(&[10, 20, 30], 3, 49, DropOldest), dropping(5, 2));
     assert_eq!(plan(&[10, 20, 30], 0, 60, DropOldest), dropping(5, 3));
-    // A record that never fits, wherever it stands.
+    // A record that can never fit, at any position.
     assert_eq!(plan(&[10, 61, 30], 9, 60, DropOldest), Err(PushError::TooLarge { index: 1 }));
     assert_eq!(plan(&[10, 61, 30], 9, 60, Reject), Err(PushError::TooLarge { index: 1 }));
     assert_eq!(plan(&[60], 9, 60, DropOldest), dropping(5, 0));
@@ -106,11 +106,11 @@ fn leased_records_take_room_and_stay() {
     assert_eq!(plan(&[10], 7, 99, Reject), Ok(PushPlan::default()));
     assert_eq!(plan(&[10], 6, 99, DropOldest), Ok(PushPlan { drop_oldest: 1, skip_new: 0 }));
     assert_eq!(plan(&[10], 9, 40, DropOldest), Ok(PushPlan { drop_oldest: 3, skip_new: 0 }));
-    // Only as much room as the others leave.
+    // Leased records leave room for some of the pushed records only.
     assert_eq!(plan(&[10, 9, 9], 5, 99, DropOldest), Ok(PushPlan { drop_oldest: 3, skip_new: 1 }));
     assert_eq!(plan(&[10, 9, 9], 9, 40, DropOldest), Ok(PushPlan { drop_oldest: 3, skip_new: 2 }));
     assert_eq!(plan(&[10], 3, 99, DropOldest), Ok(PushPlan { drop_oldest: 3, skip_new: 1 }));
-    // Less room than the leased records take alone.
+    // Leased records alone exceed the limits.
     assert_eq!(plan(&[10, 9], 2, 99, DropOldest), Ok(PushPlan { drop_oldest: 3, skip_new: 2 }));
 }
 
@@ -126,7 +126,7 @@ fn dead_letters_take_no_room_of_others() {
         queue.plan_push(now_ms, std::iter::repeat_n(10, count), limits, WhenFull::Reject)
     };
     assert_eq!((reject(&queue, 1_999, 5), reject(&queue, 1_999, 6)), (Ok(PushPlan::default()), Err(PushError::Full)));
-    // The other batch is one too, from this moment on, although nothing has moved it yet.
+    // The other batch is a dead letter, too, from now on, although no change has moved it yet.
     assert_eq!((reject(&queue, 2_000, 10), reject(&queue, 2_000, 11)), (Ok(PushPlan::default()), Err(PushError::Full)));
     queue.push(2_000, 0, [b"x".as_slice()], 0);
     assert_eq!((queue.dead(2_000).batches, queue.dead_batches().count()), (2, 2));
@@ -156,7 +156,7 @@ fn records_of_a_batch_are_given_up_alone() {
     queue.lease(1_000, BatchLease { id: id(1), until_ms: 2_000, deliveries_max: 2 }, 7);
     assert_eq!(queue.batch(id(1)).unwrap().has_any(&[0, 7]), Err(7));
     queue.dead_letter_records(1_000, id(1), id(2), &[4, 1]);
-    // Sent again, and with another one: the indexes stay those of the delivery.
+    // The first request is repeated, together with another record: the indexes stay those of the delivery.
     assert_eq!(queue.batch(id(1)).unwrap().has_any(&[1, 4]), Ok(false));
     queue.dead_letter_records(1_000, id(1), id(3), &[4, 6]);
     let of = |queue: &Queue, id| {
@@ -168,7 +168,7 @@ fn records_of_a_batch_are_given_up_alone() {
     let batch = queue.batch(id(1)).unwrap();
     assert_eq!((batch.deliveries(), batch.due_ms(), queue.counts().dead_lettered), (1, 2_000, 3));
     assert_eq!(digest(&loaded(&saved(&queue)).unwrap()), digest(&queue));
-    // The next delivery is of those that are left, and numbers them anew.
+    // The next delivery has the remaining records, numbered anew.
     queue.lease_again(2_000, BatchLease { id: id(1), until_ms: 3_000, deliveries_max: 2 });
     assert_eq!(queue.batch(id(1)).unwrap().has_any(&[4]), Err(4));
     queue.dead_letter_records(2_000, id(1), id(4), &[0, 1, 2, 3]);
@@ -189,7 +189,7 @@ fn ids_are_remembered_for_their_time() {
     assert!(queue.is_repeated(500, b"a"));
     push(&mut queue, 500, b"b", 100);
     assert!(queue.is_repeated(599, b"a") && !queue.is_repeated(600, b"a"));
-    // None outlasts one that is remembered for a shorter time.
+    // No id outlasts a later one that is remembered for a shorter time.
     push(&mut queue, 550, b"c", 10);
     assert!(queue.is_repeated(559, b"b") && !queue.is_repeated(560, b"b"));
     assert_eq!(digest(&loaded(&saved(&queue)).unwrap()), digest(&queue));
@@ -208,7 +208,7 @@ fn no_more_ids_are_remembered_than_there_is_room_for() {
     assert!(queue.memory_bytes() <= 4 << 20, "{}", queue.memory_bytes());
     assert_eq!(digest(&rewritten(&queue)), digest(&queue));
     assert_eq!(digest(&loaded(&saved(&queue)).unwrap()), digest(&queue));
-    // A minute later they are forgotten, some at each change.
+    // A minute later they are forgotten, a limited number with each change.
     for _ in 0..100 {
         queue.move_exhausted(61_000);
     }
@@ -223,7 +223,7 @@ fn a_delivery_has_a_number_of_its_own() {
     for number in [2, 4, 6] {
         queue.lease_again(2_000, lease);
         assert_eq!(queue.batch(id(1)).unwrap().deliveries(), number);
-        // The second since it was requeued, which is what the maximum counts.
+        // The second delivery since the batch was requeued, which is what the maximum counts.
         queue.nack(2_000, id(1), 2_000);
         assert_eq!(queue.dead(2_000).batches, 1);
         queue.requeue(2_000, id(1));
@@ -239,7 +239,7 @@ fn a_delivery_has_a_number_of_its_own() {
 #[test]
 fn a_plan_spares_records_that_take_no_bytes() {
     let mut queue = Queue::new();
-    // The empty record ends a block: the next one has a block to itself.
+    // The empty record ends a block, so the long record has a block to itself.
     queue.push(0, 0, [[7; 10].as_slice(), &[], &[7; 70_000]], 0);
     let limits = Limits { max_records: 9, max_bytes: 70_000 };
     let plan = queue.plan_push(0, [0].into_iter(), limits, WhenFull::DropOldest);
@@ -259,7 +259,7 @@ fn a_batch_comes_back_as_it_was_until_it_is_dead() {
     assert_eq!(front(&queue, 1_999, 9), [b"c"]);
     queue.lease_again(2_000, BatchLease { until_ms: 3_000, ..lease });
     assert_eq!((queue.leased(2_999).size.records, queue.dead(2_999).size.records), (2, 0));
-    // Nothing has moved it yet, and still it is dead.
+    // No change has moved the batch yet, but it is a dead letter already.
     assert_eq!((queue.leased(3_000).size.records, queue.dead(3_000).size.records), (0, 2));
     assert!(queue.has_exhausted(3_000) && !queue.has_exhausted(2_999));
     assert_eq!(queue.next_batch(3_000, 2, 9), Next::New { records: 1 });
@@ -277,7 +277,7 @@ fn a_clock_that_steps_back_shortens_no_sleep() {
     let lease = BatchLease { id: id(1), until_ms: 1_000_000, deliveries_max: 2 };
     queue.push(990_000, 0, [b"x".as_slice()], 0);
     queue.lease(990_000, lease, 1);
-    // An hour back: ten seconds are left all the same.
+    // The clock goes back: the lease still has ten seconds left.
     assert_eq!(queue.next_batch(500_000, 1, 9), Next::New { records: 1 });
     assert_eq!(queue.next_due_ms(500_000), Some(510_000));
     assert!(queue.is_behind(500_000));
@@ -306,7 +306,7 @@ fn counts_never_overflow() {
     assert_eq!(digest(&loaded(&saved(&queue)).unwrap()), digest(&queue));
 }
 
-/// About what a gateway logs: JSON with names, numbers and some text.
+/// Like the records that a gateway logs: JSON with names, numbers and some text.
 fn log_record(number: u64) -> Vec<u8> {
     const WORDS: [&str; 48] = [
         "the",
@@ -398,7 +398,7 @@ fn memory_follows_the_records() {
     queue.pop(20_000, 10_000);
     assert!(queue.memory_bytes() <= 640, "{}", queue.memory_bytes());
 
-    // Many batches are taken to be like the first.
+    // Beyond a number of batches, the others are assumed to be like the first.
     let lease_all = |batches: u64| {
         let mut queue = Queue::new();
         for number in 0..batches {
@@ -411,14 +411,14 @@ fn memory_follows_the_records() {
 
     let small = queue_of(1, 100, 0);
     assert!(small.memory_bytes() <= 640, "{}", small.memory_bytes());
-    // Short for ever, however much goes through.
+    // A queue that stays short takes little memory, however many records pass through it.
     let mut hovering = queue_of(5, 1_024, 0);
     for _ in 0..10_000 {
         push(&mut hovering, &[7; 1_024]);
         hovering.pop(1_000, 1);
         assert!(hovering.memory_bytes() <= 4 * 5 * 1_024 + 1_024, "{}", hovering.memory_bytes());
     }
-    // Records that leave much of a block unused do not pay for it.
+    // Records that leave much of a block unused take no memory for the unused part.
     let awkward = queue_of(300, 17_000, 0);
     assert!(awkward.memory_bytes() / 300 <= 19_400, "{}", awkward.memory_bytes() / 300);
     let large = queue_of(3, 1_000_000, 0);
@@ -455,7 +455,7 @@ fn a_measure_ends_at_the_bytes_and_has_one_record() {
 
 #[test]
 fn nothing_takes_time_in_the_length_of_the_queue() {
-    // Each of these touches one record; were one to walk the queue, this would take hours.
+    // Each of these touches one record; if one of them walked the queue, this would take hours.
     let mut queue = Queue::new();
     let limits = Limits { max_records: 1_000_000, ..NO_LIMITS };
     for _ in 0..3_000_000 {

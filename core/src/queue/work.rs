@@ -1,9 +1,9 @@
-//! Work that changes leave to other threads.
+//! Work that changes leave for other threads.
 
 use super::block::Block;
 use super::pack::Job;
 
-/// What is left to do after changes, on any thread: blocks to compress, and many blocks to free.
+/// Work left after changes, for any thread: blocks to compress, and large numbers of blocks to free.
 #[derive(Debug, Clone, Default)]
 pub struct Work {
     pub(super) jobs: Vec<Job>,

@@ -1,4 +1,4 @@
-//! The database's side: what was stored.
+//! The database: amounts and versions that were stored.
 
 use rusqlite::{Connection, Result, params};
 
@@ -6,21 +6,21 @@ use crate::feed::Ledger;
 
 pub struct Database(Connection);
 
-/// Of spend and of credits: they have the same columns.
+/// The tables of spend and of credits have the same columns.
 const TABLES: [&str; 2] = ["spend", "credit"];
 
 impl Database {
     pub fn open(path: &str) -> Result<Database> {
         let mut connection = Connection::open(path)?;
-        // Killed at any moment, SQLite has a transaction or has it not, in its own defaults.
+        // If the worker is killed, SQLite has the transaction completely or not at all, with its default settings.
         let transaction = connection.transaction()?;
         if !transaction.table_exists(None, "spend")? {
             transaction.execute_batch(include_str!("schema.sql"))?;
         }
         if !transaction.table_exists(None, "credit")? {
             transaction.execute_batch(include_str!("credit.sql"))?;
-            // A worker that did not know of credits has acknowledged them. GW.COSTSYNC has every ledger that is not stored in
-            // its present version listed whole.
+            // An earlier worker, which did not store credits, has acknowledged them. With version 0, GW.COSTSYNC has
+            // every ledger listed completely.
             transaction.execute("UPDATE account SET version = 0", [])?;
         }
         transaction.commit()?;
@@ -34,8 +34,8 @@ impl Database {
         rows.collect()
     }
 
-    /// All or nothing. Any number of times, and however late: the amounts are whole sums, and what is older than the account
-    /// is left out.
+    /// Stores all ledgers or none. It can be repeated at any time: amounts are whole sums, and ledgers older than their
+    /// account are left out.
     pub fn store(&mut self, ledgers: &[Ledger]) -> Result<()> {
         let transaction = self.0.transaction()?;
         {

@@ -1,13 +1,13 @@
-//! The server's side: what has changed.
+//! The server: ledgers that have changed.
 
 use redis::{Connection, FromRedisValue, RedisResult, Value};
 
-/// A ledger with what has changed in it.
+/// A ledger with its changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ledger {
     pub key: Vec<u8>,
     pub version: i64,
-    /// What the database has under an older version is of another ledger.
+    /// Amounts that the database has under older versions are those of another ledger.
     pub since: i64,
     pub rows: Vec<Row>,
     pub credits: Vec<Row>,
@@ -18,8 +18,8 @@ pub type Row = (String, String, String);
 
 pub struct Feed(Connection);
 
-/// Ledgers asked for at a time, and commands sent at a time: as many as the server lists in one call. Each command names one
-/// ledger, so that a cluster's nodes take them whatever their slots.
+/// The ledgers requested in one call, and the commands sent at a time: as many as the server lists in one call. Each
+/// command names one ledger, so that a cluster's nodes accept them whatever their slots are.
 const BATCH: usize = 200;
 
 impl Feed {
@@ -32,7 +32,7 @@ impl Feed {
         self.standings("GW.COSTSYNC", versions)
     }
 
-    /// Ledgers with changes, and whether to ask again at once.
+    /// Returns ledgers with changes, and whether to ask again at once.
     pub fn changes(&mut self) -> RedisResult<(bool, Vec<Ledger>)> {
         let (more, ledgers): (i64, Vec<Value>) =
             redis::cmd("GW.COSTCHANGES").arg("COUNT").arg(BATCH).query(&mut self.0)?;
@@ -48,7 +48,7 @@ impl Feed {
         self.standings("GW.COSTACK", &versions).map(drop)
     }
 
-    /// Sends key and version of each ledger. Returns for how many the server has none.
+    /// Sends key and version of each ledger. Returns for how many keys the server has no ledger.
     fn standings(&mut self, command: &str, versions: &[(Vec<u8>, i64)]) -> RedisResult<usize> {
         let mut gone = 0;
         for batch in versions.chunks(BATCH) {

@@ -17,7 +17,7 @@ usage: gw-cost-sync REDIS-URL SQLITE-FILE [--once]
 Follows GW.COSTCHANGES of the server at REDIS-URL (redis://user:password@host:port/database) into SQLITE-FILE, which is
 made where it does not exist. With --once it ends when nothing is left to store, as a cron job would want.";
 
-/// Between two looks at a server that has nothing new, and before another try at one that is away.
+/// The pause after the server had nothing new, and before trying a server again that cannot be reached.
 const PAUSE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -44,7 +44,7 @@ fn run(url: &str, path: &str, once: bool) -> Result<(), Box<dyn Error>> {
     loop {
         match follow(url, &mut database, once) {
             Ok(()) => return Ok(()),
-            // A database that cannot be written is for people; a server that is away comes back.
+            // An operator must repair a database that cannot be written; a server that cannot be reached comes back.
             Err(error) => match error.downcast::<redis::RedisError>() {
                 Ok(error) if !once => eprintln!("gw-cost-sync: {error}; trying again"),
                 Ok(error) => return Err(error),
@@ -55,9 +55,9 @@ fn run(url: &str, path: &str, once: bool) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Follows over one connection, until it is lost or, with `once`, until nothing is left.
+/// Follows over one connection, until it is lost or, with `once`, until nothing is left to store.
 fn follow(url: &str, database: &mut Database, once: bool) -> Result<(), Box<dyn Error>> {
-    // What the server lost in a failover, or got back from a backup, it can only know from what the database has.
+    // The server can only learn from the database's versions what it lost in a failover, or got back from a backup.
     let mut feed = Feed::connect(url)?;
     let gone = feed.tell_versions(&database.versions()?)?;
     if gone > 0 {
@@ -66,7 +66,7 @@ fn follow(url: &str, database: &mut Database, once: bool) -> Result<(), Box<dyn 
     loop {
         let (more, ledgers) = feed.changes()?;
         database.store(&ledgers)?;
-        // Only now: what is acknowledged is not listed again.
+        // Only after storing, because acknowledged changes are not listed again.
         feed.acknowledge(&ledgers)?;
         if ledgers.is_empty() && !more {
             if once {

@@ -21,11 +21,11 @@ pub struct Args {
     #[arg(long, env = "GW_REDIS", default_value = "redis://127.0.0.1:6379")]
     pub redis: String,
 
-    /// Records in an object, at most; a mebibyte of them is the other bound
+    /// The most records in an object; a mebibyte of records is the other bound
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub count: u32,
 
-    /// After so long a batch goes to another shipper, should this one have died
+    /// After this time a batch goes to another shipper, if this one has died
     #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(100..=86_400_000))]
     pub lease_ms: u64,
 }
@@ -34,7 +34,7 @@ const AFTER_HELP: &str = "\
 S3 is configured as its other tools are: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL ...
 The server should run with `appendfsync always`: a lease that it forgets in a crash is given again under another name.";
 
-/// A folder is a store, too.
+/// A folder is accepted as a store, too.
 fn parse_store(text: &str) -> Result<Url> {
     if text.contains("://") {
         return Ok(Url::parse(text)?);

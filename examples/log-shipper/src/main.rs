@@ -1,14 +1,15 @@
-//! Ships the records of a log queue to an object store, each in exactly one object, whatever dies on the way:
+//! Ships the records of a log queue to an object store, each in exactly one object, even if processes die at any point:
 //!
 //! 1. A batch is leased with GW.LOGPOP. It stays in the queue, and comes back if it is not acknowledged in time.
-//! 2. Records that no object can have, since they are not JSON, are given up: they become a dead letter of their own, and the
-//!    batch has the rest from then on, in whichever delivery.
-//! 3. It is written as one object, named by its id, unless there is one already. A batch that comes back has the same
-//!    id and the same records, so such an object is this very batch.
-//! 4. It is acknowledged with GW.LOGACK.
+//! 2. Records that are not JSON cannot be in an object, so they are given up: they become a dead letter of their own,
+//!    and from then on the batch has the other records, in every delivery.
+//! 3. The batch is written as one object, named by its id, unless the object exists. A batch that comes back has the
+//!    same id and the same records, so an existing object is of the same batch.
+//! 4. The batch is acknowledged with GW.LOGACK.
 //!
-//! A shipper that dies before 3 has stored nothing; one that dies before 4 leaves an acknowledgement to the next. One that was
-//! away for longer than its lease changes nothing any more: each command names the delivery that it got.
+//! A shipper that dies before step 3 has stored nothing; one that dies before step 4 leaves the acknowledgement to the
+//! next. A shipper that was away for longer than its lease cannot change anything: each command names the delivery that
+//! it got.
 
 mod args;
 mod object;
@@ -50,7 +51,7 @@ fn run(args: &Args) -> Result<()> {
     ended
 }
 
-/// What was done.
+/// Counts of the work done.
 #[derive(Default)]
 struct Tally {
     objects: u64,
@@ -80,7 +81,7 @@ struct Shipper {
 }
 
 impl Shipper {
-    /// Until the end is asked for; the batch in hand is finished or given back.
+    /// Runs until a signal requests the end; the batch in hand is finished or given back.
     fn run(&mut self, count: u32) -> Result<()> {
         while !stop::requested() {
             if let Some(batch) = self.queue.lease(count)? {
@@ -93,7 +94,7 @@ impl Shipper {
     fn ship(&mut self, batch: &Batch) -> Result<()> {
         let poison = object::poison(&batch.records);
         if !poison.is_empty() {
-            // They will be no better next time. This comes before the object, which must not change once it is there.
+            // They cannot be stored later either. This comes before the object, which must not change once it exists.
             let indexes: Vec<usize> = poison.iter().map(|record| record.index).collect();
             if !self.queue.give_up(batch, &indexes)? {
                 return self.lost(batch);
@@ -112,7 +113,7 @@ impl Shipper {
         let name = format!("{id}.jsonl.zst");
         let Some(created) = self.create(batch, &name, &object)? else { return Ok(()) };
         if !self.queue.ack(batch)? {
-            // The object is there all the same: it is the other shipper's, too.
+            // The object exists all the same: it is the other shipper's object, too.
             self.lost(batch)?;
         }
         let what = match created {
@@ -136,18 +137,18 @@ impl Shipper {
         Ok(())
     }
 
-    /// This shipper's lease ran out, and another one has the batch or has acknowledged it. Or a command was sent again, and
-    /// had been carried out before.
+    /// This shipper's lease has ended, and another one has the batch or has acknowledged it. Or a command was repeated
+    /// that had been carried out before.
     fn lost(&mut self, batch: &Batch) -> Result<()> {
         self.done.lost += 1;
         println!("{}: no longer in the queue as delivery {}", batch.id, batch.delivery);
         Ok(())
     }
 
-    /// A store that fails is tried again for as long as the lease can be extended: that counts no delivery, so an outage
-    /// makes no dead letters. `None` if the batch is another shipper's now.
+    /// A failing store is tried again for as long as the lease can be extended. That does not count as a delivery, so
+    /// an outage makes no dead letters. `None` if another shipper has the batch now.
     fn create(&mut self, batch: &Batch, name: &str, object: &[u8]) -> Result<Option<Created>> {
-        // With these a lease never ends between two extensions.
+        // With these times a lease never ends between two extensions.
         let (time, mut backoff) = (self.lease / 2, Backoff::up_to(self.lease / 4));
         loop {
             let error = match self.store.create(name, object.to_vec(), time) {

@@ -7,7 +7,7 @@ use std::io;
 /// zstd's own default.
 const LEVEL: i32 = 3;
 
-/// A record that is not a JSON text: which one, from 0, and why.
+/// A record that is not a JSON text: its index, from 0, and the reason.
 #[derive(Debug)]
 pub struct NotJson {
     pub index: usize,
@@ -20,24 +20,25 @@ impl fmt::Display for NotJson {
     }
 }
 
-/// The records that no object can have.
+/// The records that cannot be in an object.
 pub fn poison(records: &[Vec<u8>]) -> Vec<NotJson> {
     let reasons = records.iter().enumerate().filter_map(|(index, record)| Some((index, check(record).err()?)));
     reasons.map(|(index, reason)| NotJson { index, reason }).collect()
 }
 
-/// One record a line, otherwise byte for byte as they are.
+/// One record a line, otherwise byte for byte as it was pushed.
 pub fn encode(records: &[Vec<u8>]) -> io::Result<Vec<u8>> {
     let mut lines = Vec::with_capacity(records.iter().map(|record| record.len() + 1).sum());
     for record in records {
-        // In JSON a line break is white space between tokens; in a string it would have been written as \n.
+        // In JSON, a line break can only be white space between tokens; in a string it would have been
+        // written as an escape.
         lines.extend(record.iter().map(|&byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
         lines.push(b'\n');
     }
     zstd::bulk::compress(&lines, LEVEL)
 }
 
-/// Deeply nested text is no danger: nothing is built from it.
+/// Deeply nested text does no harm: nothing is built from it.
 fn check(record: &[u8]) -> Result<(), String> {
     let text = std::str::from_utf8(record).map_err(|error| error.to_string())?;
     serde_json::from_str::<IgnoredAny>(text).map(drop).map_err(|error| error.to_string())

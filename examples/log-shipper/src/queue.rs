@@ -1,15 +1,15 @@
-//! The log queue, as a consumer of leased batches sees it.
+//! The log queue, for a consumer of leased batches.
 
 use crate::stop::{self, Backoff};
 use redis::{Cmd, Connection, ErrorKind, FromRedisValue, RedisError, RedisResult};
 use std::time::Duration;
 
-/// How long a pop waits at the server for records; the end of the run waits for it.
+/// How long a pop waits at the server for records. The end of the run has to wait for it.
 const BLOCK: Duration = Duration::from_secs(1);
-/// How long no reply at all means that the server has gone.
+/// If no reply comes for this long, the server is considered gone.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Once the end is asked for; the signal that asks interrupts whatever is waited for.
+/// The number of tries after the end was requested; the signal interrupts any wait.
 const LAST_TRIES: u32 = 3;
 
 pub struct Batch {
@@ -31,7 +31,7 @@ impl Queue {
         Ok(Self { client: redis::Client::open(server)?, connection: None, key: key.to_owned(), lease_ms })
     }
 
-    /// Up to `count` records, after a while at most; `None` where there are none.
+    /// Leases up to `count` records, after a short wait at most; `None` if there are none.
     pub fn lease(&mut self, count: u32) -> RedisResult<Option<Batch>> {
         let mut pop = redis::cmd("GW.LOGPOP");
         pop.arg(&self.key).arg("COUNT").arg(count).arg("LEASE").arg(self.lease_ms);
@@ -40,40 +40,42 @@ impl Queue {
         Ok(batch.map(|(id, records, delivery)| Batch { id, records, delivery }))
     }
 
-    /// The batch is where it should be. False, here and below, if another shipper has got the batch by now.
+    /// Acknowledges the batch, which is stored. This and the next methods return false if another shipper has the batch
+    /// now.
     pub fn ack(&mut self, batch: &Batch) -> RedisResult<bool> {
         let acknowledge = self.on("GW.LOGACK", batch);
         self.call(&acknowledge)
     }
 
-    /// Another shipper may have the batch.
+    /// Gives the batch back, so that another shipper may have it.
     pub fn give_back(&mut self, batch: &Batch) -> RedisResult<bool> {
         let give_back = self.on("GW.LOGNACK", batch);
         self.call(&give_back)
     }
 
-    /// Somebody has to look at these records. Repeated, it gives up no others: the indexes are those of the delivery.
+    /// Gives up records that somebody has to look at. Repeated, it gives up no others: the indexes are those of the
+    /// delivery.
     pub fn give_up(&mut self, batch: &Batch, indexes: &[usize]) -> RedisResult<bool> {
         let mut give_up = self.on("GW.LOGNACK", batch);
         give_up.arg("DEAD").arg("RECORD").arg(indexes);
         self.call(&give_up)
     }
 
-    /// Starts the batch's lease anew.
+    /// Starts the batch's lease again.
     pub fn extend(&mut self, batch: &Batch) -> RedisResult<bool> {
         let mut extend = self.on("GW.LOGEXTEND", batch);
         extend.arg("LEASE").arg(self.lease_ms);
         self.call(&extend)
     }
 
-    /// A command on a batch that changes nothing if the batch has been delivered again since.
+    /// A command on a batch. It changes nothing if the batch has been delivered again since.
     fn on(&self, command: &str, batch: &Batch) -> Cmd {
         let mut command = redis::cmd(command);
         command.arg(&self.key).arg(&batch.id).arg("DELIVERY").arg(batch.delivery);
         command
     }
 
-    /// Outlasts restarts and failovers of the server; every command here can be repeated.
+    /// Goes on through restarts and failovers of the server; every command here can be repeated.
     fn call<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
         let mut backoff = Backoff::up_to(PAUSE_MAX);
         let mut last_tries = LAST_TRIES;
@@ -99,16 +101,16 @@ impl Queue {
             }
         };
         let reply = command.query(&mut connection)?;
-        // After an error a new one is made: it may lead to another server.
+        // After an error a new connection is made: it may lead to another server.
         self.connection = Some(connection);
         Ok(reply)
     }
 }
 
-/// Whether it may be over in a while: the server restarts, loads, has become a replica, or cannot save.
+/// Whether the error may go away by itself: the server restarts, loads, has become a replica, or cannot save.
 fn is_passing(error: &RedisError) -> bool {
     const CODES: [&str; 7] = ["LOADING", "READONLY", "UNBLOCKED", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF"];
-    // A reply that cannot be read is one that was cut off.
+    // A reply that cannot be read was cut off.
     let is_cut_off = matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse);
     is_cut_off || error.code().is_some_and(|code| CODES.contains(&code))
 }

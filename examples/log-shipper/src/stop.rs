@@ -1,4 +1,4 @@
-//! The end of the run, asked for with SIGINT or SIGTERM.
+//! The end of the run, requested with SIGINT or SIGTERM.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// From now on signals ask for the end; the second one does not ask.
+/// From now on a signal requests the end; a second one ends the process at once.
 pub fn on_signals() -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
-            // Nothing is lost by it: what is leased comes back.
+            // Nothing is lost: leased batches come back.
             std::process::exit(130);
         }
     })
@@ -20,7 +20,7 @@ pub fn requested() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
-/// Waits, or not any longer once the end is asked for.
+/// Waits for this time, or until the end is requested.
 pub fn pause(time: Duration) {
     const STEP: Duration = Duration::from_millis(50);
     let start = Instant::now();

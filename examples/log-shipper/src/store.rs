@@ -21,7 +21,7 @@ pub enum Created {
 
 impl Store {
     pub fn open(address: &Url) -> Result<Self> {
-        // Only these: among a process's other variables is perhaps a TOKEN that is none of S3's.
+        // Only these variables: others may have names such as TOKEN that have nothing to do with S3.
         let variables = std::env::vars().filter(|(name, _)| name.starts_with("AWS_"));
         let options = variables.map(|(name, value)| (name.to_ascii_lowercase(), value));
         let (store, folder) = object_store::parse_url_opts(address, options)?;
@@ -32,7 +32,7 @@ impl Store {
         self.folder.child(name)
     }
 
-    /// Writes the object unless there is one of that name. It is there whole or not at all.
+    /// Writes the object unless one with that name exists. It is written completely or not at all.
     pub fn create(&self, name: &str, bytes: Vec<u8>, time: Duration) -> Result<Created> {
         let path = self.path(name);
         self.runtime.block_on(async { tokio::time::timeout(time, self.put(&path, bytes.into())).await })?
@@ -41,7 +41,7 @@ impl Store {
     async fn put(&self, path: &Path, payload: PutPayload) -> Result<Created> {
         match self.store.put_opts(path, payload, PutMode::Create.into()).await {
             Ok(_) => Ok(Created::Now),
-            // S3 says so, too, when somebody else is just writing it, who may yet fail.
+            // S3 replies this also while another client is writing the object, which may still fail.
             Err(Error::AlreadyExists { .. }) => match self.store.head(path).await {
                 Ok(_) => Ok(Created::Before),
                 Err(error) => bail!("being written by somebody else: {error}"),

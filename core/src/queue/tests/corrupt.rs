@@ -1,4 +1,4 @@
-//! Whatever is loaded is refused, or can be used like any other queue.
+//! Anything that is loaded is either refused or can be used like any other queue.
 
 use super::*;
 use proptest::prelude::*;
@@ -37,7 +37,7 @@ fn use_it(mut queue: Queue) {
     assert_eq!(queue.leased(now_ms), Tally::default());
 }
 
-/// A queue with something of everything, of which each part can be compressed.
+/// A queue that has all kinds of parts, each with data that can be compressed.
 fn filled(lens: &[usize], popped: u64) -> Queue {
     let mut queue = Queue::new();
     for (len, at_ms) in lens.iter().zip(1_000..) {
@@ -144,7 +144,7 @@ fn blocks_that_contradict_themselves_are_refused() {
     assert_eq!(of_block(1, 5, index, 3, 0, b"abc"), Ok(Size { records: 1, bytes: 2 }));
     let large = vec![7; 100_000];
     assert_eq!(of_block(0, 5, &[0xa0, 0x8d, 6, 0], 100_000, 0, &large), Ok(Size { records: 1, bytes: 100_000 }));
-    // A frame that says it holds a gigabyte, and one that does hold more than it should.
+    // A frame that claims to hold a gigabyte, and one that holds more than it should.
     let bomb = zstd::bulk::compress(&vec![0; 1 << 20], 1).unwrap();
     for refused in [
         of_block(2, 5, index, 3, 0, b"abc"),

@@ -9,11 +9,11 @@ type Record = (Vec<u8>, i64);
 
 #[derive(Debug, Clone)]
 struct ModelBatch {
-    /// With the indexes that they had in the latest delivery.
+    /// The records, with their indexes in the latest delivery.
     records: Vec<(u32, Record)>,
     delivered: u32,
     due_ms: i64,
-    /// How long its lease or its delay was granted for.
+    /// How long its lease or delay was granted for.
     granted_ms: u64,
     deliveries: u64,
     deliveries_before: u64,
@@ -29,7 +29,7 @@ impl ModelBatch {
         self.records.iter().map(|(_, record)| record)
     }
 
-    /// Delivered, as if for the first time since.
+    /// Delivers the batch, with its records numbered anew.
     fn deliver(&mut self, lease: BatchLease, granted_ms: u64) {
         self.deliveries += 1;
         (self.due_ms, self.granted_ms, self.deliveries_max) = (lease.until_ms, granted_ms, lease.deliveries_max);
@@ -89,14 +89,14 @@ impl Model {
         returned.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// What is popped next, in order.
+    /// The next records to be popped, in order.
     fn oldest(&self, now_ms: i64, count: u64) -> Vec<&Record> {
         let returned = self.returned(now_ms);
         let of_batches = returned.iter().flat_map(|id| self.leased[id].records());
         of_batches.chain(&self.waiting).take(count as usize).collect()
     }
 
-    /// Records that wait or are leased.
+    /// Waiting and leased records.
     fn held(&self, now_ms: i64) -> Size {
         let clock_ms = now_ms.max(self.at_ms);
         let counting = self.leased.values().filter(|batch| batch.due_ms > clock_ms || !batch.is_exhausted());
@@ -127,7 +127,7 @@ impl Model {
         }
     }
 
-    /// Gives up records by their indexes in the latest delivery; whether any was there.
+    /// Gives up records by their indexes in the latest delivery. Returns whether any was there.
     fn dead_letter_records(&mut self, now_ms: i64, id: BatchId, new_id: BatchId, indexes: &[u32]) {
         self.settle(now_ms);
         let Some(batch) = self.leased.get_mut(&id) else { return };
@@ -135,7 +135,7 @@ impl Model {
         batch.records = rest;
         if !gone.is_empty() {
             self.counts.dead_lettered += gone.len() as u64;
-            // A batch of its own, whose records are numbered anew.
+            // A batch of its own, with its records numbered anew.
             let records: Vec<_> = (0..).zip(gone.into_iter().map(|(_, record)| record)).collect();
             self.dead.insert(new_id, ModelBatch { delivered: records.len() as u32, records, ..batch.clone() });
         }
@@ -224,7 +224,7 @@ impl Model {
     }
 }
 
-/// A step. Batches are meant by their place among those there are.
+/// A step. Batches are chosen by their index among the existing ones.
 #[derive(Debug, Clone)]
 enum Step {
     Wait(i64),
@@ -245,7 +245,7 @@ enum Step {
     SaveAndLoad,
 }
 
-/// The delivery that a consumer has got: the latest, one before it, or it does not say.
+/// The delivery that a consumer names: the latest, an earlier one, or none.
 #[derive(Debug, Clone, Copy)]
 enum Delivery {
     Latest,
@@ -303,7 +303,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The `number`th record: any two differ where their length allows it.
+/// The `number`th record. Any two records differ, if they are long enough.
 fn record(number: u64, len: usize) -> Vec<u8> {
     let mut record = vec![number as u8; len];
     record.iter_mut().zip(number.to_le_bytes()).for_each(|(byte, of_number)| *byte = of_number);
@@ -333,7 +333,7 @@ fn assert_same(queue: &Queue, model: &Model, now_ms: i64) {
     assert_eq!(due_apart(batches(&queue.dead)), due_apart(of_model(&model.dead)));
 }
 
-/// What is told of a queue is true at that moment, whatever the last change was.
+/// All figures of a queue are correct at that moment, regardless of when it was last changed.
 fn assert_figures(queue: &Queue, model: &Model, now_ms: i64) {
     let tally = |batches: &[&ModelBatch]| Tally {
         batches: batches.len() as u64,
@@ -353,13 +353,13 @@ fn assert_figures(queue: &Queue, model: &Model, now_ms: i64) {
     let dead_lettered = model.counts.dead_lettered + tally(&exhausted).size.records;
     assert_eq!(queue.counts_at(now_ms), Counts { dead_lettered, ..model.counts });
     assert_eq!(queue.held(now_ms), model.held(now_ms));
-    // As granted, never longer, wherever the clock went.
+    // A lease lasts as long as it was granted for, never longer, however the clock was set.
     if now_ms == model.at_ms {
         assert!(model.leased.values().all(|batch| batch.due_ms <= until_ms(now_ms, batch.granted_ms)));
     }
 }
 
-/// The queue, one that saw the same changes with blocks of another history, and the model.
+/// The queue, another queue with the same changes but other blocks, and the model.
 #[derive(Default)]
 struct Trial {
     queue: Queue,
@@ -368,12 +368,12 @@ struct Trial {
     now_ms: i64,
     records: u64,
     dead_limits: Option<Limits>,
-    /// The latest delivery of each batch, for ever.
+    /// The latest delivery of each batch that ever existed.
     deliveries: BTreeMap<BatchId, u64>,
 }
 
 impl Trial {
-    /// Whether a consumer with that delivery still has the batch, and nobody else: by the queue and by the model.
+    /// Whether a consumer with that delivery still has the batch: by the queue and by the model.
     fn holds(&self, id: BatchId, delivery: Delivery) -> bool {
         let latest = self.deliveries[&id];
         let (number, holds) = match delivery {
