@@ -30,7 +30,8 @@ pub(super) enum Owner {
     Admission,
 }
 
-/// The id of a hold. Request ids of up to 37 bytes (a UUID has 36) need no allocation of their own.
+/// The id of a hold. Request ids of up to 37 bytes (a UUID has 36) need no allocation of their own; behind a shorter one the
+/// buffer is zero.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Id {
     Short { owner: Owner, len: u8, bytes: [u8; SHORT_MAX] },
@@ -65,10 +66,6 @@ impl Id {
         match self {
             Id::Short { owner, .. } | Id::Long(owner, _) => *owner,
         }
-    }
-
-    fn is(&self, owner: Owner, id: &[u8]) -> bool {
-        self.owner() == owner && self.as_bytes() == id
     }
 
     fn memory_bytes(&self) -> usize {
@@ -224,7 +221,7 @@ impl Holds {
 
     pub(super) fn state(&self, now_ms: i64, id: &[u8]) -> Option<IdState> {
         let now_ms = self.now_ms(now_ms);
-        let Some(hold) = self.open.iter().find(|hold| hold.id.is(Owner::Client, id)) else {
+        let Some(hold) = self.place(Owner::Client, id).and_then(|place| self.open.get(place)) else {
             return self.done.get(now_ms, id);
         };
         let (day, estimate) = (Day::from_number(hold.entry.number())?, hold.entry.amount());
@@ -257,10 +254,16 @@ impl Holds {
     }
 
     pub(super) fn remove(&mut self, owner: Owner, id: &[u8]) {
-        // Ids are unique, and holds usually end in the order in which they began.
-        if let Some(place) = self.open.iter().position(|hold| hold.id.is(owner, id)) {
+        if let Some(place) = self.place(owner, id) {
             self.sums.sub(self.open.remove(place).entry);
         }
+    }
+
+    /// The place of the hold with this id, which no other has. Holds usually end in the order in which they began.
+    fn place(&self, owner: Owner, id: &[u8]) -> Option<usize> {
+        // Two short ids are compared in a few instructions, since their buffers have one length.
+        let wanted = Id::new(owner, id);
+        self.open.iter().position(|hold| hold.id == wanted)
     }
 
     /// Ends a client's hold if there is one, and remembers the outcome of the id.
