@@ -61,24 +61,33 @@ pub fn open_to_make<'a>(call: &'a mut Call, account: Key) -> Result<OpenedEither
     call.open_either(account)
 }
 
-/// Changes the account of a key. If there is none, creates one, with the key's ledger if it holds one. `change` may
-/// fail only for bounds that an account with policies can exceed, so that an error never changes a key.
+/// Changes the account of a key. If there is none, creates one, with the key's ledger if it holds one. If `change` fails, it
+/// has changed nothing, and the key stays as it was.
 pub fn make<T>(
     opened: OpenedEither<Account, Ledger>,
     change: impl FnOnce(&mut Account) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let mut opened = match opened {
-        Either::One(opened) => opened,
+    let (mut opened, account, changed) = match opened {
+        Either::One(mut opened) => {
+            if opened.get().is_some() {
+                return change_one(&mut opened, change).unwrap_or(Err(Error::INTERNAL));
+            }
+            let mut account = Account::default();
+            let changed = change(&mut account)?;
+            (opened, account, changed)
+        }
         Either::Other(mut opened) => {
             let ledger = opened.get().map(std::mem::take).unwrap_or_default();
-            opened.replace(Account::with_ledger(ledger))
+            let mut account = Account::with_ledger(ledger);
+            match change(&mut account) {
+                Ok(changed) => (opened.emptied(), account, changed),
+                Err(error) => {
+                    opened.insert(std::mem::take(account.ledger_mut()));
+                    return Err(error);
+                }
+            }
         }
     };
-    if opened.get().is_some() {
-        return change_one(&mut opened, change).unwrap_or(Err(Error::INTERNAL));
-    }
-    let mut account = Account::default();
-    let changed = change(&mut account)?;
     let expires_at_ms = account.expires_at_ms();
     opened.insert(account);
     if expires_at_ms.is_some() {

@@ -261,6 +261,7 @@ fn apply_admission<'a>(
             }
             _ => drop(account.keep_alive(&moment, id, ttl_ms)),
         });
+        accounts::renew(opened);
     }
     Ok(spent)
 }

@@ -134,11 +134,10 @@ fn keep_alive(call: &mut Call) -> Outcome {
     let mut opened = accounts::open(call, &accounts)?;
     let (keys, _) = select(&accounts, &mut opened, now_ms, id, &[Standing::Live]);
     for opened in &mut opened {
-        accounts::change_one(opened, |account| {
-            if account.standing(now_ms, id) == Standing::Live {
-                account.keep_alive(&moment, id, ttl_ms);
-            }
-        });
+        if opened.get().is_some_and(|account| account.standing(now_ms, id) == Standing::Live) {
+            accounts::change_one(opened, |account| account.keep_alive(&moment, id, ttl_ms));
+            accounts::renew(opened);
+        }
     }
     drop(opened);
     if !keys.is_empty() {

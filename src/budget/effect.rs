@@ -340,13 +340,14 @@ impl Credit<'_> {
         };
         if self.meter == USD {
             let mut account = Account::open(call, key)?;
-            let given = give(account.ledger_or_new());
+            let given = give(account.ledger_or_new())?;
             account.stay();
-            return given;
+            return Ok(given);
         }
         accounts::make(accounts::open_to_make(call, key)?, |account| {
+            let given = give(account.open_ledger(self.meter).map_err(accounts::exceeded)?)?;
             account.stay();
-            give(account.open_ledger(self.meter).map_err(accounts::exceeded)?)
+            Ok(given)
         })
     }
 

@@ -242,11 +242,9 @@ impl Call<'_> {
 }
 
 impl<'a, T: Value> Opened<'a, T> {
-    /// Stores a value of another type in place of this one, without an expiry.
-    pub fn replace<U: Value>(self, value: U) -> Opened<'a, U> {
-        let mut opened = Opened { raw: self.raw, value: None, call: PhantomData };
-        opened.insert(value);
-        opened
+    /// The same key, in which a value of another type is to be stored; it then has no expiry. Until then it holds this one.
+    pub fn emptied<U: Value>(self) -> Opened<'a, U> {
+        Opened { raw: self.raw, value: None, call: PhantomData }
     }
 
     pub fn get(&mut self) -> Option<&mut T> {

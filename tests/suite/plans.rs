@@ -458,3 +458,94 @@ fn a_plan_with_a_budget_that_is_spent_tells_so_once() {
     }
     assert_eq!(events, ["gw.addcost", "gw.policyput", "gw.softbudget", "gw.policyput", "end"]);
 }
+
+/// A primary with an append-only file, and its replica.
+struct Pair {
+    primary: Server,
+    client: Connection,
+    reader: Connection,
+    _replica: Server,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let primary = Server::options().aof().start().unwrap();
+        let replica = Server::options().replica_of(&primary).start().unwrap();
+        let (mut client, mut reader) = (primary.connect().unwrap(), replica.connect().unwrap());
+        await_in_sync(&mut client, &mut reader);
+        Self { primary, client, reader, _replica: replica }
+    }
+
+    /// The type, the value with its time to live, and the end of the key are the same on both, and after a restart.
+    fn is_equal(&mut self, key: &str, what: &str) {
+        await_in_sync(&mut self.client, &mut self.reader);
+        let mut state = |client: &mut Connection| {
+            let words = ["TYPE", "PEXPIRETIME"].map(|word| run(client, &format!("{word} {key}")));
+            (words, digest(client, key))
+        };
+        let on_primary = state(&mut self.client);
+        assert_eq!(state(&mut self.reader), on_primary, "{what}, on the replica");
+        run(&mut self.client, "DEBUG LOADAOF");
+        assert_eq!(state(&mut self.client), on_primary, "{what}, from the AOF");
+    }
+}
+
+#[test]
+fn a_refused_plan_leaves_a_ledger_a_ledger() {
+    let mut pair = Pair::start();
+    run(&mut pair.client, "GW.ADDCOST l 5");
+    let budgets: Vec<String> = (0..9)
+        .map(|i| format!(r#"{{"name":"b{i}","kind":"budget","amount":"1","period":"day","meter":"m{i}"}}"#))
+        .collect();
+    let all = document(&budgets.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(put(&mut pair.client, &format!("l {all}")), "ERR budgets of more than 9 meters: account");
+    assert_eq!(run(&mut pair.client, "TYPE l"), "gw-ledger");
+    assert_eq!(run(&mut pair.client, "GW.SPENT l"), "\"5\"");
+    pair.is_equal("l", "a plan of too many meters");
+    assert!(pair.primary.is_running());
+}
+
+#[test]
+fn an_admission_moves_the_end_of_an_idle_account_on_every_node() {
+    let mut pair = Pair::start();
+    for (index, change) in ["EXPIRE k 10", "PERSIST k", "EXPIRE k 1000000"].into_iter().enumerate() {
+        run(&mut pair.client, "DEL k");
+        put(&mut pair.client, &format!("k {} IDLE 100000", document(&[RPM])));
+        assert_eq!(run(&mut pair.client, change), "1");
+        run(&mut pair.client, &format!("GW.ADMIT k LEASE a{index} TTL 50 ROWS NONE"));
+        let left_ms: i64 = call!(pair.client, "PTTL", "k");
+        assert!((90_000..=125_000).contains(&left_ms), "{change}: {left_ms}");
+        pair.is_equal("k", change);
+        run(&mut pair.client, &format!("GW.ADMIT k LEASE b{index} TTL 60000 ROWS NONE"));
+        assert_eq!(run(&mut pair.client, change), "1");
+        assert_eq!(run(&mut pair.client, &format!("GW.KEEPALIVE k LEASE b{index} TTL 70000")), "1");
+        let left_ms: i64 = call!(pair.client, "PTTL", "k");
+        assert!((70_000..=125_000).contains(&left_ms), "{change}: {left_ms}");
+        pair.is_equal("k", "GW.KEEPALIVE");
+    }
+}
+
+#[test]
+fn a_refused_credit_lets_an_idle_account_expire() {
+    let mut pair = Pair::start();
+    let budgets: Vec<String> = (0..8)
+        .map(|i| format!(r#"{{"name":"b{i}","kind":"budget","amount":"1","period":"day","meter":"m{i}"}}"#))
+        .collect();
+    let all = document(&budgets.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(put(&mut pair.client, &format!("k {all}")), "1");
+    assert_eq!(put(&mut pair.client, &format!("k {} IDLE 100000", document(&[RPM]))), "1");
+    let refused = run(&mut pair.client, "GW.CREDIT k DAY 5 METER m99");
+    assert_eq!(refused, "ERR budgets of more than 9 meters: account");
+    assert!(call!(pair.client, "PTTL", "k" => i64) > 0);
+    pair.is_equal("k", "a credit of one meter too many");
+}
+
+/// A long document is read in a time that grows with its length, not with its square.
+#[test]
+fn many_unknown_words_are_one_mistake() {
+    let (_server, mut client) = start();
+    let members: Vec<String> = (0..6_000).map(|i| format!("\"{i:x}\":0")).collect();
+    let json = format!(r#"{{"policies":[{{{}}}]}}"#, members.join(","));
+    assert_eq!(reply!(client, "GW.POLICYPUT", "k", json), "ERR missing word: name (policies[0])");
+    assert_eq!(run(&mut client, "EXISTS k"), "0");
+}

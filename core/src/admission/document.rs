@@ -6,6 +6,7 @@
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -182,10 +183,9 @@ pub fn read(document: &[u8], now_ms: i64) -> Result<Vec<Named>, Refused> {
 
 fn read_policy(index: usize, Members(members): Members, now_ms: i64) -> Result<Named, Refused> {
     let place = Place::Policy(index);
-    for (at, (member, _)) in members.iter().enumerate() {
-        if members.iter().take(at).any(|(other, _)| other == member) {
-            return Err(place.wrong(Mistake::RepeatedWord, member.as_bytes()));
-        }
+    let mut seen = BTreeSet::new();
+    if let Some((member, _)) = members.iter().find(|(member, _)| !seen.insert(member)) {
+        return Err(place.wrong(Mistake::RepeatedWord, member.as_bytes()));
     }
     let text = |member: &'static str| {
         let found = members.iter().find(|(name, _)| name == member);
