@@ -479,7 +479,7 @@ impl Pair {
     /// The type, the value with its time to live, and the end of the key are the same on both, and after a restart.
     fn is_equal(&mut self, key: &str, what: &str) {
         await_in_sync(&mut self.client, &mut self.reader);
-        let mut state = |client: &mut Connection| {
+        let state = |client: &mut Connection| {
             let words = ["TYPE", "PEXPIRETIME"].map(|word| run(client, &format!("{word} {key}")));
             (words, digest(client, key))
         };
