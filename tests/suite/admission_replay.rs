@@ -120,6 +120,8 @@ struct Seen {
     admitted: HashSet<usize>,
     refused: usize,
     settled: HashMap<String, usize>,
+    /// The gateways that died, each with one admission that is not settled.
+    died: usize,
 }
 
 fn chain(key: usize) -> String {
@@ -154,6 +156,7 @@ fn serve(
         seen.admitted.insert(index);
         lives -= 1;
         if lives == 0 {
+            seen.died = 1;
             return seen;
         }
         // The model answers, some of them slowly.
@@ -182,6 +185,7 @@ fn replay(server: &Server, requests: &[Request]) -> Seen {
                 let mut all = all.lock().unwrap();
                 all.admitted.extend(seen.admitted);
                 all.refused += seen.refused;
+                all.died += seen.died;
                 for (outcome, count) in seen.settled {
                     *all.settled.entry(outcome).or_default() += count;
                 }
@@ -273,8 +277,10 @@ fn limits_hold_while_gateways_die() {
     );
     assert!(admissions.values().all(|admission| admission.accounts.len() == 3), "charged to all accounts");
     let unsettled = admissions.values().filter(|admission| !admission.settled).count();
-    assert_eq!(unsettled, DYING, "one for each that died");
-    assert!(seen.settled["SETTLED"] + seen.settled.get("LATE").unwrap_or(&0) == admissions.len() - DYING);
+    // On a busy machine some may get too few requests to die.
+    assert!((1..=DYING).contains(&seen.died), "{} died", seen.died);
+    assert_eq!(unsettled, seen.died, "one for each that died");
+    assert_eq!(seen.settled["SETTLED"] + seen.settled.get("LATE").unwrap_or(&0), admissions.len() - seen.died);
 
     let mut by_account: BTreeMap<&str, Vec<(usize, &Admission)>> = BTreeMap::new();
     for (&request, admission) in &admissions {
