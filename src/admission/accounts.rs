@@ -116,7 +116,8 @@ fn follow_expiry(opened: &mut Opened<Account>, expires_at_ms: Option<i64>) {
     }
 }
 
-/// After an admission: moves the expiry of the account's key, if the account has moved its own.
+/// After an admission or an extended lease: the key expires when the account does, whatever EXPIRE or PERSIST have made of
+/// it.
 pub fn renew(opened: &mut Opened<Account>) {
     let expires_at_ms = opened.get().and_then(|account| account.expires_at_ms());
     if expires_at_ms.is_some() && opened.expires_at_ms() != expires_at_ms {

@@ -11,15 +11,11 @@ use super::effect::LedgerChange;
 use crate::server::args::OwnedKey;
 use crate::server::{Call, Key};
 
-struct Ahead {
-    key: OwnedKey,
-}
-
 /// Makes a key's ledger follow the clock after this command, if it `is_ahead` of it.
 pub fn follow_if(call: &Call, key: Key, is_ahead: bool) {
     // A replica gets the change from its primary.
     if is_ahead && call.may_change() {
-        call.after(0, follow, Ahead { key: OwnedKey::new(key.bytes()) });
+        call.after(0, follow, OwnedKey::new(key.bytes()));
     }
 }
 
@@ -31,11 +27,11 @@ pub fn look(call: &Call, key: Key) {
     follow_if(call, key, found.as_ref().is_some_and(is_ahead));
 }
 
-fn follow(call: &mut Call, ahead: Ahead) {
+fn follow(call: &mut Call, name: OwnedKey) {
     if !call.may_change() {
         return;
     }
-    let (now_ms, database, key) = (call.now_ms(), call.database(), ahead.key.key());
+    let (now_ms, database, key) = (call.now_ms(), call.database(), name.key());
     // Opened for reading first, so that no ledger is created if the key is gone.
     let is_ahead = |account: AccountRead| account.ledger().is_ahead_of(now_ms);
     if !AccountRead::find(call, key).ok().flatten().is_some_and(is_ahead) {
