@@ -73,6 +73,7 @@ const COMMANDS: &[&Command] = &[
     &admission::policy::LIST,
     &admission::put::COMMAND,
     &admission::admit::COMMAND,
+    &admission::route::COMMAND,
     &admission::settle::SETTLE,
     &admission::settle::KEEP_ALIVE,
     &node::DESCRIBE,

@@ -68,6 +68,19 @@ counters! {
     admit_meter_unnamed,
     /// Admissions that leave a budget at its SOFT percentage or above.
     admit_soft,
+    /// GW.ROUTE: requests routed to a target, refused by all of them, and routed before.
+    route_picked,
+    route_refused,
+    route_repeated,
+    /// Calls of GW.ROUTE that are refused because their lease has ended: their id was used before.
+    route_lease_ended,
+    /// Calls of GW.ROUTE that name a target that does not exist.
+    route_no_account,
+    /// Breakers: requests let through as probes, breakers opened, and closed. Cooldowns said by settlements.
+    breaker_probes,
+    breaker_opened,
+    breaker_closed,
+    cooldowns,
     /// GW.SETTLE: admissions settled in time, settled after their lease had expired, settled before, and unknown.
     settle_done,
     settle_late,

@@ -69,6 +69,7 @@ pub fn groups(cell: bool, connection: &mut Connection) -> Result<Vec<Group>> {
         cache::set(&scripts.cacheset, cache::SET_100_B, &cache::json(100)),
         cache::set(&scripts.cacheset, cache::SET_4_KB, COMPLETION),
         admission::admission(&scripts.admit, &scripts.settle),
+        admission::routing(),
         admission::plan(),
     ];
     if cell {

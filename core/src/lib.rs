@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod admission;
+pub mod breaker;
 pub mod bucket;
 pub mod cache;
 pub mod calendar;
@@ -14,6 +15,7 @@ pub mod codec;
 pub mod glob;
 pub mod integer;
 pub mod json;
+pub mod latency;
 pub mod lease;
 pub mod ledger;
 pub mod limit;

@@ -25,13 +25,18 @@ pub const WITH_ARG: Arg =
 
 /// Parses `account [WITH numkeys account …]`.
 pub fn parse<'a>(args: &mut Args<'a>) -> Result<Short<Key<'a>>, Error> {
+    parse_up_to(args, ACCOUNTS_MAX, "account")
+}
+
+/// Parses up to `max` accounts, which errors call `what`.
+pub fn parse_up_to<'a>(args: &mut Args<'a>, max: usize, what: &str) -> Result<Short<Key<'a>>, Error> {
     let mut accounts = Short::new();
     accounts.push(args.key()?);
     if args.peek().is_some_and(|word| word.eq_ignore_ascii_case(b"WITH")) {
         args.string("WITH")?;
-        let count = args.int("numkeys", 1..=ACCOUNTS_MAX - 1)?;
+        let count = args.int("numkeys", 1..=max - 1)?;
         let following = args.all();
-        let more = args.list(count, "account").map_err(|error| explain(error, following, &[]))?;
+        let more = args.list(count, what).map_err(|error| explain(error, following, &[]))?;
         accounts.extend_from_slice(more);
     }
     Ok(accounts)

@@ -58,12 +58,13 @@ fn admit(call: &mut Call) -> Outcome {
     let asked = AdmissionArgs::parse(args, &keys, &[LEASE, TTL, SHADOW, REQUIRE, ROWS], true)?;
     let (now_ms, ttl_ms) = (call.now_ms(), asked.ttl_ms.unwrap_or(1));
     let now = present(now_ms, 0);
+    let rows_wanted = asked.rows.unwrap_or(RowsWanted::All);
     let request = Request {
         id: asked.id.bytes(),
         ttl_ms,
         amounts: Amounts(&asked.amounts),
         shadow: asked.shadow,
-        rows: matches!(asked.rows, RowsWanted::All | RowsWanted::Detail),
+        rows: matches!(rows_wanted, RowsWanted::All | RowsWanted::Detail),
     };
 
     let reply = call.reply();
@@ -84,7 +85,7 @@ fn admit(call: &mut Call) -> Outcome {
     count(&decision, &rows, asked.shadow);
     let admitted = decision.answer.admitted || asked.shadow;
     reply.array(3).int(admitted.into()).int(decision.answer.retry_after_ms);
-    let rows_reply = RowsReply { reply, keys: &keys, now_ms, wanted: asked.rows };
+    let rows_reply = RowsReply { reply, keys: &keys, now_ms, wanted: rows_wanted };
     rows_reply.send(&mut accounts, &rows);
     // After most requests all budgets are below their soft limits, as their rows show.
     let mut told = Short::<(Key, Told)>::new();
@@ -139,7 +140,7 @@ fn for_each_account(keys: &[Key], rows: &[Row], concerns: impl Fn(&Row) -> bool,
 }
 
 fn count(decision: &Decision, rows: &[Row], shadow: bool) {
-    let Decision { answer, repeated, unnamed, .. } = decision;
+    let Decision { answer, repeated, unnamed, probe, .. } = decision;
     if shadow {
         STATS.admit_probed.add(1);
     } else if !answer.admitted {
@@ -148,28 +149,32 @@ fn count(decision: &Decision, rows: &[Row], shadow: bool) {
         STATS.admit_repeated.add(1);
     } else {
         STATS.admit_admitted.add(1);
+        STATS.breaker_probes.add((*probe).into());
         STATS.admit_meter_unnamed.add((*unnamed).into());
         STATS.admit_would_deny.add(u64::from(rows.iter().any(|row| row.shadow && !row.allowed)));
         STATS.admit_soft.add(u64::from(rows.iter().any(|row| row.soft != Soft::Below)));
     }
 }
 
+/// The most rows in a reply, so that it takes less than a millisecond. Those of GW.ADMIT are fewer.
+pub const ROWS_MAX: usize = 1_024;
+
 /// Replies the rows that the request asks for.
-struct RowsReply<'a> {
-    reply: Reply<'a>,
-    keys: &'a [Key<'a>],
-    now_ms: i64,
-    wanted: RowsWanted,
+pub struct RowsReply<'a> {
+    pub reply: Reply<'a>,
+    pub keys: &'a [Key<'a>],
+    pub now_ms: i64,
+    pub wanted: RowsWanted,
 }
 
 impl RowsReply<'_> {
-    fn send(&self, accounts: &mut [Option<&mut Account>], rows: &[Row]) {
+    pub fn send(&self, accounts: &mut [Option<&mut Account>], rows: &[Row]) {
         let is_wanted = |row: &&Row| match self.wanted {
             RowsWanted::All | RowsWanted::Detail => true,
             RowsWanted::Refused => !row.allowed,
             RowsWanted::None => false,
         };
-        let wanted = || rows.iter().filter(is_wanted);
+        let wanted = || rows.iter().filter(is_wanted).take(ROWS_MAX);
         self.reply.array(wanted().count());
         wanted().for_each(|row| self.row(accounts, row));
     }
@@ -180,7 +185,8 @@ impl RowsReply<'_> {
         let account = accounts.get_mut(account).and_then(Option::as_mut);
         let own = account.as_ref().and_then(|account| account.policies().get(index));
         self.reply.array(if self.wanted == RowsWanted::Detail { 11 } else { 7 });
-        self.reply.bytes(key).bytes(own.map_or(&[][..], |own| &own.name)).int(row.allowed.into());
+        let name = own.map_or_else(|| row.obstacle().unwrap_or_default().as_bytes(), |own| &own.name);
+        self.reply.bytes(key).bytes(name).int(row.allowed.into());
         match row.figures {
             Figures::Units { limit, remaining } => self.reply.count(limit).count(remaining),
             Figures::Money { limit, remaining } => {
@@ -191,20 +197,22 @@ impl RowsReply<'_> {
         if self.wanted == RowsWanted::Detail {
             let policy = own.map(|own| own.policy.clone());
             let used = account.and_then(|account| account.used_of(index, &present(self.now_ms, 0)));
-            self.detail(policy.as_ref(), used);
+            self.detail(policy.as_ref(), row.obstacle(), used);
         }
     }
 
     /// The kind, the meter, the period and the amount used, which a `RateLimit-Policy` header needs in addition to the
     /// row.
-    fn detail(&self, policy: Option<&Policy>, used: Option<Used>) {
+    fn detail(&self, policy: Option<&Policy>, obstacle: Option<&str>, used: Option<Used>) {
         let period_ms = match policy.map(|policy| policy.kind) {
             Some(Kind::Window(rule)) => i64::try_from(rule.window_ms).unwrap_or(i64::MAX),
             Some(Kind::Bucket(flow)) => i64::try_from(flow.per_ms).unwrap_or(i64::MAX),
             Some(Kind::Budget { period, .. }) => settings::length_ms(period, self.now_ms),
+            Some(Kind::Breaker(threshold)) => i64::try_from(threshold.per_ms).unwrap_or(i64::MAX),
             Some(Kind::InFlight { .. } | Kind::Block { .. }) | None => -1,
         };
-        let (kind, meter) = policy.map_or(("", &[][..]), |policy| (Form::of(&policy.kind).name, &policy.meter));
+        let obstacle = (obstacle.unwrap_or_default(), &[][..]);
+        let (kind, meter) = policy.map_or(obstacle, |policy| (Form::of(&policy.kind).name, &policy.meter));
         self.reply.bytes(kind).bytes(meter).int(period_ms);
         match used {
             Some(Used::Money(amount)) => self.reply.bytes(amount.to_text().as_bytes()),

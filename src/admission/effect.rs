@@ -3,8 +3,8 @@
 //!
 //! | operation | words, and arguments | event |
 //! |---|---|---|
-//! | `A` | `at_ms remember_ms day ttl_ms`, ID [METER AMOUNT …]: a request was admitted | `gw.admit` |
-//! | `S` | `at_ms remember_ms keep_days version`, ID [METER AMOUNT …]: an admission was settled | `gw.settle` |
+//! | `A` | `at_ms remember_ms day ttl_ms [target]`, ID [METER AMOUNT …]: a request was admitted; with `target`, by the account of that index alone, and of the others everything due by then was done | `gw.admit` |
+//! | `S` | `at_ms remember_ms keep_days version [failed cooldown_ms took_ms]`, ID [METER AMOUNT …]: an admission was settled; failed is 0 or 1, cooldown_ms 0 and took_ms -1 if there is none | `gw.settle` |
 //! | `K` | `at_ms remember_ms ttl_ms`, ID: an admission's lease was extended | `gw.keepalive` |
 //! | `X` | `at_ms`: everything due by then was done, without any other change | `gw.expire` |
 //! | `R` | `at_ms`, NAME: a policy's count was forgotten | `gw.policyreset` |
@@ -22,7 +22,7 @@
 use std::ffi::CStr;
 
 use gateway_core::admission::document::{self, Named};
-use gateway_core::admission::{Account, Amounts, Exceeded, Moment, Told};
+use gateway_core::admission::{Account, Amounts, Exceeded, Moment, Report, Settlement, TARGETS_MAX, Told};
 use gateway_core::calendar::Day;
 use gateway_core::ledger::feed::VERSION_MAX;
 use gateway_core::ledger::{KEEP_DAYS_MAX, KEEP_DAYS_MIN, Overflow, Stamp};
@@ -90,9 +90,23 @@ impl AccountsEffect {
         Self::new(b'A', [at_ms, remember_ms.cast_signed(), now.day.number().into(), ttl_ms.cast_signed()])
     }
 
-    pub fn settled(now: &Moment) -> Self {
+    /// Like [`Self::admitted`], by the account at `target` alone; of the others, everything due by then was done.
+    pub fn routed(now: &Moment, ttl_ms: u64, target: usize) -> Self {
+        let mut routed = Self::admitted(now, ttl_ms);
+        routed.effect.int(i64::try_from(target).unwrap_or(i64::MAX));
+        routed
+    }
+
+    pub fn settled(now: &Moment, report: &Report) -> Self {
         let Stamp { at_ms, remember_ms, keep_days, version } = now.stamp;
-        Self::new(b'S', [at_ms, remember_ms.cast_signed(), keep_days.into(), version.cast_signed()])
+        let mut settled = Self::new(b'S', [at_ms, remember_ms.cast_signed(), keep_days.into(), version.cast_signed()]);
+        if *report != Report::default() {
+            let took_ms = report.took_ms.map_or(-1, u64::cast_signed);
+            [report.failed.into(), report.cooldown_ms.cast_signed(), took_ms]
+                .into_iter()
+                .for_each(|word| settled.effect.int(word));
+        }
+        settled
     }
 
     pub fn kept_alive(now: &Moment, ttl_ms: u64) -> Self {
@@ -143,30 +157,28 @@ pub fn tell_soft(call: &Call, account: Key, today: Day, told: &Told) {
     AccountsEffect::soft_told(today).replicate(call, &[account], &names);
 }
 
-/// Settles an admission, if the account exists. Returns whether the account's spend has changed, so that the feed lists
-/// it.
+/// Settles an admission, if the account exists.
 pub fn settle_one(
     opened: &mut Opened<Account>,
     moment: &Moment,
     id: &[u8],
     actuals: &Amounts,
-) -> Result<bool, Overflow> {
+    report: &Report,
+) -> Result<Option<Settlement>, Overflow> {
     let settle = |account: &mut Account| {
-        let before = account.ledger().version();
-        account.settle(moment, id, actuals)?;
+        let settlement = account.settle(moment, id, actuals, report)?;
         account.note_named(moment.stamp.at_ms, actuals);
-        let version = account.ledger().version();
-        settings::saw_version(version);
-        Ok(version != before)
+        settings::saw_version(account.ledger().version());
+        Ok(Some(settlement))
     };
-    accounts::change_one(opened, settle).unwrap_or(Ok(false))
+    accounts::change_one(opened, settle).unwrap_or(Ok(None))
 }
 
 /// GW._ADMIT effect numkeys account … [argument …]
 fn apply(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let (operation, mut words) = Words::new(args.bytes("effect")?)?;
-    let count = args.int("numkeys", 1..=accounts::ACCOUNTS_MAX)?;
+    let count = args.int("numkeys", 1..=TARGETS_MAX)?;
     let keys = args.list(count, "account")?;
     match operation {
         b'P' => apply_policy(call, keys, words, args)?,
@@ -226,15 +238,19 @@ fn apply_admission<'a>(
     mut args: Args,
 ) -> Result<Short<Key<'a>>, Error> {
     moment.stamp.remember_ms = words.int(0..=PERIOD_MAX_MS)?;
-    let mut ttl_ms = 1;
+    let (mut ttl_ms, mut target, mut report) = (1, None, Report::default());
     match operation {
         b'S' => {
             moment.stamp.keep_days = words.int(KEEP_DAYS_MIN..=KEEP_DAYS_MAX)?;
             moment.stamp.version = words.int(0..=VERSION_MAX)?;
+            report.failed = words.int_or(0..=1, 0)? == 1;
+            report.cooldown_ms = words.int_or(0..=PERIOD_MAX_MS, 0)?;
+            report.took_ms = u64::try_from(words.int_or(-1..=PERIOD_MAX_MS.cast_signed(), -1)?).ok();
         }
         b'A' => {
             moment.day = Day::from_number(words.int(i32::MIN..=i32::MAX)?).ok_or_else(malformed)?;
             ttl_ms = words.int(1..=PERIOD_MAX_MS)?;
+            target = usize::try_from(words.int_or(-1..=TARGETS_MAX as i64 - 1, -1)?).ok();
         }
         _ => ttl_ms = words.int(1..=PERIOD_MAX_MS)?,
     }
@@ -247,14 +263,18 @@ fn apply_admission<'a>(
     let amounts = Amounts(&amounts);
     let mut opened = accounts::open(call, keys)?;
     let mut spent = Short::new();
-    for (&key, opened) in keys.iter().zip(opened.iter_mut()) {
+    for (index, (&key, opened)) in keys.iter().zip(opened.iter_mut()).enumerate() {
         if operation == b'S' {
-            if settle_one(opened, &moment, id, &amounts).map_err(|_| malformed())? {
+            let settlement = settle_one(opened, &moment, id, &amounts, &report).map_err(|_| malformed())?;
+            if settlement.is_some_and(|settlement| settlement.spent) {
                 spent.push(key);
             }
             continue;
         }
         accounts::change_one(opened, |account| match operation {
+            b'A' if target.is_some_and(|target| target != index) => {
+                account.advance(&moment);
+            }
             b'A' => {
                 account.charge(&moment, id, ttl_ms, &amounts, &mut []);
                 account.note_named(moment.stamp.at_ms, &amounts);

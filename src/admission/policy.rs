@@ -73,6 +73,14 @@ pub const SET: Command = Command {
                         .optional(),
                     ],
                 ),
+                Arg::block(
+                    "breaker",
+                    &[
+                        Arg::integer("failures").after("BREAKER"),
+                        Arg::integer("per-ms").after("PER"),
+                        Arg::integer("open-ms").after("OPEN"),
+                    ],
+                ),
             ],
         ),
         Arg::text("meter").after("METER").optional(),

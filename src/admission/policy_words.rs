@@ -1,7 +1,7 @@
 //! Policies as words, as GW.POLICYSET takes and GW.POLICYLIST replies them. The words and their meaning are defined in
 //! `gateway_core::admission::form`, for arguments and JSON alike.
 
-use gateway_core::admission::form::{Draft, FORMS, Form, Given, Mistake, Said, Takes, Wrong};
+use gateway_core::admission::form::{Draft, FORMS, Form, Given, Mistake, Said, Takes, Wrong, check_policy_name};
 use gateway_core::admission::{BILLIONTHS_MAX, NAME_BYTES_MAX, Policy, ShortName, Tally};
 use gateway_core::money::Amount;
 
@@ -90,6 +90,7 @@ fn any_of(names: &[&str]) -> String {
 pub fn parse_named<'a>(mut args: Args<'a>, now_ms: i64) -> Result<(&'a [u8], Policy), Error> {
     let name = args.bytes("name")?;
     check_name(name, "name")?;
+    check_policy_name(name).map_err(|mistake| Error::new(&what(mistake), name))?;
     Ok((name, parse_policy(&mut args, now_ms)?))
 }
 

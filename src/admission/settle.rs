@@ -3,7 +3,7 @@
 use gateway_core::admission::{Account, Amounts, Standing, Told};
 
 use super::accounts;
-use super::args::{AdmissionArgs, LEASE, TTL};
+use super::args::{AdmissionArgs, COOLDOWN, FAILED, LEASE, TOOK, TTL};
 use super::effect::{AccountsEffect, settle_one, tell_soft};
 use crate::budget::args::out_of_range;
 use crate::budget::listing;
@@ -21,8 +21,8 @@ pub const SETTLE: Command = Command {
     flags: "write fast",
     arity: -4,
     keys: Keys::With(Access::ReadUpdate),
-    summary: "Replaces an admission's estimates by what was used, and frees its slot, once. Replies SETTLED, LATE if its \
-              lease had expired, REPEATED or UNKNOWN.",
+    summary: "Replaces an admission's estimates by what was used, and frees its slot, once; says whether the call failed, and \
+              how long it took. Replies SETTLED, LATE if its lease had expired, REPEATED or UNKNOWN.",
     complexity: "O(N) in the policies of the accounts; O(M) in the money held of an account with M requests in flight",
     since: "0.1.0",
     tips: "",
@@ -31,6 +31,12 @@ pub const SETTLE: Command = Command {
         accounts::WITH_ARG,
         Arg::text("lease-id").after("LEASE"),
         Arg::block("amounts", &[Arg::text("meter"), Arg::text("actual")]).optional().multiple(),
+        Arg::block(
+            "failure",
+            &[Arg::word("failed", "FAILED"), Arg::integer("cooldown-ms").after("COOLDOWN").optional()],
+        )
+        .optional(),
+        Arg::integer("took-ms").after("TOOK").optional(),
     ],
 };
 
@@ -71,12 +77,12 @@ fn select<'a>(
     (keys, standings)
 }
 
-/// GW.SETTLE account [WITH numkeys account …] LEASE id [meter actual …]
+/// GW.SETTLE account [WITH numkeys account …] LEASE id [meter actual …] [FAILED [COOLDOWN ms]] [TOOK ms]
 fn settle(call: &mut Call) -> Outcome {
     const WANTED: [Standing; 2] = [Standing::Live, Standing::Expired];
     let mut args = call.args();
     let accounts = accounts::parse(&mut args)?;
-    let asked = AdmissionArgs::parse(args, &accounts, &[LEASE], true)?;
+    let asked = AdmissionArgs::parse(args, &accounts, &[LEASE, FAILED, COOLDOWN, TOOK], true)?;
     let (now_ms, id, actuals) = (call.now_ms(), asked.id.bytes(), Amounts(&asked.amounts));
 
     let mut opened = accounts::open(call, &accounts)?;
@@ -94,9 +100,14 @@ fn settle(call: &mut Call) -> Outcome {
     let (mut spent, mut reached) = (Short::<Key>::new(), Short::<(Key, Told)>::new());
     for ((&key, account), _) in accounts.iter().zip(opened.iter_mut()).zip(affected()).filter(|(_, affected)| *affected)
     {
-        let has_spent = settle_one(account, &moment, id, &actuals);
-        if has_spent.map_err(|overflow| out_of_range(overflow, "actual"))? {
-            spent.push(key);
+        let settlement = settle_one(account, &moment, id, &actuals, &asked.report);
+        if let Some(settlement) = settlement.map_err(|overflow| out_of_range(overflow, "actual"))? {
+            if settlement.spent {
+                spent.push(key);
+            }
+            STATS.breaker_opened.add(settlement.opened.into());
+            STATS.breaker_closed.add(settlement.closed.into());
+            STATS.cooldowns.add((asked.report.cooldown_ms > 0).into());
         }
         let told = account.get().map(|account| account.tell_soft(&moment)).unwrap_or_default();
         if !told.is_empty() {
@@ -105,7 +116,7 @@ fn settle(call: &mut Call) -> Outcome {
     }
     drop(opened);
     if !keys.is_empty() {
-        AccountsEffect::settled(&moment).replicate(call, &keys, &asked.texts);
+        AccountsEffect::settled(&moment, &asked.report).replicate(call, &keys, &asked.texts);
         spent.iter().for_each(|&key| listing::changed(call, key));
         reached.iter().for_each(|(key, told)| tell_soft(call, *key, moment.day, told));
     }

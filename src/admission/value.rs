@@ -1,6 +1,7 @@
 //! The account as a data type.
 
 use gateway_core::admission::{Account, Count};
+use gateway_core::breaker::State;
 use gateway_core::calendar::Period;
 use gateway_core::stored::Stored as _;
 
@@ -26,7 +27,7 @@ impl Value for Account {
 
     fn describe(&mut self, now_ms: i64, reply: &Reply) {
         let today = settings::day_of(now_ms);
-        reply.map(10).bytes("type").bytes("account");
+        reply.map(13).bytes("type").bytes("account");
         reply.bytes("policies").array(self.policies().len());
         self.policies().iter().for_each(|own| reply_words(reply, &own.name, &own.policy));
         // By policy name: the units in windows and the tokens in buckets, which are negative in debt.
@@ -59,6 +60,31 @@ impl Value for Account {
         for (id, left_ms) in self.leases(now_ms).take(DESCRIBED_MAX) {
             reply.array(2).bytes(id).int(left_ms);
         }
+        // By policy name: a breaker's state, the failures that count while it is closed, the milliseconds until it is
+        // half-open or its probe's lease ends, and the probe.
+        let breakers = self.breakers(now_ms);
+        reply.bytes("breakers").map(breakers.len());
+        for (name, state) in breakers {
+            let (word, failures, left_ms, probe) = match state {
+                State::Closed(failures) => ("closed", failures, 0, &[][..]),
+                State::Open(left_ms) => ("open", 0, left_ms, &[][..]),
+                State::HalfOpen => ("half-open", 0, 0, &[][..]),
+                State::Probing(id, left_ms) => ("half-open", 0, left_ms, id),
+            };
+            reply.bytes(name).array(4).bytes(word).count(failures).int(left_ms);
+            if probe.is_empty() {
+                reply.null()
+            } else {
+                reply.bytes(probe)
+            };
+        }
+        reply.bytes("cooldown_ms").int(self.cooldown_ms(now_ms));
+        // The average time of calls; nil if no settlement has said one.
+        reply.bytes("latency_ms");
+        match self.latency_ms() {
+            Some(latency_ms) => reply.count(latency_ms),
+            None => reply.null(),
+        };
         // By policy name: the tallies of this node.
         reply.bytes("stats").map(self.policies().len());
         for own in self.policies() {

@@ -22,7 +22,7 @@ pub enum Access {
 
 use Access::{Administers, Grows, Reads, Shrinks};
 
-pub const PUBLIC: [Public; 44] = [
+pub const PUBLIC: [Public; 45] = [
     public("gw.allow", "GW.ALLOW k 10 WINDOW 1000 COST 2 FIXED PEEK", -3, &["k"], Grows),
     public("gw.tokens", "GW.TOKENS k 10 10 PER 1000 COST 2 PEEK", -4, &["k"], Grows),
     public("gw.acquire", "GW.ACQUIRE k 10 holder TTL 1000 BLOCK 1", -6, &["k"], Grows),
@@ -68,7 +68,20 @@ pub const PUBLIC: [Public; 44] = [
     public("gw.policyreset", "GW.POLICYRESET k tpm", 3, &["k"], Shrinks),
     public("gw.policylist", "GW.POLICYLIST k STATS", -2, &["k"], Reads),
     public("gw.admit", "GW.ADMIT k WITH 2 k2 k3 LEASE id TTL 1000 tokens 5 SHADOW", -6, &["k", "k2", "k3"], Grows),
-    public("gw.settle", "GW.SETTLE k WITH 2 k2 k3 LEASE id tokens 5", -4, &["k", "k2", "k3"], Shrinks),
+    public(
+        "gw.route",
+        "GW.ROUTE k WITH 2 k2 k3 LEASE id TTL 1000 tokens 5 PICK FAST ROWS ALL",
+        -6,
+        &["k", "k2", "k3"],
+        Grows,
+    ),
+    public(
+        "gw.settle",
+        "GW.SETTLE k WITH 2 k2 k3 LEASE id tokens 5 FAILED COOLDOWN 5 TOOK 5",
+        -4,
+        &["k", "k2", "k3"],
+        Shrinks,
+    ),
     public("gw.keepalive", "GW.KEEPALIVE k WITH 2 k2 k3 LEASE id TTL 1000", -6, &["k", "k2", "k3"], Shrinks),
     public("gw.describe", "GW.DESCRIBE k", 2, &["k"], Reads),
     public("gw.stats", "GW.STATS", 1, &[], Reads),

@@ -246,6 +246,7 @@ fn admission_has_the_same_events_everywhere() {
         ("GW.ADMIT k WITH 1 k2 LEASE a TTL 3600000", "k k2", "gw.admit"),
         ("GW.KEEPALIVE k WITH 1 k2 LEASE a TTL 7200000", "k k2", "gw.keepalive"),
         ("GW.SETTLE k WITH 1 k2 LEASE a", "k k2", "gw.settle"),
+        ("GW.ROUTE k2 WITH 1 k LEASE r TTL 3600000", "k", "gw.admit"),
         ("GW.POLICYRESET k rpm", "k", "gw.policyreset"),
         ("GW.POLICYDEL k rpm", "k", "gw.policydel"),
         (r#"GW.POLICYPUT k {"policies":[]} NX"#, "", ""),
@@ -260,4 +261,8 @@ fn admission_has_the_same_events_everywhere() {
     let [primary, replica] = pair.subscribed.each_mut().map(events);
     assert_eq!((primary, replica), (vec!["k2 gw.denied".to_owned()], Vec::new()));
     pair.causes("GW.ADMIT k2 LEASE b TTL 3600000 SHADOW", &[]);
+    run(&mut pair.client, "GW.ROUTE k2 LEASE b TTL 3600000");
+    run(&mut pair.client, "SET mark x");
+    let [primary, replica] = pair.subscribed.each_mut().map(events);
+    assert_eq!((primary, replica), (vec!["k2 gw.denied".to_owned()], Vec::new()));
 }

@@ -26,6 +26,9 @@ pub const RUN: &[&str] = &[
     "request-path-go",
     "request-path-go-client",
     "request-path-rust",
+    "routing-python",
+    "routing-typescript",
+    "routing-go",
     "streaming-never-started",
     "streaming-python",
     "streaming-typescript",
@@ -330,6 +333,21 @@ fn guide(driver: &str, name: &str, further: &[&str]) {
 #[test]
 fn batches_become_objects() {
     guide("log_shipping", "log-shipping-python", &[]);
+}
+
+#[test]
+fn a_request_is_served_by_one_of_several_deployments() {
+    guide("routing", "routing-python", &[]);
+    let server = Server::start().unwrap();
+    let program = format!("{}\n{}", named("routing-typescript").text(), example("node/routing.ts"));
+    if let Some(printed) = typescript(&program, &[&server.port().to_string()]) {
+        assert_eq!(printed, "ok\n");
+    }
+    let server = Server::start().unwrap();
+    let (guide, driver) = (named("routing-go").text(), example("go/routing.go.txt"));
+    if let Some(printed) = go(&[("routing.go", &guide), ("driver.go", &driver)], &[&server.port().to_string()]) {
+        assert_eq!(printed, "ok\n");
+    }
 }
 
 #[test]

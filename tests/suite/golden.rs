@@ -58,6 +58,7 @@ const QUESTIONS: &[&str] = &[
     "GW.POLICYLIST account JSON",
     "GW.POLICYLIST account-idle JSON",
     "GW.POLICYLIST account-small",
+    "GW.POLICYLIST account-target JSON",
 ];
 
 fn folder() -> PathBuf {
@@ -434,7 +435,15 @@ fn record_accounts(client: &mut Connection) {
         }
     }
     must(client, &format!("GW.KEEPALIVE account LEASE l1 TTL {YEAR_MS}"));
+    must(client, &format!("GW.POLICYSET account-target up BREAKER 1 PER 60000 OPEN {YEAR_MS}"));
+    must(client, &format!("GW.POLICYSET account-target count BREAKER 9 PER {YEAR_MS} OPEN 1000"));
+    must(client, "GW.POLICYSET account-target half BREAKER 1 PER 60000 OPEN 1");
+    must(client, &format!("GW.ROUTE account-target LEASE failed TTL {YEAR_MS}"));
+    must(client, "GW.SETTLE account-target LEASE failed FAILED COOLDOWN 1000 TOOK 250");
     let ended_ms = server_time_ms(client) + 10;
     await_until("the short leases to end", DEADLINE, || server_time_ms(client) > ended_ms).unwrap();
     effect(client, &["GW._ADMIT", "X NOW", "1", "account"]);
+    // Of several accounts one alone was charged. The request is the probe of a breaker that is half-open.
+    let routed = format!("A NOW 1000 19000 {YEAR_MS} 0");
+    effect(client, &["GW._ADMIT", &routed, "2", "account-target", "account-small", "routed"]);
 }

@@ -40,5 +40,6 @@ mod replication;
 mod request_path;
 mod request_path_rust;
 mod restore;
+mod routing;
 mod slots_blocking;
 mod support;

@@ -239,6 +239,7 @@ fn command_getkeys_finds_every_key() {
     for (call, keys) in [
         ("GW.ADMIT k LEASE id TTL 5", r#"["k"]"#),
         ("GW.ADMIT k with 1 k2 LEASE id TTL 5 tokens 5", r#"["k", "k2"]"#),
+        ("GW.ROUTE k WITH 1 k2 LEASE id TTL 5 PICK ROOM", r#"["k", "k2"]"#),
         ("GW.SETTLE k WITH 1 k2 LEASE WITH tokens 5", r#"["k", "k2"]"#),
     ] {
         assert_eq!(run(&mut client, &format!("COMMAND GETKEYS {call}")), keys, "{call}");

@@ -96,6 +96,7 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
         "gateway",
         &[
             "GW.ALLOW rpm:user:1 5",
+            "GW.ROUTE {gpt}:eu WITH 1 {gpt}:us LEASE l TTL 1",
             "GW.ACQUIRE inflight:u 5 r TTL 9",
             "GW.ADDCOST spend:u 1",
             "GW.LOGPUSH log:r x",
@@ -147,6 +148,7 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
             "GW.CREDIT k DAY 1",
             "GW.POLICYPUT k {}",
             "GW.ADMIT k LEASE l TTL 1 SHADOW",
+            "GW.SETTLE k LEASE l FAILED COOLDOWN 1",
             "GW.CACHELIST 0 CATEGORY c",
             "GW.STATSRESET",
         ],

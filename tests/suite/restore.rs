@@ -239,6 +239,8 @@ fn an_account_survives() {
                 "cycle WINDOW 100 PER 2592000000 FIXED ANCHOR 1700000000000 DECIMAL METER usd",
                 "flow BUCKET 0.5 1000 PER 1000 DECIMAL METER usd",
                 "off BLOCK UNTIL 1700000000000",
+                "up BREAKER 1000 PER 60000 OPEN 5",
+                "down BREAKER 1 PER 60000 OPEN 1000000",
             ] {
                 assert_eq!(run(client, &format!("GW.POLICYSET k {policy}")), "1");
             }
@@ -249,6 +251,7 @@ fn an_account_survives() {
                     run(client, &format!("GW.SETTLE k LEASE l{lease} tokens 3"));
                 }
             }
+            run(client, "GW.SETTLE k LEASE l19 FAILED COOLDOWN 100000 TOOK 900");
         },
         &[
             "GW.DESCRIBE k",
@@ -260,7 +263,10 @@ fn an_account_survives() {
             "GW.ADMIT k LEASE new TTL 5 tokens 9007199254740992 usd 1e18",
             "GW.ADMIT k LEASE small TTL 5 tokens 1 usd 0.1",
             "GW.SETTLE k LEASE l1 tokens 9007199254740992 usd 5",
+            "GW.ROUTE k LEASE routed TTL 5 PICK FAST ROWS ALL",
             "GW.SETTLE k LEASE l5",
+            "GW.SETTLE k LEASE l7 FAILED COOLDOWN 31622400000 TOOK 31622400000",
+            "GW.POLICYSET k down BREAKER 1 PER 60000 OPEN 1 SHADOW",
             "GW.KEEPALIVE k LEASE l2 TTL 31622400000",
             "GW.POLICYRESET k inflight",
             "GW.POLICYSET k rpm WINDOW 5 PER 31622400000",

@@ -88,6 +88,32 @@ pub fn admission(admit_script: &str, settle_script: &str) -> Group {
     }
 }
 
+/// One of eight targets of three policies each, against an admission by one such account.
+pub fn routing() -> Group {
+    const TARGETS: [&str; 8] = ["k:#", "l:#", "m:#", "n:#", "o:#", "p:#", "q:#", "r:#"];
+    let route = |name, pick| {
+        let [first, others @ ..] = TARGETS;
+        let targets = format!("{first} WITH {} {}", others.len(), others.join(" "));
+        let command = format!("GW.ROUTE {targets} LEASE a:# TTL 600000 tokens 100 PICK {pick}");
+        Case::new(name, &command, "[\"", accounts(&TARGETS, &[RPM, TPM, IN_FLIGHT]))
+    };
+    let admit = "GW.ADMIT k:# LEASE a:# TTL 600000 tokens 100 ROWS NONE";
+    Group {
+        requests_max: 200_000,
+        cases: vec![
+            Case::new("GW.ADMIT ROWS NONE", admit, "[1, 0, []]", accounts(&["k:#"], &[RPM, TPM, IN_FLIGHT])),
+            route("GW.ROUTE FIRST of 8", "FIRST"),
+            route("GW.ROUTE ROOM of 8", "ROOM"),
+            route("GW.ROUTE FAST of 8", "FAST"),
+        ],
+        pairs: vec![
+            pair("GW.ROUTE FIRST of 8", "GW.ADMIT ROWS NONE", None),
+            pair("GW.ROUTE ROOM of 8", "GW.ADMIT ROWS NONE", None),
+            pair("GW.ROUTE FAST of 8", "GW.ADMIT ROWS NONE", None),
+        ],
+    }
+}
+
 /// A plan of three policies from one document, against a call for each of them.
 pub fn plan() -> Group {
     const DOCUMENT: &str = r#"{"policies":[{"name":"rpm","kind":"window","limit":1000000,"per_ms":60000},{"name":"tpm","kind":"bucket","rate":100000000,"burst":100000000,"per_ms":60000,"meter":"tokens"},{"name":"inflight","kind":"inflight","max":1000000}]}"#;

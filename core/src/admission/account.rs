@@ -9,11 +9,13 @@ use super::bounds::{Exceeded, LEDGERS_MAX, POLICIES_MAX};
 use super::idle::Idle;
 use super::ledgers::Ledgers;
 use super::moment::Moment;
-use super::policy::{AccountPolicy, Kind, Policy, ShortName};
+use super::policy::{AccountPolicy, Kind, Policy, ShortName, State};
 use super::row::{Count, Used};
 use super::settled::Settled;
 use super::taken::Admission;
+use super::target::Target;
 use crate::TIME_MAX_MS;
+use crate::breaker;
 use crate::lease::LeasesWith;
 use crate::ledger::Ledger;
 use crate::money::Amount;
@@ -38,6 +40,8 @@ pub struct Account {
     pub(super) last_serial: u64,
     /// Only in an account without money: one that has no budget and [was never charged](Self::was_charged).
     pub(super) idle: Option<Idle>,
+    /// `None` before the first cooldown or latency.
+    pub(super) target: Option<Box<Target>>,
 }
 
 impl Default for Account {
@@ -59,6 +63,7 @@ impl Account {
             at_ms: 0,
             last_serial: 0,
             idle: None,
+            target: None,
         }
     }
 
@@ -127,7 +132,7 @@ impl Account {
 
     /// How long the account outlives its last admission, in milliseconds; `None` if it does not expire.
     pub fn idle_ms(&self) -> Option<u64> {
-        self.idle.map(|idle| idle.idle_ms)
+        self.idle.map(|idle| idle.idle_ms.get())
     }
 
     /// When the account expires, by the server's clock; `None` if it does not. Never before a live lease ends.
@@ -157,9 +162,13 @@ impl Account {
         }
     }
 
-    /// Milliseconds until the last lease ends.
+    /// Milliseconds until the last lease, the cooldown and the last open breaker end.
     fn busy_ms(&self, now_ms: i64) -> i64 {
-        self.live.ends_after_ms(self.time_ms(now_ms))
+        let at_ms = self.time_ms(now_ms);
+        let opens = self.policies.iter().filter_map(AccountPolicy::open_until_ms);
+        let refuses_until_ms = opens.chain(self.target.iter().map(|target| target.cooldown_until_ms)).max();
+        let refuses_ms = refuses_until_ms.map_or(0, |until_ms| until_ms.saturating_sub(at_ms));
+        self.live.ends_after_ms(at_ms).max(refuses_ms)
     }
 
     /// Whether a ledger of the account was ever charged, credited, or held money other than for admissions under way.
@@ -248,6 +257,12 @@ impl Account {
                 own.count(at_ms).map(|tokens| own.policy.used(missing(tokens)))
             }
             Kind::Block { .. } => Some(Used::Units(0)),
+            Kind::Breaker(threshold) => {
+                let (probes, live) = (!own.policy.shadow, &self.live);
+                let (breaker, _) = own.breaker_mut()?;
+                let verdict = breaker.decide(at_ms, threshold, probes, |id| live_for_ms(live, at_ms, id));
+                Some(Used::Units(threshold.failures.saturating_sub(verdict.remaining)))
+            }
             Kind::InFlight { .. } => Some(Used::Units(self.live.in_use(at_ms))),
             Kind::Budget { period, .. } => {
                 let ledger = self.ledgers.meter(&own.policy.meter)?;
@@ -260,6 +275,30 @@ impl Account {
     /// The number of leases in flight.
     pub fn in_flight(&self, now_ms: i64) -> u64 {
         self.live.in_use(self.time_ms(now_ms))
+    }
+
+    /// The state of each breaker, by the policy's name.
+    pub fn breakers(&mut self, now_ms: i64) -> Vec<(&[u8], breaker::State<'_>)> {
+        let (at_ms, live) = (self.time_ms(now_ms), &self.live);
+        let state = |own| breaker_state(own, live, at_ms);
+        self.policies.iter_mut().filter_map(state).collect()
+    }
+
+    /// Milliseconds until the cooldown ends; 0 if there is none.
+    pub fn cooldown_ms(&self, now_ms: i64) -> i64 {
+        let until_ms = self.target.as_ref().map_or(0, |target| target.cooldown_until_ms);
+        until_ms.saturating_sub(self.time_ms(now_ms)).max(0)
+    }
+
+    /// The average time of its calls in milliseconds; `None` if no settlement has said one.
+    pub fn latency_ms(&self) -> Option<u64> {
+        self.target.as_ref().and_then(|target| target.latency.average_ms())
+    }
+
+    /// What one more request would meet: see [`Latency::load`](crate::latency::Latency::load).
+    pub(super) fn routing_load(&self, now_ms: i64) -> u128 {
+        let latency = self.target.as_ref().map(|target| target.latency).unwrap_or_default();
+        latency.load(self.time_ms(now_ms), self.in_flight(now_ms))
     }
 
     /// Each lease in flight with the milliseconds left; the first to end first.
@@ -283,5 +322,25 @@ impl Account {
         let policies = self.policies.iter().fold(0, |words, own| words ^ own.fetch());
         let ledgers = self.ledgers.iter().fold(0, |words, entry| words ^ entry.ledger.fetch());
         std::hint::black_box(policies ^ self.live.fetch() ^ ledgers.unsigned_abs());
+    }
+}
+
+/// In how many milliseconds a lease ends, if it is live.
+pub(super) fn live_for_ms(live: &LeasesWith<Admission>, at_ms: i64, id: &[u8]) -> Option<i64> {
+    live.get(id).map(|lease| lease.expires_at_ms.saturating_sub(at_ms)).filter(|&left_ms| left_ms > 0)
+}
+
+fn breaker_state<'a>(
+    own: &'a mut AccountPolicy,
+    live: &LeasesWith<Admission>,
+    at_ms: i64,
+) -> Option<(&'a [u8], breaker::State<'a>)> {
+    let probes = !own.policy.shadow;
+    let AccountPolicy { name, policy, state, .. } = own;
+    match (state, policy.kind) {
+        (State::Breaker(breaker), Kind::Breaker(threshold)) => {
+            Some((name, breaker.state(at_ms, threshold, probes, |id| live_for_ms(live, at_ms, id))))
+        }
+        _ => None,
     }
 }

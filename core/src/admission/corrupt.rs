@@ -1,6 +1,8 @@
 //! Crafted accounts: accounts with contradictory parts do not load.
 
 use super::*;
+use crate::PERIOD_MAX_MS;
+use crate::breaker::Threshold;
 use crate::calendar::{Day, Period};
 use crate::codec::{Corrupt, Decoder, Encoded, Writer};
 use crate::lease::LeasesWith;
@@ -22,6 +24,10 @@ struct Crafted {
     /// The first day of the period in which the soft limit of every budget was announced.
     told: Option<i64>,
     meters: Vec<&'static str>,
+    /// The end of the cooldown, if the account has learnt anything as a target.
+    cooldown_until_ms: Option<i64>,
+    /// The end of each open breaker.
+    open_until_ms: i64,
     ledger_encoding: u64,
     lease_encodings: [u64; 2],
     leases_at_ms: i64,
@@ -43,6 +49,8 @@ impl Default for Crafted {
             window_encoding: SlidingWindow::ENCODING.into(),
             told: Some(NOVEMBER),
             meters: vec!["tokens"],
+            cooldown_until_ms: None,
+            open_until_ms: AT_MS + 5,
             ledger_encoding: Ledger::ENCODING.into(),
             lease_encodings: [LeasesWith::<Admission>::ENCODING.into(), Admission::ENCODING.into()],
             leases_at_ms: AT_MS,
@@ -61,6 +69,13 @@ impl Crafted {
         out.int(self.at_ms);
         out.uint(3);
         out.uint(0);
+        out.uint(self.cooldown_until_ms.is_some().into());
+        if let Some(until_ms) = self.cooldown_until_ms {
+            out.uint(0);
+            out.int(until_ms);
+            [0, 5 << 16].into_iter().for_each(|field| out.uint(field));
+            out.int(AT_MS);
+        }
         out.uint(self.policies.len() as u64);
         for &(name, kind, meter, serial) in &self.policies {
             out.bytes(name.as_bytes());
@@ -72,6 +87,10 @@ impl Crafted {
                     out.bytes(period.name().as_bytes());
                     out.uint(soft_percent.into());
                 }
+                Kind::Breaker(threshold) => {
+                    let Threshold { failures, per_ms, open_ms } = threshold;
+                    [5, failures, per_ms, open_ms].into_iter().for_each(|field| out.uint(field));
+                }
                 Kind::Bucket(_) | Kind::InFlight { .. } | Kind::Block { .. } => unreachable!(),
             }
             out.bytes(meter.as_bytes());
@@ -80,6 +99,13 @@ impl Crafted {
             if matches!(kind, Kind::Window(_)) {
                 out.uint(self.window_encoding);
                 SlidingWindow::default().save(&mut out);
+            }
+            if matches!(kind, Kind::Breaker(_)) {
+                [0, self.window_encoding].into_iter().for_each(|encoding| out.uint(encoding));
+                SlidingWindow::default().save(&mut out);
+                out.uint(1);
+                out.int(self.open_until_ms);
+                out.bytes(b"probe");
             }
             if matches!(kind, Kind::Budget { .. }) {
                 out.uint(self.told.is_some().into());
@@ -164,6 +190,34 @@ fn a_budget_is_told_of_in_a_period_of_its_own() {
     for day in [NOVEMBER + 1, i64::from(Day::MIN.number()) - 1, i64::from(Day::MAX.number()) + 1, i64::MIN, i64::MAX] {
         crafted.told = Some(day);
         assert_eq!(load(&crafted.save()).unwrap_err().0, "a period told that does not begin on that day", "{day}");
+    }
+}
+
+#[test]
+fn a_target_refuses_for_no_longer_than_it_could_be_told_to() {
+    let threshold = Threshold { failures: 2, per_ms: 60_000, open_ms: 5 };
+    let with_breaker = |it: &mut Crafted| it.policies.push(("up", Kind::Breaker(threshold), "", 2));
+    let latest_ms = AT_MS + PERIOD_MAX_MS as i64;
+    for until_ms in [0, AT_MS, latest_ms] {
+        let mut crafted = Crafted { cooldown_until_ms: Some(until_ms), open_until_ms: until_ms, ..Crafted::default() };
+        crafted.policies.truncate(1);
+        with_breaker(&mut crafted);
+        let account = load(&crafted.save()).expect("an honest target loads");
+        let mut out = Encoded::default();
+        account.save(&mut out);
+        assert_eq!(out.0, crafted.save());
+        assert_eq!(account.latency_ms(), Some(5));
+    }
+    let too_long = "a breaker or a cooldown that refuses for too long";
+    assert_eq!(error(|it| it.cooldown_until_ms = Some(latest_ms + 1)), too_long);
+    assert_eq!(error(|it| it.cooldown_until_ms = Some(-1)), "a cooldown's end");
+    for (until_ms, wrong) in [(latest_ms + 1, too_long), (-1, "an open breaker's end")] {
+        let change = |it: &mut Crafted| {
+            it.policies.truncate(1);
+            with_breaker(it);
+            it.open_until_ms = until_ms;
+        };
+        assert_eq!(error(change), wrong);
     }
 }
 

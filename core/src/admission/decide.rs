@@ -2,12 +2,12 @@
 
 use smallvec::SmallVec;
 
-use super::account::Account;
+use super::account::{Account, live_for_ms};
 use super::amounts::Amounts;
 use super::bounds::Exceeded;
 use super::budget::BudgetQuestion;
 use super::moment::Moment;
-use super::policy::{Kind, ShortName};
+use super::policy::{AccountPolicy, Kind, ShortName};
 use super::row::{Answer, Answered, Figures, Row, Soft};
 use super::taken::{Admission, Standing};
 use crate::calendar::{Day, Period};
@@ -58,6 +58,8 @@ pub struct Decision {
     pub repeated: bool,
     /// Whether a policy was asked whose meter the request does not name.
     pub unnamed: bool,
+    /// Whether it is the probe of a half-open breaker.
+    pub probe: bool,
     /// The accounts that were charged.
     pub charged: Indexes,
     /// The accounts that did what was due by time, which is a change even if the request is refused or only decided.
@@ -109,6 +111,7 @@ pub fn admit(
         unnamed |= account.decide(index, &question, rows);
     }
     let answer = Answer::of(rows);
+    let mut probe = false;
     if answer.admitted && !shadow {
         let mut groups = rows.chunk_by_mut(|one, next| one.account == next.account).peekable();
         for (index, (account, standing)) in accounts.iter_mut().zip(&standings).enumerate() {
@@ -116,12 +119,12 @@ pub fn admit(
             let is_own = |group: &&mut [Row]| group.first().is_some_and(|row| usize::from(row.account) == index);
             let own = groups.next_if(is_own).filter(|_| request.rows).unwrap_or_default();
             if let Some(account) = account.as_mut().filter(|_| is_new(standing)) {
-                account.charge(now, id, *ttl_ms, amounts, own);
+                probe |= account.charge(now, id, *ttl_ms, amounts, own);
                 charged.push(index);
             }
         }
     }
-    Ok(Decision { answer, repeated, unnamed, charged, tidied })
+    Ok(Decision { answer, repeated, unnamed, probe, charged, tidied })
 }
 
 /// A question to the policies of an account.
@@ -141,7 +144,8 @@ pub struct Question<'a> {
 }
 
 impl Account {
-    /// Appends every policy's answer, in the policies' order, as rows of the request's account `index`. Changes only
+    /// Appends every policy's answer, in the policies' order, as rows of the request's account `index`, and then a row for
+    /// a cooldown that is not over. Changes only
     /// hints and tallies. Returns whether a policy was asked whose meter the request does not name.
     ///
     /// If the request does not name the meter of a window or bucket, the question is whether any unit is left, as for a
@@ -178,6 +182,7 @@ impl Account {
                     let left_ms = until_ms.map_or(NEVER, |until_ms| until_ms.saturating_sub(now_ms).max(0));
                     (Answered::blocked(left_ms), None)
                 }
+                Kind::Breaker(_) => (breaker(own, &self.live, at_ms), None),
             };
             if known {
                 (answered.allowed, answered.retry_after_ms) = (true, 0);
@@ -190,6 +195,13 @@ impl Account {
                 }
             }
             rows.push(Row::new(index, place, own.policy.shadow, answered));
+        }
+        if let Some(target) = &self.target
+            && target.cooldown_until_ms > at_ms
+            && !known
+        {
+            let answered = Answered::blocked(target.cooldown_until_ms - at_ms);
+            rows.push(Row::new(index, Row::COOLDOWN, false, answered));
         }
         unnamed
     }
@@ -216,6 +228,15 @@ impl Account {
     pub fn set_told(&mut self, name: &[u8], today: Day) {
         self.policies.iter_mut().filter(|own| *own.name == *name).for_each(|own| own.set_told(today));
     }
+}
+
+#[cold]
+fn breaker(own: &mut AccountPolicy, live: &LeasesWith<Admission>, at_ms: i64) -> Answered {
+    let probes = !own.policy.shadow;
+    own.breaker_mut().map_or(Answered::UNDECIDED, |(breaker, threshold)| {
+        let verdict = breaker.decide(at_ms, threshold, probes, |id| live_for_ms(live, at_ms, id));
+        Answered::of(&verdict, Figures::Units { limit: verdict.limit, remaining: verdict.remaining })
+    })
 }
 
 fn in_flight(live: &LeasesWith<Admission>, at_ms: i64, max: u64) -> Answered {

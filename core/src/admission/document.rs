@@ -13,7 +13,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::bounds::POLICIES_MAX;
-use super::form::{Draft, Form, Given, Mistake, Said, check_name};
+use super::form::{Draft, Form, Given, Mistake, Said, check_policy_name};
 use super::policy::{Policy, ShortName};
 use crate::json;
 
@@ -196,7 +196,8 @@ fn read_policy(index: usize, Members(members): Members, now_ms: i64) -> Result<N
         }
     };
     let (name, kind) = (text("name")?, text("kind")?);
-    check_name(name.as_bytes()).map_err(|mistake| Place::Member(index, "name").wrong(mistake, name.as_bytes()))?;
+    check_policy_name(name.as_bytes())
+        .map_err(|mistake| Place::Member(index, "name").wrong(mistake, name.as_bytes()))?;
     let form = Form::named(kind.as_bytes())
         .ok_or_else(|| Place::Member(index, "kind").wrong(Mistake::NotAKind, kind.as_bytes()))?;
     let mut draft = Draft::new(form);

@@ -3,6 +3,7 @@ use std::borrow::Cow;
 use super::document::{DOCUMENT_BYTES_MAX, Named, Refused, read, write};
 use super::form::{Draft, Form, Given, Said, Takes};
 use super::*;
+use crate::breaker::Threshold;
 use crate::bucket::Flow;
 use crate::calendar::Period;
 use crate::money::Amount;
@@ -36,6 +37,11 @@ fn policies() -> impl Strategy<Value = Policy> {
             }
         ),
         prop::option::of(0..=TIME_MAX_MS).prop_map(|until_ms| Kind::Block { until_ms }),
+        (1..=UNITS_MAX, per_ms(), per_ms()).prop_map(|(failures, per_ms, open_ms)| Kind::Breaker(Threshold {
+            failures,
+            per_ms,
+            open_ms
+        })),
     ];
     (kind, names(), any::<[bool; 3]>()).prop_map(|(kind, meter, [shadow, give_back, decimal])| {
         let counts_units = matches!(kind, Kind::Window(_) | Kind::Bucket(_));

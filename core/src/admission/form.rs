@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use super::amounts::{REQUESTS, USD};
 use super::bounds::{BILLIONTHS_MAX, NAME_BYTES_MAX};
 use super::policy::{Kind, Policy, ShortName};
+use super::row::OBSTACLES;
+use crate::breaker::Threshold;
 use crate::bucket::Flow;
 use crate::calendar::Period;
 use crate::integer::parse_int;
@@ -32,6 +34,8 @@ enum Property {
     Limit,
     Rate,
     Burst,
+    Failures,
+    OpenMs,
     Max,
     Amount,
     Period,
@@ -111,6 +115,7 @@ enum KindWord {
     InFlight,
     Budget,
     Block,
+    Breaker,
 }
 
 /// The words that set a policy of one kind.
@@ -124,7 +129,7 @@ pub struct Form {
 }
 
 /// All kinds of policies.
-pub static FORMS: [Form; 5] = [
+pub static FORMS: [Form; 6] = [
     Form {
         kind: KindWord::Window,
         name: "WINDOW",
@@ -174,6 +179,16 @@ pub static FORMS: [Form; 5] = [
         words: &[
             Word::option(Property::ForMs, "for_ms", "FOR", Takes::Integer(1, PERIOD_MAX_MS)),
             Word::option(Property::UntilMs, "until_ms", "UNTIL", UNIX_MS),
+            SHADOW,
+        ],
+    },
+    Form {
+        kind: KindWord::Breaker,
+        name: "BREAKER",
+        words: &[
+            Word::leading(Property::Failures, "failures", Takes::Integer(1, UNITS_MAX)),
+            PER,
+            Word::option(Property::OpenMs, "open_ms", "OPEN", Takes::Integer(1, PERIOD_MAX_MS)).required(),
             SHADOW,
         ],
     },
@@ -277,7 +292,7 @@ pub enum Mistake {
     NotAPeriod,
     /// Empty, or too long for a name.
     NotAName,
-    /// A reserved name, which no meter may have.
+    /// A reserved name, which no meter or no policy may have.
     Reserved,
     /// Another policy has this name.
     Repeated,
@@ -328,13 +343,14 @@ impl Form {
 
     /// The form of a policy.
     pub fn of(kind: &Kind) -> &'static Form {
-        let [window, bucket, in_flight, budget, block] = &FORMS;
+        let [window, bucket, in_flight, budget, block, breaker] = &FORMS;
         match kind {
             Kind::Window(_) => window,
             Kind::Bucket(_) => bucket,
             Kind::InFlight { .. } => in_flight,
             Kind::Budget { .. } => budget,
             Kind::Block { .. } => block,
+            Kind::Breaker(_) => breaker,
         }
     }
 }
@@ -382,9 +398,14 @@ impl<'a> Draft<'a> {
                 soft_percent: u8::try_from(self.integer(Property::SoftPercent)?.unwrap_or(0)).unwrap_or(100),
             },
             KindWord::Block => Kind::Block { until_ms: self.block_ends_ms(now_ms)? },
+            KindWord::Breaker => Kind::Breaker(Threshold {
+                failures: self.integer(Property::Failures)?.unwrap_or(1),
+                per_ms: self.integer(Property::PerMs)?.unwrap_or(1),
+                open_ms: self.integer(Property::OpenMs)?.unwrap_or(1),
+            }),
         };
         let meter = match self.form.kind {
-            KindWord::InFlight | KindWord::Block => ShortName::new(),
+            KindWord::InFlight | KindWord::Block | KindWord::Breaker => ShortName::new(),
             KindWord::Window | KindWord::Bucket => self.meter(REQUESTS)?,
             KindWord::Budget => self.meter(USD)?,
         };
@@ -493,6 +514,17 @@ pub fn check_name(name: &[u8]) -> Result<(), Mistake> {
     if (1..=NAME_BYTES_MAX).contains(&name.len()) { Ok(()) } else { Err(Mistake::NotAName) }
 }
 
+/// Checks the name of a policy.
+///
+/// # Errors
+/// [`Mistake::NotAName`], and [`Mistake::Reserved`] for the name of what can be in the way besides policies.
+pub fn check_policy_name(name: &[u8]) -> Result<(), Mistake> {
+    if OBSTACLES.iter().any(|obstacle| obstacle.as_bytes().eq_ignore_ascii_case(name)) {
+        return Err(Mistake::Reserved);
+    }
+    check_name(name)
+}
+
 /// The value of a word in a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said<'a> {
@@ -533,6 +565,9 @@ impl Policy {
                 (soft_percent > 0).then_some(Said::Integer(soft_percent.into()))
             }
             (Property::UntilMs, Kind::Block { until_ms }) => until_ms.map(unix_ms),
+            (Property::Failures, Kind::Breaker(threshold)) => Some(Said::Integer(threshold.failures)),
+            (Property::PerMs, Kind::Breaker(threshold)) => Some(Said::Integer(threshold.per_ms)),
+            (Property::OpenMs, Kind::Breaker(threshold)) => Some(Said::Integer(threshold.open_ms)),
             (Property::Meter, _) => Some(Said::Name(&self.meter)),
             (Property::Decimal, _) => self.decimal.then_some(Said::Word),
             (Property::GiveBack, _) => self.give_back.then_some(Said::Word),

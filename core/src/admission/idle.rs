@@ -2,6 +2,8 @@
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
+use std::num::NonZeroU64;
+
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::{PERIOD_MAX_MS, TIME_MAX_MS};
 
@@ -11,15 +13,15 @@ use crate::{PERIOD_MAX_MS, TIME_MAX_MS};
 /// times in that time, not with each admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Idle {
-    /// 1 ms to 366 days.
-    pub idle_ms: u64,
+    /// 1 ms to 366 days. Not zero, so that an account without one takes no further space for saying so.
+    pub idle_ms: NonZeroU64,
     /// When the account expires, by the server's clock.
     pub expires_at_ms: i64,
 }
 
 impl Idle {
     pub fn new(idle_ms: u64, now_ms: i64, busy_ms: i64) -> Self {
-        let mut idle = Self { idle_ms, expires_at_ms: 0 };
+        let mut idle = Self { idle_ms: NonZeroU64::new(idle_ms).unwrap_or(NonZeroU64::MIN), expires_at_ms: 0 };
         idle.renew(now_ms, busy_ms);
         idle
     }
@@ -27,25 +29,26 @@ impl Idle {
     /// Renews the expiry at an admission. `busy_ms` is how long leases are live; the account lives at least as long. An
     /// expiry that is too far away is moved, too: the longest lease has ended since, or the clock has stepped back.
     pub fn renew(&mut self, now_ms: i64, busy_ms: i64) {
-        let needed_until_ms = now_ms.saturating_add(busy_ms.max(self.idle_ms.cast_signed()));
+        let idle_ms = self.idle_ms.get();
+        let needed_until_ms = now_ms.saturating_add(busy_ms.max(idle_ms.cast_signed()));
         let spare_ms = self.expires_at_ms.saturating_sub(needed_until_ms);
-        if !(0..=self.idle_ms.cast_signed()).contains(&spare_ms) {
-            let expires_at_ms = needed_until_ms.saturating_add_unsigned(self.idle_ms / 4);
+        if !(0..=idle_ms.cast_signed()).contains(&spare_ms) {
+            let expires_at_ms = needed_until_ms.saturating_add_unsigned(idle_ms / 4);
             self.expires_at_ms = expires_at_ms.min(TIME_MAX_MS);
         }
     }
 
     pub fn save(idle: Option<&Self>, out: &mut dyn Writer) {
-        out.uint(idle.map_or(0, |idle| idle.idle_ms));
+        out.uint(idle.map_or(0, |idle| idle.idle_ms.get()));
         if let Some(idle) = idle {
             out.int(idle.expires_at_ms);
         }
     }
 
     pub fn load(from: &mut dyn Reader) -> Result<Option<Self>, Corrupt> {
-        Ok(match from.uint_max(PERIOD_MAX_MS, "idle time")? {
-            0 => None,
-            idle_ms => Some(Self { idle_ms, expires_at_ms: from.time_ms("expiry")? }),
+        Ok(match NonZeroU64::new(from.uint_max(PERIOD_MAX_MS, "idle time")?) {
+            None => None,
+            Some(idle_ms) => Some(Self { idle_ms, expires_at_ms: from.time_ms("expiry")? }),
         })
     }
 }

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::account::Account;
-use super::amounts::Amounts;
+use super::account::{Account, live_for_ms};
+use super::amounts::{Amounts, REQUESTS};
 use super::bounds::{EXPIRED_KEPT_MS, Exceeded, FINISHED_MAX, SETTLED_KEPT_MS};
 use super::ledgers::MeterLedger;
 use super::moment::Moment;
 use super::policy::{Kind, State};
 use super::row::Row;
 use super::taken::{Admission, Standing, Taken};
+use super::target::Report;
 use crate::TIME_MAX_MS;
+use crate::breaker::{Outcome, Turn};
 use crate::calendar::Day;
 use crate::ledger::Overflow;
 use crate::money::Amount;
@@ -32,6 +34,19 @@ pub enum Reset {
     NoSuchPolicy,
     /// The policy is a budget, whose spend is not forgotten.
     Budget,
+}
+
+/// What a settlement has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settlement {
+    /// The standing of the admission before.
+    pub standing: Standing,
+    /// Whether the account's own ledger has changed.
+    pub spent: bool,
+    /// The breakers that it has opened.
+    pub opened: u8,
+    /// The breakers that it has closed.
+    pub closed: u8,
 }
 
 impl Account {
@@ -84,10 +99,16 @@ impl Account {
         Ok(())
     }
 
+    /// Milliseconds until the next hold ends.
+    pub(super) fn hold_ends_after_ms(&self, now_ms: i64) -> i64 {
+        let next_ms = |entry: &MeterLedger| entry.ledger.holds(now_ms).next().map(|(.., left_ms)| left_ms);
+        self.ledgers.iter().filter_map(next_ms).min().unwrap_or(1).max(1)
+    }
+
     /// Admits a request: takes the estimates for `ttl_ms`, whatever the policies say. `rows` are this account's answers
     /// to the same request, in the policies' order, or empty; they are updated. An account without policies remembers
-    /// the admission, too.
-    pub fn charge(&mut self, now: &Moment, id: &[u8], ttl_ms: u64, amounts: &Amounts, rows: &mut [Row]) {
+    /// the admission, too. Returns whether the request is the probe of a half-open breaker.
+    pub fn charge(&mut self, now: &Moment, id: &[u8], ttl_ms: u64, amounts: &Amounts, rows: &mut [Row]) -> bool {
         let at_ms = self.advance(now);
         let mut taken = SmallVec::new();
         for (index, own) in self.policies.iter_mut().enumerate().filter(|(_, own)| own.counts_units()) {
@@ -116,6 +137,27 @@ impl Account {
         self.live.hold(at_ms, id.into(), ttl_ms, admission);
         self.renew(now.stamp.at_ms);
         self.take_rows(at_ms, amounts, rows);
+        let has_breaker = self.policies.iter().any(|own| matches!(own.policy.kind, Kind::Breaker(_)));
+        has_breaker && self.take_probes(at_ms, id, rows)
+    }
+
+    /// Makes the request the probe of each half-open breaker that has none. Returns whether there is one.
+    #[cold]
+    fn take_probes(&mut self, at_ms: i64, id: &[u8], rows: &mut [Row]) -> bool {
+        let Self { policies, live, .. } = self;
+        let ends_after_ms = |id: &[u8]| live_for_ms(live, at_ms, id);
+        let mut is_probe = false;
+        for (index, own) in policies.iter_mut().enumerate() {
+            let probes = !own.policy.shadow;
+            let Some((breaker, _)) = own.breaker_mut() else { continue };
+            if breaker.admit(at_ms, probes, id, ends_after_ms) {
+                is_probe = true;
+                if let Some(row) = rows.get_mut(index).filter(|row| usize::from(row.policy) == index) {
+                    row.take_units(1, ends_after_ms(id).unwrap_or(0));
+                }
+            }
+        }
+        is_probe
     }
 
     /// Updates the rows of leases and budgets after an admission.
@@ -125,7 +167,7 @@ impl Account {
             match own.policy.kind {
                 Kind::InFlight { .. } => row.take_units(1, self.live.ends_after_ms(at_ms)),
                 Kind::Budget { .. } => row.take_money(amounts.estimate(&own.policy.meter).unwrap_or(Amount::ZERO)),
-                Kind::Window(_) | Kind::Bucket(_) | Kind::Block { .. } => {}
+                Kind::Window(_) | Kind::Bucket(_) | Kind::Block { .. } | Kind::Breaker(_) => {}
             }
         }
     }
@@ -164,15 +206,23 @@ impl Account {
     }
 
     /// Ends an admission: the estimates are replaced by what was used, in the window's tick and on the day of the
-    /// estimate. Meters that are not named stay as estimated. An account that is charged no longer expires. Returns the
-    /// standing of the admission before.
+    /// estimate. Meters that are not named stay as estimated. An account that is charged no longer expires. `report` says
+    /// how the call went; a call of no requests that has not failed was not made.
     ///
     /// # Errors
     /// Like [`Self::can_settle`]. Nothing was changed.
-    pub fn settle(&mut self, now: &Moment, id: &[u8], actuals: &Amounts) -> Result<Standing, Overflow> {
+    pub fn settle(
+        &mut self,
+        now: &Moment,
+        id: &[u8],
+        actuals: &Amounts,
+        report: &Report,
+    ) -> Result<Settlement, Overflow> {
         let standing = self.standing(now.stamp.at_ms, id);
-        let Some((day, used)) = self.used(standing, id, actuals) else { return Ok(standing) };
+        let mut settlement = Settlement { standing, spent: false, opened: 0, closed: 0 };
+        let Some((day, used)) = self.used(standing, id, actuals) else { return Ok(settlement) };
         self.can_spend(day, &used)?;
+        let version = self.ledger().version();
         let at_ms = self.advance(now);
         for (entry, used) in self.ledgers.iter_mut().zip(used) {
             entry.ledger.release(id);
@@ -191,7 +241,43 @@ impl Account {
             }
             self.settled.put(id, at_ms.saturating_add_unsigned(SETTLED_KEPT_MS).min(TIME_MAX_MS));
         }
-        Ok(standing)
+        settlement.spent = self.ledger().version() != version;
+        if self.policies.iter().any(|own| matches!(own.policy.kind, Kind::Breaker(_))) {
+            let outcome = match actuals.of(REQUESTS) {
+                _ if report.failed => Outcome::Failed,
+                Some(requests) if requests <= Amount::ZERO => Outcome::Undone,
+                _ => Outcome::Succeeded,
+            };
+            self.report(at_ms, id, outcome, &mut settlement);
+        }
+        if report.cooldown_ms > 0 || report.took_ms.is_some() {
+            let target = self.target.get_or_insert_default();
+            let until_ms = at_ms.saturating_add_unsigned(report.cooldown_ms).min(TIME_MAX_MS);
+            if report.cooldown_ms > 0 {
+                target.cooldown_until_ms = target.cooldown_until_ms.max(until_ms);
+            }
+            report.took_ms.into_iter().for_each(|took_ms| target.latency.feed(at_ms, took_ms));
+        }
+        if report.failed {
+            // An account that expired earlier would forget that it refuses.
+            self.renew(now.stamp.at_ms);
+        }
+        Ok(settlement)
+    }
+
+    /// Tells the breakers how a call went.
+    #[cold]
+    fn report(&mut self, at_ms: i64, id: &[u8], outcome: Outcome, settlement: &mut Settlement) {
+        let is_live = settlement.standing == Standing::Live;
+        for own in &mut self.policies {
+            let probes = !own.policy.shadow;
+            let Some((breaker, threshold)) = own.breaker_mut() else { continue };
+            match breaker.report(at_ms, threshold, probes, id, is_live, outcome) {
+                Some(Turn::Opened) => settlement.opened += 1,
+                Some(Turn::Closed) => settlement.closed += 1,
+                None => {}
+            }
+        }
     }
 
     /// Moves the end of a live lease to `ttl_ms` from now. Returns whether the lease is live.
@@ -242,6 +328,11 @@ impl Account {
                 taken.units = 0;
             }
         }
+        for own in &mut self.policies {
+            if let Some((breaker, _)) = own.breaker_mut() {
+                breaker.forget(&id);
+            }
+        }
         let left_ms = ended_ms.saturating_add_unsigned(EXPIRED_KEPT_MS).saturating_sub(at_ms);
         if left_ms > 0 {
             self.expired.hold(at_ms, id, left_ms.unsigned_abs(), admission);
@@ -260,7 +351,7 @@ impl Account {
         }
     }
 
-    /// Forgets what a window or bucket has counted. Resetting a limit of leases in flight ends all leases as if their
+    /// Forgets what a window or bucket has counted, and closes a breaker. Resetting a limit of leases in flight ends all leases as if their
     /// time had passed.
     pub fn reset(&mut self, now: &Moment, name: &[u8]) -> Reset {
         let reset = self.can_reset(name);

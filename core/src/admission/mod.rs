@@ -1,12 +1,15 @@
 //! Admission: all policies of an account, decided and charged in one step.
 //!
-//! An account has policies (windows, buckets, leases in flight, budgets, blocks) and one state for all of them. A
+//! An account has policies (windows, buckets, leases in flight, budgets, blocks, breakers) and one state for all of them. A
 //! request is admitted by all policies of all its accounts or by none: [`Account::decide`] asks, [`Account::charge`]
 //! takes the estimates, [`Account::settle`] replaces them by what was used. Between charge and settlement there is an
 //! admission, named by its lease id, so that all three can be repeated without harm.
 //!
 //! A lease id names one attempt: once it has ended in one of a request's accounts, the request is not decided, see
 //! [`Undecided::LeaseEnded`].
+//!
+//! [`route`] is for accounts that can serve a request in place of each other: it picks one of them, and charges that one
+//! alone.
 //!
 //! # The life of an admission
 //!
@@ -47,11 +50,13 @@ mod ledgers;
 mod life;
 mod moment;
 mod policy;
+mod route;
 mod row;
 mod saved;
 mod settled;
 mod taken;
 mod tally;
+mod target;
 
 pub use account::Account;
 pub use amounts::{Amounts, REQUESTS, USD};
@@ -59,12 +64,14 @@ pub use bounds::{
     BILLIONTHS_MAX, EXPIRED_KEPT_MS, Exceeded, FINISHED_MAX, LEDGERS_MAX, NAME_BYTES_MAX, POLICIES_MAX, SETTLED_KEPT_MS,
 };
 pub use decide::{Decision, Indexes, Question, Request, Rows, Told, Undecided, admit};
-pub use life::Reset;
+pub use life::{Reset, Settlement};
 pub use moment::Moment;
 pub use policy::{AccountPolicy, Kind, Policy, ShortName};
-pub use row::{Answer, Count, Figures, Row, Soft, Used};
+pub use route::{Noted, Pick, Route, TARGETS_MAX, route};
+pub use row::{Answer, Count, Figures, OBSTACLES, Row, Soft, Used};
 pub use taken::{Admission, Standing};
 pub use tally::Tally;
+pub use target::Report;
 
 #[cfg(test)]
 mod corrupt;

@@ -3,6 +3,7 @@
 use super::life::ENDED_MAX;
 use super::row::Answered;
 use super::*;
+use crate::breaker::Threshold;
 use crate::bucket::Flow;
 use crate::calendar::{Day, Period};
 use crate::ledger::{KEEP_DAYS_MAX, Ledger};
@@ -20,6 +21,9 @@ pub struct Model {
     /// How long the account outlives its last admission, and until when it was needed after the last one.
     pub idle: Option<(u64, i64)>,
     pub charged: bool,
+    cooldown_until_ms: i64,
+    /// The average time of calls, in floating point, and the time of the last one.
+    latency: Option<(f64, i64)>,
 }
 
 pub struct ModelPolicy {
@@ -33,6 +37,10 @@ pub struct ModelPolicy {
     rule: Option<Rule>,
     /// A bucket's exact level, in parts of a token, at a time.
     level: Option<(i128, i64)>,
+    /// The times of a breaker's failures.
+    failures: Vec<i64>,
+    /// While a breaker is not closed: until when it is open, and its probe.
+    open: Option<(i64, Option<Vec<u8>>)>,
     pub tally: Tally,
 }
 
@@ -184,6 +192,33 @@ impl ModelPolicy {
 }
 
 impl ModelPolicy {
+    fn report(&mut self, at_ms: i64, id: &[u8], is_live: bool, failed: bool, undone: bool) {
+        let Kind::Breaker(threshold) = self.policy.kind else { return };
+        let opens = Some((at_ms + threshold.open_ms as i64, None));
+        if self.policy.shadow {
+            self.open.take_if(|(until_ms, _)| *until_ms <= at_ms);
+        }
+        match &mut self.open {
+            None if failed => {
+                self.failures.retain(|failed_ms| failed_ms + threshold.per_ms as i64 > at_ms);
+                self.failures.push(at_ms);
+                if self.failures.len() as u64 >= threshold.failures {
+                    self.failures.clear();
+                    self.open = opens;
+                }
+            }
+            Some((_, probe)) if probe.as_deref() == Some(id) => {
+                *probe = None;
+                match (is_live, failed, undone) {
+                    (false, ..) | (_, _, true) => {}
+                    (true, true, _) => self.open = opens,
+                    (true, false, _) => self.open = None,
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Counts money that is charged without an admission.
     fn count_money(&mut self, at_ms: i64, spent_ms: i64, picos: i128) {
         let units = (picos + 999).div_euclid(1_000) as i64;
@@ -266,7 +301,18 @@ impl ModelLedger {
 impl Default for Model {
     fn default() -> Self {
         let (policies, admissions, ledgers) = (Vec::new(), Vec::new(), vec![ModelLedger::new(USD)]);
-        Self { policies, admissions, ledgers, ahead_ms: 0, at_ms: 0, serial: 0, idle: None, charged: false }
+        Self {
+            policies,
+            admissions,
+            ledgers,
+            ahead_ms: 0,
+            at_ms: 0,
+            serial: 0,
+            idle: None,
+            charged: false,
+            cooldown_until_ms: 0,
+            latency: None,
+        }
     }
 }
 
@@ -300,6 +346,9 @@ impl Model {
         self.ledgers.iter_mut().for_each(|ledger| ledger.release(id));
         let Some(admission) = self.admissions.iter_mut().find(|it| it.id == id) else { return };
         admission.kept_ms = Some(ended_ms + EXPIRED_KEPT_MS as i64);
+        for (_, probe) in self.policies.iter_mut().filter_map(|it| it.open.as_mut()) {
+            probe.take_if(|probe| *probe == id);
+        }
         for (serial, taken_ms, units) in &mut admission.taken {
             let policy = self.policies.iter_mut().find(|it| it.serial == *serial && it.policy.give_back);
             if let Some(policy) = policy {
@@ -371,7 +420,9 @@ impl Model {
     fn need(&mut self, now: &Moment) {
         let at_ms = self.time(now);
         let live = self.admissions.iter().filter(|it| it.kept_ms.is_none());
-        let busy_ms = live.map(|it| it.ends_ms - at_ms).max().unwrap_or(0);
+        let refusals = self.policies.iter().filter_map(|it| it.open.as_ref()).map(|open| open.0);
+        let ends = live.map(|it| it.ends_ms).chain(refusals).chain([self.cooldown_until_ms, at_ms]);
+        let busy_ms = ends.max().unwrap() - at_ms;
         if let Some((idle_ms, until_ms)) = &mut self.idle {
             *until_ms = now.stamp.at_ms + busy_ms.max(*idle_ms as i64);
         }
@@ -435,13 +486,70 @@ impl Model {
                     Answered { allowed: left_ms == 0, soft: Soft::Below, figures, retry_after_ms, reset_after_ms }
                 }
                 Kind::Budget { .. } => self.budget_row(now, &it.policy, known, amounts, ends_after_ms),
+                Kind::Breaker(threshold) => self.breaker_row(now, it, threshold),
             };
             if known {
                 (row.allowed, row.retry_after_ms) = (true, 0);
             }
             Row::new(index, place, it.policy.shadow, row)
         });
-        rows.collect()
+        let left_ms = self.cooldown_until_ms - self.time(now);
+        let cooldown = (left_ms > 0 && !known).then(|| refusal(index, Row::COOLDOWN, left_ms));
+        rows.chain(cooldown).collect()
+    }
+
+    fn live_for_ms(&self, at_ms: i64, id: &[u8]) -> Option<i64> {
+        let live = |it: &&ModelAdmission| it.id == id && it.kept_ms.is_none() && it.ends_ms > at_ms;
+        self.admissions.iter().find(live).map(|it| it.ends_ms - at_ms)
+    }
+
+    fn breaker_row(&self, now: &Moment, policy: &ModelPolicy, threshold: Threshold) -> Answered {
+        let (at_ms, limit) = (self.time(now), threshold.failures);
+        let row = |allowed, remaining, wait_ms| Answered {
+            allowed,
+            soft: Soft::Below,
+            figures: Figures::Units { limit, remaining },
+            retry_after_ms: if allowed { 0 } else { wait_ms },
+            reset_after_ms: wait_ms,
+        };
+        match &policy.open {
+            Some((until_ms, _)) if *until_ms > at_ms => row(false, 0, until_ms - at_ms),
+            Some(_) if policy.policy.shadow => row(true, limit, 0),
+            Some((_, probe)) => match probe.as_ref().and_then(|probe| self.live_for_ms(at_ms, probe)) {
+                Some(left_ms) => row(false, 0, left_ms),
+                None => row(true, 1, 0),
+            },
+            None => {
+                let ends_ms = |failed_ms: &i64| failed_ms + threshold.per_ms as i64 - at_ms;
+                let counted: Vec<i64> = policy.failures.iter().map(ends_ms).filter(|&left_ms| left_ms > 0).collect();
+                let remaining = limit.saturating_sub(counted.len() as u64);
+                row(true, remaining, counted.last().copied().unwrap_or(0))
+            }
+        }
+    }
+
+    /// The share of the tightest limit that is free, and the load, in floating point; and the requests in flight.
+    pub fn scores(&self, now: &Moment, rows: &[Row]) -> (f64, f64, u64) {
+        let share = |row: &Row| match row.figures {
+            Figures::Units { limit, remaining } => remaining as f64 / (limit as f64).max(1e-9),
+            Figures::Money { limit, remaining } => remaining.picos() as f64 / (limit.picos() as f64).max(1e-9),
+        };
+        let counts = |row: &&Row| {
+            let own = self.policies.get(usize::from(row.policy));
+            own.is_some_and(|it| !it.policy.shadow && !matches!(it.policy.kind, Kind::Block { .. } | Kind::Breaker(_)))
+        };
+        let share = rows.iter().filter(counts).map(share).fold(1.0, f64::min);
+        let (_, _, live) = self.sums(now);
+        let average = match self.latency {
+            None if live == 0 => 0.0,
+            None => crate::latency::PENALTY_MS as f64,
+            Some((average, fed_ms)) if live == 0 => {
+                let halvings = (self.time(now) - fed_ms) as f64 / crate::latency::HALF_LIFE_MS as f64;
+                average * (-halvings).exp2()
+            }
+            Some((average, _)) => average,
+        };
+        (share, average * (live + 1) as f64, live)
     }
 
     /// Notes the effect of a decided request on the policies' tallies. Returns whether the meter of a policy was not
@@ -522,7 +630,8 @@ impl Model {
         Answered { allowed: cost <= left, soft, figures, retry_after_ms, reset_after_ms: ends_after_ms }
     }
 
-    pub fn charge(&mut self, now: &Moment, id: &[u8], ttl_ms: u64, amounts: &Amounts) {
+    /// Returns whether the request is a probe.
+    pub fn charge(&mut self, now: &Moment, id: &[u8], ttl_ms: u64, amounts: &Amounts) -> bool {
         let at_ms = self.advance(now);
         let mut taken = Vec::new();
         for policy in self.policies.iter_mut().filter(|it| matches!(it.policy.kind, Kind::Window(_) | Kind::Bucket(_)))
@@ -542,6 +651,15 @@ impl Model {
                 estimates.push((ledger.meter.clone(), amount));
             }
         }
+        let takes_probe = |it: &ModelPolicy| {
+            let Some((until_ms, probe)) = it.open.as_ref().filter(|_| !it.policy.shadow) else { return false };
+            let live = probe.as_ref().is_some_and(|probe| self.live_for_ms(at_ms, probe).is_some());
+            *until_ms <= at_ms && !live
+        };
+        let probes: Vec<bool> = self.policies.iter().map(takes_probe).collect();
+        for (_, policy) in probes.iter().zip(&mut self.policies).filter(|(takes, _)| **takes) {
+            policy.open.as_mut().unwrap().1 = Some(id.into());
+        }
         let order = self.admissions.iter().map(|it| it.order).max().unwrap_or(0) + 1;
         let ends_ms = at_ms + ttl_ms as i64;
         let (id, day) = (id.to_vec(), now.day);
@@ -556,9 +674,10 @@ impl Model {
             estimates,
         });
         self.need(now);
+        probes.contains(&true)
     }
 
-    pub fn settle(&mut self, now: &Moment, id: &[u8], actuals: &Amounts) -> Standing {
+    pub fn settle(&mut self, now: &Moment, id: &[u8], actuals: &Amounts, report: &Report) -> Standing {
         let at_ms = self.advance(now);
         let standing = self.standing(now, id);
         if !matches!(standing, Standing::Live | Standing::Expired) {
@@ -581,6 +700,26 @@ impl Model {
             if let Some(actual) = actuals.of(&policy.policy.meter).map(|amount| policy.units_of(amount)) {
                 policy.add(at_ms, taken_ms, actual as i64 - units, false);
             }
+        }
+        let undone = !report.failed && actuals.of(REQUESTS) == Some(Amount::ZERO);
+        for policy in &mut self.policies {
+            policy.report(at_ms, id, standing == Standing::Live, report.failed, undone);
+        }
+        if report.cooldown_ms > 0 {
+            self.cooldown_until_ms = self.cooldown_until_ms.max(at_ms + report.cooldown_ms as i64);
+        }
+        if let Some(took) = report.took_ms.map(|took_ms| took_ms as f64) {
+            let average = match self.latency {
+                Some((average, fed_ms)) if average > took => {
+                    let weight = (-(at_ms - fed_ms) as f64 / crate::latency::HALF_LIFE_MS as f64).exp2();
+                    average * weight + took * (1.0 - weight)
+                }
+                _ => took,
+            };
+            self.latency = Some((average, at_ms));
+        }
+        if report.failed {
+            self.need(now);
         }
         standing
     }
@@ -636,7 +775,25 @@ impl ModelPolicy {
             newest_ms: 0,
             rule: None,
             level: None,
+            failures: Vec::new(),
+            open: None,
             tally: Tally::default(),
         }
     }
+}
+
+fn refusal(index: u8, policy: u8, wait_ms: i64) -> Row {
+    let figures = Figures::Units { limit: 0, remaining: 0 };
+    let (retry_after_ms, reset_after_ms) = (wait_ms, wait_ms);
+    Row::new(
+        index,
+        policy,
+        false,
+        Answered { allowed: false, soft: Soft::Below, figures, retry_after_ms, reset_after_ms },
+    )
+}
+
+/// The row of a target that does not exist.
+pub fn no_account(index: u8) -> Row {
+    refusal(index, Row::NO_ACCOUNT, NEVER)
 }

@@ -8,11 +8,12 @@ use super::amounts::{Amounts, USD, billionths, billionths_given_back, whole_unit
 use super::bounds::{BILLIONTHS_MAX, NAME_BYTES_MAX};
 use super::row::{Count, Figures, Used};
 use super::tally::Tally;
+use crate::breaker::{Breaker, Threshold};
 use crate::bucket::{Flow, TokenBucket};
 use crate::calendar::{Day, Period};
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::limit::Verdict;
-use crate::memory::spilled_bytes;
+use crate::memory::{allocated_bytes, spilled_bytes};
 use crate::money::Amount;
 use crate::stored::{Stored, load_nested, save_nested};
 use crate::window::{Rule, Shape, SlidingWindow};
@@ -48,12 +49,14 @@ pub enum Kind {
         /// The end of the block in unix milliseconds, by the server's clock; `None` if it does not end.
         until_ms: Option<i64>,
     },
+    /// Refuses requests after failures.
+    Breaker(Threshold),
 }
 
 impl Kind {
     /// Whether policies of this kind count a meter.
     pub fn has_meter(&self) -> bool {
-        !matches!(self, Kind::InFlight { .. } | Kind::Block { .. })
+        !matches!(self, Kind::InFlight { .. } | Kind::Block { .. } | Kind::Breaker(_))
     }
 
     /// Whether the kind can count billionths, and its limits are within their range.
@@ -61,7 +64,7 @@ impl Kind {
         match *self {
             Kind::Window(rule) => rule.limit <= BILLIONTHS_MAX,
             Kind::Bucket(flow) => flow.rate.max(flow.burst) <= BILLIONTHS_MAX,
-            Kind::InFlight { .. } | Kind::Budget { .. } | Kind::Block { .. } => false,
+            Kind::InFlight { .. } | Kind::Budget { .. } | Kind::Block { .. } | Kind::Breaker(_) => false,
         }
     }
 }
@@ -71,7 +74,7 @@ impl Kind {
 pub struct Policy {
     /// The kind, with its limit.
     pub kind: Kind,
-    /// What windows, buckets and budgets count: 1 to 64 bytes. Empty for leases and blocks.
+    /// What windows, buckets and budgets count: 1 to 64 bytes. Empty for leases, blocks and breakers.
     pub meter: ShortName,
     /// Refuses nothing, and counts only what it would have allowed.
     pub shadow: bool,
@@ -144,6 +147,8 @@ pub(super) enum State {
     Bucket(Option<TokenBucket>),
     /// The first day of the last period in which the budget's soft limit was announced.
     Budget(Option<Day>),
+    /// Boxed because few accounts have one.
+    Breaker(Box<Breaker>),
     Stateless,
 }
 
@@ -153,6 +158,7 @@ impl State {
             Kind::Window(_) => State::Window(SlidingWindow::default()),
             Kind::Bucket(_) => State::Bucket(None),
             Kind::Budget { .. } => State::Budget(None),
+            Kind::Breaker(_) => State::Breaker(Box::default()),
             Kind::InFlight { .. } | Kind::Block { .. } => State::Stateless,
         }
     }
@@ -280,6 +286,22 @@ impl AccountPolicy {
         }
     }
 
+    /// The policy's breaker, if it is one.
+    pub(super) fn breaker_mut(&mut self) -> Option<(&mut Breaker, Threshold)> {
+        match (&mut self.state, self.policy.kind) {
+            (State::Breaker(breaker), Kind::Breaker(threshold)) => Some((breaker, threshold)),
+            _ => None,
+        }
+    }
+
+    /// Until when the policy's breaker is open, if it is one that is not closed.
+    pub(super) fn open_until_ms(&self) -> Option<i64> {
+        match &self.state {
+            State::Breaker(breaker) => breaker.open_until_ms(),
+            _ => None,
+        }
+    }
+
     /// The units in a window or the tokens in a bucket, which are negative in debt.
     pub(super) fn count(&mut self, at_ms: i64) -> Option<i64> {
         match (&mut self.state, self.policy.kind) {
@@ -295,7 +317,7 @@ impl AccountPolicy {
     pub(super) fn fetch(&self) -> u64 {
         let state = match &self.state {
             State::Window(window) => window.fetch(),
-            State::Bucket(_) | State::Budget(_) | State::Stateless => 0,
+            State::Bucket(_) | State::Budget(_) | State::Breaker(_) | State::Stateless => 0,
         };
         let lens = self.name.len() ^ self.policy.meter.len();
         state ^ self.serial ^ lens as u64
@@ -304,6 +326,7 @@ impl AccountPolicy {
     pub(super) fn memory_bytes(&self) -> usize {
         let state = match &self.state {
             State::Window(window) => window.memory_bytes(),
+            State::Breaker(breaker) => allocated_bytes(size_of::<Breaker>()) + breaker.memory_bytes(),
             State::Bucket(_) | State::Budget(_) | State::Stateless => 0,
         };
         [&self.name, &self.policy.meter].into_iter().map(spilled_bytes).sum::<usize>() + state
@@ -327,6 +350,7 @@ impl AccountPolicy {
                     out.int(first_day.number().into());
                 }
             }
+            State::Breaker(breaker) => save_nested(&**breaker, out),
             State::Stateless => {}
         }
     }
@@ -345,6 +369,7 @@ impl AccountPolicy {
                 0 => State::Budget(None),
                 _ => State::Budget(Some(load_first_day(from, period)?)),
             },
+            Kind::Breaker(_) => State::Breaker(Box::new(load_nested(from)?)),
             Kind::InFlight { .. } | Kind::Block { .. } => State::Stateless,
         };
         Ok(Self { name, policy, state, serial, tally: Tally::default() })
@@ -356,6 +381,7 @@ const BUCKET: u64 = 1;
 const IN_FLIGHT: u64 = 2;
 const BUDGET: u64 = 3;
 const BLOCK: u64 = 4;
+const BREAKER: u64 = 5;
 
 impl Policy {
     fn save(&self, out: &mut dyn Writer) {
@@ -379,6 +405,10 @@ impl Policy {
                 if let Some(until_ms) = until_ms {
                     out.int(until_ms);
                 }
+            }
+            Kind::Breaker(threshold) => {
+                let Threshold { failures, per_ms, open_ms } = threshold;
+                [BREAKER, failures, per_ms, open_ms].into_iter().for_each(|field| out.uint(field));
             }
         }
         out.bytes(&self.meter);
@@ -411,6 +441,11 @@ impl Policy {
                     _ => Some(from.time_ms("a block's end")?),
                 },
             },
+            BREAKER => {
+                let failures = from.uint_max(UNITS_MAX, "failures")?.max(1);
+                let per_ms = from.uint_max(PERIOD_MAX_MS, "period")?.max(1);
+                Kind::Breaker(Threshold { failures, per_ms, open_ms: from.uint_max(PERIOD_MAX_MS, "open")?.max(1) })
+            }
             _ => return Err(Corrupt("a policy of an unknown kind")),
         };
         let meter = ShortName::from_slice(&from.bytes(NAME_BYTES_MAX)?);

@@ -79,7 +79,7 @@ impl Answered {
         Self { allowed, soft: Soft::Below, figures, retry_after_ms, reset_after_ms }
     }
 
-    /// The answer of a block that ends in `left_ms`: 0 if it has ended, -1 if it does not end.
+    /// The answer of a block or a cooldown that ends in `left_ms`: 0 if it has ended, -1 if it does not end.
     pub fn blocked(left_ms: i64) -> Self {
         let figures = Figures::Units { limit: 0, remaining: 0 };
         let (retry_after_ms, reset_after_ms) = (left_ms, left_ms);
@@ -87,12 +87,16 @@ impl Answered {
     }
 }
 
+/// What can be in the way besides policies. Reserved as names of policies, in any case.
+pub const OBSTACLES: [&str; 3] = ["COOLDOWN", "NOACCOUNT", "HOLDS"];
+
 /// A policy's answer to a request, with the policy and its account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     /// The account's index among the request's accounts.
     pub account: u8,
-    /// The policy's index among the account's policies.
+    /// The policy's index among the account's policies, or what else is in the way: [`Self::COOLDOWN`],
+    /// [`Self::NO_ACCOUNT`] or [`Self::HOLDS`].
     pub policy: u8,
     /// Whether the policy allows the request.
     pub allowed: bool,
@@ -110,6 +114,23 @@ pub struct Row {
 }
 
 impl Row {
+    /// In place of a policy: the account's cooldown is not over.
+    pub const COOLDOWN: u8 = u8::MAX;
+    /// In place of a policy: there is no such account.
+    pub const NO_ACCOUNT: u8 = u8::MAX - 1;
+    /// In place of a policy: a ledger of the account has no room for one more hold.
+    pub const HOLDS: u8 = u8::MAX - 2;
+
+    /// The name of what is in the way instead of a policy. No policy has such a name.
+    pub fn obstacle(&self) -> Option<&'static str> {
+        match self.policy {
+            Self::COOLDOWN => Some(OBSTACLES[0]),
+            Self::NO_ACCOUNT => Some(OBSTACLES[1]),
+            Self::HOLDS => Some(OBSTACLES[2]),
+            _ => None,
+        }
+    }
+
     pub(super) fn new(account: u8, policy: u8, shadow: bool, answered: Answered) -> Self {
         let Answered { allowed, soft, figures, retry_after_ms, reset_after_ms } = answered;
         Self { account, policy, allowed, shadow, soft, figures, retry_after_ms, reset_after_ms }

@@ -8,19 +8,23 @@ use super::idle::Idle;
 use super::ledgers::Ledgers;
 use super::policy::{AccountPolicy, Kind};
 use super::taken::Admission;
+use super::target::Target;
+use crate::PERIOD_MAX_MS;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::lease::Lease;
-use crate::memory::spilled_bytes;
+use crate::memory::{allocated_bytes, spilled_bytes};
 use crate::stored::{Stored, load_nested, save_nested};
 
 impl Stored for Account {
-    const ENCODING: u32 = 2;
-    const ENCODING_MIN: u32 = 2;
+    const ENCODING: u32 = 3;
+    const ENCODING_MIN: u32 = 3;
 
     fn save(&self, out: &mut dyn Writer) {
         [self.ahead_ms, self.at_ms].into_iter().for_each(|time_ms| out.int(time_ms));
         out.uint(self.last_serial);
         Idle::save(self.idle.as_ref(), out);
+        out.uint(self.target.is_some().into());
+        self.target.iter().for_each(|target| save_nested(&**target, out));
         out.uint(self.policies.len() as u64);
         self.policies.iter().for_each(|own| own.save(out));
         self.ledgers.save(out);
@@ -33,6 +37,9 @@ impl Stored for Account {
         let (ahead_ms, at_ms) = (from.time_ms("a clock ahead")?, from.time_ms("time")?);
         let last_serial = from.uint_max(u64::MAX >> 1, "serial")?;
         let mut account = Self { ahead_ms, at_ms, last_serial, idle: Idle::load(from)?, ..Self::default() };
+        if from.uint_max(1, "neither a target nor none")? == 1 {
+            account.target = Some(Box::new(load_nested(from)?));
+        }
         for _ in 0..from.uint_max(POLICIES_MAX as u64, "more policies than an account has")? {
             let own = AccountPolicy::load(from)?;
             let twice = |other: &AccountPolicy| other.name == own.name || other.serial == own.serial;
@@ -52,7 +59,9 @@ impl Stored for Account {
     fn memory_bytes(&self) -> usize {
         let list = spilled_bytes(&self.policies);
         let policies: usize = self.policies.iter().map(AccountPolicy::memory_bytes).sum();
+        let target = self.target.as_ref().map_or(0, |_| allocated_bytes(size_of::<Target>()));
         list + policies
+            + target
             + self.ledgers.memory_bytes()
             + self.live.memory_bytes()
             + self.expired.memory_bytes()
@@ -85,6 +94,11 @@ impl Account {
         let outlasts = |lease: &Lease<Admission>| lease.expires_at_ms > forgotten_by_ms(EXPIRED_KEPT_MS);
         if self.expired.iter().any(outlasts) || self.settled.until_ms() > forgotten_by_ms(SETTLED_KEPT_MS) {
             return Err(Corrupt("an ended lease that is remembered for too long"));
+        }
+        let opens = self.policies.iter().filter_map(AccountPolicy::open_until_ms);
+        let mut refusals = opens.chain(self.target.iter().map(|target| target.cooldown_until_ms));
+        if refusals.any(|until_ms| until_ms > self.at_ms.saturating_add_unsigned(PERIOD_MAX_MS)) {
+            return Err(Corrupt("a breaker or a cooldown that refuses for too long"));
         }
         self.live.iter().chain(self.expired.iter()).try_for_each(|lease| self.check_admission(&lease.payload))
     }

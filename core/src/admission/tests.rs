@@ -1,6 +1,7 @@
 use super::life::ENDED_PER_CHANGE;
-use super::model::Model;
+use super::model::{Model, no_account};
 use super::*;
+use crate::breaker::{State, Threshold};
 use crate::bucket::Flow;
 use crate::calendar::{Day, Period};
 use crate::codec::{Decoder, Encoded};
@@ -64,6 +65,10 @@ fn in_flight(max: u64) -> Policy {
     policy(Kind::InFlight { max }, "")
 }
 
+fn breaker(failures: u64, per_ms: u64, open_ms: u64) -> Policy {
+    policy(Kind::Breaker(Threshold { failures, per_ms, open_ms }), "")
+}
+
 fn budget(text: &str, period: Period, meter: &str) -> Policy {
     policy(Kind::Budget { amount: amount(text), period, soft_percent: 80 }, meter)
 }
@@ -108,6 +113,15 @@ enum Op {
         accounts: u8,
         lease: Lease,
         actuals: Vec<(usize, Amount)>,
+        report: Report,
+        times: u8,
+    },
+    Route {
+        targets: u8,
+        lease: Lease,
+        ttl_ms: u64,
+        amounts: Vec<(usize, Amount)>,
+        pick: Pick,
         times: u8,
     },
     KeepAlive {
@@ -153,6 +167,8 @@ fn policies() -> impl Strategy<Value = Policy> {
             .prop_map(|(units, period, meter)| budget(&format!("{units}.5"), period, meter)),
         1 => prop::option::weighted(0.8, NOW - 1_000..NOW + 4_000_000)
             .prop_map(|until_ms| policy(Kind::Block { until_ms }, "")),
+        4 => (1u64..4, prop::sample::select(vec![10u64, 1_000, 60_000]), prop::sample::select(vec![1u64, 300, 9_000]))
+            .prop_map(|(failures, per_ms, open_ms)| breaker(failures, per_ms, open_ms)),
     ];
     let flags = (prop::bool::weighted(0.15), prop::bool::weighted(0.15), prop::bool::weighted(0.35));
     (kind, flags).prop_map(|(policy, (shadow, give_back, decimal))| {
@@ -196,6 +212,20 @@ fn amounts() -> impl Strategy<Value = Vec<(usize, Amount)>> {
     })
 }
 
+fn picks() -> impl Strategy<Value = Pick> {
+    prop::sample::select(vec![Pick::First, Pick::Room, Pick::Fast])
+}
+
+fn reports() -> impl Strategy<Value = Report> {
+    let cooldown = prop_oneof![5 => Just(0u64), 1 => 1u64..4_000];
+    let took = prop::option::of(prop_oneof![0u64..3_000, 0u64..100_000]);
+    (prop::bool::weighted(0.4), cooldown, took).prop_map(|(failed, cooldown_ms, took_ms)| Report {
+        failed,
+        cooldown_ms: if failed { cooldown_ms } else { 0 },
+        took_ms,
+    })
+}
+
 fn ops() -> impl Strategy<Value = (i64, Op)> {
     let advance = prop_oneof![
         6 => Just(0i64), 8 => 0i64..20, 4 => 0i64..2_000, 1 => 0i64..200_000, 1 => 0i64..5_000_000,
@@ -213,8 +243,10 @@ fn ops() -> impl Strategy<Value = (i64, Op)> {
         1 => (account.clone(), name).prop_map(|(account, name)| Op::Reset { account, name }),
         40 => (accounts(), prop_oneof![3 => Just(Lease::New), 1 => back()], ttl(), amounts(), prop::bool::weighted(0.1), times())
             .prop_map(|(accounts, lease, ttl_ms, amounts, shadow, times)| Op::Admit { accounts, lease, ttl_ms, amounts, shadow, times }),
-        30 => (accounts(), back(), amounts(), times())
-            .prop_map(|(accounts, lease, actuals, times)| Op::Settle { accounts, lease, actuals, times }),
+        20 => (accounts(), prop_oneof![3 => Just(Lease::New), 1 => back()], ttl(), amounts(), picks(), times())
+            .prop_map(|(targets, lease, ttl_ms, amounts, pick, times)| Op::Route { targets, lease, ttl_ms, amounts, pick, times }),
+        40 => (prop_oneof![1 => accounts(), 2 => Just(7u8)], back(), amounts(), reports(), times())
+            .prop_map(|(accounts, lease, actuals, report, times)| Op::Settle { accounts, lease, actuals, report, times }),
         5 => (accounts(), back(), ttl()).prop_map(|(accounts, lease, ttl_ms)| Op::KeepAlive { accounts, lease, ttl_ms }),
         4 => (account.clone(), -900_000_000_000i64..2_000_000_000_000, prop_oneof![3 => Just(0), 1 => -100i64..90_000])
             .prop_map(|(account, picos, ago_ms)| Op::Spend { account, picos, ago_ms }),
@@ -241,6 +273,19 @@ struct World {
     leases: u16,
     /// How many accounts have expired.
     expired: usize,
+    seen: Seen,
+}
+
+/// How often what is rare has happened.
+#[derive(Debug, Default, Clone, Copy)]
+struct Seen {
+    probes: usize,
+    opened: usize,
+    closed: usize,
+    /// Requests routed to another target than the first, and to none.
+    passed: usize,
+    refused: usize,
+    repeated: usize,
 }
 
 fn named(list: &[(usize, Amount)]) -> Vec<(&'static [u8], Amount)> {
@@ -301,10 +346,16 @@ impl World {
                     self.admit(&now, accounts, id, ttl_ms, &named(&amounts), shadow)?;
                 }
             }
-            Op::Settle { accounts, lease, actuals, times } => {
+            Op::Route { targets, lease, ttl_ms, amounts, pick, times } => {
                 let id = self.id(lease);
                 for _ in 0..times {
-                    self.settle(&now, accounts, id, &named(&actuals))?;
+                    self.route(&now, targets, id, ttl_ms, &named(&amounts), pick)?;
+                }
+            }
+            Op::Settle { accounts, lease, actuals, report, times } => {
+                let id = self.id(lease);
+                for _ in 0..times {
+                    self.settle(&now, accounts, id, &named(&actuals), &report)?;
                 }
             }
             Op::KeepAlive { accounts, lease, ttl_ms } => {
@@ -410,9 +461,10 @@ impl World {
         }
         let charges = expected.admitted && !shadow;
         prop_assert_eq!(&*decision.charged, if charges { &*new } else { &[] }, "all of them or none");
+        let mut probe = false;
         for &place in &places {
             if charges && new.contains(&place) {
-                self.models[place].charge(now, id, ttl_ms, &amounts);
+                probe |= self.models[place].charge(now, id, ttl_ms, &amounts);
                 self.replicas[place].charge(now, id, ttl_ms, &amounts, &mut []);
             } else if tidied.contains(&place) {
                 self.replicas[place].advance(now);
@@ -433,6 +485,116 @@ impl World {
             }
         }
         // A wait is correct: after it, the refused request fits, unless a hold that ends was too small.
+        prop_assert_eq!(decision.probe, probe);
+        self.seen.probes += usize::from(probe);
+        Ok(())
+    }
+
+    fn route(
+        &mut self,
+        now: &Moment,
+        targets: u8,
+        id: [u8; 2],
+        ttl_ms: u64,
+        amounts: &[(&[u8], Amount)],
+        pick: Pick,
+    ) -> Result<(), TestCaseError> {
+        let (id, amounts, places) = (&id[..], Amounts(amounts), chosen(targets));
+        let ends = ends_after_ms(now.stamp.at_ms);
+        let before = self.accounts.each_ref().map(saved);
+        let standings: Vec<_> = places.iter().map(|&place| self.models[place].standing(now, id)).collect();
+        let ended = standings.iter().any(|standing| matches!(standing, Standing::Settled | Standing::Expired));
+        let known = places.iter().zip(&standings).find(|it| *it.1 == Standing::Live).map(|it| *it.0);
+        let (mut rows, mut tidied, mut admitting) = (Vec::new(), Vec::new(), Vec::new());
+        let mut waits = vec![u64::MAX];
+        for place in 0..ACCOUNTS {
+            if ended || known.is_some() {
+                break;
+            }
+            let own = if places.contains(&place) {
+                tidied.extend(self.models[place].tidy(now).then_some(place));
+                let own = self.models[place].decide(place as u8, now, id, &amounts, &ends);
+                let unnamed = self.models[place].note(now, &amounts, &own);
+                if Answer::of(&own).admitted {
+                    admitting.push((place, self.models[place].scores(now, &own), unnamed));
+                }
+                own
+            } else {
+                vec![no_account(place as u8)]
+            };
+            waits.push(Answer::of(&own).retry_after_ms as u64);
+            rows.extend(own);
+            if pick == Pick::First && !admitting.is_empty() {
+                break;
+            }
+        }
+        let accounts = self.accounts.iter_mut().enumerate();
+        let mut asked: Vec<Option<&mut Account>> =
+            accounts.map(|(place, account)| places.contains(&place).then_some(account)).collect();
+        let request = Request { id, ttl_ms, amounts, shadow: false, rows: !ttl_ms.is_multiple_of(4) };
+        let mut answers = Rows::new();
+        let routed = route(&mut asked, now, &request, pick, &ends, &mut answers);
+        if ended {
+            prop_assert_eq!(routed, Err(Undecided::LeaseEnded));
+            prop_assert_eq!(self.accounts.each_ref().map(saved), before, "an error changes nothing");
+            return Ok(());
+        }
+        let routed = routed.unwrap();
+        if known.is_some() {
+            prop_assert_eq!((routed.target, routed.repeated, routed.retry_after_ms), (known, true, 0));
+            prop_assert_eq!(self.accounts.each_ref().map(saved), before, "a repeated request changes nothing");
+            self.seen.repeated += 1;
+            return Ok(());
+        }
+        prop_assert_eq!(&*routed.tidied, &*tidied);
+        let picked = admitting.iter().find(|it| Some(it.0) == routed.target);
+        prop_assert_eq!(routed.target.is_some(), !admitting.is_empty());
+        prop_assert_eq!(picked.is_some(), routed.target.is_some(), "a target that admits");
+        if let Some(&(_, (share, load, live), unnamed)) = picked {
+            prop_assert_eq!((routed.retry_after_ms, routed.noted.unnamed), (0, unnamed));
+            for &(_, (other_share, other_load, other_live), _) in &admitting {
+                match pick {
+                    Pick::First => {}
+                    Pick::Room => {
+                        prop_assert!(share > other_share - 1.0 / 64.0 - 1e-6);
+                        let most = admitting.iter().map(|it| it.1.0).fold(0.0, f64::max);
+                        prop_assert!(other_share < most - 1.0 / 64.0 + 1e-6 || live <= other_live);
+                    }
+                    Pick::Fast => prop_assert!(load <= other_load * 17.0 / 16.0 + 20.0, "{load} {other_load}"),
+                }
+            }
+            self.seen.passed += usize::from(routed.target > Some(places[0]));
+        } else {
+            let shortest = waits.into_iter().min().unwrap() as i64;
+            prop_assert_eq!(routed.retry_after_ms, shortest);
+            self.seen.refused += 1;
+        }
+        if !request.rows {
+            prop_assert!(answers.is_empty());
+        } else if picked.is_none() {
+            prop_assert_eq!(&*answers, &*rows);
+        } else {
+            prop_assert_eq!(answers.len(), rows.len());
+            let own = |row: &&Row| Some(usize::from(row.account)) != routed.target;
+            prop_assert!(answers.iter().filter(own).eq(rows.iter().filter(own)));
+        }
+        let mut probe = false;
+        for place in 0..ACCOUNTS {
+            if routed.target == Some(place) {
+                probe = self.models[place].charge(now, id, ttl_ms, &amounts);
+                self.replicas[place].charge(now, id, ttl_ms, &amounts, &mut []);
+                let again = self.models[place].decide(place as u8, now, id, &amounts, &ends);
+                for (row, again) in answers.iter().filter(|row| usize::from(row.account) == place).zip(&again) {
+                    prop_assert_eq!((row.figures, row.reset_after_ms), (again.figures, again.reset_after_ms));
+                }
+            } else if tidied.contains(&place) {
+                self.replicas[place].advance(now);
+            } else {
+                prop_assert_eq!(&saved(&self.accounts[place]), &before[place], "only the target is charged");
+            }
+        }
+        prop_assert_eq!(routed.probe, probe);
+        self.seen.probes += usize::from(probe);
         Ok(())
     }
 
@@ -442,6 +604,7 @@ impl World {
         accounts: u8,
         id: [u8; 2],
         actuals: &[(&[u8], Amount)],
+        report: &Report,
     ) -> Result<(), TestCaseError> {
         let (id, actuals) = (&id[..], Amounts(actuals));
         for place in chosen(accounts) {
@@ -449,9 +612,12 @@ impl World {
             prop_assert_eq!(standing, self.models[place].standing(now, id));
             // The command handlers do not even try a settlement that changes nothing.
             if matches!(standing, Standing::Live | Standing::Expired) {
-                prop_assert_eq!(self.accounts[place].settle(now, id, &actuals), Ok(standing));
-                self.replicas[place].settle(now, id, &actuals).unwrap();
-                self.models[place].settle(now, id, &actuals);
+                let settlement = self.accounts[place].settle(now, id, &actuals, report).unwrap();
+                prop_assert_eq!(settlement.standing, standing);
+                self.seen.opened += usize::from(settlement.opened);
+                self.seen.closed += usize::from(settlement.closed);
+                prop_assert_eq!(self.replicas[place].settle(now, id, &actuals, report), Ok(settlement));
+                self.models[place].settle(now, id, &actuals, report);
             }
         }
         Ok(())
@@ -485,6 +651,7 @@ impl World {
 fn agrees_with_a_naive_model_over_a_million_steps() {
     let config = ProptestConfig { cases: 6_000, failure_persistence: None, ..ProptestConfig::default() };
     let (total, expired) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+    let seen = std::cell::Cell::new([0; 6]);
     TestRunner::new(config)
         .run(&prop::collection::vec(ops(), 1..400), |steps| {
             total.set(total.get() + steps.len());
@@ -493,6 +660,9 @@ fn agrees_with_a_naive_model_over_a_million_steps() {
             world.step(now_ms, Op::Set { account: 0, name: 0, policy: window(20, 1_000, "requests") })?;
             world.step(now_ms, Op::Set { account: 1, name: 0, policy: budget("40", Period::Day, "usd") })?;
             world.step(now_ms, Op::Set { account: 2, name: 0, policy: in_flight(4) })?;
+            for account in 0..ACCOUNTS {
+                world.step(now_ms, Op::Set { account, name: 1, policy: breaker(2, 60_000, 1_000) })?;
+            }
             for (index, (advance_ms, op)) in steps.into_iter().enumerate() {
                 now_ms += advance_ms;
                 world.step(now_ms, op)?;
@@ -501,11 +671,17 @@ fn agrees_with_a_naive_model_over_a_million_steps() {
                 }
             }
             expired.set(expired.get() + world.expired);
+            let Seen { probes, opened, closed, passed, refused, repeated } = world.seen;
+            let mut sums = seen.get();
+            sums.iter_mut().zip([probes, opened, closed, passed, refused, repeated]).for_each(|(sum, it)| *sum += it);
+            seen.set(sums);
             world.check(now_ms)
         })
         .unwrap();
     assert!(total.get() > 1_000_000, "{} steps", total.get());
     assert!(expired.get() > 1_000, "{} accounts have expired", expired.get());
+    let often = [3_000, 3_000, 1_000, 3_000, 3_000, 1_000];
+    assert!(seen.get().iter().zip(often).all(|(&times, often)| times > often), "{:?}", seen.get());
 }
 
 /// Many leases that were never settled end at once: they do not push out what was settled, and no single change has to
@@ -531,9 +707,88 @@ fn leases_that_end_by_the_thousand_hold_up_nobody_and_what_was_settled_is_rememb
         assert_eq!(account.standing(NOW + 1_000, &(leases - 1).to_be_bytes()), Standing::Expired);
     }
     account.charge(&later, b"settled", 1_000, &amounts, &mut []);
-    account.settle(&later, b"settled", &amounts).unwrap();
+    account.settle(&later, b"settled", &amounts, &Report::default()).unwrap();
     account.advance(&moment(NOW + 2_000));
     assert_eq!(account.standing(NOW + 2_000, b"settled"), Standing::Settled);
     assert_eq!(account.remembered(), FINISHED_MAX + 1);
+    assert_eq!(saved(&reloaded(&account)), saved(&account));
+}
+
+#[test]
+fn a_breaker_has_one_probe_at_a_time_and_a_death_leaves_it_to_the_next() {
+    let mut account = Account::default();
+    account.set(b"up", breaker(2, 60_000, 1_000)).unwrap();
+    let (failed, done) = (Report { failed: true, ..Report::default() }, Report::default());
+    let none = Amounts(&[]);
+    let admit = |account: &mut Account, now_ms: i64, id: &[u8]| {
+        let request = Request { id, ttl_ms: 500, amounts: none, shadow: false, rows: false };
+        let decision = admit(&mut [Some(account)], &moment(now_ms), &request, &|_| -1, &mut Rows::new()).unwrap();
+        (decision.answer.admitted, decision.answer.retry_after_ms, decision.probe)
+    };
+    for id in [b"a", b"b", b"c"] {
+        assert_eq!(admit(&mut account, NOW, id), (true, 0, false));
+    }
+    for (id, opened) in [(b"a", 0), (b"b", 1), (b"c", 0)] {
+        let settlement = account.settle(&moment(NOW + 10), id, &none, &failed).unwrap();
+        assert_eq!((settlement.opened, settlement.closed), (opened, 0), "the third says nothing of the time after");
+    }
+    assert_eq!(admit(&mut account, NOW + 20, b"d"), (false, 990, false), "the true wait");
+    assert_eq!(admit(&mut account, NOW + 1_010, b"d"), (true, 0, true));
+    assert_eq!(admit(&mut account, NOW + 1_110, b"e"), (false, 400, false), "until the probe's lease ends");
+    assert_eq!(account.breakers(NOW + 1_110), [(&b"up"[..], State::Probing(b"d", 400))]);
+    assert_eq!(admit(&mut account, NOW + 1_510, b"e"), (true, 0, true), "the first probe has died");
+    let late = account.settle(&moment(NOW + 1_600), b"d", &none, &done).unwrap();
+    assert_eq!((late.standing, late.closed), (Standing::Expired, 0), "too late to be the probe");
+    let undone = Amounts(&[(REQUESTS, Amount::ZERO)]);
+    account.settle(&moment(NOW + 1_600), b"e", &undone, &done).unwrap();
+    assert_eq!(account.breakers(NOW + 1_600), [(&b"up"[..], State::HalfOpen)], "undone");
+    assert_eq!(admit(&mut account, NOW + 1_600, b"f"), (true, 0, true));
+    assert_eq!(account.settle(&moment(NOW + 1_700), b"f", &undone, &failed).unwrap().opened, 1, "undone, and failed");
+    assert_eq!(admit(&mut account, NOW + 2_700, b"g"), (true, 0, true));
+    assert_eq!(account.settle(&moment(NOW + 2_710), b"g", &none, &done).unwrap().closed, 1);
+    assert_eq!(account.breakers(NOW + 2_710), [(&b"up"[..], State::Closed(0))]);
+}
+
+/// Hundreds of requests that are decided before any of them is settled.
+#[test]
+fn requests_spread_over_targets_that_are_equal() {
+    for (pick, targets) in [(Pick::Room, 8), (Pick::Fast, 8), (Pick::Room, 3), (Pick::Fast, 3)] {
+        let mut accounts: Vec<Account> = (0..targets).map(|_| Account::default()).collect();
+        for account in &mut accounts {
+            account.set(b"rpm", window(1_000, 60_000, "requests")).unwrap();
+        }
+        for number in 0..800_u32 {
+            let mut asked: Vec<_> = accounts.iter_mut().map(Some).collect();
+            let request = Request {
+                id: &number.to_be_bytes(),
+                ttl_ms: 60_000,
+                amounts: Amounts(&[]),
+                shadow: false,
+                rows: false,
+            };
+            let routed = route(&mut asked, &moment(NOW), &request, pick, &|_| -1, &mut Rows::new()).unwrap();
+            assert!(routed.target.is_some());
+        }
+        let shares: Vec<u64> = accounts.iter().map(|account| account.in_flight(NOW)).collect();
+        let fair = 800 / targets;
+        assert!(shares.iter().all(|&share| share.abs_diff(fair) <= fair / 8), "{pick:?}: {shares:?}");
+    }
+}
+
+#[test]
+fn a_cooldown_needs_no_policy_and_the_later_end_wins() {
+    let mut account = Account::default();
+    let cooldown = |cooldown_ms| Report { failed: true, cooldown_ms, took_ms: None };
+    for id in [b"a", b"b"] {
+        account.charge(&moment(NOW), id, 60_000, &Amounts(&[]), &mut []);
+    }
+    account.settle(&moment(NOW), b"a", &Amounts(&[]), &cooldown(5_000)).unwrap();
+    account.settle(&moment(NOW + 1_000), b"b", &Amounts(&[]), &cooldown(1_000)).unwrap();
+    let request = Request { id: b"c", ttl_ms: 1, amounts: Amounts(&[]), shadow: false, rows: false };
+    let mut rows = Rows::new();
+    let decision = admit(&mut [Some(&mut account)], &moment(NOW + 1_000), &request, &|_| -1, &mut rows).unwrap();
+    assert_eq!(decision.answer, Answer { admitted: false, retry_after_ms: 4_000 });
+    assert_eq!(rows.iter().map(Row::obstacle).collect::<Vec<_>>(), [Some("COOLDOWN")]);
+    assert_eq!((account.cooldown_ms(NOW + 4_999), account.cooldown_ms(NOW + 5_000)), (1, 0));
     assert_eq!(saved(&reloaded(&account)), saved(&account));
 }
