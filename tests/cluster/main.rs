@@ -1,3 +1,14 @@
 //! Clusters of several nodes: clients and values while slots move and primaries fail over.
 
+mod admissions;
+mod failovers;
+mod fills;
+mod ledgers;
+mod limiters;
+mod load;
+mod locks;
+mod moves;
+mod queues;
+mod sentinel;
+mod setting;
 mod waiting;

@@ -20,6 +20,16 @@ pub(super) struct Known {
     slots: String,
 }
 
+impl Known {
+    pub(super) fn slot_count(&self) -> u16 {
+        let ranges = self.slots.split_whitespace().filter_map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            Some((first.parse::<u16>().ok()?, last.parse::<u16>().ok()?))
+        });
+        ranges.map(|(first, last)| last - first + 1).sum()
+    }
+}
+
 /// Reads the reply of CLUSTER NODES: lines of `id address flags primary ping pong epoch link slots...`.
 fn parse(reply: &str) -> Vec<Known> {
     let known = reply.lines().filter_map(|line| {
@@ -90,6 +100,7 @@ mod tests {
             (None, "master", "0-99 200", true)
         );
         assert_eq!((&*failed.id, &*failed.flags, &*failed.slots), ("292f", "master,fail", ""));
+        assert_eq!((replica.slot_count(), myself.slot_count()), (0, 101));
         assert_eq!(parse("no such reply\n"), []);
     }
 }

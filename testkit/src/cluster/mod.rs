@@ -115,6 +115,15 @@ impl Cluster {
         Ok(replicas)
     }
 
+    /// The number of slots that a primary has, by its own word.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn slots_of(&self, primary: &Server) -> Result<u16, Error> {
+        let known = nodes_known_to(&mut primary.connect()?)?;
+        Ok(known.iter().filter(|known| known.is_myself).map(|known| known.slot_count()).sum())
+    }
+
     /// The nodes that can answer.
     fn running(&self) -> impl Iterator<Item = &Server> {
         self.nodes.iter().filter(|node| node.can_answer())
