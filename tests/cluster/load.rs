@@ -1,7 +1,7 @@
 //! Load on a cluster while something is done to it: games, which know exactly what must be there, and their players.
 
 use gw_testkit::redis::{Cmd, FromRedisValue, Value, cmd, from_redis_value};
-use gw_testkit::{Caller, Outcome, Random, reply_line};
+use gw_testkit::{Caller, DEADLINE, Outcome, Random, reply_line};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -153,7 +153,9 @@ impl Answer {
 pub fn insist(caller: &mut Caller, key: &str, words: &str) -> Answer {
     let command = command(words);
     let mut repeated = false;
+    let start = Instant::now();
     loop {
+        assert!(start.elapsed() < DEADLINE, "{words}: after {DEADLINE:?} still no reply that counts");
         match caller.call(key, &command).unwrap_or_else(|error| panic!("{words}: {error}")) {
             Outcome::Replied(value) => return Answer { value, repeated },
             Outcome::Refused(error) => panic!("{words}: {error}"),

@@ -7,6 +7,7 @@ mod ledgers;
 mod limiters;
 mod load;
 mod locks;
+mod losses;
 mod moves;
 mod queues;
 mod sentinel;
