@@ -212,3 +212,22 @@ fn lost_entries_are_misses_and_a_lost_clear_leaves_entries_there() {
     assert_eq!(call!(client, "GW.CACHECLEAR", "TAG", "t" => i64), 2);
     loss.come_back();
 }
+
+/// Why clients that retry need a write before WAIT: see [`Caller`](gw_testkit::Caller).
+#[test]
+fn wait_confirms_nothing_of_a_charge_that_another_connection_made() {
+    let primary = Server::start().unwrap();
+    let mut replica = Server::options().replica_of(&primary).start().unwrap();
+    let (mut first, mut second) = (primary.connect().unwrap(), primary.connect().unwrap());
+    await_in_sync(&mut first, &mut replica.connect().unwrap());
+    replica.pause().unwrap();
+    assert_eq!(run(&mut first, "GW.ADDCOST k:ledger 1 ID charge"), "\"1\"");
+    assert_eq!(run(&mut first, "WAIT 1 50"), "0");
+    // The same again, after a reconnection: nothing is written, and so there is nothing to wait for.
+    assert_eq!(run(&mut second, "GW.ADDCOST k:ledger 1 ID charge"), "\"1\"");
+    assert_eq!(run(&mut second, "WAIT 1 50"), "1");
+    assert_eq!(run(&mut second, "SET k:mark 1"), "OK");
+    assert_eq!(run(&mut second, "WAIT 1 50"), "0");
+    replica.go_on().unwrap();
+    assert_eq!(run(&mut second, "WAIT 1 0"), "1");
+}
