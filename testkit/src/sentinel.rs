@@ -1,6 +1,6 @@
 //! A primary with replicas, watched over by Sentinel.
 
-use crate::client::info;
+use crate::client::try_info;
 use crate::error::Error;
 use crate::server::{Options, Server};
 use crate::wait::{DEADLINE, await_until};
@@ -69,7 +69,7 @@ impl Watched {
     /// # Errors
     /// If none is.
     pub fn primary(&self) -> Result<&Server, Error> {
-        self.servers.iter().find(|server| is_primary(server)).ok_or_else(|| Error::new("no server is primary"))
+        self.servers.iter().find(|server| server.is_primary()).ok_or_else(|| Error::new("no server is primary"))
     }
 
     /// Kills the primary, and waits until the sentinels have promoted a replica and the others follow it.
@@ -77,7 +77,7 @@ impl Watched {
     /// # Errors
     /// If that does not happen in time.
     pub fn kill_primary(&mut self) -> Result<(), Error> {
-        let killed = self.servers.iter_mut().find(|server| is_primary(server));
+        let killed = self.servers.iter_mut().find(|server| server.is_primary());
         killed.ok_or_else(|| Error::new("no server is primary"))?.kill();
         self.await_replicas()
     }
@@ -97,22 +97,15 @@ impl Watched {
     fn await_replicas(&self) -> Result<(), Error> {
         await_until("all servers to follow one primary", DEADLINE, || {
             let running = self.servers.iter().filter(|server| server.can_answer());
-            let primaries: Vec<_> = running.clone().filter(|server| is_primary(server)).collect();
+            let primaries: Vec<_> = running.clone().filter(|server| server.is_primary()).collect();
             matches!(primaries[..], [primary] if self.has_replicas(primary, running.count() - 1))
         })
     }
 
     fn has_replicas(&self, primary: &Server, replicas: usize) -> bool {
         let Ok(mut client) = primary.connect() else { return false };
-        let fields = info(&mut client, "replication");
+        let Ok(fields) = try_info(&mut client, "replication") else { return false };
         let online = fields.iter().filter(|(name, value)| name.starts_with("slave") && value.contains("state=online"));
         online.count() == replicas
     }
-}
-
-fn is_primary(server: &Server) -> bool {
-    server.can_answer()
-        && server
-            .connect()
-            .is_ok_and(|mut client| info(&mut client, "replication").get("role").is_some_and(|role| role == "master"))
 }

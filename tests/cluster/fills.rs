@@ -2,7 +2,7 @@
 
 use crate::load::{Game, Round, ask, command, insist, think};
 use gw_testkit::redis::Value;
-use gw_testkit::{Caller, DEADLINE, Outcome, Random, await_until};
+use gw_testkit::{Caller, Cluster, DEADLINE, Outcome, Random, Server, await_until, key_slot, reply};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
@@ -141,4 +141,28 @@ impl Game for Fills {
         }
         assert!(entries.values().filter(|entry| !entry.read.is_empty()).count() > 3, "hardly anybody has waited");
     }
+}
+
+/// The slot goes to another node, where somebody else stores a value, and comes back with it.
+#[test]
+fn a_leader_stores_nothing_over_a_value_that_its_node_got_meanwhile() {
+    let cluster = Cluster::start(&Server::options(), 2, 0).unwrap();
+    let (home, key) = (cluster.primary_of("{a}").unwrap(), "{a}:entry");
+    let away = cluster.nodes().iter().find(|node| node.port() != home.port()).unwrap();
+    let slot = key_slot(key);
+    let fetch = |server: &Server| -> (String, Option<String>, i64, i64, i64) {
+        command(&format!("GW.CACHEFETCH {key} LEASE {LEASE_MS}")).query(&mut server.connect().unwrap()).unwrap()
+    };
+    let set = |server: &Server, value: &str, token: i64| {
+        reply!(server.connect().unwrap(), "GW.CACHESET", key, value, "EX", 3_600, "TOKEN", token)
+    };
+    let former = fetch(home);
+    cluster.move_slot(slot, home, away).unwrap();
+    assert!(set(home, "former", former.4).starts_with("MOVED "));
+    assert_eq!(set(away, "former", former.4), "nil");
+    let leader = fetch(away);
+    assert_eq!((&*leader.0, &*set(away, "newer", leader.4)), ("MISS", "OK"));
+    cluster.move_slot(slot, away, home).unwrap();
+    assert_eq!(set(home, "former", former.4), "nil");
+    assert_eq!(fetch(home).1.as_deref(), Some("newer"));
 }

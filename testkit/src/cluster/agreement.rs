@@ -1,7 +1,7 @@
 //! What the nodes of a cluster know of each other, and whether they agree.
 
 use super::Cluster;
-use crate::client::info;
+use crate::client::try_info;
 use crate::error::Error;
 use crate::server::Server;
 use crate::wait::{DEADLINE, await_until};
@@ -55,7 +55,7 @@ pub(super) fn nodes_known_to(client: &mut Connection) -> Result<Vec<Known>, Erro
 fn view_of(node: &Server) -> Result<Option<Vec<Known>>, Error> {
     let mut client = node.connect()?;
     let state: String = cmd("CLUSTER").arg("INFO").query(&mut client)?;
-    let fields = info(&mut client, "replication");
+    let fields = try_info(&mut client, "replication")?;
     let connected = fields.get("master_link_status").is_none_or(|status| status == "up");
     if !state.contains("cluster_state:ok") || !connected {
         return Ok(None);
