@@ -1,8 +1,9 @@
 //! Primaries fail over while clients work: on request, and because they die or hang.
 
-use crate::load::{repeat, under_load};
+use crate::load::{Game, play, repeat, under_load};
 use crate::setting::{caller, compare_replicas, games, layout, lose_a_call, pick};
 use gw_testkit::{Random, live, seed};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::sleep;
@@ -54,4 +55,29 @@ fn what_a_replica_has_confirmed_survives_primaries_that_die_or_hang() {
     });
     assert!(met.redirected > 0 && met.lost > 0, "{met:?} is hardly a test");
     compare_replicas(&cluster);
+}
+
+/// Without it, nobody would know whether the tests above find anything.
+#[test]
+fn games_notice_what_is_lost() {
+    let seed = seed(0x0000_105e);
+    let mut cluster = layout().start().unwrap();
+    let caller = caller(&cluster);
+    let games = games();
+    let primaries: Vec<u16> = cluster.primaries().iter().map(|primary| primary.port()).collect();
+    play(&games, seed, &caller, |_| {
+        sleep(Duration::from_secs(1));
+        for &primary in &primaries {
+            cluster.cut_replicas_of(primary).unwrap();
+        }
+        sleep(Duration::from_secs(2));
+    });
+    for &primary in &primaries {
+        cluster.lose_primary(primary).unwrap();
+    }
+    cluster.await_agreement().unwrap();
+    let notices = |game: &dyn Game| catch_unwind(AssertUnwindSafe(|| game.check(&mut caller()))).is_err();
+    let noticed: Vec<bool> = games.iter().map(|game| notices(&**game)).collect();
+    // The ledger, the accounts, the queue and the entries. All slots are free in the end, and limiters have more room.
+    assert_eq!(noticed[..4], [true; 4], "{noticed:?}");
 }

@@ -75,6 +75,20 @@ pub fn under_load(
     caller: impl Fn() -> Caller + Sync,
     disturb: impl FnOnce(&Round),
 ) -> Met {
+    let met = play(games, seed, &caller, disturb);
+    for game in games {
+        game.check(&mut caller());
+    }
+    met
+}
+
+/// Plays all games at once while `disturb` runs, to its end.
+pub fn play(
+    games: &[Box<dyn Game>],
+    seed: u64,
+    caller: impl Fn() -> Caller + Sync,
+    disturb: impl FnOnce(&Round),
+) -> Met {
     let round = Round::default();
     for game in games {
         game.set_up(&mut caller());
@@ -98,9 +112,6 @@ pub fn under_load(
         }
         disturb(&round);
     });
-    for game in games {
-        game.check(&mut caller());
-    }
     Met { redirected: redirected.into_inner(), lost: lost.into_inner() }
 }
 
