@@ -4,6 +4,7 @@ use crate::cluster::{SLOTS, key_slot};
 use crate::sentinel::SENTINEL_NAME;
 use redis::{Connection, RedisResult, Value, cmd};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 /// How long a node may take for a reply. Calls that wait must end earlier.
@@ -68,14 +69,10 @@ impl Routes {
 
     /// A connection to the server on a port; a new one if there is none.
     pub(crate) fn connection(&mut self, port: u16) -> Option<&mut Connection> {
-        if !self.connections.contains_key(&port) {
-            let client = redis::Client::open(("127.0.0.1", port)).ok()?;
-            let connection = client.get_connection_with_timeout(TIMEOUT).ok()?;
-            connection.set_read_timeout(Some(TIMEOUT)).ok()?;
-            connection.set_write_timeout(Some(TIMEOUT)).ok()?;
-            self.connections.insert(port, connection);
+        match self.connections.entry(port) {
+            Entry::Occupied(entry) => Some(entry.into_mut()),
+            Entry::Vacant(entry) => Some(entry.insert(connect(port).ok()?)),
         }
-        self.connections.get_mut(&port)
     }
 
     pub(crate) fn disconnect(&mut self, port: u16) {
@@ -106,6 +103,13 @@ impl Routes {
         }
         told.ok().map(|(_, port)| port)
     }
+}
+
+fn connect(port: u16) -> RedisResult<Connection> {
+    let connection = redis::Client::open(("127.0.0.1", port))?.get_connection_with_timeout(TIMEOUT)?;
+    connection.set_read_timeout(Some(TIMEOUT))?;
+    connection.set_write_timeout(Some(TIMEOUT))?;
+    Ok(connection)
 }
 
 /// An item of CLUSTER SLOTS: first slot, last slot, the primary as address and port, the replicas.

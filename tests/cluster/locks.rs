@@ -19,6 +19,18 @@ struct Granted {
     grants: u64,
 }
 
+impl Granted {
+    /// A holder knows of its grant.
+    fn take(&mut self, token: i64, max: usize) {
+        self.holders += 1;
+        self.grants += 1;
+        assert!(self.holders <= max, "{} holders of {max} slots", self.holders);
+        // Replies to grants at the same time can arrive in another order. A lock is freed before its next grant.
+        assert!(max > 1 || token > self.last_token, "{token} after {}", self.last_token);
+        self.last_token = self.last_token.max(token);
+    }
+}
+
 const PLAYERS: usize = 3;
 
 impl Slots {
@@ -30,8 +42,14 @@ impl Slots {
     fn acquire(&self, caller: &mut Caller, holder: &str, random: &mut Random) -> Option<i64> {
         let block = ["", " BLOCK 150"][random.below(2)];
         let words = format!("GW.ACQUIRE {} {} {holder} TTL 3000000{block}", self.key, self.max);
-        let [acquired, in_use, max, _, token]: [i64; 5] = insist(caller, &self.key, &words).read(&words);
+        let answer = insist(caller, &self.key, &words);
+        let repeated = answer.repeated;
+        let [acquired, in_use, max, _, token]: [i64; 5] = answer.read(&words);
         assert!(in_use <= max, "{words}: {in_use} slots are taken");
+        if acquired == 0 && repeated {
+            // The attempt that was lost may have waited on, and have got a slot after this denial.
+            insist(caller, &self.key, &format!("GW.RELEASE {} {holder}", self.key));
+        }
         (acquired == 1).then_some(token)
     }
 }
@@ -47,32 +65,21 @@ impl Game for Slots {
                 return;
             }
             let holder = format!("{player}:{call}");
-            // Of grants at the same time, replies can arrive in another order: so only those of a lock are compared, each of
-            // which was freed before the next.
-            while let Some(token) = self.acquire(caller, &holder, random) {
-                {
-                    let mut granted = self.granted.lock().unwrap();
-                    granted.holders += 1;
-                    granted.grants += 1;
-                    assert!(granted.holders <= self.max, "{holder} is one too many in {}", self.key);
-                    assert!(self.max > 1 || token > granted.last_token, "{token} after {}", granted.last_token);
-                    granted.last_token = granted.last_token.max(token);
-                }
+            if let Some(token) = self.acquire(caller, &holder, random) {
+                self.granted.lock().unwrap().take(token, self.max);
                 think();
                 self.granted.lock().unwrap().holders -= 1;
                 let words = format!("GW.RELEASE {} {holder}", self.key);
                 let answer = insist(caller, &self.key, &words);
                 let repeated = answer.repeated;
                 assert!(answer.read::<i64>(&words) == 1 || repeated, "{words}: nothing to free");
-                break;
             }
             think();
         }
     }
 
     fn check(&self, caller: &mut Caller) {
-        // A holder whose replies were all lost does not exist: each has asked until it knew. So all slots are free, except
-        // those that were granted to a wait whose call ended without a reply.
+        // Every holder has freed its slot.
         let words = format!("GW.ACQUIRE {} {} last TTL 1000", self.key, self.max);
         let [acquired, in_use, .., token]: [i64; 5] = ask(caller, &self.key, &words);
         let granted = self.granted.lock().unwrap();

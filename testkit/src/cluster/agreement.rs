@@ -96,8 +96,8 @@ mod tests {
         let [replica, myself, failed] = parse(reply).try_into().unwrap();
         assert_eq!((replica.primary.as_deref(), &*replica.flags, replica.is_myself), (Some("e7d1"), "slave", false));
         assert_eq!(
-            (myself.primary, &*myself.flags, &*myself.slots, myself.is_myself),
-            (None, "master", "0-99 200", true)
+            (&myself.primary, &*myself.flags, &*myself.slots, myself.is_myself),
+            (&None, "master", "0-99 200", true)
         );
         assert_eq!((&*failed.id, &*failed.flags, &*failed.slots), ("292f", "master,fail", ""));
         assert_eq!((replica.slot_count(), myself.slot_count()), (0, 101));
