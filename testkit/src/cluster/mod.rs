@@ -1,0 +1,139 @@
+//! A private cluster: several servers that share the slots.
+
+mod agreement;
+mod failover;
+mod members;
+mod slots;
+mod start;
+
+pub use slots::{SLOTS, key_slot, slot_of, tag_of};
+pub use start::Layout;
+
+use crate::client::info;
+use crate::error::Error;
+use crate::proxy::Proxy;
+use crate::server::{Options, Server};
+use agreement::nodes_known_to;
+use redis::{Connection, Value, cmd};
+
+/// Servers that share the slots, and their replicas. All of them end when the value is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    /// At the start the first ones are primaries; then come the replicas of the first primary, of the second, and so
+    /// on.
+    nodes: Vec<Server>,
+    /// Of each node, in the same order; none if clients and replicas connect directly.
+    proxies: Vec<Proxy>,
+    /// With what further nodes start.
+    options: Options,
+}
+
+impl Cluster {
+    /// Starts `primaries` servers with `replicas` each, which share the slots evenly, and returns when all of them agree
+    /// that every slot is served and every replica is connected. Replicas do not take over by themselves: see
+    /// [`Layout`] for clusters that fail over, and for such with proxies.
+    ///
+    /// # Errors
+    /// If a server does not start, or they do not agree in time.
+    pub fn start(options: &Options, primaries: usize, replicas: usize) -> Result<Self, Error> {
+        Layout::new(options, primaries, replicas).start()
+    }
+
+    /// All nodes, in any role.
+    pub fn nodes(&self) -> &[Server] {
+        &self.nodes
+    }
+
+    pub fn nodes_mut(&mut self) -> &mut [Server] {
+        &mut self.nodes
+    }
+
+    /// The node on a port of its own, not of its proxy.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn node(&self, port: u16) -> Result<&Server, Error> {
+        Ok(&self.nodes[self.index_of(port)?])
+    }
+
+    /// The node on a port, to stop and start it.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn node_mut(&mut self, port: u16) -> Result<&mut Server, Error> {
+        let index = self.index_of(port)?;
+        Ok(&mut self.nodes[index])
+    }
+
+    /// The proxy in front of the node on a port.
+    ///
+    /// # Errors
+    /// If the cluster has none.
+    pub fn proxy_of(&self, port: u16) -> Result<&Proxy, Error> {
+        let index = self.index_of(port)?;
+        self.proxies.get(index).ok_or_else(|| Error::new("the cluster has no proxies"))
+    }
+
+    /// The ports for clients: those of the proxies, or else of the nodes.
+    pub fn ports(&self) -> Vec<u16> {
+        (0..self.nodes.len()).map(|index| self.client_port(index)).collect()
+    }
+
+    /// The node that now says it serves the key.
+    ///
+    /// # Errors
+    /// If no node does.
+    pub fn primary_of(&self, key: &str) -> Result<&Server, Error> {
+        let serves = |node: &&Server| {
+            let Ok(mut client) = node.connect() else { return false };
+            cmd("GET")
+                .arg(key)
+                .query::<Value>(&mut client)
+                .map_or_else(|error| error.code() == Some("WRONGTYPE"), |_| true)
+        };
+        self.running().find(serves).ok_or_else(|| Error::new(format!("no node serves {key}")))
+    }
+
+    /// The nodes that are primaries, with or without slots.
+    pub fn primaries(&self) -> Vec<&Server> {
+        self.running().filter(|node| node.connect().is_ok_and(|mut client| is_primary(&mut client))).collect()
+    }
+
+    /// The replicas of a primary.
+    ///
+    /// # Errors
+    /// If a node does not answer.
+    pub fn replicas_of(&self, primary: &Server) -> Result<Vec<&Server>, Error> {
+        let id = node_id(&mut primary.connect()?)?;
+        let mut replicas = Vec::new();
+        for node in self.running() {
+            let known = nodes_known_to(&mut node.connect()?)?;
+            if known.iter().any(|known| known.is_myself && known.primary.as_deref() == Some(&id)) {
+                replicas.push(node);
+            }
+        }
+        Ok(replicas)
+    }
+
+    /// The nodes that can answer.
+    fn running(&self) -> impl Iterator<Item = &Server> {
+        self.nodes.iter().filter(|node| node.can_answer())
+    }
+
+    fn index_of(&self, port: u16) -> Result<usize, Error> {
+        let found = self.nodes.iter().position(|node| node.port() == port);
+        found.ok_or_else(|| Error::new(format!("no node of the cluster is on port {port}")))
+    }
+
+    fn client_port(&self, index: usize) -> u16 {
+        self.proxies.get(index).map_or_else(|| self.nodes[index].port(), Proxy::port)
+    }
+}
+
+fn node_id(client: &mut Connection) -> Result<String, Error> {
+    Ok(cmd("CLUSTER").arg("MYID").query(client)?)
+}
+
+fn is_primary(client: &mut Connection) -> bool {
+    info(client, "replication").get("role").is_some_and(|role| role == "master")
+}
