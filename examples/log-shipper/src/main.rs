@@ -58,7 +58,8 @@ fn run(args: &Args) -> Result<()> {
     let mut all = Tally::default();
     ended.iter().for_each(|(done, _)| all.add(done));
     println!("{all}");
-    ended.into_iter().try_for_each(|(_, ended)| ended)
+    let mut ended = args.keys.iter().zip(ended);
+    ended.try_for_each(|(key, (_, ended))| ended.with_context(|| format!("queue {key}")))
 }
 
 /// Counts of the work done.
