@@ -113,9 +113,10 @@ impl Reader {
             self.connections.entry(port).or_insert_with(|| node.connect().unwrap());
         }
         if !idle {
-            for (key, (version, _)) in &self.database {
+            let stored: Vec<_> = self.database.iter().map(|(key, (version, _))| (key.clone(), *version)).collect();
+            for (key, version) in stored {
                 for &port in &ports {
-                    self.tell("GW.COSTSYNC", port, key, *version)?;
+                    self.tell("GW.COSTSYNC", port, &key, version)?;
                 }
             }
             self.primaries = primaries;

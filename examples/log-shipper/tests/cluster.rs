@@ -7,32 +7,33 @@ use gw_testkit::{
 };
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 const KEYS: [&str; 4] = ["log:{0}", "log:{1}", "log:{2}", "log:{3}"];
 
-/// A running shipper. Dropping it is `kill -9`.
-struct Shipper(Child);
+/// A running shipper, and the file that it prints to. Dropping it is `kill -9`.
+struct Shipper(Child, PathBuf);
 
 impl Shipper {
     fn start(port: u16, store: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gw-log-shipper"));
         command.args(KEYS).args(["--redis", &format!("redis://shipper:CHANGE-ME@127.0.0.1:{port}"), "--store"]);
         command.arg(store).args(["--count", "50"]);
-        Self(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
+        let printed = store.with_extension("log");
+        // A pipe would be full some day.
+        let file = fs::File::create(&printed).unwrap();
+        Self(command.stdout(file).stderr(Stdio::null()).spawn().unwrap(), printed)
     }
 
     /// Ends it as a service manager would: how it ended, and all that it printed.
     fn stop(mut self) -> (ExitStatus, String) {
         let pid = self.0.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        let mut printed = String::new();
-        self.0.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
-        (self.0.wait().unwrap(), printed)
+        let status = self.0.wait().unwrap();
+        (status, fs::read_to_string(&self.1).unwrap())
     }
 }
 
@@ -80,7 +81,8 @@ fn produce(mut caller: Caller, key: &str, stop: &AtomicBool) -> u64 {
 
 fn is_empty(client: &mut Connection, key: &str) -> bool {
     let figures: HashMap<String, u64> = call!(*client, "GW.LOGSTATS", key);
-    figures["length"] + figures["leased"] == 0
+    // A key that does not exist has none.
+    figures.get("length").zip(figures.get("leased")).is_none_or(|(length, leased)| length + leased == 0)
 }
 
 fn await_all_empty(cluster: &Cluster) {
