@@ -1,34 +1,20 @@
 //! A client that finds the primary of a key, in a cluster or through sentinels, and says what became of each call.
 
-use crate::cluster::{SLOTS, key_slot};
 use crate::error::Error;
-use crate::sentinel::SENTINEL_NAME;
+use crate::routes::{Discovery, Routes};
 use crate::wait::DEADLINE;
-use redis::{Cmd, Connection, ErrorKind, RedisError, RedisResult, Value, cmd};
-use std::collections::HashMap;
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value, cmd};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a node may take for a reply. Calls that wait must end earlier.
-const TIMEOUT: Duration = Duration::from_millis(2_500);
-
 /// How long to wait before a call is sent again.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// How long [`Caller::confirming`] waits for replicas.
 const CONFIRMATION_MS: u64 = 500;
-
-/// Where to ask for primaries.
-#[derive(Debug, Clone)]
-pub enum Discovery {
-    /// Any node of a cluster, by its port.
-    Cluster(Vec<u16>),
-    /// The sentinels' ports.
-    Sentinels(Vec<u16>),
-}
 
 /// What became of a call.
 #[derive(Debug)]
@@ -43,10 +29,7 @@ pub enum Outcome {
 
 /// A client that follows slots and failovers. It repeats a call only if it certainly did not run.
 pub struct Caller {
-    discovery: Discovery,
-    /// The port of each slot's primary, as far as it is known. Without a cluster every key is in slot 0.
-    primaries: Vec<Option<u16>>,
-    connections: HashMap<u16, Connection>,
+    routes: Routes,
     confirmed_by: Arc<AtomicUsize>,
     marks: u64,
     /// Calls that were sent elsewhere, or again, because a node said so.
@@ -57,9 +40,7 @@ pub struct Caller {
 
 impl Caller {
     pub fn new(discovery: Discovery) -> Self {
-        let primaries = vec![None; usize::from(SLOTS)];
-        let confirmed_by = Arc::default();
-        Self { discovery, primaries, connections: HashMap::new(), confirmed_by, marks: 0, redirected: 0, lost: 0 }
+        Self { routes: Routes::new(discovery), confirmed_by: Arc::default(), marks: 0, redirected: 0, lost: 0 }
     }
 
     /// Counts only what this number of replicas has confirmed; 0 counts all. The number can be changed later on.
@@ -84,14 +65,10 @@ impl Caller {
     /// If nobody serves the key for long.
     pub fn timed(&mut self, key: &str, command: &Cmd) -> Result<(RangeInclusive<i64>, Outcome), Error> {
         let start = Instant::now();
-        let slot = match self.discovery {
-            Discovery::Cluster(_) => usize::from(key_slot(key)),
-            Discovery::Sentinels(_) => 0,
-        };
         let mut ask = None;
         while start.elapsed() < DEADLINE {
             let asking = ask.take();
-            let Some(port) = asking.or_else(|| self.find(slot)) else {
+            let Some(port) = asking.or_else(|| self.routes.find(key)) else {
                 thread::sleep(PAUSE);
                 continue;
             };
@@ -99,21 +76,21 @@ impl Caller {
                 Ok((at_ms, Ok(value))) => return Ok((at_ms, Outcome::Replied(value))),
                 Ok((at_ms, Err(error))) => (at_ms, error),
                 Err(Unsent) => {
-                    self.primaries[slot] = None;
+                    self.routes.forget(key);
                     thread::sleep(PAUSE);
                     continue;
                 }
             };
             match advice(&error) {
-                Advice::Moved(port) => self.primaries[slot] = Some(port),
+                Advice::Moved(port) => self.routes.learn(key, port),
                 Advice::Ask(port) => ask = Some(port),
                 Advice::Again => {
-                    self.primaries[slot] = None;
+                    self.routes.forget(key);
                     thread::sleep(PAUSE);
                 }
                 Advice::Lost => {
-                    self.connections.remove(&port);
-                    self.primaries[slot] = None;
+                    self.routes.disconnect(port);
+                    self.routes.forget(key);
                     self.lost += 1;
                     return Ok((at_ms, Outcome::Lost));
                 }
@@ -144,7 +121,7 @@ impl Caller {
             send(cmd("WAIT").arg(confirmed_by).arg(CONFIRMATION_MS));
         }
         send(&cmd("TIME"));
-        let connection = self.connection(port).ok_or(Unsent)?;
+        let connection = self.routes.connection(port).ok_or(Unsent)?;
         let replies = match pipe.ignore_errors().query::<Vec<RedisResult<Value>>>(connection) {
             Ok(replies) => replies,
             Err(error) => return Ok((0..=0, Err(error))),
@@ -158,56 +135,6 @@ impl Caller {
         };
         let reply = reply.clone().and_then(|value| if confirmed { Ok(value) } else { Err(lost()) });
         Ok((at_ms, reply))
-    }
-
-    /// The port of the slot's primary, as far as somebody tells.
-    fn find(&mut self, slot: usize) -> Option<u16> {
-        if self.primaries[slot].is_none() {
-            match self.discovery.clone() {
-                Discovery::Cluster(ports) => {
-                    // Somebody else each time: what a node tells that was cut off can be old.
-                    let first = self.marks as usize + self.redirected as usize + self.lost as usize;
-                    let ports = (0..ports.len()).map(|index| ports[(first + index) % ports.len()]);
-                    let told = ports.into_iter().find_map(|port| self.ask_cluster(port))?;
-                    for (first, last, port) in told {
-                        self.primaries[first..=last].fill(Some(port));
-                    }
-                }
-                Discovery::Sentinels(ports) => {
-                    self.primaries[slot] = ports.into_iter().find_map(|port| self.ask_sentinel(port));
-                }
-            }
-        }
-        self.primaries[slot]
-    }
-
-    fn ask_cluster(&mut self, port: u16) -> Option<Vec<(usize, usize, u16)>> {
-        let told: RedisResult<Vec<Vec<Value>>> = cmd("CLUSTER").arg("SLOTS").query(self.connection(port)?);
-        let Ok(told) = told else {
-            self.connections.remove(&port);
-            return None;
-        };
-        told.into_iter().map(|range| read_range(&range)).collect()
-    }
-
-    fn ask_sentinel(&mut self, port: u16) -> Option<u16> {
-        let told: RedisResult<(String, u16)> =
-            cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(SENTINEL_NAME).query(self.connection(port)?);
-        if told.is_err() {
-            self.connections.remove(&port);
-        }
-        told.ok().map(|(_, port)| port)
-    }
-
-    fn connection(&mut self, port: u16) -> Option<&mut Connection> {
-        if !self.connections.contains_key(&port) {
-            let client = redis::Client::open(("127.0.0.1", port)).ok()?;
-            let connection = client.get_connection_with_timeout(TIMEOUT).ok()?;
-            connection.set_read_timeout(Some(TIMEOUT)).ok()?;
-            connection.set_write_timeout(Some(TIMEOUT)).ok()?;
-            self.connections.insert(port, connection);
-        }
-        self.connections.get_mut(&port)
     }
 }
 
@@ -257,16 +184,10 @@ fn tag(key: &str) -> &str {
     key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or(key, |(tag, _)| tag)
 }
 
-/// An item of CLUSTER SLOTS: first slot, last slot, the primary as address and port, the replicas.
-fn read_range(range: &[Value]) -> Option<(usize, usize, u16)> {
-    let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = range else { return None };
-    let Some(Value::Int(port)) = primary.get(1) else { return None };
-    Some((usize::try_from(*first).ok()?, usize::try_from(*last).ok()?, u16::try_from(*port).ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::key_slot;
 
     fn error(line: &str) -> RedisError {
         redis::parse_redis_value(format!("-{line}\r\n").as_bytes())
@@ -285,14 +206,6 @@ mod tests {
             assert_eq!(advice(&error(refused)), Advice::Refused, "{refused}");
         }
         assert_eq!(advice(&RedisError::from(std::io::Error::other("broken pipe"))), Advice::Lost);
-    }
-
-    #[test]
-    fn slots_are_read() {
-        let node = Value::Array(vec![Value::BulkString(b"127.0.0.1".into()), Value::Int(7000)]);
-        let range = [Value::Int(0), Value::Int(5460), node, Value::Array(Vec::new())];
-        assert_eq!(read_range(&range), Some((0, 5460, 7000)));
-        assert_eq!(read_range(&range[..2]), None);
     }
 
     #[test]

@@ -122,6 +122,11 @@ impl Proxy {
         self.shared.state().lose = Some(direction);
     }
 
+    /// Whether a [`lose_next`](Self::lose_next) has hit nothing so far.
+    pub fn is_about_to_lose(&self) -> bool {
+        self.shared.state().lose.is_some()
+    }
+
     /// Passes on each piece so much later.
     pub fn delay(&self, by: Duration) {
         self.shared.state().delay = by;

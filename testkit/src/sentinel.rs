@@ -1,6 +1,6 @@
 //! A primary with replicas, watched over by Sentinel.
 
-use crate::client::info;
+use crate::client::try_info;
 use crate::error::Error;
 use crate::server::{Options, Server};
 use crate::wait::{DEADLINE, await_until};
@@ -69,48 +69,43 @@ impl Watched {
     /// # Errors
     /// If none is.
     pub fn primary(&self) -> Result<&Server, Error> {
-        self.servers.iter().find(|server| is_primary(server)).ok_or_else(|| Error::new("no server is primary"))
+        self.servers.iter().find(|server| server.is_primary()).ok_or_else(|| Error::new("no server is primary"))
     }
 
-    /// Kills the primary, waits until the sentinels have promoted a replica, and returns the port of the killed server.
+    /// Kills the primary, and waits until the sentinels have promoted a replica and the others follow it.
     ///
     /// # Errors
-    /// If none is promoted in time.
-    pub fn kill_primary(&mut self) -> Result<u16, Error> {
-        let killed = self.primary()?.port();
-        self.server_mut(killed)?.kill();
-        await_until("a replica to be promoted", DEADLINE, || self.primary().is_ok())?;
-        Ok(killed)
+    /// If that does not happen in time.
+    pub fn kill_primary(&mut self) -> Result<(), Error> {
+        let killed = self.servers.iter_mut().find(|server| server.is_primary());
+        killed.ok_or_else(|| Error::new("no server is primary"))?.kill();
+        self.await_replicas()
     }
 
-    /// Starts the killed server on a port, and waits until the sentinels have made it a replica.
+    /// Starts the servers that were killed, and waits until the sentinels have made them replicas.
     ///
     /// # Errors
-    /// If it does not start, or does not connect in time.
-    pub fn start_again(&mut self, port: u16) -> Result<(), Error> {
-        self.server_mut(port)?.start_again()?;
-        await_until("all others to follow one primary", DEADLINE, || {
-            let primaries: Vec<_> = self.servers.iter().filter(|server| is_primary(server)).collect();
-            matches!(primaries[..], [primary] if self.has_replicas(primary, self.servers.len() - 1))
+    /// If one does not start, or does not connect in time.
+    pub fn start_again(&mut self) -> Result<(), Error> {
+        for server in self.servers.iter_mut().filter(|server| !server.can_answer()) {
+            server.start_again()?;
+        }
+        self.await_replicas()
+    }
+
+    /// Waits until one of the servers that can answer is primary, and all others follow it.
+    fn await_replicas(&self) -> Result<(), Error> {
+        await_until("all servers to follow one primary", DEADLINE, || {
+            let running = self.servers.iter().filter(|server| server.can_answer());
+            let primaries: Vec<_> = running.clone().filter(|server| server.is_primary()).collect();
+            matches!(primaries[..], [primary] if self.has_replicas(primary, running.count() - 1))
         })
-    }
-
-    fn server_mut(&mut self, port: u16) -> Result<&mut Server, Error> {
-        let found = self.servers.iter_mut().find(|server| server.port() == port);
-        found.ok_or_else(|| Error::new(format!("no server is on port {port}")))
     }
 
     fn has_replicas(&self, primary: &Server, replicas: usize) -> bool {
         let Ok(mut client) = primary.connect() else { return false };
-        let fields = info(&mut client, "replication");
+        let Ok(fields) = try_info(&mut client, "replication") else { return false };
         let online = fields.iter().filter(|(name, value)| name.starts_with("slave") && value.contains("state=online"));
         online.count() == replicas
     }
-}
-
-fn is_primary(server: &Server) -> bool {
-    server.can_answer()
-        && server
-            .connect()
-            .is_ok_and(|mut client| info(&mut client, "replication").get("role").is_some_and(|role| role == "master"))
 }

@@ -1,6 +1,7 @@
 //! One private server process.
 
 use crate::binary::Binary;
+use crate::client::try_info;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::paths::{module_path, new_dir};
@@ -318,6 +319,12 @@ impl Server {
     /// Whether the process is there, and is not paused.
     pub fn can_answer(&self) -> bool {
         self.process.is_some() && !self.paused
+    }
+
+    /// Whether it answers that it is a primary.
+    pub fn is_primary(&self) -> bool {
+        let replication = || try_info(&mut self.connect().ok()?, "replication").ok();
+        self.can_answer() && replication().is_some_and(|fields| fields.get("role").is_some_and(|role| role == "master"))
     }
 
     fn signal(&self, name: &str) -> Result<(), Error> {

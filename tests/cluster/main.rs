@@ -1,4 +1,16 @@
 //! Clusters of several nodes: clients and values while slots move and primaries fail over.
 
+mod admissions;
+mod failovers;
 mod feed;
+mod fills;
+mod ledgers;
+mod limiters;
+mod load;
+mod locks;
+mod losses;
+mod moves;
+mod queues;
+mod sentinel;
+mod setting;
 mod waiting;

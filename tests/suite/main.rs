@@ -29,6 +29,7 @@ mod leases;
 mod limits;
 mod limits_live;
 mod markdown;
+mod memory;
 mod observability;
 mod persistence;
 mod plans;

@@ -1,7 +1,7 @@
 //! What the nodes of a cluster know of each other, and whether they agree.
 
 use super::Cluster;
-use crate::client::info;
+use crate::client::try_info;
 use crate::error::Error;
 use crate::server::Server;
 use crate::wait::{DEADLINE, await_until};
@@ -18,6 +18,16 @@ pub(super) struct Known {
     pub(super) primary: Option<String>,
     /// As in `0-99 200`, without those that are moving.
     slots: String,
+}
+
+impl Known {
+    pub(super) fn slot_count(&self) -> u16 {
+        let ranges = self.slots.split_whitespace().filter_map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            Some((first.parse::<u16>().ok()?, last.parse::<u16>().ok()?))
+        });
+        ranges.map(|(first, last)| last - first + 1).sum()
+    }
 }
 
 /// Reads the reply of CLUSTER NODES: lines of `id address flags primary ping pong epoch link slots...`.
@@ -45,7 +55,7 @@ pub(super) fn nodes_known_to(client: &mut Connection) -> Result<Vec<Known>, Erro
 fn view_of(node: &Server) -> Result<Option<Vec<Known>>, Error> {
     let mut client = node.connect()?;
     let state: String = cmd("CLUSTER").arg("INFO").query(&mut client)?;
-    let fields = info(&mut client, "replication");
+    let fields = try_info(&mut client, "replication")?;
     let connected = fields.get("master_link_status").is_none_or(|status| status == "up");
     if !state.contains("cluster_state:ok") || !connected {
         return Ok(None);
@@ -86,10 +96,11 @@ mod tests {
         let [replica, myself, failed] = parse(reply).try_into().unwrap();
         assert_eq!((replica.primary.as_deref(), &*replica.flags, replica.is_myself), (Some("e7d1"), "slave", false));
         assert_eq!(
-            (myself.primary, &*myself.flags, &*myself.slots, myself.is_myself),
-            (None, "master", "0-99 200", true)
+            (&myself.primary, &*myself.flags, &*myself.slots, myself.is_myself),
+            (&None, "master", "0-99 200", true)
         );
         assert_eq!((&*failed.id, &*failed.flags, &*failed.slots), ("292f", "master,fail", ""));
+        assert_eq!((replica.slot_count(), myself.slot_count()), (0, 101));
         assert_eq!(parse("no such reply\n"), []);
     }
 }

@@ -1,11 +1,12 @@
 //! Primaries that are replaced by their replicas.
 
-use super::{Cluster, is_primary};
+use super::Cluster;
+use crate::client::try_info;
 use crate::error::Error;
 use crate::proxy::Links;
 use crate::server::Server;
 use crate::wait::{DEADLINE, await_until};
-use redis::{Connection, RedisResult, cmd};
+use redis::{RedisResult, cmd};
 
 impl Cluster {
     /// Makes a replica of `primary` the primary, without losing anything, and returns it when all nodes know it.
@@ -14,7 +15,7 @@ impl Cluster {
     /// If there is no replica, or it does not take over in time.
     pub fn fail_over(&self, primary: &Server) -> Result<&Server, Error> {
         let replica = self.replica_of(primary)?;
-        take_over(&mut replica.connect()?, None)?;
+        take_over(replica, None)?;
         self.await_agreement()?;
         Ok(replica)
     }
@@ -56,7 +57,8 @@ impl Cluster {
         let primary = self.node(port)?;
         let mut client = primary.connect()?;
         await_until("the primary to notice that its replicas are gone", DEADLINE, || {
-            crate::client::info(&mut client, "replication").get("connected_slaves").is_some_and(|count| count == "0")
+            try_info(&mut client, "replication")
+                .is_ok_and(|fields| fields.get("connected_slaves").is_some_and(|count| count == "0"))
         })
     }
 
@@ -68,7 +70,7 @@ impl Cluster {
     pub fn lose_primary(&mut self, port: u16) -> Result<u16, Error> {
         let replica = self.replica_of(self.node(port)?)?.port();
         self.node_mut(port)?.kill();
-        take_over(&mut self.node(replica)?.connect()?, Some("TAKEOVER"))?;
+        take_over(self.node(replica)?, Some("TAKEOVER"))?;
         Ok(replica)
     }
 
@@ -77,18 +79,19 @@ impl Cluster {
     }
 
     fn await_takeover(&self, replica: u16) -> Result<u16, Error> {
-        let mut client = self.node(replica)?.connect()?;
-        await_until("the replica to take over", DEADLINE, || is_primary(&mut client))?;
+        let node = self.node(replica)?;
+        await_until("the replica to take over", DEADLINE, || node.is_primary())?;
         Ok(replica)
     }
 }
 
-fn take_over(client: &mut Connection, option: Option<&str>) -> Result<(), Error> {
+fn take_over(replica: &Server, option: Option<&str>) -> Result<(), Error> {
     await_until("the replica to take over", DEADLINE, || {
         // A vote that comes too late does not count, and is requested again.
-        is_primary(client) || {
-            let _: RedisResult<()> = cmd("CLUSTER").arg("FAILOVER").arg(option).exec(client);
-            await_until("the vote", DEADLINE / 10, || is_primary(client)).is_ok()
+        replica.is_primary() || {
+            let ask = |mut client| -> RedisResult<()> { cmd("CLUSTER").arg("FAILOVER").arg(option).exec(&mut client) };
+            let _ = replica.connect().map(ask);
+            await_until("the vote", DEADLINE / 10, || replica.is_primary()).is_ok()
         }
     })
 }

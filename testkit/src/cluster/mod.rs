@@ -9,7 +9,6 @@ mod start;
 pub use slots::{SLOTS, key_slot, slot_of, tag_of};
 pub use start::Layout;
 
-use crate::client::info;
 use crate::error::Error;
 use crate::proxy::Proxy;
 use crate::server::{Options, Server};
@@ -96,7 +95,7 @@ impl Cluster {
 
     /// The nodes that are primaries, with or without slots.
     pub fn primaries(&self) -> Vec<&Server> {
-        self.running().filter(|node| node.connect().is_ok_and(|mut client| is_primary(&mut client))).collect()
+        self.nodes.iter().filter(|node| node.is_primary()).collect()
     }
 
     /// The replicas of a primary.
@@ -113,6 +112,15 @@ impl Cluster {
             }
         }
         Ok(replicas)
+    }
+
+    /// The number of slots that a primary has, by its own word.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn slots_of(&self, primary: &Server) -> Result<u16, Error> {
+        let known = nodes_known_to(&mut primary.connect()?)?;
+        Ok(known.iter().filter(|known| known.is_myself).map(|known| known.slot_count()).sum())
     }
 
     /// The nodes that can answer.
@@ -132,8 +140,4 @@ impl Cluster {
 
 fn node_id(client: &mut Connection) -> Result<String, Error> {
     Ok(cmd("CLUSTER").arg("MYID").query(client)?)
-}
-
-fn is_primary(client: &mut Connection) -> bool {
-    info(client, "replication").get("role").is_some_and(|role| role == "master")
 }

@@ -1,6 +1,6 @@
 //! The slots of a cluster: which slot a key has, and moves of slots between primaries.
 
-use super::{Cluster, is_primary, node_id};
+use super::{Cluster, node_id};
 use crate::error::Error;
 use crate::server::Server;
 use crate::wait::DEADLINE;
@@ -62,11 +62,8 @@ impl Cluster {
         let id = node_id(&mut to.connect()?)?;
         // The new owner comes first: it then has the newest configuration, in any case.
         set_slot(&mut to.connect()?, slot, "NODE", &id)?;
-        for node in &self.nodes {
-            let mut client = node.connect()?;
-            if is_primary(&mut client) {
-                set_slot(&mut client, slot, "NODE", &id)?;
-            }
+        for node in self.primaries() {
+            set_slot(&mut node.connect()?, slot, "NODE", &id)?;
         }
         self.await_agreement()
     }
