@@ -158,7 +158,9 @@ impl Listing {
 
     fn is_due_anew(&self, key: &[u8]) -> bool {
         match self.places.get(key) {
-            Some(place) => place.number <= self.swapped_at || self.queue.get(place).is_some_and(|candidate| candidate.anew),
+            Some(place) => {
+                place.number <= self.swapped_at || self.queue.get(place).is_some_and(|candidate| candidate.anew)
+            }
             // This also holds before the scan reaches the key: the scan ends before a worker is told that there is no
             // more.
             None => self.swapped,

@@ -2,7 +2,9 @@
 //! primaries fail over.
 
 use gw_testkit::redis::{Connection, FromRedisValue, RedisResult, Value, cmd};
-use gw_testkit::{Caller, Cluster, DEADLINE, Discovery, Outcome, Random, Server, await_until, call, live, seed, slot_of};
+use gw_testkit::{
+    Caller, Cluster, DEADLINE, Discovery, Outcome, Random, Server, await_until, call, live, seed, slot_of,
+};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -188,7 +190,8 @@ fn a_reader_of_all_primaries_has_what_clients_added() {
             if moves % 4 == 3 {
                 cluster.fail_over(from).unwrap();
             } else {
-                let others: Vec<_> = cluster.primaries().into_iter().filter(|node| node.port() != from.port()).collect();
+                let others: Vec<_> =
+                    cluster.primaries().into_iter().filter(|node| node.port() != from.port()).collect();
                 let slot = slot_of(&mut from.connect().unwrap(), &tag).unwrap();
                 cluster.move_slot(slot, from, others[random.below(others.len())]).unwrap();
             }

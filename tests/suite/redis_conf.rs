@@ -137,17 +137,14 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "accountant",
-        &[
-            "GW.COSTCHANGES",
-            "GW.COSTSYNC spend:a 5",
-            "GW.COSTACK any 5",
-            "HELLO",
-            "CLUSTER SLOTS",
-            "INFO replication",
-        ],
+        &["GW.COSTCHANGES", "GW.COSTSYNC spend:a 5", "GW.COSTACK any 5", "HELLO", "CLUSTER SLOTS", "INFO replication"],
         &["GW.ADDCOST spend:a 1", "GW.SPENT spend:a", "GET k", "CLUSTER FAILOVER"],
     ),
-    ("monitor", &["GW.STATS", "GW.CACHESTATS", "INFO", "SLOWLOG GET", "CLUSTER INFO", "CLUSTER SHARDS"], &["GW.DESCRIBE k", "GET k", "CONFIG SET a b"]),
+    (
+        "monitor",
+        &["GW.STATS", "GW.CACHESTATS", "INFO", "SLOWLOG GET", "CLUSTER INFO", "CLUSTER SHARDS"],
+        &["GW.DESCRIBE k", "GET k", "CONFIG SET a b"],
+    ),
     (
         "operator",
         &[
