@@ -126,9 +126,9 @@ impl Listing {
         }
     }
 
-    /// The next slots of which candidates are put aside, at most `count`, each with the key of one of them. After the
-    /// last slot the next call begins with the first again, and the second value is false.
-    fn slots_aside(&mut self, count: usize) -> (Vec<(u16, Arc<[u8]>)>, bool) {
+    /// The next slots of which candidates are put aside, at most `count`, each with one of them. After the last slot the
+    /// next call begins with the first again, and the second value is false.
+    fn slots_aside(&mut self, count: usize) -> (Vec<(u16, Candidate)>, bool) {
         let (mut slots, mut from) = (Vec::new(), Some(self.next_slot));
         while let Some(first) = from {
             let Some((place, candidate)) = self.queue.range(Place::first(Some(first))..).next() else { break };
@@ -137,7 +137,7 @@ impl Listing {
                 self.next_slot = slot;
                 return (slots, true);
             }
-            slots.push((slot, candidate.key.clone()));
+            slots.push((slot, candidate.clone()));
             from = slot.checked_add(1);
         }
         self.next_slot = 0;
@@ -260,8 +260,8 @@ const SLOTS_CHECKED: usize = 200;
 /// Returns whether there may be more.
 fn take_back(call: &Call, database: i32, mut count: usize) -> bool {
     let (slots, mut more) = with(database, |listing| listing.slots_aside(SLOTS_CHECKED)).unwrap_or_default();
-    for (slot, key) in slots {
-        if call.serves(OwnedKey::new(&key).key()) {
+    for (slot, candidate) in slots {
+        if call.serves(OwnedKey::new(&candidate.key).key()) {
             count -= with(database, |listing| listing.take_back(slot, count)).unwrap_or_default();
             more |= count == 0;
         }
@@ -394,5 +394,51 @@ pub fn on_server_event(call: &mut Call, event: Event) {
             listings.values_mut().for_each(Listing::give_up);
         }
         Event::ModuleLoaded | Event::ConfigChanged | Event::ClockSetBack => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many slots are being imported, a few calls look at each of them once, and what they take back is listed
+    /// in the order in which it comes back.
+    #[test]
+    fn candidates_that_are_put_aside_come_back() {
+        let mut listing = Listing::default();
+        let keys: Vec<String> = (0..900).map(|number| format!("{{{}}}:{number}", number % 450)).collect();
+        for key in &keys {
+            listing.insert(key.as_bytes(), false);
+            listing.put_aside(key.as_bytes());
+        }
+        listing.insert(b"here", false);
+        // A change of a ledger that is put aside leaves it there.
+        listing.insert(keys[0].as_bytes(), true);
+        let (candidates, more) = listing.first(200);
+        assert_eq!((candidates.len(), &*candidates[0].key, more), (1, &b"here"[..], false));
+
+        let slots: std::collections::BTreeSet<u16> = keys.iter().map(|key| slot_of(key.as_bytes())).collect();
+        let mut met = Vec::new();
+        loop {
+            let (found, more) = listing.slots_aside(200);
+            assert!(found.len() <= 200);
+            met.extend(found.iter().map(|(slot, _)| *slot));
+            if !more {
+                break;
+            }
+        }
+        assert_eq!(met, slots.iter().copied().collect::<Vec<_>>());
+
+        assert!(listing.is_due_anew(keys[0].as_bytes()));
+        let back: usize = slots.iter().map(|&slot| listing.take_back(slot, 1) + listing.take_back(slot, 200)).sum();
+        assert_eq!(back, keys.len());
+        assert_eq!(listing.slots_aside(200).0.len(), 0);
+        let (candidates, more) = listing.first(2_000);
+        assert_eq!((candidates.len(), more), (keys.len() + 1, false));
+        assert_eq!(candidates.iter().filter(|candidate| candidate.anew).count(), 1);
+        // One that is deleted while it is put aside is gone.
+        listing.put_aside(b"here");
+        assert!(listing.remove(b"here").is_some());
+        assert_eq!(listing.slots_aside(200).0.len(), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! Follows the feeds of all primaries into one database. A server outside a cluster is its only primary.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 
 use gateway_core::slot::{SLOTS, slot_of};
@@ -139,25 +139,20 @@ impl Follower {
     /// learn from them what it lost in a failover, or got back from a backup.
     fn tell_versions(&mut self, primary: &Address, node: &mut Node) -> Result<Found, Failure> {
         let own = self.shards.iter().filter(|shard| shard.primary == *primary);
-        let slots = own.flat_map(|shard| shard.slots.clone()).map(usize::from);
-        let mut due = vec![false; self.told.len()];
-        for slot in slots {
-            due[slot] = self.told[slot] != Some(node.era);
-        }
-        if !due.contains(&true) {
+        let slots = own.flat_map(|shard| shard.slots.clone());
+        let due: BTreeSet<u16> = slots.filter(|&slot| self.told[usize::from(slot)] != Some(node.era)).collect();
+        if due.is_empty() {
             return Ok(Found::Nothing);
         }
-        let is_due = |key: &[u8]| due[usize::from(slot_of(key))];
-        let versions: Vec<_> = self.database.versions()?.into_iter().filter(|(key, _)| is_due(key)).collect();
+        let is_due = |(key, _): &Version| due.contains(&slot_of(key));
+        let versions: Vec<_> = self.database.versions()?.into_iter().filter(is_due).collect();
         let standings = node.feed.tell_versions(&versions)?;
         if standings.gone > 0 {
             eprintln!("gw-cost-sync: {primary}: {} accounts of the database have no ledger any more", standings.gone);
         }
-        let moved: Vec<_> = standings.moved.iter().map(|key| usize::from(slot_of(key))).collect();
-        for slot in 0..due.len() {
-            if due[slot] && !moved.contains(&slot) {
-                self.told[slot] = Some(node.era);
-            }
+        let moved: BTreeSet<u16> = standings.moved.iter().map(|key| slot_of(key)).collect();
+        for slot in due.difference(&moved) {
+            self.told[usize::from(*slot)] = Some(node.era);
         }
         Ok(if moved.is_empty() { Found::Nothing } else { Found::Moves })
     }
