@@ -2,6 +2,7 @@
 
 mod admissions;
 mod failovers;
+mod feed;
 mod fills;
 mod ledgers;
 mod limiters;
