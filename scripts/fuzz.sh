@@ -3,8 +3,8 @@
 # it. What one run has learned is where the next one begins (target/fuzz/corpus).
 #
 #   FUZZ_TARGETS="queue json"   some of the targets instead of all
-#   FUZZ_RUNS=1000000           inputs for each target, or
-#   FUZZ_SECONDS=60             seconds for each target (the default)
+#   FUZZ_RUNS=1000000           inputs for each target
+#   FUZZ_SECONDS=60             seconds for each target, whichever comes first; a minute if neither is given
 #   FUZZ_SEED=1                 makes a run repeatable: it begins with the seeds alone, and keeps nothing
 #   FUZZ_JOBS=2                 targets that run at once
 #   FUZZ_SANITIZER=address      with AddressSanitizer, which watches the module's unsafe code; needs a nightly compiler
@@ -46,18 +46,22 @@ mkdir -p "$found" "$target/fuzz/log"
 # fuzz NAME: one target. Its output goes to a file; a line tells what came of it.
 fuzz() {
   local name=$1 program=$built/$host/release/$1 seeds=$target/fuzz/seeds/$1 log=$target/fuzz/log/$1
-  local corpus=$target/fuzz/corpus/$1 bound=(-max_total_time="${FUZZ_SECONDS:-60}")
+  local corpus=$target/fuzz/corpus/$1 bound=()
   rm -rf "$seeds" "$seeds.dict"
   FUZZ_SEEDS=$seeds "$program" >/dev/null 2>"$log" || { cat "$log" >&2; return 1; }
-  if [ -n "${FUZZ_RUNS:-}" ]; then bound=(-runs="$FUZZ_RUNS"); fi
+  if [ -n "${FUZZ_RUNS:-}" ]; then bound+=(-runs="$FUZZ_RUNS"); fi
+  if [ -n "${FUZZ_SECONDS:-}" ]; then bound+=(-max_total_time="$FUZZ_SECONDS"); fi
+  if [ ${#bound[@]} = 0 ]; then bound=(-max_total_time=60); fi
   if [ -n "${FUZZ_SEED:-}" ]; then
     bound+=(-seed="$FUZZ_SEED")
     corpus=$(mktemp -d)
   fi
+  # libFuzzer refuses an empty dictionary.
+  if [ -s "$seeds.dict" ]; then bound+=(-dict="$seeds.dict"); fi
   mkdir -p "$corpus"
   # Threads of the module live as long as the process, and so do the tables that are made at load.
   local status=0 started=$SECONDS
-  ASAN_OPTIONS=detect_leaks=0 "$program" "$corpus" "$seeds" -dict="$seeds.dict" "${bound[@]}" -max_len=4096 -len_control=10 \
+  ASAN_OPTIONS=detect_leaks=0 "$program" "$corpus" "$seeds" "${bound[@]}" -max_len=4096 -len_control=10 \
     -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix="$found/$name-" >"$log" 2>&1 || status=$?
   if [ -n "${FUZZ_SEED:-}" ]; then rm -rf "$corpus"; fi
   if [ "$status" != 0 ]; then

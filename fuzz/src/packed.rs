@@ -25,7 +25,10 @@ pub fn packed(data: &[u8]) {
     check_pack(data);
     // Longer, and with much that repeats.
     check_pack(&data.repeat(9));
-    check_records(data);
+    // A block is compressed once it is full, which takes a hundred times as long as all else here.
+    if data.first().is_some_and(|first| first % 32 == 0) {
+        check_records(data);
+    }
 }
 
 fn check_pack(value: &[u8]) {

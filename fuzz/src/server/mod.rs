@@ -343,7 +343,7 @@ pub fn load(kind: &'static Kind, bytes: &[u8]) -> Option<Slot> {
     let at: *mut Stream = &mut stream;
     // SAFETY: the stream lives through the call.
     let value = unsafe { kind.methods.rdb_load.expect("types load")(at.cast(), kind.encoding) };
-    (!value.is_null()).then_some(Slot { kind: Some(kind), value, expires_at_ms: None })
+    (!value.is_null()).then(|| Slot { kind: Some(kind), value, expires_at_ms: None })
 }
 
 /// Stores a value under a name.
