@@ -57,13 +57,13 @@ pub fn write(calls: &[Argv]) -> Vec<u8> {
 /// Any calls of any commands, public and internal.
 pub fn commands(data: &[u8]) {
     server::start();
-    run(read(data), data.len(), |_| true, || {});
+    run(read(data), |_| true, || {});
 }
 
 /// Any effects, as a replica and an AOF get them.
 pub fn effects(data: &[u8]) {
     server::start();
-    run(read(data), data.len(), |name| name.starts_with(b"gw._"), || {});
+    run(read(data), |name| name.starts_with(b"gw._"), || {});
 }
 
 /// A value as RESTORE loads it, and then the commands of its type.
@@ -76,7 +76,7 @@ pub fn values(data: &[u8]) {
     drop(slot);
     let load = || server::put(b"k", server::load(kind, bytes).expect("what has loaded loads again"));
     load();
-    run(uses(&kind.name), data.len(), |_| true, load);
+    run(uses(&kind.name), |_| true, load);
 }
 
 /// Calls that use a value in every way.
@@ -149,10 +149,9 @@ fn uses(kind: &str) -> Vec<Argv> {
     describe.iter().chain(calls).chain(&["GO 1796014560000"]).chain(calls).chain(&describe).map(words).collect()
 }
 
-/// Runs calls on a server in which `prepare` was done, and then replays what they replicated.
-fn run(calls: Vec<Argv>, len: usize, is_meant: impl Fn(&[u8]) -> bool, prepare: impl Fn()) {
-    let names = server::commands();
-    let meant: Vec<&Vec<u8>> = names.iter().filter(|name| is_meant(name)).collect();
+/// Runs calls of the commands that are meant on a server in which `prepare` was done, and then replays what they replicated.
+fn run(calls: Vec<Argv>, is_meant: impl Fn(&[u8]) -> bool, prepare: impl Fn()) {
+    let meant = server::commands(is_meant);
     let mut before = server::snapshot();
     for mut argv in calls {
         let count = server::replicated_count();
@@ -167,14 +166,13 @@ fn run(calls: Vec<Argv>, len: usize, is_meant: impl Fn(&[u8]) -> bool, prepare: 
         }
         let Some(name) = argv.first_mut() else { continue };
         name.make_ascii_lowercase();
-        if !meant.contains(&&*name) {
+        if !meant.contains(name) {
             // Most changes of a name lead to another command instead of none.
             let which = name.first().map_or(0, |byte| usize::from(*byte));
-            name.clone_from(meant[which % meant.len()]);
+            name.clone_from(&meant[which % meant.len()]);
         }
         before = checked(&argv, before);
     }
-    let _ = len;
     server::time_out();
     replay(&prepare);
 }
@@ -184,14 +182,19 @@ fn checked(argv: &Argv, before: Snapshot) -> Snapshot {
     let count = server::replicated_count();
     let outcome = server::call(argv);
     let after = server::snapshot();
-    let effects = server::replicated().split_off(count);
+    let effects = server::replicated_from(count);
     let short = |word: &Vec<u8>| word[..word.len().min(80)].escape_ascii().to_string();
     let shown = || argv.iter().map(short).collect::<Vec<_>>().join(" ");
     if let Outcome::Error(error) = &outcome {
         assert!(effects.is_empty(), "{}: {error}, and was replicated", shown());
     }
     if effects.is_empty() {
-        assert!(before == after, "{}: {outcome:?}, not replicated, and something changed:{}", shown(), difference(&before, &after));
+        assert!(
+            before == after,
+            "{}: {outcome:?}, not replicated, and something changed:{}",
+            shown(),
+            difference(&before, &after)
+        );
     }
     let internal = argv[0].starts_with(b"gw._");
     for (_, effect) in &effects {
@@ -224,8 +227,8 @@ fn own(argv: &Argv) -> bool {
 
 /// What was replicated makes the same keys again, and so do saved, copied, moved and rewritten values.
 fn replay(prepare: &impl Fn()) {
-    let (same, effects) = (server::snapshot(), server::replicated());
-    server::flush();
+    let (same, effects) = (server::snapshot(), server::replicated_from(0));
+    server::clear();
     prepare();
     for (at_ms, argv) in effects {
         server::set_clock(at_ms);
@@ -248,7 +251,7 @@ fn replay(prepare: &impl Fn()) {
         rewritten.extend(commands);
     }
     assert!(server::snapshot() == same, "looking at values changes them");
-    server::flush();
+    server::clear();
     for argv in rewritten {
         if !server::call_own(&argv) {
             let outcome = server::call(&argv);

@@ -36,7 +36,9 @@ fn check_pack(value: &[u8]) {
     assert!(packed.len() < value.len());
     let mut room = vec![7; 10];
     assert_eq!(unpack(&packed, value.len(), &mut room), Ok(value));
-    assert!(unpack(&packed, value.len() + 1, &mut room).is_err() && unpack(&packed, value.len() - 1, &mut room).is_err());
+    assert!(
+        unpack(&packed, value.len() + 1, &mut room).is_err() && unpack(&packed, value.len() - 1, &mut room).is_err()
+    );
 }
 
 /// Records that are pushed, compressed, saved and loaded are the same records.

@@ -100,7 +100,8 @@ fn golden_effects() -> Vec<Argv> {
 fn golden_values() -> Vec<(u8, String, Vec<u8>)> {
     server::start();
     let mut values = BTreeMap::new();
-    let numbers: BTreeMap<String, u8> = (0..).zip(server::kinds()).map(|(number, kind)| (kind.name.clone(), number)).collect();
+    let numbers: BTreeMap<String, u8> =
+        (0..).zip(server::kinds()).map(|(number, kind)| (kind.name.clone(), number)).collect();
     for commands in golden("effects.aof").into_iter().chain(golden("rewritten.aof")) {
         server::flush();
         for (index, argv) in commands.iter().enumerate() {

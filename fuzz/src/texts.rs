@@ -322,11 +322,18 @@ pub fn times(data: &[u8]) {
             let (start_ms, end_ms) = calendar.bounds(period, at_ms);
             assert!(start_ms <= within && within < end_ms, "{period:?} of {start_ms} to {end_ms} without {at_ms}");
             assert_eq!(fresh.bounds(period, at_ms), (start_ms, end_ms), "another answer when asked later");
-            assert!(end_ms - start_ms <= 33 * 86_400_000 || period == Period::Total || end_ms > TIME_MAX_MS - 3 * 86_400_000);
+            assert!(
+                end_ms - start_ms <= 33 * 86_400_000
+                    || period == Period::Total
+                    || end_ms > TIME_MAX_MS - 3 * 86_400_000
+            );
             if period != Period::Total && start_ms >= 0 {
                 assert_eq!(period.first_day(calendar.day_of(start_ms)), period.first_day(day));
                 let before = calendar.day_of(start_ms - 1);
-                assert!(start_ms == 0 || period.first_day(before) < period.first_day(day), "a period that began earlier");
+                assert!(
+                    start_ms == 0 || period.first_day(before) < period.first_day(day),
+                    "a period that began earlier"
+                );
             }
             if end_ms <= TIME_MAX_MS {
                 assert!(period.first_day(calendar.day_of(end_ms)) > period.first_day(day), "a period that goes on");

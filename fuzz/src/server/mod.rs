@@ -42,18 +42,18 @@ pub struct Seen {
 
 pub type Snapshot = BTreeMap<Vec<u8>, Seen>;
 
-/// Loads the module if it is not yet loaded, and empties the server.
+/// Loads the module if it is not yet loaded. A target leaves the server empty, with [`flush`].
 pub fn start() {
     if with(|state| state.commands.is_empty()) {
         with(|state| state.now_ms = START_MS);
         api::load_module();
+        flush();
     }
-    flush();
 }
 
-/// The names of the module's commands.
-pub fn commands() -> Vec<Vec<u8>> {
-    with(|state| state.commands.iter().map(|command| command.name.clone()).collect())
+/// The names of the module's commands that are meant, in lower case.
+pub fn commands(is_meant: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
+    with(|state| state.commands.iter().map(|command| &command.name).filter(|name| is_meant(name)).cloned().collect())
 }
 
 pub fn now_ms() -> i64 {
@@ -65,11 +65,7 @@ pub fn set_clock(now_ms: i64) {
     with(|state| state.now_ms = now_ms);
 }
 
-type Handler = unsafe extern "C" fn(
-    *mut raw::RedisModuleCtx,
-    *mut *mut raw::RedisModuleString,
-    c_int,
-) -> c_int;
+type Handler = unsafe extern "C" fn(*mut raw::RedisModuleCtx, *mut *mut raw::RedisModuleString, c_int) -> c_int;
 
 /// Runs one of the module's functions with arguments.
 fn run(handler: Handler, argv: &Argv) -> c_int {
@@ -276,16 +272,21 @@ pub fn replicate(argv: Argv) {
     with(|state| state.replicate(argv));
 }
 
-/// What was replicated so far, each command with its time.
-pub fn replicated() -> Vec<(i64, Argv)> {
-    with(|state| state.replicated.clone())
+/// What was replicated from the command of this number on, each with its time.
+pub fn replicated_from(first: usize) -> Vec<(i64, Argv)> {
+    with(|state| state.replicated[first..].to_vec())
 }
 
 pub fn replicated_count() -> usize {
     with(|state| state.replicated.len())
 }
 
-/// Empties the server. Timers ring, and clients that wait are told that their time is up.
+/// Deletes all keys at once, without a notice to anybody.
+pub fn clear() {
+    drop(with(|state| std::mem::take(&mut state.keys)));
+}
+
+/// Empties the server, as FLUSHALL does, and sets the clock back. Timers ring, and clients that wait are told that their time is up.
 pub fn flush() {
     if let Some(listener) = with(|state| state.flush_listener) {
         let event = RedisModuleEvent { id: raw::REDISMODULE_EVENT_FLUSHDB, dataver: 1 };
@@ -294,7 +295,7 @@ pub fn flush() {
         // SAFETY: the data is that of the event.
         unsafe { listener(context(), event, raw::REDISMODULE_SUBEVENT_FLUSHDB_START, data.cast()) };
     }
-    drop(with(|state| std::mem::take(&mut state.keys)));
+    clear();
     time_out();
     for _ in 0..ROUNDS_MAX {
         let Some((_, timer)) = with(|state| state.timers.pop_first()) else { break };

@@ -142,8 +142,7 @@ impl<'a> Stream<'a> {
 /// The handle of a timer or another thing that the server numbers.
 pub type Number = u64;
 
-pub type KeyListener =
-    unsafe extern "C" fn(*mut RedisModuleCtx, c_int, *const c_char, *mut RedisModuleString) -> c_int;
+pub type KeyListener = unsafe extern "C" fn(*mut RedisModuleCtx, c_int, *const c_char, *mut RedisModuleString) -> c_int;
 
 pub struct State {
     pub now_ms: i64,
