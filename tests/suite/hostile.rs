@@ -479,6 +479,23 @@ fn refused_parts_of_a_queue_change_nothing() {
     assert_healthy(&server);
 }
 
+/// An effect that takes back a credit which was never given makes no key, and no ledger in an account.
+#[test]
+fn refused_credits_change_nothing() {
+    let (server, mut client) = start();
+    assert_eq!(run(&mut client, "GW.POLICYSET account rpm INFLIGHT 5"), "1");
+    let before = run(&mut client, "DEBUG DIGEST-VALUE account");
+    for (key, meter) in [("none", "usd"), ("none", "tokens"), ("account", "usd"), ("account", "tokens")] {
+        let mut effect = redis::cmd("GW._BUDGET");
+        let words = "G TOTAL 20787 -0.75 1796014496840 62 31622400000 1796014496840008";
+        let reply = reply_line(effect.arg(key).arg(words).arg(meter).query(&mut client));
+        assert_eq!(reply, "ERR more than was given: amount");
+        assert_eq!(run(&mut client, "EXISTS none"), "0");
+        assert_eq!(run(&mut client, "DEBUG DIGEST-VALUE account"), before);
+    }
+    assert_healthy(&server);
+}
+
 /// Replaces one of the space-separated words by an extreme number, or one byte by another.
 fn mutate_words(text: &mut Vec<u8>, random: &mut Random) {
     let mut words: Vec<Vec<u8>> = text.split(|&byte| byte == b' ').map(<[u8]>::to_vec).collect();
