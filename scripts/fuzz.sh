@@ -35,11 +35,12 @@ case ${FUZZ_SANITIZER:-} in
   *) fail "no such sanitizer: $FUZZ_SANITIZER" "There is address." ;;
 esac
 
-RUSTFLAGS="${flags[*]}" "${build[@]}" --manifest-path fuzz/Cargo.toml --release --locked \
-  --target "$host" --target-dir "$built" --bins
-
 all=$(sed -n '/^\[\[bin\]\]/,/^path/ s/^name = "\(.*\)"/\1/p' fuzz/Cargo.toml)
 read -ra names <<<"${FUZZ_TARGETS:-${all//$'\n'/ }}"
+
+RUSTFLAGS="${flags[*]}" "${build[@]}" --manifest-path fuzz/Cargo.toml --release --locked \
+  --target "$host" --target-dir "$built" "${names[@]/#/--bin=}"
+
 found=$target/fuzz/found
 mkdir -p "$found" "$target/fuzz/log"
 
