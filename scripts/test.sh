@@ -29,6 +29,7 @@ done
 if cargo fmt --version >/dev/null 2>&1; then
   phase "Format"
   cargo fmt --all --check
+  cargo fmt --manifest-path fuzz/Cargo.toml --check
 else
   skip "Format: this toolchain has no rustfmt (rustup component add rustfmt)"
 fi
@@ -59,6 +60,11 @@ cargo build --features fault-injection
 mkdir -p "$target/faulty"
 cp "$target/debug/libredis_gateway.so" "$target/faulty/"
 export GW_MODULE_FAULTY=$target/faulty/libredis_gateway.so
+
+# From the seeds alone and by the same choices each time, so that a change is not blamed for what it has not done;
+# `make fuzz` looks for more.
+phase "Fuzz targets"
+FUZZ_SEED=1 FUZZ_RUNS=${FUZZ_RUNS:-20000} FUZZ_SECONDS=${FUZZ_SECONDS:-5} scripts/fuzz.sh
 
 phase "Tests, compiled"
 cargo test --no-run --package gw-testkit --test servers
