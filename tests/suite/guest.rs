@@ -128,11 +128,11 @@ fn no_key_is_followed_without_need() {
         "GW.ALLOW own:window 10",
         "GW.TOKENS own:bucket 10 10",
         "GW.ACQUIRE own:slots 2 holder TTL 60000",
-        "GW.ADDCOST own:ledger usd 1",
+        "GW.ADDCOST own:ledger 1",
         "GW.LOGPUSH own:queue RECORDS {}",
         "GW.CACHESET own:entry v",
         "GW.CACHEGET own:entry",
-        "GW.POLICYSET own:account rpm WINDOW requests 60 60000",
+        "GW.POLICYSET own:account rpm WINDOW 60 PER 60000",
         "GW.ADMIT own:account LEASE a TTL 60000",
         "FLUSHALL",
     ] {
@@ -149,7 +149,7 @@ fn no_key_is_followed_without_need() {
 /// Commands on keys of every type of the server's own; `#` stands for a key's number, `%` for any other.
 const COMMANDS: [&str; 62] = [
     "SET k# v%",
-    "SET k# v% EX 1000",
+    "SET k# v% EXAT 4000000001",
     "SET n# %",
     "SETNX k# v%",
     "GETSET k# v%",
