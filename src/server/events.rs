@@ -37,9 +37,9 @@ pub enum Event {
     ClockSetBack,
 }
 
-/// Called, once [`follow_keys`] was called, for each keyspace event of any type of key, whatever `notify-keyspace-events` says: `del`, `rename_from`,
-/// `rename_to`, `copy_to`, `move_from`, `move_to`, `restore`, `expire`, `expired`, `evicted`, `loaded`, …. The listener must
-/// not change keys.
+/// Called, once [`follow_keys`] was, for each keyspace event of any type of key, whatever `notify-keyspace-events` says:
+/// `del`, `rename_from`, `rename_to`, `copy_to`, `move_from`, `move_to`, `restore`, `expire`, `expired`, `evicted`,
+/// `loaded`, …. The listener must not change keys.
 pub type KeyListener = fn(&mut Call, event: &CStr, key: Key);
 
 /// Called for each [`Event`].
@@ -93,9 +93,9 @@ static ASKING: AtomicPtr<RedisModuleCtx> = AtomicPtr::new(ptr::null_mut());
 /// From now on tells the [`KeyListener`]s of keyspace events. To be called before there is anything to follow: a client that
 /// waits, an index, an entry that was cleared.
 ///
-/// An event costs the command that causes it some 700 instructions, a tenth of EXPIRE or DEL, whoever's key it is; and what
-/// else the server does for modules that listen to keys, it does for all commands. Where nobody uses what must follow keys,
-/// nobody pays for that. Not every server can be asked to stop, so the first need decides for the life of the process.
+/// An event costs the command that causes it some 700 to 1,000 instructions, more than a tenth of EXPIRE or DEL, whoever's key
+/// it is. Where nobody uses what must follow keys, nobody pays for that. Not every server can be asked to stop, so the first
+/// need decides for the life of the process.
 pub fn follow_keys() {
     let ctx = ASKING.swap(ptr::null_mut(), Ordering::Relaxed);
     if !ctx.is_null() {
