@@ -23,7 +23,7 @@ use gateway_core::slot::slot_of;
 use super::account::{self, AccountRead};
 use crate::server::args::OwnedKey;
 use crate::server::counter::Counter;
-use crate::server::events::Event;
+use crate::server::events::{Event, follow_keys};
 use crate::server::key::Glimpse;
 use crate::server::scan::Scan;
 use crate::server::shared::MainThread;
@@ -223,6 +223,7 @@ pub fn requeue(database: i32, key: &[u8]) {
 
 /// Keeps an index of the selected database from now on.
 pub fn watch(call: &Call) {
+    follow_keys();
     LISTINGS.borrow().entry(call.database()).or_default();
 }
 

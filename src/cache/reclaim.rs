@@ -13,7 +13,7 @@ use super::entry::Entry;
 use super::groups;
 use super::sweep::delete_if;
 use crate::server::args::OwnedKey;
-use crate::server::events::Event;
+use crate::server::events::{Event, follow_keys};
 use crate::server::key::Glimpse;
 use crate::server::scan::Scan;
 use crate::server::shared::MainThread;
@@ -36,6 +36,7 @@ lazy_static! {
 static LEFT_OVER: AtomicBool = AtomicBool::new(false);
 
 pub fn left_over() {
+    follow_keys();
     LEFT_OVER.store(true, Ordering::Relaxed);
 }
 

@@ -1,8 +1,9 @@
 //! Keyspace and server events, for code that keeps indexes outside the keyspace.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 use std::time::Instant;
 
 use redis_module::raw::{
@@ -36,9 +37,9 @@ pub enum Event {
     ClockSetBack,
 }
 
-/// Called for each keyspace event of any type of key, whatever `notify-keyspace-events` says: `del`, `rename_from`,
-/// `rename_to`, `copy_to`, `move_from`, `move_to`, `restore`, `expire`, `expired`, `evicted`, `loaded`, …. The listener must
-/// not change keys.
+/// Called, once [`follow_keys`] was, for each keyspace event of any type of key, whatever `notify-keyspace-events` says:
+/// `del`, `rename_from`, `rename_to`, `copy_to`, `move_from`, `move_to`, `restore`, `expire`, `expired`, `evicted`,
+/// `loaded`, …. The listener must not change keys.
 pub type KeyListener = fn(&mut Call, event: &CStr, key: Key);
 
 /// Called for each [`Event`].
@@ -78,11 +79,31 @@ pub(super) unsafe fn subscribe(ctx: *mut RedisModuleCtx, listeners: Listeners) -
     ];
     // SAFETY: the context is that of the load, and the callbacks live for ever.
     unsafe {
-        api!(RedisModule_SubscribeToKeyspaceEvents(ctx, KEY_CLASSES, Some(key_changed))) == OK
-            && server.into_iter().all(|id| {
-                let event = RedisModuleEvent { id, dataver: EVENT_VERSION };
-                api!(RedisModule_SubscribeToServerEvent(ctx, event, Some(server_changed))) == OK
-            })
+        ASKING.store(api!(RedisModule_GetDetachedThreadSafeContext(ctx)), Ordering::Relaxed);
+        server.into_iter().all(|id| {
+            let event = RedisModuleEvent { id, dataver: EVENT_VERSION };
+            api!(RedisModule_SubscribeToServerEvent(ctx, event, Some(server_changed))) == OK
+        })
+    }
+}
+
+/// A context to ask for keyspace events with; null before the module is loaded, and once they are asked for.
+static ASKING: AtomicPtr<RedisModuleCtx> = AtomicPtr::new(ptr::null_mut());
+
+/// From now on tells the [`KeyListener`]s of keyspace events. To be called before there is anything to follow: a client that
+/// waits, an index, an entry that was cleared.
+///
+/// An event costs the command that causes it some 700 to 1,000 instructions, more than a tenth of EXPIRE or DEL, whoever's key
+/// it is. Where nobody uses what must follow keys, nobody pays for that. Not every server can be asked to stop, so the first
+/// need decides for the life of the process.
+pub fn follow_keys() {
+    let ctx = ASKING.swap(ptr::null_mut(), Ordering::Relaxed);
+    if !ctx.is_null() {
+        // SAFETY: the context is the module's own, and is not used again. The callback lives for ever.
+        unsafe {
+            api!(RedisModule_SubscribeToKeyspaceEvents(ctx, KEY_CLASSES, Some(key_changed)));
+            api!(RedisModule_FreeThreadSafeContext(ctx));
+        }
     }
 }
 
