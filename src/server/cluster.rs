@@ -12,11 +12,16 @@ use super::error::Error;
 pub const UNBLOCKED: Error = Error::coded("UNBLOCKED the wait was ended");
 
 impl Call<'_> {
-    /// Whether this node still serves commands for `key`. In a cluster its slot, or the key alone, may have moved.
-    pub fn serves(&self, key: Key) -> bool {
+    /// Whether this node is part of a cluster.
+    pub fn in_cluster(&self) -> bool {
         // SAFETY: the context is the one of this call.
         let flags = unsafe { api!(RedisModule_GetContextFlags(self.ctx)) } as u32;
-        flags & raw::REDISMODULE_CTX_FLAGS_CLUSTER == 0 || self.ask(c"EXISTS", &[key]).is_some()
+        flags & raw::REDISMODULE_CTX_FLAGS_CLUSTER != 0
+    }
+
+    /// Whether this node still serves commands for `key`. In a cluster its slot, or the key alone, may have moved.
+    pub fn serves(&self, key: Key) -> bool {
+        !self.in_cluster() || self.ask(c"EXISTS", &[key]).is_some()
     }
 
     /// The reply to a client that waits for `key` but cannot go on waiting at this node: `MOVED <slot> <host>:<port>`

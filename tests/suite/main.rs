@@ -41,3 +41,4 @@ mod request_path;
 mod restore;
 mod slots_blocking;
 mod support;
+mod swapdb;
