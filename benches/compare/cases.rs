@@ -69,6 +69,7 @@ pub fn groups(cell: bool, connection: &mut Connection) -> Result<Vec<Group>> {
         cache::set(&scripts.cacheset, cache::SET_100_B, &cache::json(100)),
         cache::set(&scripts.cacheset, cache::SET_4_KB, COMPLETION),
         admission::admission(&scripts.admit, &scripts.settle),
+        admission::plan(),
     ];
     if cell {
         groups.push(throttle());
@@ -203,6 +204,7 @@ fn budget(scripts: &Scripts) -> Group {
             set(),
             addcost(),
             addcost().bare("bare GW.ADDCOST", &["BARE.ADDCOST"], "\""),
+            Case::new("GW.CREDIT", "GW.CREDIT budget:# MONTH 0.5", "\"0.5", State::Empty).on_its_own_keys(),
             within("GW.WITHINBUDGET"),
             within("").bare("bare GW.WITHINBUDGET", &["BARE.WITHINBUDGET"], "["),
             Case::new("GW.WITHINBUDGET over", "GW.WITHINBUDGET budget:# 12.5", "[0, \"MONTH\", ", charged()),
@@ -232,6 +234,7 @@ fn budget(scripts: &Scripts) -> Group {
             pair("GW.ADDCOST", "Lua check + add + expire", 4.0),
             pair("GW.ADDCOST", "Lua add + expire", None),
             pair("bare GW.ADDCOST", "SET", None),
+            pair("GW.CREDIT", "GW.ADDCOST", None),
             pair("GW.WITHINBUDGET", "SET", 0.9),
             pair("bare GW.WITHINBUDGET", "SET", None),
             pair("GW.WITHINBUDGET", "Lua check + add + expire", 4.0),
@@ -286,6 +289,8 @@ fn logpush(script: &str) -> Group {
         cases: vec![
             push("RPUSH 1 KB", "RPUSH logs", "1"),
             push("GW.LOGPUSH 1 KB", &format!("GW.LOGPUSH logs {bounds} RECORDS"), "[1, 0]"),
+            // With ids that do not repeat, which only this program's own generator sends.
+            push("GW.LOGPUSH ID 1 KB", &format!("GW.LOGPUSH logs {bounds} ID push:@ RECORDS"), "[1, 0]"),
             push("Lua push 1 KB", &format!("EVALSHA {script} 1 logs 1000000"), "[1, 0]"),
             push("GW.LOGPUSH JSON 1 KB", &format!("GW.LOGPUSH logs {bounds} JSON RECORDS"), "[1, 0]"),
             full(push("GW.LOGPUSH full", &format!("GW.LOGPUSH logs MAXLEN {FULL_RECORDS} RECORDS"), "[1000, 1]")),
@@ -294,6 +299,7 @@ fn logpush(script: &str) -> Group {
         pairs: vec![
             pair("GW.LOGPUSH 1 KB", "RPUSH 1 KB", 0.8),
             pair("GW.LOGPUSH 1 KB", "Lua push 1 KB", 2.0),
+            pair("GW.LOGPUSH ID 1 KB", "RPUSH 1 KB", None),
             pair("GW.LOGPUSH JSON 1 KB", "RPUSH 1 KB", None),
             pair("GW.LOGPUSH full", "Lua push full", None),
         ],

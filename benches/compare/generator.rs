@@ -2,7 +2,7 @@
 //! generator.
 
 use crate::cycles;
-use crate::load::{CLIENTS, Load};
+use crate::load::{CLIENTS, Load, UNIQUE};
 use crate::result::Result;
 use std::process::{Command, Stdio};
 
@@ -30,7 +30,10 @@ impl Generator {
     /// # Errors
     /// Also if the server replied errors.
     pub fn run(&self, load: &Load) -> Result<f64> {
-        let [arguments] = load.commands else { return cycles::run(self.port, load) };
+        let arguments = match load.commands {
+            [arguments] if arguments.iter().all(|argument| !argument.contains(UNIQUE)) => arguments,
+            _ => return cycles::run(self.port, load),
+        };
         let options: [(&str, String); 6] = [
             ("-p", self.port.to_string()),
             ("--dbnum", load.database.to_string()),

@@ -77,16 +77,18 @@ fn admit(call: &mut Call) -> Outcome {
         }
     }
     let ends_after_ms = |period| settings::reset_after_ms(period, now_ms);
-    let decision = admission::admit(&mut accounts, &now, &request, &ends_after_ms);
+    // Passed in, because returning so many would copy them several times.
+    let mut rows = admission::Rows::new();
+    let decision = admission::admit(&mut accounts, &now, &request, &ends_after_ms, &mut rows);
     let decision = decision.map_err(|undecided| not_decided(undecided, request.id))?;
-    count(&decision, asked.shadow);
+    count(&decision, &rows, asked.shadow);
     let admitted = decision.answer.admitted || asked.shadow;
     reply.array(3).int(admitted.into()).int(decision.answer.retry_after_ms);
-    let rows = Rows { reply, keys: &keys, now_ms, wanted: asked.rows };
-    rows.reply(&mut accounts, &decision.rows);
+    let rows_reply = RowsReply { reply, keys: &keys, now_ms, wanted: asked.rows };
+    rows_reply.send(&mut accounts, &rows);
     // After most requests all budgets are below their soft limits, as their rows show.
     let mut told = Short::<(Key, Told)>::new();
-    if decision.rows.iter().any(|row| row.soft != Soft::Below) {
+    if rows.iter().any(|row| row.soft != Soft::Below) {
         for &index in &decision.charged {
             if let (Some(&key), Some(Some(account))) = (keys.get(index), accounts.get_mut(index)) {
                 told.push((key, account.tell_soft(&now)));
@@ -108,7 +110,7 @@ fn admit(call: &mut Call) -> Outcome {
         AccountsEffect::advanced(now_ms).replicate(call, &keys_of(&decision.tidied), &[]);
     }
     if !admitted {
-        for_each_account(&keys, &decision.rows, |row| !row.allowed && !row.shadow, |key| call.tell_denied(key));
+        for_each_account(&keys, &rows, |row| !row.allowed && !row.shadow, |key| call.tell_denied(key));
     }
     Ok(())
 }
@@ -136,8 +138,8 @@ fn for_each_account(keys: &[Key], rows: &[Row], concerns: impl Fn(&Row) -> bool,
     }
 }
 
-fn count(decision: &Decision, shadow: bool) {
-    let Decision { answer, rows, repeated, unnamed, .. } = decision;
+fn count(decision: &Decision, rows: &[Row], shadow: bool) {
+    let Decision { answer, repeated, unnamed, .. } = decision;
     if shadow {
         STATS.admit_probed.add(1);
     } else if !answer.admitted {
@@ -153,29 +155,23 @@ fn count(decision: &Decision, shadow: bool) {
 }
 
 /// Replies the rows that the request asks for.
-struct Rows<'a> {
+struct RowsReply<'a> {
     reply: Reply<'a>,
     keys: &'a [Key<'a>],
     now_ms: i64,
     wanted: RowsWanted,
 }
 
-impl Rows<'_> {
-    fn reply(&self, accounts: &mut [Option<&mut Account>], rows: &[Row]) {
-        match self.wanted {
-            RowsWanted::None => {
-                self.reply.array(0);
-            }
-            RowsWanted::Refused => {
-                let refused = || rows.iter().filter(|row| !row.allowed);
-                self.reply.array(refused().count());
-                refused().for_each(|row| self.row(accounts, row));
-            }
-            RowsWanted::All | RowsWanted::Detail => {
-                self.reply.array(rows.len());
-                rows.iter().for_each(|row| self.row(accounts, row));
-            }
-        }
+impl RowsReply<'_> {
+    fn send(&self, accounts: &mut [Option<&mut Account>], rows: &[Row]) {
+        let is_wanted = |row: &&Row| match self.wanted {
+            RowsWanted::All | RowsWanted::Detail => true,
+            RowsWanted::Refused => !row.allowed,
+            RowsWanted::None => false,
+        };
+        let wanted = || rows.iter().filter(is_wanted);
+        self.reply.array(wanted().count());
+        wanted().for_each(|row| self.row(accounts, row));
     }
 
     fn row(&self, accounts: &mut [Option<&mut Account>], row: &Row) {

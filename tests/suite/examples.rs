@@ -25,6 +25,7 @@ pub const RUN: &[&str] = &[
     "request-path-typescript-client",
     "request-path-go",
     "request-path-go-client",
+    "request-path-rust",
     "streaming-never-started",
     "streaming-python",
     "streaming-typescript",

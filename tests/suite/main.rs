@@ -38,6 +38,7 @@ mod redis_conf;
 mod reference;
 mod replication;
 mod request_path;
+mod request_path_rust;
 mod restore;
 mod slots_blocking;
 mod support;

@@ -2,6 +2,7 @@
 
 use crate::examples::{changed, example, go, python, typescript};
 use crate::markdown::named;
+use crate::request_path_rust;
 use crate::support::{run, start};
 use gw_testkit::{Server, await_until, call};
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,6 +117,11 @@ fn a_request_ends_in_every_way_in_go() {
     let path = named("request-path-go").text();
     let driver = example("go/request_path.go.txt");
     check(|ports| go(&[("path.go", &path), ("driver.go", &driver)], ports));
+}
+
+#[test]
+fn a_request_ends_in_every_way_in_rust() {
+    check(|ports| Some(request_path_rust::drive(ports)));
 }
 
 /// Behind an HTTP server: one answer is whole, and the client of the other leaves after two of its pieces.

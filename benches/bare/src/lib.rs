@@ -61,7 +61,7 @@ const CHARGE: &[u8] = b"C 1700000000000 20409 0.0013755 62 1700000000000000";
 const ACCOUNT: &[u8] = b"A 1700000000000 86400000 20409 600000";
 const ENTRY: &[u8] = b"S 1700000000000 3600000 0";
 
-const SHAPES: [Shape; 11] = [
+const SHAPES: [Shape; 12] = [
     Shape { name: c"bare.allow", effect: Some((LIMIT, 0)), key: Key::Expiring, reply: Reply::Ints(5) },
     Shape { name: c"bare.denied", effect: None, key: Key::Expiring, reply: Reply::Ints(5) },
     Shape { name: c"bare.addcost", effect: Some((CHARGE, 0)), key: Key::Lasting, reply: Reply::Text(b"12.5013755") },
@@ -71,6 +71,7 @@ const SHAPES: [Shape; 11] = [
     Shape { name: c"bare.cacheget", effect: None, key: Key::Read, reply: Reply::Value },
     Shape { name: c"bare.cacheset", effect: Some((ENTRY, 1)), key: Key::Overwritten, reply: Reply::Ok },
     Shape { name: c"bare.admit", effect: Some((ACCOUNT, 3)), key: Key::Lasting, reply: Reply::Policies(3) },
+    Shape { name: c"bare.admitnone", effect: Some((ACCOUNT, 3)), key: Key::Lasting, reply: Reply::Policies(0) },
     Shape { name: c"bare.admit12", effect: Some((ACCOUNT, 5)), key: Key::Three, reply: Reply::Policies(12) },
     Shape { name: c"bare.settle", effect: Some((ACCOUNT, 3)), key: Key::Lasting, reply: Reply::Text(b"SETTLED") },
 ];
@@ -273,7 +274,7 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
         TYPE.store(api!(RedisModule_CreateDataType(ctx, c"gw-bareun".as_ptr(), 0, &mut methods)), Ordering::Relaxed);
         let shapes = [
             run::<0>, run::<1>, run::<2>, run::<3>, run::<4>, run::<5>, run::<6>, run::<7>, run::<8>, run::<9>,
-            run::<10>,
+            run::<10>, run::<11>,
         ];
         let commands = SHAPES.iter().map(|shape| shape.name).zip(shapes).chain([(c"bare.effect", effect as _)]);
         for (name, handler) in commands {

@@ -22,6 +22,7 @@ pub fn admission(admit_script: &str, settle_script: &str) -> Group {
     let four = |keys: &[&str]| accounts(keys, &[RPM, TPM, IN_FLIGHT, BUDGET]);
     let bucket = "100000000 100000000 60000";
     let admit = |lease: &str| format!("GW.ADMIT k:# LEASE {lease} TTL 600000 tokens 100");
+    let admit_without_rows = admit("l:#") + " ROWS NONE";
     let admit_lua = |lease: &str| {
         format!("EVALSHA {admit_script} 4 w:# b:# l:# t:# {lease} 600000 100 1000000 60000 {bucket} 1000000")
     };
@@ -37,6 +38,12 @@ pub fn admission(admit_script: &str, settle_script: &str) -> Group {
             allow_admitted(),
             Case::new("GW.ADMIT", &admit("l:#"), admitted, three()),
             Case::new("", &admit("l:#"), "", State::Empty).bare("bare GW.ADMIT", &["BARE.ADMIT"], admitted),
+            Case::new("GW.ADMIT ROWS NONE", &admit_without_rows, "[1, 0, []]", three()),
+            Case::new("", &admit_without_rows, "", State::Empty).bare(
+                "bare GW.ADMIT ROWS NONE",
+                &["BARE.ADMITNONE"],
+                "[1, 0, []]",
+            ),
             Case::new("Lua admit", &admit_lua("l:#"), admitted, State::Empty),
             Case::new("GW.ADMIT + GW.SETTLE", &admit("l:@"), admitted, three())
                 .then("GW.SETTLE k:# LEASE l:@ tokens 90"),
@@ -67,6 +74,8 @@ pub fn admission(admit_script: &str, settle_script: &str) -> Group {
             pair("GW.ADMIT", "SET", 0.45),
             pair("bare GW.ADMIT", "SET", None),
             pair("GW.ADMIT", "Lua admit", 5.0),
+            pair("GW.ADMIT ROWS NONE", "GW.ADMIT", 1.35),
+            pair("bare GW.ADMIT ROWS NONE", "GW.ADMIT", None),
             // Two commands, each at 0.45 of SET.
             pair("GW.ADMIT + GW.SETTLE", "SET", 0.225),
             pair("bare GW.ADMIT + GW.SETTLE", "SET", None),
@@ -75,6 +84,26 @@ pub fn admission(admit_script: &str, settle_script: &str) -> Group {
             // At most the cost of three.
             pair("GW.ADMIT 3 accounts of 4 policies", "GW.ALLOW", 0.34),
             pair("bare GW.ADMIT 3 accounts of 4 policies", "GW.ALLOW", None),
+        ],
+    }
+}
+
+/// A plan of three policies from one document, against a call for each of them.
+pub fn plan() -> Group {
+    const DOCUMENT: &str = r#"{"policies":[{"name":"rpm","kind":"window","limit":1000000,"per_ms":60000},{"name":"tpm","kind":"bucket","rate":100000000,"burst":100000000,"per_ms":60000,"meter":"tokens"},{"name":"inflight","kind":"inflight","max":1000000}]}"#;
+    let calls = Case::new("three GW.POLICYSET", &format!("GW.POLICYSET k:# {RPM}"), "", State::Empty)
+        .then(&format!("GW.POLICYSET k:# {TPM}"))
+        .then(&format!("GW.POLICYSET k:# {IN_FLIGHT}"));
+    Group {
+        requests_max: 200_000,
+        cases: vec![
+            set(),
+            Case::new("GW.POLICYPUT of three", "GW.POLICYPUT k:#", "1", State::Empty).value(DOCUMENT),
+            calls,
+        ],
+        pairs: vec![
+            pair("GW.POLICYPUT of three", "SET", None),
+            pair("GW.POLICYPUT of three", "three GW.POLICYSET", None),
         ],
     }
 }

@@ -52,11 +52,14 @@ impl BudgetQuestion {
     /// Where the spend stands with respect to the soft limit of `budget`, before and with the cost. A budget of zero
     /// has no soft limit: it may be that of a prepaid account before its first credit.
     fn soft(&self, budget: Amount, remaining: Amount) -> Soft {
+        if self.soft_percent == 0 || budget <= Amount::ZERO {
+            return Soft::Below;
+        }
         // Amounts are far from the bounds of an i128, so that a hundred times the largest fits.
         let hundredths = |amount: Amount| amount.picos().saturating_mul(100);
         let reached = |remaining: Amount| {
             let soft = budget.picos().saturating_mul(self.soft_percent.into());
-            self.soft_percent > 0 && budget > Amount::ZERO && hundredths(budget.saturating_sub(remaining)) >= soft
+            hundredths(budget.saturating_sub(remaining)) >= soft
         };
         match (reached(remaining), reached(remaining.saturating_sub(self.cost.unwrap_or_default()))) {
             (true, _) => Soft::Above,

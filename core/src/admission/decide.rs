@@ -54,8 +54,6 @@ pub type Told = SmallVec<[ShortName; 1]>;
 pub struct Decision {
     /// Whether it is admitted, and when it would be.
     pub answer: Answer,
-    /// The answers of all policies, account by account.
-    pub rows: Rows,
     /// Whether all accounts had admitted it before.
     pub repeated: bool,
     /// Whether a policy was asked whose meter the request does not name.
@@ -68,7 +66,7 @@ pub struct Decision {
 
 /// Decides a request, and charges it if all policies of all accounts allow it. `accounts` are the request's accounts,
 /// with `None` for an account that does not exist. An account in which the same lease is live is neither asked nor
-/// charged again.
+/// charged again. `rows`, which is empty, gets the answers of all policies, account by account.
 ///
 /// # Errors
 /// If the lease has ended in an account, or if an account cannot take one more hold. Nothing was changed.
@@ -77,6 +75,7 @@ pub fn admit(
     now: &Moment,
     request: &Request,
     ends_after_ms: &dyn Fn(Period) -> i64,
+    rows: &mut Rows,
 ) -> Result<Decision, Undecided> {
     let Request { id, ttl_ms, amounts, shadow, .. } = request;
     let now_ms = now.stamp.at_ms;
@@ -89,8 +88,8 @@ pub fn admit(
         return Err(Undecided::LeaseEnded);
     }
     let is_new = |standing: &Option<Standing>| *standing == Some(Standing::Unknown);
-    let policies = accounts.iter().flatten().map(|account| account.policies().len()).sum();
-    let (mut rows, mut charged, mut tidied) = (Rows::with_capacity(policies), Indexes::new(), Indexes::new());
+    rows.reserve(accounts.iter().flatten().map(|account| account.policies().len()).sum());
+    let (mut charged, mut tidied) = (Indexes::new(), Indexes::new());
     if !shadow {
         for (account, _) in accounts.iter().zip(&standings).filter(|(_, standing)| is_new(standing)) {
             account
@@ -107,9 +106,9 @@ pub fn admit(
             tidied.push(index.into());
         }
         let question = Question { now, known: !is_new(standing), only_asks: *shadow, amounts, ends_after_ms };
-        unnamed |= account.decide(index, &question, &mut rows);
+        unnamed |= account.decide(index, &question, rows);
     }
-    let answer = Answer::of(&rows);
+    let answer = Answer::of(rows);
     if answer.admitted && !shadow {
         let mut groups = rows.chunk_by_mut(|one, next| one.account == next.account).peekable();
         for (index, (account, standing)) in accounts.iter_mut().zip(&standings).enumerate() {
@@ -122,7 +121,7 @@ pub fn admit(
             }
         }
     }
-    Ok(Decision { answer, rows, repeated, unnamed, charged, tidied })
+    Ok(Decision { answer, repeated, unnamed, charged, tidied })
 }
 
 /// A question to the policies of an account.

@@ -90,7 +90,7 @@ impl Account {
     pub fn charge(&mut self, now: &Moment, id: &[u8], ttl_ms: u64, amounts: &Amounts, rows: &mut [Row]) {
         let at_ms = self.advance(now);
         let mut taken = SmallVec::new();
-        for (index, own) in self.policies.iter_mut().enumerate() {
+        for (index, own) in self.policies.iter_mut().enumerate().filter(|(_, own)| own.counts_units()) {
             let units = own.policy.estimated_units(amounts);
             // A shadow policy does not count requests that it would have refused, so that its answers are those of a
             // real policy.

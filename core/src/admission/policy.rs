@@ -209,6 +209,11 @@ impl AccountPolicy {
         as_before && old.meter == new.meter && old.decimal == new.decimal
     }
 
+    /// Whether the policy counts units of its own: it is a window or a bucket.
+    pub(super) fn counts_units(&self) -> bool {
+        matches!(self.state, State::Window(_) | State::Bucket(_))
+    }
+
     /// Whether a window or bucket would admit this many units; `None` asks whether any unit is left.
     pub(super) fn decide(&mut self, at_ms: i64, units: Option<u64>) -> Option<Verdict> {
         let cost = units.unwrap_or(1);
