@@ -27,6 +27,7 @@ use crate::server::events::{Event, follow_keys};
 use crate::server::key::Glimpse;
 use crate::server::scan::Scan;
 use crate::server::shared::MainThread;
+use crate::server::value::LOAD_EVENT;
 use crate::server::{Call, Key};
 
 /// Listings by database.
@@ -325,7 +326,7 @@ impl Scan for Rebuild {
 /// Follows keys that come to a place by other means than changes, and keys that are gone. A ledger that is created
 /// under the name of a deleted one has larger versions than that one had.
 pub fn on_key_event(call: &mut Call, event: &CStr, key: Key) {
-    if [c"rename_to", c"copy_to", c"move_to", c"restore"].contains(&event) {
+    if [c"rename_to", c"copy_to", c"move_to", c"restore", LOAD_EVENT].contains(&event) {
         let is_followed = with(call.database(), |_| ()).is_some();
         if is_followed && AccountRead::glance(call, key).is_ok_and(|found| found.is_some()) {
             with(call.database(), |listing| listing.insert(key.bytes(), true));
@@ -394,7 +395,12 @@ pub fn on_server_event(call: &mut Call, event: Event) {
         Event::LoadingStarted | Event::LoadingEnded | Event::RoleChanged { .. } => {
             listings.values_mut().for_each(Listing::give_up);
         }
-        Event::ModuleLoaded | Event::ConfigChanged | Event::ClockSetBack => {}
+        // What was loaded beside the keys is scanned again when loading has ended.
+        Event::LoadingBeside(_)
+        | Event::SlotsImported
+        | Event::ModuleLoaded
+        | Event::ConfigChanged
+        | Event::ClockSetBack => {}
     }
 }
 

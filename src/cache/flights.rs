@@ -130,6 +130,16 @@ fn poll_some(call: &mut Call, mut places: std::vec::IntoIter<LeasedKey>) {
     }
 }
 
+/// How many fill leases are in force.
+pub fn leases() -> u64 {
+    STATE.borrow().flights.len() as u64
+}
+
+/// How many clients wait now.
+pub fn waiting() -> u64 {
+    STATE.borrow().flights.waiting_len() as u64
+}
+
 /// Forgets a client that no longer waits.
 pub fn gone(waiter: Parked) {
     STATE.borrow().flights.gone(waiter);

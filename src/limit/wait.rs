@@ -70,6 +70,11 @@ fn is_any() -> bool {
     !WAITING.borrow().lines.is_empty()
 }
 
+/// How many clients wait now.
+pub fn waiting() -> u64 {
+    WAITING.borrow().clients.len() as u64
+}
+
 fn is_waited_for(call: &Call, key: Key) -> bool {
     is_any() && WAITING.borrow().lines.contains_key(&place(call, key))
 }

@@ -29,6 +29,10 @@ pub enum Event {
     LoadingStarted,
     /// Loading has ended, or has failed.
     LoadingEnded,
+    /// A replica loads its primary's keys beside its own, and goes on reading those ([`Loading`]).
+    LoadingBeside(Loading),
+    /// In a cluster, this node has become the owner of slots whose keys it has received before, all at once.
+    SlotsImported,
     /// This node has become a primary, or a replica.
     RoleChanged { primary: bool },
     /// A setting of the server or of a module has changed.
@@ -37,9 +41,21 @@ pub enum Event {
     ClockSetBack,
 }
 
+/// What becomes of the keys that a replica loads beside its own (`repl-diskless-load swapdb`). [`Event::LoadingStarted`]
+/// and [`Event::LoadingEnded`] come in between, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loading {
+    /// From now on keys are loaded that no client sees.
+    Started,
+    /// The loaded keys are now this node's. The others are about to be freed, perhaps in the background.
+    Completed,
+    /// The loaded keys are about to be freed, perhaps in the background.
+    Aborted,
+}
+
 /// Called, once [`follow_keys`] was, for each keyspace event of any type of key, whatever `notify-keyspace-events` says:
 /// `del`, `rename_from`, `rename_to`, `copy_to`, `move_from`, `move_to`, `restore`, `expire`, `expired`, `evicted`,
-/// `loaded`, …. The listener must not change keys.
+/// `loaded`, …; and for `gw.load` (see [`tell_of_key`]). The listener must not change keys.
 pub type KeyListener = fn(&mut Call, event: &CStr, key: Key);
 
 /// Called for each [`Event`].
@@ -61,6 +77,11 @@ const KEY_CLASSES: c_int = raw::REDISMODULE_NOTIFY_GENERIC
 /// The version of the events' structures that this module reads. Those for flushes and swaps have never changed.
 const EVENT_VERSION: u64 = 1;
 
+/// Valkey's event for slots that move atomically, and its last step on the new owner. The module API's own header does not
+/// know them.
+const SLOT_MIGRATION: u64 = 19;
+const IMPORT_COMPLETED: u64 = 4;
+
 /// What the module has declared. Set once, while it loads.
 static LISTENERS: OnceLock<Listeners> = OnceLock::new();
 
@@ -76,15 +97,20 @@ pub(super) unsafe fn subscribe(ctx: *mut RedisModuleCtx, listeners: Listeners) -
         raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
         raw::REDISMODULE_EVENT_CONFIG,
         raw::REDISMODULE_EVENT_CRON_LOOP,
+        raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD,
     ];
-    // SAFETY: the context is that of the load, and the callbacks live for ever.
+    let subscribe = |id| {
+        let event = RedisModuleEvent { id, dataver: EVENT_VERSION };
+        // SAFETY: the context is that of the load, and the callback lives for ever.
+        unsafe { api!(RedisModule_SubscribeToServerEvent(ctx, event, Some(server_changed))) == OK }
+    };
+    // Servers that do not move slots in this way refuse the subscription.
+    subscribe(SLOT_MIGRATION);
+    // SAFETY: the context is that of the load, and the callback lives for ever.
     unsafe {
         ASKING.store(api!(RedisModule_GetDetachedThreadSafeContext(ctx)), Ordering::Relaxed);
-        server.into_iter().all(|id| {
-            let event = RedisModuleEvent { id, dataver: EVENT_VERSION };
-            api!(RedisModule_SubscribeToServerEvent(ctx, event, Some(server_changed))) == OK
-        })
     }
+    server.into_iter().all(subscribe)
 }
 
 /// A context to ask for keyspace events with; null before the module is loaded, and once they are asked for.
@@ -122,6 +148,13 @@ unsafe fn tell_of_server(ctx: *mut RedisModuleCtx, event: Event) {
     let Some(listeners) = LISTENERS.get() else { return };
     // SAFETY: the caller's promise is the same.
     unsafe { call::run_alone(ctx, |call| listeners.server.iter().for_each(|listener| listener(call, event))) };
+}
+
+/// Tells the [`KeyListener`]s that a value was stored in `key` as a whole, by an AOF or by a node that hands its slot over.
+pub fn tell_of_key(call: &mut Call, event: &CStr, key: Key) {
+    if let Some(listeners) = LISTENERS.get() {
+        listeners.keys.iter().for_each(|listener| listener(call, event, key));
+    }
 }
 
 /// The database of the key that was moved last.
@@ -195,6 +228,12 @@ unsafe fn read(id: u64, which: u64, data: *mut c_void) -> Option<Event> {
             }
             _ => Some(Event::LoadingStarted),
         },
+        raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD => Some(Event::LoadingBeside(match which {
+            raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_STARTED => Loading::Started,
+            raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_COMPLETED => Loading::Completed,
+            _ => Loading::Aborted,
+        })),
+        SLOT_MIGRATION => (which == IMPORT_COMPLETED).then_some(Event::SlotsImported),
         raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED => {
             Some(Event::RoleChanged { primary: which == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER })
         }

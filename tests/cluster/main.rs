@@ -1,6 +1,8 @@
 //! Clusters of several nodes: clients and values while slots move and primaries fail over.
 
 mod admissions;
+mod atomic;
+mod clears;
 mod failovers;
 mod feed;
 mod fills;
@@ -13,4 +15,7 @@ mod moves;
 mod queues;
 mod sentinel;
 mod setting;
+mod support;
+mod tokens;
+mod trying;
 mod waiting;

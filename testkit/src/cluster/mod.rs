@@ -1,6 +1,7 @@
 //! A private cluster: several servers that share the slots.
 
 mod agreement;
+mod at_once;
 mod failover;
 mod members;
 mod slots;
