@@ -99,13 +99,14 @@ fn most_in_a_window(admitted: &[Admission]) -> i64 {
 
 /// The most units between two admissions beyond the burst and what can have flowed in, rounded up.
 fn most_above_the_rate(admitted: &[Admission]) -> i64 {
+    let mut by_end = admitted.to_vec();
+    by_end.sort_by_key(|admission| admission.before_ms);
     let mut most = i64::MIN;
     for first in admitted {
-        for last in admitted {
-            let certainly =
-                |admission: &&Admission| admission.after_ms >= first.after_ms && admission.before_ms <= last.before_ms;
-            let units: i64 = admitted.iter().filter(certainly).map(|admission| admission.units).sum();
-            let flowed = RATE_PER_SECOND * (last.before_ms - first.after_ms).max(0) / 1_000 + 1;
+        let mut units = 0;
+        for last in by_end.iter().filter(|last| last.after_ms >= first.after_ms) {
+            units += last.units;
+            let flowed = RATE_PER_SECOND * (last.before_ms - first.after_ms) / 1_000 + 1;
             most = most.max(units - BURST - flowed);
         }
     }

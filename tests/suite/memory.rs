@@ -68,7 +68,7 @@ const BEFORE: [&str; 16] = [
     "GW.LOGPOP {k}dead LEASE 1 MAXDELIVERIES 1",
     "GW.CACHESET {k}entry value PX 600000 CATEGORY chat TAG tag",
     "GW.CACHESET {k}other value PX 600000 CATEGORY chat TAG tag",
-    "GW.CACHESET {k}third value PX 600000 CATEGORY chat TAG third",
+    "GW.CACHESET {k}third value PX 600000 CATEGORY embed",
     "GW.LOGPUSH {k}plain RECORDS a b",
     "GW.ADDCOST {k}spend 5",
     "GW.ADDCOST {k}synced 5",
@@ -77,7 +77,7 @@ const BEFORE: [&str; 16] = [
 
 /// Calls in this order with full memory, and how their replies begin. `<batch>`, `<token>` and `<version>` stand for what an
 /// earlier reply says.
-const WORKING: [(&str, &str); 49] = [
+const WORKING: [(&str, &str); 48] = [
     ("GW.RENEW {k}slots holder TTL 700000", "1"),
     ("GW.RELEASE {k}slots holder", "1"),
     ("GW.RELEASE {k}slots holder", "0"),
@@ -100,8 +100,7 @@ const WORKING: [(&str, &str); 49] = [
     ("GW.LOGACK {k}queue <batch> DELIVERY 2", "1"),
     ("GW.LOGDEAD {k}queue LIST", "[["),
     ("GW.LOGDEAD {k}queue REQUEUE ALL", "1"),
-    ("GW.LOGPOP {k}queue COUNT 5", r#"["a"]"#),
-    ("GW.LOGPOP {k}queue COUNT 5", r#"["c", "d", "e", "f"]"#),
+    ("GW.LOGPOP {k}queue COUNT 5", r#"["a", "c", "d", "e", "f"]"#),
     ("GW.LOGPEEK {k}plain", r#"["a"]"#),
     ("GW.LOGLEN {k}plain", "2"),
     ("GW.LOGSTATS {k}plain", r#"["length", 2, "#),
@@ -115,7 +114,7 @@ const WORKING: [(&str, &str); 49] = [
     ("GW.CACHEDEL {k}entry {k}never", "1"),
     ("GW.CACHECLEAR TAG tag", "1"),
     ("GW.CACHEGET {k}other", "nil"),
-    ("GW.CACHECLEAR CATEGORY chat", "1"),
+    ("GW.CACHECLEAR CATEGORY embed", "1"),
     ("GW.CACHEKEY chat {}", "\""),
     ("GW.COSTSYNC {k}synced 1", "[0]"),
     ("GW.COSTCHANGES COUNT 100", "["),

@@ -1,6 +1,6 @@
 //! Primaries that are replaced by their replicas.
 
-use super::Cluster;
+use super::nodes::Cluster;
 use crate::client::try_info;
 use crate::error::Error;
 use crate::proxy::Links;

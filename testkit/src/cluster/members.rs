@@ -1,7 +1,9 @@
 //! Nodes that come and go.
 
+use super::known::nodes_known_to;
+use super::nodes::{Cluster, node_id};
 use super::start::replicate;
-use super::{Cluster, node_id};
+
 use crate::error::Error;
 use crate::wait::{DEADLINE, await_until};
 use redis::{RedisResult, cmd};
@@ -46,7 +48,7 @@ impl Cluster {
             await_until("a node to forget another", DEADLINE, || {
                 let forgotten: RedisResult<()> = cmd("CLUSTER").arg("FORGET").arg(&id).exec(&mut client);
                 forgotten.is_ok()
-                    || super::nodes_known_to(&mut client).is_ok_and(|known| known.iter().all(|node| node.id != id))
+                    || nodes_known_to(&mut client).is_ok_and(|known| known.iter().all(|node| node.id != id))
             })?;
         }
         self.await_agreement()

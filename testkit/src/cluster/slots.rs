@@ -1,6 +1,6 @@
 //! The slots of a cluster: which slot a key has, and moves of slots between primaries.
 
-use super::{Cluster, node_id};
+use super::nodes::{Cluster, node_id};
 use crate::error::Error;
 use crate::server::Server;
 use crate::wait::DEADLINE;

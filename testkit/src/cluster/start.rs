@@ -1,7 +1,8 @@
 //! The start of a cluster.
 
+use super::nodes::{Cluster, node_id};
 use super::slots::SLOTS;
-use super::{Cluster, node_id};
+
 use crate::error::Error;
 use crate::proxy::Proxy;
 use crate::server::{Options, Server};
@@ -73,6 +74,16 @@ pub(super) fn replicate(replica: &Server, primary: &Server) -> Result<(), Error>
 }
 
 impl Cluster {
+    /// Starts `primaries` servers with `replicas` each, which share the slots evenly, and returns when all of them agree
+    /// that every slot is served and every replica is connected. Replicas do not take over by themselves: see
+    /// [`Layout`] for clusters that fail over, and for such with proxies.
+    ///
+    /// # Errors
+    /// If a server does not start, or they do not agree in time.
+    pub fn start(options: &Options, primaries: usize, replicas: usize) -> Result<Self, Error> {
+        Layout::new(options, primaries, replicas).start()
+    }
+
     /// Starts a node that knows no other.
     pub(super) fn start_node(&mut self, behind_proxy: bool) -> Result<(), Error> {
         if behind_proxy {
