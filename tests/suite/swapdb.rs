@@ -10,7 +10,7 @@ const ENTRIES: usize = 3_000;
 
 fn entry(number: usize) -> redis::Cmd {
     let mut set = command(&format!("GW.CACHESET beside:{number}"));
-    set.arg(format!("{number:1024}")).arg(&["TAG", if number % 4 == 0 { "x" } else { "y" }, "EX", "9000"]);
+    set.arg(format!("{number:1024}")).arg(&["TAG", if number.is_multiple_of(4) { "x" } else { "y" }, "EX", "9000"]);
     set
 }
 
