@@ -1,6 +1,6 @@
 //! Moves of slots in one step, which Valkey can do from 9.0 on.
 
-use super::{Cluster, node_id};
+use super::nodes::{Cluster, node_id};
 use crate::error::Error;
 use crate::server::Server;
 use crate::wait::{DEADLINE, await_until};
