@@ -328,6 +328,8 @@ fn in_a_cluster_clears_are_forgotten_when_the_clock_is_set_back() {
     let mut client = server.connect().unwrap();
     run(&mut client, "GW.CACHESET {a}:1 v TAG t");
     run(&mut client, "GW.CACHECLEAR TAG t");
+    // Timers that are set follow the clock: the scan's next slice would come an hour later.
+    await_reclaimed(&mut client, 0);
     let before_ms = server_time_ms(&mut client);
     clock.set(-HOUR_MS).unwrap();
     await_until("the server to see the clock", DEADLINE, || server_time_ms(&mut client) < before_ms - HOUR_MS / 2)
@@ -342,7 +344,6 @@ fn in_a_cluster_clears_are_forgotten_when_the_clock_is_set_back() {
     let commands = aof_commands(&server);
     let forgotten = commands.iter().filter(|words| words[0] == b"GW._CACHECLEAR" && words[1] == b"F").count();
     assert_eq!(forgotten, 1);
-    await_reclaimed(&mut client, 2);
     let before = state(&mut client);
     assert_eq!(state(&mut restart(&mut server)), before, "the AOF replayed");
 }
