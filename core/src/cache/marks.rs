@@ -118,7 +118,7 @@ mod tests {
             (state >> 33) % bound
         };
         let (mut marks, mut all): (Marks, Vec<(i64, Option<Name>)>) = (Marks::new(SMALL), Vec::new());
-        let (mut now_ms, mut seen) = (1_i64, [0_u32; 4]);
+        let (mut now_ms, mut seen) = (10 * KEPT_MS, [0_u32; 4]);
         for _ in 0..1_000_000_u32 {
             let name = NAMES[below(6) as usize];
             let kind = if below(2) == 0 { Kind::Category } else { Kind::Tag };
@@ -132,7 +132,8 @@ mod tests {
                     let of = (below(100) > 0).then_some((kind, name));
                     marks.add(of, now_ms);
                     all.push((now_ms, of.map(|(kind, name)| (kind, Arc::from(name)))));
-                    all.drain(..all.len().saturating_sub(200));
+                    // No entry is older than this.
+                    all.retain(|(at_ms, _)| now_ms - at_ms <= 2 * KEPT_MS);
                 }
                 _ => {
                     let set_at_ms = now_ms - below(KEPT_MS as u64 * 2) as i64 + below(2) as i64;
