@@ -197,6 +197,13 @@ mod functions {
         raw::REDISMODULE_CTX_FLAGS_MASTER as c_int
     }
 
+    /// All contexts are the same one.
+    pub unsafe extern "C" fn detached_context(context: Ctx) -> Ctx {
+        context
+    }
+
+    pub unsafe extern "C" fn free_context(_: Ctx) {}
+
     pub unsafe extern "C" fn selected_database(_: Ctx) -> c_int {
         0
     }
@@ -738,6 +745,8 @@ unsafe extern "C" fn get(name: *const c_char, place: *mut *const c_void) -> c_in
         b"SubscribeToServerEvent" => f::subscribe_to_server,
         b"RegisterInfoFunc" => f::register_info,
         b"GetContextFlags" => f::context_flags,
+        b"GetDetachedThreadSafeContext" => f::detached_context,
+        b"FreeThreadSafeContext" => f::free_context,
         b"GetSelectedDb" => f::selected_database,
         b"SelectDb" => f::select_database,
         b"AvoidReplicaTraffic" => f::avoid_replica_traffic,
