@@ -14,6 +14,10 @@ impl Counter {
         self.0.store(self.get().wrapping_add(count), Ordering::Relaxed);
     }
 
+    pub fn sub(&self, count: u64) {
+        self.0.store(self.get().wrapping_sub(count), Ordering::Relaxed);
+    }
+
     /// Raises the count to `least` if it is below.
     pub fn raise(&self, least: u64) {
         self.0.store(self.get().max(least), Ordering::Relaxed);

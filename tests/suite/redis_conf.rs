@@ -106,6 +106,7 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
             "GW.CACHEDEL chat:a",
             "MULTI",
             "PING",
+            "CLUSTER SLOTS",
         ],
         &[
             "GW.LOGPOP log:r",
@@ -124,8 +125,11 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
             "GW.LOGACK log:r 000649ce3d40a00000000007",
             "GW.LOGSTATS log:r",
             "GW.LOGLEN log:r",
+            "HELLO",
+            "CLUSTER SLOTS",
+            "ASKING",
         ],
-        &["GW.LOGPUSH log:r x", "GW.LOGPOP rpm:a"],
+        &["GW.LOGPUSH log:r x", "GW.LOGPOP rpm:a", "CLUSTER RESET"],
     ),
     (
         "billing",
@@ -134,10 +138,14 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "accountant",
-        &["GW.COSTCHANGES", "GW.COSTSYNC spend:a 5", "GW.COSTACK any 5"],
-        &["GW.ADDCOST spend:a 1", "GW.SPENT spend:a", "GET k"],
+        &["GW.COSTCHANGES", "GW.COSTSYNC spend:a 5", "GW.COSTACK any 5", "HELLO", "CLUSTER SLOTS", "INFO replication"],
+        &["GW.ADDCOST spend:a 1", "GW.SPENT spend:a", "GET k", "CLUSTER FAILOVER"],
     ),
-    ("monitor", &["GW.STATS", "GW.CACHESTATS", "INFO", "SLOWLOG GET"], &["GW.DESCRIBE k", "GET k", "CONFIG SET a b"]),
+    (
+        "monitor",
+        &["GW.STATS", "GW.CACHESTATS", "INFO", "SLOWLOG GET", "CLUSTER INFO", "CLUSTER SHARDS"],
+        &["GW.DESCRIBE k", "GET k", "CONFIG SET a b"],
+    ),
     (
         "operator",
         &[
