@@ -72,14 +72,14 @@ fn the_first_that_admits_is_picked_and_charged_alone() {
 #[test]
 fn a_refusal_has_the_shortest_wait_and_the_reasons() {
     let (_server, mut client) = start();
-    set(&mut client, &["a rpm WINDOW 1 PER 3600000", "b rpm WINDOW 1 PER 1800000", "c never INFLIGHT 0"]);
+    set(&mut client, &["a rpm WINDOW 1 PER 3600000", "b rpm WINDOW 1 PER 900000", "c never INFLIGHT 0"]);
     for lease in ["1", "2"] {
         assert!(target(&mut client, &format!("a WITH 2 b c LEASE {lease} TTL 3600000")).is_some());
     }
     for pick in ["FIRST", "ROOM", "FAST"] {
         let (picked, wait_ms, rows) = route(&mut client, &format!("a WITH 2 b c LEASE 3 TTL 9 PICK {pick} ROWS ALL"));
         assert_eq!((picked, rows.len()), (None, 3), "{pick}");
-        assert!((1..=1_800_000).contains(&wait_ms), "{pick}: {wait_ms}");
+        assert!((1..=900_000).contains(&wait_ms), "{pick}: {wait_ms}");
         assert_eq!(route(&mut client, &format!("c LEASE 3 TTL 9 PICK {pick}")), (None, -1, Vec::new()));
     }
     assert_eq!(stats(&mut client)["route_refused"], 6);

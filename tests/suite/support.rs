@@ -178,15 +178,15 @@ pub fn fill(client: &mut Connection) {
     commands.push(command("GW.ADMIT a:idle LEASE many TTL 3600000"));
     // Targets: a breaker that has opened and has a probe by now, one that counts, a cooldown, and latencies.
     for words in [
-        "GW.POLICYSET a:target up BREAKER 1 PER 3600000 OPEN 1",
-        "GW.POLICYSET a:target count BREAKER 9 PER 3600000 OPEN 3600000",
-        "GW.POLICYSET a:target watch BREAKER 1 PER 3600000 OPEN 3600000 SHADOW",
-        "GW.POLICYSET a:spare rpm WINDOW 100000 PER 3600000",
-        "GW.ROUTE a:target WITH 1 a:spare LEASE failed TTL 3600000",
-        "GW.SETTLE a:target LEASE failed FAILED TOOK 700",
-        "GW.ROUTE a:spare WITH 1 a:target LEASE cooled TTL 3600000",
-        "GW.SETTLE a:spare LEASE cooled FAILED COOLDOWN 3600000 TOOK 20",
-        "GW.ROUTE a:target WITH 1 a:spare LEASE probe TTL 3600000 PICK FAST",
+        "GW.POLICYSET {a:target} up BREAKER 1 PER 3600000 OPEN 1",
+        "GW.POLICYSET {a:target} count BREAKER 9 PER 3600000 OPEN 3600000",
+        "GW.POLICYSET {a:target} watch BREAKER 1 PER 3600000 OPEN 3600000 SHADOW",
+        "GW.POLICYSET {a:target}:spare rpm WINDOW 100000 PER 3600000",
+        "GW.ROUTE {a:target} WITH 1 {a:target}:spare LEASE failed TTL 3600000",
+        "GW.SETTLE {a:target} LEASE failed FAILED TOOK 700",
+        "GW.ROUTE {a:target}:spare WITH 1 {a:target} LEASE cooled TTL 3600000",
+        "GW.SETTLE {a:target}:spare LEASE cooled FAILED COOLDOWN 3600000 TOOK 20",
+        "GW.ROUTE {a:target} WITH 1 {a:target}:spare LEASE probe TTL 3600000 PICK FAST",
     ] {
         commands.push(command(words));
     }
