@@ -55,7 +55,7 @@ const fn weights() -> [u64; STEPS + 1] {
         #[allow(clippy::cast_possible_truncation)]
         let rounded = ((weight + (1 << (BITS - WEIGHT_BITS - 1))) >> (BITS - WEIGHT_BITS)) as u64;
         weights[at] = rounded;
-        weight = weight * step >> BITS;
+        weight = (weight * step) >> BITS;
         at += 1;
     }
     weights
@@ -184,7 +184,7 @@ mod tests {
         fn agrees_with_floating_point(calls in prop::collection::vec((0_u64..60_000, 0_u64..200_000), 1..50)) {
             let (mut latency, mut average, mut at_ms) = (Latency::default(), 0.0_f64, 1_700_000_000_000);
             for (passed_ms, took_ms) in calls {
-                at_ms += passed_ms as i64;
+                at_ms += passed_ms.cast_signed();
                 let weight = (-(passed_ms as f64) / HALF_LIFE_MS as f64).exp2();
                 let took = took_ms as f64;
                 average = if took >= average { took } else { average * weight + took * (1.0 - weight) };

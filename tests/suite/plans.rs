@@ -130,7 +130,10 @@ fn a_mistake_is_told_with_its_place_and_changes_nothing() {
             TPM.replace("budget", "bucket").replace("60000", "0"),
             "ERR not an integer from 1 to 31622400000: 0 (policies[1].per_ms)",
         ),
-        (TPM.replace("bucket", "leaky"), "ERR not WINDOW, BUCKET, INFLIGHT, BUDGET or BLOCK: leaky (policies[1].kind)"),
+        (
+            TPM.replace("bucket", "leaky"),
+            "ERR not WINDOW, BUCKET, INFLIGHT, BUDGET, BLOCK or BREAKER: leaky (policies[1].kind)",
+        ),
         (TPM.replace("tokens", "ttl"), "ERR reserved name: ttl (policies[1].meter)"),
         (
             ROLLING.replace("0.3", "9000000.000000001"),

@@ -579,7 +579,7 @@ impl World {
             prop_assert!(answers.iter().filter(own).eq(rows.iter().filter(own)));
         }
         let mut probe = false;
-        for place in 0..ACCOUNTS {
+        for (place, before) in before.iter().enumerate() {
             if routed.target == Some(place) {
                 probe = self.models[place].charge(now, id, ttl_ms, &amounts);
                 self.replicas[place].charge(now, id, ttl_ms, &amounts, &mut []);
@@ -590,7 +590,7 @@ impl World {
             } else if tidied.contains(&place) {
                 self.replicas[place].advance(now);
             } else {
-                prop_assert_eq!(&saved(&self.accounts[place]), &before[place], "only the target is charged");
+                prop_assert_eq!(&saved(&self.accounts[place]), before, "only the target is charged");
             }
         }
         prop_assert_eq!(routed.probe, probe);
