@@ -6,6 +6,7 @@ use crate::server::call::entry;
 use crate::server::command::{self, Access, Arg, Command, Keys};
 use crate::server::{Call, Outcome, types, value};
 use crate::stats;
+use crate::top;
 
 pub const DESCRIBE: Command = Command {
     name: "GW.DESCRIBE",
@@ -49,7 +50,7 @@ pub const STATS_RESET: Command = Command {
     flags: "admin",
     arity: 1,
     keys: Keys::None,
-    summary: "Sets this node's counters back to 0: those of GW.STATS, INFO gw and GW.CACHESTATS.",
+    summary: "Sets this node's counters back to 0: those of GW.STATS, INFO gw, GW.CACHESTATS and GW.TOP.",
     complexity: "O(N) in the categories of the cache, at most 1,024",
     since: "0.1.0",
     tips: "request_policy:all_shards response_policy:all_succeeded",
@@ -99,6 +100,7 @@ fn reset_stats(call: &mut Call) -> Outcome {
     call.args().end()?;
     stats::reset();
     cache::stats::reset();
+    top::count::reset();
     call.reply().ok();
     Ok(())
 }

@@ -97,4 +97,8 @@ counters! {
     cache_deletes,
     cache_cleared,
     cache_errors,
+    /// GW.TOP: the bytes of its lists when one of them last ended a span, and amounts of meters that have no list because
+    /// there are too many meters.
+    top_bytes,
+    top_ignored,
 }

@@ -23,6 +23,7 @@ mod ordered;
 pub mod queue;
 mod recent;
 pub mod stored;
+pub mod top;
 pub mod window;
 
 /// The end of the year 9999 in unix milliseconds: the latest time any value may hold. Far enough for every use, and

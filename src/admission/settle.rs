@@ -1,6 +1,7 @@
 //! GW.SETTLE and GW.KEEPALIVE: settle an admission, and extend its lease.
 
-use gateway_core::admission::{Account, Amounts, Standing, Told};
+use gateway_core::admission::{Account, Amounts, REQUESTS, Standing, Told};
+use gateway_core::money::Amount;
 
 use super::accounts;
 use super::args::{AdmissionArgs, LEASE, TTL};
@@ -14,6 +15,7 @@ use crate::server::command::{Access, Arg, Command, Keys, keys_with};
 use crate::server::key::Opened;
 use crate::server::{Call, Key, Outcome};
 use crate::stats::STATS;
+use crate::top::count;
 
 pub const SETTLE: Command = Command {
     name: "GW.SETTLE",
@@ -108,6 +110,9 @@ fn settle(call: &mut Call) -> Outcome {
         AccountsEffect::settled(&moment).replicate(call, &keys, &asked.texts);
         spent.iter().for_each(|&key| listing::changed(call, key));
         reached.iter().for_each(|(key, told)| tell_soft(call, *key, moment.day, told));
+        // As in the policies, an admission is one request unless it names a number of requests.
+        let request = actuals.of(REQUESTS).is_none().then_some((REQUESTS, Amount::ONE));
+        count::all_used(now_ms, &keys, asked.amounts.iter().copied().chain(request));
     }
     let (counter, outcome) = match [Standing::Live, Standing::Expired, Standing::Settled]
         .into_iter()

@@ -1,5 +1,6 @@
 //! GW.ADDCOST: charges an amount.
 
+use gateway_core::admission::USD;
 use gateway_core::calendar::Period;
 use gateway_core::ledger::IdState;
 use gateway_core::ledger::feed::KeyPlace;
@@ -15,6 +16,7 @@ use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::{Call, Error, Outcome, Str};
 use crate::stats::STATS;
+use crate::top::count;
 
 pub const COMMAND: Command = Command {
     name: "GW.ADDCOST",
@@ -122,6 +124,7 @@ fn add_cost(call: &mut Call) -> Outcome {
     counter.add(1);
     change.announce(call, key, id);
     tell_soft(call, key, day_of(now_ms), &told);
+    count::used(now_ms, key, USD, amount);
     call.reply().bytes(month.to_text().as_bytes());
     Ok(())
 }

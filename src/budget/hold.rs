@@ -3,7 +3,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use gateway_core::admission::Told;
+use gateway_core::admission::{Told, USD};
 use gateway_core::calendar::{Day, Period};
 use gateway_core::ledger::feed::KeyPlace;
 use gateway_core::ledger::{IdState, Ledger};
@@ -24,6 +24,7 @@ use crate::server::counter::Counter;
 use crate::server::reply::Reply;
 use crate::server::{Call, Error, Outcome, Str};
 use crate::stats::STATS;
+use crate::top::count;
 
 pub const RESERVE: Command = Command {
     name: "GW.RESERVE",
@@ -148,6 +149,9 @@ fn reserve(call: &mut Call) -> Outcome {
         false => &STATS.budget_exceeded,
     };
     counter.add(1);
+    if !granted {
+        count::denied(now_ms, key, RESERVE.name.as_bytes());
+    }
     let reply = call.reply();
     reply.array(8).int(granted.into());
     match id {
@@ -223,6 +227,7 @@ fn end_hold(call: &mut Call, key: Str, id: Str, actual: Option<Amount>) -> Outco
     drop(account);
     change.announce(call, key, Some(id));
     tell_soft(call, key, day_of(now_ms), &told);
+    count::used(now_ms, key, USD, actual.unwrap_or(Amount::ZERO));
     ended.reply(true, &call.reply());
     Ok(())
 }

@@ -43,6 +43,12 @@ pub trait UnitLimiter: Limiter {
     /// The operation of [`usage`](super::effect::usage).
     const USAGE: u8;
 
+    /// The command's name, by which GW.TOP tells what has refused a request.
+    const NAME: &'static str;
+
+    /// The meter in which GW.TOP counts the units.
+    const METER: &'static [u8];
+
     /// Requests admitted, denied, peeked at and forced.
     fn counters() -> [&'static Counter; 4];
 

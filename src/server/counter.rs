@@ -19,6 +19,11 @@ impl Counter {
         self.0.store(self.get().max(least), Ordering::Relaxed);
     }
 
+    /// For a figure that also falls, such as a size.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     /// Sets the count back.
     pub fn reset(&self) {
         self.0.store(0, Ordering::Relaxed);
