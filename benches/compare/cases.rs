@@ -204,7 +204,7 @@ fn budget(scripts: &Scripts) -> Group {
             set(),
             addcost(),
             addcost().bare("bare GW.ADDCOST", &["BARE.ADDCOST"], "\""),
-            Case::new("GW.CREDIT", "GW.CREDIT budget:# MONTH 0.5", "\"0.5", State::Empty).on_its_own_keys(),
+            Case::new("GW.CREDIT", "GW.CREDIT budget:# MONTH 0.5", "\"", State::Empty).on_its_own_keys(),
             within("GW.WITHINBUDGET"),
             within("").bare("bare GW.WITHINBUDGET", &["BARE.WITHINBUDGET"], "["),
             Case::new("GW.WITHINBUDGET over", "GW.WITHINBUDGET budget:# 12.5", "[0, \"MONTH\", ", charged()),
