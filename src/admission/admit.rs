@@ -4,6 +4,7 @@ use gateway_core::admission::form::Form;
 use gateway_core::admission::{
     self, Account, Amounts, Decision, Figures, Kind, Policy, Request, Row, Soft, Told, Undecided, Used,
 };
+use gateway_core::top::Label;
 
 use super::accounts;
 use super::args::{AdmissionArgs, LEASE, REQUIRE, ROWS, RowsWanted, SHADOW, TTL};
@@ -100,7 +101,7 @@ fn admit(call: &mut Call) -> Outcome {
         let refusal = |row: &Row| {
             let account = accounts.get(usize::from(row.account))?.as_ref()?;
             let policy = account.policies().get(usize::from(row.policy))?;
-            Some((*keys.get(usize::from(row.account))?, &*policy.name))
+            Some((*keys.get(usize::from(row.account))?, Label::new(&policy.name)))
         };
         all_denied(now_ms, rows.iter().filter(|row| refuses(row)).filter_map(refusal));
     }

@@ -8,6 +8,7 @@ use gateway_core::calendar::{Day, Period};
 use gateway_core::ledger::feed::KeyPlace;
 use gateway_core::ledger::{IdState, Ledger};
 use gateway_core::money::Amount;
+use gateway_core::top::Label;
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
 use lazy_static::lazy_static;
 
@@ -150,7 +151,8 @@ fn reserve(call: &mut Call) -> Outcome {
     };
     counter.add(1);
     if !granted {
-        count::denied(now_ms, key, RESERVE.name.as_bytes());
+        const LABEL: Label = Label::new(RESERVE.name.as_bytes());
+        count::denied(now_ms, key, LABEL);
     }
     let reply = call.reply();
     reply.array(8).int(granted.into());

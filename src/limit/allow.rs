@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use gateway_core::admission::REQUESTS;
 use gateway_core::limit::Verdict;
+use gateway_core::top::Label;
 use gateway_core::window::{Rule, Shape, SlidingWindow};
 use gateway_core::{PERIOD_MAX_MS, UNITS_MAX};
 
@@ -92,7 +93,7 @@ impl UnitLimiter for SlidingWindow {
     type Rule = Rule;
 
     const USAGE: u8 = b'W';
-    const NAME: &'static str = COMMAND.name;
+    const LABEL: Label<'static> = Label::new(COMMAND.name.as_bytes());
     const METER: &'static [u8] = REQUESTS;
 
     fn counters() -> [&'static Counter; 4] {

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 
 use gateway_core::lease::{Grant, Leases};
+use gateway_core::top::Label;
 
 use super::effect::{LAST_TOKEN, SlotChange};
 use super::limiter::Limiter;
@@ -37,7 +38,8 @@ pub fn grant_slot(opened: &mut Opened<Leases>, at_ms: i64, grant: &Grant, holder
 pub fn deny(call: &Call, key: Key, grant: &Grant) {
     STATS.leases_denied.add(1);
     call.tell_denied(key);
-    count::denied(call.now_ms(), key, b"GW.ACQUIRE");
+    const LABEL: Label = Label::new(b"GW.ACQUIRE");
+    count::denied(call.now_ms(), key, LABEL);
     reply(call, grant);
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 
 use gateway_core::limit::Verdict;
+use gateway_core::top::Label;
 
 use crate::server::counter::Counter;
 use crate::server::effect::{Effect, Words};
@@ -43,8 +44,8 @@ pub trait UnitLimiter: Limiter {
     /// The operation of [`usage`](super::effect::usage).
     const USAGE: u8;
 
-    /// The command's name, by which GW.TOP tells what has refused a request.
-    const NAME: &'static str;
+    /// The command's name, as GW.TOP shows what has refused a request.
+    const LABEL: Label<'static>;
 
     /// The meter in which GW.TOP counts the units.
     const METER: &'static [u8];

@@ -19,7 +19,7 @@ pub fn take<L: UnitLimiter>(call: &mut Call, key: Key, usage: &Usage<L>, mode: M
         Mode::Peek => {}
         Mode::Admit if !verdict.allowed => {
             call.tell_denied(key);
-            count::denied(usage.at_ms, key, L::NAME.as_bytes());
+            count::denied(usage.at_ms, key, L::LABEL);
         }
         Mode::Admit | Mode::Force => count::units_used(usage.at_ms, key, L::METER, usage.units),
     }

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use gateway_core::bucket::{Flow, TokenBucket};
 use gateway_core::limit::Verdict;
-use gateway_core::top::TOKENS;
+use gateway_core::top::{Label, TOKENS};
 use gateway_core::{PERIOD_MAX_MS, UNITS_MAX};
 
 use super::args::{COST_MAX, Mode};
@@ -90,7 +90,7 @@ impl UnitLimiter for TokenBucket {
     type Rule = Flow;
 
     const USAGE: u8 = b'B';
-    const NAME: &'static str = COMMAND.name;
+    const LABEL: Label<'static> = Label::new(COMMAND.name.as_bytes());
     const METER: &'static [u8] = TOKENS;
 
     fn counters() -> [&'static Counter; 4] {

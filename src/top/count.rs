@@ -4,7 +4,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use gateway_core::money::Amount;
-use gateway_core::top::{By, Counted, Row, Top};
+use gateway_core::top::{By, Counted, Label, Row, Top};
 
 use super::settings::KEYS;
 use crate::server::events::Event;
@@ -18,12 +18,12 @@ const PICOS_PER_UNIT: u128 = Amount::ONE.picos().unsigned_abs();
 static TOP: MainThread<Option<(i64, Top)>> = MainThread::new(None);
 
 /// Counts a refusal of `key` by `by`: a policy, or a command with a limit of its own.
-pub fn denied(now_ms: i64, key: Key, by: &[u8]) {
+pub fn denied(now_ms: i64, key: Key, by: Label) {
     all_denied(now_ms, std::iter::once((key, by)));
 }
 
 /// Like [`denied`], for all policies that refuse a request.
-pub fn all_denied<'a>(now_ms: i64, refusals: impl Iterator<Item = (Key<'a>, &'a [u8])>) {
+pub fn all_denied<'a>(now_ms: i64, refusals: impl Iterator<Item = (Key<'a>, Label<'a>)>) {
     with(|top| {
         for (key, by) in refusals {
             note(top, |top| top.deny(now_ms, &top.name(key.bytes()).labelled(by)));

@@ -80,7 +80,9 @@ fn send(reply: &Reply, list: List, row: &Row) {
         List::Denied => {
             reply.bytes(&row.label);
             // A node does not refuse 2^63 requests in an hour.
-            counts.iter().for_each(|&count| drop(reply.count(u64::try_from(count).unwrap_or(u64::MAX))));
+            for count in counts {
+                reply.count(u64::try_from(count).unwrap_or(u64::MAX));
+            }
         }
         List::Meter(meter) => {
             reply.bytes(meter);

@@ -14,15 +14,17 @@ pub enum Access {
     Reads,
     /// Changes the node, not its data.
     Administers,
+    /// Reads what concerns all keys, for operators.
+    Inspects,
     /// Writes, and may take memory.
     Grows,
     /// Writes, and takes no memory.
     Shrinks,
 }
 
-use Access::{Administers, Grows, Reads, Shrinks};
+use Access::{Administers, Grows, Inspects, Reads, Shrinks};
 
-pub const PUBLIC: [Public; 44] = [
+pub const PUBLIC: [Public; 45] = [
     public("gw.allow", "GW.ALLOW k 10 WINDOW 1000 COST 2 FIXED PEEK", -3, &["k"], Grows),
     public("gw.tokens", "GW.TOKENS k 10 10 PER 1000 COST 2 PEEK", -4, &["k"], Grows),
     public("gw.acquire", "GW.ACQUIRE k 10 holder TTL 1000 BLOCK 1", -6, &["k"], Grows),
@@ -73,6 +75,7 @@ pub const PUBLIC: [Public; 44] = [
     public("gw.describe", "GW.DESCRIBE k", 2, &["k"], Reads),
     public("gw.stats", "GW.STATS", 1, &[], Reads),
     public("gw.statsreset", "GW.STATSRESET", 1, &[], Administers),
+    public("gw.top", "GW.TOP METER usd BY HOUR COUNT 5", -2, &[], Inspects),
 ];
 
 /// The internal commands, which are in the append-only file and the replication stream.
@@ -90,6 +93,15 @@ const fn public(
 }
 
 impl Public {
+    /// Whether only users with the right to call dangerous commands may call it.
+    pub fn is_for_operators(&self) -> bool {
+        matches!(self.access, Administers | Inspects)
+    }
+
+    pub fn only_reads(&self) -> bool {
+        matches!(self.access, Reads | Inspects)
+    }
+
     pub fn writes(&self) -> bool {
         matches!(self.access, Grows | Shrinks)
     }

@@ -42,3 +42,4 @@ mod request_path_rust;
 mod restore;
 mod slots_blocking;
 mod support;
+mod top;

@@ -136,7 +136,7 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
         &["GW.COSTCHANGES", "GW.COSTSYNC spend:a 5", "GW.COSTACK any 5"],
         &["GW.ADDCOST spend:a 1", "GW.SPENT spend:a", "GET k"],
     ),
-    ("monitor", &["GW.STATS", "GW.CACHESTATS", "INFO", "SLOWLOG GET"], &["GW.DESCRIBE k", "GET k", "CONFIG SET a b"]),
+    ("monitor", &["GW.STATS", "GW.CACHESTATS", "GW.TOP DENIED", "INFO", "SLOWLOG GET"], &["GW.DESCRIBE k", "GET k", "CONFIG SET a b"]),
     (
         "operator",
         &[
@@ -149,6 +149,7 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
             "GW.ADMIT k LEASE l TTL 1 SHADOW",
             "GW.CACHELIST 0 CATEGORY c",
             "GW.STATSRESET",
+            "GW.TOP METER usd",
         ],
         &["FLUSHALL", "GW._LOAD k a 0 b", "GW.LOGPOP log:r", "CONFIG SET a b"],
     ),
