@@ -94,9 +94,7 @@ fn found(rows: &[Row], exact: &BTreeMap<usize, u64>, names: &[String]) -> usize 
     let mut counts: Vec<u64> = exact.values().copied().collect();
     counts.sort_unstable_by(|one, other| other.cmp(one));
     let least = counts.get(LOOKED_FOR - 1).or(counts.last()).copied().unwrap_or_default();
-    let is_heavy = |row: &&Row| {
-        exact.iter().any(|(&key, &count)| count >= least && names[key].as_bytes() == &*row.key)
-    };
+    let is_heavy = |row: &&Row| exact.iter().any(|(&key, &count)| count >= least && names[key].as_bytes() == &*row.key);
     rows.iter().filter(is_heavy).count()
 }
 

@@ -2,6 +2,7 @@
 
 use gateway_core::admission::{Account, Amounts, REQUESTS, Standing, Told};
 use gateway_core::money::Amount;
+use gateway_core::top::Meter;
 
 use super::accounts;
 use super::args::{AdmissionArgs, LEASE, TTL};
@@ -111,8 +112,9 @@ fn settle(call: &mut Call) -> Outcome {
         spent.iter().for_each(|&key| listing::changed(call, key));
         reached.iter().for_each(|(key, told)| tell_soft(call, *key, moment.day, told));
         // As in the policies, an admission is one request unless it names a number of requests.
-        let request = actuals.of(REQUESTS).is_none().then_some((REQUESTS, Amount::ONE));
-        count::all_used(now_ms, &keys, asked.amounts.iter().copied().chain(request));
+        let request = actuals.of(REQUESTS).is_none().then_some((Meter::Requests, Amount::ONE));
+        let named = asked.amounts.iter().map(|&(meter, amount)| (Meter::of(meter), amount));
+        count::all_used(now_ms, &keys, named.chain(request));
     }
     let (counter, outcome) = match [Standing::Live, Standing::Expired, Standing::Settled]
         .into_iter()

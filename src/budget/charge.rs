@@ -1,10 +1,10 @@
 //! GW.ADDCOST: charges an amount.
 
-use gateway_core::admission::USD;
 use gateway_core::calendar::Period;
 use gateway_core::ledger::IdState;
 use gateway_core::ledger::feed::KeyPlace;
 use gateway_core::money::Amount;
+use gateway_core::top::Meter;
 
 use super::account::Account;
 use super::args::{out_of_range, parse_id};
@@ -124,7 +124,7 @@ fn add_cost(call: &mut Call) -> Outcome {
     counter.add(1);
     change.announce(call, key, id);
     tell_soft(call, key, day_of(now_ms), &told);
-    count::used(now_ms, key, USD, amount);
+    count::used(now_ms, key, Meter::Usd, amount);
     call.reply().bytes(month.to_text().as_bytes());
     Ok(())
 }

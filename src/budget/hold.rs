@@ -3,12 +3,12 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use gateway_core::admission::{Told, USD};
+use gateway_core::admission::Told;
 use gateway_core::calendar::{Day, Period};
 use gateway_core::ledger::feed::KeyPlace;
 use gateway_core::ledger::{IdState, Ledger};
 use gateway_core::money::Amount;
-use gateway_core::top::Label;
+use gateway_core::top::{Label, Meter};
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
 use lazy_static::lazy_static;
 
@@ -229,7 +229,7 @@ fn end_hold(call: &mut Call, key: Str, id: Str, actual: Option<Amount>) -> Outco
     drop(account);
     change.announce(call, key, Some(id));
     tell_soft(call, key, day_of(now_ms), &told);
-    count::used(now_ms, key, USD, actual.unwrap_or(Amount::ZERO));
+    count::used(now_ms, key, Meter::Usd, actual.unwrap_or(Amount::ZERO));
     ended.reply(true, &call.reply());
     Ok(())
 }

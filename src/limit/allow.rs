@@ -2,9 +2,8 @@
 
 use std::ffi::CStr;
 
-use gateway_core::admission::REQUESTS;
 use gateway_core::limit::Verdict;
-use gateway_core::top::Label;
+use gateway_core::top::{Label, Meter};
 use gateway_core::window::{Rule, Shape, SlidingWindow};
 use gateway_core::{PERIOD_MAX_MS, UNITS_MAX};
 
@@ -94,7 +93,7 @@ impl UnitLimiter for SlidingWindow {
 
     const USAGE: u8 = b'W';
     const LABEL: Label<'static> = Label::new(COMMAND.name.as_bytes());
-    const METER: &'static [u8] = REQUESTS;
+    const METER: Meter<'static> = Meter::Requests;
 
     fn counters() -> [&'static Counter; 4] {
         [&STATS.allow_admitted, &STATS.allow_denied, &STATS.allow_peeked, &STATS.allow_forced]

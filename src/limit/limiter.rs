@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use gateway_core::limit::Verdict;
-use gateway_core::top::Label;
+use gateway_core::top::{Label, Meter};
 
 use crate::server::counter::Counter;
 use crate::server::effect::{Effect, Words};
@@ -48,7 +48,7 @@ pub trait UnitLimiter: Limiter {
     const LABEL: Label<'static>;
 
     /// The meter in which GW.TOP counts the units.
-    const METER: &'static [u8];
+    const METER: Meter<'static>;
 
     /// Requests admitted, denied, peeked at and forced.
     fn counters() -> [&'static Counter; 4];

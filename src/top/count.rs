@@ -4,7 +4,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use gateway_core::money::Amount;
-use gateway_core::top::{By, Counted, Label, Row, Top};
+use gateway_core::top::{By, Counted, Label, Meter, Row, Top};
 
 use super::settings::KEYS;
 use crate::server::events::Event;
@@ -32,12 +32,15 @@ pub fn all_denied<'a>(now_ms: i64, refusals: impl Iterator<Item = (Key<'a>, Labe
 }
 
 /// Counts what `key` has used of a meter. Amounts that are given back are not subtracted.
-pub fn used(now_ms: i64, key: Key, meter: &[u8], amount: Amount) {
-    all_used(now_ms, &[key], std::iter::once((meter, amount)));
+pub fn used(now_ms: i64, key: Key, meter: Meter, amount: Amount) {
+    if amount > Amount::ZERO {
+        let weight = amount.picos().unsigned_abs();
+        with(|top| note(top, |top| top.charge(now_ms, meter, &top.name(key.bytes()), weight)));
+    }
 }
 
 /// Like [`used`], for whole units.
-pub fn units_used(now_ms: i64, key: Key, meter: &[u8], units: i64) {
+pub fn units_used(now_ms: i64, key: Key, meter: Meter, units: i64) {
     if units > 0 {
         let weight = u128::from(units.unsigned_abs()) * PICOS_PER_UNIT;
         with(|top| note(top, |top| top.charge(now_ms, meter, &top.name(key.bytes()), weight)));
@@ -45,7 +48,7 @@ pub fn units_used(now_ms: i64, key: Key, meter: &[u8], units: i64) {
 }
 
 /// Like [`used`], for the same amounts of several keys.
-pub fn all_used<'a>(now_ms: i64, keys: &[Key], amounts: impl Iterator<Item = (&'a [u8], Amount)> + Clone) {
+pub fn all_used<'a>(now_ms: i64, keys: &[Key], amounts: impl Iterator<Item = (Meter<'a>, Amount)> + Clone) {
     with(|top| {
         for key in keys {
             let name = top.name(key.bytes());
@@ -97,7 +100,7 @@ pub fn heaviest(now_ms: i64, list: List, by: By, count: usize) -> Option<Vec<Row
     let Some((_, top)) = top else { return Some(Vec::new()) };
     let rows = match list {
         List::Denied => top.denied(now_ms, by, count),
-        List::Meter(meter) => top.of_meter(now_ms, meter, by, count),
+        List::Meter(meter) => top.of_meter(now_ms, Meter::of(meter), by, count),
     };
     STATS.top_bytes.set(top.memory_bytes() as u64);
     Some(rows)

@@ -136,7 +136,11 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
         &["GW.COSTCHANGES", "GW.COSTSYNC spend:a 5", "GW.COSTACK any 5"],
         &["GW.ADDCOST spend:a 1", "GW.SPENT spend:a", "GET k"],
     ),
-    ("monitor", &["GW.STATS", "GW.CACHESTATS", "GW.TOP DENIED", "INFO", "SLOWLOG GET"], &["GW.DESCRIBE k", "GET k", "CONFIG SET a b"]),
+    (
+        "monitor",
+        &["GW.STATS", "GW.CACHESTATS", "GW.TOP DENIED", "INFO", "SLOWLOG GET"],
+        &["GW.DESCRIBE k", "GET k", "CONFIG SET a b"],
+    ),
     (
         "operator",
         &[

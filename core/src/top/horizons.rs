@@ -200,7 +200,8 @@ impl<'a> Known<'a> {
             let place = places.find(fingerprint, same).copied().unwrap_or_else(|| {
                 let place = names.len();
                 names.push(KnownName { name: entry.name(bytes), fingerprint, excess: [0; 2], seen: [0; 2] });
-                places.insert_unique(fingerprint, place, |&place| names.get(place).map_or(0, |known| known.fingerprint));
+                places
+                    .insert_unique(fingerprint, place, |&place| names.get(place).map_or(0, |known| known.fingerprint));
                 place
             });
             let Some(known) = names.get_mut(place) else { continue };

@@ -2,17 +2,47 @@
 
 use super::horizons::{By, Horizons, Row};
 use super::name::Name;
-use crate::admission::{REQUESTS, USD};
 use crate::memory::allocated_bytes;
 
-/// The most meters that have lists.
-pub const METERS_MAX: usize = 8;
+/// The most meters with names of their own that have lists. Clients choose these names.
+pub const OTHERS_MAX: usize = 5;
 
-/// The meters that always get a list: those that commands count without naming them. Clients choose the names of the others.
-pub const COUNTED_METERS: [&[u8]; 3] = [REQUESTS, TOKENS, USD];
+/// A meter. Those that commands count without naming them always have a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meter<'a> {
+    /// `requests`
+    Requests,
+    /// `tokens`
+    Tokens,
+    /// `usd`
+    Usd,
+    /// Any other.
+    Other(&'a [u8]),
+}
 
-/// The meter of token buckets that do not belong to an account.
-pub const TOKENS: &[u8] = b"tokens";
+impl<'a> Meter<'a> {
+    /// The meter of that name.
+    #[inline]
+    pub fn of(name: &'a [u8]) -> Self {
+        match name {
+            b"requests" => Self::Requests,
+            b"tokens" => Self::Tokens,
+            b"usd" => Self::Usd,
+            other => Self::Other(other),
+        }
+    }
+
+    /// Its place among the lists of the usual meters, or its name.
+    #[inline]
+    fn place(self) -> Result<usize, &'a [u8]> {
+        match self {
+            Self::Requests => Ok(0),
+            Self::Tokens => Ok(1),
+            Self::Usd => Ok(2),
+            Self::Other(name) => Err(name),
+        }
+    }
+}
 
 /// The heaviest keys of a node: those that were refused most, and those that used most of each meter. It takes no memory
 /// for what was never counted.
@@ -20,8 +50,9 @@ pub const TOKENS: &[u8] = b"tokens";
 pub struct Top {
     keys: usize,
     seed: u64,
-    denied: Option<Box<Horizons>>,
-    meters: Vec<(Box<[u8]>, Horizons)>,
+    denied: Option<Horizons>,
+    usual: [Option<Horizons>; 3],
+    others: Vec<(Box<[u8]>, Horizons)>,
 }
 
 /// What has become of a count.
@@ -31,11 +62,12 @@ pub enum Counted {
     Added,
     /// It was added, and [`Top::memory_bytes`] has changed before.
     Resized,
-    /// It was not: there are [`METERS_MAX`] meters already.
+    /// It was not: there are [`OTHERS_MAX`] other meters already.
     NoRoom,
 }
 
 impl Counted {
+    #[inline]
     fn after(has_resized: bool) -> Self {
         if has_resized { Self::Resized } else { Self::Added }
     }
@@ -44,7 +76,7 @@ impl Counted {
 impl Top {
     /// Lists that are sure of `keys` keys each: see [`Horizons::new`]. `seed` is a random number: see [`Name`].
     pub fn new(keys: usize, seed: u64) -> Self {
-        Self { keys, seed, denied: None, meters: Vec::new() }
+        Self { keys, seed, denied: None, usual: [None, None, None], others: Vec::new() }
     }
 
     /// A key's name.
@@ -54,41 +86,53 @@ impl Top {
     }
 
     /// Counts a refusal of a key, labelled with what has refused it.
+    #[inline]
     pub fn deny(&mut self, now_ms: i64, name: &Name) -> Counted {
-        let is_new = self.denied.is_none();
-        let denied = self.denied.get_or_insert_with(|| Box::new(Horizons::new(now_ms, self.keys)));
-        Counted::after(denied.add(now_ms, name, 1) || is_new)
+        match &mut self.denied {
+            Some(list) => Counted::after(list.add(now_ms, name, 1)),
+            None => {
+                self.denied = Some(begin(self.keys, now_ms, name, 1));
+                Counted::Resized
+            }
+        }
     }
 
     /// Counts what a key has used of a meter.
     #[inline]
-    pub fn charge(&mut self, now_ms: i64, meter: &[u8], name: &Name, weight: u128) -> Counted {
-        match self.meters.iter_mut().find(|(known, _)| **known == *meter) {
-            Some((_, list)) => Counted::after(list.add(now_ms, name, weight)),
+    pub fn charge(&mut self, now_ms: i64, meter: Meter, name: &Name, weight: u128) -> Counted {
+        let list = match meter.place() {
+            Ok(place) => self.usual.get_mut(place).and_then(Option::as_mut),
+            Err(other) => self.others.iter_mut().find(|(known, _)| **known == *other).map(|(_, list)| list),
+        };
+        match list {
+            Some(list) => Counted::after(list.add(now_ms, name, weight)),
             None => self.charge_new(now_ms, meter, name, weight),
         }
     }
 
     #[cold]
-    fn charge_new(&mut self, now_ms: i64, meter: &[u8], name: &Name, weight: u128) -> Counted {
-        let is_other = |meter: &[u8]| !COUNTED_METERS.contains(&meter);
-        let others = self.meters.iter().filter(|(known, _)| is_other(known)).count();
-        if is_other(meter) && others >= METERS_MAX - COUNTED_METERS.len() {
-            // A meter that was not used for an hour makes room.
-            let unused = self.meters.iter_mut().position(|(known, list)| {
-                is_other(known) && {
-                    list.advance(now_ms);
-                    list.is_empty()
+    fn charge_new(&mut self, now_ms: i64, meter: Meter, name: &Name, weight: u128) -> Counted {
+        match meter.place() {
+            Ok(place) => {
+                if let Some(list) = self.usual.get_mut(place) {
+                    *list = Some(begin(self.keys, now_ms, name, weight));
                 }
-            });
-            match unused {
-                Some(place) => drop(self.meters.swap_remove(place)),
-                None => return Counted::NoRoom,
+            }
+            Err(other) => {
+                if self.others.len() >= OTHERS_MAX {
+                    // A meter that was not used for an hour makes room.
+                    let is_unused = |(_, list): &mut (Box<[u8]>, Horizons)| {
+                        list.advance(now_ms);
+                        list.is_empty()
+                    };
+                    match self.others.iter_mut().position(is_unused) {
+                        Some(place) => drop(self.others.swap_remove(place)),
+                        None => return Counted::NoRoom,
+                    }
+                }
+                self.others.push((other.into(), begin(self.keys, now_ms, name, weight)));
             }
         }
-        let mut list = Horizons::new(now_ms, self.keys);
-        list.add(now_ms, name, weight);
-        self.meters.push((meter.into(), list));
         Counted::Resized
     }
 
@@ -98,15 +142,28 @@ impl Top {
     }
 
     /// The `count` keys that used most of a meter.
-    pub fn of_meter(&mut self, now_ms: i64, meter: &[u8], by: By, count: usize) -> Vec<Row> {
-        let list = self.meters.iter_mut().find(|(known, _)| **known == *meter);
-        list.map(|(_, list)| list.heaviest(now_ms, by, count)).unwrap_or_default()
+    pub fn of_meter(&mut self, now_ms: i64, meter: Meter, by: By, count: usize) -> Vec<Row> {
+        let list = match meter.place() {
+            Ok(place) => self.usual.get_mut(place).and_then(Option::as_mut),
+            Err(other) => self.others.iter_mut().find(|(known, _)| **known == *other).map(|(_, list)| list),
+        };
+        list.map(|list| list.heaviest(now_ms, by, count)).unwrap_or_default()
     }
 
     /// The allocated memory in bytes.
     pub fn memory_bytes(&self) -> usize {
-        let denied = self.denied.as_ref().map_or(0, |list| allocated_bytes(size_of::<Horizons>()) + list.memory_bytes());
-        let meters = self.meters.iter().map(|(name, list)| allocated_bytes(name.len()) + list.memory_bytes());
-        denied + meters.sum::<usize>() + allocated_bytes(self.meters.capacity() * size_of::<(Box<[u8]>, Horizons)>())
+        let lists =
+            self.denied.iter().chain(self.usual.iter().flatten()).chain(self.others.iter().map(|(_, list)| list));
+        let names = self.others.iter().map(|(name, _)| allocated_bytes(name.len()));
+        lists.map(Horizons::memory_bytes).sum::<usize>()
+            + names.sum::<usize>()
+            + allocated_bytes(self.others.capacity() * size_of::<(Box<[u8]>, Horizons)>())
     }
+}
+
+/// A list with a first count.
+fn begin(keys: usize, now_ms: i64, name: &Name, weight: u128) -> Horizons {
+    let mut list = Horizons::new(now_ms, keys);
+    list.add(now_ms, name, weight);
+    list
 }

@@ -172,7 +172,8 @@ impl Table {
     /// Ends the span: returns what was counted, and begins with nothing.
     pub fn close(&mut self) -> Summary {
         self.shrink(|_, _| {});
-        let summary = Summary { floor: self.floor, entries: self.entries.as_slice().into(), names: self.names.as_slice().into() };
+        let summary =
+            Summary { floor: self.floor, entries: self.entries.as_slice().into(), names: self.names.as_slice().into() };
         self.floor = 0;
         self.entries.clear();
         self.names.clear();

@@ -20,7 +20,11 @@ fn check(rows: &[Row], model: &Model, keys: usize, context: &str) {
         for row in rows {
             let (count, exact) = (of(row), exact(row));
             let least = count.saturating_sub(row.error);
-            assert!(least <= exact && exact <= count, "{context}, {horizon}: {exact} is not {count} - {}: {row:?}", row.error);
+            assert!(
+                least <= exact && exact <= count,
+                "{context}, {horizon}: {exact} is not {count} - {}: {row:?}",
+                row.error
+            );
         }
         let weight: u128 = counts.values().sum();
         for ((key, label), &count) in &counts {
@@ -108,7 +112,8 @@ fn run(keys: usize, stream: Stream, clock: Clock, steps: u64, seed: u64) {
 
 #[test]
 fn counts_are_within_their_bounds_and_heavy_names_are_never_missed() {
-    let streams = [Stream::Zipf(0.8), Stream::Zipf(1.0), Stream::Zipf(1.5), Stream::Uniform, Stream::Fresh, Stream::Bursts];
+    let streams =
+        [Stream::Zipf(0.8), Stream::Zipf(1.0), Stream::Zipf(1.5), Stream::Uniform, Stream::Fresh, Stream::Bursts];
     let clocks = [Clock::Steady(10), Clock::Steady(300), Clock::Stepping];
     let mut seed = 17;
     for keys in [1, 2, 16, 128] {
@@ -221,18 +226,20 @@ fn memory_is_bounded_and_given_back_by_lists_that_are_dropped() {
 fn meters_that_clients_make_up_take_no_room_from_those_that_are_always_counted() {
     let mut top = Top::new(4, 5);
     let name = Name::new(5, b"k");
-    let meter = |number: usize| format!("meter:{number}").into_bytes();
-    let counted: Vec<_> = (0..20).map(|number| top.charge(0, &meter(number), &name, 1)).collect();
-    assert!(counted[..5].iter().all(|counted| *counted == Counted::Resized), "{counted:?}");
-    assert!(counted[5..].iter().all(|counted| *counted == Counted::NoRoom), "{counted:?}");
-    for meter in COUNTED_METERS {
-        assert_eq!(top.charge(0, meter, &name, 1), Counted::Resized);
+    let meters: Vec<_> = (0..20).map(|number| format!("meter:{number}").into_bytes()).collect();
+    let counted: Vec<_> = meters.iter().map(|meter| top.charge(0, Meter::of(meter), &name, 1)).collect();
+    assert!(counted[..OTHERS_MAX].iter().all(|counted| *counted == Counted::Resized), "{counted:?}");
+    assert!(counted[OTHERS_MAX..].iter().all(|counted| *counted == Counted::NoRoom), "{counted:?}");
+    for (meter, known) in [("requests", Meter::Requests), ("tokens", Meter::Tokens), ("usd", Meter::Usd)] {
+        assert_eq!(Meter::of(meter.as_bytes()), known);
+        assert_eq!(top.charge(0, known, &name, 1), Counted::Resized);
     }
     // After an hour without a count one makes room, except for one that is in use.
-    top.charge(3_000_000, &meter(0), &name, 1);
-    assert_eq!(top.charge(4_000_000, &meter(9), &name, 1), Counted::Resized);
-    assert_eq!((top.of_meter(4_000_000, &meter(0), By::Hour, 9).len(), top.of_meter(4_000_000, &meter(9), By::Hour, 9).len()), (1, 1));
-    assert!(top.of_meter(4_000_000, b"requests", By::Minute, 9).is_empty() && top.of_meter(0, b"unknown", By::Minute, 9).is_empty());
+    top.charge(3_000_000, Meter::of(&meters[0]), &name, 1);
+    assert_eq!(top.charge(4_000_000, Meter::of(&meters[9]), &name, 1), Counted::Resized);
+    let mut rows = |meter| top.of_meter(4_000_000, meter, By::Hour, 9).len();
+    assert_eq!((rows(Meter::of(&meters[0])), rows(Meter::of(&meters[9]))), (1, 1));
+    assert_eq!((rows(Meter::Requests), rows(Meter::of(b"unknown"))), (0, 0));
 }
 
 /// The number of the true `count` heaviest names that are among the first `count` rows.
