@@ -4,7 +4,7 @@ PORT ?= 6379
 PREFIX ?= /usr/local
 export PORT
 
-.PHONY: help run build test test-full golden docs docs-serve docs-reference demo bench instructions fmt lint install clean
+.PHONY: help run build test test-full fuzz golden docs docs-serve docs-reference demo bench instructions fmt lint install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,10 @@ test-full: ## the same with every test at its full length, then the suite on a b
 	@$(if $(SERVERS),,scripts/servers.sh)
 	@GW_LIVE=full scripts/test.sh
 	@scripts/soak.sh $(or $(RUNS),10)
+
+fuzz: ## hostile bytes for every loader, parser and command (FUZZ_TARGETS="queue json" FUZZ_RUNS=1000000 or FUZZ_SECONDS=60)
+	@scripts/install.sh
+	@scripts/fuzz.sh
 
 golden: ## write the golden files of encodings that have none yet (GOLDEN_REPLACE=1 writes all anew, before 1.0 only)
 	@scripts/install.sh

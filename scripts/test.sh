@@ -4,7 +4,7 @@
 # each phase took and what was skipped.
 #
 # SERVERS names some of the servers: SERVERS="system valkey-8.1". With GW_LIVE=full the tests under load take their full
-# length, a minute and more each, instead of some seconds.
+# length, a minute and more each, instead of some seconds. GW_SEED is the seed of those on clusters; one that fails prints it.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # The code in the docs runs in its own languages, with the real clients.
@@ -29,6 +29,7 @@ done
 if cargo fmt --version >/dev/null 2>&1; then
   phase "Format"
   cargo fmt --all --check
+  cargo fmt --manifest-path fuzz/Cargo.toml --check
 else
   skip "Format: this toolchain has no rustfmt (rustup component add rustfmt)"
 fi
@@ -59,6 +60,11 @@ cargo build --features fault-injection
 mkdir -p "$target/faulty"
 cp "$target/debug/libredis_gateway.so" "$target/faulty/"
 export GW_MODULE_FAULTY=$target/faulty/libredis_gateway.so
+
+# From the seeds alone and by the same choices each time, so that a change is not blamed for what it has not done;
+# `make fuzz` looks for more.
+phase "Fuzz targets"
+FUZZ_SEED=1 FUZZ_RUNS=${FUZZ_RUNS:-20000} FUZZ_SECONDS=${FUZZ_SECONDS:-5} scripts/fuzz.sh
 
 phase "Tests, compiled"
 cargo test --no-run --package gw-testkit --test servers

@@ -32,6 +32,7 @@ static MODULE: Module = Module {
     settings: SETTINGS,
     listeners: Listeners { keys: KEY_LISTENERS, server: SERVER_LISTENERS },
     counters: stats::ALL,
+    gauges: node::GAUGES,
 };
 
 const COMMANDS: &[&Command] = &[
@@ -131,6 +132,7 @@ const SERVER_LISTENERS: &[ServerListener] = &[
     budget::listing::on_server_event,
     budget::eviction::on_server_event,
     cache::flights::on_server_event,
+    cache::marks::on_server_event,
     cache::reclaim::on_server_event,
     limit::wait::on_server_event,
     queue::wait::on_server_event,

@@ -2,11 +2,23 @@
 
 use crate::budget::clock;
 use crate::cache;
+use crate::limit;
+use crate::queue;
 use crate::server::call::entry;
 use crate::server::command::{self, Access, Arg, Command, Keys};
+use crate::server::info::Gauges;
 use crate::server::{Call, Outcome, types, value};
 use crate::stats;
 use crate::top;
+
+/// What there is now on this node: GW.STATS and `INFO gw` show it after the counters. GW.STATSRESET does not change it.
+pub const GAUGES: Gauges = &[
+    ("leases_waiting", limit::wait::waiting),
+    ("log_waiting", queue::wait::waiting),
+    ("cache_waiting", cache::flights::waiting),
+    ("cache_fill_leases", cache::flights::leases),
+    ("top_bytes", top::count::memory_bytes),
+];
 
 pub const DESCRIBE: Command = Command {
     name: "GW.DESCRIBE",
@@ -37,7 +49,7 @@ pub const STATS: Command = Command {
     flags: "readonly fast",
     arity: 1,
     keys: Keys::None,
-    summary: "Replies this node's counters as names and numbers, the same as INFO gw.",
+    summary: "Replies this node's counters and gauges as names and numbers, the same as INFO gw.",
     complexity: "O(1)",
     since: "0.1.0",
     tips: "nondeterministic_output request_policy:all_shards response_policy:special",
@@ -88,9 +100,12 @@ pub const PANIC: Command = Command {
 fn stats(call: &mut Call) -> Outcome {
     call.args().end()?;
     let reply = call.reply();
-    reply.map(stats::ALL.len());
+    reply.map(stats::ALL.len() + GAUGES.len());
     for (name, counter) in stats::ALL {
         reply.bytes(name).count(counter.get());
+    }
+    for (name, now) in GAUGES {
+        reply.bytes(name).count(now());
     }
     Ok(())
 }

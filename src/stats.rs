@@ -97,8 +97,6 @@ counters! {
     cache_deletes,
     cache_cleared,
     cache_errors,
-    /// GW.TOP: the bytes of its lists when one of them last ended a span, and amounts of meters that have no list because
-    /// there are too many meters.
-    top_bytes,
+    /// GW.TOP: amounts of meters that have no list because there are too many meters.
     top_ignored,
 }

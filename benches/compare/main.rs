@@ -6,6 +6,7 @@ mod case;
 mod cases;
 mod cycles;
 mod generator;
+mod guest;
 mod instructions;
 mod latency;
 mod load;
@@ -35,13 +36,14 @@ Measures each of the module's commands against the server's own and the Lua scri
 one private server, with redis-benchmark. What is called bare is a command of another module that makes the same calls
 to the server and does nothing else: as fast as a command can be. Then the latency with a thousand and with a million
 keys (half a gigabyte, three minutes), a log queue of a million records (half a gigabyte), what others wait for while a
-million records or entries are deleted, and the memory that values take. Prints Markdown.
+million records or entries are deleted, the memory that values take, and what the module costs commands that have
+nothing to do with it. Prints Markdown.
 
 Environment:
   RUNS=5            paired runs, at least 1
   REQUESTS=400000   per run at -P 16; a quarter at -P 1
   ONLY=text         only groups with a command whose name contains this, such as GW.ALLOW; or latency; or queue; or
-                    stalls; or memory
+                    stalls; or memory; or guest
   CL_THROTTLE=path  also compare with CL.THROTTLE: path is a build of redis-cell, which is loaded beside the module
                     (git clone https://github.com/brandur/redis-cell, cargo build --release, libredis_cell.so)
   INSTRUCTIONS=1    instead of all that, count instructions per command with valgrind's callgrind: slow, and the same
@@ -76,11 +78,16 @@ fn compare() -> Result<()> {
     for group in &groups {
         check_pairs(group)?;
     }
-    if groups.is_empty() && (count_instructions || !["latency", "queue", "stalls", "memory"].into_iter().any(wanted)) {
+    let others = if count_instructions { &["guest"][..] } else { &["latency", "queue", "stalls", "memory", "guest"] };
+    if groups.is_empty() && !others.iter().copied().any(wanted) {
         return Err(format!("nothing to measure contains ONLY={only}").into());
     }
     if count_instructions {
-        return print_instructions(&groups, &server, &generator);
+        if !groups.is_empty() {
+            print_instructions(&groups, &server, &generator)?;
+        }
+        drop(server);
+        return if wanted("guest") { print_guest_instructions() } else { Ok(()) };
     }
     measure(groups, wanted, &server, &generator)
 }
@@ -148,6 +155,12 @@ fn measure(groups: Vec<Group>, wanted: impl Fn(&str) -> bool, server: &Server, g
         footprints = memory::footprints(&mut server.connect()?)?;
     }
 
+    let mut guests = None;
+    if wanted("guest") {
+        eprintln!("measuring others' commands");
+        guests = Some(guest::measure(Generator::find, rounds, requests)?);
+    }
+
     println!("{machine}.\n");
     if !measured.is_empty() {
         println!(
@@ -190,6 +203,13 @@ fn measure(groups: Vec<Group>, wanted: impl Fn(&str) -> bool, server: &Server, g
         println!("Memory per key, and per record of a queue that holds 10,000:\n");
         println!("{}", table::memory(&footprints));
     }
+    if let Some(samples) = guests {
+        println!(
+            "Others' commands on servers with the module, compared with the same on a server without it, as median (least - \
+             greatest) of {rounds} paired run(s):\n"
+        );
+        println!("{}", table::guest(&samples));
+    }
     Ok(())
 }
 
@@ -202,6 +222,13 @@ fn print_instructions(groups: &[Group], server: &Server, generator: &Generator) 
         instructions::KEYS
     );
     println!("{}", table::instructions(&counted));
+    Ok(())
+}
+
+fn print_guest_instructions() -> Result<()> {
+    let counted = guest::count(Generator::find)?;
+    println!("Instructions per command of others, on one server, without the module and after loading it:\n");
+    println!("{}", table::guest_instructions(&counted));
     Ok(())
 }
 

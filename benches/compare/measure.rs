@@ -34,6 +34,13 @@ impl Samples {
         let found = self.0.iter().find(|((name, depth), _)| *name == case && *depth == pipeline);
         found.map(|(_, samples)| samples.as_slice()).unwrap_or_default()
     }
+
+    /// Adds the samples of later rounds.
+    pub fn extend(&mut self, later: Self) {
+        for (of, samples) in later.0 {
+            self.0.entry(of).or_default().extend(samples);
+        }
+    }
 }
 
 pub struct Bench<'a> {

@@ -1,6 +1,7 @@
 //! The results as Markdown.
 
 use crate::case::Group;
+use crate::guest;
 use crate::instructions::Count;
 use crate::latency::{KEYS, Latencies, Latency};
 use crate::measure::{PIPELINES, Sample, Samples};
@@ -144,6 +145,40 @@ pub fn instructions(counted: &[Count]) -> String {
     for &Count { name, instructions } in counted {
         let ratio = set.map(|set| format!("{:.2}", set / instructions)).unwrap_or_default();
         text += &format!("| {name} | {} | {ratio} |\n", thousands(instructions));
+    }
+    text
+}
+
+/// Each command on servers with the module, compared with itself on the one without.
+pub fn guest(measured: &[Samples; 3]) -> String {
+    let [_, with, following] = guest::SERVERS;
+    let mut text = format!(
+        "| command | throughput {with}, -P 1 | -P 16 | CPU, -P 16 | throughput {following}, -P 1 | -P 16 | CPU, -P 16 |\n\
+         |---|---:|---:|---:|---:|---:|---:|\n"
+    );
+    let [without, rest @ ..] = measured;
+    for case in guest::group().cases {
+        let columns = rest.iter().flat_map(|samples| {
+            let of = |pipeline| (samples.of(case.name, pipeline), without.of(case.name, pipeline));
+            let [one, sixteen] = PIPELINES.map(|pipeline| {
+                let (candidate, reference) = of(pipeline);
+                ratio(candidate, reference, |sample| sample.requests_per_s)
+            });
+            let (candidate, reference) = of(16);
+            [one, sixteen, ratio(reference, candidate, |sample| sample.cpu_us)].map(|ratio| range(ratio, 2))
+        });
+        text += &format!("| {} | {} |\n", case.name, columns.collect::<Vec<_>>().join(" | "));
+    }
+    text
+}
+
+/// The same, in instructions.
+pub fn guest_instructions(counted: &[Vec<Count>; 3]) -> String {
+    let mut text =
+        format!("| command | {} | ratio | ratio |\n|---|---:|---:|---:|---:|---:|\n", guest::SERVERS.join(" | "));
+    for (name, [without, with, following]) in guest::by_command(counted) {
+        let columns = [without, with, following].map(thousands).join(" | ");
+        text += &format!("| {name} | {columns} | {:.3} | {:.3} |\n", with / without, following / without);
     }
     text
 }

@@ -22,6 +22,7 @@ pub mod money;
 mod ordered;
 pub mod queue;
 mod recent;
+pub mod slot;
 pub mod stored;
 pub mod top;
 pub mod window;

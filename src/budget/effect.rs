@@ -25,7 +25,7 @@ use gateway_core::ledger::{CreditError, KEEP_DAYS_MAX, KEEP_DAYS_MIN, Ledger, St
 use gateway_core::money::Amount;
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
 
-use super::account::Account;
+use super::account::{Account, AccountRead};
 use super::args::parse_id;
 use super::listing;
 use super::settings::saw_version;
@@ -379,6 +379,11 @@ fn apply_credit(call: &mut Call, key: Key, mut words: Words, mut args: Args) -> 
     check_name(meter, "meter")?;
     let id = if args.peek().is_some() { Some(parse_id(&mut args, "id")?.bytes()) } else { None };
     args.end()?;
+    // Nothing is made for a credit that is refused: no key, and no ledger of the meter.
+    let (found, none) = (AccountRead::find(call, key)?, Ledger::new());
+    let ledger = found.as_ref().and_then(|account| account.meter(meter)).unwrap_or(&none);
+    ledger.credit_with(period, day, amount).map_err(refused)?;
+    drop(found);
     Credit { period, day, amount, stamp, meter, id }.apply(call, key)?;
     call.pass_on(key, CREDIT_EVENT);
     listing::changed(call, key);

@@ -65,12 +65,14 @@ impl Counters {
     }
 
     pub fn reset(&self) {
-        let Self { hits, stale_hits, misses, pending, leader_grants, wait_timeouts, sets, clears, errors, .. } = self;
-        for counter in [hits, stale_hits, misses, pending, leader_grants, wait_timeouts, sets, clears, errors] {
+        let Self { hits, stale_hits, misses, pending, leader_grants, releases, .. } = self;
+        let Self { wait_timeouts, sets, clears, errors, expired, saved_picos, .. } = self;
+        let asked = [hits, stale_hits, misses, pending, leader_grants, releases];
+        for counter in asked.into_iter().chain([wait_timeouts, sets, clears, errors]) {
             counter.reset();
         }
-        self.expired.store(0, Ordering::Relaxed);
-        self.saved_picos.iter().for_each(|half| half.store(0, Ordering::Relaxed));
+        expired.store(0, Ordering::Relaxed);
+        saved_picos.iter().for_each(|half| half.store(0, Ordering::Relaxed));
     }
 
     pub fn expired(&self) -> u64 {

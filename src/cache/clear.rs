@@ -11,7 +11,7 @@ use super::args::{parse_category, parse_tag};
 use super::effect::Clear;
 use super::entry::Entry;
 use super::sweep::delete_if;
-use super::{flights, reclaim};
+use super::{flights, moment, reclaim};
 use crate::server::args::OwnedKey;
 use crate::server::blocked::{Parked, Parking};
 use crate::server::call::entry;
@@ -73,10 +73,14 @@ fn clear(call: &mut Call) -> Outcome {
         Opt::All => Clear::All,
     };
     args.end()?;
-    let cleared = clear.make(call);
+    // In a cluster the clear leaves a mark for entries that are on their way to this node.
+    let marked_at_ms = call.is_clustered().then(|| moment::of_clear(call));
+    let cleared = clear.make(call, marked_at_ms);
     STATS.cache_cleared.add(cleared);
+    if cleared > 0 || marked_at_ms.is_some() {
+        clear.replicate(call, marked_at_ms);
+    }
     if cleared > 0 {
-        clear.replicate(call);
         reclaim::reclaim(call);
     }
     call.reply().count(cleared);

@@ -5,11 +5,13 @@
 //! | `GW._CACHE` | `S` | `created_at_ms ttl_ms stale_ms [saved]`: set; the value and the tags follow | `gw.cacheset` |
 //! | `GW._CACHE` | `C` | the same, with another category than the key's own: it follows the value | `gw.cacheset` |
 //! | `GW._CACHE` | `T` | `fresh_until_ms`: touched | `gw.cachetouch` |
-//! | `GW._CACHECLEAR` | `C` `T` `A` | none: a category, a tag or all entries were cleared; the name follows | none |
+//! | `GW._CACHECLEAR` | `C` `T` `A` | `[at_ms]`: a category, a tag or all entries were cleared; the name follows | none |
+//! | `GW._CACHECLEAR` | `F` | none: the times of clears are forgotten; an empty name follows | none |
 
 use std::ffi::CStr;
 
 use gateway_core::cache::clears::Kind;
+use gateway_core::cache::marks::NEVER_MS;
 use gateway_core::cache::{Life, TAGS_MAX, category_of};
 use gateway_core::money::Amount;
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
@@ -17,7 +19,7 @@ use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
 use super::args::{parse_category, parse_tag, parse_value};
 use super::entry::{Entry, New};
 use super::store::{keep_fresh, store};
-use super::{flights, groups, reclaim};
+use super::{flights, groups, marks, reclaim};
 use crate::server::args::Args;
 use crate::server::call::entry;
 use crate::server::command::{self, Access, Arg, Command, Keys};
@@ -111,7 +113,13 @@ fn apply_set(
         return Err(malformed());
     }
     let life = Life::new(created_at_ms, ttl_ms, stale_ms);
-    store(call, key, New { value, created_at_ms, life, saved, category, tags })?;
+    let new = New { value, created_at_ms, life, saved, category, tags };
+    // The node that hands a slot over may not have been told of a clear yet.
+    let cleared = new.is_cleared();
+    store(call, key, new)?;
+    if cleared {
+        reclaim::reclaim(call);
+    }
     flights::filled(call, key);
     Ok(SET_EVENT)
 }
@@ -133,8 +141,17 @@ pub enum Clear<'a> {
 }
 
 impl Clear<'_> {
-    /// Clears them. Returns how many entries there were.
-    pub fn make(self, call: &Call) -> u64 {
+    /// Clears them. Returns how many entries there were. With a time, the clear leaves a mark for entries that come from
+    /// other nodes later.
+    pub fn make(self, call: &Call, marked_at_ms: Option<i64>) -> u64 {
+        if let Some(at_ms) = marked_at_ms {
+            let of = match self {
+                Clear::Category(name) => Some((Kind::Category, name)),
+                Clear::Tag(name) => Some((Kind::Tag, name)),
+                Clear::All => None,
+            };
+            marks::add(of, at_ms);
+        }
         let cleared = match self {
             Clear::Category(name) => groups::clear_category(name),
             Clear::Tag(name) => groups::clear_tag(name),
@@ -158,32 +175,47 @@ impl Clear<'_> {
         cleared
     }
 
-    pub fn replicate(self, call: &Call) {
+    pub fn replicate(self, call: &Call, marked_at_ms: Option<i64>) {
         let (operation, name) = match self {
             Clear::Category(name) => (b'C', name),
             Clear::Tag(name) => (b'T', name),
             Clear::All => (b'A', &b""[..]),
         };
-        call.replicate_keyless(&Effect::new(CLEAR_NAME, operation), name);
+        let mut effect = Effect::new(CLEAR_NAME, operation);
+        if let Some(at_ms) = marked_at_ms {
+            effect.int(at_ms);
+        }
+        call.replicate_keyless(&effect, name);
     }
+}
+
+/// After the times of all clears were forgotten.
+pub fn replicate_forget(call: &Call) {
+    call.replicate_keyless(&Effect::new(CLEAR_NAME, b'F'), b"");
 }
 
 /// GW._CACHECLEAR effect name
 fn apply_clear(call: &mut Call) -> Outcome {
     let mut args = call.args();
-    let (operation, words) = Words::new(args.bytes("effect")?)?;
+    let (operation, mut words) = Words::new(args.bytes("effect")?)?;
     let clear = match operation {
-        b'C' => Clear::Category(parse_category(&mut args)?.bytes()),
-        b'T' => Clear::Tag(parse_tag(&mut args)?.bytes()),
-        b'A' => {
+        b'C' => Some(Clear::Category(parse_category(&mut args)?.bytes())),
+        b'T' => Some(Clear::Tag(parse_tag(&mut args)?.bytes())),
+        b'A' | b'F' => {
             args.string("name")?;
-            Clear::All
+            (operation == b'A').then_some(Clear::All)
         }
         _ => return Err(newer()),
     };
+    let marked_at_ms = words.int_or(NEVER_MS..=TIME_MAX_MS, NEVER_MS)?;
     words.end()?;
     args.end()?;
-    clear.make(call);
+    match clear {
+        Some(clear) => {
+            clear.make(call, (marked_at_ms > NEVER_MS).then_some(marked_at_ms));
+        }
+        None => marks::forget(),
+    }
     call.pass_on_keyless();
     reclaim::reclaim(call);
     call.reply().ok();

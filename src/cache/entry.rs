@@ -11,6 +11,7 @@ use gateway_core::stored::Stored;
 
 use super::group::Group;
 use super::groups;
+use super::marks;
 
 /// The longest value in bytes: the longest argument that the server accepts by default.
 pub const VALUE_BYTES_MAX: usize = 512 << 20;
@@ -53,6 +54,18 @@ pub struct New<'a> {
     pub tags: Vec<&'a [u8]>,
 }
 
+impl New<'_> {
+    /// Whether it comes from elsewhere and has been cleared here since it was set.
+    pub fn is_cleared(&self) -> bool {
+        marks::covers(self.created_at_ms, self.category, self.tags.iter().copied())
+    }
+}
+
+/// The groups of an entry that was cleared before it came here.
+fn cleared_groups<'a>(category: &[u8], tags: impl Iterator<Item = &'a [u8]>) -> (Arc<Group>, Box<[Arc<Group>]>) {
+    (groups::cleared_category(category), tags.map(groups::cleared_tag).collect())
+}
+
 impl Entry {
     /// `pack_from_bytes` is the shortest value that is packed if that pays; with 0, none is.
     pub fn new(new: New, pack_from_bytes: usize) -> Self {
@@ -60,8 +73,13 @@ impl Entry {
             Some(packed) => (packed, new.value.len() as u32),
             None => (new.value.into(), 0),
         };
-        let tags = without_repeats(new.tags).map(groups::of_tag).collect();
-        let category = groups::of_category(new.category);
+        let (category, tags) = match new.is_cleared() {
+            true => cleared_groups(new.category, without_repeats(new.tags)),
+            false => {
+                let tags = without_repeats(new.tags).map(groups::of_tag).collect();
+                (groups::of_category(new.category), tags)
+            }
+        };
         Self::with(value, unpacked_len, new.created_at_ms, new.life, new.saved, category, tags)
     }
 
@@ -90,7 +108,7 @@ impl Entry {
     /// (docs/src/internals/decisions.md, "Values are overwritten in place").
     pub fn overwrite(&mut self, new: New, pack_from_bytes: usize) {
         let shares_category = self.category.name() == new.category && !self.category.is_cleared();
-        if !shares_category || !self.tags().is_empty() || !new.tags.is_empty() {
+        if !shares_category || !self.tags().is_empty() || !new.tags.is_empty() || new.is_cleared() {
             *self = Self::new(new, pack_from_bytes);
             return;
         }
@@ -262,10 +280,11 @@ impl Stored for Entry {
         if unpacked_len > 0 {
             packed::unpack(&value, unpacked_len as usize, &mut Vec::new())?;
         }
+        let cleared = cleared || marks::covers(created_at_ms, &category, tags.iter().map(Vec::as_slice));
         let tags = without_repeats(tags.iter().map(Vec::as_slice).collect());
         let (category, tags) = match cleared {
-            true => (groups::cleared_category(&category), tags.map(groups::cleared_tag).collect()),
-            false => (groups::of_category(&category), tags.map(groups::of_tag).collect()),
+            true => cleared_groups(&category, tags),
+            false => groups::of_loaded(&category, tags),
         };
         Ok(Self::with(value, unpacked_len, created_at_ms, life, saved, category, tags))
     }

@@ -14,7 +14,7 @@ use super::entry::Entry;
 use super::group::Group;
 use crate::server::args::OwnedKey;
 use crate::server::blocked::Parked;
-use crate::server::events::Event;
+use crate::server::events::{Event, follow_keys};
 use crate::server::shared::MainThread;
 use crate::server::{Call, Key};
 use crate::stats::STATS;
@@ -84,6 +84,7 @@ fn by_database<'a>(call: &Call, key: Key<'a>) -> (i32, &'a [u8]) {
 
 /// Asks for the key's lease: the caller gets it, or another caller has it.
 pub fn ask(call: &Call, key: Key, wanted: Wanted, scope: impl FnOnce() -> Scope) -> LeaseAnswer {
+    follow_keys();
     let answer = STATE.borrow().flights.ask(by_database(call, key), wanted, clock_ms(), scope);
     set_timer(call);
     answer
@@ -127,6 +128,16 @@ fn poll_some(call: &mut Call, mut places: std::vec::IntoIter<LeasedKey>) {
     } else if STATE.borrow().polling {
         call.after(POLL_EVERY_MS, |call, ()| poll(call), ());
     }
+}
+
+/// How many fill leases are in force.
+pub fn leases() -> u64 {
+    STATE.borrow().flights.len() as u64
+}
+
+/// How many clients wait now.
+pub fn waiting() -> u64 {
+    STATE.borrow().flights.waiting_len() as u64
 }
 
 /// Forgets a client that no longer waits.

@@ -293,7 +293,8 @@ impl Groups {
 
     /// Frees a part of the groups. Returns whether there is more.
     pub fn free_some(&mut self) -> bool {
-        self.shards.pop();
+        // Parts without groups are worth no slice of their own: after FLUSHALL of a server that caches nothing, all are.
+        while self.shards.pop().is_some_and(|shard| shard.groups.is_empty()) {}
         !self.shards.is_empty()
     }
 }
@@ -338,6 +339,16 @@ mod tests {
         one.entry_gone([1, 1]);
         other.entry_gone([1, 1]);
         assert_eq!((one.clear(), era.clear()), (0, 0));
+    }
+
+    #[test]
+    fn parts_without_groups_take_no_slices() {
+        assert!(!Groups::default().free_some());
+        let mut groups = Groups::default();
+        let kept: Vec<_> = (0..3).map(|number: u32| group(&mut groups, &number.to_le_bytes())).collect();
+        let slices = 1 + std::iter::repeat_with(|| groups.free_some()).take_while(|&more| more).count();
+        assert!(slices <= kept.len() + 1, "{slices} slices");
+        assert!(kept.iter().all(|group| Arc::strong_count(group) == 1));
     }
 
     #[test]

@@ -15,14 +15,32 @@ struct State {
     tags: Groups,
 }
 
+impl State {
+    fn of_category(&mut self, name: &[u8]) -> Arc<Group> {
+        let Self { era, categories, .. } = self;
+        categories.named(name, || Group::of_category(name, Category::named(name), era))
+    }
+
+    fn of_tag(&mut self, name: &[u8]) -> Arc<Group> {
+        self.tags.named(name, || Group::of_tag(name))
+    }
+
+    /// Ends the groups: their entries no longer count, although the server may free them later, perhaps in the background.
+    fn end(self) -> Old {
+        self.era.clear();
+        Old([self.categories, self.tags])
+    }
+}
+
 lazy_static! {
     static ref STATE: MainThread<State> = MainThread::new(State::default());
+    /// The groups of keys that a replica loads beside its own.
+    static ref BESIDE: MainThread<Option<State>> = MainThread::new(None);
 }
 
 /// The group of new entries of the category.
 pub fn of_category(name: &[u8]) -> Arc<Group> {
-    let State { era, categories, .. } = &mut *STATE.borrow();
-    categories.named(name, || Group::of_category(name, Category::named(name), era))
+    STATE.borrow().of_category(name)
 }
 
 /// The groups of entries that were cleared before they were loaded.
@@ -35,7 +53,19 @@ pub fn cleared_tag(name: &[u8]) -> Arc<Group> {
 }
 
 pub fn of_tag(name: &[u8]) -> Arc<Group> {
-    STATE.borrow().tags.named(name, || Group::of_tag(name))
+    STATE.borrow().of_tag(name)
+}
+
+/// The groups of an entry that is loaded: of its category, and of its tags.
+pub fn of_loaded<'a>(category: &[u8], tags: impl Iterator<Item = &'a [u8]>) -> (Arc<Group>, Box<[Arc<Group>]>) {
+    let groups = |state: &mut State| {
+        let category = state.of_category(category);
+        (category, tags.map(|tag| state.of_tag(tag)).collect())
+    };
+    match &mut *BESIDE.borrow() {
+        Some(beside) => groups(beside),
+        None => groups(&mut STATE.borrow()),
+    }
 }
 
 /// A category's entries, the bytes of their values as stored, and unpacked.
@@ -83,7 +113,26 @@ pub fn clear_all() -> (u64, Old) {
 
 /// Forgets all entries, which the server is about to free, perhaps in the background: from now on they no longer count.
 pub fn forget_all() -> Old {
-    let State { era, categories, tags } = std::mem::take(&mut *STATE.borrow());
-    era.clear();
-    Old([categories, tags])
+    std::mem::take(&mut *STATE.borrow()).end()
+}
+
+/// Whether keys are being loaded beside those that clients read.
+pub fn is_loading() -> bool {
+    BESIDE.borrow().is_some()
+}
+
+/// Keys are loaded beside this node's own from now on: they have groups of their own.
+pub fn begin_loading() {
+    *BESIDE.borrow() = Some(State::default());
+}
+
+/// The loaded keys take the place of the others. Returns the groups of those.
+pub fn end_loading() -> Option<Old> {
+    let loaded = BESIDE.borrow().take()?;
+    Some(std::mem::replace(&mut *STATE.borrow(), loaded).end())
+}
+
+/// The loaded keys are given up. Returns their groups.
+pub fn abort_loading() -> Option<Old> {
+    BESIDE.borrow().take().map(State::end)
 }

@@ -15,6 +15,8 @@ mod group;
 mod groups;
 pub mod key;
 pub mod list;
+pub mod marks;
+mod moment;
 pub mod reclaim;
 pub mod release;
 pub mod set;

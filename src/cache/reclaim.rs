@@ -7,16 +7,19 @@
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use gateway_core::cache::marks::NEVER_MS;
 use lazy_static::lazy_static;
 
 use super::entry::Entry;
 use super::groups;
+use super::marks;
 use super::sweep::delete_if;
 use crate::server::args::OwnedKey;
-use crate::server::events::Event;
+use crate::server::events::{Event, Loading, follow_keys};
 use crate::server::key::Glimpse;
 use crate::server::scan::Scan;
 use crate::server::shared::MainThread;
+use crate::server::value::LOAD_EVENT;
 use crate::server::{Call, Key};
 
 /// The scan that deletes cleared entries.
@@ -36,6 +39,7 @@ lazy_static! {
 static LEFT_OVER: AtomicBool = AtomicBool::new(false);
 
 pub fn left_over() {
+    follow_keys();
     LEFT_OVER.store(true, Ordering::Relaxed);
 }
 
@@ -44,10 +48,25 @@ pub fn on_server_event(call: &mut Call, event: Event) {
         Event::LoadingEnded | Event::RoleChanged { primary: true } if LEFT_OVER.load(Ordering::Relaxed) => {
             reclaim(call);
         }
+        // A scan does not meet keys that are still being imported.
+        Event::SlotsImported if marks::last_ms() > NEVER_MS => reclaim(call),
         // Entries that the scan has not reached yet may now be in a database that it has passed.
         Event::SwapDatabases(..) if RECLAIMING.borrow().running => reclaim(call),
         // The server may free the entries later: from now on they no longer count.
         Event::Flush { database: None } => free_groups(call, groups::forget_all()),
+        Event::LoadingBeside(loading) => {
+            let old = match loading {
+                Loading::Started => {
+                    groups::begin_loading();
+                    None
+                }
+                Loading::Completed => groups::end_loading(),
+                Loading::Aborted => groups::abort_loading(),
+            };
+            if let Some(old) = old {
+                free_groups(call, old);
+            }
+        }
         _ => {}
     }
 }
@@ -55,7 +74,7 @@ pub fn on_server_event(call: &mut Call, event: Event) {
 /// Finds cleared entries that the scan may miss: they get another name, or are restored from a payload that was dumped
 /// before.
 pub fn on_key_event(call: &mut Call, event: &CStr, key: Key) {
-    if matches!(event.to_bytes(), b"restore" | b"copy_to" | b"move_to" | b"rename_to") {
+    if [c"restore", c"copy_to", c"move_to", c"rename_to", LOAD_EVENT].contains(&event) {
         let cleared = call.glance::<Entry>(key).is_ok_and(|found| found.is_some_and(|found| found.get().is_cleared()));
         if cleared {
             reclaim(call);

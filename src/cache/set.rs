@@ -9,7 +9,7 @@ use super::category::count_error;
 use super::entry::New;
 use super::settings::lifetimes_ms;
 use super::store::store;
-use super::{effect, flights};
+use super::{effect, flights, moment};
 use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::{Call, Error, Key, Outcome, Str};
@@ -89,7 +89,7 @@ fn set_entry(call: &mut Call) -> Outcome {
     }
     let (ttl_ms, stale_ms) = lifetimes_ms(request.ttl_ms, request.stale_ms, name);
 
-    let created_at_ms = call.now_ms();
+    let created_at_ms = moment::of_set(call);
     let new = New {
         value: value.bytes(),
         created_at_ms,

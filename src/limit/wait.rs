@@ -24,7 +24,7 @@ use super::limiter::Limiter as _;
 use crate::server::alarm::{Alarms, Place};
 use crate::server::args::OwnedKey;
 use crate::server::blocked::{Parked, Parking};
-use crate::server::events::Event;
+use crate::server::events::{Event, follow_keys};
 use crate::server::shared::MainThread;
 use crate::server::{Call, Error, Key, Outcome};
 use crate::stats::STATS;
@@ -70,6 +70,11 @@ fn is_any() -> bool {
     !WAITING.borrow().lines.is_empty()
 }
 
+/// How many clients wait now.
+pub fn waiting() -> u64 {
+    WAITING.borrow().clients.len() as u64
+}
+
 fn is_waited_for(call: &Call, key: Key) -> bool {
     is_any() && WAITING.borrow().lines.contains_key(&place(call, key))
 }
@@ -77,6 +82,7 @@ fn is_waited_for(call: &Call, key: Key) -> bool {
 /// Lets the client wait for a slot, at most `timeout_ms` (0: for ever).
 pub fn wait(call: &mut Call, request: &AcquireRequest, timeout_ms: u64) {
     STATS.leases_waited.add(1);
+    follow_keys();
     let client = call.park(timeout_ms, PARKING);
     {
         let Waiting { lines, clients } = &mut *WAITING.borrow();

@@ -23,7 +23,6 @@
 
 use std::ffi::CStr;
 
-use gateway_core::codec::Decoder;
 use gateway_core::queue::{BATCH_RECORDS_MAX, BatchId, BatchLease, COUNT_MAX, DELIVERIES_MAX, Part, PushPlan, Queue};
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
 
@@ -312,10 +311,12 @@ fn part_of(operation: u8) -> Option<Part> {
 }
 
 fn apply_part(opened: &mut Opened<Queue>, part: Part, mut args: Args) -> Result<&'static CStr, Error> {
-    let mut from = Decoder::new(args.bytes("record")?);
+    let payload = args.bytes("record")?;
     args.end()?;
-    let queue = opened.get_or_insert_with(Queue::new);
-    queue.load_part(part, &mut from).and_then(|()| from.finish()).map_err(|_| malformed())?;
+    // A part that is refused makes no key.
+    let mut new = Queue::new();
+    opened.get().unwrap_or(&mut new).load_part(part, payload).map_err(|_| malformed())?;
+    let queue = opened.get_or_insert_with(|| new);
     LAST_ID_US.raise(queue.last_id_us());
     worker::submit(queue);
     Ok(LOAD_EVENT)

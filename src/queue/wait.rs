@@ -13,11 +13,20 @@ use super::serve::{reply_nothing, serve};
 use crate::server::alarm::Alarms;
 use crate::server::blocked::retry;
 use crate::server::call::entry;
+use crate::server::counter::Counter;
 use crate::server::events::Event;
 use crate::server::{Call, Error, Key, Outcome};
 
 /// How long until a client tries again if keys must not be changed now: during CLIENT PAUSE or a failover.
 const PAUSED_MS: i64 = 50;
+
+/// Clients that wait now.
+static WAITING: Counter = Counter::new();
+
+/// How many clients wait now.
+pub fn waiting() -> u64 {
+    WAITING.get()
+}
 
 lazy_static! {
     /// If the clock lags behind the timer, the client tries again too early, and sets another alarm.
@@ -26,7 +35,7 @@ lazy_static! {
 
 /// Lets the client wait until there are records for it, for at most `timeout_ms` (0: for ever).
 pub fn wait(call: &mut Call, key: Key, timeout_ms: u64) -> Outcome {
-    call.wait_for_key(key, timeout_ms, retry!(try_again), entry!(time_is_up));
+    call.wait_for_key(key, timeout_ms, retry!(try_again), entry!(time_is_up), &WAITING);
     arm_for_next(call, key)
 }
 

@@ -17,6 +17,7 @@ use super::api::api;
 use super::args::Key;
 use super::call::{self, Call, RawHandler};
 use super::cluster::UNBLOCKED;
+use super::counter::Counter;
 use super::error::Outcome;
 use super::guard::guarded;
 use super::shared::MainThread;
@@ -106,21 +107,31 @@ impl Call<'_> {
     }
 
     /// Lets the client wait for `key`, at most `timeout_ms` (0: for ever). After each [`Call::wake`] of the key, while it
-    /// exists, `retry` is run; when the time is up, `timed_out` replies. Nothing may have been replied before.
-    pub fn wait_for_key(&mut self, key: Key, timeout_ms: u64, retry: RawHandler, timed_out: RawHandler) {
+    /// exists, `retry` is run; when the time is up, `timed_out` replies. Nothing may have been replied before. `waiting`
+    /// counts the client for as long as it waits.
+    pub fn wait_for_key(
+        &mut self,
+        key: Key,
+        timeout_ms: u64,
+        retry: RawHandler,
+        timed_out: RawHandler,
+        waiting: &'static Counter,
+    ) {
+        waiting.add(1);
         let mut keys = [key.raw];
         let timeout_ms = c_longlong::try_from(timeout_ms).unwrap_or(c_longlong::MAX);
-        // SAFETY: the context and the key's name live through the call, which retains the name; there is no data to free.
+        // SAFETY: the context and the key's name live through the call, which retains the name. The data is the counter,
+        // which lives for ever and is only read.
         unsafe {
             api!(RedisModule_BlockClientOnKeys(
                 self.ctx,
                 Some(retry),
                 Some(timed_out),
-                None,
+                Some(stopped_waiting),
                 timeout_ms,
                 keys.as_mut_ptr(),
                 1,
-                std::ptr::null_mut()
+                std::ptr::from_ref(waiting).cast_mut().cast()
             ));
         }
     }
@@ -160,6 +171,12 @@ impl Call<'_> {
         parked.release(Some(Message { parking: lot.parking, message: Some(message) }));
         true
     }
+}
+
+/// The server is done with a client that has waited for a key, however its wait has ended.
+unsafe extern "C" fn stopped_waiting(_: *mut RedisModuleCtx, waiting: *mut c_void) {
+    // SAFETY: the data is the counter that `wait_for_key` passed, which lives for ever.
+    unsafe { &*waiting.cast_const().cast::<Counter>() }.sub(1);
 }
 
 impl Parked {

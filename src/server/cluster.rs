@@ -1,5 +1,6 @@
 //! Which node of a cluster serves a key. Clients that wait for a key must be told when another node serves it: the
-//! server itself tells only clients that wait by its own commands.
+//! server itself tells only clients that wait by its own commands. And what lists keys must leave out those that another
+//! node serves.
 
 use redis_module::raw;
 
@@ -12,11 +13,16 @@ use super::error::Error;
 pub const UNBLOCKED: Error = Error::coded("UNBLOCKED the wait was ended");
 
 impl Call<'_> {
-    /// Whether this node still serves commands for `key`. In a cluster its slot, or the key alone, may have moved.
-    pub fn serves(&self, key: Key) -> bool {
+    /// Whether this server is a node of a cluster.
+    pub fn is_clustered(&self) -> bool {
         // SAFETY: the context is the one of this call.
         let flags = unsafe { api!(RedisModule_GetContextFlags(self.ctx)) } as u32;
-        flags & raw::REDISMODULE_CTX_FLAGS_CLUSTER == 0 || self.ask(c"EXISTS", &[key]).is_some()
+        flags & raw::REDISMODULE_CTX_FLAGS_CLUSTER != 0
+    }
+
+    /// Whether this node still serves commands for `key`. In a cluster its slot, or the key alone, may have moved.
+    pub fn serves(&self, key: Key) -> bool {
+        !self.is_clustered() || self.ask(c"EXISTS", &[key]).is_some()
     }
 
     /// The reply to a client that waits for `key` but cannot go on waiting at this node: `MOVED <slot> <host>:<port>`

@@ -14,14 +14,13 @@ impl Counter {
         self.0.store(self.get().wrapping_add(count), Ordering::Relaxed);
     }
 
+    pub fn sub(&self, count: u64) {
+        self.0.store(self.get().wrapping_sub(count), Ordering::Relaxed);
+    }
+
     /// Raises the count to `least` if it is below.
     pub fn raise(&self, least: u64) {
         self.0.store(self.get().max(least), Ordering::Relaxed);
-    }
-
-    /// For a figure that also falls, such as a size.
-    pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
     }
 
     /// Sets the count back.

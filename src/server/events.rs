@@ -1,8 +1,9 @@
 //! Keyspace and server events, for code that keeps indexes outside the keyspace.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 use std::time::Instant;
 
 use redis_module::raw::{
@@ -28,6 +29,10 @@ pub enum Event {
     LoadingStarted,
     /// Loading has ended, or has failed.
     LoadingEnded,
+    /// A replica loads its primary's keys beside its own, and goes on reading those ([`Loading`]).
+    LoadingBeside(Loading),
+    /// In a cluster, this node has become the owner of slots whose keys it has received before, all at once.
+    SlotsImported,
     /// This node has become a primary, or a replica.
     RoleChanged { primary: bool },
     /// A setting of the server or of a module has changed.
@@ -36,9 +41,21 @@ pub enum Event {
     ClockSetBack,
 }
 
-/// Called for each keyspace event of any type of key, whatever `notify-keyspace-events` says: `del`, `rename_from`,
-/// `rename_to`, `copy_to`, `move_from`, `move_to`, `restore`, `expire`, `expired`, `evicted`, `loaded`, …. The listener must
-/// not change keys.
+/// What becomes of the keys that a replica loads beside its own (`repl-diskless-load swapdb`). [`Event::LoadingStarted`]
+/// and [`Event::LoadingEnded`] come in between, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loading {
+    /// From now on keys are loaded that no client sees.
+    Started,
+    /// The loaded keys are now this node's. The others are about to be freed, perhaps in the background.
+    Completed,
+    /// The loaded keys are about to be freed, perhaps in the background.
+    Aborted,
+}
+
+/// Called, once [`follow_keys`] was, for each keyspace event of any type of key, whatever `notify-keyspace-events` says:
+/// `del`, `rename_from`, `rename_to`, `copy_to`, `move_from`, `move_to`, `restore`, `expire`, `expired`, `evicted`,
+/// `loaded`, …; and for `gw.load` (see [`tell_of_key`]). The listener must not change keys.
 pub type KeyListener = fn(&mut Call, event: &CStr, key: Key);
 
 /// Called for each [`Event`].
@@ -60,6 +77,11 @@ const KEY_CLASSES: c_int = raw::REDISMODULE_NOTIFY_GENERIC
 /// The version of the events' structures that this module reads. Those for flushes and swaps have never changed.
 const EVENT_VERSION: u64 = 1;
 
+/// Valkey's event for slots that move atomically, and its last step on the new owner. The module API's own header does not
+/// know them.
+const SLOT_MIGRATION: u64 = 19;
+const IMPORT_COMPLETED: u64 = 4;
+
 /// What the module has declared. Set once, while it loads.
 static LISTENERS: OnceLock<Listeners> = OnceLock::new();
 
@@ -75,14 +97,39 @@ pub(super) unsafe fn subscribe(ctx: *mut RedisModuleCtx, listeners: Listeners) -
         raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
         raw::REDISMODULE_EVENT_CONFIG,
         raw::REDISMODULE_EVENT_CRON_LOOP,
+        raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD,
     ];
-    // SAFETY: the context is that of the load, and the callbacks live for ever.
+    let subscribe = |id| {
+        let event = RedisModuleEvent { id, dataver: EVENT_VERSION };
+        // SAFETY: the context is that of the load, and the callback lives for ever.
+        unsafe { api!(RedisModule_SubscribeToServerEvent(ctx, event, Some(server_changed))) == OK }
+    };
+    // Servers that do not move slots in this way refuse the subscription.
+    subscribe(SLOT_MIGRATION);
+    // SAFETY: the context is that of the load, and the callback lives for ever.
     unsafe {
-        api!(RedisModule_SubscribeToKeyspaceEvents(ctx, KEY_CLASSES, Some(key_changed))) == OK
-            && server.into_iter().all(|id| {
-                let event = RedisModuleEvent { id, dataver: EVENT_VERSION };
-                api!(RedisModule_SubscribeToServerEvent(ctx, event, Some(server_changed))) == OK
-            })
+        ASKING.store(api!(RedisModule_GetDetachedThreadSafeContext(ctx)), Ordering::Relaxed);
+    }
+    server.into_iter().all(subscribe)
+}
+
+/// A context to ask for keyspace events with; null before the module is loaded, and once they are asked for.
+static ASKING: AtomicPtr<RedisModuleCtx> = AtomicPtr::new(ptr::null_mut());
+
+/// From now on tells the [`KeyListener`]s of keyspace events. To be called before there is anything to follow: a client that
+/// waits, an index, an entry that was cleared.
+///
+/// An event costs the command that causes it some 700 to 1,000 instructions, more than a tenth of EXPIRE or DEL, whoever's key
+/// it is. Where nobody uses what must follow keys, nobody pays for that. Not every server can be asked to stop, so the first
+/// need decides for the life of the process.
+pub fn follow_keys() {
+    let ctx = ASKING.swap(ptr::null_mut(), Ordering::Relaxed);
+    if !ctx.is_null() {
+        // SAFETY: the context is the module's own, and is not used again. The callback lives for ever.
+        unsafe {
+            api!(RedisModule_SubscribeToKeyspaceEvents(ctx, KEY_CLASSES, Some(key_changed)));
+            api!(RedisModule_FreeThreadSafeContext(ctx));
+        }
     }
 }
 
@@ -101,6 +148,13 @@ unsafe fn tell_of_server(ctx: *mut RedisModuleCtx, event: Event) {
     let Some(listeners) = LISTENERS.get() else { return };
     // SAFETY: the caller's promise is the same.
     unsafe { call::run_alone(ctx, |call| listeners.server.iter().for_each(|listener| listener(call, event))) };
+}
+
+/// Tells the [`KeyListener`]s that a value was stored in `key` as a whole, by an AOF or by a node that hands its slot over.
+pub fn tell_of_key(call: &mut Call, event: &CStr, key: Key) {
+    if let Some(listeners) = LISTENERS.get() {
+        listeners.keys.iter().for_each(|listener| listener(call, event, key));
+    }
 }
 
 /// The database of the key that was moved last.
@@ -174,6 +228,12 @@ unsafe fn read(id: u64, which: u64, data: *mut c_void) -> Option<Event> {
             }
             _ => Some(Event::LoadingStarted),
         },
+        raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD => Some(Event::LoadingBeside(match which {
+            raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_STARTED => Loading::Started,
+            raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_COMPLETED => Loading::Completed,
+            _ => Loading::Aborted,
+        })),
+        SLOT_MIGRATION => (which == IMPORT_COMPLETED).then_some(Event::SlotsImported),
         raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED => {
             Some(Event::RoleChanged { primary: which == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER })
         }

@@ -8,6 +8,7 @@ use super::args::Key;
 use super::call::Call;
 use super::effect;
 use super::error::{Error, Outcome};
+use super::events;
 use super::key::{RawKey, quiet_read_mode};
 use super::value::{LOAD_EVENT, Type};
 
@@ -63,6 +64,7 @@ pub fn load_value(call: &mut Call) -> Outcome {
     unsafe { raw.set_module_value(kind.raw(), value) };
     drop(raw);
     call.pass_on(key, LOAD_EVENT);
+    events::tell_of_key(call, LOAD_EVENT, key);
     call.reply().ok();
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use gateway_core::money::Amount;
-use gateway_core::top::{By, Counted, Label, Meter, Row, Top};
+use gateway_core::top::{By, Charged, Label, Meter, Name, Row, Top};
 
 use super::settings::KEYS;
 use crate::server::events::Event;
@@ -26,7 +26,7 @@ pub fn denied(now_ms: i64, key: Key, by: Label) {
 pub fn all_denied<'a>(now_ms: i64, refusals: impl Iterator<Item = (Key<'a>, Label<'a>)>) {
     with(|top| {
         for (key, by) in refusals {
-            note(top, |top| top.deny(now_ms, &top.name(key.bytes()).labelled(by)));
+            top.deny(now_ms, &top.name(key.bytes()).labelled(by));
         }
     });
 }
@@ -35,7 +35,7 @@ pub fn all_denied<'a>(now_ms: i64, refusals: impl Iterator<Item = (Key<'a>, Labe
 pub fn used(now_ms: i64, key: Key, meter: Meter, amount: Amount) {
     if amount > Amount::ZERO {
         let weight = amount.picos().unsigned_abs();
-        with(|top| note(top, |top| top.charge(now_ms, meter, &top.name(key.bytes()), weight)));
+        with(|top| charge(top, now_ms, meter, &top.name(key.bytes()), weight));
     }
 }
 
@@ -43,7 +43,7 @@ pub fn used(now_ms: i64, key: Key, meter: Meter, amount: Amount) {
 pub fn units_used(now_ms: i64, key: Key, meter: Meter, units: i64) {
     if units > 0 {
         let weight = u128::from(units.unsigned_abs()) * PICOS_PER_UNIT;
-        with(|top| note(top, |top| top.charge(now_ms, meter, &top.name(key.bytes()), weight)));
+        with(|top| charge(top, now_ms, meter, &top.name(key.bytes()), weight));
     }
 }
 
@@ -53,7 +53,7 @@ pub fn all_used<'a>(now_ms: i64, keys: &[Key], amounts: impl Iterator<Item = (Me
         for key in keys {
             let name = top.name(key.bytes());
             for (meter, amount) in amounts.clone().filter(|&(_, amount)| amount > Amount::ZERO) {
-                note(top, |top| top.charge(now_ms, meter, &name, amount.picos().unsigned_abs()));
+                charge(top, now_ms, meter, &name, amount.picos().unsigned_abs());
             }
         }
     });
@@ -69,12 +69,11 @@ fn with(count: impl FnOnce(&mut Top)) {
     }
 }
 
+/// Charges an amount, or notes that there is no list for it.
 #[inline]
-fn note(top: &mut Top, count: impl FnOnce(&mut Top) -> Counted) {
-    match count(top) {
-        Counted::Added => {}
-        Counted::Resized => STATS.top_bytes.set(top.memory_bytes() as u64),
-        Counted::NoRoom => STATS.top_ignored.add(1),
+fn charge(top: &mut Top, now_ms: i64, meter: Meter, name: &Name, weight: u128) {
+    if top.charge(now_ms, meter, name, weight) == Charged::NoRoom {
+        STATS.top_ignored.add(1);
     }
 }
 
@@ -102,14 +101,17 @@ pub fn heaviest(now_ms: i64, list: List, by: By, count: usize) -> Option<Vec<Row
         List::Denied => top.denied(now_ms, by, count),
         List::Meter(meter) => top.of_meter(now_ms, Meter::of(meter), by, count),
     };
-    STATS.top_bytes.set(top.memory_bytes() as u64);
     Some(rows)
+}
+
+/// The memory of the lists.
+pub fn memory_bytes() -> u64 {
+    TOP.borrow().as_ref().map_or(0, |(_, top)| top.memory_bytes() as u64)
 }
 
 /// Forgets everything, and frees its memory.
 pub fn reset() {
     *TOP.borrow() = None;
-    STATS.top_bytes.reset();
 }
 
 /// Begins anew with another number of keys, or with none.

@@ -52,11 +52,11 @@ impl Binary {
             let fallback = project_root().join(".servers/system");
             let path = std::env::var_os("PATH").unwrap_or_default();
             let directories: Vec<PathBuf> = std::env::split_paths(&path).chain([fallback]).collect();
-            return find_in(&directories)
+            return find_in(&NAMES, &directories)
                 .ok_or_else(|| Error::new("no redis-server on the PATH: run scripts/install.sh"))
                 .and_then(|path| Self::at(&path));
         }
-        find_in(&[project_root().join(".servers").join(name)])
+        find_in(&NAMES, &[project_root().join(".servers").join(name)])
             .ok_or_else(|| Error::new(format!("no server in .servers/{name}: run scripts/servers.sh")))
             .and_then(|path| Self::at(&path))
     }
@@ -72,6 +72,18 @@ impl Binary {
         names.sort();
         names.insert(0, "system".into());
         names.iter().filter_map(|name| Self::named(name).ok()).collect()
+    }
+
+    /// The command line client: the server's own beside it, or else one on the PATH. All of them speak to all servers.
+    pub fn cli(&self) -> PathBuf {
+        let names = match self.flavour {
+            Flavour::Redis => ["redis-cli", "valkey-cli"],
+            Flavour::Valkey => ["valkey-cli", "redis-cli"],
+        };
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let beside = self.path.parent().map(Path::to_owned);
+        let directories: Vec<PathBuf> = beside.into_iter().chain(std::env::split_paths(&path)).collect();
+        find_in(&names, &directories).unwrap_or_else(|| names[0].into())
     }
 
     fn at(path: &Path) -> Result<Self, Error> {
@@ -94,9 +106,9 @@ impl std::fmt::Display for Binary {
     }
 }
 
-/// The first server in `directories`; one called redis-server before one called valkey-server.
-fn find_in(directories: &[PathBuf]) -> Option<PathBuf> {
-    NAMES.iter().find_map(|name| directories.iter().map(|directory| directory.join(name)).find(|path| path.is_file()))
+/// The first program in `directories`: the first name anywhere before the second.
+fn find_in(names: &[&str], directories: &[PathBuf]) -> Option<PathBuf> {
+    names.iter().find_map(|name| directories.iter().map(|directory| directory.join(name)).find(|path| path.is_file()))
 }
 
 /// Reads `Redis server v=7.0.15 sha=...` or `Valkey server v=8.1.8 sha=...`.

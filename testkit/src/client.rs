@@ -80,9 +80,14 @@ pub fn digest(client: &mut Connection, key: impl redis::ToRedisArgs) -> String {
 
 /// The fields of a section of INFO.
 pub fn info(client: &mut Connection, section: &str) -> HashMap<String, String> {
-    let text: String = call!(*client, "INFO", section);
+    try_info(client, section).unwrap_or_else(|error| panic!("INFO {section}: {error}"))
+}
+
+/// Like [`info`], of a server that may close the connection: it does when it changes its role.
+pub(crate) fn try_info(client: &mut Connection, section: &str) -> RedisResult<HashMap<String, String>> {
+    let text: String = try_call!(*client, "INFO", section)?;
     let fields = text.lines().filter_map(|line| line.split_once(':'));
-    fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    Ok(fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
 /// How many bytes this server has written to its replication stream: unchanged if nothing was replicated, as long as

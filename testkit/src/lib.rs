@@ -15,20 +15,30 @@
 //! ```
 
 mod binary;
+mod caller;
 mod client;
 mod clock;
 mod cluster;
 mod error;
 mod paths;
+mod proxy;
+mod random;
+mod routes;
+mod sentinel;
 mod server;
 mod wait;
 
 pub use binary::{Binary, Flavour};
+pub use caller::{Caller, Outcome};
 pub use client::{await_in_sync, digest, info, replication_offset, reply_line};
 pub use clock::Clock;
-pub use cluster::{Cluster, SLOTS, slot_of};
+pub use cluster::{Cluster, Layout, SLOTS, key_slot, slot_of, tag_of};
 pub use error::Error;
 pub use paths::{module_path, project_root};
+pub use proxy::{Direction, Links, Proxy};
+pub use random::{Random, seed};
 pub use redis;
+pub use routes::Discovery;
+pub use sentinel::{SENTINEL_NAME, Watched};
 pub use server::{Options, Server};
 pub use wait::{DEADLINE, await_until, live};

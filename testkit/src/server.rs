@@ -1,6 +1,7 @@
 //! One private server process.
 
 use crate::binary::Binary;
+use crate::client::try_info;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::paths::{module_path, new_dir};
@@ -23,6 +24,7 @@ pub struct Options {
     config: Vec<String>,
     cluster: Cluster,
     wrapper: Vec<String>,
+    sentinel: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -99,6 +101,12 @@ impl Options {
         self
     }
 
+    /// A Sentinel, which has no data and no module.
+    pub(crate) fn sentinel(mut self) -> Self {
+        self.sentinel = true;
+        self
+    }
+
     /// Runs the server under another program, such as valgrind with its options, that becomes the server's own process.
     pub fn under(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
@@ -122,7 +130,8 @@ impl Options {
         let mut last = Error::new("no port is free");
         for _ in 0..TRIES {
             let (wrapper, binary) = (self.wrapper.clone(), binary.clone());
-            let mut server = Server { binary, wrapper, port: free_port()?, dir: new_dir()?, process: None };
+            let (port, dir, sentinel) = (free_port()?, new_dir()?, self.sentinel);
+            let mut server = Server { binary, wrapper, sentinel, port, dir, process: None, paused: false };
             fs::write(server.dir.join("server.conf"), self.config_file(&server)?)?;
             match server.launch() {
                 Ok(()) => {
@@ -139,17 +148,19 @@ impl Options {
     }
 
     fn config_file(&self, server: &Server) -> Result<String, Error> {
-        let mut lines = vec![
-            format!("port {}", server.port),
-            "bind 127.0.0.1".into(),
-            format!("dir {}", server.dir.display()),
+        let place = [format!("port {}", server.port), "bind 127.0.0.1".into(), format!("dir {}", server.dir.display())];
+        if self.sentinel {
+            return Ok([&place, self.config.as_slice(), &[String::new()]].concat().join("\n"));
+        }
+        let mut lines = Vec::from(place);
+        lines.extend([
             "enable-debug-command yes".into(),
             // The server saves nothing by itself: a test decides when.
             "save \"\"".into(),
             // Replicas connect at once, and an idle link stays silent, so that only commands move the offset.
             "repl-diskless-sync-delay 0".into(),
             "repl-ping-replica-period 3600".into(),
-        ];
+        ]);
         let module = match &self.module {
             Module::Release => Some(module_path()?),
             Module::At(path) => Some(path.clone()),
@@ -170,9 +181,11 @@ impl Options {
 pub struct Server {
     binary: Binary,
     wrapper: Vec<String>,
+    sentinel: bool,
     port: u16,
     dir: PathBuf,
     process: Option<Child>,
+    paused: bool,
 }
 
 impl Server {
@@ -283,8 +296,55 @@ impl Server {
         Ok(())
     }
 
+    /// Stops the process (SIGSTOP): it keeps its connections and answers nothing, as on a machine that hangs.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn pause(&mut self) -> Result<(), Error> {
+        self.signal("STOP")?;
+        self.paused = true;
+        Ok(())
+    }
+
+    /// Ends a [`pause`](Self::pause) (SIGCONT).
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn go_on(&mut self) -> Result<(), Error> {
+        self.signal("CONT")?;
+        self.paused = false;
+        Ok(())
+    }
+
+    /// Whether the process is there, and is not paused.
+    pub fn can_answer(&self) -> bool {
+        self.process.is_some() && !self.paused
+    }
+
+    /// Whether it answers that it is a primary.
+    pub fn is_primary(&self) -> bool {
+        let replication = || try_info(&mut self.connect().ok()?, "replication").ok();
+        self.can_answer() && replication().is_some_and(|fields| fields.get("role").is_some_and(|role| role == "master"))
+    }
+
+    fn signal(&self, name: &str) -> Result<(), Error> {
+        let pid = self.pid().ok_or_else(|| Error::new("the server is not running"))?;
+        // A program, because the standard library has no signals; the shell has it built in.
+        let status = Command::new("sh").args(["-c", "kill -$0 $1", name, &pid.to_string()]).status()?;
+        if status.success() { Ok(()) } else { Err(Error::new(format!("cannot send {name} to process {pid}"))) }
+    }
+
+    /// Starts a server that was killed, in the same place.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start_again(&mut self) -> Result<(), Error> {
+        self.launch()
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
+        self.paused = false;
         if let Some(mut process) = self.process.take() {
             // Both fail only if the process has ended already.
             let _ = process.kill();
@@ -304,6 +364,7 @@ impl Server {
         let process = Command::new(program)
             .args(before)
             .arg(self.dir.join("server.conf"))
+            .args(self.sentinel.then_some("--sentinel"))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -1,8 +1,8 @@
 //! GW.CACHECLEAR: clears many entries at once, for every reader, with the same result on every node.
 
-use crate::support::{DEADLINE, command, pipeline, run, start, state};
+use crate::support::{DEADLINE, aof_commands, command, pipeline, run, server_time_ms, start, state};
 use gw_testkit::redis::Connection;
-use gw_testkit::{Server, await_in_sync, await_until, call, info, reply};
+use gw_testkit::{Clock, Server, await_in_sync, await_until, call, info, reply};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 fn entry(category: &str, number: usize) -> String {
@@ -114,9 +114,13 @@ fn entries_that_the_scan_misses_are_reclaimed_as_well() {
     assert_eq!(cleared, 1);
     await_reclaimed(&mut client, 4_000);
     // A restored copy of a cleared entry stays cleared, even if it never expires.
-    assert_eq!(reply!(client, "RESTORE", "restored", 0, payload), "OK");
+    assert_eq!(reply!(client, "RESTORE", "restored", 0, &payload), "OK");
     assert_eq!(run(&mut client, "GW.CACHEGET restored"), "nil");
     await_reclaimed(&mut client, 4_000);
+    // So it does on a server that has cleared nothing itself.
+    let (_other, mut other) = start();
+    assert_eq!(reply!(other, "RESTORE", "restored", 0, &payload), "OK");
+    await_reclaimed(&mut other, 0);
     // Keys that are renamed and moved while the scan runs.
     for key in 0..2_000 {
         run(&mut client, &format!("PERSIST chat:{key}"));
@@ -265,4 +269,81 @@ fn sizes_seen_by_another(server: &Server, act: impl FnOnce()) -> Vec<usize> {
         stop.store(true, Ordering::Relaxed);
         other.join().unwrap()
     })
+}
+
+/// A node of a cluster serves nobody for some moments after it has started.
+fn restart(server: &mut Server) -> Connection {
+    server.crash_and_restart().unwrap();
+    let mut client = server.connect().unwrap();
+    await_until("the cluster to be up", DEADLINE, || run(&mut client, "EXISTS {a}") == "0").unwrap();
+    client
+}
+
+/// In a cluster an entry may come from a node that was not told of a clear yet.
+#[test]
+fn in_a_cluster_an_entry_from_before_a_clear_arrives_cleared() {
+    let mut server = Server::options().cluster().aof().start().unwrap();
+    let mut client = server.connect().unwrap();
+    let dump = |client: &mut Connection, words: &str| -> Vec<u8> {
+        run(client, words);
+        let key = words.split(' ').nth(1).unwrap();
+        let payload = call!(*client, "DUMP", key);
+        run(client, &format!("DEL {key}"));
+        payload
+    };
+    let restore = |client: &mut Connection, key: &str, payload: &[u8]| reply!(*client, "RESTORE", key, 0, payload);
+    let tagged = dump(&mut client, "GW.CACHESET {a}:tagged v CATEGORY c TAG s TAG t");
+    let other = dump(&mut client, "GW.CACHESET {a}:other v CATEGORY d TAG u");
+    assert_eq!(run(&mut client, "GW.CACHECLEAR TAG t"), "0");
+    assert_eq!(restore(&mut client, "{a}:tagged", &tagged), "OK");
+    assert_eq!(restore(&mut client, "{a}:other", &other), "OK");
+    assert_eq!(run(&mut client, "GW.CACHEGET {a}:tagged"), "nil");
+    assert_eq!(run(&mut client, "GW.CACHEGET {a}:other"), "\"v\"");
+    await_reclaimed(&mut client, 1);
+    // What is set after a clear is never covered by it, even within the same millisecond.
+    for words in ["MULTI", "GW.CACHECLEAR ALL", "GW.CACHESET {a}:new v TAG t", "EXEC"] {
+        run(&mut client, words);
+    }
+    let new: Vec<u8> = call!(client, "DUMP", "{a}:new");
+    for words in ["GW.CACHECLEAR CATEGORY d", "GW.CACHECLEAR TAG s"] {
+        run(&mut client, words);
+    }
+    assert_eq!(restore(&mut client, "{a}:copy", &new), "OK");
+    assert_eq!(run(&mut client, "GW.CACHEGET {a}:copy"), "\"v\"");
+    await_reclaimed(&mut client, 2);
+    let before = state(&mut client);
+    let mut client = restart(&mut server);
+    assert_eq!(state(&mut client), before, "the AOF replayed");
+    // The file has the clears with their times.
+    assert_eq!(restore(&mut client, "{a}:other", &other), "OK");
+    assert_eq!(run(&mut client, "GW.CACHEGET {a}:other"), "nil");
+}
+
+/// After the clock was set back, times no longer tell what came first.
+#[test]
+fn in_a_cluster_clears_are_forgotten_when_the_clock_is_set_back() {
+    const HOUR_MS: i64 = 3_600_000;
+    let clock = Clock::new().unwrap();
+    let mut server = Server::options().cluster().aof().clock(&clock).start().unwrap();
+    let mut client = server.connect().unwrap();
+    run(&mut client, "GW.CACHESET {a}:1 v TAG t");
+    run(&mut client, "GW.CACHECLEAR TAG t");
+    // Timers that are set follow the clock: the scan's next slice would come an hour later.
+    await_reclaimed(&mut client, 0);
+    let before_ms = server_time_ms(&mut client);
+    clock.set(-HOUR_MS).unwrap();
+    await_until("the server to see the clock", DEADLINE, || server_time_ms(&mut client) < before_ms - HOUR_MS / 2)
+        .unwrap();
+    assert_eq!(run(&mut client, "GW.CACHESET {a}:2 v PX 60000 TAG t"), "OK");
+    // It lives for as long as it is to, by the clock that there is now.
+    let left_ms: i64 = call!(client, "PTTL", "{a}:2");
+    assert!((1..=60_000).contains(&left_ms), "{left_ms}");
+    let payload: Vec<u8> = call!(client, "DUMP", "{a}:2");
+    assert_eq!(reply!(client, "RESTORE", "{a}:3", 0, payload), "OK");
+    assert_eq!(run(&mut client, "GW.CACHEGET {a}:3"), "\"v\"");
+    let commands = aof_commands(&server);
+    let forgotten = commands.iter().filter(|words| words[0] == b"GW._CACHECLEAR" && words[1] == b"F").count();
+    assert_eq!(forgotten, 1);
+    let before = state(&mut client);
+    assert_eq!(state(&mut restart(&mut server)), before, "the AOF replayed");
 }

@@ -193,7 +193,10 @@ fn the_exporters_script_replies_names_and_numbers_as_strings() {
 
 /// A page's first table whose first cells are in backquotes: the words in them, each with the row's other cells.
 fn table(page: &str) -> Vec<(String, Vec<String>)> {
-    let text = markdown::page(page);
+    table_of(&markdown::page(page))
+}
+
+fn table_of(text: &str) -> Vec<(String, Vec<String>)> {
     let rows = text.lines().skip_while(|line| !line.starts_with("| `")).take_while(|line| line.starts_with("| `"));
     let mut table = Vec::new();
     for line in rows {
@@ -229,9 +232,11 @@ fn the_table_of_settings_has_all_with_their_defaults_and_ranges() {
 }
 
 #[test]
-fn the_table_of_counters_has_all_of_them() {
+fn the_tables_of_counters_and_gauges_have_all_of_them() {
     let (_server, mut client) = start();
-    let shown: Vec<String> = table("docs/src/operating/monitoring.md").into_iter().map(|(name, _)| name).collect();
+    let page = markdown::page("docs/src/operating/monitoring.md");
+    let (counters, gauges) = page.split_once("### Gauges").unwrap();
+    let shown: Vec<String> = [counters, gauges].into_iter().flat_map(table_of).map(|(name, _)| name).collect();
     let stats: Vec<(String, u64)> = call!(client, "GW.STATS");
     assert_eq!(shown, stats.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
     let mut fields: Vec<_> = info(&mut client, "gw").into_keys().collect();

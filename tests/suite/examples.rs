@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::markdown::named;
 use crate::support::{run, start};
-use gw_testkit::{Server, project_root};
+use gw_testkit::redis::Connection;
+use gw_testkit::{Cluster, Server, project_root};
 
 /// The names of the blocks that the tests here, in headers.rs, in cachekey.rs and in request_path.rs run.
 pub const RUN: &[&str] = &[
@@ -230,17 +231,35 @@ fn generators_end_as_the_streaming_page_says() {
 /// The feed for a database: a worker in Python, and the statements for PostgreSQL on the rows that it has stored.
 #[test]
 fn a_database_in_step() {
-    let (server, mut client) = start();
-    for account in 0..250 {
-        assert_eq!(run(&mut client, &format!("GW.ADDCOST spend:{account} 0.25")), "\"0.25\"");
-    }
-    run(&mut client, "GW.ADDCOST spend:7 3 AT 1706731200000");
-    run(&mut client, "GW.CREDIT spend:7 TOTAL 5.5");
-    run(&mut client, "GW.CREDIT spend:7 WEEK 2");
+    let server = Server::start().unwrap();
+    let Some(stored) = follow_in_python(server.port(), vec![server.connect().unwrap()]) else { return };
+    let sql = postgresql(&stored["rows"]);
+    let Some(selected) = postgres(&sql) else { return };
+    assert_eq!(selected, "spend:7|TOTAL|0001-01-01|4.250000000000\nspend:7|TOTAL|0001-01-01|4.500000000000\n");
+}
+
+#[test]
+fn a_database_in_step_with_a_cluster() {
+    let cluster = Cluster::start(&Server::options(), 2, 0).unwrap();
+    let primaries = cluster.primaries().into_iter().map(|node| node.connect().unwrap()).collect();
+    follow_in_python(cluster.primary_of("spend:7").unwrap().port(), primaries);
+}
+
+/// Charges ledgers, lets the worker follow them from the node at `port`, which has the ledger `spend:7`, and returns what it
+/// has stored. `None` if there is no Python.
+fn follow_in_python(port: u16, mut primaries: Vec<Connection>) -> Option<serde_json::Value> {
+    let mut charge = |words: &str| {
+        let replies: Vec<_> = primaries.iter_mut().map(|primary| run(primary, words)).collect();
+        assert_eq!(replies.iter().filter(|reply| !reply.starts_with("MOVED ")).count(), 1, "{words}: {replies:?}");
+    };
+    (0..250).for_each(|account| charge(&format!("GW.ADDCOST spend:{account} 0.25")));
+    charge("GW.ADDCOST spend:7 3 AT 1706731200000");
+    charge("GW.CREDIT spend:7 TOTAL 5.5");
+    charge("GW.CREDIT spend:7 WEEK 2");
     let worker = format!("{}\n{}", named("database-python").text(), example("python/database.py"));
     let tables = named("database-sqlite-tables").text();
     let report = named("database-report").text();
-    let Some(printed) = python(&worker, &[&server.port().to_string(), &tables, &report]) else { return };
+    let printed = python(&worker, &[&port.to_string(), &tables, &report])?;
     let stored: serde_json::Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(stored["accounts"], 250);
     assert_eq!(stored["total"], "3.25");
@@ -248,11 +267,10 @@ fn a_database_in_step() {
     assert_eq!(stored["total_later"], "4.25");
     assert_eq!([&stored["credit"], &stored["credit_later"]], ["5.5", "4.5"]);
     assert_eq!(stored["report"], 250);
-    assert_eq!(run(&mut client, "GW.COSTCHANGES"), "[0, []]");
-
-    let sql = postgresql(&stored["rows"]);
-    let Some(selected) = postgres(&sql) else { return };
-    assert_eq!(selected, "spend:7|TOTAL|0001-01-01|4.250000000000\nspend:7|TOTAL|0001-01-01|4.500000000000\n");
+    for primary in &mut primaries {
+        assert_eq!(run(primary, "GW.COSTCHANGES"), "[0, []]");
+    }
+    Some(stored)
 }
 
 /// The page's statements as prepared ones, run for rows of table, account, version, since, period, first day and amount: twice, and

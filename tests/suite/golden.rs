@@ -35,7 +35,7 @@ const OPERATIONS: [(&str, &str); 6] = [
     ("GW._QUEUE", "ACDEIJKLNPQRSUXZ"),
     ("GW._ADMIT", "ABDJKPRSX"),
     ("GW._CACHE", "CST"),
-    ("GW._CACHECLEAR", "ACT"),
+    ("GW._CACHECLEAR", "ACFT"),
 ];
 
 /// Keys that expire do so in the year 2200, so that the files can be loaded until then.
@@ -375,6 +375,13 @@ fn record_cache(client: &mut Connection) {
         must(client, words);
     }
     await_until("the memory to be reclaimed", DEADLINE, || run(client, "KEYS gone:*") == "[]").unwrap();
+    // In a cluster a clear has its time. The last effect is that of a clock that was set back.
+    for operation in ["C NOW", "T NOW", "A NOW", "F"] {
+        effect(
+            client,
+            &["GW._CACHECLEAR", operation, if operation.len() == 5 && operation != "A NOW" { "gone" } else { "" }],
+        );
+    }
     must(client, "GW.CACHESET cached-small v");
     let mut set = command("GW.CACHESET cached");
     set.arg("rich value ".repeat(200)).arg(&["EX", "9000", "STALE", "60000", "TAG", "x", "TAG", "y", "SAVED", "0.002"]);

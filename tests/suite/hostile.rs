@@ -459,6 +459,43 @@ fn random_effects_never_harm_the_server() {
     assert_healthy(&server);
 }
 
+/// A part of a queue in a rewritten AOF that is cut short, or has bytes left, makes no key.
+#[test]
+fn refused_parts_of_a_queue_change_nothing() {
+    let (server, mut client) = start();
+    // Seven counts, a time, a batch's id and how long ids are remembered, each with its tag.
+    let head = [b"u\0".repeat(7), b"i\0u\0u\0".to_vec()].concat();
+    let mut load = |payload: &[u8]| {
+        let mut effect = redis::cmd("GW._QUEUE");
+        let reply = reply_line(effect.arg("parts").arg("H").arg(payload).query(&mut client));
+        (reply, run(&mut client, "EXISTS parts"))
+    };
+    for payload in [&head[..head.len() - 1], &[&head[..], b"u"].concat(), b""] {
+        let (reply, exists) = load(payload);
+        assert!(reply.starts_with("ERR malformed effect"), "{reply}");
+        assert_eq!(exists, "0");
+    }
+    assert_eq!(load(&head), ("OK".to_owned(), "1".to_owned()));
+    assert_healthy(&server);
+}
+
+/// An effect that takes back a credit which was never given makes no key, and no ledger in an account.
+#[test]
+fn refused_credits_change_nothing() {
+    let (server, mut client) = start();
+    assert_eq!(run(&mut client, "GW.POLICYSET account rpm INFLIGHT 5"), "1");
+    let before = run(&mut client, "DEBUG DIGEST-VALUE account");
+    for (key, meter) in [("none", "usd"), ("none", "tokens"), ("account", "usd"), ("account", "tokens")] {
+        let mut effect = redis::cmd("GW._BUDGET");
+        let words = "G TOTAL 20787 -0.75 1796014496840 62 31622400000 1796014496840008";
+        let reply = reply_line(effect.arg(key).arg(words).arg(meter).query(&mut client));
+        assert_eq!(reply, "ERR more than was given: amount");
+        assert_eq!(run(&mut client, "EXISTS none"), "0");
+        assert_eq!(run(&mut client, "DEBUG DIGEST-VALUE account"), before);
+    }
+    assert_healthy(&server);
+}
+
 /// Replaces one of the space-separated words by an extreme number, or one byte by another.
 fn mutate_words(text: &mut Vec<u8>, random: &mut Random) {
     let mut words: Vec<Vec<u8>> = text.split(|&byte| byte == b' ').map(<[u8]>::to_vec).collect();

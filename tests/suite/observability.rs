@@ -1,9 +1,10 @@
 //! For operators: INFO, GW.STATS, command statistics, settings, memory.
 
+use crate::blocking::ask;
 use crate::commands::PUBLIC;
-use crate::support::{command, pipeline, run, start, state};
+use crate::support::{DEADLINE, command, pipeline, run, start, state};
 use gw_testkit::redis::Connection;
-use gw_testkit::{Server, await_in_sync, call, info};
+use gw_testkit::{Server, await_in_sync, await_until, call, info};
 use std::collections::HashMap;
 
 fn stats(client: &mut Connection) -> HashMap<String, u64> {
@@ -99,13 +100,17 @@ fn counters_are_reset_and_nothing_else() {
     ] {
         run(&mut client, words);
     }
+    // A lease that is given up.
+    let (_, _, _, _, lease): (String, Option<String>, u64, u64, u64) =
+        call!(client, "GW.CACHEFETCH", "chat:3", "LEASE", 60_000);
+    assert_eq!(call!(client, "GW.CACHERELEASE", "chat:3", lease => u64), 1);
     await_in_sync(&mut client, &mut reader);
     let token = run(&mut client, "GW.ACQUIRE s 1 a TTL 60000");
     let before = state(&mut client);
     assert_eq!(run(&mut client, "GW.STATSRESET"), "OK");
     assert!(stats(&mut client).values().all(|&count| count == 0));
     let cache = run(&mut client, "GW.CACHESTATS CATEGORY chat");
-    for figure in [r#""hits", 0"#, r#""misses", 0"#, r#""saved", "0""#, r#""entries", 1"#] {
+    for figure in [r#""hits", 0"#, r#""misses", 0"#, r#""releases", 0"#, r#""saved", "0""#, r#""entries", 1"#] {
         assert!(cache.contains(figure), "{figure} in {cache}");
     }
     assert_eq!(state(&mut client), before);
@@ -114,6 +119,84 @@ fn counters_are_reset_and_nothing_else() {
     assert_eq!(run(&mut client, "GW.ACQUIRE s 1 a TTL 60000"), token, "fencing tokens are not counters");
     assert_eq!(run(&mut reader, "GW.STATSRESET"), "OK", "a replica's counters are its own");
     assert_eq!(run(&mut client, "GW.STATSRESET x"), "ERR wrong number of arguments for 'gw.statsreset' command");
+}
+
+/// The gauges: clients that wait for slots, for records and for cached values, and fill leases in force.
+fn gauges(client: &mut Connection) -> [u64; 4] {
+    let stats = stats(client);
+    ["leases_waiting", "log_waiting", "cache_waiting", "cache_fill_leases"].map(|name| stats[name])
+}
+
+fn await_gauges(client: &mut Connection, expected: [u64; 4]) {
+    let mut shown = [0; 4];
+    await_until("the gauges to change", DEADLINE, || {
+        shown = gauges(client);
+        shown == expected
+    })
+    .unwrap_or_else(|error| panic!("{error}: {shown:?} instead of {expected:?}"));
+}
+
+#[test]
+fn waiting_clients_and_fill_leases_are_shown_for_as_long_as_there_are_any() {
+    let (server, mut client) = start();
+    let other = Server::start().unwrap();
+    assert_eq!(gauges(&mut client), [0; 4]);
+    // However a wait ends: served, its time is up, unblocked, cut off, or the server becomes a replica.
+    for end in 0..5 {
+        run(&mut client, "DEL s q q2 c other");
+        run(&mut client, "GW.ACQUIRE s 1 a TTL 600000");
+        run(&mut client, "GW.CACHEFETCH c LEASE 600000");
+        run(&mut client, "GW.CACHEFETCH other LEASE 600000");
+        assert_eq!(gauges(&mut client), [0, 0, 0, 2]);
+        let limit_ms = if end == 1 { 500 } else { 600_000 };
+        let waiting: Vec<_> = [
+            format!("GW.ACQUIRE s 1 b TTL 600000 BLOCK {limit_ms}"),
+            format!("GW.LOGPOP q BLOCK {limit_ms}"),
+            format!("GW.LOGPOP q BLOCK {limit_ms} LEASE 600000"),
+            format!("GW.LOGPOP q2 BLOCK {limit_ms}"),
+            format!("GW.CACHEFETCH c LEASE 600000 WAIT {limit_ms}"),
+            format!("GW.CACHEFETCH c LEASE 600000 WAIT {limit_ms}"),
+        ]
+        .iter()
+        .map(|words| ask(&server, words))
+        .collect();
+        if end != 1 {
+            await_gauges(&mut client, [1, 3, 2, 2]);
+            assert_eq!(run(&mut client, "GW.STATSRESET"), "OK");
+            assert_eq!(gauges(&mut client), [1, 3, 2, 2], "they are no counters");
+        }
+        match end {
+            0 => {
+                run(&mut client, "GW.RELEASE s a");
+                run(&mut client, "GW.LOGPUSH q RECORDS x y");
+                run(&mut client, "GW.LOGPUSH q2 RECORDS x");
+                run(&mut client, "GW.CACHESET c v");
+                await_gauges(&mut client, [0, 0, 0, 1]);
+            }
+            1 => await_gauges(&mut client, [0, 0, 0, 2]),
+            2 => {
+                let list: String = call!(client, "CLIENT", "LIST");
+                for line in list.lines().filter(|line| line.contains("flags=b")) {
+                    let id = line.split_once("id=").unwrap().1.split(' ').next().unwrap();
+                    call!(client, "CLIENT", "UNBLOCK", id => u64);
+                }
+                await_gauges(&mut client, [0, 0, 0, 2]);
+            }
+            3 => {
+                call!(client, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes" => u64);
+                await_gauges(&mut client, [0, 0, 0, 2]);
+            }
+            _ => {
+                call!(client, "REPLICAOF", "127.0.0.1", other.port() => ());
+                // A replica has no fill leases.
+                await_gauges(&mut client, [0; 4]);
+            }
+        }
+        drop(waiting);
+        run(&mut client, "GW.CACHESET c v");
+        run(&mut client, "GW.CACHESET other v");
+        await_gauges(&mut client, [0; 4]);
+    }
 }
 
 #[test]

@@ -105,6 +105,7 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
             "GW.CACHEDEL chat:a",
             "MULTI",
             "PING",
+            "CLUSTER SLOTS",
         ],
         &[
             "GW.LOGPOP log:r",
@@ -123,8 +124,11 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
             "GW.LOGACK log:r 000649ce3d40a00000000007",
             "GW.LOGSTATS log:r",
             "GW.LOGLEN log:r",
+            "HELLO",
+            "CLUSTER SLOTS",
+            "ASKING",
         ],
-        &["GW.LOGPUSH log:r x", "GW.LOGPOP rpm:a"],
+        &["GW.LOGPUSH log:r x", "GW.LOGPOP rpm:a", "CLUSTER RESET"],
     ),
     (
         "billing",
@@ -133,12 +137,12 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "accountant",
-        &["GW.COSTCHANGES", "GW.COSTSYNC spend:a 5", "GW.COSTACK any 5"],
-        &["GW.ADDCOST spend:a 1", "GW.SPENT spend:a", "GET k"],
+        &["GW.COSTCHANGES", "GW.COSTSYNC spend:a 5", "GW.COSTACK any 5", "HELLO", "CLUSTER SLOTS", "INFO replication"],
+        &["GW.ADDCOST spend:a 1", "GW.SPENT spend:a", "GET k", "CLUSTER FAILOVER"],
     ),
     (
         "monitor",
-        &["GW.STATS", "GW.CACHESTATS", "GW.TOP DENIED", "INFO", "SLOWLOG GET"],
+        &["GW.STATS", "GW.CACHESTATS", "GW.TOP DENIED", "INFO", "SLOWLOG GET", "CLUSTER INFO", "CLUSTER SHARDS"],
         &["GW.DESCRIBE k", "GET k", "CONFIG SET a b"],
     ),
     (

@@ -2,6 +2,7 @@
 //!
 //! RESTORE checks a checksum first. It is computed anew after each mutation, so that the payload reaches the loader.
 
+use crate::commands::PUBLIC;
 use crate::hostile::assert_healthy;
 use crate::support::{Random, command, fill_window, pipeline, run, server_time_ms};
 use gw_testkit::redis::{self, Cmd, Connection};
@@ -10,6 +11,9 @@ use gw_testkit::{Server, call, info, reply_line};
 /// The number of mutated payloads for each type, and how many of them are sent at once.
 const MUTATIONS: usize = 20_000;
 const BATCH: usize = 500;
+
+/// One in this many payloads is used by every command that there is, not only by those of its type.
+const USED_BY_ALL: usize = 20;
 
 /// The end of a payload: two bytes of RDB version, eight of CRC-64.
 const CRC_BYTES: usize = 8;
@@ -82,22 +86,26 @@ fn survives(fill: impl FnOnce(&mut Connection), uses: &[&str]) {
     let (mut taken, mut refused) = (0, 0);
     for _ in 0..MUTATIONS / BATCH {
         run(&mut client, "FLUSHALL");
-        let calls: Vec<Cmd> = (0..BATCH)
-            .flat_map(|_| {
-                let mut restore = redis::cmd("RESTORE");
-                restore.arg("k").arg(0).arg(mutated(&payload, &mut random)).arg("REPLACE");
-                let digest = command("DEBUG DIGEST-VALUE k");
-                std::iter::once(restore).chain(uses.iter().map(|words| command(words))).chain([digest])
-            })
-            .collect();
-        let per_payload = uses.len() + 2;
-        for (index, reply) in pipeline(&mut client, calls).into_iter().enumerate() {
-            if index % per_payload == 0 {
-                match reply_line(reply).as_str() {
-                    "OK" => taken += 1,
-                    "ERR Bad data format" => refused += 1,
-                    other => panic!("RESTORE: {other}"),
-                }
+        // The places of the RESTOREs among the calls.
+        let (mut calls, mut restores) = (Vec::<Cmd>::new(), Vec::new());
+        for index in 0..BATCH {
+            let mut restore = redis::cmd("RESTORE");
+            restore.arg("k").arg(0).arg(mutated(&payload, &mut random)).arg("REPLACE");
+            restores.push(calls.len());
+            calls.push(restore);
+            calls.extend(uses.iter().map(|words| command(words)));
+            if index % USED_BY_ALL == 0 {
+                // Nobody would end a wait.
+                calls.extend(PUBLIC.iter().map(|public| command(&public.call.replace(" WAIT 5", ""))));
+            }
+            calls.extend(["DUMP k", "DEBUG DIGEST-VALUE k"].map(command));
+        }
+        let mut replies: Vec<_> = pipeline(&mut client, calls).into_iter().map(Some).collect();
+        for at in restores {
+            match replies[at].take().map(reply_line).unwrap_or_default().as_str() {
+                "OK" => taken += 1,
+                "ERR Bad data format" => refused += 1,
+                other => panic!("RESTORE: {other}"),
             }
         }
         assert!(server.is_running());

@@ -1,7 +1,7 @@
 //! Helpers for several files of the suite.
 
 use gw_testkit::redis::{self, Cmd, Connection, FromRedisValue, RedisResult, Value};
-pub use gw_testkit::{DEADLINE, live};
+pub use gw_testkit::{DEADLINE, Random, live};
 use gw_testkit::{Server, await_until, call, digest, reply_line};
 use std::fs;
 
@@ -267,25 +267,4 @@ fn parse_commands(mut bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
         commands.push(words.collect());
     }
     commands
-}
-
-/// Pseudo-random numbers, the same on every run: xorshift64* (Vigna, <https://doi.org/10.1145/2845077>).
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    /// 0 to `end - 1`.
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.next() >> 33) as usize % end
-    }
-
-    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next() as u8).collect()
-    }
 }

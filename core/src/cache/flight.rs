@@ -242,6 +242,11 @@ impl<W: Copy + Eq + Hash, S> Flights<W, S> {
         leases.map(|(place, _)| place.clone()).collect()
     }
 
+    /// The number of clients that wait.
+    pub fn waiting_len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// All clients that wait, in no order.
     pub fn waiting(&self) -> Vec<W> {
         self.waiting.keys().copied().collect()

@@ -3,6 +3,7 @@
 pub mod clears;
 mod dictionary;
 pub mod flight;
+pub mod marks;
 pub mod packed;
 mod packer;
 

@@ -77,9 +77,13 @@ impl Ids {
         out.uint(self.for_ms);
     }
 
-    pub fn load_head(&mut self, from: &mut dyn Reader) -> Result<(), Corrupt> {
-        self.for_ms = from.uint_max(PERIOD_MAX_MS, "how long ids are remembered")?;
-        Ok(())
+    /// Reads what [`Self::save_head`] wrote, for [`Self::set_for_ms`].
+    pub fn load_for_ms(from: &mut dyn Reader) -> Result<u64, Corrupt> {
+        from.uint_max(PERIOD_MAX_MS, "how long ids are remembered")
+    }
+
+    pub fn set_for_ms(&mut self, for_ms: u64) {
+        self.for_ms = for_ms;
     }
 
     pub fn save(&self, out: &mut dyn Writer) {

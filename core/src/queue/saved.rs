@@ -2,11 +2,12 @@
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
-use super::batch::{Batch, Batches};
+use super::batch::{Batch, BatchId, Batches};
 use super::block::Block;
 use super::bounds::{COUNT_MAX, TIME_MAX_US};
+use super::ids::Ids;
 use super::value::{Counts, Queue};
-use crate::codec::{Corrupt, Encoded, Reader, Writer};
+use crate::codec::{Corrupt, Decoder, Encoded, Reader, Writer};
 use crate::memory::allocated_bytes;
 use crate::stored::Stored;
 
@@ -50,35 +51,60 @@ impl Queue {
     /// Reads a part that [`Self::save_parts`] wrote. Parts are read in the order in which they were written.
     ///
     /// # Errors
-    /// [`Corrupt`] if the part's fields are cut short, out of bounds or contradict each other.
-    pub fn load_part(&mut self, part: Part, from: &mut dyn Reader) -> Result<(), Corrupt> {
-        match part {
-            Part::Head => self.load_head(from)?,
-            Part::Ids => self.ids.load(from)?,
-            Part::Waiting => {
-                let block = Block::load(from)?;
+    /// [`Corrupt`] if the part's fields are cut short, out of bounds or contradict each other, or if bytes are left. Then
+    /// the queue is as before.
+    pub fn load_part(&mut self, part: Part, payload: &[u8]) -> Result<(), Corrupt> {
+        let mut from = Decoder::new(payload);
+        let loaded = self.read_part(part, &mut from)?;
+        from.finish()?;
+        self.add(loaded);
+        Ok(())
+    }
+
+    fn read_part(&self, part: Part, from: &mut dyn Reader) -> Result<Loaded, Corrupt> {
+        Ok(match part {
+            Part::Head => Loaded::Head(Head::load(from)?),
+            Part::Ids => {
+                let mut ids = self.ids.clone();
+                ids.load(from)?;
+                Loaded::Ids(ids)
+            }
+            Part::Waiting => Loaded::Waiting(Block::load(from)?),
+            Part::Leased | Part::Dead => {
+                let (id, batch) = Batch::load(from)?;
+                let others = if part == Part::Leased { self.leased.batches() } else { &self.dead };
+                if others.get(id).is_some() {
+                    return Err(Corrupt("a batch twice"));
+                }
+                if part == Part::Leased { Loaded::Leased(id, batch) } else { Loaded::Dead(id, batch) }
+            }
+        })
+    }
+
+    fn add(&mut self, loaded: Loaded) {
+        match loaded {
+            Loaded::Head(Head { counts, at_ms, last_id_us, ids_for_ms }) => {
+                (self.counts, self.at_ms, self.last_id_us) = (counts, at_ms, last_id_us);
+                self.ids.set_for_ms(ids_for_ms);
+            }
+            Loaded::Ids(ids) => self.ids = ids,
+            Loaded::Waiting(block) => {
                 if let Some(full) = self.blocks.back_mut() {
                     self.work.jobs.extend(full.close());
                 }
                 self.waiting += block.size();
                 self.blocks.push_back(block);
             }
-            Part::Leased | Part::Dead => {
-                let (id, mut batch) = Batch::load(from)?;
-                let others = if part == Part::Leased { self.leased.batches() } else { &self.dead };
-                if others.get(id).is_some() {
-                    return Err(Corrupt("a batch twice"));
-                }
+            Loaded::Leased(id, batch) => {
                 self.last_id_us = self.last_id_us.max(id.time_us());
-                if part == Part::Leased {
-                    self.leased.insert(id, batch);
-                } else {
-                    batch.close(&mut self.work.jobs);
-                    self.dead.insert(id, batch);
-                }
+                self.leased.insert(id, batch);
+            }
+            Loaded::Dead(id, mut batch) => {
+                self.last_id_us = self.last_id_us.max(id.time_us());
+                batch.close(&mut self.work.jobs);
+                self.dead.insert(id, batch);
             }
         }
-        Ok(())
     }
 
     fn save_head(&self, out: &mut dyn Writer) {
@@ -87,8 +113,27 @@ impl Queue {
         out.uint(self.last_id_us);
         self.ids.save_head(out);
     }
+}
 
-    fn load_head(&mut self, from: &mut dyn Reader) -> Result<(), Corrupt> {
+/// A part that was read, and is not yet in a queue.
+enum Loaded {
+    Head(Head),
+    /// All ids so far.
+    Ids(Ids),
+    Waiting(Block),
+    Leased(BatchId, Batch),
+    Dead(BatchId, Batch),
+}
+
+struct Head {
+    counts: Counts,
+    at_ms: i64,
+    last_id_us: u64,
+    ids_for_ms: u64,
+}
+
+impl Head {
+    fn load(from: &mut dyn Reader) -> Result<Self, Corrupt> {
         let mut count = || from.uint_max(COUNT_MAX, "a count out of bounds");
         let counts = Counts {
             pushed: count()?,
@@ -101,8 +146,7 @@ impl Queue {
         };
         let at_ms = from.time_ms("the time of a change")?;
         let last_id_us = from.uint_max(TIME_MAX_US, "the last batch's id")?;
-        (self.counts, self.at_ms, self.last_id_us) = (counts, at_ms, last_id_us);
-        self.ids.load_head(from)
+        Ok(Self { counts, at_ms, last_id_us, ids_for_ms: Ids::load_for_ms(from)? })
     }
 }
 
@@ -123,11 +167,12 @@ impl Stored for Queue {
 
     fn load(from: &mut dyn Reader, _encoding: u32) -> Result<Self, Corrupt> {
         let mut queue = Self::new();
-        queue.load_part(Part::Head, from)?;
-        queue.load_part(Part::Ids, from)?;
+        let mut load = |part, from: &mut dyn Reader| queue.read_part(part, from).map(|loaded| queue.add(loaded));
+        load(Part::Head, from)?;
+        load(Part::Ids, from)?;
         for part in [Part::Waiting, Part::Leased, Part::Dead] {
             for _ in 0..from.uint()? {
-                queue.load_part(part, from)?;
+                load(part, from)?;
             }
         }
         Ok(queue)

@@ -23,9 +23,7 @@ fn rewritten(queue: &Queue) -> Queue {
     queue.save_parts(&mut |part, payload| parts.push((part, payload.0)));
     let mut copy = Queue::new();
     for (part, bytes) in parts {
-        let mut reader = Decoder::new(&bytes);
-        copy.load_part(part, &mut reader).unwrap();
-        reader.finish().unwrap();
+        copy.load_part(part, &bytes).unwrap();
     }
     copy
 }

@@ -19,6 +19,10 @@ const SPANS: usize = 12;
 /// The short spans in a long one: twelve of five minutes are the hour.
 const SHORT_IN_LONG: u32 = 60;
 
+/// How many times as many names a long span keeps: it has more of them, and the sum of the hour's floors grows with each
+/// merge.
+const LONG_FACTOR: usize = 2;
+
 /// After this number of short spans without a count nothing is left of the hour.
 const FORGOTTEN: i64 = (SPANS as i64 + 1) * SHORT_IN_LONG as i64;
 
@@ -60,21 +64,19 @@ impl Horizons {
             begin_ms: now_ms - now_ms.rem_euclid(SPAN_MS),
             short: Filtered::new(keys),
             minute: VecDeque::with_capacity(SPANS + 1),
-            long: Table::new(keys),
+            long: Table::new(LONG_FACTOR * keys),
             long_has: 0,
             hour: VecDeque::with_capacity(SPANS + 1),
         }
     }
 
-    /// Counts a weight. Returns whether a span has ended before, so that [`Self::memory_bytes`] has changed.
+    /// Counts a weight.
     #[inline]
-    pub fn add(&mut self, now_ms: i64, name: &Name, weight: u128) -> bool {
-        let ended = self.is_over(now_ms);
-        if ended {
+    pub fn add(&mut self, now_ms: i64, name: &Name, weight: u128) {
+        if self.is_over(now_ms) {
             self.advance(now_ms);
         }
         self.short.add(name, weight);
-        ended
     }
 
     #[inline]

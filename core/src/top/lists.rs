@@ -55,22 +55,13 @@ pub struct Top {
     others: Vec<(Box<[u8]>, Horizons)>,
 }
 
-/// What has become of a count.
+/// What has become of an amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counted {
+pub enum Charged {
     /// It was added.
     Added,
-    /// It was added, and [`Top::memory_bytes`] has changed before.
-    Resized,
     /// It was not: there are [`OTHERS_MAX`] other meters already.
     NoRoom,
-}
-
-impl Counted {
-    #[inline]
-    fn after(has_resized: bool) -> Self {
-        if has_resized { Self::Resized } else { Self::Added }
-    }
 }
 
 impl Top {
@@ -87,53 +78,50 @@ impl Top {
 
     /// Counts a refusal of a key, labelled with what has refused it.
     #[inline]
-    pub fn deny(&mut self, now_ms: i64, name: &Name) -> Counted {
-        match &mut self.denied {
-            Some(list) => Counted::after(list.add(now_ms, name, 1)),
-            None => {
-                self.denied = Some(begin(self.keys, now_ms, name, 1));
-                Counted::Resized
-            }
-        }
+    pub fn deny(&mut self, now_ms: i64, name: &Name) {
+        self.denied.get_or_insert_with(|| Horizons::new(now_ms, self.keys)).add(now_ms, name, 1);
     }
 
     /// Counts what a key has used of a meter.
     #[inline]
-    pub fn charge(&mut self, now_ms: i64, meter: Meter, name: &Name, weight: u128) -> Counted {
+    pub fn charge(&mut self, now_ms: i64, meter: Meter, name: &Name, weight: u128) -> Charged {
         let list = match meter.place() {
             Ok(place) => self.usual.get_mut(place).and_then(Option::as_mut),
             Err(other) => self.others.iter_mut().find(|(known, _)| **known == *other).map(|(_, list)| list),
         };
         match list {
-            Some(list) => Counted::after(list.add(now_ms, name, weight)),
+            Some(list) => {
+                list.add(now_ms, name, weight);
+                Charged::Added
+            }
             None => self.charge_new(now_ms, meter, name, weight),
         }
     }
 
     #[cold]
-    fn charge_new(&mut self, now_ms: i64, meter: Meter, name: &Name, weight: u128) -> Counted {
+    fn charge_new(&mut self, now_ms: i64, meter: Meter, name: &Name, weight: u128) -> Charged {
+        let mut list = Horizons::new(now_ms, self.keys);
+        list.add(now_ms, name, weight);
         match meter.place() {
-            Ok(place) => {
-                if let Some(list) = self.usual.get_mut(place) {
-                    *list = Some(begin(self.keys, now_ms, name, weight));
-                }
-            }
+            Ok(place) => self.usual[place] = Some(list),
             Err(other) => {
-                if self.others.len() >= OTHERS_MAX {
-                    // A meter that was not used for an hour makes room.
-                    let is_unused = |(_, list): &mut (Box<[u8]>, Horizons)| {
-                        list.advance(now_ms);
-                        list.is_empty()
-                    };
-                    match self.others.iter_mut().position(is_unused) {
-                        Some(place) => drop(self.others.swap_remove(place)),
-                        None => return Counted::NoRoom,
-                    }
+                if self.others.len() >= OTHERS_MAX && !self.drop_unused(now_ms) {
+                    return Charged::NoRoom;
                 }
-                self.others.push((other.into(), begin(self.keys, now_ms, name, weight)));
+                self.others.push((other.into(), list));
             }
         }
-        Counted::Resized
+        Charged::Added
+    }
+
+    /// Drops the list of a meter with a name of its own that was not used for an hour. Returns whether there was one.
+    fn drop_unused(&mut self, now_ms: i64) -> bool {
+        let is_unused = |(_, list): &mut (Box<[u8]>, Horizons)| {
+            list.advance(now_ms);
+            list.is_empty()
+        };
+        let unused = self.others.iter_mut().position(is_unused);
+        unused.map(|place| self.others.swap_remove(place)).is_some()
     }
 
     /// The `count` keys with most refusals.
@@ -159,11 +147,4 @@ impl Top {
             + names.sum::<usize>()
             + allocated_bytes(self.others.capacity() * size_of::<(Box<[u8]>, Horizons)>())
     }
-}
-
-/// A list with a first count.
-fn begin(keys: usize, now_ms: i64, name: &Name, weight: u128) -> Horizons {
-    let mut list = Horizons::new(now_ms, keys);
-    list.add(now_ms, name, weight);
-    list
 }

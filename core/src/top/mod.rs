@@ -37,7 +37,7 @@ mod table;
 mod tests;
 
 pub use horizons::{By, Horizons, Row, SPAN_MS};
-pub use lists::{Counted, Meter, OTHERS_MAX, Top};
+pub use lists::{Charged, Meter, OTHERS_MAX, Top};
 pub use name::{KEY_SHOWN_MAX, LABEL_MAX, Label, Name};
 
 /// The most keys of which a list can be sure: with more, a reply would take more than a millisecond.

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Result, params};
 
-use crate::feed::Ledger;
+use crate::feed::{Ledger, Version};
 
 pub struct Database(Connection);
 
@@ -28,17 +28,19 @@ impl Database {
     }
 
     /// Each account with the version of its ledger that was stored last.
-    pub fn versions(&self) -> Result<Vec<(Vec<u8>, i64)>> {
+    pub fn versions(&self) -> Result<Vec<Version>> {
         let mut versions = self.0.prepare("SELECT name, version FROM account")?;
         let rows = versions.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         rows.collect()
     }
 
     /// Stores all ledgers or none. It can be repeated at any time: amounts are whole sums, and ledgers older than their
-    /// account are left out.
-    pub fn store(&mut self, ledgers: &[Ledger]) -> Result<()> {
+    /// account are left out. Returns those accounts, with the version that the database has.
+    pub fn store(&mut self, ledgers: &[Ledger]) -> Result<Vec<Version>> {
+        let mut newer = Vec::new();
         let transaction = self.0.transaction()?;
         {
+            let mut stored = transaction.prepare_cached("SELECT version FROM account WHERE name = ?1")?;
             let mut account = transaction.prepare_cached(
                 "INSERT INTO account VALUES (?1, ?2) ON CONFLICT (name)
                  DO UPDATE SET version = excluded.version WHERE account.version < excluded.version",
@@ -54,6 +56,11 @@ impl Database {
             });
             for Ledger { key, version, since, rows, credits } in ledgers {
                 account.execute(params![key, version])?;
+                let stored: i64 = stored.query_row(params![key], |row| row.get(0))?;
+                if stored > *version {
+                    newer.push((key.clone(), stored));
+                    continue;
+                }
                 for ((delete, store), rows) in delete.iter().zip(&store).zip([rows, credits]) {
                     transaction.prepare_cached(delete)?.execute(params![key, since])?;
                     let mut store = transaction.prepare_cached(store)?;
@@ -63,6 +70,7 @@ impl Database {
                 }
             }
         }
-        transaction.commit()
+        transaction.commit()?;
+        Ok(newer)
     }
 }

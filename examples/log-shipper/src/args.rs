@@ -5,19 +5,20 @@ use clap::Parser;
 use std::path::Path;
 use url::Url;
 
-/// Ships the JSON records of a log queue to an object store: each leased batch becomes one object of compressed,
+/// Ships the JSON records of log queues to an object store: each leased batch becomes one object of compressed,
 /// newline-delimited JSON, named by the batch's id. Run as many of them as you like.
 #[derive(Debug, Parser)]
 #[command(name = "gw-log-shipper", after_help = AFTER_HELP)]
 pub struct Args {
-    /// The queue
-    pub key: String,
+    /// The queues; each is shipped by a thread of its own
+    #[arg(required = true, value_name = "KEY")]
+    pub keys: Vec<String>,
 
     /// Where objects go: a folder, or an address such as s3://bucket/folder
     #[arg(long, env = "GW_STORE", default_value = "shipped", value_parser = parse_store)]
     pub store: Url,
 
-    /// The server
+    /// The server, or any node of a cluster; the queues are followed to the nodes that have them
     #[arg(long, env = "GW_REDIS", default_value = "redis://127.0.0.1:6379")]
     pub redis: String,
 
@@ -32,6 +33,7 @@ pub struct Args {
 
 const AFTER_HELP: &str = "\
 S3 is configured as its other tools are: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL ...
+In a cluster, spread the load over queues in different slots: 'log:{0}' 'log:{1}' ...
 The server should run with `appendfsync always`: a lease that it forgets in a crash is given again under another name.";
 
 /// A folder is accepted as a store, too.

@@ -1,4 +1,4 @@
-//! Ships the records of a log queue to an object store, each in exactly one object, even if processes die at any point:
+//! Ships the records of log queues to an object store, each in exactly one object, even if processes die at any point:
 //!
 //! 1. A batch is leased with GW.LOGPOP. It stays in the queue, and comes back if it is not acknowledged in time.
 //! 2. Records that are not JSON cannot be in an object, so they are given up: they become a dead letter of their own,
@@ -22,7 +22,9 @@ use args::Args;
 use clap::Parser;
 use queue::{Batch, Queue};
 use std::fmt;
+use std::panic::resume_unwind;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 use stop::Backoff;
 use store::{Created, Store};
@@ -39,16 +41,25 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     stop::on_signals()?;
-    let mut shipper = Shipper {
-        queue: Queue::new(&args.redis, &args.key, args.lease_ms)?,
-        store: Store::open(&args.store).with_context(|| format!("cannot use the store {}", args.store))?,
-        lease: Duration::from_millis(args.lease_ms),
-        done: Tally::default(),
-    };
-    println!("from {} at {} to {}", args.key, args.redis, args.store);
-    let ended = shipper.run(args.count);
-    println!("{}", shipper.done);
-    ended
+    let shippers = args.keys.iter().map(|key| Shipper::new(args, key)).collect::<Result<Vec<_>>>()?;
+    println!("from {} at {} to {}", args.keys.join(" "), args.redis, args.store);
+    let ended: Vec<(Tally, Result<()>)> = thread::scope(|scope| {
+        let ship = |mut shipper: Shipper| {
+            let ended = shipper.run(args.count);
+            if ended.is_err() {
+                // Nobody would notice that one queue of several is no longer shipped.
+                stop::request();
+            }
+            (shipper.done, ended)
+        };
+        let running: Vec<_> = shippers.into_iter().map(|shipper| scope.spawn(move || ship(shipper))).collect();
+        running.into_iter().map(|shipper| shipper.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    let mut all = Tally::default();
+    ended.iter().for_each(|(done, _)| all.add(done));
+    println!("{all}");
+    let mut ended = args.keys.iter().zip(ended);
+    ended.try_for_each(|(key, (_, ended))| ended.with_context(|| format!("queue {key}")))
 }
 
 /// Counts of the work done.
@@ -60,6 +71,17 @@ struct Tally {
     given_up: u64,
     given_back: u64,
     lost: u64,
+}
+
+impl Tally {
+    fn add(&mut self, other: &Tally) {
+        self.objects += other.objects;
+        self.records += other.records;
+        self.already_there += other.already_there;
+        self.given_up += other.given_up;
+        self.given_back += other.given_back;
+        self.lost += other.lost;
+    }
 }
 
 impl fmt::Display for Tally {
@@ -81,6 +103,15 @@ struct Shipper {
 }
 
 impl Shipper {
+    fn new(args: &Args, key: &str) -> Result<Self> {
+        Ok(Self {
+            queue: Queue::new(&args.redis, key, args.lease_ms)?,
+            store: Store::open(&args.store).with_context(|| format!("cannot use the store {}", args.store))?,
+            lease: Duration::from_millis(args.lease_ms),
+            done: Tally::default(),
+        })
+    }
+
     /// Runs until a signal requests the end; the batch in hand is finished or given back.
     fn run(&mut self, count: u32) -> Result<()> {
         while !stop::requested() {

@@ -1,7 +1,9 @@
-//! The log queue, for a consumer of leased batches.
+//! The log queue, for a consumer of leased batches. In a cluster it is followed wherever its slot goes.
 
 use crate::stop::{self, Backoff};
+use gw_nodes::{Address, Redirect, Seed};
 use redis::{Cmd, Connection, ErrorKind, FromRedisValue, RedisError, RedisResult};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long a pop waits at the server for records. The end of the run has to wait for it.
@@ -19,16 +21,24 @@ pub struct Batch {
     pub delivery: u64,
 }
 
+/// How many redirections one call follows at once. Nodes that do not agree yet may send it in a circle.
+const REDIRECTIONS: u32 = 5;
+
 pub struct Queue {
-    client: redis::Client,
-    connection: Option<Connection>,
+    seed: Seed,
+    /// The nodes that were heard of. The first one is asked; if it fails, it goes to the end. The others know which node
+    /// has the queue.
+    nodes: Vec<Address>,
+    connections: BTreeMap<Address, Connection>,
     key: String,
     lease_ms: u64,
 }
 
 impl Queue {
     pub fn new(server: &str, key: &str, lease_ms: u64) -> RedisResult<Self> {
-        Ok(Self { client: redis::Client::open(server)?, connection: None, key: key.to_owned(), lease_ms })
+        let seed = Seed::new(server)?;
+        let nodes = vec![seed.address().clone()];
+        Ok(Self { seed, nodes, connections: BTreeMap::new(), key: key.to_owned(), lease_ms })
     }
 
     /// Leases up to `count` records, after a short wait at most; `None` if there are none.
@@ -75,14 +85,14 @@ impl Queue {
         command
     }
 
-    /// Goes on through restarts and failovers of the server; every command here can be repeated.
+    /// Goes on through restarts, failovers and moves of the queue; every command here can be repeated.
     fn call<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
         let mut backoff = Backoff::up_to(PAUSE_MAX);
         let mut last_tries = LAST_TRIES;
         loop {
-            match self.try_call(command) {
+            match self.follow(command) {
                 Err(error) if is_passing(&error) && last_tries > 0 => {
-                    eprintln!("{error}; trying again");
+                    eprintln!("{}: {error}; trying again", self.key);
                     last_tries -= u32::from(stop::requested());
                     backoff.pause();
                 }
@@ -91,25 +101,78 @@ impl Queue {
         }
     }
 
-    fn try_call<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
-        let mut connection = match self.connection.take() {
+    /// Sends the command to the node that was right last, and then to wherever it is redirected.
+    fn follow<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+        let (mut node, mut asking) = (self.nodes[0].clone(), false);
+        let mut redirections = REDIRECTIONS;
+        loop {
+            let error = match self.send(command, &node, asking) {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            let Some(redirect) = gw_nodes::redirect(&error, &node).filter(|_| redirections > 0) else {
+                self.turn_from(&node);
+                return Err(error);
+            };
+            redirections -= 1;
+            (node, asking) = match redirect {
+                Redirect::Moved(to) => {
+                    self.turn_to(&to);
+                    (to, false)
+                }
+                // For this call alone: the slot is still the first node's.
+                Redirect::Ask(to) => (to, true),
+            };
+        }
+    }
+
+    fn send<T: FromRedisValue>(&mut self, command: &Cmd, node: &Address, asking: bool) -> RedisResult<T> {
+        let mut connection = match self.connections.remove(node) {
             Some(connection) => connection,
-            None => {
-                let connection = self.client.get_connection_with_timeout(PATIENCE)?;
-                connection.set_read_timeout(Some(BLOCK + PATIENCE))?;
-                connection
-            }
+            None => self.connect(node)?,
         };
-        let reply = command.query(&mut connection)?;
-        // After an error a new connection is made: it may lead to another server.
-        self.connection = Some(connection);
-        Ok(reply)
+        if asking {
+            redis::cmd("ASKING").exec(&mut connection)?;
+        }
+        let reply = command.query(&mut connection);
+        // After any other error a new connection is made: it may lead to another server.
+        if reply.as_ref().err().is_none_or(|error| gw_nodes::redirect(error, node).is_some()) {
+            self.connections.insert(node.clone(), connection);
+        }
+        reply
+    }
+
+    fn connect(&mut self, node: &Address) -> RedisResult<Connection> {
+        let mut connection = self.seed.connect(node, BLOCK + PATIENCE)?;
+        for shard in gw_nodes::shards(&mut connection, node)? {
+            for other in [shard.primary].into_iter().chain(shard.replicas) {
+                if !self.nodes.contains(&other) {
+                    self.nodes.push(other);
+                }
+            }
+        }
+        Ok(connection)
+    }
+
+    /// From now on this node is asked first.
+    fn turn_to(&mut self, node: &Address) {
+        self.nodes.retain(|known| known != node);
+        self.nodes.insert(0, node.clone());
+    }
+
+    /// A node that fails is asked again when all others have been asked.
+    fn turn_from(&mut self, node: &Address) {
+        if self.nodes[0] == *node {
+            self.nodes.rotate_left(1);
+        }
     }
 }
 
-/// Whether the error may go away by itself: the server restarts, loads, has become a replica, or cannot save.
+/// Whether the error may go away by itself: the server restarts, loads, has become a replica, or cannot save; the nodes
+/// of a cluster do not agree yet.
 fn is_passing(error: &RedisError) -> bool {
-    const CODES: [&str; 7] = ["LOADING", "READONLY", "UNBLOCKED", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF"];
+    const CODES: [&str; 9] =
+        ["LOADING", "READONLY", "UNBLOCKED", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "MOVED", "ASK"];
     // A reply that cannot be read was cut off.
     let is_cut_off = matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse);
     is_cut_off || error.code().is_some_and(|code| CODES.contains(&code))

@@ -1,4 +1,4 @@
-//! The end of the run, requested with SIGINT or SIGTERM.
+//! The end of the run, requested with SIGINT or SIGTERM, or because a queue cannot be shipped.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
@@ -14,6 +14,10 @@ pub fn on_signals() -> Result<(), ctrlc::Error> {
             std::process::exit(130);
         }
     })
+}
+
+pub fn request() {
+    STOP.store(true, Ordering::Relaxed);
 }
 
 pub fn requested() -> bool {

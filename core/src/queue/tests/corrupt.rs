@@ -54,6 +54,26 @@ fn filled(lens: &[usize], popped: u64) -> Queue {
     queue
 }
 
+/// A part that is cut short, has bytes left or is changed anywhere: refused, and nothing of it is in the queue.
+#[test]
+fn a_part_that_is_refused_changes_nothing() {
+    let mut queue = filled(&[1_000; 300], 0);
+    (0..50).for_each(|id| queue.remember(2_000, &[id], 60_000));
+    let mut parts = Vec::new();
+    queue.save_parts(&mut |part, payload| parts.push((part, payload.0)));
+    let mut copy = Queue::new();
+    for (part, bytes) in parts {
+        let before = digest(&copy);
+        for end in (0..bytes.len()).step_by(1 + bytes.len() / 500) {
+            assert!(copy.load_part(part, &bytes[..end]).is_err());
+        }
+        assert!(copy.load_part(part, &[&bytes[..], b"u"].concat()).is_err());
+        assert!(digest(&copy) == before, "{part:?}");
+        copy.load_part(part, &bytes).unwrap();
+    }
+    assert_eq!(digest(&copy), digest(&queue));
+}
+
 #[test]
 fn compressed_and_partly_taken_blocks_are_saved_as_they_are() {
     let mut queue = filled(&[1_000; 300], 0);
