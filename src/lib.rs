@@ -12,6 +12,7 @@ mod node;
 mod queue;
 mod server;
 mod stats;
+mod top;
 
 use gateway_core::admission::Account;
 use gateway_core::bucket::TokenBucket;
@@ -80,6 +81,7 @@ const COMMANDS: &[&Command] = &[
     &node::DESCRIBE,
     &node::STATS,
     &node::STATS_RESET,
+    &top::query::COMMAND,
     // Effects: written by the module itself.
     &limit::effect::COMMAND,
     &budget::effect::COMMAND,
@@ -115,6 +117,7 @@ const SETTINGS: &[Setting] = &[
     Setting::Text(&cache::settings::TTL),
     Setting::Text(&cache::settings::STALE),
     Setting::Number(&cache::settings::PACK_FROM_BYTES),
+    Setting::Number(&top::settings::KEYS),
 ];
 
 /// Keyspace-event listeners.
@@ -134,6 +137,7 @@ const SERVER_LISTENERS: &[ServerListener] = &[
     cache::reclaim::on_server_event,
     limit::wait::on_server_event,
     queue::wait::on_server_event,
+    top::count::on_server_event,
 ];
 
 server::module::module!(MODULE);

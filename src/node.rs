@@ -9,6 +9,7 @@ use crate::server::command::{self, Access, Arg, Command, Keys};
 use crate::server::info::Gauges;
 use crate::server::{Call, Outcome, types, value};
 use crate::stats;
+use crate::top;
 
 /// What there is now on this node: GW.STATS and `INFO gw` show it after the counters. GW.STATSRESET does not change it.
 pub const GAUGES: Gauges = &[
@@ -16,6 +17,7 @@ pub const GAUGES: Gauges = &[
     ("log_waiting", queue::wait::waiting),
     ("cache_waiting", cache::flights::waiting),
     ("cache_fill_leases", cache::flights::leases),
+    ("top_bytes", top::count::memory_bytes),
 ];
 
 pub const DESCRIBE: Command = Command {
@@ -60,7 +62,7 @@ pub const STATS_RESET: Command = Command {
     flags: "admin",
     arity: 1,
     keys: Keys::None,
-    summary: "Sets this node's counters back to 0: those of GW.STATS, INFO gw and GW.CACHESTATS.",
+    summary: "Sets this node's counters back to 0: those of GW.STATS, INFO gw, GW.CACHESTATS and GW.TOP.",
     complexity: "O(N) in the categories of the cache, at most 1,024",
     since: "0.1.0",
     tips: "request_policy:all_shards response_policy:all_succeeded",
@@ -113,6 +115,7 @@ fn reset_stats(call: &mut Call) -> Outcome {
     call.args().end()?;
     stats::reset();
     cache::stats::reset();
+    top::count::reset();
     call.reply().ok();
     Ok(())
 }

@@ -110,4 +110,6 @@ counters! {
     cache_deletes,
     cache_cleared,
     cache_errors,
+    /// GW.TOP: amounts of meters that have no list because there are too many meters.
+    top_ignored,
 }

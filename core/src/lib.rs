@@ -26,6 +26,7 @@ pub mod queue;
 mod recent;
 pub mod slot;
 pub mod stored;
+pub mod top;
 pub mod window;
 
 /// The end of the year 9999 in unix milliseconds: the latest time any value may hold. Far enough for every use, and

@@ -28,6 +28,10 @@ pub struct Args {
     /// A different seed gives different traffic
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+
+    /// Instead of the replay: give the requests to 10,000 keys, and print how many of the heaviest GW.TOP would find
+    #[arg(long)]
+    pub top: bool,
 }
 
 const AFTER_HELP: &str = "\

@@ -6,6 +6,7 @@ mod audit;
 mod clock;
 mod content;
 mod gateway;
+mod heavy;
 mod latency;
 mod limits;
 mod models;
@@ -52,6 +53,10 @@ fn main() -> ExitCode {
 }
 
 fn demo(args: &Args) -> Result<()> {
+    if args.top {
+        print!("{}", heavy::table(&arrivals(args)?, args.seed));
+        return Ok(());
+    }
     // Ends the run in order, with its server, instead of the process at once.
     ctrlc::set_handler(|| {
         INTERRUPTED.store(true, Ordering::Relaxed);

@@ -4,6 +4,7 @@ use gateway_core::admission::form::Form;
 use gateway_core::admission::{
     self, Account, Amounts, Decision, Figures, Kind, Policy, Request, Row, Soft, Told, Undecided, Used,
 };
+use gateway_core::top::Label;
 
 use super::accounts;
 use super::args::{AdmissionArgs, LEASE, REQUIRE, ROWS, RowsWanted, SHADOW, TTL};
@@ -15,6 +16,7 @@ use crate::server::command::{Access, Arg, Command, Keys, keys_with};
 use crate::server::reply::Reply;
 use crate::server::{Call, Error, Key, Outcome};
 use crate::stats::STATS;
+use crate::top::count::all_denied;
 
 pub const COMMAND: Command = Command {
     name: "GW.ADMIT",
@@ -96,6 +98,14 @@ fn admit(call: &mut Call) -> Outcome {
             }
         }
     }
+    if !admitted {
+        let refusal = |row: &Row| {
+            let account = accounts.get(usize::from(row.account))?.as_ref()?;
+            let policy = account.policies().get(usize::from(row.policy))?;
+            Some((*keys.get(usize::from(row.account))?, Label::new(&policy.name)))
+        };
+        all_denied(now_ms, rows.iter().filter(|row| refuses(row)).filter_map(refusal));
+    }
     drop(accounts);
     for &index in &decision.charged {
         opened.get_mut(index).into_iter().for_each(accounts::renew);
@@ -111,7 +121,7 @@ fn admit(call: &mut Call) -> Outcome {
         AccountsEffect::advanced(now_ms).replicate(call, &keys_of(&decision.tidied), &[]);
     }
     if !admitted {
-        for_each_account(&keys, &rows, |row| !row.allowed && !row.shadow, |key| call.tell_denied(key));
+        for_each_account(&keys, &rows, refuses, |key| call.tell_denied(key));
     }
     Ok(())
 }
@@ -124,6 +134,11 @@ fn not_decided(undecided: Undecided, id: &[u8]) -> Error {
         }
         Undecided::Exceeded(exceeded) => accounts::exceeded(exceeded),
     }
+}
+
+/// Whether the request is refused because of this row.
+fn refuses(row: &Row) -> bool {
+    !row.allowed && !row.shadow
 }
 
 /// Calls `tell` once for each account that has a row for which `concerns` is true.

@@ -1,6 +1,8 @@
 //! GW.SETTLE and GW.KEEPALIVE: settle an admission, and extend its lease.
 
-use gateway_core::admission::{Account, Amounts, Standing, Told};
+use gateway_core::admission::{Account, Amounts, REQUESTS, Standing, Told};
+use gateway_core::money::Amount;
+use gateway_core::top::Meter;
 
 use super::accounts;
 use super::args::{AdmissionArgs, COOLDOWN, FAILED, LEASE, TOOK, TTL};
@@ -14,6 +16,7 @@ use crate::server::command::{Access, Arg, Command, Keys, keys_with};
 use crate::server::key::Opened;
 use crate::server::{Call, Key, Outcome};
 use crate::stats::STATS;
+use crate::top::count;
 
 pub const SETTLE: Command = Command {
     name: "GW.SETTLE",
@@ -119,6 +122,10 @@ fn settle(call: &mut Call) -> Outcome {
         AccountsEffect::settled(&moment, &asked.report).replicate(call, &keys, &asked.texts);
         spent.iter().for_each(|&key| listing::changed(call, key));
         reached.iter().for_each(|(key, told)| tell_soft(call, *key, moment.day, told));
+        // As in the policies, an admission is one request unless it names a number of requests.
+        let request = actuals.of(REQUESTS).is_none().then_some((Meter::Requests, Amount::ONE));
+        let named = asked.amounts.iter().map(|&(meter, amount)| (Meter::of(meter), amount));
+        count::all_used(now_ms, &keys, named.chain(request));
     }
     let (counter, outcome) = match [Standing::Live, Standing::Expired, Standing::Settled]
         .into_iter()

@@ -4,6 +4,7 @@ use gateway_core::calendar::Period;
 use gateway_core::ledger::IdState;
 use gateway_core::ledger::feed::KeyPlace;
 use gateway_core::money::Amount;
+use gateway_core::top::Meter;
 
 use super::account::Account;
 use super::args::{out_of_range, parse_id};
@@ -15,6 +16,7 @@ use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys};
 use crate::server::{Call, Error, Outcome, Str};
 use crate::stats::STATS;
+use crate::top::count;
 
 pub const COMMAND: Command = Command {
     name: "GW.ADDCOST",
@@ -122,6 +124,7 @@ fn add_cost(call: &mut Call) -> Outcome {
     counter.add(1);
     change.announce(call, key, id);
     tell_soft(call, key, day_of(now_ms), &told);
+    count::used(now_ms, key, Meter::Usd, amount);
     call.reply().bytes(month.to_text().as_bytes());
     Ok(())
 }

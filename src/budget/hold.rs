@@ -8,6 +8,7 @@ use gateway_core::calendar::{Day, Period};
 use gateway_core::ledger::feed::KeyPlace;
 use gateway_core::ledger::{IdState, Ledger};
 use gateway_core::money::Amount;
+use gateway_core::top::{Label, Meter};
 use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
 use lazy_static::lazy_static;
 
@@ -24,6 +25,7 @@ use crate::server::counter::Counter;
 use crate::server::reply::Reply;
 use crate::server::{Call, Error, Outcome, Str};
 use crate::stats::STATS;
+use crate::top::count;
 
 pub const RESERVE: Command = Command {
     name: "GW.RESERVE",
@@ -148,6 +150,10 @@ fn reserve(call: &mut Call) -> Outcome {
         false => &STATS.budget_exceeded,
     };
     counter.add(1);
+    if !granted {
+        const LABEL: Label = Label::new(RESERVE.name.as_bytes());
+        count::denied(now_ms, key, LABEL);
+    }
     let reply = call.reply();
     reply.array(8).int(granted.into());
     match id {
@@ -223,6 +229,7 @@ fn end_hold(call: &mut Call, key: Str, id: Str, actual: Option<Amount>) -> Outco
     drop(account);
     change.announce(call, key, Some(id));
     tell_soft(call, key, day_of(now_ms), &told);
+    count::used(now_ms, key, Meter::Usd, actual.unwrap_or(Amount::ZERO));
     ended.reply(true, &call.reply());
     Ok(())
 }

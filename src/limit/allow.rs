@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 
 use gateway_core::limit::Verdict;
+use gateway_core::top::{Label, Meter};
 use gateway_core::window::{Rule, Shape, SlidingWindow};
 use gateway_core::{PERIOD_MAX_MS, UNITS_MAX};
 
@@ -91,6 +92,8 @@ impl UnitLimiter for SlidingWindow {
     type Rule = Rule;
 
     const USAGE: u8 = b'W';
+    const LABEL: Label<'static> = Label::new(COMMAND.name.as_bytes());
+    const METER: Meter<'static> = Meter::Requests;
 
     fn counters() -> [&'static Counter; 4] {
         [&STATS.allow_admitted, &STATS.allow_denied, &STATS.allow_peeked, &STATS.allow_forced]

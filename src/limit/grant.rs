@@ -3,12 +3,14 @@
 use std::ffi::CStr;
 
 use gateway_core::lease::{Grant, Leases};
+use gateway_core::top::Label;
 
 use super::effect::{LAST_TOKEN, SlotChange};
 use super::limiter::Limiter;
 use crate::server::key::Opened;
 use crate::server::{Call, Key, Str};
 use crate::stats::STATS;
+use crate::top::count;
 
 pub fn decide(opened: &mut Opened<Leases>, at_ms: i64, max: u64, holder: Str) -> Grant {
     let none = Leases::default();
@@ -36,6 +38,8 @@ pub fn grant_slot(opened: &mut Opened<Leases>, at_ms: i64, grant: &Grant, holder
 pub fn deny(call: &Call, key: Key, grant: &Grant) {
     STATS.leases_denied.add(1);
     call.tell_denied(key);
+    const LABEL: Label = Label::new(b"GW.ACQUIRE");
+    count::denied(call.now_ms(), key, LABEL);
     reply(call, grant);
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 
 use gateway_core::limit::Verdict;
+use gateway_core::top::{Label, Meter};
 
 use crate::server::counter::Counter;
 use crate::server::effect::{Effect, Words};
@@ -42,6 +43,12 @@ pub trait UnitLimiter: Limiter {
 
     /// The operation of [`usage`](super::effect::usage).
     const USAGE: u8;
+
+    /// The command's name, as GW.TOP shows what has refused a request.
+    const LABEL: Label<'static>;
+
+    /// The meter in which GW.TOP counts the units.
+    const METER: Meter<'static>;
 
     /// Requests admitted, denied, peeked at and forced.
     fn counters() -> [&'static Counter; 4];

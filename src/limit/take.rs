@@ -8,14 +8,20 @@ use super::limiter::{UnitLimiter, Usage};
 use crate::server::effect::Effect;
 use crate::server::key::Opened;
 use crate::server::{Call, Key, Outcome};
+use crate::top::count;
 
 pub fn take<L: UnitLimiter>(call: &mut Call, key: Key, usage: &Usage<L>, mode: Mode) -> Outcome {
     let (verdict, effect) = decide_and_record(&mut call.open(key)?, usage, mode);
     if let Some(effect) = effect {
         call.replicate(key, L::EVENT, &effect);
     }
-    if !verdict.allowed && mode == Mode::Admit {
-        call.tell_denied(key);
+    match mode {
+        Mode::Peek => {}
+        Mode::Admit if !verdict.allowed => {
+            call.tell_denied(key);
+            count::denied(usage.at_ms, key, L::LABEL);
+        }
+        Mode::Admit | Mode::Force => count::units_used(usage.at_ms, key, L::METER, usage.units),
     }
     call.reply()
         .array(5)

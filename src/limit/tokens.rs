@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use gateway_core::bucket::{Flow, TokenBucket};
 use gateway_core::limit::Verdict;
+use gateway_core::top::{Label, Meter};
 use gateway_core::{PERIOD_MAX_MS, UNITS_MAX};
 
 use super::args::{COST_MAX, Mode};
@@ -89,6 +90,8 @@ impl UnitLimiter for TokenBucket {
     type Rule = Flow;
 
     const USAGE: u8 = b'B';
+    const LABEL: Label<'static> = Label::new(COMMAND.name.as_bytes());
+    const METER: Meter<'static> = Meter::Tokens;
 
     fn counters() -> [&'static Counter; 4] {
         [&STATS.tokens_admitted, &STATS.tokens_denied, &STATS.tokens_peeked, &STATS.tokens_forced]

@@ -14,13 +14,15 @@ pub enum Access {
     Reads,
     /// Changes the node, not its data.
     Administers,
+    /// Reads what concerns all keys, for operators.
+    Inspects,
     /// Writes, and may take memory.
     Grows,
     /// Writes, and takes no memory.
     Shrinks,
 }
 
-use Access::{Administers, Grows, Reads, Shrinks};
+use Access::{Administers, Grows, Inspects, Reads, Shrinks};
 
 pub const PUBLIC: [Public; 45] = [
     public("gw.allow", "GW.ALLOW k 10 WINDOW 1000 COST 2 FIXED PEEK", -3, &["k"], Grows),
@@ -86,6 +88,7 @@ pub const PUBLIC: [Public; 45] = [
     public("gw.describe", "GW.DESCRIBE k", 2, &["k"], Reads),
     public("gw.stats", "GW.STATS", 1, &[], Reads),
     public("gw.statsreset", "GW.STATSRESET", 1, &[], Administers),
+    public("gw.top", "GW.TOP METER usd BY HOUR COUNT 5", -2, &[], Inspects),
 ];
 
 /// The internal commands, which are in the append-only file and the replication stream.
@@ -103,6 +106,15 @@ const fn public(
 }
 
 impl Public {
+    /// Whether only users with the right to call dangerous commands may call it.
+    pub fn is_for_operators(&self) -> bool {
+        matches!(self.access, Administers | Inspects)
+    }
+
+    pub fn only_reads(&self) -> bool {
+        matches!(self.access, Reads | Inspects)
+    }
+
     pub fn writes(&self) -> bool {
         matches!(self.access, Grows | Shrinks)
     }

@@ -45,3 +45,4 @@ mod routing;
 mod slots_blocking;
 mod support;
 mod swapdb;
+mod top;

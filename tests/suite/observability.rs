@@ -236,6 +236,7 @@ fn settings_have_the_documented_defaults() {
         ("gw.cache-compress-bytes", "0"),
         ("gw.ledger-days", "62"),
         ("gw.idempotency-ms", "86400000"),
+        ("gw.top-keys", "128"),
     ];
     assert_eq!(settings, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
 }
@@ -280,6 +281,8 @@ fn bad_settings_are_refused_and_the_old_ones_stay() {
         "gw.cache-stale chat=-1",
         "gw.cache-compress-bytes -1",
         "gw.cache-compress-bytes 1mb",
+        "gw.top-keys -1",
+        "gw.top-keys 513",
         "gw.no-such-setting 1",
     ] {
         let error = run(&mut client, &format!("CONFIG SET {setting}"));

@@ -143,7 +143,7 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "monitor",
-        &["GW.STATS", "GW.CACHESTATS", "INFO", "SLOWLOG GET", "CLUSTER INFO", "CLUSTER SHARDS"],
+        &["GW.STATS", "GW.CACHESTATS", "GW.TOP DENIED", "INFO", "SLOWLOG GET", "CLUSTER INFO", "CLUSTER SHARDS"],
         &["GW.DESCRIBE k", "GET k", "CONFIG SET a b"],
     ),
     (
@@ -159,6 +159,7 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
             "GW.SETTLE k LEASE l FAILED COOLDOWN 1",
             "GW.CACHELIST 0 CATEGORY c",
             "GW.STATSRESET",
+            "GW.TOP METER usd",
         ],
         &["FLUSHALL", "GW._LOAD k a 0 b", "GW.LOGPOP log:r", "CONFIG SET a b"],
     ),

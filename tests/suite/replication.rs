@@ -150,6 +150,8 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("GW.DESCRIBE w", "w"),
     ("GW.DESCRIBE q", "q"),
     ("GW.STATS", "w"),
+    ("GW.TOP DENIED", "w"),
+    ("GW.TOP METER usd", "l"),
     ("GW.ALLOW text 5", "text"),
     ("GW.LOGPUSH text x", "text"),
 ];
