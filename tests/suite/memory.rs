@@ -120,6 +120,7 @@ const WORKING: [(&str, &str); 48] = [
     ("GW.COSTCHANGES COUNT 100", "["),
     ("GW.COSTACK {k}acked 1", "["),
     ("GW.STATS", "["),
+    ("GW.TOP DENIED", "["),
     ("GW.STATSRESET", "OK"),
     // Asking needs memory for nothing, but it is a command that may grow.
     ("GW.ALLOW {k}window 5 PEEK", "OOM "),
