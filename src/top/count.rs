@@ -19,7 +19,7 @@ static TOP: MainThread<Option<(i64, Top)>> = MainThread::new(None);
 
 /// Counts a refusal of `key` by `by`: a policy, or a command with a limit of its own.
 pub fn denied(now_ms: i64, key: Key, by: Label) {
-    all_denied(now_ms, std::iter::once((key, by)));
+    with(|top| top.deny(now_ms, &top.name(key.bytes()).labelled(by)));
 }
 
 /// Like [`denied`], for all policies that refuse a request.

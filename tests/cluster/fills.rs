@@ -24,6 +24,9 @@ struct Entry {
     perhaps: Vec<String>,
     /// What others got.
     read: BTreeSet<String>,
+    /// Tokens of leases that stayed behind at a node that no longer had the slot. If the slot comes back there, they are in
+    /// force again.
+    left_behind: Vec<i64>,
     finished: usize,
 }
 
@@ -67,8 +70,14 @@ impl Fills {
                     self.lead(player, number, token, after, caller);
                     return;
                 }
-                // The leader had a lease of another node, or is still busy.
-                (state, None, ..) if state == "PENDING" => {}
+                // The leader is still busy, or had its lease of a node that has the slot again.
+                (state, None, ..) if state == "PENDING" => {
+                    let mut left_behind = Vec::new();
+                    self.note(number, |entry| left_behind.clone_from(&entry.left_behind));
+                    for token in left_behind {
+                        insist(caller, &key, &format!("GW.CACHERELEASE {key} {token}"));
+                    }
+                }
                 other => panic!("{words}: {other:?}"),
             }
             assert!(attempt < 100, "{key}: nobody fills it");
@@ -84,7 +93,7 @@ impl Fills {
         match caller.call(&key, &set).unwrap() {
             Outcome::Replied(Value::Okay) => self.note(number, |entry| entry.stored.push(value)),
             // The slot has moved, or another node has taken over: the lease stayed behind.
-            Outcome::Replied(Value::Nil) => {}
+            Outcome::Replied(Value::Nil) => self.note(number, |entry| entry.left_behind.push(token)),
             Outcome::Replied(other) => panic!("{key}: {other:?}"),
             Outcome::Refused(error) => panic!("{key}: {error}"),
             Outcome::Lost => {

@@ -77,7 +77,7 @@ const BEFORE: [&str; 16] = [
 
 /// Calls in this order with full memory, and how their replies begin. `<batch>`, `<token>` and `<version>` stand for what an
 /// earlier reply says.
-const WORKING: [(&str, &str); 48] = [
+const WORKING: [(&str, &str); 49] = [
     ("GW.RENEW {k}slots holder TTL 700000", "1"),
     ("GW.RELEASE {k}slots holder", "1"),
     ("GW.RELEASE {k}slots holder", "0"),
@@ -120,6 +120,7 @@ const WORKING: [(&str, &str); 48] = [
     ("GW.COSTCHANGES COUNT 100", "["),
     ("GW.COSTACK {k}acked 1", "["),
     ("GW.STATS", "["),
+    ("GW.TOP DENIED", "["),
     ("GW.STATSRESET", "OK"),
     // Asking needs memory for nothing, but it is a command that may grow.
     ("GW.ALLOW {k}window 5 PEEK", "OOM "),

@@ -79,7 +79,15 @@ impl Top {
     /// Counts a refusal of a key, labelled with what has refused it.
     #[inline]
     pub fn deny(&mut self, now_ms: i64, name: &Name) {
-        self.denied.get_or_insert_with(|| Horizons::new(now_ms, self.keys)).add(now_ms, name, 1);
+        match &mut self.denied {
+            Some(list) => list.add(now_ms, name, 1),
+            None => self.deny_first(now_ms, name),
+        }
+    }
+
+    #[cold]
+    fn deny_first(&mut self, now_ms: i64, name: &Name) {
+        self.denied.insert(Horizons::new(now_ms, self.keys)).add(now_ms, name, 1);
     }
 
     /// Counts what a key has used of a meter.

@@ -13,9 +13,8 @@ fn all_rows(horizons: &mut Horizons, now_ms: i64) -> Vec<Row> {
 fn check(rows: &[Row], model: &Model, keys: usize, context: &str) {
     let by_name: HashMap<(&[u8], &[u8]), &Row> = rows.iter().map(|row| ((&*row.key, &*row.label), row)).collect();
     assert_eq!(by_name.len(), rows.len(), "{context}: a name in two rows");
-    let horizons: [(&str, Counts, fn(&Row) -> u128); 2] =
-        [("minute", model.minute(), |row| row.minute), ("hour", model.hour(), |row| row.hour)];
-    for (horizon, counts, of) in horizons {
+    for (horizon, counts) in [("minute", model.minute()), ("hour", model.hour())] {
+        let of = |row: &Row| if horizon == "minute" { row.minute } else { row.hour };
         let exact = |row: &Row| counts.get(&(row.key.to_vec(), row.label.to_vec())).copied().unwrap_or_default();
         for row in rows {
             let (count, exact) = (of(row), exact(row));
