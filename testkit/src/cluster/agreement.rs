@@ -30,13 +30,22 @@ impl Cluster {
     /// connected to its primary.
     ///
     /// # Errors
-    /// If that does not happen in time.
+    /// If that does not happen in time: then with what the nodes know.
     pub fn await_agreement(&self) -> Result<(), Error> {
-        await_until("the cluster's nodes to agree", DEADLINE, || {
-            let views: Result<Option<Vec<_>>, _> =
-                self.running().map(view_of).map(Result::transpose).collect::<Option<_>>().transpose();
-            let Ok(Some(views)) = views else { return false };
-            views.iter().all(|view: &Vec<Known>| view.len() == self.nodes.len() && *view == views[0])
-        })
+        let agreed = await_until("the cluster's nodes to agree", DEADLINE, || self.agrees());
+        agreed.map_err(|error| Error::new(format!("{error}; they know {:?}", self.views())))
+    }
+
+    /// Whether [`Self::await_agreement`] has nothing to wait for.
+    pub(super) fn agrees(&self) -> bool {
+        let is_same = |views: &[Vec<Known>]| {
+            views.iter().all(|view| view.len() == self.nodes.len() && Some(view) == views.first())
+        };
+        matches!(self.views(), Ok(Some(views)) if is_same(&views))
+    }
+
+    /// What each node that can answer knows; `None` as long as one of them is not in order.
+    fn views(&self) -> Result<Option<Vec<Vec<Known>>>, Error> {
+        self.running().map(view_of).map(Result::transpose).collect::<Option<_>>().transpose()
     }
 }

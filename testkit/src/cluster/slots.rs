@@ -3,7 +3,7 @@
 use super::nodes::{Cluster, node_id};
 use crate::error::Error;
 use crate::server::Server;
-use crate::wait::DEADLINE;
+use crate::wait::{DEADLINE, await_until};
 use redis::{Connection, cmd};
 use std::process::Command;
 
@@ -62,10 +62,12 @@ impl Cluster {
         let id = node_id(&mut to.connect()?)?;
         // The new owner comes first: it then has the newest configuration, in any case.
         set_slot(&mut to.connect()?, slot, "NODE", &id)?;
-        for node in self.primaries() {
-            set_slot(&mut node.connect()?, slot, "NODE", &id)?;
-        }
-        self.await_agreement()
+        // A node may still believe a message that was on its way meanwhile: then it is told again.
+        let told = await_until("all nodes to know the slot's new owner", DEADLINE, || {
+            let tell = |node: &Server| set_slot(&mut node.connect()?, slot, "NODE", &id);
+            self.primaries().into_iter().all(|node| tell(node).is_ok()) && self.agrees()
+        });
+        told.or_else(|_| self.await_agreement())
     }
 
     /// Moves the lowest `count` slots of a primary with the command line client's `--cluster reshard`, and returns when
