@@ -78,6 +78,17 @@ pub fn digest(client: &mut Connection, key: impl redis::ToRedisArgs) -> String {
     digest
 }
 
+/// The state by which two servers' keys are compared: the digest of each value, and when it expires.
+pub fn state(client: &mut Connection) -> Vec<(String, String, i64)> {
+    let mut keys: Vec<String> = call!(*client, "KEYS", "*");
+    keys.sort();
+    let states = keys.into_iter().map(|key| {
+        let expires_at_ms = call!(*client, "PEXPIRETIME", &key);
+        (key.clone(), digest(client, &key), expires_at_ms)
+    });
+    states.collect()
+}
+
 /// The fields of a section of INFO.
 pub fn info(client: &mut Connection, section: &str) -> HashMap<String, String> {
     try_info(client, section).unwrap_or_else(|error| panic!("INFO {section}: {error}"))

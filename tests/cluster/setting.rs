@@ -8,10 +8,9 @@ use crate::limiters::Limiter;
 use crate::load::Game;
 use crate::locks::Slots;
 use crate::queues::Queue;
-use gw_testkit::redis::Connection;
 use gw_testkit::{
     Caller, Cluster, DEADLINE, Direction, Discovery, Layout, Random, SLOTS, Server, await_in_sync, await_until, call,
-    digest, reply, tag_of,
+    reply, state, tag_of,
 };
 
 const PRIMARIES: u16 = 3;
@@ -79,6 +78,8 @@ pub fn compare_replicas(cluster: &Cluster) {
 /// Checks that a replica has the same data as its primary.
 pub fn compare(primary: &Server, replica: &Server) {
     let (mut primary, mut replica) = (primary.connect().unwrap(), replica.connect().unwrap());
+    // Without it a replica in a cluster redirects; outside of a cluster it is an error.
+    reply!(replica, "READONLY");
     let mut states = Default::default();
     // What ends by time reaches the replica a moment later.
     let equal = await_until("the replica to be equal", DEADLINE / 10, || {
@@ -91,17 +92,4 @@ pub fn compare(primary: &Server, replica: &Server) {
     }
     let whole: [String; 2] = [call!(primary, "DEBUG", "DIGEST"), call!(replica, "DEBUG", "DIGEST")];
     assert_eq!(whole[0], whole[1]);
-}
-
-/// Each key with the digest of its value, and when it expires.
-fn state(client: &mut Connection) -> Vec<(String, String, i64)> {
-    // Without it a replica in a cluster redirects; outside of a cluster it is an error.
-    reply!(*client, "READONLY");
-    let mut keys: Vec<String> = call!(*client, "KEYS", "*");
-    keys.sort();
-    let states = keys.into_iter().map(|key| {
-        let expires_at_ms = call!(*client, "PEXPIRETIME", &key);
-        (key.clone(), digest(client, &key), expires_at_ms)
-    });
-    states.collect()
 }

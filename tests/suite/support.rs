@@ -1,8 +1,8 @@
 //! Helpers for several files of the suite.
 
 use gw_testkit::redis::{self, Cmd, Connection, FromRedisValue, RedisResult, Value};
-pub use gw_testkit::{DEADLINE, Random, live};
-use gw_testkit::{Server, await_until, call, digest, reply_line};
+pub use gw_testkit::{DEADLINE, Random, live, state};
+use gw_testkit::{Server, await_until, call, reply_line};
 use std::fs;
 
 /// A period whose end a test waits for. It is long enough for what has to happen before, even on a busy machine.
@@ -221,17 +221,6 @@ pub fn fill_window(client: &mut Connection, key: &str, bytes: usize) {
         call!(*client, "DUMP", key => Vec<u8>).len() >= bytes
     })
     .unwrap();
-}
-
-/// The state by which two servers' keys are compared: the digest of each value, and when it expires.
-pub fn state(client: &mut Connection) -> Vec<(String, String, i64)> {
-    let mut keys: Vec<String> = call!(*client, "KEYS", "*");
-    keys.sort();
-    let states = keys.into_iter().map(|key| {
-        let expires_at_ms = call!(*client, "PEXPIRETIME", &key);
-        (key.clone(), digest(client, &key), expires_at_ms)
-    });
-    states.collect()
 }
 
 /// Like [`state`], after checking that all of [`KEYS`] exist, with their types and with digests that differ.

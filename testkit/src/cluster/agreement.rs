@@ -32,12 +32,22 @@ impl Cluster {
     /// # Errors
     /// If that does not happen in time: then with what the nodes know.
     pub fn await_agreement(&self) -> Result<(), Error> {
-        let agreed = await_until("the cluster's nodes to agree", DEADLINE, || self.agrees());
+        self.await_agreement_by(|| {})
+    }
+
+    /// Like [`Self::await_agreement`]; calls `remind` as long as the nodes do not agree.
+    pub(super) fn await_agreement_by(&self, remind: impl Fn()) -> Result<(), Error> {
+        let agreed = await_until("the cluster's nodes to agree", DEADLINE, || {
+            let agree = self.agree();
+            if !agree {
+                remind();
+            }
+            agree
+        });
         agreed.map_err(|error| Error::new(format!("{error}; they know {:?}", self.views())))
     }
 
-    /// Whether [`Self::await_agreement`] has nothing to wait for.
-    pub(super) fn agrees(&self) -> bool {
+    fn agree(&self) -> bool {
         let is_same = |views: &[Vec<Known>]| {
             views.iter().all(|view| view.len() == self.nodes.len() && Some(view) == views.first())
         };

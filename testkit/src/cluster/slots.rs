@@ -3,7 +3,7 @@
 use super::nodes::{Cluster, node_id};
 use crate::error::Error;
 use crate::server::Server;
-use crate::wait::{DEADLINE, await_until};
+use crate::wait::DEADLINE;
 use redis::{Connection, cmd};
 use std::process::Command;
 
@@ -60,14 +60,12 @@ impl Cluster {
     /// If a node refuses, or does not learn it.
     pub fn end_move(&self, slot: u16, to: &Server) -> Result<(), Error> {
         let id = node_id(&mut to.connect()?)?;
+        let tell = |node: &Server| set_slot(&mut node.connect()?, slot, "NODE", &id);
         // The new owner comes first: it then has the newest configuration, in any case.
-        set_slot(&mut to.connect()?, slot, "NODE", &id)?;
-        // A node may still believe a message that was on its way meanwhile: then it is told again.
-        let told = await_until("all nodes to know the slot's new owner", DEADLINE, || {
-            let tell = |node: &Server| set_slot(&mut node.connect()?, slot, "NODE", &id);
-            self.primaries().into_iter().all(|node| tell(node).is_ok()) && self.agrees()
-        });
-        told.or_else(|_| self.await_agreement())
+        tell(to)?;
+        self.primaries().into_iter().try_for_each(tell)?;
+        // A message that was on its way may have told a node otherwise. What is refused now shows in the agreement.
+        self.await_agreement_by(|| self.primaries().into_iter().for_each(|node| drop(tell(node))))
     }
 
     /// Moves the lowest `count` slots of a primary with the command line client's `--cluster reshard`, and returns when
