@@ -24,7 +24,7 @@ pub enum Access {
 
 use Access::{Administers, Grows, Inspects, Reads, Shrinks};
 
-pub const PUBLIC: [Public; 45] = [
+pub const PUBLIC: [Public; 46] = [
     public("gw.allow", "GW.ALLOW k 10 WINDOW 1000 COST 2 FIXED PEEK", -3, &["k"], Grows),
     public("gw.tokens", "GW.TOKENS k 10 10 PER 1000 COST 2 PEEK", -4, &["k"], Grows),
     public("gw.acquire", "GW.ACQUIRE k 10 holder TTL 1000 BLOCK 1", -6, &["k"], Grows),
