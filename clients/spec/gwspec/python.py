@@ -488,6 +488,8 @@ class Python:
         lines = [
             "from . import _requests as requests\n",
             "from ._async import AsyncCommands\n",
+            "from ._cachekey import NotCanonical, cache_key, canonical\n",
+            "from ._headers import admission_headers, verdict_headers\n",
             "from ._sync import Commands\n",
             "from ._table import COMMANDS, CommandInfo, Family\n",
             imports("._types", names),
@@ -504,7 +506,8 @@ class Python:
             "Commands",
         ]
         exported += ["Execute", "Family", "Request", "Text", "UnexpectedReply", "requests"]
-        exported.sort(key=sort_key)
+        exported += ["NotCanonical", "admission_headers", "cache_key", "canonical", "verdict_headers"]
+        exported.sort(key=lambda name: (*sort_key(name)[:2], name))
         listed = "".join(f'    "{name}",\n' for name in exported)
         return "".join(out) + "".join(lines) + f"\n__all__ = [\n{listed}]\n"
 

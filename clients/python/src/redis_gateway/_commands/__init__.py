@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from . import _requests as requests
 from ._async import AsyncCommands
+from ._cachekey import NotCanonical, cache_key, canonical
+from ._headers import admission_headers, verdict_headers
 from ._sync import Commands
 from ._table import COMMANDS, CommandInfo, Family
 from ._types import (
@@ -111,6 +113,7 @@ __all__ = [
     "LimitMode",
     "LogStats",
     "MeterLedger",
+    "NotCanonical",
     "Outcome",
     "Period",
     "PeriodAmount",
@@ -122,8 +125,8 @@ __all__ = [
     "Pushed",
     "QueueState",
     "Request",
-    "Routed",
     "RouteRows",
+    "Routed",
     "Rows",
     "Slot",
     "SlotHolder",
@@ -136,5 +139,9 @@ __all__ = [
     "Verdict",
     "WindowPolicy",
     "WindowState",
+    "admission_headers",
+    "cache_key",
+    "canonical",
     "requests",
+    "verdict_headers",
 ]
