@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -54,3 +55,17 @@ async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
             return
         assert time.monotonic() < end, "it did not come true"
         await asyncio.sleep(0.01)
+
+
+async def broken_off(dice: random.Random, work: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    """Runs it, and cancels it at a random moment, or never."""
+    task = asyncio.ensure_future(work(*args))
+    if dice.random() < 0.6:
+        await asyncio.sleep(dice.random() * 0.02)
+        task.cancel()
+        if dice.random() < 0.3:  # Again, while it is ending.
+            await asyncio.sleep(dice.random() * 0.002)
+            task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()

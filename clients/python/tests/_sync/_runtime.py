@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -62,3 +63,8 @@ def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not come true"
         time.sleep(0.01)
+
+
+def broken_off(dice: random.Random, work: Callable[..., Any], *args: Any) -> None:
+    """Runs it. Nothing can cancel a thread: it ends when something raises in it."""
+    work(*args)
