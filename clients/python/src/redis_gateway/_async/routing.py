@@ -211,7 +211,7 @@ class AsyncRoutedRequest:
         self._targets = [text_of(target) for target in targets]
         self._pick: Pick = pick
         self._most = most
-        self._totals: dict[str, Decimal] = {}
+        self._attempts: list[AsyncAttempt] = []
         self.admission = admission
         """The accounts' admission."""
 
@@ -236,25 +236,25 @@ class AsyncRoutedRequest:
                 if tried == 1:
                     reason, retry_after_ms = attempt.reason, attempt.retry_after_ms
                 break
-            try:
-                yield attempt
-            finally:
-                # However it was left: what was used is the request's, too.
-                await attempt.settle()
-                self._add(attempt)
+            self._attempts.append(attempt)
+            yield attempt
+            await attempt.settle()
             if attempt.succeeded:
                 return
             left.remove(attempt.target)
-        if not self._totals:
+        if not self._used():
             await self.admission.undo()
         status = 503 if reason not in ("limit", "local_limit") else 429
         headers = {"Retry-After": str(-(-retry_after_ms // 1000))} if retry_after_ms >= 0 else {}
         raise Denied(reason, retry_after_ms, headers, status)
 
-    def _add(self, attempt: AsyncAttempt) -> None:
-        for meter, amount in attempt._used.items():
-            self._totals[meter] = self._totals.get(meter, Decimal(0)) + Decimal(str(amount))
-        self.admission.use({meter: format(total, "f") for meter, total in self._totals.items()})
+    def _used(self) -> dict[str, str]:
+        """What all attempts have used together: it is the request's, too."""
+        totals: dict[str, Decimal] = {}
+        for attempt in self._attempts:
+            for meter, amount in attempt._used.items():
+                totals[meter] = totals.get(meter, Decimal(0)) + Decimal(str(amount))
+        return {meter: format(total, "f") for meter, total in totals.items()}
 
     async def __aenter__(self) -> Self:
         return self
@@ -262,6 +262,9 @@ class AsyncRoutedRequest:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
+        for attempt in self._attempts:
+            await attempt.settle()
+        self.admission.use(self._used())
         await self.admission.settle()
         return None
 
