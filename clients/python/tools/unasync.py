@@ -60,6 +60,10 @@ def converted(name: str, text: str) -> str:
         line = without_awaitable(line)
         for word, instead in WORDS:
             line = re.sub(word, instead, line)
+        if line.startswith("from collections.abc import "):
+            # What were two names may be one now.
+            names = line.removeprefix("from collections.abc import ").strip().split(", ")
+            line = f"from collections.abc import {', '.join(sorted(set(names)))}\n"
         lines.append(line)
     return "".join(lines)
 

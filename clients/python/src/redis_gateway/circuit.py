@@ -48,11 +48,11 @@ class Circuit:
             return self._away_s + since
 
     def may_ask(self) -> bool:
-        if self._opened_at is None:
+        if not self.is_open:
             return True
         with self._lock:
             now = self._clock()
-            if self._opened_at is not None and now < self._retry_at:
+            if self.is_open and now < self._retry_at:
                 return False
             # This call tries; the others wait until it is known how that went, or another pause has passed.
             self._retry_at = now + self._next_pause()

@@ -26,7 +26,7 @@ class Delivery:
 
     words: list[Word]
     """Such as GW.SETTLE with its arguments."""
-    fallback: list[list[Word]] = field(default_factory=list)
+    fallback: list[list[Word]] = field(default_factory=lambda: list[list[str | bytes | int]]())
     """Sent if the reply is UNKNOWN or NOHOLD: charges, each with an id of its own."""
     first_sent: float | None = None
     """When it may have arrived for the first time, unix seconds; None if it certainly has not."""

@@ -35,7 +35,7 @@ class LocalWindows:
             now = self._clock()
             taken = self._keys.get(key)
             if taken is None:
-                taken = deque()
+                taken = self._keys[key] = deque()
             # What was taken in a part leaves `window` after the part's end.
             while taken and (taken[0][0] + 1 + PARTS) * part <= now:
                 taken.popleft()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
 __all__ = ["Telemetry"]
@@ -77,7 +77,7 @@ class Telemetry:
         self._meter.create_observable_gauge(f"redis_gateway.{name}", callbacks=[observe])
 
     @contextlib.contextmanager
-    def call(self, operation: str, server: str) -> Iterator[None]:
+    def call(self, operation: str, server: str) -> Generator[None, None, None]:
         """A call to the server: a span and its duration."""
         if self._tracer is None:
             yield

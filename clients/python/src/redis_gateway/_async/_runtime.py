@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
@@ -157,7 +157,7 @@ def cluster_nodes(client: Any) -> tuple[type[Any], dict[str, Any], list[tuple[st
 
 
 @contextlib.asynccontextmanager
-async def closing_source(source: AsyncIterable[T]) -> AsyncIterator[AsyncIterator[T]]:
+async def closing_source(source: AsyncIterable[T]) -> AsyncGenerator[AsyncIterator[T], None]:
     """Iterates over it, and closes it in the end if it can be closed."""
     pieces = source.__aiter__()
     try:

@@ -1,5 +1,8 @@
 """An admission from the question to the settlement, whatever happens in between."""
 
+# The classes of this package know each other's inside.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import logging

@@ -1,5 +1,8 @@
 """The response cache: one computation for all who ask for the same, in this process and in all others."""
 
+# The classes of this package know each other's inside.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import logging

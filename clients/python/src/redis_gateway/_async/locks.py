@@ -1,5 +1,8 @@
 """Slots and locks: taken, renewed in the background, and released safely."""
 
+# The classes of this package know each other's inside.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import time

@@ -1,5 +1,8 @@
 """One of several deployments of a model, and the next one if it fails."""
 
+# The classes of this package know each other's inside.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import random

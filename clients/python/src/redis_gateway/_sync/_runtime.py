@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
 from redis import ConnectionPool, Redis, RedisCluster
@@ -134,7 +134,7 @@ def cluster_nodes(client: Any) -> tuple[type[Any], dict[str, Any], list[tuple[st
 
 
 @contextlib.contextmanager
-def closing_source(source: Iterable[T]) -> Iterator[Iterator[T]]:
+def closing_source(source: Iterable[T]) -> Generator[Iterator[T], None, None]:
     """Iterates over it, and closes it in the end if it can be closed."""
     pieces = iter(source)
     try:

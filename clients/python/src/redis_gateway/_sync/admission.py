@@ -1,12 +1,15 @@
 # Generated from ../_async/admission.py by tools/unasync.py. Do not edit.
 """An admission from the question to the settlement, whatever happens in between."""
 
+# The classes of this package know each other's inside.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeVar
 

@@ -1,12 +1,15 @@
 # Generated from ../_async/cache.py by tools/unasync.py. Do not edit.
 """The response cache: one computation for all who ask for the same, in this process and in all others."""
 
+# The classes of this package know each other's inside.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from . import _runtime as runtime

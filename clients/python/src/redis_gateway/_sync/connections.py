@@ -177,8 +177,9 @@ def server_of(client: Any, settings: Settings) -> Server:
     """The server that a client talks to, which may be the primary that its sentinels name."""
     pool = client.connection_pool
     if isinstance(pool, runtime.SentinelConnectionPool):
+        named: Any = pool  # redis-py does not type it
         return Server(
-            f"the primary {pool.service_name}",
+            f"the primary {named.service_name}",
             "",
             sentinel_pool(pool, settings, settings.timeout, settings.connections),
             sentinel_pool(pool, settings, settings.waiting_timeout, settings.waiting_connections),

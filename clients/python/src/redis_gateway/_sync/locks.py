@@ -1,6 +1,9 @@
 # Generated from ../_async/locks.py by tools/unasync.py. Do not edit.
 """Slots and locks: taken, renewed in the background, and released safely."""
 
+# The classes of this package know each other's inside.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import time

@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from redis.crc import key_slot
 
@@ -229,7 +229,7 @@ class Transport:
                 except Unavailable:
                     continue
                 if isinstance(reply, list) and reply:
-                    self._slots = self._slots_of(reply, address)
+                    self._slots = self._slots_of(cast("list[Any]", reply), address)
                     return
         finally:
             self._refreshing = False
