@@ -62,14 +62,16 @@ def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
 class Server:
     """A process with the module. `stop` and `start` keep its port and its directory."""
 
-    def __init__(self, *arguments: str, with_module: bool = True) -> None:
+    def __init__(self, *arguments: str, with_module: bool = True, sentinel: bool = False) -> None:
         self.port = free_port()
+        self.tls_port = 0
         self.bus = 0
         if "--cluster-port" in arguments:
             self.bus = int(arguments[arguments.index("--cluster-port") + 1])
         self.directory = tempfile.mkdtemp(prefix="gw-clients-")
         self._arguments = list(arguments)
         self._with_module = with_module
+        self._sentinel = sentinel
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -78,6 +80,10 @@ class Server:
         assert program is not None, "there is no such server: run scripts/servers.sh"
         loaded = ["--loadmodule", str(module())] if self._with_module else []
         words = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.directory, "--save", "", *self._arguments, *loaded]
+        if self._sentinel:
+            config = Path(self.directory, "sentinel.conf")
+            config.write_text(f"port {self.port}\nbind 127.0.0.1\ndir {self.directory}\n")
+            words = [str(config), "--sentinel"]
         with open(os.path.join(self.directory, "log"), "ab") as log:
             self._process = subprocess.Popen([program, *words], stdout=log, stderr=log)
         self.wait_ready()
@@ -133,7 +139,7 @@ class Server:
 def cluster(nodes: int = 3) -> list[Server]:
     """Primaries that share the slots."""
     servers = [
-        Server("--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--cluster-node-timeout", "3000")
+        Server("--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--cluster-node-timeout", "20000")
         for _ in range(nodes)
     ]
     share = 16_384 // nodes

@@ -32,7 +32,7 @@ WORDS = [
     (r"\bStopAsyncIteration\b", "StopIteration"),
     (r"\bAsync(\w+)\b", r"\1"),
     (r"\b_async\b", "_sync"),
-    (r"\baio_client\b", "client"),
+    (r"\baio_(\w+)", r"\1_client"),
     (r"redis\.asyncio\.", "redis."),
     (r"redis\.asyncio\b", "redis"),
 ]

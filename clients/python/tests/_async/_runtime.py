@@ -12,6 +12,8 @@ from typing import Any
 import redis.asyncio
 from redis_gateway import AsyncGateway, Settings
 
+from servers import Server
+
 sleep = asyncio.sleep
 
 # Long enough for a busy machine. Tests about time-outs have their own.
@@ -69,3 +71,16 @@ async def broken_off(dice: random.Random, work: Callable[..., Awaitable[Any]], *
     await asyncio.wait([task])
     if not task.cancelled():
         task.exception()
+
+
+def aio_cluster(servers: list[Server]) -> Any:
+    return redis.asyncio.RedisCluster(host="127.0.0.1", port=servers[0].port)
+
+
+def aio_sentinel(port: int, name: str) -> Any:
+    return redis.asyncio.Sentinel([("127.0.0.1", port)]).master_for(name)
+
+
+async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
+    """Beside the event loop, which goes on meanwhile."""
+    return await asyncio.to_thread(work, *args)

@@ -158,12 +158,14 @@ async def test_a_pause_doubles_nothing(own_server: Server) -> None:
 
         async def pauses() -> None:
             nonlocal stop
-            for _ in range(3):
+            try:
+                for _ in range(3):
+                    await sleep(0.3)
+                    with own_server.frozen():
+                        await sleep(0.6)
                 await sleep(0.3)
-                with own_server.frozen():
-                    await sleep(0.6)
-            await sleep(0.3)
-            stop = True
+            finally:
+                stop = True
 
         failed = [one for one in await together(pauses, *[lambda name=name: worker(name) for name in range(6)]) if one]
         assert not failed

@@ -12,13 +12,15 @@ from typing import Any
 import redis
 from redis_gateway import Gateway, Settings
 
+from servers import Server
+
 sleep = time.sleep
 
 # Long enough for a busy machine. Tests about time-outs have their own.
 PATIENT = Settings(timeout=10.0, connect_timeout=10.0, waiting_timeout=20.0)
 
 
-def client(port: int, **options: Any) -> Any:
+def client_client(port: int, **options: Any) -> Any:
     return redis.Redis(port=port, **options)
 
 
@@ -37,7 +39,7 @@ def close_client(client: Any) -> None:
 
 
 def gateway_on(port: int, settings: Settings = PATIENT, **options: Any) -> Any:
-    return gateway_of(client(port), settings, **options)
+    return gateway_of(client_client(port), settings, **options)
 
 
 def together(*works: Callable[[], Any]) -> list[Any]:
@@ -68,3 +70,15 @@ def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
 def broken_off(dice: random.Random, work: Callable[..., Any], *args: Any) -> None:
     """Runs it. Nothing can cancel a thread: it ends when something raises in it."""
     work(*args)
+
+
+def cluster_client(servers: list[Server]) -> Any:
+    return redis.RedisCluster(host="127.0.0.1", port=servers[0].port)
+
+
+def sentinel_client(port: int, name: str) -> Any:
+    return redis.Sentinel([("127.0.0.1", port)]).master_for(name)
+
+
+def in_thread(work: Callable[..., Any], *args: Any) -> Any:
+    return work(*args)

@@ -159,12 +159,14 @@ def test_a_pause_doubles_nothing(own_server: Server) -> None:
 
         def pauses() -> None:
             nonlocal stop
-            for _ in range(3):
+            try:
+                for _ in range(3):
+                    sleep(0.3)
+                    with own_server.frozen():
+                        sleep(0.6)
                 sleep(0.3)
-                with own_server.frozen():
-                    sleep(0.6)
-            sleep(0.3)
-            stop = True
+            finally:
+                stop = True
 
         failed = [one for one in together(pauses, *[lambda name=name: worker(name) for name in range(6)]) if one]
         assert not failed

@@ -6,8 +6,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
+import redis.exceptions as redis_errors
 from redis.crc import key_slot
 
 from . import _runtime as runtime
@@ -144,6 +145,8 @@ class Transport:
                 else:
                     replies = server.ask(commands, waiting=waiting)
                 break
+            except redis_errors.AuthenticationError as error:
+                return [typed(error)] * len(requests)
             except Unavailable as error:
                 # An idle connection that the server had closed: a new one may well do, if there is time for it.
                 if tries == 0 or error.reason != "connection" or time.monotonic() >= end:
@@ -228,8 +231,8 @@ class Transport:
                     reply = (self._server(address).ask([[b"CLUSTER", b"SLOTS"]]))[0]
                 except Unavailable:
                     continue
-                if isinstance(reply, list) and reply:
-                    self._slots = self._slots_of(cast("list[Any]", reply), address)
+                if reply and not isinstance(reply, Exception):
+                    self._slots = self._slots_of(reply, address)
                     return
         finally:
             self._refreshing = False
