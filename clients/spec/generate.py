@@ -9,7 +9,7 @@ generate.py all       all of these
 import argparse
 import sys
 
-from gwspec import table
+from gwspec import table, vectors
 from gwspec.model import Spec
 from gwspec.paths import ROOT, SPEC, Output, Stale, dump, load
 from gwspec.python import Python
@@ -30,7 +30,11 @@ def write_python(output: Output) -> None:
         output.write(ROOT / "clients/python/src/redis_gateway" / name, text)
 
 
-STEPS = {"table": write_table, "python": write_python}
+def write_vectors(output: Output) -> None:
+    vectors.write(load_spec(), output)
+
+
+STEPS = {"table": write_table, "vectors": write_vectors, "python": write_python}
 
 
 def main() -> int:

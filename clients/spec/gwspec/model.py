@@ -199,7 +199,7 @@ class Builder:
             token,
             f"{token} ...",
             name,
-            token.split(" ")[-1],
+            token.rsplit(" ", maxsplit=1)[-1],
             *(self.spec.words(words) if words else []),
         ]
         for candidate in filter(None, candidates):
@@ -237,12 +237,12 @@ class Builder:
         chosen = self.entry.get("choose", {}).get(argument["name"])
         if chosen:
             # A value that is all the choice leaves open goes by position.
-            parts = self.one(next(one for one in inner if one["name"] == chosen))
+            alternative = self.one(next(one for one in inner if one["name"] == chosen))
             return [
                 replace(part, param=replace(part.param, positional=True))
                 if part.param and not part.param.optional
                 else part
-                for part in parts
+                for part in alternative
             ]
         if self.command == "GW.POLICYSET" and argument["name"] == "policy":
             return [self.policy(argument)]

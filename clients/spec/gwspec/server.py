@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from .paths import ROOT
-from .resp import Connection
+from .resp import Connection, ErrorReply, parse
 
 
 def module_path() -> Path:
@@ -52,7 +52,10 @@ class Server:
         while True:
             try:
                 with self.connect() as connection:
-                    connection.call("PING")
+                    # Any reply will do: some servers are set up to refuse.
+                    reply, _ = parse(connection.raw([b"PING"]))
+                    if isinstance(reply, ErrorReply) and reply.text.startswith("LOADING"):
+                        raise ConnectionError(reply.text)
                 return
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
