@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import pytest
-from gwspec.resp import Connection
-from gwspec.server import Server
-from vectors import ErrorReply, converted
+from vectors import Connection, ErrorReply, Server, converted
 
 import redis_gateway._commands as low
 from redis_gateway._commands import (

@@ -11,7 +11,10 @@ from typing import Any
 SPEC = Path(__file__).resolve().parents[2] / "spec"
 sys.path.insert(0, str(SPEC))
 
-from gwspec.resp import ErrorReply, Map, Status, parse  # noqa: E402
+from gwspec.resp import Connection, ErrorReply, Map, Status, parse  # noqa: E402
+from gwspec.server import Server  # noqa: E402
+
+__all__ = ["Connection", "ErrorReply", "Server", "converted", "from_json", "load", "name_of", "native", "to_json"]
 
 
 def load(name: str) -> Any:
