@@ -48,8 +48,8 @@ def main() -> int:
             if args.what in (name, "all"):
                 step(output)
         output.finish()
-    except Stale as stale:
-        print(stale, file=sys.stderr)
+    except (Stale, FileNotFoundError) as problem:
+        print(problem, file=sys.stderr)
         return 1
     return 0
 

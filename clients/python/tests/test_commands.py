@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import inspect
 import random
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import pytest
-from vectors import Connection, ErrorReply, Server, converted
-
 import redis_gateway._commands as low
 from redis_gateway._commands import (
     AsyncCommands,
@@ -22,6 +22,7 @@ from redis_gateway._commands import (
     requests,
 )
 from redis_gateway._errors import NoAccount, error_of
+from vectors import Connection, ErrorReply, Server, converted
 
 T = TypeVar("T")
 Make = Callable[..., Request[Any]]
@@ -153,10 +154,17 @@ def methods_of_requests() -> dict[str, Make]:
 
 
 SAMPLES: dict[str, Any] = {
-    "int": 1, "Text": "x", "Amount": 1, "Period": "DAY", "HistoryPeriod": "DAY", "Text | Sequence[Text]": ["x"],
-    "Text | Iterable[Text]": ["x"], "Iterable[tuple[Text, int]]": [("x", 1)], "Iterable[tuple[Amount, Period]]": [(1, "DAY")],
+    "int": 1,
+    "Text": "x",
+    "Amount": 1,
+    "Period": "DAY",
+    "HistoryPeriod": "DAY",
+    "Text | Sequence[Text]": ["x"],
+    "Text | Iterable[Text]": ["x"],
+    "Iterable[tuple[Text, int]]": [("x", 1)],
+    "Iterable[tuple[Amount, Period]]": [(1, "DAY")],
     "Policy": WindowPolicy(limit=1, window_ms=1),
-}  # fmt: skip
+}
 
 
 def call_of(make: Make) -> Request[Any]:
@@ -203,17 +211,15 @@ def test_a_reply_of_another_shape_is_refused_or_read(name: str) -> None:
     request = call_of(methods_of_requests()[name])
     generator = random.Random(name)
     for _ in range(500):
-        try:
+        with contextlib.suppress(UnexpectedReply):
             request.decode(anything(generator, 3))
-        except UnexpectedReply:
-            pass
 
 
 def test_what_later_servers_add_is_ignored() -> None:
     assert requests.allow("k", 1).decode([1, 2, 1, 0, 5, b"new"]).reset_after_ms == 5
     total = requests.cache_stats_total()
-    names = "hits stale_hits misses pending leader_grants releases wait_timeouts sets clears expired errors entries bytes raw_bytes"
-    figures: dict[str, object] = {**dict.fromkeys(names.split(), 1), "hit_rate": "0.5", "saved": "2", "new": [1]}
+    names = [field.name for field in dataclasses.fields(low.CacheFigures)]
+    figures: dict[str, object] = {**dict.fromkeys(names, 1), "hit_rate": "0.5", "saved": "2", "new": [1]}
     assert total.decode(figures).saved == 2
     with pytest.raises(UnexpectedReply, match="hits"):
         total.decode({name: value for name, value in figures.items() if name != "hits"})

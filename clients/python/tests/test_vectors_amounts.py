@@ -6,9 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from vectors import load
-
 from redis_gateway._commands import EXACT, Amount, format_amount, parse_amount, requests
+from vectors import load
 
 VECTORS = load("amounts.json")
 Case = dict[str, Any]

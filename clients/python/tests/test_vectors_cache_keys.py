@@ -7,10 +7,9 @@ import json
 from typing import Any
 
 import pytest
-from vectors import from_json, load, name_of
-
 from redis_gateway._commands import NotCanonical, cache_key, canonical
 from redis_gateway._commands._cachekey import parse
+from vectors import from_json, load, name_of
 
 VECTORS = load("cache-keys.json")
 Case = dict[str, Any]

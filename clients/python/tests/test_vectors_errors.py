@@ -6,9 +6,8 @@ import pickle
 from typing import Any
 
 import pytest
-from vectors import load, name_of
-
 from redis_gateway import _errors as errors
+from vectors import load, name_of
 
 CASES: list[dict[str, Any]] = load("errors.json")["cases"]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from vectors import load, name_of
-
 from redis_gateway._commands import Request, admission_headers, requests, verdict_headers
+from vectors import load, name_of
 
 VECTORS = load("headers.json")
 NOW_MS: int = VECTORS["now_ms"]

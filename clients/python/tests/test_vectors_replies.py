@@ -12,10 +12,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from vectors import from_json, load, name_of, native, to_json
-
 import redis_gateway._commands as low
 from redis_gateway._commands import AsyncCommands, Commands, Request, requests
+from vectors import from_json, load, name_of, native, to_json
 
 Case = dict[str, Any]
 CASES: list[Case] = load("replies.json")["cases"]

@@ -1,7 +1,7 @@
 """The vectors: recorded from a server, and compared with one.
 
-What differs from run to run (tokens, times, versions) is left out of the comparison, so that recorded files change only if
-something has changed.
+What differs from run to run (tokens, times, versions) is left out of the comparison, so that a recorded file changes
+only if something has changed.
 """
 
 import hashlib
@@ -85,10 +85,20 @@ def replies(spec: Spec, server: Server) -> list[dict[str, Any]]:
             raise AssertionError(f"{case['name']}: RESP2 and RESP3 differ: {made}")
         # The arguments of both calls are the same but for what the server made, so one of them is enough.
         cases.append(made)
-    missing = set(methods) - {case["method"] for case in cases}
-    if missing:
-        raise AssertionError(f"vectors/replies.in.json has no case of {', '.join(sorted(missing))}")
+    check_complete(spec, cases)
     return cases
+
+
+def check_complete(spec: Spec, cases: list[dict[str, Any]]) -> None:
+    """Every method and every parameter is used by some case."""
+    used = {(case["method"], name) for case in cases for name in case["arguments"]}
+    used |= {(case["method"], "") for case in cases}
+    used |= {(policy["kind"], name) for case in cases if (policy := case["arguments"].get("policy")) for name in policy}
+    needed = {(method.name, name) for method in spec.methods for name in ("", *(param.name for param in method.params))}
+    needed |= {(policy.name, part.param.name) for policy in spec.policies for part in policy.parts if part.param}
+    missing = [f"{method} {name}".strip() for method, name in sorted(needed - used)]
+    if missing:
+        raise AssertionError(f"vectors/replies.in.json has no case with {', '.join(missing)}")
 
 
 def spelled(value: Any, last: list[Any]) -> Any:
@@ -291,8 +301,20 @@ def while_busy(connection: Connection, other: Connection, called: list[bytes]) -
 
 
 #: What servers word differently from version to version, beginning with the code.
-SERVERS_WORDS = {"Busy", "Unblocked", "ClusterDown", "MasterDown", "ModuleMissing", "NoPermission", "NotAuthenticated", "OutOfMemory",
-                 "ReadOnly", "NoReplicas", "CrossSlot", "TransactionAborted"}  # fmt: skip
+SERVERS_WORDS = {
+    "Busy",
+    "ClusterDown",
+    "CrossSlot",
+    "MasterDown",
+    "ModuleMissing",
+    "NoPermission",
+    "NoReplicas",
+    "NotAuthenticated",
+    "OutOfMemory",
+    "ReadOnly",
+    "TransactionAborted",
+    "Unblocked",
+}
 
 
 def comparable_error(case: dict[str, Any]) -> dict[str, Any]:
@@ -302,13 +324,14 @@ def comparable_error(case: dict[str, Any]) -> dict[str, Any]:
 
 
 ABOUT = {
-    "replies.json": "A call, the words that it sends, and the reply's bytes with the typed value of them. A string of any "
-    "bytes is a JSON string if it is UTF-8, and else base64.",
-    "errors.json": "An error reply, and the type that a client makes of it, with its fields. Fields that are null are not fixed.",
+    "replies.json": "A call, the words that it sends, and the reply's bytes with the typed value of them. A string of "
+    "any bytes is a JSON string if it is UTF-8, and else base64.",
+    "errors.json": "An error reply, and the type that a client makes of it, with its fields. "
+    "Fields that are null are not fixed.",
     "amounts.json": "What a server makes of amounts: their value as a plain decimal, exact to 12 places, or an error.",
-    "cache-keys.json": "JSON texts with their canonical form (RFC 8785) and the hash that a server makes of it. `large` has integers "
-    "beyond 2^53. Clients that read JSON texts refuse what is in `refused`; all refuse a tenant or a category "
-    "with a colon.",
+    "cache-keys.json": "JSON texts with their canonical form (RFC 8785) and the hash that a server makes of it. "
+    "`large` has integers beyond 2^53. Clients that read JSON texts refuse what is in `refused`; all refuse a tenant "
+    "or a category with a colon.",
 }
 
 

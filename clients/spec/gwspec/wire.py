@@ -11,9 +11,18 @@ from .resp import ErrorReply, Map, Status, to_bytes
 
 #: Fields that differ from run to run.
 VOLATILE = {
-    "acknowledged", "batch_id", "bytes", "fencing_token", "first_day", "last_fencing_token", "memory_bytes", "since", "token",
-    "top_bytes", "version",
-}  # fmt: skip
+    "acknowledged",
+    "batch_id",
+    "bytes",
+    "fencing_token",
+    "first_day",
+    "last_fencing_token",
+    "memory_bytes",
+    "since",
+    "token",
+    "top_bytes",
+    "version",
+}
 
 
 def to_json(value: bytes) -> Any:

@@ -53,9 +53,9 @@ def admission_headers(
 ) -> dict[str, str]:
     """The headers of a decision with `ROWS DETAIL`.
 
-    They tell of windows and buckets that count whole units. If several count one meter, OpenAI's and Anthropic's headers
-    tell of the one that a client meets first. Budgets are left out, since their amounts are decimals. `meters` gives
-    the usual names of meters that are called otherwise here, such as `{"tpm": "tokens"}`.
+    They tell of windows and buckets that count whole units. If several count one meter, OpenAI's and Anthropic's
+    headers tell of the one that a client meets first. Budgets are left out, since their amounts are decimals. `meters`
+    gives the usual names of meters that are called otherwise here, such as `{"tpm": "tokens"}`.
     """
     limits = [limit for row in admission.rows if (limit := limit_of(row, meters or {}, admission.admitted))]
     return headers(limits, now_ms, families) | retry_after(admission.admitted, admission.retry_after_ms)
