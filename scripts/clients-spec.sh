@@ -14,6 +14,16 @@ for name in ${SERVERS:-system}; do
 done
 python3 clients/spec/generate.py python --check
 python3 clients/spec/conformance.py
+"$python/python" - <<'PYTHON'
+import json
+import sys
+
+from jsonschema import Draft202012Validator
+
+shapes, schema = (json.load(open(f"clients/spec/replies{end}.json")) for end in ("", ".schema"))
+problems = [f"{list(one.path)}: {one.message}" for one in Draft202012Validator(schema).iter_errors(shapes)]
+sys.exit("clients/spec/replies.json is not as its schema says: " + "; ".join(problems) if problems else 0)
+PYTHON
 
 "$python/ruff" format --check --config clients/spec/ruff.toml clients/spec "${generated[@]}" "${tests[@]}"
 "$python/ruff" check --quiet --config clients/spec/ruff.toml clients/spec "${generated[@]}" "${tests[@]}"

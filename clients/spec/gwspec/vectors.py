@@ -6,6 +6,7 @@ only if something has changed.
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -13,7 +14,7 @@ from threading import Thread
 from typing import Any
 
 from .model import Method, Spec
-from .paths import ROOT, VECTORS, Output, load
+from .paths import REFERENCE, ROOT, VECTORS, Output, load
 from .resp import Connection, ErrorReply, parse
 from .server import Server
 from .wire import Reader, arguments_of, from_json, steady, to_json
@@ -252,10 +253,21 @@ def errors(spec: Spec, server: Server) -> list[dict[str, Any]]:
         made = {"name": case["name"], "line": line, "type": case["type"], "code": code, "text": text}
         made |= {"away": case.get("away", False), "retry": case.get("retry", False), "fields": case.get("fields")}
         cases.append(made)
+    codes = {code for about in spec.errors["types"].values() for code in (about["code"], *about.get("also", []))}
+    unknown = documented_codes() - codes
+    if unknown:
+        raise AssertionError(f"errors.json has no type for {', '.join(sorted(unknown))} of docs/src/reference/index.md")
     missing = set(spec.errors["types"]) - {case["type"] for case in cases}
     if missing:
         raise AssertionError(f"vectors/errors.in.json has no case of {', '.join(sorted(missing))}")
     return cases
+
+
+def documented_codes() -> set[str]:
+    """The codes in the tables of errors that the reference has for all commands."""
+    page = (REFERENCE / "index.md").read_text(encoding="utf-8").split("\n## Errors\n", 1)[1]
+    cells = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    return {code for cell in cells for code in re.findall(r"`([A-Z]{3,})\b", cell)}
 
 
 def error_line(case: dict[str, Any], server: Server) -> str:
