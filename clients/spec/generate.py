@@ -9,7 +9,7 @@ generate.py all       all of these
 import argparse
 import sys
 
-from gwspec import table
+from gwspec import table, vectors
 from gwspec.model import Spec
 from gwspec.paths import ROOT, SPEC, Output, Stale, dump, load
 from gwspec.python import Python
@@ -30,7 +30,11 @@ def write_python(output: Output) -> None:
         output.write(ROOT / "clients/python/src/redis_gateway" / name, text)
 
 
-STEPS = {"table": write_table, "python": write_python}
+def write_vectors(output: Output) -> None:
+    vectors.write(load_spec(), output)
+
+
+STEPS = {"table": write_table, "vectors": write_vectors, "python": write_python}
 
 
 def main() -> int:
@@ -44,8 +48,8 @@ def main() -> int:
             if args.what in (name, "all"):
                 step(output)
         output.finish()
-    except Stale as stale:
-        print(stale, file=sys.stderr)
+    except (Stale, FileNotFoundError) as problem:
+        print(problem, file=sys.stderr)
         return 1
     return 0
 

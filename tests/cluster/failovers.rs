@@ -78,6 +78,7 @@ fn games_notice_what_is_lost() {
     cluster.await_agreement().unwrap();
     let notices = |game: &dyn Game| catch_unwind(AssertUnwindSafe(|| game.check(&mut caller()))).is_err();
     let noticed: Vec<bool> = games.iter().map(|game| notices(&**game)).collect();
-    // The ledger, the accounts, the queue and the entries. All slots are free in the end, and limiters have more room.
-    assert_eq!(noticed[..4], [true; 4], "{noticed:?}");
+    // The ledger, the accounts, the targets, the queue and the entries. All slots are free in the end, and limiters have
+    // more room.
+    assert_eq!(noticed[..5], [true; 5], "{noticed:?}");
 }

@@ -13,6 +13,7 @@ mod locks;
 mod losses;
 mod moves;
 mod queues;
+mod routes;
 mod sentinel;
 mod setting;
 mod support;

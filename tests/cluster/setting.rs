@@ -8,6 +8,7 @@ use crate::limiters::Limiter;
 use crate::load::Game;
 use crate::locks::Slots;
 use crate::queues::Queue;
+use crate::routes::Targets;
 use gw_testkit::{
     Caller, Cluster, DEADLINE, Direction, Discovery, Layout, Random, SLOTS, Server, await_in_sync, await_until, call,
     reply, state, tag_of,
@@ -16,7 +17,7 @@ use gw_testkit::{
 const PRIMARIES: u16 = 3;
 
 /// The number of games of [`games`].
-const GAMES: u16 = 8;
+const GAMES: u16 = 9;
 
 /// Three primaries with a replica each.
 pub fn layout() -> Layout {
@@ -34,12 +35,13 @@ pub fn games() -> Vec<Box<dyn Game>> {
     vec![
         Box::new(Ledger::new(&tags[0])),
         Box::new(Accounts::new(&tags[1])),
-        Box::new(Queue::new(&tags[2])),
-        Box::new(Fills::new(&tags[3])),
-        Box::new(Slots::new(&tags[4], 1)),
-        Box::new(Slots::new(&tags[5], 2)),
-        Box::new(Limiter::window(&tags[6])),
-        Box::new(Limiter::bucket(&tags[7])),
+        Box::new(Targets::new(&tags[2])),
+        Box::new(Queue::new(&tags[3])),
+        Box::new(Fills::new(&tags[4])),
+        Box::new(Slots::new(&tags[5], 1)),
+        Box::new(Slots::new(&tags[6], 2)),
+        Box::new(Limiter::window(&tags[7])),
+        Box::new(Limiter::bucket(&tags[8])),
     ]
 }
 

@@ -5,6 +5,7 @@ caller fills in has a parameter. What needs a choice that the table does not tel
 what a parameter is called) is in replies.json.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -83,6 +84,7 @@ class Spec:
         missing = sorted(set(self.commands) ^ set(described))
         if missing:
             raise ValueError(f"commands.json and replies.json do not name the same commands: {', '.join(missing)}")
+        self.check_names()
         for command, about in described.items():
             covered: set[int] = set()
             for entry in about["methods"]:
@@ -104,6 +106,40 @@ class Spec:
             for argument in self.commands[command]["arguments"]:
                 self.check_covered(command, argument, covered)
 
+    def check_names(self) -> None:
+        """What replies.json names is there, and what is there is named."""
+        kinds = {"record": "records", "fields": "records", "word": "words", "union": "unions"}
+        named: dict[str, set[str]] = {"records": set(), "words": set(), "unions": set()}
+
+        def visit(shape: Shape) -> None:
+            if isinstance(shape, dict):
+                ((kind, inner),) = shape.items()
+                if kind in kinds:
+                    named[kinds[kind]].add(inner)
+                else:
+                    visit(inner)
+
+        for record in self.replies["records"].values():
+            for _, shape, _ in record["fields"]:
+                visit(shape)
+        for union in self.replies["unions"].values():
+            named["records"].update(union["cases"].values())
+        for about in self.replies["commands"].values():
+            for entry in about["methods"]:
+                visit(entry["reply"])
+        for by_name in self.replies["arguments"]["words"].values():
+            named["words"].update(by_name.values())
+        for kind, names in named.items():
+            for name in sorted(names ^ set(self.replies[kind])):
+                raise ValueError(f"replies.json: {name} is {'not defined' if name in names else 'not used'}")
+        for command, about in self.replies["commands"].items():
+            known = {argument["name"] for argument in every(self.commands[command]["arguments"])}
+            for entry in about["methods"]:
+                mentioned = [*entry.get("fixed", []), *entry.get("without", []), *entry.get("required", [])]
+                mentioned += [one for pair in entry.get("choose", {}).items() for one in pair]
+                for name in set(mentioned) - known:
+                    raise ValueError(f"replies.json: {command} has no argument {name}, which {entry['name']} names")
+
     def check_covered(self, command: str, argument: dict[str, Any], covered: set[int]) -> None:
         """Each word and value of the syntax must be within reach of some method."""
         inner = argument.get("arguments", [])
@@ -115,6 +151,13 @@ class Spec:
     def words(self, name: str) -> list[str]:
         words: list[str] = self.replies["words"][name]["of"]
         return words
+
+
+def every(arguments: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The arguments with all that are within them."""
+    for argument in arguments:
+        yield argument
+        yield from every(argument.get("arguments", []))
 
 
 class Builder:
@@ -199,7 +242,7 @@ class Builder:
             token,
             f"{token} ...",
             name,
-            token.split(" ")[-1],
+            token.rsplit(" ", maxsplit=1)[-1],
             *(self.spec.words(words) if words else []),
         ]
         for candidate in filter(None, candidates):
@@ -237,12 +280,12 @@ class Builder:
         chosen = self.entry.get("choose", {}).get(argument["name"])
         if chosen:
             # A value that is all the choice leaves open goes by position.
-            parts = self.one(next(one for one in inner if one["name"] == chosen))
+            alternative = self.one(next(one for one in inner if one["name"] == chosen))
             return [
                 replace(part, param=replace(part.param, positional=True))
                 if part.param and not part.param.optional
                 else part
-                for part in parts
+                for part in alternative
             ]
         if self.command == "GW.POLICYSET" and argument["name"] == "policy":
             return [self.policy(argument)]

@@ -487,9 +487,10 @@ class Python:
         names = self.type_names()
         lines = [
             "from . import _requests as requests\n",
+            "from ._amounts import EXACT, format_amount, parse_amount\n",
             "from ._async import AsyncCommands\n",
             "from ._cachekey import NotCanonical, cache_key, canonical\n",
-            "from ._headers import admission_headers, verdict_headers\n",
+            "from ._headers import HeaderFamily, admission_headers, verdict_headers\n",
             "from ._sync import Commands\n",
             "from ._table import COMMANDS, CommandInfo, Family\n",
             imports("._types", names),
@@ -506,7 +507,17 @@ class Python:
             "Commands",
         ]
         exported += ["Execute", "Family", "Request", "Text", "UnexpectedReply", "requests"]
-        exported += ["NotCanonical", "admission_headers", "cache_key", "canonical", "verdict_headers"]
+        exported += [
+            "EXACT",
+            "format_amount",
+            "parse_amount",
+            "HeaderFamily",
+            "NotCanonical",
+            "admission_headers",
+            "cache_key",
+            "canonical",
+            "verdict_headers",
+        ]
         exported.sort(key=lambda name: (*sort_key(name)[:2], name))
         listed = "".join(f'    "{name}",\n' for name in exported)
         return "".join(out) + "".join(lines) + f"\n__all__ = [\n{listed}]\n"
@@ -551,14 +562,17 @@ class Python:
         for name, about in types.items():
             if about["code"] != "ERR":
                 out.extend(f'    "{code}": {name},\n' for code in (about["code"], *about.get("also", [])))
-        out.append("}\n\n\n")
+        bare = ", ".join(f'"{word}"' for word in self.spec.errors["bare"])
+        out.append(
+            f"}}\n\n#: What is no code, though it is in capitals: it begins a text of the code ERR.\nBARE = frozenset(({bare}))\n\n\n"
+        )
         out.append(
             "def error_of(line: str) -> GatewayError:\n"
             '    """The error of a reply, by its text: `CODE text`, or the text alone of one with the code `ERR`.\n\n'
             "    Clients drop the code ERR, and some drop others: if `line` does not begin with a code, it is taken for ERR.\n"
             '    """\n'
             '    code, _, text = line.partition(" ")\n'
-            "    if not code.isupper() or not code.isalpha():\n"
+            "    if not code.isupper() or not code.isalpha() or code in BARE:\n"
             '        code, text = "ERR", line\n'
             "    return error_with(code, text)\n\n\n"
             "def error_with(code: str, text: str) -> GatewayError:\n"

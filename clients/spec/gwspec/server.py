@@ -9,13 +9,14 @@ from pathlib import Path
 from types import TracebackType
 
 from .paths import ROOT
-from .resp import Connection
+from .resp import Connection, ErrorReply, parse
 
 
 def module_path() -> Path:
     """`GW_MODULE`, or the release build in the target directory, as the Rust tests find it."""
     named = os.environ.get("GW_MODULE")
-    path = Path(named) if named else ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release/libredis_gateway.so"
+    target = os.environ.get("CARGO_TARGET_DIR") or "target"
+    path = Path(named) if named else ROOT / target / "release/libredis_gateway.so"
     if not path.exists():
         raise FileNotFoundError(f"no module at {path}: build it with `cargo build --release`")
     return path.resolve()
@@ -41,18 +42,22 @@ class Server:
     """Started by `with`, and ended with it."""
 
     def __init__(self, *config: str) -> None:
+        server, module = server_path(), module_path()
         self.directory = Path(tempfile.mkdtemp(prefix="gw-spec-"))
         self.socket = str(self.directory / "socket")
         log = self.directory / "log"
-        command = [server_path(), "--port", "0", "--unixsocket", self.socket, "--dir", str(self.directory)]
+        command = [server, "--port", "0", "--unixsocket", self.socket, "--dir", str(self.directory)]
         command += ["--save", "", "--appendonly", "no", "--logfile", str(log), *config]
-        command += ["--loadmodule", str(module_path())]
+        command += ["--loadmodule", str(module)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         while True:
             try:
                 with self.connect() as connection:
-                    connection.call("PING")
+                    # Any reply will do: some servers are set up to refuse.
+                    reply, _ = parse(connection.raw([b"PING"]))
+                    if isinstance(reply, ErrorReply) and reply.text.startswith("LOADING"):
+                        raise ConnectionError(reply.text)
                 return
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > deadline:

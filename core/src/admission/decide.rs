@@ -145,8 +145,8 @@ pub struct Question<'a> {
 
 impl Account {
     /// Appends every policy's answer, in the policies' order, as rows of the request's account `index`, and then a row for
-    /// a cooldown that is not over. Changes only
-    /// hints and tallies. Returns whether a policy was asked whose meter the request does not name.
+    /// a cooldown that is not over. Changes only hints and tallies. Returns whether a policy was asked whose meter the
+    /// request does not name.
     ///
     /// If the request does not name the meter of a window or bucket, the question is whether any unit is left, as for a
     /// budget.

@@ -351,8 +351,8 @@ impl Account {
         }
     }
 
-    /// Forgets what a window or bucket has counted, and closes a breaker. Resetting a limit of leases in flight ends all leases as if their
-    /// time had passed.
+    /// Forgets what a window or bucket has counted, and closes a breaker. Resetting a limit of leases in flight ends all
+    /// leases as if their time had passed.
     pub fn reset(&mut self, now: &Moment, name: &[u8]) -> Reset {
         let reset = self.can_reset(name);
         let Some(own) = self.policies.iter_mut().find(|own| *own.name == *name && reset == Reset::Done) else {

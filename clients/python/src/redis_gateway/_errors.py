@@ -197,6 +197,9 @@ BY_CODE: dict[str, type[GatewayError]] = {
     "EXECABORT": TransactionAborted,
 }
 
+#: What is no code, though it is in capitals: it begins a text of the code ERR.
+BARE = frozenset(("JSON", "REFUND"))
+
 
 def error_of(line: str) -> GatewayError:
     """The error of a reply, by its text: `CODE text`, or the text alone of one with the code `ERR`.
@@ -204,7 +207,7 @@ def error_of(line: str) -> GatewayError:
     Clients drop the code ERR, and some drop others: if `line` does not begin with a code, it is taken for ERR.
     """
     code, _, text = line.partition(" ")
-    if not code.isupper() or not code.isalpha():
+    if not code.isupper() or not code.isalpha() or code in BARE:
         code, text = "ERR", line
     return error_with(code, text)
 

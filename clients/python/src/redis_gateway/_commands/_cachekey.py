@@ -25,12 +25,12 @@ class NotCanonical(ValueError):
 def cache_key(category: str, request: object, *, tenant: str | None = None, ignore: Iterable[str] = ()) -> str:
     """`category:tenant:hash`, or `category:hash` without a tenant.
 
-    Two tenants never share a key, so a tenant's name must not contain a colon. `request` is what `json.loads` returns,
-    or alike. Members of the request in `ignore` are left out, at its top alone.
+    Neither may contain a colon, so that two tenants never share a key. `request` is a value as `json.loads` returns it.
+    Its members in `ignore` are left out, at its top alone.
     """
+    if ":" in category or ":" in (tenant or ""):
+        raise ValueError("a colon in the category or the tenant of a cache key")
     if tenant is not None:
-        if ":" in tenant:
-            raise ValueError("a tenant in a cache key must not contain a colon")
         category = f"{category}:{tenant}"
     ignored = frozenset(ignore)
     if ignored and isinstance(request, Mapping):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from typing import Literal, TypeAlias
 
 from ._types import Admission, AdmissionRow, Verdict
 
+#: Whose headers: those of the IETF draft ratelimit-headers, OpenAI's, or Anthropic's.
+HeaderFamily: TypeAlias = Literal["ietf", "openai", "anthropic"]
+
+ALL: tuple[HeaderFamily, ...] = ("ietf", "openai", "anthropic")
 #: The meters that OpenAI's and Anthropic's headers are about, by what they are called there.
 OPENAI = {"requests": "requests", "tokens": "tokens"}
 ANTHROPIC = {**OPENAI, "input_tokens": "input-tokens", "output_tokens": "output-tokens"}
@@ -30,23 +35,30 @@ class Limit:
         return self.allowed, self.remaining, -self.reset_after_ms
 
 
-def verdict_headers(name: str, verdict: Verdict, period_ms: int, now_ms: int) -> dict[str, str]:
+def verdict_headers(
+    name: str, verdict: Verdict, period_ms: int, now_ms: int, *, families: Collection[HeaderFamily] = ALL
+) -> dict[str, str]:
     """The headers of one limiter. `name` is `requests` for a limit on requests, and `tokens` for one on tokens."""
-    limit = Limit(
-        name, name, verdict.allowed, verdict.limit, verdict.remaining, verdict.reset_after_ms, period_ms
-    )  # fmt: skip
-    return headers([limit], now_ms) | retry_after(verdict.allowed, verdict.retry_after_ms)
+    allowed, limit, remaining = verdict.allowed, verdict.limit, verdict.remaining
+    limits = [Limit(name, name, allowed, limit, remaining, verdict.reset_after_ms, period_ms)]
+    return headers(limits, now_ms, families) | retry_after(allowed, verdict.retry_after_ms)
 
 
-def admission_headers(admission: Admission, now_ms: int, *, meters: Mapping[str, str] | None = None) -> dict[str, str]:
+def admission_headers(
+    admission: Admission,
+    now_ms: int,
+    *,
+    meters: Mapping[str, str] | None = None,
+    families: Collection[HeaderFamily] = ALL,
+) -> dict[str, str]:
     """The headers of a decision with `ROWS DETAIL`.
 
-    They tell of windows and buckets that count whole units. If several count one meter, OpenAI's and Anthropic's headers
-    tell of the one that a client meets first. Budgets are left out, since their amounts are decimals. `meters` gives
-    the usual names of meters that are called otherwise here, such as `{"tpm": "tokens"}`.
+    They tell of windows and buckets that count whole units. If several count one meter, OpenAI's and Anthropic's
+    headers tell of the one that a client meets first. Budgets are left out, since their amounts are decimals. `meters`
+    gives the usual names of meters that are called otherwise here, such as `{"tpm": "tokens"}`.
     """
     limits = [limit for row in admission.rows if (limit := limit_of(row, meters or {}, admission.admitted))]
-    return headers(limits, now_ms) | retry_after(admission.admitted, admission.retry_after_ms)
+    return headers(limits, now_ms, families) | retry_after(admission.admitted, admission.retry_after_ms)
 
 
 def limit_of(row: AdmissionRow, meters: Mapping[str, str], admitted: bool) -> Limit | None:
@@ -66,7 +78,7 @@ def retry_after(allowed: bool, retry_after_ms: int) -> dict[str, str]:
     return {} if allowed or retry_after_ms < 0 else {"Retry-After": str(seconds(retry_after_ms))}
 
 
-def headers(limits: Iterable[Limit], now_ms: int) -> dict[str, str]:
+def headers(limits: Iterable[Limit], now_ms: int, families: Collection[HeaderFamily]) -> dict[str, str]:
     by_name: dict[str, Limit] = {}
     by_meter: dict[str, Limit] = {}
     for limit in limits:
@@ -74,18 +86,18 @@ def headers(limits: Iterable[Limit], now_ms: int) -> dict[str, str]:
             if key not in found or limit.tightness() < found[key].tightness():
                 found[key] = limit
     made: dict[str, str] = {}
-    if by_name:
+    if by_name and "ietf" in families:
         named = [(quoted(name), limit) for name, limit in by_name.items()]
         made["RateLimit-Policy"] = ", ".join(f"{name};q={one.limit};w={seconds(one.period_ms)}" for name, one in named)
         made["RateLimit"] = ", ".join(
             f"{name};r={one.remaining};t={seconds(one.reset_after_ms)}" for name, one in named
         )
     for meter, limit in by_meter.items():
-        if name := OPENAI.get(meter):
+        if "openai" in families and (name := OPENAI.get(meter)):
             made[f"x-ratelimit-limit-{name}"] = str(limit.limit)
             made[f"x-ratelimit-remaining-{name}"] = str(limit.remaining)
             made[f"x-ratelimit-reset-{name}"] = duration(limit.reset_after_ms)
-        if name := ANTHROPIC.get(meter):
+        if "anthropic" in families and (name := ANTHROPIC.get(meter)):
             made[f"anthropic-ratelimit-{name}-limit"] = str(limit.limit)
             made[f"anthropic-ratelimit-{name}-remaining"] = str(limit.remaining)
             made[f"anthropic-ratelimit-{name}-reset"] = time(now_ms + limit.reset_after_ms)

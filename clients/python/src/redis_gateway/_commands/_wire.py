@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Generic, NoReturn, Protocol, TypeAlias, TypeVar, cast
 
 T = TypeVar("T")
@@ -71,7 +71,10 @@ def text_arguments(values: Text | Iterable[Text]) -> list[bytes]:
 
 def key_arguments(keys: Text | Sequence[Text]) -> Iterator[Argument]:
     """The first key, and the others after `WITH <count>`."""
-    first, *others = text_arguments(keys) or [b""]
+    listed = text_arguments(keys)
+    if not listed:
+        raise ValueError("at least one key is needed")
+    first, *others = listed
     yield first
     if others:
         yield "WITH"
@@ -122,7 +125,10 @@ def raw(reply: object) -> bytes:
 
 
 def amount(reply: object) -> Decimal:
-    return Decimal(text(reply))
+    try:
+        return Decimal(text(reply))
+    except InvalidOperation:
+        unexpected("an amount", reply)
 
 
 def quantity(reply: object) -> int | Decimal:
@@ -131,7 +137,8 @@ def quantity(reply: object) -> int | Decimal:
 
 
 def cursor(reply: object) -> int:
-    return reply if isinstance(reply, int) else int(text(reply))
+    given = reply if isinstance(reply, int) else text(reply)
+    return int(given) if isinstance(given, int) or given.isdecimal() else unexpected("a cursor", reply)
 
 
 def ok(reply: object) -> None:
@@ -174,6 +181,8 @@ def mapping(reply: object, decode: Callable[[object], T]) -> dict[str, T]:
         pairs = cast("dict[object, object]", reply)
         return {text(name): decode(value) for name, value in pairs.items()}
     flat = items(reply)
+    if len(flat) % 2:
+        unexpected("names and values in turn", flat)
     return {text(name): decode(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
 
 
