@@ -118,11 +118,17 @@ class Server:
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """The process does nothing meanwhile, but the kernel takes what is sent to it."""
-        self.signal(signal.SIGSTOP)
+        self.freeze()
         try:
             yield
         finally:
-            self.signal(signal.SIGCONT)
+            self.thaw()
+
+    def freeze(self) -> None:
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
 
     def stop(self) -> None:
         process, self._process = self._process, None

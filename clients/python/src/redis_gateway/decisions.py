@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
+
+from ._commands import Verdict, verdict_headers
 
 __all__ = ["BudgetDecision", "CallFailed", "Denied", "Health", "LimitDecision", "LockLost", "Outcome", "Settlement"]
 
@@ -48,10 +51,17 @@ class LimitDecision:
     retry_after_ms: int
     """0 if it is admitted, -1 if waiting does not help."""
     reset_after_ms: int
+    period_ms: int
+    """The window, or the period of a bucket's rate."""
 
     @property
     def ok(self) -> bool:
         return self.outcome != "denied"
+
+    def headers(self, name: str = "requests") -> dict[str, str]:
+        """The HTTP headers of the response. `name` is `requests` for a limit on requests, and `tokens` for one on tokens."""
+        told = Verdict(self.ok, self.limit, self.remaining, self.retry_after_ms, self.reset_after_ms)
+        return verdict_headers(name, told, self.period_ms, time.time_ns() // 1_000_000)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ __all__ = ["Delivery", "KeptDeliveries"]
 
 Word = str | bytes | int
 
+# For so many seconds what was sent may still be on its way to a server that has frozen.
+GRACE_S = 5.0
+
 
 @dataclass
 class Delivery:

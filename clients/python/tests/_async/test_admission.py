@@ -201,3 +201,55 @@ async def test_accounts_that_do_not_exist(server: Server) -> None:
             assert admission.ok
         with pytest.raises(NoAccount):
             await gateway.commands.admit("old", lease_id="x", ttl_ms=1, require=True)
+
+
+async def test_lease_ids_are_random(server: Server) -> None:
+    async with gateway_on(server.port) as gateway:
+        ids = {(await gateway.admit("a")).lease_id for _ in range(100)}
+        assert len(ids) == 100 and all(len(one) == 32 for one in ids)
+
+
+async def test_the_lease_is_lost_at_the_cap(server: Server) -> None:
+    policies(server)
+    settings = Settings(timeout=10, connect_timeout=10, lease_ttl=0.3, lease_cap=0.5)
+    async with gateway_on(server.port, settings) as gateway:
+        async with await gateway.admit(ACCOUNTS, ESTIMATES) as admission:
+            await until(lambda: admission.lost)
+        assert admission.ok
+
+
+async def test_a_failed_attempt_to_prolong_ends_nothing(own_server: Server) -> None:
+    policies(own_server)
+    settings = Settings(timeout=0.1, connect_timeout=10, lease_ttl=2, pause=0.05)
+    async with gateway_on(own_server.port, settings) as gateway:
+        async with await gateway.admit(ACCOUNTS, ESTIMATES) as admission:
+            with own_server.frozen():
+                await sleep(1.2)
+            await until(lambda: in_flight(own_server, "{ml}") == 1)
+            await sleep(1.5)
+            assert in_flight(own_server, "{ml}") == 1 and not admission.lost
+        assert admission.settlement.outcome == "settled"
+        assert gateway.figures()["keep_alive_failed"] >= 1
+
+
+async def test_money_is_booked_at_the_time_of_the_admission(server: Server) -> None:
+    async with gateway_on(server.port) as gateway:
+        admission = await gateway.admit("a", {"usd": "1"})
+        charges = admission._deliveries({}, None)[0].fallback
+        assert charges == [
+            ["GW.ADDCOST", b"a", "1", "AT", admission._admitted_ms, "ID", admission.lease_id.encode()]
+        ]
+        await admission.undo()
+
+
+async def test_late_and_repeated_book_nothing(server: Server) -> None:
+    policies(server)
+    async with gateway_on(server.port) as gateway:
+        admission = await gateway.admit(ACCOUNTS, ESTIMATES, ttl=0.05, keep_alive=False)
+        await until(lambda: in_flight(server, "{ml}") == 0)
+        assert (await admission.settle(usd="0.2")).outcome == "late"
+        assert server.run("GW.SPENT {ml}") == "0.2"
+        admission = await gateway.admit(ACCOUNTS, ESTIMATES)
+        server.run(f"GW.SETTLE {{ml}}:key WITH 1 {{ml}} LEASE {admission.lease_id} usd 0.3")
+        assert (await admission.settle(usd="5")).outcome == "repeated"
+        assert server.run("GW.SPENT {ml}") == "0.5"

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_gateway import Away, Kept, Local, Settings, Unavailable
+from redis_gateway import Away, InvalidArgument, Kept, Local, Settings, Unavailable, WrongType
 
 from servers import Server
-from ._runtime import gateway_on, sleep, together, until
+from ._runtime import gateway_on, in_thread, sleep, together, until
 
 OPEN = Away(limits="open", slots="open", budgets="open", admission="open")
 CLOSED = Away(limits="closed", slots="closed", budgets="closed", admission="closed")
@@ -214,3 +217,71 @@ async def test_replies_that_say_that_it_cannot_serve(own_server: Server) -> None
         own_server.run("REPLICAOF NO ONE")
         await until(lambda: not gateway._core.transport.servers()[0].circuit.is_open)
         assert (await gateway.allow("k", 5)).outcome == "admitted"
+
+
+async def test_decisions_while_it_accepts_and_never_replies(own_server: Server) -> None:
+    settings = shipped(OPEN)
+    async with gateway_on(own_server.port, settings) as gateway:
+        await gateway.allow("warm", 1)
+        with own_server.frozen():
+            started = time.monotonic()
+            decision = await gateway.allow("k", 1)
+            took = time.monotonic() - started
+            assert (decision.outcome, decision.reason) == ("degraded", "timeout")
+            assert settings.timeout * 0.9 < took < longest(settings)
+            for _ in range(10):
+                await gateway.allow("k", 1)
+            # The circuit is open: nobody waits any more.
+            started = time.monotonic()
+            assert (await gateway.allow("k", 1)).reason == "circuit_open"
+            assert time.monotonic() - started < 0.2
+
+
+async def test_errors_of_the_call_are_no_absence(server: Server) -> None:
+    server.run("SET k v")
+    async with gateway_on(server.port, Settings(timeout=5, connect_timeout=5, failures=2)) as gateway:
+        for _ in range(5):
+            with pytest.raises(WrongType):
+                await gateway.allow("k", 1)
+            with pytest.raises(InvalidArgument):
+                await gateway.allow("l", -1)
+        assert not gateway._core.transport.servers()[0].circuit.is_open
+        assert (await gateway.allow("m", 1)).outcome == "admitted"
+
+
+async def test_a_limiters_call_is_sent_once(own_server: Server) -> None:
+    async with gateway_on(own_server.port, shipped(OPEN, pause=0.05)) as gateway:
+        await gateway.allow("k", 10)
+        with own_server.frozen():
+            assert (await gateway.allow("k", 10)).reason == "timeout"
+        await until(lambda: own_server.run("GW.ALLOW k 10 PEEK")[2] == 8)
+        await sleep(0.3)
+        assert own_server.run("GW.ALLOW k 10 PEEK")[2] == 8
+
+
+async def test_what_a_killed_process_has_left_is_sent(own_server: Server, tmp_path: Path) -> None:
+    own_server.stop()
+    program = """
+import os, signal, sys
+import redis
+from redis_gateway import Gateway, Kept, Settings
+gateway = Gateway(redis.Redis(port=int(sys.argv[1])), Settings(kept=Kept(directory=sys.argv[2])))
+for at in range(20):
+    assert gateway.budgets.charge("l", 1, id=f"charge {at}").outcome == "kept"
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    await in_thread(
+        lambda: subprocess.run([sys.executable, "-c", program, str(own_server.port), str(tmp_path)], env=child_environment())
+    )
+    assert len(list(tmp_path.iterdir())) == 1
+    own_server.start()
+    async with gateway_on(own_server.port, shipped(OPEN, kept=Kept(directory=tmp_path, every=0.05))) as gateway:
+        await gateway.send_kept()
+        await (await gateway.admit("other")).settle()
+        await until(lambda: own_server.run("GW.SPENT l") == "20")
+        await until(lambda: gateway.kept == 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def child_environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

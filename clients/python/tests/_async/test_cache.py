@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Any
 
 import pytest
@@ -212,3 +213,69 @@ async def test_a_stream_that_breaks_off_is_not_stored(server: Server) -> None:
             await collected(cache.stream(REQUEST, model))
         assert await collected(cache.stream(REQUEST, model)) == ["piece0", "piece1", "piece2"]
         assert model.calls == 2
+
+
+async def test_none_and_empty_are_values(server: Server) -> None:
+    missing = object()
+    async with gateway_on(server.port) as gateway:
+        for value in (None, "", [], 0, False):
+            cache = gateway.cache("chat")
+            model = Model(value)
+            assert await cache.get(REQUEST, missing) is missing
+            assert [await cache.get_or_compute(REQUEST, model) for _ in range(2)] == [value] * 2
+            assert model.calls == 1 and await cache.get(REQUEST, missing) == value
+            await cache.delete(REQUEST)
+        raw = gateway.cache("raw", encode=bytes, decode=bytes)
+        assert [await raw.get_or_compute(REQUEST, Model(b"")) for _ in range(2)] == [b"", b""]
+
+
+async def test_a_lost_reply_loses_no_fill_lease(own_server: Server) -> None:
+    """The call has a name of its own: asked again, it has its lease again."""
+    settings = dataclasses.replace(PATIENT, timeout=0.2, pause=0.05)
+    async with gateway_on(own_server.port, settings) as gateway:
+        cache = gateway.cache("chat")
+        assert await cache.get({"warm": 1}) is None
+
+        async def compute() -> str:
+            own_server.thaw()
+            await sleep(0.3)
+            return "answer"
+
+        own_server.freeze()
+        assert await cache.get_or_compute(REQUEST, compute) == "answer"
+        assert await cache.get(REQUEST) == "answer"
+
+
+async def test_without_the_cache_a_bounded_number_is_computed(own_server: Server) -> None:
+    own_server.stop()
+    running, most = 0, 0
+
+    async def compute() -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await sleep(0.05)
+        running -= 1
+        return 1
+
+    async with gateway_on(own_server.port) as gateway:
+        cache = gateway.cache("chat", computing=2)
+        await together(*[lambda at=at: cache.get_or_compute({"n": at}, compute) for at in range(8)])
+        assert most == 2
+
+
+async def test_waits_hold_up_no_other_call(server: Server) -> None:
+    model = Model(takes=1.0)
+    settings = dataclasses.replace(PATIENT, connections=1, waiting_connections=2)
+    async with gateway_on(server.port) as one, gateway_on(server.port, settings) as two:
+
+        async def others() -> float:
+            await sleep(0.3)
+            started = time.monotonic()
+            for _ in range(20):
+                assert (await two.allow("k", 1000)).outcome == "admitted"
+            return time.monotonic() - started
+
+        works = [lambda gateway=gateway: gateway.cache("chat").get_or_compute(REQUEST, model) for gateway in (one, two)]
+        *answers, took = await together(*works, others)
+        assert answers == ["answer"] * 2 and took < 0.7

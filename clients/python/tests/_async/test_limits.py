@@ -8,7 +8,7 @@ import pytest
 from redis_gateway import InvalidArgument
 
 from servers import Server
-from ._runtime import gateway_on
+from ._runtime import gateway_on, together
 
 
 async def test_windows_and_buckets(server: Server) -> None:
@@ -51,3 +51,25 @@ async def test_budgets_and_holds(server: Server) -> None:
         server.run("DEL l")
         assert (await forgotten.commit("0.2")).outcome == "charged"
         assert await budgets.spent("l") == Decimal("0.2")
+
+
+async def test_headers_of_a_limit(server: Server) -> None:
+    async with gateway_on(server.port) as gateway:
+        await gateway.allow("k", 1, window=30)
+        headers = (await gateway.allow("k", 1, window=30)).headers()
+        assert headers["RateLimit-Policy"] == '"requests";q=1;w=30'
+        assert headers["x-ratelimit-remaining-requests"] == "0" and 0 < int(headers["Retry-After"]) <= 30
+
+
+async def test_holds_end_once(server: Server) -> None:
+    async with gateway_on(server.port) as gateway:
+        budgets = gateway.budgets
+        with pytest.raises(ZeroDivisionError):
+            async with await budgets.reserve("l", "0.5", [(2, "MONTH")]) as hold:
+                hold.use("0.25")
+                raise ZeroDivisionError
+        assert await hold.commit(1) is None and await hold.cancel() is None
+        await together(*[lambda: hold.commit("1")] * 4)
+        hold = await budgets.reserve("l", "0.5", [(2, "MONTH")])
+        await together(*[lambda: hold.commit("0.5")] * 8)
+        assert await budgets.spent("l") == Decimal("0.75")

@@ -93,3 +93,29 @@ async def test_slots(server: Server) -> None:
         assert await slots[0].release()
         assert (await gateway.slot("s", 2)).ok
         await slots[1].release()
+
+
+async def test_releases_only_its_own(server: Server) -> None:
+    async with gateway_on(server.port) as gateway:
+        lost = await gateway.lock("l", ttl=0.05, renew=False)
+        await until(lambda: lost.lost)
+        async with await gateway.lock("l", wait=5) as mine:
+            assert mine.ok
+            assert not await lost.release()
+            assert not (await gateway.lock("l")).ok
+
+
+async def test_tells_at_once_that_it_is_lost(server: Server) -> None:
+    async with gateway_on(server.port) as gateway:
+        async with await gateway.lock("l", ttl=0.6) as lock:
+            assert not await lock.until_lost(0.05)
+            server.run("DEL l")
+            assert await lock.until_lost(20)
+
+
+async def test_released_on_errors(server: Server) -> None:
+    async with gateway_on(server.port) as gateway:
+        with pytest.raises(ZeroDivisionError):
+            async with await gateway.lock("l"):
+                raise ZeroDivisionError
+        assert (await gateway.lock("l")).ok

@@ -103,3 +103,36 @@ async def test_denied_accounts_ask_no_target(server: Server) -> None:
                     raise AssertionError("there was an attempt")
         assert (denied.value.reason, denied.value.status_code) == ("limit", 429)
         assert int(denied.value.headers["Retry-After"]) > 0
+
+
+async def model(pieces: int, error: Exception) -> Any:
+    for at in range(pieces):
+        yield f"piece{at}"
+    raise error
+
+
+async def test_no_other_target_once_a_piece_was_passed_on(server: Server) -> None:
+    policies(server)
+    called: list[str] = []
+    async with gateway_on(server.port) as gateway:
+        with pytest.raises(CallFailed):
+            async with await gateway.request("{ml}", TARGETS, {"usd": 1}, pick="FIRST") as request:
+                async for attempt in request.attempts():
+                    async with attempt:
+                        called.append(attempt.target)
+                        # The first one fails before it has sent anything.
+                        async for _ in attempt.stream(model(len(called) - 1, CallFailed("broken off"))):
+                            pass
+        assert called == TARGETS[:2]
+        assert [described(server, target)["in_flight"] for target in TARGETS] == [0, 0, 0]
+
+
+async def test_ends_with_the_last_error(server: Server) -> None:
+    policies(server)
+    async with gateway_on(server.port) as gateway:
+        with pytest.raises(Denied) as denied:
+            async with await gateway.request("{ml}", TARGETS[:1], {"usd": 1}) as request:
+                async for attempt in request.attempts():
+                    async with attempt:
+                        raise CallFailed("overloaded")
+        assert str(denied.value.__cause__) == "overloaded"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Any
 
 import pytest
@@ -213,3 +214,69 @@ def test_a_stream_that_breaks_off_is_not_stored(server: Server) -> None:
             collected(cache.stream(REQUEST, model))
         assert collected(cache.stream(REQUEST, model)) == ["piece0", "piece1", "piece2"]
         assert model.calls == 2
+
+
+def test_none_and_empty_are_values(server: Server) -> None:
+    missing = object()
+    with gateway_on(server.port) as gateway:
+        for value in (None, "", [], 0, False):
+            cache = gateway.cache("chat")
+            model = Model(value)
+            assert cache.get(REQUEST, missing) is missing
+            assert [cache.get_or_compute(REQUEST, model) for _ in range(2)] == [value] * 2
+            assert model.calls == 1 and cache.get(REQUEST, missing) == value
+            cache.delete(REQUEST)
+        raw = gateway.cache("raw", encode=bytes, decode=bytes)
+        assert [raw.get_or_compute(REQUEST, Model(b"")) for _ in range(2)] == [b"", b""]
+
+
+def test_a_lost_reply_loses_no_fill_lease(own_server: Server) -> None:
+    """The call has a name of its own: asked again, it has its lease again."""
+    settings = dataclasses.replace(PATIENT, timeout=0.2, pause=0.05)
+    with gateway_on(own_server.port, settings) as gateway:
+        cache = gateway.cache("chat")
+        assert cache.get({"warm": 1}) is None
+
+        def compute() -> str:
+            own_server.thaw()
+            sleep(0.3)
+            return "answer"
+
+        own_server.freeze()
+        assert cache.get_or_compute(REQUEST, compute) == "answer"
+        assert cache.get(REQUEST) == "answer"
+
+
+def test_without_the_cache_a_bounded_number_is_computed(own_server: Server) -> None:
+    own_server.stop()
+    running, most = 0, 0
+
+    def compute() -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        sleep(0.05)
+        running -= 1
+        return 1
+
+    with gateway_on(own_server.port) as gateway:
+        cache = gateway.cache("chat", computing=2)
+        together(*[lambda at=at: cache.get_or_compute({"n": at}, compute) for at in range(8)])
+        assert most == 2
+
+
+def test_waits_hold_up_no_other_call(server: Server) -> None:
+    model = Model(takes=1.0)
+    settings = dataclasses.replace(PATIENT, connections=1, waiting_connections=2)
+    with gateway_on(server.port) as one, gateway_on(server.port, settings) as two:
+
+        def others() -> float:
+            sleep(0.3)
+            started = time.monotonic()
+            for _ in range(20):
+                assert (two.allow("k", 1000)).outcome == "admitted"
+            return time.monotonic() - started
+
+        works = [lambda gateway=gateway: gateway.cache("chat").get_or_compute(REQUEST, model) for gateway in (one, two)]
+        *answers, took = together(*works, others)
+        assert answers == ["answer"] * 2 and took < 0.7

@@ -9,7 +9,7 @@ import pytest
 from redis_gateway import InvalidArgument
 
 from servers import Server
-from ._runtime import gateway_on
+from ._runtime import gateway_on, together
 
 
 def test_windows_and_buckets(server: Server) -> None:
@@ -52,3 +52,25 @@ def test_budgets_and_holds(server: Server) -> None:
         server.run("DEL l")
         assert (forgotten.commit("0.2")).outcome == "charged"
         assert budgets.spent("l") == Decimal("0.2")
+
+
+def test_headers_of_a_limit(server: Server) -> None:
+    with gateway_on(server.port) as gateway:
+        gateway.allow("k", 1, window=30)
+        headers = (gateway.allow("k", 1, window=30)).headers()
+        assert headers["RateLimit-Policy"] == '"requests";q=1;w=30'
+        assert headers["x-ratelimit-remaining-requests"] == "0" and 0 < int(headers["Retry-After"]) <= 30
+
+
+def test_holds_end_once(server: Server) -> None:
+    with gateway_on(server.port) as gateway:
+        budgets = gateway.budgets
+        with pytest.raises(ZeroDivisionError):
+            with budgets.reserve("l", "0.5", [(2, "MONTH")]) as hold:
+                hold.use("0.25")
+                raise ZeroDivisionError
+        assert hold.commit(1) is None and hold.cancel() is None
+        together(*[lambda: hold.commit("1")] * 4)
+        hold = budgets.reserve("l", "0.5", [(2, "MONTH")])
+        together(*[lambda: hold.commit("0.5")] * 8)
+        assert budgets.spent("l") == Decimal("0.75")

@@ -94,3 +94,29 @@ def test_slots(server: Server) -> None:
         assert slots[0].release()
         assert (gateway.slot("s", 2)).ok
         slots[1].release()
+
+
+def test_releases_only_its_own(server: Server) -> None:
+    with gateway_on(server.port) as gateway:
+        lost = gateway.lock("l", ttl=0.05, renew=False)
+        until(lambda: lost.lost)
+        with gateway.lock("l", wait=5) as mine:
+            assert mine.ok
+            assert not lost.release()
+            assert not (gateway.lock("l")).ok
+
+
+def test_tells_at_once_that_it_is_lost(server: Server) -> None:
+    with gateway_on(server.port) as gateway:
+        with gateway.lock("l", ttl=0.6) as lock:
+            assert not lock.until_lost(0.05)
+            server.run("DEL l")
+            assert lock.until_lost(20)
+
+
+def test_released_on_errors(server: Server) -> None:
+    with gateway_on(server.port) as gateway:
+        with pytest.raises(ZeroDivisionError):
+            with gateway.lock("l"):
+                raise ZeroDivisionError
+        assert (gateway.lock("l")).ok

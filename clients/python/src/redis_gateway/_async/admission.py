@@ -17,7 +17,7 @@ from .. import _commands as low
 from .._commands import Amount, AdmissionRow, Request, Rows, requests
 from .._errors import GatewayError, LeaseEnded, NoAccount
 from ..decisions import Denied, Outcome, Settlement
-from ..deliveries import Delivery, unix_ms
+from ..deliveries import GRACE_S, Delivery, unix_ms
 from ..failures import Unavailable
 from ..local import share
 from ..settings import Local
@@ -38,7 +38,6 @@ requests it expires (None: never). None if the account shall not be made."""
 
 MOST_ACCOUNTS = 16
 MONEY = "usd"
-GRACE_S = 5.0
 
 
 class Group:
@@ -97,6 +96,8 @@ class AsyncAdmission:
         self.rows: tuple[AdmissionRow, ...] = ()
         self.lost = False
         """The lease has ended although it was kept alive: the server has lost it, or the hard cap has come."""
+        self.began = False
+        """A piece of its `stream` was passed on."""
         self.settlement: Settlement | None = None
         """How it has ended, once it has."""
 
@@ -220,21 +221,23 @@ class AsyncAdmission:
 
         `usage` finds in a piece what was used so far. If the model fails before its first piece, nothing was used.
         """
-        began = False
         try:
             async with runtime.closing_source(source) as pieces:
                 async for piece in pieces:
-                    began = True
+                    self.began = True
                     found = usage(piece) if usage is not None else None
                     if found:
                         self.use(found)
                     yield piece
-        except Exception:
-            if not began and not self._used:
-                self.unused()
+        except Exception as error:
+            await self._stream_failed(error)
             raise
         finally:
             await self.settle()
+
+    async def _stream_failed(self, error: Exception) -> None:
+        if not self.began and not self._used:
+            self.unused()
 
     def __del__(self) -> None:
         # Nobody can settle it any more. The server keeps the estimates, and is told as soon as there is time.

@@ -33,6 +33,19 @@ class Flight(Generic[T]):
         """One value if there is one."""
 
 
+class Fetched:
+    """What the server has said of a key, to a call of this name."""
+
+    __slots__ = ("answer", "asked", "holder", "token")
+
+    def __init__(self, answer: CacheAnswer | None, holder: str, asked: bool, token: int | None = None) -> None:
+        self.answer = answer
+        self.holder = holder
+        self.asked = asked
+        """The reply was lost: the server may have given the fill lease."""
+        self.token = token if token is not None else (answer.token if answer is not None else 0)
+
+
 class AsyncCache(Generic[T]):
     def __init__(
         self,
@@ -45,10 +58,12 @@ class AsyncCache(Generic[T]):
         lease: float,
         wait: float,
         ignore: Iterable[str],
+        computing: int,
         encode: Callable[[T], bytes],
         decode: Callable[[bytes], T],
     ) -> None:
         self._core = core
+        self._computing = runtime.Places(computing)
         self._mutex = runtime.Mutex()
         self._flights: dict[str, Flight[T]] = {}
         self._ttl = ttl
@@ -106,23 +121,47 @@ class AsyncCache(Generic[T]):
     async def _lead(
         self, key: str, compute: Callable[[], Awaitable[T]], tags: tuple[str, ...], saved: Amount | None, end: float
     ) -> T:
-        answer = await self._fetch(key, end)
+        fetched = await self._fetch(key, end)
+        answer = fetched.answer
         if answer is not None and answer.value is not None:
             found = self._decoded(answer.value)
             if found:
                 if answer.token:
                     self._core.tasks.start(self._refresh, key, compute, answer.token, tags, saved)
                 return found[0]
-        token = answer.token if answer is not None and answer.state == "MISS" else 0
-        stores = answer is not None and answer.state != "PENDING"
         try:
-            value = await compute()
+            value = await (compute() if answer is not None else self._compute_alone(compute, end))
         except BaseException:
-            await self._give_up(key, token)
+            await self._give_up(key, fetched)
             raise
-        if stores:
-            await self._core.tasks.to_the_end(self._store, key, value, token, tags, saved)
+        await self._core.tasks.to_the_end(self._keep, key, value, fetched, tags, saved)
         return value
+
+    async def _compute_alone(self, compute: Callable[[], Awaitable[T]], end: float) -> T:
+        """Without the cache all misses come together: a bounded number is computed at a time."""
+        placed = await self._computing.take(max(0.0, end - time.monotonic()))
+        try:
+            return await compute()
+        finally:
+            if placed:
+                self._computing.free()
+
+    async def _keep(self, key: str, value: T, fetched: Fetched, tags: tuple[str, ...], saved: Amount | None) -> None:
+        """Stores it, if the server has given the right to."""
+        answer = fetched.answer
+        if answer is None and fetched.asked:
+            # The reply was lost. Under the same name the lease can be had again.
+            answer = await self._try_again(key, fetched)
+            if answer is None or answer.value is not None or not answer.token:
+                return
+        if answer is not None and answer.state != "PENDING":
+            await self._store(key, value, answer.token, tags, saved)
+
+    async def _try_again(self, key: str, fetched: Fetched) -> CacheAnswer | None:
+        try:
+            return await self._asked(key, fetched.holder, 0.0)
+        except (Unavailable, GatewayError):
+            return None
 
     async def _refresh(
         self, key: str, compute: Callable[[], Awaitable[T]], token: int, tags: tuple[str, ...], saved: Amount | None
@@ -132,7 +171,7 @@ class AsyncCache(Generic[T]):
         except BaseException as error:
             self._core.telemetry.count("cache", result="refresh_failed")
             log.warning("a cached answer could not be refreshed: %s", type(error).__name__)
-            await self._give_up(key, token)
+            await self._give_up(key, Fetched(None, "", False, token))
             if not isinstance(error, Exception):
                 raise
             return
@@ -140,8 +179,8 @@ class AsyncCache(Generic[T]):
 
     # The server. An error of the cache is a miss.
 
-    async def _fetch(self, key: str, end: float) -> CacheAnswer | None:
-        """What the server says; None if it is away, or says that it cannot be asked for this key."""
+    async def _fetch(self, key: str, end: float) -> Fetched:
+        """What the server says; no answer if it is away, or says that it cannot be asked for this key."""
         holder = uuid.uuid4().hex
         try:
             answer = await self._asked(key, holder, 0.0)
@@ -150,13 +189,13 @@ class AsyncCache(Generic[T]):
                 answer = await self._asked(key, holder, min(left, self._core.settings.waiting_timeout * 0.8))
         except Unavailable as error:
             self._core.telemetry.count("cache", result="away", reason=error.reason)
-            return None
+            return Fetched(None, holder, error.sent)
         except GatewayError as error:
             self._core.telemetry.count("cache", result="error")
             log.warning("the cache refuses to answer: %s", type(error).__name__)
-            return None
+            return Fetched(None, holder, False)
         self._core.telemetry.count("cache", result=answer.state.lower())
-        return answer
+        return Fetched(answer, holder, False)
 
     async def _asked(self, key: str, holder: str, wait: float) -> CacheAnswer:
         lease_ms = milliseconds(self._lease)
@@ -193,14 +232,19 @@ class AsyncCache(Generic[T]):
             self._core.telemetry.count("cache", result="not_stored")
             log.debug("an answer was not cached: %s", type(error).__name__)
 
-    async def _give_up(self, key: str, token: int) -> None:
+    async def _give_up(self, key: str, fetched: Fetched) -> None:
         """The next one who waits computes."""
-        if token:
-            await self._core.tasks.to_the_end(self._release, key, token)
+        if fetched.token or fetched.asked:
+            await self._core.tasks.to_the_end(self._release, key, fetched)
 
-    async def _release(self, key: str, token: int) -> None:
+    async def _release(self, key: str, fetched: Fetched) -> None:
         try:
-            await self._core.run(requests.cache_release(key, token))
+            token = fetched.token
+            if fetched.asked:
+                answer = await self._try_again(key, fetched)
+                token = answer.token if answer is not None else 0
+            if token:
+                await self._core.run(requests.cache_release(key, token))
         except (Unavailable, GatewayError):
             self._core.telemetry.count("cache", result="not_released")
 
@@ -215,16 +259,16 @@ class AsyncCache(Generic[T]):
 
     # Entries.
 
-    async def get(self, request: object) -> T | None:
-        """The cached answer, fresh or stale, or None. It computes nothing and asks for no lease."""
+    async def get(self, request: object, default: T | None = None) -> T | None:
+        """The cached answer, fresh or stale, or else the default. It computes nothing and asks for no lease."""
         try:
             value = await self._core.run(requests.cache_get(self.key(request)))
         except Unavailable as error:
             self._core.telemetry.count("cache", result="away", reason=error.reason)
-            return None
+            return default
         found = self._decoded(value) if value is not None else []
         self._core.telemetry.count("cache", result="hit" if found else "miss")
-        return found[0] if found else None
+        return found[0] if found else default
 
     async def set(self, request: object, value: T, *, tags: Iterable[str] = (), saved: Amount | None = None) -> None:
         await self._store(self.key(request), value, 0, tuple(tags), saved)
@@ -304,7 +348,8 @@ class AsyncStreamCache(Generic[T]):
         flight: Flight[list[T]],
     ) -> AsyncIterator[T]:
         cache = self._cache
-        answer = await cache._fetch(key, end)
+        fetched = await cache._fetch(key, end)
+        answer = fetched.answer
         found = cache._decoded(answer.value) if answer is not None and answer.value is not None else []
         if answer is not None and found:
             if answer.token:
@@ -313,7 +358,6 @@ class AsyncStreamCache(Generic[T]):
             for piece in found[0]:
                 yield piece
             return
-        token = answer.token if answer is not None and answer.state == "MISS" else 0
         complete = False
         collected: list[T] = []
         try:
@@ -324,10 +368,9 @@ class AsyncStreamCache(Generic[T]):
             complete = True
         finally:
             if not complete:
-                await cache._give_up(key, token)
+                await cache._give_up(key, fetched)
         flight.values.append(collected)
-        if answer is not None and answer.state != "PENDING":
-            await cache._core.tasks.to_the_end(cache._store, key, collected, token, tags, saved)
+        await cache._core.tasks.to_the_end(cache._keep, key, collected, fetched, tags, saved)
 
 
 def collecting(compute: Callable[[], AsyncIterable[T]]) -> Callable[[], Awaitable[list[T]]]:

@@ -84,7 +84,9 @@ class AsyncKeeper:
         sent: list[Request[int] | Request[bool]] = []
         for reference in due:
             lease = reference()
-            if lease is not None and now < lease.keep_until:
+            if lease is not None and now >= lease.keep_until:
+                lease.kept_alive(False)
+            elif lease is not None:
                 own = lease.keep_alive_requests()
                 if own:
                     asked.append((reference, len(own)))

@@ -1,16 +1,23 @@
 """Limits and budgets that are asked for by themselves, outside an admission."""
 
+# The classes of this package know each other's inside.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterable
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .._commands import Amount, Period, Verdict, requests
+from . import _runtime as runtime
+from .. import _commands as low
+from .._commands import Amount, Period, Request, Verdict, requests
+from .._errors import GatewayError
 from ..decisions import BudgetDecision, LimitDecision, Settlement
-from ..deliveries import Delivery, unix_ms
+from ..deliveries import GRACE_S, Delivery, unix_ms
 from ..failures import Unavailable
 from ..local import share
 from .core import AsyncCore
@@ -36,7 +43,7 @@ class AsyncLimits:
             )
         except Unavailable as error:
             return self._alone(key, limit, window, cost, peek, error)
-        return self._told(verdict)
+        return self._told(verdict, milliseconds(window))
 
     async def tokens(
         self, key: str, rate: int, burst: int, *, per: float = 60.0, cost: int = 1, peek: bool = False
@@ -49,9 +56,9 @@ class AsyncLimits:
         except Unavailable as error:
             # A window in which as much is let through as the bucket would let through in that time.
             return self._alone(key, max(rate, burst), per * max(1.0, burst / rate), cost, peek, error)
-        return self._told(verdict)
+        return self._told(verdict, milliseconds(per))
 
-    def _told(self, verdict: Verdict) -> LimitDecision:
+    def _told(self, verdict: Verdict, period_ms: int) -> LimitDecision:
         outcome, reason = ("admitted", "") if verdict.allowed else ("denied", "limit")
         self._core.telemetry.decided("limits", outcome, reason)
         return LimitDecision(
@@ -61,15 +68,16 @@ class AsyncLimits:
             verdict.remaining,
             verdict.retry_after_ms,
             verdict.reset_after_ms,
+            period_ms,
         )
 
     def _alone(self, key: str, limit: int, window: float, cost: int, peek: bool, error: Unavailable) -> LimitDecision:
         mode = self._core.settings.away.limits
         pause_ms = milliseconds(self._core.settings.pause)
         if mode == "open":
-            decision = LimitDecision("degraded", error.reason, limit, limit, 0, 0)
+            decision = LimitDecision("degraded", error.reason, limit, limit, 0, 0, milliseconds(window))
         elif mode == "closed":
-            decision = LimitDecision("denied", error.reason, limit, 0, pause_ms, pause_ms)
+            decision = LimitDecision("denied", error.reason, limit, 0, pause_ms, pause_ms, milliseconds(window))
         else:
             own = share(limit, self._core.settings.instances)
             allowed, left, retry_after_ms = self._core.windows.take(("limits", key), own, window, cost, peek=peek)
@@ -79,6 +87,7 @@ class AsyncLimits:
                 own,
                 left,
                 retry_after_ms,
+                milliseconds(window),
                 milliseconds(window),
             )
         self._core.telemetry.decided("limits", decision.outcome, decision.reason)
@@ -92,6 +101,7 @@ class AsyncHold:
         self._core = core
         self._actual: Amount = estimate
         self._ended = False
+        self._mutex = runtime.Mutex()
         self._at_ms = unix_ms()
         self._known = known
         self.key = key
@@ -117,9 +127,10 @@ class AsyncHold:
         return await self._end(None)
 
     async def _end(self, actual: Amount | None) -> Settlement | None:
-        if self._ended or not self.ok:
+        with self._mutex:
+            first, self._ended = not self._ended, True
+        if not first or not self.ok:
             return None
-        self._ended = True
         charge = requests.add_cost(self.key, actual or 0, at_ms=self._at_ms, id=self.hold_id)
         if actual is None:
             ended = Delivery(list(requests.cancel(self.key, self.hold_id).args))
@@ -170,15 +181,20 @@ class AsyncBudgets:
     async def reserve(self, key: str, estimate: Amount, budgets: BudgetList, *, ttl: float = 300.0) -> AsyncHold:
         """Sets money aside for a request if all budgets have room for it."""
         hold_id = uuid.uuid4().hex
+        asked = requests.reserve(key, estimate, budgets, ttl_ms=milliseconds(ttl), id=hold_id)
         try:
-            hold = await self._core.run(
-                requests.reserve(key, estimate, budgets, ttl_ms=milliseconds(ttl), id=hold_id)
-            )
+            hold = await self._core.tasks.to_the_end(self._reserve, asked)
         except Unavailable as error:
             decision = self._alone(error)
             if error.sent and not decision.ok:
-                self._core.keep(Delivery(list(requests.cancel(key, hold_id).args)))
+                self._core.keep(self._cancelled(key, hold_id))
             return AsyncHold(self._core, key, hold_id, estimate, decision, error.sent)
+        except GatewayError:
+            raise
+        except BaseException:
+            # Whoever asked has left before the answer: what it sets aside is given free again.
+            self._core.keep(self._cancelled(key, hold_id))
+            raise
         self._core.telemetry.decided("budgets", *(("admitted", "") if hold.granted else ("denied", "limit")))
         decision = BudgetDecision(
             "admitted" if hold.granted else "denied",
@@ -191,6 +207,13 @@ class AsyncBudgets:
             hold.reset_after_ms,
         )
         return AsyncHold(self._core, key, hold_id, estimate, decision, True)
+
+    async def _reserve(self, asked: Request[low.Hold]) -> low.Hold:
+        return await self._core.run(asked)
+
+    def _cancelled(self, key: str, hold_id: str) -> Delivery:
+        # The question may still be on its way: that nobody knows the hold is no answer yet.
+        return Delivery(list(requests.cancel(key, hold_id).args), again_until=time.time() + GRACE_S)
 
     async def charge(
         self, key: str, amount: Amount, *, id: str | None = None, at_ms: int | None = None, refund: bool = False

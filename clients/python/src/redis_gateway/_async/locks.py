@@ -49,7 +49,7 @@ class AsyncSlot:
         self.retry_after_ms = 0
         self.fencing_token = 0
         """Larger than those of all grants before it; 0 without a slot, and while the server is away."""
-        self._lost_at: float | None = None
+        self._lost = runtime.Event()
 
     @property
     def ok(self) -> bool:
@@ -59,7 +59,7 @@ class AsyncSlot:
     @property
     def lost(self) -> bool:
         """It is not known any more that the slot is still taken: somebody else may have it."""
-        return self._lost_at is not None or (self.outcome == "admitted" and time.monotonic() > self._live_until)
+        return self._lost.is_set() or (self.outcome == "admitted" and time.monotonic() > self._live_until)
 
     _live_until = 0.0
 
@@ -67,6 +67,10 @@ class AsyncSlot:
         """Raises LockLost if the slot was lost, or never taken."""
         if not self.ok or self.lost:
             raise LockLost(self.reason or "lost")
+
+    async def until_lost(self, seconds: float | None = None) -> bool:
+        """Waits until the slot is known to be lost, and tells whether it is. For a task that stops the work then."""
+        return await self._lost.wait(seconds) or self.lost
 
     async def release(self) -> bool:
         """Gives it back. Whether it was still taken, as far as is known."""
@@ -111,7 +115,7 @@ class AsyncSlot:
         if live:
             self._live_until = self._asked_at + self.ttl
         elif not self._ended:
-            self._lost_at = time.monotonic()
+            self._lost.set()
             self._core.telemetry.count("locks_lost")
 
 

@@ -40,6 +40,8 @@ class AsyncAttempt(AsyncAdmission):
     """The target to call; empty if none has room."""
     succeeded = False
     """It was settled, and not as a failure."""
+    error: CallFailed | None = None
+    """With what it has failed."""
     _started = 0.0
 
     def _billed(self, group: Group) -> list[str]:
@@ -51,6 +53,13 @@ class AsyncAttempt(AsyncAdmission):
             self.succeeded = True
         return await self._end(self._used, (False, None, time.monotonic() - self._started))
 
+    async def _stream_failed(self, error: Exception) -> None:
+        if isinstance(error, CallFailed):
+            self.error = error
+            await self.failed(error.retry_after)
+        else:
+            await super()._stream_failed(error)
+
     async def failed(self, retry_after: float | None = None) -> Settlement | None:
         """Ends the attempt as a failure of the target. `retry_after`: for so many seconds the provider wants no further call."""
         return await self._end(self._used or zeros(self.estimates), (True, retry_after, None))
@@ -59,8 +68,9 @@ class AsyncAttempt(AsyncAdmission):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         if isinstance(error, CallFailed):
-            await self.failed(error.retry_after)
-            return True
+            await self._stream_failed(error)
+            # Once the client has a piece of an answer, no other target can go on with it.
+            return not self.began
         await self.settle()
         return None
 
@@ -249,7 +259,8 @@ class AsyncRoutedRequest:
             await self.admission.undo()
         status = 503 if reason not in ("limit", "local_limit") else 429
         headers = {"Retry-After": str(-(-retry_after_ms // 1000))} if retry_after_ms >= 0 else {}
-        raise Denied(reason, retry_after_ms, headers, status)
+        last = next((attempt.error for attempt in reversed(self._attempts) if attempt.error is not None), None)
+        raise Denied(reason, retry_after_ms, headers, status) from last
 
     def _used(self) -> dict[str, str]:
         """What all attempts have used together: it is the request's, too."""

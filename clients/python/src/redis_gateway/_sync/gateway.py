@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._commands import Amount, Commands, Pick, Request, Rows, requests
-from .._errors import GatewayError
+from .._errors import GatewayError, NoPermission
 from ..decisions import Health, LimitDecision
 from ..failures import Unavailable
 from ..settings import Settings
@@ -189,6 +189,7 @@ class Gateway:
         lease: float = 120.0,
         wait: float = 60.0,
         ignore: Iterable[str] = (),
+        computing: int = 64,
         encode: Callable[[Any], bytes] = json_bytes,
         decode: Callable[[bytes], Any] = json.loads,
     ) -> Cache[Any]:
@@ -202,6 +203,7 @@ class Gateway:
             lease: Longer than a computation may take.
             wait: The longest wait for the computation of another. Then it computes by itself.
             ignore: Members of requests that do not change the answer, such as `stream` and `user`.
+            computing: So many are computed at a time while the cache is away.
             encode: Makes the bytes of a value. JSON by default.
             decode: Makes a value of bytes.
         """
@@ -214,6 +216,7 @@ class Gateway:
             lease=lease,
             wait=wait,
             ignore=ignore,
+            computing=computing,
             encode=encode,
             decode=decode,
         )
@@ -267,6 +270,8 @@ class Gateway:
             self._core.transport.everywhere(requests.stats())
         except Unavailable as error:
             reason = error.reason
+        except NoPermission:
+            pass  # It answers, and has the module; this user may not ask for its figures.
         except GatewayError as error:
             reason = type(error).__name__
         return Health(

@@ -41,6 +41,8 @@ class Attempt(Admission):
     """The target to call; empty if none has room."""
     succeeded = False
     """It was settled, and not as a failure."""
+    error: CallFailed | None = None
+    """With what it has failed."""
     _started = 0.0
 
     def _billed(self, group: Group) -> list[str]:
@@ -52,6 +54,13 @@ class Attempt(Admission):
             self.succeeded = True
         return self._end(self._used, (False, None, time.monotonic() - self._started))
 
+    def _stream_failed(self, error: Exception) -> None:
+        if isinstance(error, CallFailed):
+            self.error = error
+            self.failed(error.retry_after)
+        else:
+            super()._stream_failed(error)
+
     def failed(self, retry_after: float | None = None) -> Settlement | None:
         """Ends the attempt as a failure of the target. `retry_after`: for so many seconds the provider wants no further call."""
         return self._end(self._used or zeros(self.estimates), (True, retry_after, None))
@@ -60,8 +69,9 @@ class Attempt(Admission):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         if isinstance(error, CallFailed):
-            self.failed(error.retry_after)
-            return True
+            self._stream_failed(error)
+            # Once the client has a piece of an answer, no other target can go on with it.
+            return not self.began
         self.settle()
         return None
 
@@ -250,7 +260,8 @@ class RoutedRequest:
             self.admission.undo()
         status = 503 if reason not in ("limit", "local_limit") else 429
         headers = {"Retry-After": str(-(-retry_after_ms // 1000))} if retry_after_ms >= 0 else {}
-        raise Denied(reason, retry_after_ms, headers, status)
+        last = next((attempt.error for attempt in reversed(self._attempts) if attempt.error is not None), None)
+        raise Denied(reason, retry_after_ms, headers, status) from last
 
     def _used(self) -> dict[str, str]:
         """What all attempts have used together: it is the request's, too."""
