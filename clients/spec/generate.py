@@ -48,7 +48,7 @@ def main() -> int:
             if args.what in (name, "all"):
                 step(output)
         output.finish()
-    except (Stale, FileNotFoundError) as problem:
+    except (Stale, FileNotFoundError, AssertionError, ValueError) as problem:
         print(problem, file=sys.stderr)
         return 1
     return 0

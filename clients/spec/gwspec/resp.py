@@ -83,7 +83,11 @@ class Connection:
     def __init__(self, path: str, protocol: int) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(20)
-        self.socket.connect(path)
+        try:
+            self.socket.connect(path)
+        except OSError:
+            self.socket.close()
+            raise
         self.rest = b""
         if protocol == 3:
             self.raw([b"HELLO", b"3"])

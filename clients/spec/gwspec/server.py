@@ -50,6 +50,14 @@ class Server:
         command += ["--save", "", "--appendonly", "no", "--logfile", str(log), *config]
         command += ["--loadmodule", str(module)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            self.wait(log)
+        except BaseException:
+            self.stop()
+            raise
+
+    def wait(self, log: Path) -> None:
+        """Until it answers."""
         deadline = time.monotonic() + 20
         while True:
             try:
@@ -62,7 +70,6 @@ class Server:
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     text = log.read_text() if log.exists() else "(no log)"
-                    self.stop()
                     raise RuntimeError(f"the server has not started:\n{text}") from None
                 time.sleep(0.02)
 
