@@ -293,3 +293,15 @@ async def test_sentinel_failover(tmp_path: Path) -> None:
 def role(server: Server) -> str:
     with server.admin() as admin:
         return str(admin.info("replication")["role"])
+
+
+async def test_every_primary_is_asked(nodes: list[Server]) -> None:
+    flushed(nodes)
+    async with gateway_of(aio_cluster(nodes)) as gateway:
+        cache = gateway.cache("chat")
+        for at in range(20):
+            await cache.set({"n": at}, at, tags=["all"])
+        sizes = [node.run("DBSIZE") for node in nodes]
+        assert all(sizes) and sum(map(int, map(str, sizes))) == 20
+        assert len(await cache.figures()) == 3
+        assert await cache.clear_tag("all") == 20

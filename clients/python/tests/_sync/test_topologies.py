@@ -294,3 +294,15 @@ def test_sentinel_failover(tmp_path: Path) -> None:
 def role(server: Server) -> str:
     with server.admin() as admin:
         return str(admin.info("replication")["role"])
+
+
+def test_every_primary_is_asked(nodes: list[Server]) -> None:
+    flushed(nodes)
+    with gateway_of(cluster_client(nodes)) as gateway:
+        cache = gateway.cache("chat")
+        for at in range(20):
+            cache.set({"n": at}, at, tags=["all"])
+        sizes = [node.run("DBSIZE") for node in nodes]
+        assert all(sizes) and sum(map(int, map(str, sizes))) == 20
+        assert len(cache.figures()) == 3
+        assert cache.clear_tag("all") == 20
