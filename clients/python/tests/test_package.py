@@ -29,7 +29,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(build, cwd=CLIENT, check=True, capture_output=True)
     (wheel,) = where.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert "redis_gateway/py.typed" in names and not any("test" in name and "testing" not in name for name in names)
+    assert "redis_gateway/py.typed" in names and not any("tests/" in name for name in names)
     venv.create(where / "environment", with_pip=True)
     python = where / "environment" / "bin" / "python"
     subprocess.run(

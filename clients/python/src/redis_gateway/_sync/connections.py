@@ -19,6 +19,7 @@ from . import _runtime as runtime
 from ..circuit import Circuit
 from ..failures import Unavailable, unavailable
 from ..settings import Settings
+from ..testing import FakeRedis
 
 __all__ = ["Server", "derived_kwargs", "server_of", "sentinel_pool"]
 
@@ -173,8 +174,29 @@ class Server:
             pool.disconnect()
 
 
+class FakeServer(Server):
+    """The fake of redis_gateway.testing, as a server."""
+
+    def __init__(self, fake: FakeRedis, settings: Settings) -> None:
+        self.name = "the fake"
+        self.address = "fake"
+        self.circuit = Circuit(self.name, settings.failures, settings.pause)
+        self._fake = fake
+
+    def ask(self, commands: Sequence[Sequence[Any]], *, waiting: bool = False) -> list[Any]:
+        if waiting:
+            # It waits for nobody, and whoever asks again does so after a moment.
+            runtime.sleep(0.01)
+        return self._fake.replies(commands)
+
+    def close(self) -> None:
+        return None
+
+
 def server_of(client: Any, settings: Settings) -> Server:
     """The server that a client talks to, which may be the primary that its sentinels name."""
+    if isinstance(client, FakeRedis):
+        return FakeServer(client, settings)
     pool = client.connection_pool
     if isinstance(pool, runtime.SentinelConnectionPool):
         named: Any = pool  # redis-py does not type it
