@@ -4,7 +4,7 @@ PORT ?= 6379
 PREFIX ?= /usr/local
 export PORT
 
-.PHONY: help run build test test-full fuzz golden docs docs-serve docs-reference demo bench instructions fmt lint install clean
+.PHONY: help run build test test-full fuzz golden docs docs-serve docs-reference clients-spec demo bench instructions fmt lint install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,11 @@ golden: ## write the golden files of encodings that have none yet (GOLDEN_REPLAC
 	@scripts/install.sh
 	cargo build --release
 	GW_GOLDEN=write cargo test --test suite -- golden::write --exact --ignored --nocapture
+
+clients-spec: ## write what the clients of all languages are generated from, and Python's low level, as the built module tells it
+	@scripts/install.sh
+	cargo build --release
+	python3 clients/spec/generate.py all
 
 demo: build ## replay a gateway's traffic and check every figure (TRACE=file.csv SPEED=factor)
 	cargo run --release --package gw-demo

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the code in docs/ needs to run, into .tools/: redis-py in a virtual environment, ioredis with TypeScript,
-# and go-redis in a module cache. The versions are pinned in tests/examples/. Says what it installs; silent if all is
-# installed. The tests skip the code in languages that this machine does not have; .tools/skipped lists them, one per
-# line.
+# and go-redis in a module cache; and what the Python client is tested with. The versions are pinned in tests/examples/
+# and clients/. Says what it installs; silent if all is installed. The tests skip the code in languages that this machine
+# does not have; .tools/skipped lists them, one per line.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 mkdir -p .tools
@@ -30,6 +30,24 @@ install_python() {
   .tools/python/bin/pip install --quiet --disable-pip-version-check --requirement "$from" ||
     fail "pip could not install what $from names"
   mark python "$from"
+}
+
+# What the Python client and clients/spec are checked and tested with.
+install_python_client() {
+  local from=clients/python/requirements-dev.txt
+  current python-client "$from" && return
+  if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+    fail "the Python client needs Python 3.10 or later" "Install it, as python3 on the PATH."
+  fi
+  say "Installing into .tools/python-client: $(tr '\n' ' ' <"$from")"
+  rm -rf .tools/python-client
+  if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then apt_install python3-venv; fi
+  python3 -m venv .tools/python-client
+  .tools/python-client/bin/pip install --quiet --disable-pip-version-check --requirement "$from" ||
+    fail "pip could not install what $from names"
+  # The first run fetches the type checker itself.
+  .tools/python-client/bin/pyright --version >/dev/null || fail "pyright does not start: it needs Node"
+  mark python-client "$from"
 }
 
 install_node() {
@@ -71,5 +89,6 @@ install_go() {
 }
 
 install_python
+install_python_client
 install_node
 install_go

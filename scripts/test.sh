@@ -71,9 +71,12 @@ cargo test --no-run --package gw-testkit --test servers
 cargo test --no-run --test suite --test cluster
 cargo test --no-run --package gw-cost-sync --package gw-log-shipper --package gw-demo --test '*'
 
-phase "Clients"
+phase "Clients, installed"
 scripts/clients.sh
 while IFS= read -r line; do skip "$line"; done <.tools/skipped
+
+phase "Clients' spec"
+SERVERS="${names[*]}" scripts/clients-spec.sh
 
 # The suite mostly waits, for servers to start and leases to end. So more tests run at once than there are cores.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}

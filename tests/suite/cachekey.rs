@@ -7,7 +7,7 @@ use gw_testkit::{call, reply};
 use serde_json::Value;
 use std::collections::HashSet;
 
-const VECTORS: &str = include_str!("../vectors/cachekey.json");
+const VECTORS: &str = include_str!("../../clients/spec/vectors/cache-keys.json");
 
 fn vectors(part: &str) -> Vec<Value> {
     let vectors: Value = serde_json::from_str(VECTORS).unwrap();

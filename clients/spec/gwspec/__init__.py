@@ -1,0 +1,1 @@
+"""What the clients have in common: read from a server, checked against one, and written for each language."""
