@@ -1,5 +1,6 @@
 //! Each policy's answer to a request, and the answer of all policies together.
 
+use super::account::Account;
 use crate::limit::{NEVER, Verdict};
 use crate::money::Amount;
 
@@ -123,12 +124,12 @@ impl Row {
 
     /// The name of what is in the way instead of a policy. No policy has such a name.
     pub fn obstacle(&self) -> Option<&'static str> {
-        match self.policy {
-            Self::COOLDOWN => Some(OBSTACLES[0]),
-            Self::NO_ACCOUNT => Some(OBSTACLES[1]),
-            Self::HOLDS => Some(OBSTACLES[2]),
-            _ => None,
-        }
+        obstacle(self.policy)
+    }
+
+    /// Whether the request is refused because of this row.
+    pub fn refuses(&self) -> bool {
+        !self.allowed && !self.shadow
     }
 
     pub(super) fn new(account: u8, policy: u8, shadow: bool, answered: Answered) -> Self {
@@ -155,6 +156,26 @@ impl Row {
     }
 }
 
+/// See [`Row::obstacle`].
+fn obstacle(policy: u8) -> Option<&'static str> {
+    match policy {
+        Row::COOLDOWN => Some(OBSTACLES[0]),
+        Row::NO_ACCOUNT => Some(OBSTACLES[1]),
+        Row::HOLDS => Some(OBSTACLES[2]),
+        _ => None,
+    }
+}
+
+impl Account {
+    /// The name of what a row of this account calls its `policy`: the policy's, or that of what else is in the way.
+    pub fn name_of(&self, policy: u8) -> Option<&[u8]> {
+        match obstacle(policy) {
+            Some(obstacle) => Some(obstacle.as_bytes()),
+            None => self.policies().get(usize::from(policy)).map(|own| &*own.name),
+        }
+    }
+}
+
 /// The answer of all policies together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
@@ -167,7 +188,7 @@ pub struct Answer {
 impl Answer {
     /// Combines the policies' rows into one answer.
     pub fn of(rows: &[Row]) -> Self {
-        let refusing = || rows.iter().filter(|row| !row.allowed && !row.shadow);
+        let refusing = || rows.iter().filter(|row| row.refuses());
         // -1 is the longest wait: as an unsigned integer it is the largest.
         let longest = refusing().map(|row| row.retry_after_ms).max_by_key(|&wait_ms| wait_ms.cast_unsigned());
         Self { admitted: longest.is_none(), retry_after_ms: longest.unwrap_or(0) }
