@@ -15,6 +15,8 @@ pub struct Case {
     /// measured.
     pub expected: &'static str,
     pub state: State,
+    /// A setting with which it is measured.
+    pub setting: Option<(&'static str, &'static str)>,
 }
 
 /// The contents of the database when a case is measured.
@@ -64,7 +66,7 @@ pub fn words(line: &str) -> Vec<String> {
 impl Case {
     /// `line` is the command. In it, `#` stands for [`RANDOM`].
     pub fn new(name: &'static str, line: &str, expected: &'static str, state: State) -> Self {
-        Self { name, commands: vec![words(line)], expected, state }
+        Self { name, commands: vec![words(line)], expected, state, setting: None }
     }
 
     /// Adds an argument, which may contain anything.
@@ -82,11 +84,16 @@ impl Case {
     /// The same case with commands that only make the calls to the server: see `benches/bare`. `commands` are their
     /// names, in the order of this case's commands.
     pub fn bare(&self, name: &'static str, commands: &[&str], expected: &'static str) -> Self {
-        let mut bare = Self { name, commands: self.commands.clone(), expected, state: State::Empty };
+        let mut bare = Self { name, commands: self.commands.clone(), expected, state: State::Empty, setting: None };
         for (arguments, command) in bare.commands.iter_mut().zip(commands) {
             arguments.splice(..1, [(*command).to_owned()]);
         }
         bare.on_its_own_keys()
+    }
+
+    /// The same case under another name, with a setting.
+    pub fn with(self, name: &'static str, setting: &'static str, value: &'static str) -> Self {
+        Self { name, setting: Some((setting, value)), ..self }
     }
 
     pub fn fill(&self, keys: u64, rounds: u64) -> State {

@@ -2,6 +2,7 @@
 
 mod admission;
 mod cache;
+mod top;
 
 pub use cache::COMPLETION;
 
@@ -30,6 +31,7 @@ struct Scripts {
     cacheset: String,
     admit: String,
     settle: String,
+    route: String,
 }
 
 impl Scripts {
@@ -48,6 +50,7 @@ impl Scripts {
             cacheset: load(include_str!("lua/cacheset.lua"))?,
             admit: load(include_str!("lua/admit.lua"))?,
             settle: load(include_str!("lua/settle.lua"))?,
+            route: load(include_str!("lua/route.lua"))?,
         })
     }
 }
@@ -69,8 +72,9 @@ pub fn groups(cell: bool, connection: &mut Connection) -> Result<Vec<Group>> {
         cache::set(&scripts.cacheset, cache::SET_100_B, &cache::json(100)),
         cache::set(&scripts.cacheset, cache::SET_4_KB, COMPLETION),
         admission::admission(&scripts.admit, &scripts.settle),
-        admission::routing(),
+        admission::routing(&scripts.route),
         admission::plan(),
+        top::group(),
     ];
     if cell {
         groups.push(throttle());
@@ -190,6 +194,10 @@ fn throttle() -> Group {
     }
 }
 
+fn addcost() -> Case {
+    Case::new("GW.ADDCOST", "GW.ADDCOST budget:# 0.0013755", "\"0.", State::Empty).on_its_own_keys()
+}
+
 /// Without the module, one script checks, adds and expires, since in two round trips these would race. The module's two
 /// commands are compared with it, and each of them with a script for its half.
 fn budget(scripts: &Scripts) -> Group {
@@ -197,7 +205,6 @@ fn budget(scripts: &Scripts) -> Group {
     let Scripts { budget, charge, budget_check, .. } = scripts;
     let charged = || filled("GW.ADDCOST budget:# 12.5013755", 1);
     let spent = "[1, \"MONTH\", \"100\", \"12.5013755\", ";
-    let addcost = || Case::new("GW.ADDCOST", "GW.ADDCOST budget:# 0.0013755", "\"0.", State::Empty).on_its_own_keys();
     let within = |name| Case::new(name, "GW.WITHINBUDGET budget:# 100", spent, charged());
     Group {
         requests_max: u64::MAX,
