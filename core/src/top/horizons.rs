@@ -26,7 +26,7 @@ const LONG_FACTOR: usize = 2;
 /// After this number of short spans without a count nothing is left of the hour.
 const FORGOTTEN: i64 = (SPANS as i64 + 1) * SHORT_IN_LONG as i64;
 
-const WEIGHT_MAX: u128 = 1 << 92;
+const WEIGHT_MAX: u128 = 1 << 96;
 
 /// A name with what it has counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Horizons {
         }
     }
 
-    /// Counts a weight: at most 2^92, so that the sums of an hour do not overflow with fewer than 2^36 calls.
+    /// Counts a weight: at most 2^96, so that the sums of an hour do not overflow with fewer than 2^32 calls.
     ///
     /// Inlined by force: the compiler finds it too long, and the call would be a tenth of its cost.
     #[inline(always)]
