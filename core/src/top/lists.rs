@@ -82,8 +82,8 @@ impl Top {
         self.denied.get_or_insert_with(|| Horizons::new(now_ms, self.keys)).add(now_ms, name, 1);
     }
 
-    /// Counts what a key has used of a meter.
-    #[inline]
+    /// Counts what a key has used of a meter. Inlined by force, like [`Horizons::add`]: callers know the meter.
+    #[inline(always)]
     pub fn charge(&mut self, now_ms: i64, meter: Meter, name: &Name, weight: u128) -> Charged {
         match meter.place() {
             Ok(place) => {
