@@ -133,3 +133,33 @@ pub fn padded(mut text: String, bytes: usize) -> String {
     text.extend(ENGLISH.chars().cycle().take(missing));
     text + END
 }
+
+/// The units of a full window, and the tokens taken from an empty bucket.
+pub const FULL: u64 = 60;
+
+/// A period so long that nothing leaves a window and nothing flows into a bucket during the benchmark.
+pub const DAY_MS: &str = "86400000";
+
+pub fn allow_denied() -> Case {
+    let denied = format!("GW.ALLOW allow:# {FULL} WINDOW {DAY_MS}");
+    Case::new("GW.ALLOW denied", &denied, "[0, 60, 0, ", filled(&denied, FULL))
+}
+
+/// A bucket with the default period of a minute.
+pub fn tokens_admitted() -> Case {
+    Case::new("GW.TOKENS", "GW.TOKENS tokens:# 1000000 1000000 COST 10", "[1, ", State::Empty).on_its_own_keys()
+}
+
+pub fn tokens_denied() -> Case {
+    let (denied, drain) = (format!("1 {FULL} PER {DAY_MS} COST 1"), format!("1 {FULL} PER {DAY_MS} COST {FULL}"));
+    Case::new(
+        "GW.TOKENS denied",
+        &format!("GW.TOKENS tokens:# {denied}"),
+        "[0, 60, 0, ",
+        filled(&format!("GW.TOKENS tokens:# {drain}"), 1),
+    )
+}
+
+pub fn addcost() -> Case {
+    Case::new("GW.ADDCOST", "GW.ADDCOST budget:# 0.0013755", "\"0.", State::Empty).on_its_own_keys()
+}

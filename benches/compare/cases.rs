@@ -6,16 +6,13 @@ mod top;
 
 pub use cache::COMPLETION;
 
-use crate::case::{Case, Fill, Group, State, allow_admitted, filled, padded, pair, set, words};
+use crate::case::{
+    Case, DAY_MS, FULL, Fill, Group, State, addcost, allow_admitted, allow_denied, filled, padded, pair, set,
+    tokens_admitted, tokens_denied, words,
+};
 use crate::load::{NOISE, RANDOM, RECORD};
 use crate::result::Result;
 use redis::{Connection, cmd};
-
-/// The units of a full window, and the tokens taken from an empty bucket.
-const FULL: u64 = 60;
-
-/// A period so long that nothing leaves a window and nothing flows into a bucket during the benchmark.
-const DAY_MS: &str = "86400000";
 
 /// The SHA-1 names of the scripts.
 struct Scripts {
@@ -94,11 +91,6 @@ fn plain() -> Group {
     }
 }
 
-fn allow_denied() -> Case {
-    let denied = format!("GW.ALLOW allow:# {FULL} WINDOW {DAY_MS}");
-    Case::new("GW.ALLOW denied", &denied, "[0, 60, 0, ", filled(&denied, FULL))
-}
-
 fn allow(script: &str) -> Group {
     let denied_lua = format!("EVALSHA {script} 1 allow:# {FULL} {DAY_MS}");
     Group {
@@ -126,21 +118,6 @@ fn allow(script: &str) -> Group {
             pair("GW.ALLOW denied", "Lua window denied", None),
         ],
     }
-}
-
-/// A bucket with the default period of a minute.
-fn tokens_admitted() -> Case {
-    Case::new("GW.TOKENS", "GW.TOKENS tokens:# 1000000 1000000 COST 10", "[1, ", State::Empty).on_its_own_keys()
-}
-
-fn tokens_denied() -> Case {
-    let (denied, drain) = (format!("1 {FULL} PER {DAY_MS} COST 1"), format!("1 {FULL} PER {DAY_MS} COST {FULL}"));
-    Case::new(
-        "GW.TOKENS denied",
-        &format!("GW.TOKENS tokens:# {denied}"),
-        "[0, 60, 0, ",
-        filled(&format!("GW.TOKENS tokens:# {drain}"), 1),
-    )
 }
 
 fn tokens(script: &str) -> Group {
@@ -192,10 +169,6 @@ fn throttle() -> Group {
             pair("GW.TOKENS denied", "CL.THROTTLE denied", 1.8),
         ],
     }
-}
-
-fn addcost() -> Case {
-    Case::new("GW.ADDCOST", "GW.ADDCOST budget:# 0.0013755", "\"0.", State::Empty).on_its_own_keys()
 }
 
 /// Without the module, one script checks, adds and expires, since in two round trips these would race. The module's two

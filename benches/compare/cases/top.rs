@@ -1,9 +1,8 @@
 //! What it costs to count refusals and amounts for GW.TOP: commands with its lists, and with the lists switched off.
 
-use crate::case::{Case, Group, allow_admitted, filled, pair};
+use crate::case::{Case, Group, addcost, allow_admitted, allow_denied, filled, pair, tokens_admitted, tokens_denied};
 
 use super::admission::{admit_and_settle, admit_denied, route_refused};
-use super::{addcost, allow_denied, tokens_admitted, tokens_denied};
 
 fn acquire_denied() -> Case {
     let line = |holder| format!("GW.ACQUIRE slots:# 1 {holder} TTL 86400000");

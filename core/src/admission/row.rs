@@ -1,6 +1,5 @@
 //! Each policy's answer to a request, and the answer of all policies together.
 
-use super::account::Account;
 use crate::limit::{NEVER, Verdict};
 use crate::money::Amount;
 
@@ -157,22 +156,12 @@ impl Row {
 }
 
 /// See [`Row::obstacle`].
-fn obstacle(policy: u8) -> Option<&'static str> {
+pub(super) fn obstacle(policy: u8) -> Option<&'static str> {
     match policy {
         Row::COOLDOWN => Some(OBSTACLES[0]),
         Row::NO_ACCOUNT => Some(OBSTACLES[1]),
         Row::HOLDS => Some(OBSTACLES[2]),
         _ => None,
-    }
-}
-
-impl Account {
-    /// The name of what a row of this account calls its `policy`: the policy's, or that of what else is in the way.
-    pub fn name_of(&self, policy: u8) -> Option<&[u8]> {
-        match obstacle(policy) {
-            Some(obstacle) => Some(obstacle.as_bytes()),
-            None => self.policies().get(usize::from(policy)).map(|own| &*own.name),
-        }
     }
 }
 
