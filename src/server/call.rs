@@ -1,6 +1,7 @@
 //! One command on its way through the module.
 
-use std::ffi::{CStr, c_char, c_int, c_longlong};
+use std::ffi::{CStr, c_char, c_int};
+use std::ptr::null_mut;
 
 use gateway_core::TIME_MAX_MS;
 use redis_module::raw::{self, RedisModuleCtx, RedisModuleString};
@@ -110,6 +111,10 @@ pub unsafe fn run_alone(ctx: *mut RedisModuleCtx, task: impl FnOnce(&mut Call)) 
     }
 }
 
+/// The format of an effect's words and a count, and then of 0, 1, 2, … strings: see [`Call::replicate_all`].
+const WITH_STRINGS: [&CStr; 9] =
+    [c"bb", c"bbs", c"bbss", c"bbsss", c"bbssss", c"bbsssss", c"bbssssss", c"bbsssssss", c"bbssssssss"];
+
 /// One call of the server's into the module. It is made by [`run`] and [`run_alone`] alone, so its context is that of the
 /// call, and lives as long as it does.
 pub struct Call<'a> {
@@ -182,25 +187,42 @@ impl<'a> Call<'a> {
     }
 
     /// Like [`Self::replicate_with`], for a change of several keys by one effect: its words, the number of keys, the
-    /// keys,
-    /// and then `rest`.
+    /// keys, and then `rest`.
+    ///
+    /// Up to eight strings are passed one by one, since for a vector the server enlarges its list of arguments; and the
+    /// number as text, for which it makes one object instead of two. That is a tenth of a GW.ADMIT.
     pub fn replicate_all(&self, keys: &[Key], event: &CStr, effect: &Effect, rest: &[Str]) {
-        let text = effect.text();
-        // SAFETY: the format takes a buffer with its length, an integer, and two vectors of string objects with their
-        // lengths; all live through the call, which copies or retains them.
+        let (name, text) = (effect.command().as_ptr(), effect.text());
+        let mut count = itoa::Buffer::new();
+        let count = count.format(keys.len());
+        let (text_at, count_at) = (text.as_ptr().cast::<c_char>(), count.as_ptr().cast::<c_char>());
+        // SAFETY: the formats take two buffers with their lengths, and then string objects, or two vectors of them with
+        // their lengths; all live through the call, which copies or retains them. Arguments that a format does not
+        // mention are not read.
         unsafe {
-            api!(RedisModule_Replicate(
-                self.ctx,
-                effect.command().as_ptr(),
-                c"blvv".as_ptr(),
-                text.as_ptr().cast::<c_char>(),
-                text.len(),
-                keys.len() as c_longlong,
-                keys.as_ptr(),
-                keys.len(),
-                rest.as_ptr(),
-                rest.len()
-            ));
+            if let Some(format) = WITH_STRINGS.get(keys.len() + rest.len()) {
+                let mut strings = [null_mut(); WITH_STRINGS.len() - 1];
+                strings.iter_mut().zip(keys.iter().chain(rest)).for_each(|(string, given)| *string = given.raw);
+                let [a, b, c, d, e, f, g, h] = strings;
+                let (format, text_len, count_len) = (format.as_ptr(), text.len(), count.len());
+                api!(RedisModule_Replicate(
+                    self.ctx, name, format, text_at, text_len, count_at, count_len, a, b, c, d, e, f, g, h
+                ));
+            } else {
+                api!(RedisModule_Replicate(
+                    self.ctx,
+                    name,
+                    c"bbvv".as_ptr(),
+                    text_at,
+                    text.len(),
+                    count_at,
+                    count.len(),
+                    keys.as_ptr(),
+                    keys.len(),
+                    rest.as_ptr(),
+                    rest.len()
+                ));
+            }
         }
         keys.iter().for_each(|&key| self.signal_and_notify(key, event));
     }
