@@ -204,9 +204,9 @@ impl<'a> Args<'a> {
 
     /// The option that `given` names, an argument that was just taken; `None` if it names none.
     pub fn option_named<T: Copy>(&mut self, given: &[u8], words: &[(&'static str, T)]) -> Result<Option<T>, Error> {
-        let Some(index) =
-            words.iter().position(|(word, _)| word.len() == given.len() && word.as_bytes().eq_ignore_ascii_case(given))
-        else {
+        // Nearly all clients write options in capitals, which are compared as a whole.
+        let names = |word: &str| word.as_bytes() == given || word.as_bytes().eq_ignore_ascii_case(given);
+        let Some(index) = words.iter().position(|(word, _)| word.len() == given.len() && names(word)) else {
             return Ok(None);
         };
         if self.seen & (1 << index) != 0 {
