@@ -304,7 +304,7 @@ fn an_effect_names_all_accounts_and_amounts_however_many_they_are() {
     let mut client = server.connect().unwrap();
     let names: Vec<_> = (0..16).map(|number| format!("{{a}}{number}")).collect();
     for name in &names {
-        assert_eq!(reply!(client, "GW.POLICYSET", name, "rpm", "WINDOW", 100_000), "1");
+        assert_eq!(reply!(client, "GW.POLICYSET", name, "rpm", "WINDOW", 100_000, "PER", 60_000), "1");
     }
     let mut wanted = Vec::new();
     for count in 1..=names.len() {
