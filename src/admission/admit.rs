@@ -178,11 +178,8 @@ pub struct RowsReply<'a> {
 
 impl RowsReply<'_> {
     pub fn send(&self, accounts: &mut [Option<&mut Account>], rows: &[Row]) {
-        let is_wanted = |row: &&Row| match self.wanted {
-            RowsWanted::All | RowsWanted::Detail => true,
-            RowsWanted::Refused => !row.allowed,
-            RowsWanted::None => false,
-        };
+        let rows = if self.wanted == RowsWanted::None { &[] } else { rows };
+        let is_wanted = |row: &&Row| self.wanted != RowsWanted::Refused || !row.allowed;
         let wanted = || rows.iter().filter(is_wanted).take(ROWS_MAX);
         self.reply.array(wanted().count());
         wanted().for_each(|row| self.row(accounts, row));
