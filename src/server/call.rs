@@ -112,7 +112,7 @@ pub unsafe fn run_alone(ctx: *mut RedisModuleCtx, task: impl FnOnce(&mut Call)) 
     }
 }
 
-/// The format of an effect's words and then of 0, 1, 2, … strings: see [`Call::replicate_all`].
+/// The format of an effect's words and then of 0, 1, 2, … strings: see [`Call::replicate_counted`].
 const WITH_STRINGS: [&CStr; 10] =
     [c"b", c"bs", c"bss", c"bsss", c"bssss", c"bsssss", c"bssssss", c"bsssssss", c"bssssssss", c"bsssssssss"];
 
@@ -192,21 +192,26 @@ impl<'a> Call<'a> {
 
     /// Like [`Self::replicate_with`], for a change of several keys by one effect: its words, the number of keys, the
     /// keys, and then `rest`.
+    pub fn replicate_all(&self, keys: &[Key], event: &CStr, effect: &Effect, rest: &[Str]) {
+        if keys.len() == 1 {
+            let mut one = ONE.borrow();
+            self.replicate_counted(effect, one.get_or_insert_with(|| OwnedKey::new(b"1")).key(), keys, rest);
+        } else {
+            let count = OwnedKey::new(itoa::Buffer::new().format(keys.len()).as_bytes());
+            self.replicate_counted(effect, count.key(), keys, rest);
+        }
+        // Whoever listens may call commands, so nothing is borrowed any more.
+        keys.iter().for_each(|&key| self.signal_and_notify(key, event));
+    }
+
+    /// Replicates an effect, the number of its keys, its keys, and then `rest`.
     ///
     /// Up to nine strings are passed one by one, since for a vector the server enlarges its list of arguments; and the
     /// number as a string that is there, since for an integer it makes and frees two objects. Together that is a tenth of
     /// a GW.ADMIT.
-    pub fn replicate_all(&self, keys: &[Key], event: &CStr, effect: &Effect, rest: &[Str]) {
+    fn replicate_counted(&self, effect: &Effect, count: Str, keys: &[Key], rest: &[Str]) {
         let (name, text) = (effect.command().as_ptr(), effect.text());
         let (text_at, text_len) = (text.as_ptr().cast::<c_char>(), text.len());
-        let (mut one, several);
-        let count = if keys.len() == 1 {
-            one = ONE.borrow();
-            one.get_or_insert_with(|| OwnedKey::new(b"1")).key()
-        } else {
-            several = OwnedKey::new(itoa::Buffer::new().format(keys.len()).as_bytes());
-            several.key()
-        };
         // SAFETY: the formats take a buffer with its length, and then string objects, or one and two vectors of them with
         // their lengths; all live through the call, which copies or retains them. Arguments that a format does not mention
         // are not read.
@@ -225,7 +230,6 @@ impl<'a> Call<'a> {
                 ));
             }
         }
-        keys.iter().for_each(|&key| self.signal_and_notify(key, event));
     }
 
     /// Like [`Self::replicate`], for a change that belongs to no single key. `name` follows the effect's words.
