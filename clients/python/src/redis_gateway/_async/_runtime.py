@@ -1,0 +1,168 @@
+"""What differs between the asynchronous and the synchronous half: tasks, locks, waiting. Its twin is ../_sync/_runtime.py."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
+
+from redis.asyncio import ConnectionPool, Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+
+__all__ = [
+    "ConnectionPool",
+    "Event",
+    "Mutex",
+    "Places",
+    "Redis",
+    "RedisCluster",
+    "Retry",
+    "Sentinel",
+    "SentinelConnectionPool",
+    "Tasks",
+    "aclosing",
+    "bounded",
+    "closing_source",
+    "cluster_nodes",
+    "drop",
+    "sleep",
+]
+
+T = TypeVar("T")
+aclosing = contextlib.aclosing
+sleep = asyncio.sleep
+
+Work = Callable[..., Coroutine[Any, Any, T]]
+
+
+if sys.version_info >= (3, 11):
+
+    async def bounded(seconds: float, work: Work[T], *args: Any) -> T:
+        """Runs it, and raises TimeoutError if that takes longer."""
+        async with asyncio.timeout(seconds):
+            return await work(*args)
+
+else:
+
+    async def bounded(seconds: float, work: Work[T], *args: Any) -> T:
+        """Runs it, and raises TimeoutError if that takes longer."""
+        try:
+            return await asyncio.wait_for(work(*args), seconds)
+        except asyncio.TimeoutError:
+            raise TimeoutError from None
+
+
+class Mutex:
+    """Guards a few lines without `await`: in one event loop nothing can come between them."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class Event:
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def clear(self) -> None:
+        self._event.clear()
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    async def wait(self, seconds: float | None) -> bool:
+        """Whether it was set in this time."""
+        try:
+            await asyncio.wait_for(self._event.wait(), seconds)
+        except (TimeoutError, asyncio.TimeoutError):
+            return False
+        return True
+
+
+class Places:
+    """A number of places of which each is taken by one at a time."""
+
+    def __init__(self, count: int) -> None:
+        self._places = asyncio.Semaphore(count)
+
+    async def take(self, seconds: float) -> bool:
+        if not self._places.locked():
+            await self._places.acquire()
+            return True
+        try:
+            await asyncio.wait_for(self._places.acquire(), seconds)
+        except (TimeoutError, asyncio.TimeoutError):
+            return False
+        return True
+
+    def free(self) -> None:
+        self._places.release()
+
+
+class Tasks:
+    """What runs in the background. Each task is kept here until it ends, or else the garbage collector could take it."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Work[Any], *args: Any) -> None:
+        """Runs it in the background."""
+        self._started(work, *args)
+
+    def _started(self, work: Work[T], *args: Any) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work(*args))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # It was logged or raised to whoever waits; this marks it as seen.
+
+    async def to_the_end(self, work: Work[T], *args: Any) -> T:
+        """Runs it to its end, even if whoever waits for it is cancelled."""
+        return await asyncio.shield(self._started(work, *args))
+
+    async def finish(self, seconds: float) -> None:
+        """Waits for all that runs, and cancels what runs for longer."""
+        current = asyncio.current_task()
+        tasks = {task for task in self._tasks if task is not current}
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=seconds)
+
+
+async def drop(connection: Any) -> None:
+    """Closes a connection whose next reply may belong to an earlier command."""
+    await connection.disconnect(nowait=True)
+
+
+def cluster_nodes(client: Any) -> tuple[type[Any], dict[str, Any], list[tuple[str, int]]]:
+    """The class and settings of the client's connections, and the addresses that it knows."""
+    nodes = [*client.nodes_manager.nodes_cache.values(), *client.nodes_manager.startup_nodes.values()]
+    return nodes[0].connection_class, dict(nodes[0].connection_kwargs), [(node.host, int(node.port)) for node in nodes]
+
+
+@contextlib.asynccontextmanager
+async def closing_source(source: AsyncIterable[T]) -> AsyncGenerator[AsyncIterator[T], None]:
+    """Iterates over it, and closes it in the end if it can be closed."""
+    pieces = source.__aiter__()
+    try:
+        yield pieces
+    finally:
+        close = getattr(pieces, "aclose", None)
+        if close is not None:
+            await close()

@@ -1,0 +1,436 @@
+"""An admission from the question to the settlement, whatever happens in between."""
+
+# The classes of this package know each other's inside.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from . import _runtime as runtime
+from .. import _commands as low
+from .._commands import Amount, AdmissionRow, Request, Rows, requests
+from .._errors import GatewayError, LeaseEnded, NoAccount
+from ..decisions import Denied, Outcome, Settlement
+from ..deliveries import GRACE_S, Delivery, unix_ms
+from ..failures import Unavailable
+from ..local import share
+from ..settings import Local
+from .core import AsyncCore
+from .keeper import AsyncKeeper, milliseconds
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["AsyncAdmission", "AsyncAdmitter", "Plan"]
+
+T = TypeVar("T")
+log = logging.getLogger("redis_gateway")
+
+Plan = Callable[[str], tuple[str, float | None] | None]
+"""For an account that does not exist: its policies as the document of GW.POLICYPUT, and after how many seconds without
+requests it expires (None: never). None if the account shall not be made."""
+
+MOST_ACCOUNTS = 16
+MONEY = "usd"
+
+
+class Group:
+    """Accounts of one slot, and what is known of the admission there."""
+
+    __slots__ = ("accounts", "state")
+
+    def __init__(self, accounts: list[str]) -> None:
+        self.accounts = accounts
+        self.state: Literal["not", "maybe", "live"] = "not"
+
+
+def text_of(key: str | bytes) -> str:
+    return key.decode("utf-8", "surrogateescape") if isinstance(key, bytes) else key
+
+
+def zeros(estimates: Mapping[str, Amount]) -> dict[str, Amount]:
+    return {"requests": 0, **dict.fromkeys(estimates, 0)}
+
+
+class AsyncAdmission:
+    """A request that was admitted, denied, or, while the server is away, let through as degraded.
+
+    Use it as a context: it is settled at the end, exactly once, however that comes. Meters whose use is not told by `use` keep
+    their estimates.
+    """
+
+    def __init__(
+        self,
+        core: AsyncCore,
+        lease_id: str,
+        groups: list[Group],
+        estimates: Mapping[str, Amount],
+        ttl: float,
+        attributes: Mapping[str, str],
+    ) -> None:
+        self._core = core
+        self._groups = groups
+        self._mutex = runtime.Mutex()
+        self._ending = False
+        self._answered = False
+        self._abandoned = False
+        self._used: dict[str, Amount] = {}
+        self._attributes = dict(attributes)
+        self._admitted_ms = unix_ms()
+        self.lease_id = lease_id
+        self.accounts = tuple(account for group in groups for account in group.accounts)
+        self.estimates: dict[str, Amount] = dict(estimates)
+        self.ttl = ttl
+        self.keep_until = time.monotonic() + core.settings.lease_cap
+        self.outcome: Outcome = "denied"
+        self.reason = ""
+        """Why: empty if it was admitted; `limit`, `local_limit`, `no_account`; or why the server is away, such as `timeout`."""
+        self.retry_after_ms = 0
+        """How long a denied request has to wait; -1 if waiting does not help."""
+        self.rows: tuple[AdmissionRow, ...] = ()
+        self.lost = False
+        """The lease has ended although it was kept alive: the server has lost it, or the hard cap has come."""
+        self.began = False
+        """A piece of its `stream` was passed on."""
+        self.settlement: Settlement | None = None
+        """How it has ended, once it has."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the request may go on."""
+        return self.outcome != "denied"
+
+    @property
+    def refusals(self) -> tuple[AdmissionRow, ...]:
+        """The rows of the policies that do not allow it."""
+        return tuple(row for row in self.rows if not row.allowed)
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status: 200, 429 if a limit refuses, 503 if the server is away."""
+        if self.ok:
+            return 200
+        return 429 if self.reason in ("limit", "local_limit") else 403 if self.reason == "no_account" else 503
+
+    def headers(self, *, meters: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The HTTP headers of the response: `Retry-After`, IETF's `RateLimit` and `RateLimit-Policy`, OpenAI's and Anthropic's.
+        They need `rows="DETAIL"`. `meters` gives the usual names of meters that are called otherwise here, such as
+        `{"tpm": "tokens"}`."""
+        told = low.Admission(self.ok, self.retry_after_ms, self.rows)
+        return low.admission_headers(told, unix_ms(), meters=meters)
+
+    def raise_if_denied(self) -> None:
+        if not self.ok:
+            raise Denied(self.reason, self.retry_after_ms, self.headers(), self.status_code)
+
+    # What was used.
+
+    def use(self, amounts: Mapping[str, Amount] | None = None, /, **meters: Amount) -> None:
+        """Tells what the request has used so far, in all: `use(tokens=1312, usd="0.0175")`. Later words replace earlier ones."""
+        self._used.update(amounts or {})
+        self._used.update(meters)
+
+    def unused(self) -> None:
+        """The model was not asked, or refused: the request counts, but has used nothing."""
+        self._used.update(dict.fromkeys(self.estimates, 0))
+
+    # The end.
+
+    async def settle(self, amounts: Mapping[str, Amount] | None = None, /, **meters: Amount) -> Settlement | None:
+        """Ends the admission. Only the first call does something; the others reply how that went, or None while it is under way."""
+        self.use(amounts, **meters)
+        return await self._end(self._used, None)
+
+    async def undo(self) -> Settlement | None:
+        """Ends the admission as if it had never been: nothing is charged, and limits get back what it took."""
+        return await self._end(zeros(self.estimates), None)
+
+    async def _end(self, used: Mapping[str, Amount], call: tuple[bool, float | None, float | None] | None) -> Settlement | None:
+        with self._mutex:
+            first = not self._ending
+            self._ending = True
+        if first:
+            return await self._core.tasks.to_the_end(self._settle, self._deliveries(dict(used), call), used)
+        return self.settlement
+
+    async def _settle(self, deliveries: list[Delivery], used: Mapping[str, Amount]) -> Settlement:
+        self.settlement = await self._core.deliver_all(deliveries)
+        self._core.telemetry.count("settlements", outcome=self.settlement.outcome)
+        self._core.telemetry.used(used, self._attributes)
+        return self.settlement
+
+    def _deliveries(
+        self, used: Mapping[str, Amount], call: tuple[bool, float | None, float | None] | None
+    ) -> list[Delivery]:
+        """What the server has to be told. `call`: whether it failed, a cooldown, and how long it took."""
+        if self.outcome == "denied" and not any(group.state != "not" for group in self._groups):
+            return []
+        undone = str(used.get("requests", 1)) == "0"
+        failed, cooldown, took = call or (False, None, None)
+        money = used.get(MONEY, self.estimates.get(MONEY))
+        made: list[Delivery] = []
+        for group in self._groups:
+            charges: list[list[str | bytes | int]] = []
+            if money is not None and not undone:
+                charges = [
+                    list(requests.add_cost(account, money, at_ms=self._admitted_ms, id=self.lease_id).args)
+                    for account in self._billed(group)
+                ]
+            if group.state == "not":
+                # The server has certainly not heard of it.
+                made += [Delivery(charge) for charge in charges]
+                continue
+            settle = requests.settle(
+                group.accounts,
+                lease_id=self.lease_id,
+                amounts=used,
+                failed=failed,
+                cooldown_ms=milliseconds(cooldown) if failed and cooldown else None,
+                took_ms=round(took * 1000) if took is not None else None,
+            )
+            delivery = Delivery(list(settle.args), charges)
+            if group.state == "maybe" and undone:
+                # The question may still be on its way: UNKNOWN is no answer yet.
+                delivery.again_until = time.time() + GRACE_S
+            made.append(delivery)
+        return made
+
+    def _billed(self, group: Group) -> list[str]:
+        """The accounts of a group to which the money is booked if the server does not know the lease."""
+        return group.accounts
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        await self.settle()
+        return None
+
+    async def stream(
+        self, source: AsyncIterable[T], usage: Callable[[T], Mapping[str, Amount] | None] | None = None
+    ) -> AsyncIterator[T]:
+        """Passes a model's answer on, piece by piece, and settles when it ends, breaks off, or nobody wants more of it.
+
+        `usage` finds in a piece what was used so far. If the model fails before its first piece, nothing was used.
+        """
+        try:
+            async with runtime.closing_source(source) as pieces:
+                async for piece in pieces:
+                    self.began = True
+                    found = usage(piece) if usage is not None else None
+                    if found:
+                        self.use(found)
+                    yield piece
+        except Exception as error:
+            await self._stream_failed(error)
+            raise
+        finally:
+            await self.settle()
+
+    async def _stream_failed(self, error: Exception) -> None:
+        if not self.began and not self._used:
+            self.unused()
+
+    def __del__(self) -> None:
+        # Nobody can settle it any more. The server keeps the estimates, and is told as soon as there is time.
+        if self._ending or not self._answered or not self.ok or self._core.closed:
+            return
+        self._ending = True
+        self._core.telemetry.count("admissions_leaked")
+        log.error("an admission was never settled: it is settled at its estimates")
+        for delivery in self._deliveries(self._used, None):
+            self._core.keep(delivery)
+
+    # What keeps it alive.
+
+    def keep_alive_requests(self) -> list[Request[int]]:
+        if self._ending:
+            return []
+        return [
+            requests.keep_alive(group.accounts, lease_id=self.lease_id, ttl_ms=milliseconds(self.ttl))
+            for group in self._groups
+            if group.state == "live"
+        ]
+
+    def kept_alive(self, live: bool) -> None:
+        if not live and not self._ending:
+            self.lost = True
+            self._core.telemetry.count("leases_lost")
+
+    # What happens while it is asked for.
+
+    def abandon(self) -> None:
+        """Whoever asked has left before the answer: what it brings is given back."""
+        self._abandoned = True
+        if self._answered:
+            self.give_back()
+
+    def answered(self) -> None:
+        self._answered = True
+        if self._abandoned:
+            self.give_back()
+
+    def give_back(self) -> None:
+        """Undoes it in the background."""
+        if self._ending:
+            return
+        self._ending = True
+        for delivery in self._deliveries(zeros(self.estimates), None):
+            self._core.keep(delivery)
+
+
+class AsyncAdmitter:
+    def __init__(self, core: AsyncCore, keeper: AsyncKeeper, plans: Plan | None) -> None:
+        self._core = core
+        self._keeper = keeper
+        self._plans = plans
+
+    def prepare(
+        self,
+        accounts: str | bytes | Sequence[str | bytes],
+        estimates: Mapping[str, Amount],
+        ttl: float | None,
+        lease_id: str | None,
+        attributes: Mapping[str, str] | None,
+    ) -> AsyncAdmission:
+        names = [text_of(accounts)] if isinstance(accounts, (str, bytes)) else [text_of(account) for account in accounts]
+        if not names:
+            raise ValueError("accounts: at least one")
+        return AsyncAdmission(
+            self._core,
+            lease_id or uuid.uuid4().hex,
+            self._grouped(names),
+            estimates,
+            ttl or self._core.settings.lease_ttl,
+            attributes or {},
+        )
+
+    def _grouped(self, accounts: Sequence[str]) -> list[Group]:
+        """Accounts that can be named in one call, in their order."""
+        groups: dict[int, list[Group]] = {}
+        made: list[Group] = []
+        for account in accounts:
+            own = groups.setdefault(self._core.transport.place_of(account), [])
+            if not own or len(own[-1].accounts) == MOST_ACCOUNTS:
+                own.append(Group([]))
+                made.append(own[-1])
+            own[-1].accounts.append(account)
+        return made
+
+    async def admit(self, admission: AsyncAdmission, rows: Rows, require: bool, keep_alive: bool) -> None:
+        """Asks, to the end, even if whoever asks is cancelled meanwhile."""
+        try:
+            await self._core.tasks.to_the_end(self._ask, admission, rows, require)
+        except BaseException:
+            admission.abandon()
+            raise
+        self._core.telemetry.decided("admission", admission.outcome, admission.reason)
+        if keep_alive and admission.outcome == "admitted":
+            self._keeper.add(admission)
+
+    async def _ask(self, admission: AsyncAdmission, rows: Rows, require: bool) -> None:
+        try:
+            await self._ask_each_slot(admission, rows, require)
+        finally:
+            admission.answered()
+
+    async def _ask_each_slot(self, admission: AsyncAdmission, rows: Rows, require: bool) -> None:
+        found: list[AdmissionRow] = []
+        for group in admission._groups:
+            try:
+                group.state = "maybe"
+                answer = await self._ask_slot(group, admission, rows, require)
+            except Unavailable as error:
+                if not error.sent:
+                    group.state = "not"
+                await self._decide_alone(admission, error)
+                return
+            except NoAccount:
+                group.state = "not"
+                admission.outcome, admission.reason, admission.retry_after_ms = "denied", "no_account", -1
+                await self._undo(admission)
+                return
+            except BaseException as error:
+                if isinstance(error, GatewayError):
+                    group.state = "not"
+                await self._undo(admission)
+                raise
+            found += answer.rows
+            admission.rows = tuple(found)
+            if not answer.admitted:
+                group.state = "not"
+                admission.outcome, admission.reason = "denied", "limit"
+                admission.retry_after_ms = answer.retry_after_ms
+                await self._undo(admission)
+                return
+            group.state = "live"
+        admission.outcome = "admitted"
+
+    async def _ask_slot(self, group: Group, admission: AsyncAdmission, rows: Rows, require: bool) -> low.Admission:
+        asked = requests.admit(
+            group.accounts,
+            lease_id=admission.lease_id,
+            ttl_ms=milliseconds(admission.ttl),
+            amounts=admission.estimates,
+            require=require,
+            rows=rows,
+        )
+        for _ in group.accounts:
+            try:
+                return await self._core.run(asked)
+            except NoAccount as error:
+                if not await self._make(error.account):
+                    raise
+            except LeaseEnded:
+                # An answer was lost for so long that the lease has ended meanwhile.
+                raise Unavailable("timeout", sent=True) from None
+        return await self._core.run(asked)
+
+    async def _make(self, account: str) -> bool:
+        """Makes an account from its plan, unless another gateway is quicker."""
+        plan = self._plans(account) if self._plans is not None else None
+        if plan is None:
+            return False
+        document, idle = plan
+        idle_ms = milliseconds(idle) if idle is not None else None
+        await self._core.run(requests.policy_put(account, document, nx=True, idle_ms=idle_ms))
+        return True
+
+    async def _decide_alone(self, admission: AsyncAdmission, error: Unavailable) -> None:
+        """The server is away."""
+        away = self._core.settings.away.admission
+        admission.reason = error.reason
+        if isinstance(away, Local):
+            limit = share(away.requests, self._core.settings.instances)
+            key = ("admission", admission.accounts[0])
+            allowed, _, retry_after_ms = self._core.windows.take(key, limit, away.window, 1)
+            if allowed:
+                admission.outcome = "degraded"
+                return
+            admission.reason, admission.retry_after_ms = "local_limit", retry_after_ms
+        elif away == "open":
+            admission.outcome = "degraded"
+            return
+        else:
+            admission.retry_after_ms = milliseconds(self._core.settings.pause)
+        admission.outcome = "denied"
+        await self._undo(admission)
+
+    async def _undo(self, admission: AsyncAdmission) -> None:
+        """Gives back what the slots before have admitted, and what may have been admitted."""
+        deliveries = admission._deliveries(zeros(admission.estimates), None)
+        for delivery, group in zip(deliveries, [group for group in admission._groups if group.state != "not"]):
+            if group.state == "maybe":
+                self._core.keep(delivery)
+            else:
+                await self._core.deliver(delivery)
+            group.state = "not"
+

@@ -1,0 +1,314 @@
+"""The gateway's client."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._commands import Amount, AsyncCommands, Pick, Request, Rows, requests
+from .._errors import GatewayError, NoPermission
+from ..decisions import Health, LimitDecision
+from ..failures import Unavailable
+from ..settings import Settings
+from ..telemetry import Telemetry
+from .admission import AsyncAdmission, AsyncAdmitter, Plan
+from .cache import AsyncCache, AsyncStreamCache
+from .core import AsyncCore
+from .keeper import AsyncKeeper
+from .limits import AsyncBudgets, AsyncLimits
+from .locks import AsyncLocks, AsyncSlot
+from .logs import AsyncLogs
+from .routing import AsyncAttempt, AsyncRoutedRequest, AsyncRouter, requested
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["AsyncGateway"]
+
+T = TypeVar("T")
+
+
+def json_bytes(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+class GatewayCommands(AsyncCommands):
+    """Each command of the module, typed. They raise Unavailable if the server is away."""
+
+    __slots__ = ("_core",)
+
+    def __init__(self, core: AsyncCore) -> None:
+        self._core = core
+
+    async def run(self, request: Request[T]) -> T:
+        if "BLOCK" in request.args or "WAIT" in request.args:
+            return await self._core.transport.wait(request)
+        return await self._core.run(request)
+
+
+class AsyncGateway:
+    """Limits, budgets, admissions, cache and logs over the application's own client of redis-py.
+
+    It takes the client's address, credentials, TLS and protocol, and opens connections of its own with its own time-outs: at most
+    `Settings.connections` and `Settings.waiting_connections` to each server. The client itself is not used and not closed. It
+    may be a Redis, a RedisCluster, or what Sentinel's `master_for` returns, with any decode setting.
+
+    Use it as a context, or call `aclose`: then log records and kept charges are sent before the program ends.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        settings: Settings | None = None,
+        *,
+        plans: Plan | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.telemetry = telemetry or Telemetry()
+        self._core = AsyncCore(client, self.settings, self.telemetry)
+        self._keeper = AsyncKeeper(self._core)
+        self._admitter = AsyncAdmitter(self._core, self._keeper, plans)
+        self._router = AsyncRouter(self._core, self._keeper)
+        self._limits = AsyncLimits(self._core)
+        self._locks = AsyncLocks(self._core, self._keeper)
+        self._logs: list[AsyncLogs] = []
+        self.commands = GatewayCommands(self._core)
+        """Each command of the module, typed."""
+        self.budgets = AsyncBudgets(self._core)
+        self._adopted = False
+
+    # Admissions.
+
+    async def admit(
+        self,
+        accounts: str | bytes | Sequence[str | bytes],
+        estimates: Mapping[str, Amount] | None = None,
+        *,
+        ttl: float | None = None,
+        lease_id: str | None = None,
+        rows: Rows = "DETAIL",
+        require: bool = False,
+        keep_alive: bool = True,
+        attributes: Mapping[str, str] | None = None,
+    ) -> AsyncAdmission:
+        """Asks whether a request may go on, and charges its estimates to all accounts, or to none.
+
+            async with await gateway.admit(["{ml}:key:7", "{ml}"], {"tokens": 1500, "usd": "0.02"}) as admission:
+                if not admission.ok:
+                    return Response(status=admission.status_code, headers=admission.headers())
+                answer = await call_model()
+                admission.use(tokens=answer.tokens, usd=answer.price)
+
+        Args:
+            accounts: The keys of the accounts, such as the API key's and its team's. In a cluster they may be in several slots.
+            estimates: What the request will probably use, by meter. Estimate high: the settlement gives back the rest.
+            ttl: For how many seconds the admission lives without a sign of life. It is kept alive until it ends.
+            lease_id: The name of this attempt, new for each. Made here if it is not given.
+            rows: Which policies' rows to reply. `DETAIL` has what `headers()` needs; `REFUSED` is cheaper.
+            require: Deny if one of the accounts does not exist. If `plans` of the gateway knows a plan for it, it is made.
+            attributes: Attributes for OpenTelemetry's token metrics, such as `gen_ai.request.model`.
+        """
+        self._adopt()
+        admission = self._admitter.prepare(accounts, estimates or {}, ttl, lease_id, attributes)
+        await self._admitter.admit(admission, rows, require, keep_alive)
+        return admission
+
+    async def route(
+        self,
+        targets: Sequence[str | bytes],
+        estimates: Mapping[str, Amount] | None = None,
+        *,
+        pick: Pick = "FIRST",
+        ttl: float | None = None,
+        lease_id: str | None = None,
+        keep_alive: bool = True,
+    ) -> AsyncAttempt:
+        """Picks one of several targets that has room for a request, and charges the estimates to it."""
+        self._adopt()
+        return await self._router.route(
+            targets, estimates or {}, pick=pick, ttl=ttl, lease_id=lease_id, keep_alive=keep_alive
+        )
+
+    async def request(
+        self,
+        accounts: str | bytes | Sequence[str | bytes],
+        targets: Sequence[str | bytes],
+        estimates: Mapping[str, Amount] | None = None,
+        *,
+        pick: Pick = "FAST",
+        attempts: int = 3,
+        ttl: float | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> AsyncRoutedRequest:
+        """Admits a request for its accounts; `attempts()` of the result then goes from target to target until one serves it."""
+        self._adopt()
+        admission = self._admitter.prepare(accounts, estimates or {}, ttl, None, attributes)
+        return await requested(self._admitter, self._router, admission, targets, pick, attempts)
+
+    # Limits, slots, locks.
+
+    async def allow(self, key: str, limit: int, *, window: float = 60.0, cost: int = 1, peek: bool = False) -> LimitDecision:
+        """Whether `cost` units fit into the last `window` seconds."""
+        return await self._limits.allow(key, limit, window=window, cost=cost, peek=peek)
+
+    async def tokens(
+        self, key: str, rate: int, burst: int, *, per: float = 60.0, cost: int = 1, peek: bool = False
+    ) -> LimitDecision:
+        """Whether a bucket has `cost` tokens: it holds `burst`, and gets `rate` tokens every `per` seconds."""
+        return await self._limits.tokens(key, rate, burst, per=per, cost=cost, peek=peek)
+
+    async def slot(self, key: str, slots: int, *, ttl: float = 30.0, wait: float = 0.0, renew: bool = True) -> AsyncSlot:
+        """Takes one of `slots` slots, waiting up to `wait` seconds for one, first come, first served."""
+        return await self._locks.acquire(key, slots, ttl=ttl, wait=wait, renew=renew, lock=False)
+
+    async def lock(self, key: str, *, ttl: float = 30.0, wait: float = 0.0, renew: bool = True) -> AsyncSlot:
+        """Takes a lock, waiting up to `wait` seconds for it. While the server is away nobody gets it.
+
+            async with await gateway.lock("lock:export", wait=10) as lock:
+                if lock.ok:
+                    for part in parts:
+                        lock.check()  # raises LockLost
+                        store(part, lock.fencing_token)
+        """
+        return await self._locks.acquire(key, 1, ttl=ttl, wait=wait, renew=renew, lock=True)
+
+    # Cache and logs.
+
+    def cache(
+        self,
+        category: str,
+        *,
+        tenant: str | None = None,
+        ttl: float = 3_600.0,
+        stale: float = 0.0,
+        lease: float = 120.0,
+        wait: float = 60.0,
+        ignore: Iterable[str] = (),
+        computing: int = 64,
+        encode: Callable[[Any], bytes] = json_bytes,
+        decode: Callable[[bytes], Any] = json.loads,
+    ) -> AsyncCache[Any]:
+        """A cache of answers.
+
+        Args:
+            category: The kind of request, by which statistics and expiry go. The beginning of the keys.
+            tenant: Who may see the answers: a team, a customer. Two tenants never share one.
+            ttl: For how many seconds an answer is fresh.
+            stale: For how many seconds after that it is served while it is refreshed.
+            lease: Longer than a computation may take.
+            wait: The longest wait for the computation of another. Then it computes by itself.
+            ignore: Members of requests that do not change the answer, such as `stream` and `user`.
+            computing: So many are computed at a time while the cache is away.
+            encode: Makes the bytes of a value. JSON by default.
+            decode: Makes a value of bytes.
+        """
+        return AsyncCache(
+            self._core,
+            category,
+            tenant=tenant,
+            ttl=ttl,
+            stale=stale,
+            lease=lease,
+            wait=wait,
+            ignore=ignore,
+            computing=computing,
+            encode=encode,
+            decode=decode,
+        )
+
+    def stream_cache(self, category: str, **options: Any) -> AsyncStreamCache[Any]:
+        """A cache of answers that come in pieces. The options are those of `cache`; it encodes and decodes lists of pieces."""
+        return AsyncStreamCache(self.cache(category, **options))
+
+    def logs(
+        self,
+        key: str,
+        *,
+        records: int = 10_000,
+        size: int = 16 * 1024 * 1024,
+        batch: int = 500,
+        every: float = 1.0,
+        as_json: bool = True,
+        reject: bool = False,
+    ) -> AsyncLogs:
+        """A buffer in front of a log queue.
+
+        Args:
+            key: The queue.
+            records: The most records in the buffer.
+            size: The most bytes in the buffer.
+            batch: So many records are pushed together.
+            every: The longest time that a record waits, in seconds, unless the server is away.
+            as_json: The server checks that each record is valid JSON.
+            reject: If the server's queue is full, keep the records here, instead of dropping the queue's oldest ones.
+        """
+        made = AsyncLogs(
+            self._core, key, records=records, size=size, batch=batch, every=every, as_json=as_json, reject=reject
+        )
+        self._logs.append(made)
+        return made
+
+    # The whole.
+
+    def _adopt(self) -> None:
+        """Takes over what an earlier process has left to be sent."""
+        if not self._adopted:
+            self._adopted = True
+            if self._core.kept.adopt():
+                self._core.start_sending()
+
+    async def health(self) -> Health:
+        """Whether the server answers, and has the module; how long that took, and what waits to be sent."""
+        started = time.monotonic()
+        reason = ""
+        try:
+            await self._core.transport.everywhere(requests.stats())
+        except Unavailable as error:
+            reason = error.reason
+        except NoPermission:
+            pass  # It answers, and has the module; this user may not ask for its figures.
+        except GatewayError as error:
+            reason = type(error).__name__
+        return Health(
+            ok=not reason,
+            reason=reason,
+            took=time.monotonic() - started,
+            circuits_open=sum(server.circuit.is_open for server in self._core.transport.servers()),
+            kept=len(self._core.kept),
+            log_records=sum(len(logs) for logs in self._logs),
+            log_dropped=sum(logs.dropped for logs in self._logs),
+        )
+
+    def figures(self) -> dict[str, int]:
+        """What was decided and how it went, since the gateway was made."""
+        return self.telemetry.figures()
+
+    async def send_kept(self) -> int:
+        """Tries now to send what is kept, and returns how much the server has taken. It is sent in the background, too."""
+        return await self._core.send_kept()
+
+    @property
+    def kept(self) -> int:
+        """How many settlements and charges the server has not taken yet."""
+        return len(self._core.kept)
+
+    async def aclose(self, seconds: float = 5.0) -> None:
+        """Sends what there is to send, waits for what runs, for so many seconds at most, and closes the connections."""
+        if self._core.closed:
+            return
+        for logs in self._logs:
+            await logs.aclose()
+        await self._core.aclose(seconds)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+

@@ -1,0 +1,290 @@
+"""One of several deployments of a model, and the next one if it fails."""
+
+# The classes of this package know each other's inside.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from decimal import Decimal
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from .._commands import Amount, Pick, requests
+from .._errors import GatewayError, LeaseEnded, NoAccount
+from ..decisions import CallFailed, Denied, Settlement
+from ..failures import Unavailable
+from ..local import share
+from ..settings import Local
+from .admission import AsyncAdmission, AsyncAdmitter, Group, text_of, zeros
+from .core import AsyncCore
+from .keeper import AsyncKeeper, milliseconds
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["AsyncAttempt", "AsyncRoutedRequest", "AsyncRouter"]
+
+MOST_TARGETS = 64
+MOST_SETTLED = 16
+
+
+class AsyncAttempt(AsyncAdmission):
+    """A call of one target. As a context it is settled at the end; a CallFailed that is raised in it ends there, and is
+    counted against the target."""
+
+    target: str = ""
+    """The target to call; empty if none has room."""
+    succeeded = False
+    """It was settled, and not as a failure."""
+    error: CallFailed | None = None
+    """With what it has failed."""
+    _started = 0.0
+
+    def _billed(self, group: Group) -> list[str]:
+        return [self.target] if self.target in group.accounts else []
+
+    async def settle(self, amounts: Mapping[str, Amount] | None = None, /, **meters: Amount) -> Settlement | None:
+        self.use(amounts, **meters)
+        if not self._ending:
+            self.succeeded = True
+        return await self._end(self._used, (False, None, time.monotonic() - self._started))
+
+    async def _stream_failed(self, error: Exception) -> None:
+        if isinstance(error, CallFailed):
+            self.error = error
+            await self.failed(error.retry_after)
+        else:
+            await super()._stream_failed(error)
+
+    async def failed(self, retry_after: float | None = None) -> Settlement | None:
+        """Ends the attempt as a failure of the target. `retry_after`: for so many seconds the provider wants no further call."""
+        return await self._end(self._used or zeros(self.estimates), (True, retry_after, None))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if isinstance(error, CallFailed):
+            await self._stream_failed(error)
+            # Once the client has a piece of an answer, no other target can go on with it.
+            return not self.began
+        await self.settle()
+        return None
+
+
+class AsyncRouter:
+    def __init__(self, core: AsyncCore, keeper: AsyncKeeper) -> None:
+        self._core = core
+        self._keeper = keeper
+
+    async def route(
+        self,
+        targets: Sequence[str | bytes],
+        estimates: Mapping[str, Amount],
+        *,
+        pick: Pick,
+        ttl: float | None,
+        lease_id: str | None,
+        keep_alive: bool,
+    ) -> AsyncAttempt:
+        names = [text_of(target) for target in targets]
+        if not names:
+            raise ValueError("targets: at least one")
+        attempt = AsyncAttempt(
+            self._core, lease_id or uuid.uuid4().hex, [], estimates, ttl or self._core.settings.lease_ttl, {}
+        )
+        try:
+            await self._core.tasks.to_the_end(self._ask, attempt, names, pick)
+        except BaseException:
+            attempt.abandon()
+            raise
+        attempt._started = time.monotonic()
+        self._core.telemetry.decided("route", attempt.outcome, attempt.reason)
+        if keep_alive and attempt.outcome == "admitted":
+            self._keeper.add(attempt)
+        return attempt
+
+    async def _ask(self, attempt: AsyncAttempt, targets: list[str], pick: Pick) -> None:
+        try:
+            await self._ask_slots(attempt, targets, pick)
+        finally:
+            attempt.answered()
+
+    def _grouped(self, targets: list[str]) -> list[list[str]]:
+        """Targets that can be named in one call. Those of different slots cannot be compared: the first that admits it is taken."""
+        groups: dict[tuple[int, int], list[str]] = {}
+        counts: dict[int, int] = {}
+        for target in targets:
+            place = self._core.transport.place_of(target)
+            at = counts.get(place, 0)
+            counts[place] = at + 1
+            groups.setdefault((place, at // MOST_TARGETS), []).append(target)
+        return list(groups.values())
+
+    async def _ask_slots(self, attempt: AsyncAttempt, targets: list[str], pick: Pick) -> None:
+        missing = 0
+        waits: list[int] = []
+        groups = self._grouped(targets)
+        for group in groups:
+            # Whoever leaves meanwhile gives back whichever target has been charged.
+            attempt._groups = [Group(group[at : at + MOST_SETTLED]) for at in range(0, len(group), MOST_SETTLED)]
+            for part in attempt._groups:
+                part.state = "maybe"
+            try:
+                routed = await self._core.run(
+                    requests.route(
+                        group,
+                        lease_id=attempt.lease_id,
+                        ttl_ms=milliseconds(attempt.ttl),
+                        amounts=attempt.estimates,
+                        pick=pick,
+                        rows="REFUSED",
+                    )
+                )
+            except NoAccount:
+                missing += 1
+                attempt._groups = []
+                continue
+            except (Unavailable, LeaseEnded) as error:
+                away = error if isinstance(error, Unavailable) else Unavailable("timeout", sent=True)
+                if not away.sent:
+                    attempt._groups = []
+                self._decide_alone(attempt, targets, pick, away)
+                return
+            except GatewayError:
+                attempt._groups = []
+                raise
+            if routed.target is not None:
+                attempt.target = routed.target
+                attempt._groups = [Group([routed.target])]
+                attempt._groups[0].state = "live"
+                attempt.accounts = (routed.target,)
+                attempt.outcome, attempt.reason = "admitted", ""
+                return
+            attempt._groups = []
+            attempt.rows += routed.rows
+            waits.append(routed.retry_after_ms)
+        attempt.outcome = "denied"
+        attempt.reason = "no_account" if missing == len(groups) else "limit"
+        known = [wait for wait in waits if wait >= 0]
+        attempt.retry_after_ms = min(known) if known else -1
+
+    def _decide_alone(self, attempt: AsyncAttempt, targets: list[str], pick: Pick, error: Unavailable) -> None:
+        away = self._core.settings.away.admission
+        attempt.reason = error.reason
+        order = list(targets)
+        if pick != "FIRST":
+            random.shuffle(order)
+        if away == "open":
+            attempt.target = order[0]
+        elif isinstance(away, Local):
+            limit = share(away.requests, self._core.settings.instances)
+            waits: list[int] = []
+            for target in order:
+                allowed, _, retry_after_ms = self._core.windows.take(("route", target), limit, away.window, 1)
+                if allowed:
+                    attempt.target = target
+                    break
+                waits.append(retry_after_ms)
+            else:
+                attempt.reason, attempt.retry_after_ms = "local_limit", min(waits)
+        else:
+            attempt.retry_after_ms = milliseconds(self._core.settings.pause)
+        if attempt.target:
+            attempt.outcome = "degraded"
+            attempt.accounts = (attempt.target,)
+            if not any(attempt.target in group.accounts for group in attempt._groups):
+                attempt._groups.append(Group([attempt.target]))
+            return
+        attempt.outcome = "denied"
+        for delivery in attempt._deliveries(zeros(attempt.estimates), None):
+            self._core.keep(delivery)
+        attempt._groups = []
+
+
+class AsyncRoutedRequest:
+    """A request that is paid by accounts and served by one of several targets.
+
+        async with await gateway.request(["key:7", "team"], ["{gpt}:eu", "{gpt}:us"], {"tokens": 1500}) as request:
+            async for attempt in request.attempts():
+                async with attempt:
+                    answer = await call(attempt.target)  # raises CallFailed: the next target is tried
+                    attempt.use(tokens=answer.tokens)
+
+    After the last attempt has failed, `attempts` raises Denied, and the request costs its accounts nothing.
+    """
+
+    def __init__(
+        self, router: AsyncRouter, admission: AsyncAdmission, targets: Sequence[str | bytes], pick: Pick, most: int
+    ) -> None:
+        self._router = router
+        self._targets = [text_of(target) for target in targets]
+        self._pick: Pick = pick
+        self._most = most
+        self._attempts: list[AsyncAttempt] = []
+        self.admission = admission
+        """The accounts' admission."""
+
+    @property
+    def ok(self) -> bool:
+        return self.admission.ok
+
+    def raise_if_denied(self) -> None:
+        self.admission.raise_if_denied()
+
+    async def attempts(self) -> AsyncIterator[AsyncAttempt]:
+        self.raise_if_denied()
+        left = list(self._targets)
+        reason, retry_after_ms = "every_target_failed", -1
+        tried = 0
+        while left and tried < self._most:
+            tried += 1
+            attempt = await self._router.route(
+                left, self.admission.estimates, pick=self._pick, ttl=self.admission.ttl, lease_id=None, keep_alive=True
+            )
+            if not attempt.ok:
+                if tried == 1:
+                    reason, retry_after_ms = attempt.reason, attempt.retry_after_ms
+                break
+            self._attempts.append(attempt)
+            yield attempt
+            await attempt.settle()
+            if attempt.succeeded:
+                return
+            left.remove(attempt.target)
+        if not self._used():
+            await self.admission.undo()
+        status = 503 if reason not in ("limit", "local_limit") else 429
+        headers = {"Retry-After": str(-(-retry_after_ms // 1000))} if retry_after_ms >= 0 else {}
+        last = next((attempt.error for attempt in reversed(self._attempts) if attempt.error is not None), None)
+        raise Denied(reason, retry_after_ms, headers, status) from last
+
+    def _used(self) -> dict[str, str]:
+        """What all attempts have used together: it is the request's, too."""
+        totals: dict[str, Decimal] = {}
+        for attempt in self._attempts:
+            for meter, amount in attempt._used.items():
+                totals[meter] = totals.get(meter, Decimal(0)) + Decimal(str(amount))
+        return {meter: format(total, "f") for meter, total in totals.items()}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        for attempt in self._attempts:
+            await attempt.settle()
+        self.admission.use(self._used())
+        await self.admission.settle()
+        return None
+
+
+async def requested(
+    admitter: AsyncAdmitter, router: AsyncRouter, admission: AsyncAdmission, targets: Sequence[str | bytes], pick: Pick, most: int
+) -> AsyncRoutedRequest:
+    await admitter.admit(admission, "DETAIL", False, True)
+    return AsyncRoutedRequest(router, admission, targets, pick, most)

@@ -1,0 +1,250 @@
+"""Sends commands to the server, or to the node of a cluster that has their keys, within the time-outs."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import redis.exceptions as redis_errors
+from redis.crc import key_slot
+
+from . import _runtime as runtime
+from .._commands import Request
+from ..failures import Unavailable, code_of, typed, unavailable
+from ..settings import Settings
+from ..telemetry import Telemetry
+from .connections import AsyncServer, server_at, server_of
+
+__all__ = ["AsyncTransport"]
+
+T = TypeVar("T")
+
+REDIRECTIONS = 5
+# How long a cluster's map may be wrong for: it is asked for anew after a redirection or a failure, but not more often.
+REFRESH_S = 0.5
+
+# Commands whose first argument is no key.
+KEYLESS = frozenset(
+    (
+        "GW.CACHECLEAR",
+        "GW.CACHEKEY",
+        "GW.CACHELIST",
+        "GW.CACHESTATS",
+        "GW.COSTCHANGES",
+        "GW.STATS",
+        "GW.STATSRESET",
+        "GW.TOP",
+    )
+)
+
+
+def key_of(request: Request[Any]) -> bytes | None:
+    if len(request.args) < 2 or request.args[0] in KEYLESS:
+        return None
+    return key_bytes(request.args[1])
+
+
+def encoded(words: Sequence[str | bytes | int]) -> list[bytes]:
+    return [word if isinstance(word, bytes) else str(word).encode("utf-8", "surrogateescape") for word in words]
+
+
+def key_bytes(key: str | bytes | int) -> bytes:
+    return key if isinstance(key, bytes) else str(key).encode("utf-8", "surrogateescape")
+
+
+class AsyncTransport:
+    def __init__(self, client: Any, settings: Settings, tasks: runtime.Tasks, telemetry: Telemetry) -> None:
+        self.settings = settings
+        self._telemetry = telemetry
+        self._tasks = tasks
+        self._client = client
+        self.cluster = isinstance(client, runtime.RedisCluster)
+        self._alone: AsyncServer | None = None if self.cluster else server_of(client, settings)
+        # Of a cluster: its nodes by address, and each slot's node.
+        self._servers: dict[tuple[str, int], AsyncServer] = {}
+        self._slots: dict[int, tuple[str, int]] = {}
+        self._seeds: list[tuple[str, int]] = []
+        self._class: Any = None
+        self._kwargs: dict[str, Any] = {}
+        self._asked_at = 0.0
+        self._refreshing = False
+
+    def servers(self) -> list[AsyncServer]:
+        return [self._alone] if self._alone is not None else list(self._servers.values())
+
+    def place_of(self, key: str | bytes) -> int:
+        """Keys with the same place can be named in one call."""
+        return key_slot(key_bytes(key)) if self.cluster else 0
+
+    async def call(self, request: Request[T]) -> T:
+        """The reply. Raises Unavailable, or the error that the server replied."""
+        reply = (await self.many([request]))[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return request.decode(reply)
+
+    async def many(self, requests: Sequence[Request[Any]]) -> list[Any]:
+        """The replies as they came, of which each may be an error; in one round trip to each node."""
+        if self._alone is not None:
+            return await self._ask(self._alone, requests)
+        await self._know_nodes()
+        groups: dict[tuple[str, int], list[int]] = {}
+        for at, request in enumerate(requests):
+            groups.setdefault(self._address(key_of(request)), []).append(at)
+        replies: list[Any] = [None] * len(requests)
+        for address, places in groups.items():
+            answers = await self._ask(self._server(address), [requests[at] for at in places])
+            for at, answer in zip(places, answers):
+                replies[at] = await self._followed(requests[at], answer) if isinstance(answer, Exception) else answer
+        return replies
+
+    async def wait(self, request: Request[T]) -> T:
+        """The reply of a call that waits inside the server, for less than `Settings.waiting_timeout`."""
+        if self._alone is not None:
+            reply = (await self._ask(self._alone, [request], waiting=True))[0]
+        else:
+            await self._know_nodes()
+            reply = (await self._ask(self._server(self._address(key_of(request))), [request], waiting=True))[0]
+            if isinstance(reply, Exception):
+                reply = await self._followed(request, reply, waiting=True)
+        if isinstance(reply, Exception):
+            raise reply
+        return request.decode(reply)
+
+    async def everywhere(self, request: Request[T]) -> list[T]:
+        """The replies of all primaries, for commands that name no key."""
+        if self._alone is not None:
+            return [await self.call(request)]
+        await self._know_nodes()
+        found: list[T] = []
+        for address in dict.fromkeys(self._slots.values()):
+            reply = (await self._ask(self._server(address), [request]))[0]
+            if isinstance(reply, Exception):
+                raise reply
+            found.append(request.decode(reply))
+        return found
+
+    async def _ask(
+        self, server: AsyncServer, requests: Sequence[Request[Any]], *, waiting: bool = False, asking: bool = False
+    ) -> list[Any]:
+        commands = [encoded(request.args) for request in requests]
+        if asking:
+            commands.insert(0, [b"ASKING"])
+        tries = 2 if all(request.repeatable for request in requests) else 1
+        end = time.monotonic() + self.settings.timeout
+        while True:
+            tries -= 1
+            try:
+                if self._telemetry.traces:
+                    operation = str(requests[0].args[0]) if len(requests) == 1 else "PIPELINE"
+                    with self._telemetry.call(operation, server.address):
+                        replies = await server.ask(commands, waiting=waiting)
+                else:
+                    replies = await server.ask(commands, waiting=waiting)
+                break
+            except redis_errors.AuthenticationError as error:
+                return [typed(error)] * len(requests)
+            except Unavailable as error:
+                # An idle connection that the server had closed: a new one may well do, if there is time for it.
+                if tries == 0 or error.reason != "connection" or time.monotonic() >= end:
+                    self._refresh_later()
+                    return [error] * len(requests)
+        if asking:
+            del replies[0]
+        for at, reply in enumerate(replies):
+            if isinstance(reply, Exception):
+                replies[at] = self._error(reply)
+        return replies
+
+    def _error(self, error: Exception) -> Exception:
+        """Redirections are for the cluster's part of this class, the rest is away or the caller's."""
+        if self.cluster and code_of(error) in ("MOVED", "ASK", "TRYAGAIN"):
+            return error
+        return unavailable(error, connected=True) or typed(error)
+
+    # A cluster's nodes.
+
+    async def _followed(self, request: Request[Any], error: Exception, *, waiting: bool = False) -> Any:
+        """The reply from where the cluster says that the key is."""
+        end = time.monotonic() + self.settings.timeout
+        for _ in range(REDIRECTIONS):
+            code = code_of(error)
+            if isinstance(error, Unavailable) or code not in ("MOVED", "ASK", "TRYAGAIN"):
+                return error
+            if code == "TRYAGAIN":
+                await runtime.sleep(0.005)
+                address = self._address(key_of(request))
+            else:
+                slot, _, place = str(error).removeprefix(code).strip().partition(" ")
+                host, _, port = place.rpartition(":")
+                address = self._remapped(host or self._address(key_of(request))[0], int(port))
+                if code == "MOVED":
+                    self._slots[int(slot)] = address
+                    self._refresh_later()
+            reply = (await self._ask(self._server(address), [request], waiting=waiting, asking=code == "ASK"))[0]
+            if not isinstance(reply, Exception):
+                return reply
+            error = reply
+            if time.monotonic() >= end and not waiting:
+                break
+        return unavailable(error, connected=True) or typed(error)
+
+    def _address(self, key: bytes | None) -> tuple[str, int]:
+        if key is None:
+            return random.choice(list(self._slots.values()) or self._seeds)
+        return self._slots.get(key_slot(key)) or self._seeds[0]
+
+    def _server(self, address: tuple[str, int]) -> AsyncServer:
+        server = self._servers.get(address)
+        if server is None:
+            kwargs = {**self._kwargs, "host": address[0], "port": address[1]}
+            server = server_at(f"{address[0]}:{address[1]}", self._class, kwargs, self.settings)
+            self._servers[address] = server
+        return server
+
+    def _remapped(self, host: str, port: int) -> tuple[str, int]:
+        remap = getattr(self._client.nodes_manager, "remap_host_port", None)
+        return remap(host, port) if remap else (host, port)
+
+    async def _know_nodes(self) -> None:
+        if not self._seeds:
+            self._class, self._kwargs, self._seeds = runtime.cluster_nodes(self._client)
+        if not self._slots:
+            await self._refresh()
+
+    def _refresh_later(self) -> None:
+        if self.cluster and not self._refreshing and time.monotonic() - self._asked_at > REFRESH_S:
+            self._refreshing = True
+            self._tasks.start(self._refresh)
+
+    async def _refresh(self) -> None:
+        """Asks any node which node has which slots."""
+        self._asked_at = time.monotonic()
+        try:
+            known = list(dict.fromkeys([*self._slots.values(), *self._seeds]))
+            random.shuffle(known)
+            for address in known:
+                try:
+                    reply = (await self._server(address).ask([[b"CLUSTER", b"SLOTS"]]))[0]
+                except Unavailable:
+                    continue
+                if reply and not isinstance(reply, Exception):
+                    self._slots = self._slots_of(reply, address)
+                    return
+        finally:
+            self._refreshing = False
+
+    def _slots_of(self, reply: list[Any], asked: tuple[str, int]) -> dict[int, tuple[str, int]]:
+        slots: dict[int, tuple[str, int]] = {}
+        for first, last, primary, *_ in reply:
+            # A node that does not know its own address sends none.
+            host = primary[0].decode() if primary[0] else asked[0]
+            address = self._remapped(host if host != "?" else asked[0], int(primary[1]))
+            slots.update(dict.fromkeys(range(first, last + 1), address))
+        return slots
+
+    async def aclose(self) -> None:
+        for server in self.servers():
+            await server.aclose()

@@ -1,0 +1,386 @@
+# Generated from ../_async/cache.py by tools/unasync.py. Do not edit.
+"""The response cache: one computation for all who ask for the same, in this process and in all others."""
+
+# The classes of this package know each other's inside.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+from . import _runtime as runtime
+from .._commands import Amount, CacheAnswer, CacheFigures, cache_key, requests
+from .._errors import GatewayError, Unblocked
+from ..failures import Unavailable
+from .core import Core
+from .keeper import milliseconds
+
+__all__ = ["Cache", "StreamCache"]
+
+T = TypeVar("T")
+log = logging.getLogger("redis_gateway")
+
+
+class Flight(Generic[T]):
+    """A computation that others in this process wait for."""
+
+    def __init__(self) -> None:
+        self.done = runtime.Event()
+        self.values: list[T] = []
+        """One value if there is one."""
+
+
+class Fetched:
+    """What the server has said of a key, to a call of this name."""
+
+    __slots__ = ("answer", "asked", "holder", "token")
+
+    def __init__(self, answer: CacheAnswer | None, holder: str, asked: bool, token: int | None = None) -> None:
+        self.answer = answer
+        self.holder = holder
+        self.asked = asked
+        """The reply was lost: the server may have given the fill lease."""
+        self.token = token if token is not None else (answer.token if answer is not None else 0)
+
+
+class Cache(Generic[T]):
+    def __init__(
+        self,
+        core: Core,
+        category: str,
+        *,
+        tenant: str | None,
+        ttl: float,
+        stale: float,
+        lease: float,
+        wait: float,
+        ignore: Iterable[str],
+        computing: int,
+        encode: Callable[[T], bytes],
+        decode: Callable[[bytes], T],
+    ) -> None:
+        self._core = core
+        self._computing = runtime.Places(computing)
+        self._mutex = runtime.Mutex()
+        self._flights: dict[str, Flight[T]] = {}
+        self._ttl = ttl
+        self._stale = stale
+        self._lease = lease
+        self._wait = wait
+        self._ignore = tuple(ignore)
+        self._encode = encode
+        self._decode = decode
+        self.category = category
+        self.tenant = tenant
+
+    def key(self, request: object) -> str:
+        """The key of a request: the same in all languages, and never that of another tenant."""
+        return cache_key(self.category, request, tenant=self.tenant, ignore=self._ignore)
+
+    def get_or_compute(
+        self,
+        request: object,
+        compute: Callable[[], T],
+        *,
+        tags: Iterable[str] = (),
+        saved: Amount | None = None,
+    ) -> T:
+        """The cached answer to a request, or else the computed one, which is stored.
+
+        Of all who ask for it at the same time, one computes. If that fails, the next one does. A stale answer is returned at
+        once, and refreshed in the background. While the server is away, it computes. `tags`: names under which entries are
+        cleared. `saved`: what each hit saves, such as the price of the call.
+        """
+        key = self.key(request)
+        end = time.monotonic() + self._wait
+        while True:
+            with self._mutex:
+                flight = self._flights.get(key)
+                leads = flight is None
+                if flight is None:
+                    flight = self._flights[key] = Flight()
+            if leads:
+                try:
+                    value = self._lead(key, compute, tuple(tags), saved, end)
+                    flight.values.append(value)
+                    return value
+                finally:
+                    with self._mutex:
+                        self._flights.pop(key, None)
+                    flight.done.set()
+            if not flight.done.wait(max(0.0, end - time.monotonic())):
+                self._core.telemetry.count("cache", result="wait_timeout")
+                return compute()
+            if flight.values:
+                self._core.telemetry.count("cache", result="coalesced")
+                return flight.values[0]
+
+    def _lead(
+        self, key: str, compute: Callable[[], T], tags: tuple[str, ...], saved: Amount | None, end: float
+    ) -> T:
+        fetched = self._fetch(key, end)
+        answer = fetched.answer
+        if answer is not None and answer.value is not None:
+            found = self._decoded(answer.value)
+            if found:
+                if answer.token:
+                    self._core.tasks.start(self._refresh, key, compute, answer.token, tags, saved)
+                return found[0]
+        try:
+            value = (compute() if answer is not None else self._compute_alone(compute, end))
+        except BaseException:
+            self._give_up(key, fetched)
+            raise
+        self._core.tasks.to_the_end(self._keep, key, value, fetched, tags, saved)
+        return value
+
+    def _compute_alone(self, compute: Callable[[], T], end: float) -> T:
+        """Without the cache all misses come together: a bounded number is computed at a time."""
+        placed = self._computing.take(max(0.0, end - time.monotonic()))
+        try:
+            return compute()
+        finally:
+            if placed:
+                self._computing.free()
+
+    def _keep(self, key: str, value: T, fetched: Fetched, tags: tuple[str, ...], saved: Amount | None) -> None:
+        """Stores it, if the server has given the right to."""
+        answer = fetched.answer
+        if answer is None and fetched.asked:
+            # The reply was lost. Under the same name the lease can be had again.
+            answer = self._try_again(key, fetched)
+            if answer is None or answer.value is not None or not answer.token:
+                return
+        if answer is not None and answer.state != "PENDING":
+            self._store(key, value, answer.token, tags, saved)
+
+    def _try_again(self, key: str, fetched: Fetched) -> CacheAnswer | None:
+        try:
+            return self._asked(key, fetched.holder, 0.0)
+        except (Unavailable, GatewayError):
+            return None
+
+    def _refresh(
+        self, key: str, compute: Callable[[], T], token: int, tags: tuple[str, ...], saved: Amount | None
+    ) -> None:
+        try:
+            value = compute()
+        except BaseException as error:
+            self._core.telemetry.count("cache", result="refresh_failed")
+            log.warning("a cached answer could not be refreshed: %s", type(error).__name__)
+            self._give_up(key, Fetched(None, "", False, token))
+            if not isinstance(error, Exception):
+                raise
+            return
+        self._store(key, value, token, tags, saved)
+
+    # The server. An error of the cache is a miss.
+
+    def _fetch(self, key: str, end: float) -> Fetched:
+        """What the server says; no answer if it is away, or says that it cannot be asked for this key."""
+        holder = uuid.uuid4().hex
+        try:
+            answer = self._asked(key, holder, 0.0)
+            while answer.state == "PENDING" and (left := end - time.monotonic()) > 0:
+                # A part of the wait: so the connection's time-out tells in time that the server is away.
+                answer = self._asked(key, holder, min(left, self._core.settings.waiting_timeout * 0.8))
+        except Unavailable as error:
+            self._core.telemetry.count("cache", result="away", reason=error.reason)
+            return Fetched(None, holder, error.sent)
+        except GatewayError as error:
+            self._core.telemetry.count("cache", result="error")
+            log.warning("the cache refuses to answer: %s", type(error).__name__)
+            return Fetched(None, holder, False)
+        self._core.telemetry.count("cache", result=answer.state.lower())
+        return Fetched(answer, holder, False)
+
+    def _asked(self, key: str, holder: str, wait: float) -> CacheAnswer:
+        lease_ms = milliseconds(self._lease)
+        at_once = requests.cache_lease(key, lease_ms=lease_ms, holder=holder)
+        if wait <= 0:
+            return self._core.run(at_once)
+        try:
+            return self._core.transport.wait(
+                requests.cache_lease(key, lease_ms=lease_ms, holder=holder, wait_ms=milliseconds(wait))
+            )
+        except Unavailable as error:
+            if error.reason != "connections":
+                raise
+            # All connections on which calls wait are taken: it asks now and then instead.
+            runtime.sleep(min(wait, 0.1))
+        except Unblocked:
+            pass
+        return self._core.run(at_once)
+
+    def _store(self, key: str, value: T, token: int, tags: tuple[str, ...], saved: Amount | None) -> None:
+        try:
+            self._core.run(
+                requests.cache_set(
+                    key,
+                    self._encode(value),
+                    px_ms=milliseconds(self._ttl),
+                    stale_ms=milliseconds(self._stale) if self._stale > 0 else None,
+                    tags=tags or None,
+                    saved=saved,
+                    token=token or None,
+                )
+            )
+        except (Unavailable, GatewayError) as error:
+            self._core.telemetry.count("cache", result="not_stored")
+            log.debug("an answer was not cached: %s", type(error).__name__)
+
+    def _give_up(self, key: str, fetched: Fetched) -> None:
+        """The next one who waits computes."""
+        if fetched.token or fetched.asked:
+            self._core.tasks.to_the_end(self._release, key, fetched)
+
+    def _release(self, key: str, fetched: Fetched) -> None:
+        try:
+            token = fetched.token
+            if fetched.asked:
+                answer = self._try_again(key, fetched)
+                token = answer.token if answer is not None else 0
+            if token:
+                self._core.run(requests.cache_release(key, token))
+        except (Unavailable, GatewayError):
+            self._core.telemetry.count("cache", result="not_released")
+
+    def _decoded(self, value: bytes) -> list[T]:
+        """None if it is of another form than this program's, such as that of an older version."""
+        try:
+            return [self._decode(value)]
+        except Exception as error:
+            self._core.telemetry.count("cache", result="not_decoded")
+            log.warning("a cached answer cannot be read: %s", type(error).__name__)
+            return []
+
+    # Entries.
+
+    def get(self, request: object, default: T | None = None) -> T | None:
+        """The cached answer, fresh or stale, or else the default. It computes nothing and asks for no lease."""
+        try:
+            value = self._core.run(requests.cache_get(self.key(request)))
+        except Unavailable as error:
+            self._core.telemetry.count("cache", result="away", reason=error.reason)
+            return default
+        found = self._decoded(value) if value is not None else []
+        self._core.telemetry.count("cache", result="hit" if found else "miss")
+        return found[0] if found else default
+
+    def set(self, request: object, value: T, *, tags: Iterable[str] = (), saved: Amount | None = None) -> None:
+        self._store(self.key(request), value, 0, tuple(tags), saved)
+
+    def delete(self, request: object) -> bool:
+        """Whether there was an entry. Raises Unavailable if the server is away."""
+        return self._core.run(requests.cache_del(self.key(request))) > 0
+
+    def clear_tag(self, tag: str) -> int:
+        """Clears all entries with the tag, of all categories. Raises Unavailable if a server is away."""
+        return sum(self._core.transport.everywhere(requests.cache_clear_tag(tag)))
+
+    def clear(self) -> int:
+        """Clears the category, of all tenants. Raises Unavailable if a server is away."""
+        return sum(self._core.transport.everywhere(requests.cache_clear_category(self.category)))
+
+    def figures(self) -> list[CacheFigures]:
+        """Hits, misses and what was saved, of each server."""
+        found = self._core.transport.everywhere(requests.cache_stats_category(self.category))
+        return [figures for figures in found if figures is not None]
+
+
+class StreamCache(Generic[T]):
+    """A cache of answers that come in pieces. An answer is stored when it is complete, and replayed piece by piece."""
+
+    def __init__(self, cache: Cache[list[T]]) -> None:
+        self._cache = cache
+
+    def stream(
+        self,
+        request: object,
+        compute: Callable[[], Iterable[T]],
+        *,
+        tags: Iterable[str] = (),
+        saved: Amount | None = None,
+    ) -> Iterator[T]:
+        """The pieces of the cached answer, or else those that are computed, as they come.
+
+        Who asks for the same meanwhile gets the pieces when the answer is complete. If it is broken off, the next one computes.
+        """
+        cache, key = self._cache, self._cache.key(request)
+        end = time.monotonic() + cache._wait
+        flight: Flight[list[T]] | None
+        while True:
+            with cache._mutex:
+                flight = cache._flights.get(key)
+                leads = flight is None
+                if flight is None:
+                    flight = cache._flights[key] = Flight()
+            if leads:
+                break
+            if not flight.done.wait(max(0.0, end - time.monotonic())):
+                with runtime.closing_source(compute()) as pieces:
+                    for piece in pieces:
+                        yield piece
+                return
+            if flight.values:
+                for piece in flight.values[0]:
+                    yield piece
+                return
+        try:
+            with runtime.closing_source(self._lead(key, compute, tuple(tags), saved, end, flight)) as led:
+                for piece in led:
+                    yield piece
+        finally:
+            with cache._mutex:
+                cache._flights.pop(key, None)
+            flight.done.set()
+
+    def _lead(
+        self,
+        key: str,
+        compute: Callable[[], Iterable[T]],
+        tags: tuple[str, ...],
+        saved: Amount | None,
+        end: float,
+        flight: Flight[list[T]],
+    ) -> Iterator[T]:
+        cache = self._cache
+        fetched = cache._fetch(key, end)
+        answer = fetched.answer
+        found = cache._decoded(answer.value) if answer is not None and answer.value is not None else []
+        if answer is not None and found:
+            if answer.token:
+                cache._core.tasks.start(cache._refresh, key, collecting(compute), answer.token, tags, saved)
+            flight.values.append(found[0])
+            for piece in found[0]:
+                yield piece
+            return
+        complete = False
+        collected: list[T] = []
+        try:
+            with runtime.closing_source(compute()) as pieces:
+                for piece in pieces:
+                    collected.append(piece)
+                    yield piece
+            complete = True
+        finally:
+            if not complete:
+                cache._give_up(key, fetched)
+        flight.values.append(collected)
+        cache._core.tasks.to_the_end(cache._keep, key, collected, fetched, tags, saved)
+
+
+def collecting(compute: Callable[[], Iterable[T]]) -> Callable[[], list[T]]:
+    def collect() -> list[T]:
+        with runtime.closing_source(compute()) as pieces:
+            collected: list[T] = []
+            for piece in pieces:
+                collected.append(piece)
+            return collected
+
+    return collect
+

@@ -1,0 +1,180 @@
+# Generated from ../_async/logs.py by tools/unasync.py. Do not edit.
+"""A buffer of log records in front of a queue of the server: nobody waits for it, and it takes what its bounds allow."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections import deque
+from typing import Any
+
+from . import _runtime as runtime
+from .._commands import requests
+from .._errors import GatewayError, QueueFull
+from ..failures import Unavailable
+from .core import Core
+
+__all__ = ["Logs"]
+
+log = logging.getLogger("redis_gateway")
+# The server remembers the id of a push for `gw.log-id-ms`, ten minutes by default.
+REMEMBERED_S = 540.0
+
+
+class Batch:
+    """Records that are pushed together, under one id, until the server has taken them."""
+
+    def __init__(self, records: list[bytes]) -> None:
+        self.records = records
+        self.id = uuid.uuid4().hex
+        self.first_sent: float | None = None
+
+
+class Logs:
+    def __init__(
+        self, core: Core, key: str, *, records: int, size: int, batch: int, every: float, as_json: bool, reject: bool
+    ) -> None:
+        self._core = core
+        self._key = key
+        self._most = records
+        self._most_bytes = size
+        self._batch = batch
+        self._every = every
+        self._json = as_json
+        self._reject = reject
+        self._mutex = runtime.Mutex()
+        self._buffer: deque[bytes] = deque()
+        self._bytes = 0
+        self._sending: Batch | None = None
+        self._flushing = False
+        self._running = False
+        self._wake = runtime.Event()
+        self._closed = False
+        self.dropped = 0
+        """Records that had no room in the buffer or the queue, or that the server refused."""
+        core.telemetry.watch("log.buffered", lambda: [(len(self), {})])
+
+    def __len__(self) -> int:
+        """Records that the server has not taken yet."""
+        return len(self._buffer) + (len(self._sending.records) if self._sending is not None else 0)
+
+    def push(self, record: Any) -> None:
+        """Takes a record: bytes or a string as they are, anything else as JSON. It waits for nothing. If the buffer is full, its
+        oldest records are dropped, and counted."""
+        if isinstance(record, bytes):
+            encoded = record
+        elif isinstance(record, str):
+            encoded = record.encode()
+        else:
+            encoded = json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=str).encode()
+        dropped = 0
+        with self._mutex:
+            self._buffer.append(encoded)
+            self._bytes += len(encoded)
+            while len(self._buffer) > self._most or (self._bytes > self._most_bytes and len(self._buffer) > 0):
+                self._bytes -= len(self._buffer.popleft())
+                dropped += 1
+            full = len(self._buffer) >= self._batch
+            start = not self._running and not self._closed
+            self._running = self._running or start
+        if dropped:
+            self._drop(dropped, "buffer_full")
+        if start:
+            self._core.tasks.start(self._run)
+        if full:
+            self._wake.set()
+
+    def _drop(self, count: int, reason: str) -> None:
+        with self._mutex:
+            self.dropped += count
+        self._core.telemetry.count("log_dropped", count, reason=reason)
+
+    def _run(self) -> None:
+        """Pushes when a batch is full, or `every` seconds after the first record, until there is none."""
+        try:
+            while not self._closed and not self._core.closed:
+                self._wake.wait(self._every)
+                self._wake.clear()
+                if not self.flush():
+                    # The server is away, or its queue is full.
+                    self._core.closing.wait(self._every)
+                with self._mutex:
+                    if not self._buffer and self._sending is None:
+                        self._running = False
+                        return
+        finally:
+            self._running = False
+
+    def flush(self) -> bool:
+        """Pushes all there is. Whether the server has taken it."""
+        with self._mutex:
+            if self._flushing:
+                return True
+            self._flushing = True
+        try:
+            return self._core.tasks.to_the_end(self._flush)
+        finally:
+            self._flushing = False
+
+    def _flush(self) -> bool:
+        while True:
+            with self._mutex:
+                if self._sending is None and self._buffer:
+                    count = min(self._batch, len(self._buffer))
+                    self._sending = Batch([self._buffer.popleft() for _ in range(count)])
+                    self._bytes -= sum(map(len, self._sending.records))
+                batch = self._sending
+            if batch is None:
+                return True
+            if not self._push(batch):
+                return False
+            self._sending = None
+
+    def _push(self, batch: Batch) -> bool:
+        """Whether it is done with: taken, or refused for good."""
+        if batch.first_sent is not None and time.monotonic() - batch.first_sent > REMEMBERED_S:
+            # It may have arrived, and the server may have forgotten its id: to send it again could store it twice.
+            self._drop(len(batch.records), "unknown")
+            return True
+        try:
+            pushed = self._core.run(
+                requests.log_push(self._key, batch.records, json=self._json, reject=self._reject, id=batch.id)
+            )
+        except Unavailable as error:
+            if error.sent and batch.first_sent is None:
+                batch.first_sent = time.monotonic()
+            return False
+        except QueueFull:
+            return False
+        except GatewayError as error:
+            log.error("log records were refused: %s", type(error).__name__)
+            if len(batch.records) == 1:
+                self._drop(1, "refused")
+                return True
+            # One of them cannot be stored. Each gets its own push, so that the others are.
+            return self._push_each(batch)
+        if pushed.dropped:
+            self._drop(pushed.dropped, "queue_full")
+        return True
+
+    def _push_each(self, batch: Batch) -> bool:
+        while batch.records:
+            one = Batch(batch.records[:1])
+            one.id = f"{batch.id}:{len(batch.records)}"
+            one.first_sent = batch.first_sent
+            if not self._push(one):
+                batch.first_sent = one.first_sent
+                return False
+            del batch.records[0]
+        return True
+
+    def close(self) -> None:
+        """Pushes what there is, once. What the server does not take is dropped, and counted."""
+        if self._closed:
+            return
+        self._closed = True
+        self._wake.set()
+        if not self.flush() and len(self):
+            self._drop(len(self), "closed")

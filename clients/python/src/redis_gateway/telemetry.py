@@ -1,0 +1,118 @@
+"""Counts what is decided and how it went; to OpenTelemetry as well, if its API is installed.
+
+Nothing here has a key, a prompt, an answer or a credential in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
+from typing import Any
+
+__all__ = ["Telemetry"]
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Telemetry:
+    """Figures of one gateway. `figures()` has them without OpenTelemetry, too."""
+
+    def __init__(self, *, opentelemetry: bool = True) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[tuple[str, Labels], int] = {}
+        self._tracer: Any = None
+        self._counters: dict[str, Any] = {}
+        self._duration: Any = None
+        self._tokens: Any = None
+        self._meter: Any = None
+        if opentelemetry:
+            self._use_opentelemetry()
+
+    def _use_opentelemetry(self) -> None:
+        try:
+            from opentelemetry import metrics, trace
+        except ImportError:
+            return
+        self._tracer = trace.get_tracer("redis_gateway")
+        self._meter = metrics.get_meter("redis_gateway")
+        self._duration = self._meter.create_histogram(
+            "db.client.operation.duration", unit="s", description="How long the server took to answer."
+        )
+        self._tokens = self._meter.create_histogram(
+            "gen_ai.client.token.usage", unit="{token}", description="Tokens that requests have used."
+        )
+
+    def count(self, name: str, amount: int = 1, /, **labels: str) -> None:
+        key = (name, tuple(labels.items()))
+        with self._lock:
+            self._counts[key] = self._counts.get(key, 0) + amount
+        if self._meter is not None:
+            counter = self._counters.get(name)
+            if counter is None:
+                counter = self._counters[name] = self._meter.create_counter(f"redis_gateway.{name}")
+            counter.add(amount, labels)
+
+    def decided(self, family: str, outcome: str, reason: str) -> None:
+        self.count("decisions", family=family, outcome=outcome, reason=reason or "none")
+
+    def used(self, amounts: Mapping[str, Any], attributes: Mapping[str, str]) -> None:
+        """Tokens of a settled request, by the conventions for generative AI."""
+        if self._tokens is None:
+            return
+        for meter, kind in (("input_tokens", "input"), ("output_tokens", "output")):
+            if meter in amounts:
+                self._tokens.record(int(amounts[meter]), {"gen_ai.token.type": kind, **attributes})
+
+    def watch(self, name: str, read: Callable[[], Iterable[tuple[float, Mapping[str, str]]]]) -> None:
+        """A figure that is read when it is asked for, such as the length of a queue."""
+        if self._meter is None:
+            return
+        from opentelemetry.metrics import CallbackOptions, Observation
+
+        def observe(_: CallbackOptions) -> list[Observation]:
+            return [Observation(value, dict(labels)) for value, labels in read()]
+
+        self._meter.create_observable_gauge(f"redis_gateway.{name}", callbacks=[observe])
+
+    @contextlib.contextmanager
+    def call(self, operation: str, server: str) -> Generator[None, None, None]:
+        """A call to the server: a span and its duration."""
+        if self._tracer is None:
+            yield
+            return
+        host, _, port = server.rpartition(":")
+        labels: dict[str, Any] = {"db.system.name": "redis", "db.operation.name": operation}
+        if host:
+            labels["server.address"] = host
+        if port.isdigit():
+            labels["server.port"] = int(port)
+        started = time.perf_counter()
+        from opentelemetry.trace import SpanKind, Status, StatusCode
+
+        with self._tracer.start_as_current_span(
+            operation, kind=SpanKind.CLIENT, attributes=labels, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                yield
+            except BaseException as error:
+                labels["error.type"] = getattr(error, "reason", None) or type(error).__name__
+                span.set_attribute("error.type", labels["error.type"])
+                span.set_status(Status(StatusCode.ERROR))
+                raise
+            finally:
+                self._duration.record(time.perf_counter() - started, labels)
+
+    @property
+    def traces(self) -> bool:
+        return self._tracer is not None
+
+    def figures(self) -> dict[str, int]:
+        """Each count by its name and labels, as in `decisions{family=admission,outcome=denied,reason=limit}`."""
+        with self._lock:
+            counts = dict(self._counts)
+        return {
+            name + ("{" + ",".join(f"{label}={value}" for label, value in labels) + "}" if labels else ""): count
+            for (name, labels), count in sorted(counts.items())
+        }

@@ -1,0 +1,255 @@
+"""An admission, from the question to the settlement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from redis_gateway import Denied, NoAccount, Settings
+
+from servers import Server
+from ._runtime import PATIENT, gateway_on, sleep, together, until
+
+
+def policies(server: Server) -> None:
+    server.run("GW.POLICYSET {ml}:key rpm WINDOW 3 PER 3600000")
+    server.run("GW.POLICYSET {ml}:key tpm BUCKET 1000 1000 PER 3600000 METER tokens")
+    server.run("GW.POLICYSET {ml} parallel INFLIGHT 2")
+    server.run("GW.POLICYSET {ml} month BUDGET 10 MONTH")
+
+
+ACCOUNTS = ["{ml}:key", "{ml}"]
+ESTIMATES = {"tokens": 100, "usd": "0.5"}
+
+
+def described(server: Server, key: str) -> dict[str, Any]:
+    flat = server.run(f"GW.DESCRIBE {key}")
+    assert isinstance(flat, list)
+    return dict(zip(flat[::2], flat[1::2]))
+
+
+def in_flight(server: Server, key: str) -> int:
+    return int(described(server, key)["in_flight"])
+
+
+async def test_admitted_and_settled(server: Server) -> None:
+    policies(server)
+    async with gateway_on(server.port) as gateway:
+        async with await gateway.admit(ACCOUNTS, ESTIMATES) as admission:
+            assert (admission.outcome, admission.reason, admission.ok, admission.status_code) == ("admitted", "", True, 200)
+            assert in_flight(server, "{ml}") == 1
+            admission.use(tokens=40, usd="0.0175")
+        assert admission.settlement.outcome == "settled"
+        assert in_flight(server, "{ml}") == 0
+        assert server.run("GW.SPENT {ml}") == "0.0175"
+        # Again: nothing more happens.
+        again = await admission.settle(tokens=1000, usd=9)
+        assert again is admission.settlement
+        assert (await admission.undo()) is admission.settlement
+        assert server.run("GW.SPENT {ml}") == "0.0175"
+        assert gateway.figures()["decisions{family=admission,outcome=admitted,reason=none}"] == 1
+
+
+async def test_denied_says_why_and_when(server: Server) -> None:
+    policies(server)
+    async with gateway_on(server.port) as gateway:
+        for _ in range(3):
+            async with await gateway.admit(ACCOUNTS, ESTIMATES):
+                pass
+        async with await gateway.admit(ACCOUNTS, ESTIMATES) as admission:
+            assert (admission.outcome, admission.reason, admission.status_code) == ("denied", "limit", 429)
+            assert 0 < admission.retry_after_ms <= 3_600_000
+            assert [row.policy for row in admission.refusals] == ["rpm"]
+            headers = admission.headers()
+            assert headers["RateLimit-Policy"] == '"rpm";q=3;w=3600, "tpm";q=1000;w=3600'
+            assert headers["RateLimit"].startswith('"rpm";r=0;t=')
+            assert headers["x-ratelimit-limit-requests"] == "3"
+            assert headers["anthropic-ratelimit-tokens-limit"] == "1000"
+            assert int(headers["Retry-After"]) * 1000 >= admission.retry_after_ms
+            with pytest.raises(Denied) as denied:
+                admission.raise_if_denied()
+            assert denied.value.status_code == 429 and denied.value.headers["Retry-After"] == headers["Retry-After"]
+        assert admission.settlement.outcome == "nothing"
+
+
+async def test_unknown_meters_stay_at_their_estimate(server: Server) -> None:
+    policies(server)
+    async with gateway_on(server.port) as gateway:
+        async with await gateway.admit(ACCOUNTS, ESTIMATES) as admission:
+            admission.use(tokens=7)
+        assert server.run("GW.SPENT {ml}") == "0.5"
+        async with await gateway.admit(ACCOUNTS, ESTIMATES) as admission:
+            admission.unused()
+        assert server.run("GW.SPENT {ml}") == "0.5"
+        admission = await gateway.admit(ACCOUNTS, ESTIMATES)
+        await admission.undo()
+        row = next(row for row in (await gateway.commands.admit("{ml}:key", lease_id="x", ttl_ms=1, shadow=True)).rows)
+        assert (row.policy, row.remaining) == ("rpm", 1)
+
+
+async def test_settled_when_the_block_raises(server: Server) -> None:
+    policies(server)
+    async with gateway_on(server.port) as gateway:
+        with pytest.raises(ZeroDivisionError):
+            async with await gateway.admit(ACCOUNTS, ESTIMATES) as admission:
+                admission.use(usd="0.1")
+                raise ZeroDivisionError
+        assert admission.settlement.outcome == "settled"
+        assert in_flight(server, "{ml}") == 0 and server.run("GW.SPENT {ml}") == "0.1"
+
+
+async def test_settles_once_when_several_settle(server: Server) -> None:
+    policies(server)
+    async with gateway_on(server.port) as gateway:
+        admission = await gateway.admit(ACCOUNTS, ESTIMATES)
+        await together(*[lambda: admission.settle(usd="0.25")] * 8)
+        assert server.run("GW.SPENT {ml}") == "0.25"
+        assert gateway.figures()["settlements{outcome=settled}"] == 1
+
+
+async def model(pieces: int, fails_at: int = -1) -> Any:
+    for at in range(pieces):
+        if at == fails_at:
+            raise ValueError("the model failed")
+        yield {"text": f"piece{at} ", "usage": {"tokens": at + 1, "usd": f"0.0{at + 1}"}}
+
+
+def usage(piece: Any) -> Any:
+    return piece["usage"]
+
+
+async def test_stream_that_ends(server: Server) -> None:
+    policies(server)
+    async with gateway_on(server.port) as gateway:
+        admission = await gateway.admit(ACCOUNTS, ESTIMATES)
+        texts = []
+        async for piece in admission.stream(model(3), usage):
+            texts.append(piece["text"])
+        assert texts == ["piece0 ", "piece1 ", "piece2 "]
+        assert admission.settlement.outcome == "settled" and server.run("GW.SPENT {ml}") == "0.03"
+
+
+async def test_stream_that_is_left(server: Server) -> None:
+    policies(server)
+    async with gateway_on(server.port) as gateway:
+        admission = await gateway.admit(ACCOUNTS, ESTIMATES)
+        pieces = admission.stream(model(3), usage)
+        async for _ in pieces:
+            break
+        await pieces.aclose()
+        assert admission.settlement.outcome == "settled" and server.run("GW.SPENT {ml}") == "0.01"
+        assert in_flight(server, "{ml}") == 0
+
+
+async def test_stream_that_fails(server: Server) -> None:
+    policies(server)
+    async with gateway_on(server.port) as gateway:
+        for fails_at, spent in ((0, "0"), (2, "0.02")):
+            admission = await gateway.admit(ACCOUNTS, ESTIMATES)
+            with pytest.raises(ValueError):
+                async for _ in admission.stream(model(3, fails_at), usage):
+                    pass
+            assert admission.settlement.outcome == "settled" and server.run("GW.SPENT {ml}") == spent
+        assert in_flight(server, "{ml}") == 0
+
+
+async def test_an_admission_that_nobody_settles(server: Server) -> None:
+    policies(server)
+    settings = Settings(timeout=10, connect_timeout=10, kept=PATIENT.kept)
+    async with gateway_on(server.port, settings) as gateway:
+        admission = await gateway.admit(ACCOUNTS, ESTIMATES)
+        pieces = admission.stream(model(3), usage)  # Never started.
+        del admission, pieces
+        await until(lambda: in_flight(server, "{ml}") == 0)
+        assert server.run("GW.SPENT {ml}") == "0.5"
+        assert gateway.figures()["admissions_leaked"] == 1
+
+
+async def test_kept_alive_until_the_cap(server: Server) -> None:
+    policies(server)
+    settings = Settings(timeout=10, connect_timeout=10, lease_ttl=0.9, lease_cap=2.5)
+    async with gateway_on(server.port, settings) as gateway:
+        async with await gateway.admit(ACCOUNTS, ESTIMATES) as admission:
+            await sleep(1.8)
+            assert in_flight(server, "{ml}") == 1  # Twice its time to live.
+            await until(lambda: in_flight(server, "{ml}") == 0)
+        assert admission.settlement.outcome == "late"
+        assert server.run("GW.SPENT {ml}") == "0.5"
+
+
+async def test_unknown_is_booked_once_under_the_lease(server: Server) -> None:
+    policies(server)
+    async with gateway_on(server.port) as gateway:
+        admission = await gateway.admit(ACCOUNTS, ESTIMATES)
+        server.run("FLUSHALL")  # A failover that has lost the admission.
+        assert (await admission.settle(usd="0.2")).outcome == "charged"
+        assert server.run("GW.SPENT {ml}") == "0.2"
+        server.run(f"GW.ADDCOST {{ml}} 0.2 ID {admission.lease_id}")
+        assert server.run("GW.SPENT {ml}") == "0.2"
+
+
+async def test_accounts_that_do_not_exist(server: Server) -> None:
+    plans = {"new": ('{"policies":[{"name":"rpm","kind":"window","limit":1,"per_ms":60000}]}', 3600.0)}
+    async with gateway_on(server.port, plans=plans.get) as gateway:
+        async with await gateway.admit(["new"], require=True) as admission:
+            assert admission.ok
+        async with await gateway.admit("new", require=True) as admission:
+            assert admission.reason == "limit"
+        async with await gateway.admit(["old", "new"], require=True) as admission:
+            assert (admission.reason, admission.status_code, admission.retry_after_ms) == ("no_account", 403, -1)
+        async with await gateway.admit("old") as admission:
+            assert admission.ok
+        with pytest.raises(NoAccount):
+            await gateway.commands.admit("old", lease_id="x", ttl_ms=1, require=True)
+
+
+async def test_lease_ids_are_random(server: Server) -> None:
+    async with gateway_on(server.port) as gateway:
+        ids = {(await gateway.admit("a")).lease_id for _ in range(100)}
+        assert len(ids) == 100 and all(len(one) == 32 for one in ids)
+
+
+async def test_the_lease_is_lost_at_the_cap(server: Server) -> None:
+    policies(server)
+    settings = Settings(timeout=10, connect_timeout=10, lease_ttl=0.3, lease_cap=0.5)
+    async with gateway_on(server.port, settings) as gateway:
+        async with await gateway.admit(ACCOUNTS, ESTIMATES) as admission:
+            await until(lambda: admission.lost)
+        assert admission.ok
+
+
+async def test_a_failed_attempt_to_prolong_ends_nothing(own_server: Server) -> None:
+    policies(own_server)
+    settings = Settings(timeout=0.1, connect_timeout=10, lease_ttl=2, pause=0.05)
+    async with gateway_on(own_server.port, settings) as gateway:
+        async with await gateway.admit(ACCOUNTS, ESTIMATES) as admission:
+            with own_server.frozen():
+                await sleep(1.2)
+            await until(lambda: in_flight(own_server, "{ml}") == 1)
+            await sleep(1.5)
+            assert in_flight(own_server, "{ml}") == 1 and not admission.lost
+        assert admission.settlement.outcome == "settled"
+        assert gateway.figures()["keep_alive_failed"] >= 1
+
+
+async def test_money_is_booked_at_the_time_of_the_admission(server: Server) -> None:
+    async with gateway_on(server.port) as gateway:
+        admission = await gateway.admit("a", {"usd": "1"})
+        charges = admission._deliveries({}, None)[0].fallback
+        assert charges == [
+            ["GW.ADDCOST", b"a", "1", "AT", admission._admitted_ms, "ID", admission.lease_id.encode()]
+        ]
+        await admission.undo()
+
+
+async def test_late_and_repeated_book_nothing(server: Server) -> None:
+    policies(server)
+    async with gateway_on(server.port) as gateway:
+        admission = await gateway.admit(ACCOUNTS, ESTIMATES, ttl=0.05, keep_alive=False)
+        await until(lambda: in_flight(server, "{ml}") == 0)
+        assert (await admission.settle(usd="0.2")).outcome == "late"
+        assert server.run("GW.SPENT {ml}") == "0.2"
+        admission = await gateway.admit(ACCOUNTS, ESTIMATES)
+        server.run(f"GW.SETTLE {{ml}}:key WITH 1 {{ml}} LEASE {admission.lease_id} usd 0.3")
+        assert (await admission.settle(usd="5")).outcome == "repeated"
+        assert server.run("GW.SPENT {ml}") == "0.5"

@@ -1,0 +1,99 @@
+"""The log buffer: nobody waits for it, it takes what its bounds allow, and pushes each record once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from redis_gateway import Settings
+
+from servers import Server
+from ._runtime import gateway_on, together, until
+
+
+def queued(server: Server, key: str = "log") -> list[Any]:
+    found = server.run(f"GW.LOGPEEK {key} COUNT 10000")
+    assert isinstance(found, list)
+    return [json.loads(record) for record in found]
+
+
+async def test_pushed_in_batches_in_the_background(server: Server) -> None:
+    server.run("CONFIG RESETSTAT")
+    async with gateway_on(server.port) as gateway:
+        logs = gateway.logs("log", batch=10, every=0.05)
+        for at in range(100):
+            logs.push({"id": at, "text": "ü"})
+        logs.push('{"id":100}')
+        logs.push(b'{"id":101}')
+        await until(lambda: len(logs) == 0)
+        assert [record["id"] for record in queued(server)] == list(range(102))
+        stats = server.run("INFO commandstats")
+        assert isinstance(stats, dict)
+        assert stats["cmdstat_gw.logpush"]["calls"] == 11
+        assert logs.dropped == 0
+
+
+async def test_pushed_at_the_end(server: Server) -> None:
+    async with gateway_on(server.port) as gateway:
+        logs = gateway.logs("log", every=3600)
+        logs.push({"id": 1})
+    assert queued(server) == [{"id": 1}]
+
+
+async def test_bounds_drop_the_oldest_and_count_them(own_server: Server) -> None:
+    own_server.stop()
+    async with gateway_on(own_server.port) as gateway:
+        logs = gateway.logs("log", records=10, batch=1000, every=3600)
+        for at in range(25):
+            logs.push({"id": at})
+        assert (len(logs), logs.dropped) == (10, 15)
+        small = gateway.logs("log", size=100, batch=1000, every=3600)
+        for at in range(25):
+            small.push({"id": at})
+        assert len(small) <= 11 and small.dropped == 25 - len(small)
+        assert gateway.figures()["log_dropped{reason=buffer_full}"] == logs.dropped + small.dropped
+        own_server.start()
+        await together(logs.flush, logs.flush)
+        await logs.flush()
+        assert [record["id"] for record in queued(own_server)] == list(range(15, 25))
+
+
+async def test_a_push_whose_reply_is_lost_is_stored_once(own_server: Server) -> None:
+    async with gateway_on(own_server.port, Settings(pause=0.05)) as gateway:
+        logs = gateway.logs("log", every=0.05)
+        with own_server.frozen():
+            logs.push({"id": 1})
+            assert not await logs.flush()
+            assert len(logs) == 1
+        await until(lambda: len(logs) == 0)
+        assert queued(own_server) == [{"id": 1}] and logs.dropped == 0
+
+
+async def test_a_record_that_cannot_be_stored_does_not_hold_up_the_others(server: Server) -> None:
+    async with gateway_on(server.port) as gateway:
+        logs = gateway.logs("log", every=3600)
+        for record in (b'{"id":1}', b"not json", b'{"id":2}'):
+            logs.push(record)
+        assert await logs.flush()
+        assert [record["id"] for record in queued(server)] == [1, 2]
+        assert logs.dropped == 1
+
+
+async def test_a_full_queue(server: Server) -> None:
+    server.run("CONFIG SET gw.log-max-records 2")
+    try:
+        async with gateway_on(server.port) as gateway:
+            rejecting = gateway.logs("log", every=3600, reject=True)
+            dropping = gateway.logs("log", every=3600)
+            for at in range(3):
+                rejecting.push({"id": at})
+            assert not await rejecting.flush() and len(rejecting) == 3
+            for at in range(3):
+                dropping.push({"id": at})
+            assert await dropping.flush()
+            assert dropping.dropped == 1 and [record["id"] for record in queued(server)] == [1, 2]
+            server.run("CONFIG SET gw.log-max-records 100")
+            assert await rejecting.flush()
+            assert len(queued(server)) == 5
+    finally:
+        server.run("CONFIG SET gw.log-max-records 1000000")

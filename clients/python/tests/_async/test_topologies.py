@@ -1,0 +1,307 @@
+"""The application's client: any decode setting, RESP2 and RESP3, TLS, ACL users, clusters, Sentinel."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis_gateway import Away, Kept, NoPermission, NotAuthenticated, Settings
+
+from servers import Server, cluster, eventually, free_port, missing
+from ._runtime import (
+    aio_client,
+    aio_cluster,
+    aio_sentinel,
+    gateway_of,
+    in_thread,
+    sleep,
+    together,
+    until,
+)
+
+OPEN = Away(limits="open", slots="open", budgets="open", admission="open")
+
+
+async def all_parts(client: Any) -> None:
+    """A call of each part, with keys and values of any bytes."""
+    key = b"\xff{a}\x00".decode("utf-8", "surrogateescape")
+    async with gateway_of(client) as gateway:
+        await gateway.commands.policy_put(key, '{"policies":[{"name":"rpm","kind":"window","limit":2,"per_ms":60000}]}')
+        async with await gateway.admit([key, "{a}"], {"tokens": 1, "usd": "0.1"}) as admission:
+            assert admission.outcome == "admitted" and admission.rows[0].account == key
+            assert admission.headers()["x-ratelimit-limit-requests"] == "2"
+        assert admission.settlement.outcome == "settled"
+        cache = gateway.cache("chat", encode=bytes, decode=bytes)
+
+        async def compute() -> bytes:
+            return b"\xff\x00value"
+
+        assert [await cache.get_or_compute({"a": 1}, compute) for _ in range(2)] == [b"\xff\x00value"] * 2
+        assert sum(figures.hits for figures in await cache.figures()) >= 1
+        async with await gateway.lock("l", wait=1) as lock:
+            assert lock.ok
+        logs = gateway.logs("log", as_json=False)
+        logs.push(b"\xff\x00")
+        assert await logs.flush()
+        assert await gateway.commands.log_peek("log") == (b"\xff\x00",)
+        assert (await gateway.allow("k", 1)).ok
+        assert await gateway.budgets.spent(key) == Decimal("0.1")
+        assert (await gateway.commands.describe(key)) is not None
+        assert "admit_admitted" in await gateway.commands.stats()
+        assert (await gateway.health()).ok
+
+
+@pytest.mark.parametrize("decode", [False, True])
+@pytest.mark.parametrize("protocol", [2, 3])
+async def test_protocols_and_decoding(server: Server, protocol: int, decode: bool) -> None:
+    await all_parts(aio_client(server.port, protocol=protocol, decode_responses=decode))
+
+
+async def test_users(own_server: Server) -> None:
+    own_server.run("ACL SETUSER gw on >secret ~a* +gw.allow +gw.policyset")
+    own_server.run("ACL SETUSER default >word")
+    async with gateway_of(aio_client(own_server.port, username="gw", password="secret")) as gateway:
+        assert (await gateway.allow("a", 1)).ok
+        with pytest.raises(NoPermission):
+            await gateway.allow("b", 1)
+    async with gateway_of(aio_client(own_server.port)) as gateway:
+        with pytest.raises(NotAuthenticated):
+            await gateway.allow("a", 1)
+
+
+@pytest.fixture(scope="module")
+def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+    if missing():
+        pytest.skip(str(missing()))
+    where = tmp_path_factory.mktemp("tls")
+    made = subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(where / "key"), "-out", str(where / "cert")),
+        ],
+        capture_output=True,
+    )
+    if made.returncode:
+        pytest.skip("there is no openssl to make a certificate")
+    port = free_port()
+    files = ["--tls-cert-file", str(where / "cert"), "--tls-key-file", str(where / "key"), "--tls-auth-clients", "no"]
+    try:
+        server = Server("--tls-port", str(port), "--tls-ca-cert-file", str(where / "cert"), *files)
+    except AssertionError:
+        pytest.skip("this server has no TLS")
+    server.tls_port = port
+    yield server, where / "cert"
+    server.close()
+
+
+async def test_tls(tls_server: tuple[Server, Path]) -> None:
+    server, certificate = tls_server
+    server.run("FLUSHALL")
+    await all_parts(aio_client(server.tls_port, host="localhost", ssl=True, ssl_ca_certs=str(certificate)))
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[list[Server]]:
+    if missing():
+        pytest.skip(str(missing()))
+    servers = cluster(3)
+    yield servers
+    for server in servers:
+        server.close()
+
+
+def flushed(nodes: list[Server]) -> list[Server]:
+    for node in nodes:
+        node.run("FLUSHALL")
+    return nodes
+
+
+async def test_cluster(nodes: list[Server]) -> None:
+    await all_parts(aio_cluster(flushed(nodes)))
+
+
+async def test_accounts_in_several_slots(nodes: list[Server]) -> None:
+    """Admitted slot by slot, and undone where one refuses."""
+    flushed(nodes)
+    accounts = [f"account:{at}" for at in range(6)]
+    async with gateway_of(aio_cluster(nodes)) as gateway:
+        document = (
+            '{"policies":[{"name":"rpm","kind":"window","limit":%d,"per_ms":3600000},'
+            '{"name":"parallel","kind":"inflight","max":9},{"name":"month","kind":"budget","amount":"9","period":"month"}]}'
+        )
+        for at, account in enumerate(accounts):
+            await gateway.commands.policy_put(account, document % (1 if at == 4 else 5))
+        async with await gateway.admit(accounts, {"usd": 1}) as admission:
+            assert admission.ok and len({row.account for row in admission.rows}) == 6
+            admission.use(usd="0.5")
+        refused = await gateway.admit(accounts, {"usd": 1})
+        assert (refused.reason, [row.account for row in refused.refusals]) == ("limit", ["account:4"])
+        assert await refused.settle() is not None
+        for account in accounts:
+            state: Any = await gateway.commands.describe(account)
+            assert (state.in_flight, state.leases, state.counts["rpm"]) == (0, (), 1), account
+            assert await gateway.budgets.spent(account) == Decimal("0.5")
+
+
+async def test_targets_in_several_slots(nodes: list[Server]) -> None:
+    flushed(nodes)
+    targets = [f"target:{at}" for at in range(4)]
+    async with gateway_of(aio_cluster(nodes)) as gateway:
+        for target in targets[1:]:
+            await gateway.commands.policy_put(target, '{"policies":[{"name":"f","kind":"inflight","max":1}]}')
+        attempts = [await gateway.route(targets, {"tokens": 1}) for _ in range(4)]
+        assert sorted(attempt.target for attempt in attempts) == ["", *targets[1:]]
+        for attempt in attempts:
+            await attempt.settle()
+
+
+async def test_slots_that_move(nodes: list[Server]) -> None:
+    """Under load, nothing is doubled and nothing is lost."""
+    flushed(nodes)
+    keys = [f"moving:{at}" for at in range(12)]
+    async with gateway_of(aio_cluster(nodes)) as gateway:
+        stop, charged = False, dict.fromkeys(keys, 0)
+
+        async def worker(name: int) -> None:
+            while not stop:
+                for key in keys[name::4]:
+                    assert (await gateway.budgets.charge(key, 1)).outcome == "settled"
+                    charged[key] += 1
+
+        async def moves() -> None:
+            nonlocal stop
+            try:
+                for key in keys[:6]:
+                    await in_thread(move_slot, nodes, key)
+                    await sleep(0.05)
+            finally:
+                stop = True
+
+        failed = [one for one in await together(moves, *[lambda at=at: worker(at) for at in range(4)]) if one]
+        assert not failed
+        assert {key: int(await gateway.budgets.spent(key)) for key in keys} == charged
+
+
+def move_slot(nodes: list[Server], key: str) -> None:
+    slot = nodes[0].run(f"CLUSTER KEYSLOT {key}")
+    ids = [str(node.run("CLUSTER MYID")) for node in nodes]
+    owner = next(at for at, node in enumerate(nodes) if owns(node, ids[at], int(str(slot))))
+    target = (owner + 1) % len(nodes)
+    nodes[target].run(f"CLUSTER SETSLOT {slot} IMPORTING {ids[owner]}")
+    nodes[owner].run(f"CLUSTER SETSLOT {slot} MIGRATING {ids[target]}")
+    while found := nodes[owner].run(f"CLUSTER GETKEYSINSLOT {slot} 100"):
+        assert isinstance(found, list)
+        with nodes[owner].admin() as admin:
+            admin.execute_command("MIGRATE", "127.0.0.1", nodes[target].port, "", 0, 5000, "KEYS", *found)
+    for at in (target, owner, (owner + 2) % len(nodes)):
+        nodes[at].run(f"CLUSTER SETSLOT {slot} NODE {ids[target]}")
+
+
+def owns(node: Server, own_id: str, slot: int) -> bool:
+    found = node.run("CLUSTER SLOTS")
+    assert isinstance(found, list)
+    return any(first <= slot <= last and primary[2] == own_id for first, last, primary, *_ in found)
+
+
+async def test_a_node_that_is_dead_does_not_hold_up_the_others(nodes: list[Server]) -> None:
+    flushed(nodes)
+    keys = [f"k:{at}" for at in range(30)]
+    async with gateway_of(aio_cluster(nodes), Settings(away=OPEN, timeout=1)) as gateway:
+        assert all([(await gateway.allow(key, 100)).outcome == "admitted" for key in keys])
+        with nodes[0].frozen():
+            outcomes: dict[str, str] = {}
+            for key in keys:
+                outcomes[key] = (await gateway.allow(key, 100)).outcome
+            assert set(outcomes.values()) == {"admitted", "degraded"}
+            started = time.monotonic()
+            again = {key: (await gateway.allow(key, 100)).outcome for key in keys}
+            assert again == outcomes
+            assert time.monotonic() - started < 8
+
+
+class Watched:
+    """A primary, its replica, and a sentinel."""
+
+    def __init__(self) -> None:
+        self.servers = [Server(), Server()]
+        self.servers[1].run(f"REPLICAOF 127.0.0.1 {self.servers[0].port}")
+        eventually(lambda: "master_link_status': 'up" in str(self.servers[1].run("INFO replication")))
+        self.sentinel = Server(with_module=False, sentinel=True)
+        for command in (
+            f"SENTINEL MONITOR gw 127.0.0.1 {self.servers[0].port} 1",
+            "SENTINEL SET gw down-after-milliseconds 500",
+            "SENTINEL SET gw failover-timeout 3000",
+        ):
+            self.sentinel.run(command)
+        eventually(lambda: "'num-slaves': 1" in str(self.sentinel.run("SENTINEL MASTER gw")) or "1" == self.replicas())
+
+    def replicas(self) -> str:
+        found = self.sentinel.run("SENTINEL MASTER gw")
+        if isinstance(found, list):
+            return str(found[found.index("num-slaves") + 1])
+        assert isinstance(found, dict)
+        return str(found["num-slaves"])
+
+    def close(self) -> None:
+        for server in (self.sentinel, *self.servers):
+            server.close()
+
+
+async def test_sentinel_failover(tmp_path: Path) -> None:
+    """The primary dies under load: charges go on, and those made meanwhile arrive once."""
+    if missing():
+        pytest.skip(str(missing()))
+    watched = Watched()
+    try:
+        settings = Settings(away=OPEN, kept=Kept(every=0.1), timeout=1, pause=0.2)
+        async with gateway_of(aio_sentinel(watched.sentinel.port, "gw"), settings) as gateway:
+            charged, stop = 0, False
+
+            async def worker() -> None:
+                nonlocal charged
+                while not stop:
+                    await gateway.budgets.charge("l", 1)
+                    charged += 1
+                    await sleep(0.002)
+
+            async def failover() -> None:
+                nonlocal stop
+                try:
+                    await sleep(0.3)
+                    # What the primary has acknowledged is on the replica before it dies.
+                    await in_thread(watched.servers[0].run, "CLIENT PAUSE 60000 WRITE")
+                    await sleep(0.3)
+                    await in_thread(watched.servers[0].stop)
+                    await until(lambda: role(watched.servers[1]) == "master")
+                    await sleep(1)
+                finally:
+                    stop = True
+
+            failed = [one for one in await together(failover, worker) if one]
+            assert not failed
+            await until(lambda: gateway.kept == 0)
+            assert watched.servers[1].run("GW.SPENT l") == str(charged)
+    finally:
+        watched.close()
+
+
+def role(server: Server) -> str:
+    with server.admin() as admin:
+        return str(admin.info("replication")["role"])
+
+
+async def test_every_primary_is_asked(nodes: list[Server]) -> None:
+    flushed(nodes)
+    async with gateway_of(aio_cluster(nodes)) as gateway:
+        cache = gateway.cache("chat")
+        for at in range(20):
+            await cache.set({"n": at}, at, tags=["all"])
+        sizes = [node.run("DBSIZE") for node in nodes]
+        assert all(sizes) and sum(map(int, map(str, sizes))) == 20
+        assert len(await cache.figures()) == 3
+        assert await cache.clear_tag("all") == 20

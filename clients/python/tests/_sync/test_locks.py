@@ -1,0 +1,122 @@
+# Generated from ../_async/test_locks.py by tools/unasync.py. Do not edit.
+"""Slots and locks."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from redis_gateway import LockLost, Settings
+
+from servers import Server
+from ._runtime import gateway_on, sleep, together, until
+
+
+def test_one_at_a_time_with_growing_tokens(server: Server) -> None:
+    with gateway_on(server.port) as gateway:
+        with gateway.lock("l") as first:
+            assert first.ok and first.fencing_token > 0
+            first.check()
+            second = gateway.lock("l")
+            assert (second.ok, second.reason, second.fencing_token) == (False, "limit", 0)
+            assert 0 < second.retry_after_ms <= 30_000
+            with pytest.raises(LockLost):
+                second.check()
+            assert not second.release()
+        assert not first.release()
+        with gateway.lock("l") as third:
+            assert third.fencing_token > first.fencing_token
+
+
+def test_waits_for_its_turn(server: Server) -> None:
+    order: list[int] = []
+    with gateway_on(server.port) as gateway:
+        held = gateway.lock("l")
+
+        def wait(number: int) -> None:
+            sleep(0.15 * number)
+            with gateway.lock("l", wait=20) as lock:
+                assert lock.ok
+                order.append(number)
+
+        def release() -> None:
+            sleep(0.7)
+            held.release()
+
+        failed = [one for one in together(release, *[lambda at=at: wait(at) for at in range(3)]) if one]
+        assert not failed and order == [0, 1, 2]
+        held = gateway.lock("l")
+        started = time.monotonic()
+        assert not (gateway.lock("l", wait=0.2)).ok
+        assert time.monotonic() - started >= 0.19
+
+
+def test_a_wait_is_made_of_parts(server: Server) -> None:
+    with gateway_on(server.port, Settings(timeout=5, connect_timeout=5, waiting_timeout=0.5)) as gateway:
+        held = gateway.lock("l")
+
+        def release() -> None:
+            sleep(1.5)
+            held.release()
+
+        _, lock = together(release, lambda: gateway.lock("l", wait=20))
+        assert lock.ok
+        lock.release()
+
+
+def test_renewed_until_it_is_lost(server: Server) -> None:
+    with gateway_on(server.port) as gateway:
+        with gateway.lock("l", ttl=0.6) as lock:
+            sleep(1.5)
+            lock.check()
+            assert not (gateway.lock("l")).ok
+            server.run("DEL l")
+            until(lambda: lock.lost)
+            with pytest.raises(LockLost):
+                lock.check()
+        assert gateway.figures()["locks_lost"] == 1
+
+
+def test_lost_when_nobody_answers(own_server: Server) -> None:
+    with gateway_on(own_server.port, Settings(timeout=0.2, connect_timeout=0.2)) as gateway:
+        lock = gateway.lock("l", ttl=1)
+        assert lock.ok and not lock.lost
+        own_server.stop()
+        until(lambda: lock.lost)
+        assert not lock.release()
+
+
+def test_slots(server: Server) -> None:
+    with gateway_on(server.port) as gateway:
+        slots = [gateway.slot("s", 2) for _ in range(3)]
+        assert [slot.ok for slot in slots] == [True, True, False]
+        assert slots[1].in_use == 2
+        assert slots[0].release()
+        assert (gateway.slot("s", 2)).ok
+        slots[1].release()
+
+
+def test_releases_only_its_own(server: Server) -> None:
+    with gateway_on(server.port) as gateway:
+        lost = gateway.lock("l", ttl=0.05, renew=False)
+        until(lambda: lost.lost)
+        with gateway.lock("l", wait=5) as mine:
+            assert mine.ok
+            assert not lost.release()
+            assert not (gateway.lock("l")).ok
+
+
+def test_tells_at_once_that_it_is_lost(server: Server) -> None:
+    with gateway_on(server.port) as gateway:
+        with gateway.lock("l", ttl=0.6) as lock:
+            assert not lock.until_lost(0.05)
+            server.run("DEL l")
+            assert lock.until_lost(20)
+
+
+def test_released_on_errors(server: Server) -> None:
+    with gateway_on(server.port) as gateway:
+        with pytest.raises(ZeroDivisionError):
+            with gateway.lock("l"):
+                raise ZeroDivisionError
+        assert (gateway.lock("l")).ok

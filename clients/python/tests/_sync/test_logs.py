@@ -1,0 +1,100 @@
+# Generated from ../_async/test_logs.py by tools/unasync.py. Do not edit.
+"""The log buffer: nobody waits for it, it takes what its bounds allow, and pushes each record once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from redis_gateway import Settings
+
+from servers import Server
+from ._runtime import gateway_on, together, until
+
+
+def queued(server: Server, key: str = "log") -> list[Any]:
+    found = server.run(f"GW.LOGPEEK {key} COUNT 10000")
+    assert isinstance(found, list)
+    return [json.loads(record) for record in found]
+
+
+def test_pushed_in_batches_in_the_background(server: Server) -> None:
+    server.run("CONFIG RESETSTAT")
+    with gateway_on(server.port) as gateway:
+        logs = gateway.logs("log", batch=10, every=0.05)
+        for at in range(100):
+            logs.push({"id": at, "text": "ü"})
+        logs.push('{"id":100}')
+        logs.push(b'{"id":101}')
+        until(lambda: len(logs) == 0)
+        assert [record["id"] for record in queued(server)] == list(range(102))
+        stats = server.run("INFO commandstats")
+        assert isinstance(stats, dict)
+        assert stats["cmdstat_gw.logpush"]["calls"] == 11
+        assert logs.dropped == 0
+
+
+def test_pushed_at_the_end(server: Server) -> None:
+    with gateway_on(server.port) as gateway:
+        logs = gateway.logs("log", every=3600)
+        logs.push({"id": 1})
+    assert queued(server) == [{"id": 1}]
+
+
+def test_bounds_drop_the_oldest_and_count_them(own_server: Server) -> None:
+    own_server.stop()
+    with gateway_on(own_server.port) as gateway:
+        logs = gateway.logs("log", records=10, batch=1000, every=3600)
+        for at in range(25):
+            logs.push({"id": at})
+        assert (len(logs), logs.dropped) == (10, 15)
+        small = gateway.logs("log", size=100, batch=1000, every=3600)
+        for at in range(25):
+            small.push({"id": at})
+        assert len(small) <= 11 and small.dropped == 25 - len(small)
+        assert gateway.figures()["log_dropped{reason=buffer_full}"] == logs.dropped + small.dropped
+        own_server.start()
+        together(logs.flush, logs.flush)
+        logs.flush()
+        assert [record["id"] for record in queued(own_server)] == list(range(15, 25))
+
+
+def test_a_push_whose_reply_is_lost_is_stored_once(own_server: Server) -> None:
+    with gateway_on(own_server.port, Settings(pause=0.05)) as gateway:
+        logs = gateway.logs("log", every=0.05)
+        with own_server.frozen():
+            logs.push({"id": 1})
+            assert not logs.flush()
+            assert len(logs) == 1
+        until(lambda: len(logs) == 0)
+        assert queued(own_server) == [{"id": 1}] and logs.dropped == 0
+
+
+def test_a_record_that_cannot_be_stored_does_not_hold_up_the_others(server: Server) -> None:
+    with gateway_on(server.port) as gateway:
+        logs = gateway.logs("log", every=3600)
+        for record in (b'{"id":1}', b"not json", b'{"id":2}'):
+            logs.push(record)
+        assert logs.flush()
+        assert [record["id"] for record in queued(server)] == [1, 2]
+        assert logs.dropped == 1
+
+
+def test_a_full_queue(server: Server) -> None:
+    server.run("CONFIG SET gw.log-max-records 2")
+    try:
+        with gateway_on(server.port) as gateway:
+            rejecting = gateway.logs("log", every=3600, reject=True)
+            dropping = gateway.logs("log", every=3600)
+            for at in range(3):
+                rejecting.push({"id": at})
+            assert not rejecting.flush() and len(rejecting) == 3
+            for at in range(3):
+                dropping.push({"id": at})
+            assert dropping.flush()
+            assert dropping.dropped == 1 and [record["id"] for record in queued(server)] == [1, 2]
+            server.run("CONFIG SET gw.log-max-records 100")
+            assert rejecting.flush()
+            assert len(queued(server)) == 5
+    finally:
+        server.run("CONFIG SET gw.log-max-records 1000000")

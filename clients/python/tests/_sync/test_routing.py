@@ -1,0 +1,139 @@
+# Generated from ../_async/test_routing.py by tools/unasync.py. Do not edit.
+"""One of several targets, and the next one if it fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from redis_gateway import CallFailed, Denied
+
+from servers import Server
+from ._runtime import gateway_on
+
+TARGETS = ["{gpt}:eu", "{gpt}:us", "{gpt}:asia"]
+
+
+def described(server: Server, key: str) -> dict[str, Any]:
+    flat = server.run(f"GW.DESCRIBE {key}")
+    assert isinstance(flat, list)
+    return dict(zip(flat[::2], flat[1::2]))
+
+
+def policies(server: Server) -> None:
+    server.run("GW.POLICYSET {ml} rpm WINDOW 4 PER 3600000")
+    server.run("GW.POLICYSET {ml} month BUDGET 100 MONTH")
+    for target in TARGETS:
+        server.run(f"GW.POLICYSET {target} flight INFLIGHT 1")
+        server.run(f"GW.POLICYSET {target} up BREAKER 2 PER 3600000 OPEN 3600000")
+
+
+def test_the_first_that_has_room(server: Server) -> None:
+    policies(server)
+    with gateway_on(server.port) as gateway:
+        with gateway.route(TARGETS, {"tokens": 10}) as one:
+            with gateway.route(TARGETS, {"tokens": 10}) as two:
+                assert (one.target, two.target, one.ok) == ("{gpt}:eu", "{gpt}:us", True)
+                three = gateway.route(TARGETS[:2])
+                assert (three.target, three.outcome, three.reason) == ("", "denied", "limit")
+                assert three.retry_after_ms > 0
+        assert [described(server, target)["in_flight"] for target in TARGETS] == [0, 0, 0]
+        assert described(server, TARGETS[0])["latency_ms"] is not None
+        nobody = gateway.route(["nobody", "nothing"])
+        assert (nobody.reason, nobody.status_code) == ("no_account", 403)
+
+
+def test_the_next_one_if_it_fails(server: Server) -> None:
+    policies(server)
+    called: list[str] = []
+    with gateway_on(server.port) as gateway:
+        with gateway.request("{ml}", TARGETS, {"usd": 1}, pick="FIRST") as request:
+            for attempt in request.attempts():
+                with attempt:
+                    called.append(attempt.target)
+                    if len(called) == 1:
+                        raise CallFailed("429", retry_after=3600)
+                    if len(called) == 2:
+                        raise CallFailed("500")
+                    attempt.use(usd="0.25")
+        assert called == TARGETS
+        assert described(server, TARGETS[0])["cooldown_ms"] > 0
+        assert server.run("GW.SPENT {ml}") == "0.25"
+        assert server.run(f"GW.SPENT {TARGETS[2]}") == "0.25"
+        assert server.run(f"GW.SPENT {TARGETS[0]}") == "0"
+        assert [described(server, target)["in_flight"] for target in TARGETS] == [0, 0, 0]
+
+
+def test_nobody_pays_if_all_fail(server: Server) -> None:
+    policies(server)
+    called: list[str] = []
+    with gateway_on(server.port) as gateway:
+        with pytest.raises(Denied) as denied:
+            with gateway.request("{ml}", TARGETS, {"usd": 1}, attempts=2, pick="FIRST") as request:
+                for attempt in request.attempts():
+                    with attempt:
+                        called.append(attempt.target)
+                        raise CallFailed
+        assert (denied.value.reason, denied.value.status_code, called) == ("every_target_failed", 503, TARGETS[:2])
+        assert request.admission.settlement.outcome == "settled"
+        assert server.run("GW.SPENT {ml}") == "0"
+        assert described(server, "{ml}")["counts"] == ["rpm", 0] or described(server, "{ml}")["counts"] == []
+
+
+def test_an_error_of_the_program_ends_all(server: Server) -> None:
+    policies(server)
+    with gateway_on(server.port) as gateway:
+        with pytest.raises(ZeroDivisionError):
+            with gateway.request("{ml}", TARGETS, {"usd": 1}) as request:
+                for attempt in request.attempts():
+                    with attempt:
+                        attempt.use(usd="0.5")
+                        raise ZeroDivisionError
+        assert server.run("GW.SPENT {ml}") == "0.5"
+        assert [described(server, target)["in_flight"] for target in TARGETS] == [0, 0, 0]
+
+
+def test_denied_accounts_ask_no_target(server: Server) -> None:
+    policies(server)
+    with gateway_on(server.port) as gateway:
+        for _ in range(4):
+            (gateway.admit("{ml}")).settle()
+        with pytest.raises(Denied) as denied:
+            with gateway.request("{ml}", TARGETS) as request:
+                for _ in request.attempts():
+                    raise AssertionError("there was an attempt")
+        assert (denied.value.reason, denied.value.status_code) == ("limit", 429)
+        assert int(denied.value.headers["Retry-After"]) > 0
+
+
+def model(pieces: int, error: Exception) -> Any:
+    for at in range(pieces):
+        yield f"piece{at}"
+    raise error
+
+
+def test_no_other_target_once_a_piece_was_passed_on(server: Server) -> None:
+    policies(server)
+    called: list[str] = []
+    with gateway_on(server.port) as gateway:
+        with pytest.raises(CallFailed):
+            with gateway.request("{ml}", TARGETS, {"usd": 1}, pick="FIRST") as request:
+                for attempt in request.attempts():
+                    with attempt:
+                        called.append(attempt.target)
+                        # The first one fails before it has sent anything.
+                        for _ in attempt.stream(model(len(called) - 1, CallFailed("broken off"))):
+                            pass
+        assert called == TARGETS[:2]
+        assert [described(server, target)["in_flight"] for target in TARGETS] == [0, 0, 0]
+
+
+def test_ends_with_the_last_error(server: Server) -> None:
+    policies(server)
+    with gateway_on(server.port) as gateway:
+        with pytest.raises(Denied) as denied:
+            with gateway.request("{ml}", TARGETS[:1], {"usd": 1}) as request:
+                for attempt in request.attempts():
+                    with attempt:
+                        raise CallFailed("overloaded")
+        assert str(denied.value.__cause__) == "overloaded"

@@ -1,0 +1,125 @@
+"""What only tasks can do: to be cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from _async._runtime import gateway_on
+from servers import Server
+
+import pytest
+
+
+def policies(server: Server) -> None:
+    server.run("GW.POLICYSET a parallel INFLIGHT 5")
+    server.run("GW.POLICYSET a month BUDGET 100 MONTH")
+
+
+async def eventually(condition: Any) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come true")
+
+
+def in_flight(server: Server) -> int:
+    flat = server.run("GW.DESCRIBE a")
+    assert isinstance(flat, list)
+    return int(flat[flat.index("in_flight") + 1])
+
+
+async def test_a_cancelled_task_settles(own_server: Server) -> None:
+    policies(own_server)
+    async with gateway_on(own_server.port) as gateway:
+        began = asyncio.Event()
+
+        async def request() -> None:
+            async with await gateway.admit("a", {"usd": 1}) as admission:
+                admission.use(usd="0.25")
+                began.set()
+                await asyncio.sleep(3600)
+
+        task = asyncio.create_task(request())
+        await began.wait()
+        own_server.freeze()  # So that the settlement takes time, and can be cancelled as well.
+        task.cancel()
+        await asyncio.sleep(0.05)
+        task.cancel()
+        own_server.thaw()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await eventually(lambda: in_flight(own_server) == 0)
+        assert own_server.run("GW.SPENT a") == "0.25"
+
+
+async def test_a_cancelled_question_is_undone(own_server: Server) -> None:
+    policies(own_server)
+    async with gateway_on(own_server.port) as gateway:
+        await gateway.health()
+        own_server.freeze()
+        tasks = [asyncio.create_task(gateway.admit("a", {"usd": 1})) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        own_server.thaw()
+        await eventually(lambda: gateway.kept == 3)
+        await gateway.send_kept()
+        await eventually(lambda: gateway.kept == 0)
+        assert in_flight(own_server) == 0 and own_server.run("GW.SPENT a") == "0"
+
+
+async def test_a_cancelled_acquire_leaves_nothing_taken(server: Server) -> None:
+    async with gateway_on(server.port) as gateway:
+        held = await gateway.lock("l")
+        task = asyncio.create_task(gateway.lock("l", wait=30))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        await asyncio.wait([task])
+        await held.release()
+
+        def free() -> bool:
+            found = server.run("GW.ACQUIRE l 1 test TTL 10")
+            assert isinstance(found, list)
+            return found[0] == 1
+
+        await eventually(free)
+
+
+async def test_a_cancelled_reservation_sets_nothing_aside(own_server: Server) -> None:
+    async with gateway_on(own_server.port) as gateway:
+        await gateway.health()
+        own_server.freeze()
+        task = asyncio.create_task(gateway.budgets.reserve("l", 5, [(10, "MONTH")]))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.wait([task])
+        own_server.thaw()
+        await gateway.send_kept()
+
+        def nothing_held() -> bool:
+            found = own_server.run("GW.WITHINBUDGET l 10")
+            assert isinstance(found, list)
+            return found[4] == "0"
+
+        await eventually(nothing_held)
+
+
+async def test_a_cancelled_computation_gives_its_lease_up(server: Server) -> None:
+    async with gateway_on(server.port) as gateway:
+        cache = gateway.cache("chat")
+
+        async def never() -> str:
+            await asyncio.sleep(3600)
+            return ""
+
+        async def soon() -> str:
+            return "answer"
+
+        task = asyncio.create_task(cache.get_or_compute({"a": 1}, never))
+        other = asyncio.create_task(gateway.cache("chat").get_or_compute({"a": 1}, soon))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        assert await other == "answer"

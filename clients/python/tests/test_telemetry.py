@@ -1,0 +1,153 @@
+"""OpenTelemetry, and what must not be in it."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from redis_gateway import Away, Gateway, Settings, Telemetry
+
+from servers import Server
+
+sdk = pytest.importorskip("opentelemetry.sdk")
+
+SECRETS = ("the-password", "the-prompt", "the-answer", "the-record", "the-key", "the-account")
+
+
+@pytest.fixture(scope="module")
+def exported() -> Iterator[tuple[Any, Any]]:
+    from opentelemetry import metrics, trace
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    spans, reader = InMemorySpanExporter(), InMemoryMetricReader()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    trace.set_tracer_provider(provider)
+    metrics.set_meter_provider(MeterProvider([reader]))
+    yield spans, reader
+
+
+def use(gateway: Gateway) -> None:
+    gateway.allow("the-key", 1)
+    with gateway.admit("the-account", {"input_tokens": 9, "usd": 1}, attributes={"gen_ai.request.model": "small"}) as admission:
+        admission.use(input_tokens=7)
+    gateway.cache("chat").get_or_compute({"content": "the-prompt"}, lambda: "the-answer")
+    logs = gateway.logs("the-key:log")
+    logs.push({"text": "the-record"})
+    logs.flush()
+
+
+def test_spans_and_metrics(own_server: Server, exported: tuple[Any, Any], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    spans, reader = exported
+    own_server.run("CONFIG SET requirepass the-password")
+    client = redis.Redis(port=own_server.port, password="the-password")
+    with Gateway(client, Settings(timeout=5, connect_timeout=5, away=Away(limits="open"))) as gateway:
+        use(gateway)
+        gateway.cache("chat").clear_tag("the-key")
+        own_server.stop()
+        for _ in range(6):
+            gateway.allow("the-key", 1)
+        finished = spans.get_finished_spans()
+        metrics = reader.get_metrics_data().to_json()
+    names = [span.name for span in finished]
+    assert {"GW.ALLOW", "GW.ADMIT", "GW.SETTLE", "GW.CACHEFETCH", "GW.CACHESET", "GW.LOGPUSH"} <= set(names)
+    one = next(span for span in finished if span.name == "GW.ADMIT")
+    assert dict(one.attributes) == {
+        "db.system.name": "redis",
+        "db.operation.name": "GW.ADMIT",
+        "server.address": "localhost",
+        "server.port": own_server.port,
+    }
+    failed = [span for span in finished if span.status.status_code.name == "ERROR"]
+    assert failed and failed[-1].attributes["error.type"] in ("connection", "circuit_open")
+    for name in (
+        "db.client.operation.duration",
+        "gen_ai.client.token.usage",
+        "redis_gateway.decisions",
+        "redis_gateway.circuit.open",
+        "redis_gateway.away.seconds",
+        "redis_gateway.kept",
+        "redis_gateway.log.buffered",
+    ):
+        assert f'"{name}"' in metrics, name
+    assert '"degraded"' in metrics and '"gen_ai.request.model": "small"' in metrics
+    told = metrics + "".join(span.to_json() for span in finished) + caplog.text
+    assert [secret for secret in SECRETS if secret in told] == []
+
+
+def test_figures_without_opentelemetry(server: Server) -> None:
+    program = """
+import sys
+for name in list(sys.modules):
+    assert not name.startswith("opentelemetry")
+sys.modules["opentelemetry"] = None
+import redis
+from redis_gateway import Gateway
+with Gateway(redis.Redis(port=int(sys.argv[1]))) as gateway:
+    gateway.allow("k", 1)
+    assert any(name.startswith("decisions{family=limits") for name in gateway.figures())
+"""
+    path = {"PYTHONPATH": ":".join(sys.path)}
+    subprocess.run([sys.executable, "-c", program, str(server.port)], check=True, env=path)
+
+
+def test_health(own_server: Server) -> None:
+    with Gateway(redis.Redis(port=own_server.port), Settings(timeout=5, connect_timeout=5, failures=1)) as gateway:
+        health = gateway.health()
+        assert (health.ok, health.reason, health.kept, health.circuits_open) == (True, "", 0, 0) and 0 < health.took < 5
+        gateway.logs("log", every=3600).push({})
+        assert gateway.health().log_records == 1
+        own_server.stop()
+        gateway.budgets.charge("l", 1)
+        health = gateway.health()
+        assert (health.ok, health.kept, health.circuits_open) == (False, 1, 1)
+    without = Server(with_module=False)
+    try:
+        with Gateway(redis.Redis(port=without.port), Settings(timeout=5, connect_timeout=5)) as gateway:
+            assert (gateway.health().ok, gateway.health().reason) == (False, "ModuleMissing")
+    finally:
+        without.close()
+
+
+def test_the_clients_settings_are_left_alone(server: Server) -> None:
+    client = redis.Redis(port=server.port, socket_timeout=3, decode_responses=True)
+    before = dict(client.connection_pool.connection_kwargs)
+    with Gateway(client, telemetry=Telemetry(opentelemetry=False)) as gateway:
+        gateway.allow("k", 1)
+    assert client.connection_pool.connection_kwargs == before
+    assert client.ping() and client.set("other", "ü") and client.get("other") == "ü"
+    client.close()
+
+
+def test_the_shipped_role(own_server: Server) -> None:
+    """All parts work for a user with the gateway's role in redis.conf."""
+    from servers import ROOT
+
+    line = next(line for line in (ROOT / "redis.conf").read_text().splitlines() if line.startswith("#user gateway "))
+    own_server.run("ACL SETUSER " + line.removeprefix("#user ").replace("CHANGE-ME", "secret"))
+    own_server.run("GW.POLICYSET {ml} rpm WINDOW 5 PER 60000")
+    client = redis.Redis(port=own_server.port, username="gateway", password="secret")
+    with Gateway(client, Settings(timeout=5, connect_timeout=5)) as gateway:
+        assert gateway.health().ok
+        with gateway.request("{ml}", ["{gpt}:eu"], {"usd": 1}) as request:
+            assert request.ok
+        assert gateway.allow("rpm:user", 1).outcome == "admitted"
+        assert gateway.cache("chat").get_or_compute({"a": 1}, lambda: 1) == 1
+        assert gateway.cache("chat").get({"a": 1}) == 1
+        with gateway.slot("inflight:a", 2, wait=1) as slot:
+            assert slot.ok
+        with gateway.budgets.reserve("spend:a", 1, [(5, "MONTH")]) as hold:
+            assert hold.ok
+        logs = gateway.logs("log:requests")
+        logs.push({})
+        assert logs.flush() and logs.dropped == 0
