@@ -15,6 +15,8 @@ pub struct Case {
     /// measured.
     pub expected: &'static str,
     pub state: State,
+    /// A setting with which it is measured.
+    pub setting: Option<(&'static str, &'static str)>,
 }
 
 /// The contents of the database when a case is measured.
@@ -64,7 +66,7 @@ pub fn words(line: &str) -> Vec<String> {
 impl Case {
     /// `line` is the command. In it, `#` stands for [`RANDOM`].
     pub fn new(name: &'static str, line: &str, expected: &'static str, state: State) -> Self {
-        Self { name, commands: vec![words(line)], expected, state }
+        Self { name, commands: vec![words(line)], expected, state, setting: None }
     }
 
     /// Adds an argument, which may contain anything.
@@ -82,11 +84,16 @@ impl Case {
     /// The same case with commands that only make the calls to the server: see `benches/bare`. `commands` are their
     /// names, in the order of this case's commands.
     pub fn bare(&self, name: &'static str, commands: &[&str], expected: &'static str) -> Self {
-        let mut bare = Self { name, commands: self.commands.clone(), expected, state: State::Empty };
+        let mut bare = Self { name, commands: self.commands.clone(), expected, state: State::Empty, setting: None };
         for (arguments, command) in bare.commands.iter_mut().zip(commands) {
             arguments.splice(..1, [(*command).to_owned()]);
         }
         bare.on_its_own_keys()
+    }
+
+    /// The same case under another name, with a setting.
+    pub fn with(self, name: &'static str, setting: &'static str, value: &'static str) -> Self {
+        Self { name, setting: Some((setting, value)), ..self }
     }
 
     pub fn fill(&self, keys: u64, rounds: u64) -> State {
@@ -125,4 +132,34 @@ pub fn padded(mut text: String, bytes: usize) -> String {
     let missing = bytes.saturating_sub(text.len() + END.len());
     text.extend(ENGLISH.chars().cycle().take(missing));
     text + END
+}
+
+/// The units of a full window, and the tokens taken from an empty bucket.
+pub const FULL: u64 = 60;
+
+/// A period so long that nothing leaves a window and nothing flows into a bucket during the benchmark.
+pub const DAY_MS: &str = "86400000";
+
+pub fn allow_denied() -> Case {
+    let denied = format!("GW.ALLOW allow:# {FULL} WINDOW {DAY_MS}");
+    Case::new("GW.ALLOW denied", &denied, "[0, 60, 0, ", filled(&denied, FULL))
+}
+
+/// A bucket with the default period of a minute.
+pub fn tokens_admitted() -> Case {
+    Case::new("GW.TOKENS", "GW.TOKENS tokens:# 1000000 1000000 COST 10", "[1, ", State::Empty).on_its_own_keys()
+}
+
+pub fn tokens_denied() -> Case {
+    let (denied, drain) = (format!("1 {FULL} PER {DAY_MS} COST 1"), format!("1 {FULL} PER {DAY_MS} COST {FULL}"));
+    Case::new(
+        "GW.TOKENS denied",
+        &format!("GW.TOKENS tokens:# {denied}"),
+        "[0, 60, 0, ",
+        filled(&format!("GW.TOKENS tokens:# {drain}"), 1),
+    )
+}
+
+pub fn addcost() -> Case {
+    Case::new("GW.ADDCOST", "GW.ADDCOST budget:# 0.0013755", "\"0.", State::Empty).on_its_own_keys()
 }

@@ -2,19 +2,17 @@
 
 mod admission;
 mod cache;
+mod top;
 
 pub use cache::COMPLETION;
 
-use crate::case::{Case, Fill, Group, State, allow_admitted, filled, padded, pair, set, words};
+use crate::case::{
+    Case, DAY_MS, FULL, Fill, Group, State, addcost, allow_admitted, allow_denied, filled, padded, pair, set,
+    tokens_admitted, tokens_denied, words,
+};
 use crate::load::{NOISE, RANDOM, RECORD};
 use crate::result::Result;
 use redis::{Connection, cmd};
-
-/// The units of a full window, and the tokens taken from an empty bucket.
-const FULL: u64 = 60;
-
-/// A period so long that nothing leaves a window and nothing flows into a bucket during the benchmark.
-const DAY_MS: &str = "86400000";
 
 /// The SHA-1 names of the scripts.
 struct Scripts {
@@ -30,6 +28,7 @@ struct Scripts {
     cacheset: String,
     admit: String,
     settle: String,
+    route: String,
 }
 
 impl Scripts {
@@ -48,6 +47,7 @@ impl Scripts {
             cacheset: load(include_str!("lua/cacheset.lua"))?,
             admit: load(include_str!("lua/admit.lua"))?,
             settle: load(include_str!("lua/settle.lua"))?,
+            route: load(include_str!("lua/route.lua"))?,
         })
     }
 }
@@ -69,8 +69,9 @@ pub fn groups(cell: bool, connection: &mut Connection) -> Result<Vec<Group>> {
         cache::set(&scripts.cacheset, cache::SET_100_B, &cache::json(100)),
         cache::set(&scripts.cacheset, cache::SET_4_KB, COMPLETION),
         admission::admission(&scripts.admit, &scripts.settle),
-        admission::routing(),
+        admission::routing(&scripts.route),
         admission::plan(),
+        top::group(),
     ];
     if cell {
         groups.push(throttle());
@@ -88,11 +89,6 @@ fn plain() -> Group {
         ],
         pairs: vec![pair("PING", "SET", None), pair("INCR", "SET", None)],
     }
-}
-
-fn allow_denied() -> Case {
-    let denied = format!("GW.ALLOW allow:# {FULL} WINDOW {DAY_MS}");
-    Case::new("GW.ALLOW denied", &denied, "[0, 60, 0, ", filled(&denied, FULL))
 }
 
 fn allow(script: &str) -> Group {
@@ -122,21 +118,6 @@ fn allow(script: &str) -> Group {
             pair("GW.ALLOW denied", "Lua window denied", None),
         ],
     }
-}
-
-/// A bucket with the default period of a minute.
-fn tokens_admitted() -> Case {
-    Case::new("GW.TOKENS", "GW.TOKENS tokens:# 1000000 1000000 COST 10", "[1, ", State::Empty).on_its_own_keys()
-}
-
-fn tokens_denied() -> Case {
-    let (denied, drain) = (format!("1 {FULL} PER {DAY_MS} COST 1"), format!("1 {FULL} PER {DAY_MS} COST {FULL}"));
-    Case::new(
-        "GW.TOKENS denied",
-        &format!("GW.TOKENS tokens:# {denied}"),
-        "[0, 60, 0, ",
-        filled(&format!("GW.TOKENS tokens:# {drain}"), 1),
-    )
 }
 
 fn tokens(script: &str) -> Group {
@@ -197,7 +178,6 @@ fn budget(scripts: &Scripts) -> Group {
     let Scripts { budget, charge, budget_check, .. } = scripts;
     let charged = || filled("GW.ADDCOST budget:# 12.5013755", 1);
     let spent = "[1, \"MONTH\", \"100\", \"12.5013755\", ";
-    let addcost = || Case::new("GW.ADDCOST", "GW.ADDCOST budget:# 0.0013755", "\"0.", State::Empty).on_its_own_keys();
     let within = |name| Case::new(name, "GW.WITHINBUDGET budget:# 100", spent, charged());
     Group {
         requests_max: u64::MAX,

@@ -3,7 +3,7 @@
 use crate::case::{Case, Group, State};
 use crate::generator::Generator;
 use crate::load::Load;
-use crate::measure::prepare;
+use crate::measure::{prepare, with_setting};
 use crate::result::Result;
 use gw_testkit::Server;
 use redis::{Connection, cmd};
@@ -45,7 +45,8 @@ pub fn counts(groups: &[Group], server: &Server, generator: &Generator) -> Resul
             continue;
         }
         eprintln!("counting {}", case.name);
-        let counted = per_command(case, server, generator, &mut connection);
+        let counted =
+            with_setting(case, &mut connection, |connection| per_command(case, server, generator, connection));
         let instructions = counted.map_err(|error| format!("{}: {error}", case.name))?;
         counts.push(Count { name: case.name, instructions });
     }

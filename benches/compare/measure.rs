@@ -83,8 +83,8 @@ impl Bench<'_> {
                         requests: requests.clamp(1, group.requests_max),
                         keys: KEYS,
                     };
-                    let sample =
-                        self.run(case, &load, connection).map_err(|error| format!("{}: {error}", case.name))?;
+                    let sample = with_setting(case, connection, |connection| self.run(case, &load, connection));
+                    let sample = sample.map_err(|error| format!("{}: {error}", case.name))?;
                     samples.0.entry((case.name, pipeline)).or_default().push(sample);
                 }
             }
@@ -118,6 +118,20 @@ impl Bench<'_> {
         }
         Ok(Sample { requests_per_s, cpu_us, call_us })
     }
+}
+
+/// Calls `measure` while the case's setting is in force.
+pub fn with_setting<T>(
+    case: &Case,
+    connection: &mut Connection,
+    measure: impl FnOnce(&mut Connection) -> Result<T>,
+) -> Result<T> {
+    let Some((name, value)) = case.setting else { return measure(connection) };
+    let (_, usual): (String, String) = cmd("CONFIG").arg("GET").arg(name).query(connection)?;
+    cmd("CONFIG").arg("SET").arg(name).arg(value).exec(connection)?;
+    let measured = measure(connection);
+    cmd("CONFIG").arg("SET").arg(name).arg(usual).exec(connection)?;
+    measured
 }
 
 /// Brings the database into the case's state, of at most `keys` keys, and makes sure that the command does what it is

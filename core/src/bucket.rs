@@ -149,6 +149,11 @@ impl TokenBucket {
         self.flow.wait_ms(self.flow.parts(self.flow.burst) - self.level)
     }
 
+    /// Prefetches what a decision reads; returns a word that depends on it.
+    pub fn fetch(&self) -> u64 {
+        self.at_ms.unsigned_abs() ^ self.flow.rate
+    }
+
     /// The key's expiry in unix milliseconds: never before the bucket is full again.
     pub fn expires_at_ms(&self) -> i64 {
         self.expires_at_ms

@@ -13,13 +13,13 @@ pub struct Args {
     #[arg(long, env = "TRACE", default_value = "", hide_default_value = true)]
     trace: String,
 
-    /// How many times as fast as in the trace, from 0.1 to 6000; auto: so fast that it takes about 25 s
+    /// How many times as fast as in the trace, from 0.1 to 6000; auto: so fast that it takes about 25 s, or with --routing 1
     #[arg(long, env = "SPEED", default_value = "auto", value_parser = parse_speed)]
     pub speed: Speed,
 
-    /// Connections at once
-    #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..=512))]
-    pub connections: u16,
+    /// Connections at once; 48, or with --routing 200
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub connections: Option<u16>,
 
     /// Requests to generate if no trace is given
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
@@ -32,6 +32,11 @@ pub struct Args {
     /// Instead of the replay: give the requests to 10,000 keys, and print how many of the heaviest GW.TOP would find
     #[arg(long)]
     pub top: bool,
+
+    /// Instead of the replay: route calls to simulated deployments, by GW.ROUTE and by counters that clients keep, and print
+    /// how well each does
+    #[arg(long, conflicts_with = "top")]
+    pub routing: bool,
 }
 
 const AFTER_HELP: &str = "\

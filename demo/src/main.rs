@@ -14,6 +14,7 @@ mod money;
 mod progress;
 mod replay;
 mod report;
+mod routing;
 mod tally;
 mod text;
 mod trace;
@@ -62,9 +63,13 @@ fn demo(args: &Args) -> Result<()> {
         INTERRUPTED.store(true, Ordering::Relaxed);
         STOP.store(true, Ordering::Relaxed);
     })?;
+    if args.routing {
+        let speed = if let Speed::Times(speed) = args.speed { speed } else { 1.0 };
+        return routing::simulate(args.connections.unwrap_or(200).into(), Pace { speed }, args.seed, &STOP);
+    }
     let workload = Workload::new(&arrivals(args)?, Model::all()?, args.seed);
     let pace = pace(args.speed, workload.duration());
-    let connections = usize::from(args.connections);
+    let connections = usize::from(args.connections.unwrap_or(48));
 
     let server = Server::start()?;
     let mut connection = server.connect()?;

@@ -100,11 +100,10 @@ fn admit(call: &mut Call) -> Outcome {
     }
     if !admitted {
         let refusal = |row: &Row| {
-            let account = accounts.get(usize::from(row.account))?.as_ref()?;
-            let policy = account.policies().get(usize::from(row.policy))?;
-            Some((*keys.get(usize::from(row.account))?, Label::new(&policy.name)))
+            let index = usize::from(row.account);
+            Some((*keys.get(index)?, Label::new(accounts.get(index)?.as_ref()?.name_of(row.policy)?)))
         };
-        all_denied(now_ms, rows.iter().filter(|row| refuses(row)).filter_map(refusal));
+        all_denied(now_ms, rows.iter().filter(|row| row.refuses()).filter_map(refusal));
     }
     drop(accounts);
     for &index in &decision.charged {
@@ -121,7 +120,7 @@ fn admit(call: &mut Call) -> Outcome {
         AccountsEffect::advanced(now_ms).replicate(call, &keys_of(&decision.tidied), &[]);
     }
     if !admitted {
-        for_each_account(&keys, &rows, refuses, |key| call.tell_denied(key));
+        for_each_account(&keys, &rows, Row::refuses, |key| call.tell_denied(key));
     }
     Ok(())
 }
@@ -134,11 +133,6 @@ fn not_decided(undecided: Undecided, id: &[u8]) -> Error {
         }
         Undecided::Exceeded(exceeded) => accounts::exceeded(exceeded),
     }
-}
-
-/// Whether the request is refused because of this row.
-fn refuses(row: &Row) -> bool {
-    !row.allowed && !row.shadow
 }
 
 /// Calls `tell` once for each account that has a row for which `concerns` is true.
@@ -184,11 +178,8 @@ pub struct RowsReply<'a> {
 
 impl RowsReply<'_> {
     pub fn send(&self, accounts: &mut [Option<&mut Account>], rows: &[Row]) {
-        let is_wanted = |row: &&Row| match self.wanted {
-            RowsWanted::All | RowsWanted::Detail => true,
-            RowsWanted::Refused => !row.allowed,
-            RowsWanted::None => false,
-        };
+        let rows = if self.wanted == RowsWanted::None { &[] } else { rows };
+        let is_wanted = |row: &&Row| self.wanted != RowsWanted::Refused || !row.allowed;
         let wanted = || rows.iter().filter(is_wanted).take(ROWS_MAX);
         self.reply.array(wanted().count());
         wanted().for_each(|row| self.row(accounts, row));

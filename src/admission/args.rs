@@ -99,8 +99,9 @@ impl<'a> AdmissionArgs<'a> {
         let (mut require, mut rows, mut pick) = (false, None, Pick::First);
         let mut report = Report::default();
         let (mut amounts, mut texts) = (Short::<(&[u8], Amount)>::new(), SmallVec::new());
-        while let Some(word) = args.peek() {
-            match args.option_if_any(options)? {
+        while let Some(taken) = args.optional() {
+            let word = taken.bytes();
+            match args.option_named(word, options)? {
                 Some(Opt::Lease) => id = Some(parse_lease_id(&mut args)?),
                 Some(Opt::Ttl) => ttl_ms = Some(args.int("TTL", 1..=PERIOD_MAX_MS)?),
                 Some(Opt::Shadow) => shadow = true,
@@ -119,22 +120,21 @@ impl<'a> AdmissionArgs<'a> {
                 None if is_with(word) => return Err(Error::new("not directly after the first account", word)),
                 None if !with_amounts => return Err(Error::unknown_option(word)),
                 None => {
-                    let meter = args.string("meter")?;
-                    check_meter(meter.bytes())?;
-                    if amounts.iter().any(|(other, _)| *other == meter.bytes()) {
-                        return Err(Error::new("repeated meter", meter.bytes()));
+                    check_meter(word)?;
+                    if amounts.iter().any(|(other, _)| *other == word) {
+                        return Err(Error::new("repeated meter", word));
                     }
                     if amounts.len() >= METERS_MAX {
-                        return Err(Error::more_than(METERS_MAX, "meters", meter.bytes()));
+                        return Err(Error::more_than(METERS_MAX, "meters", word));
                     }
                     let text = args.first();
-                    let amount = args.amount(meter.bytes()).map_err(|error| match text {
-                        Some(text) if is_reserved(text.bytes()) => Error::missing_value(meter.bytes()),
+                    let amount = args.amount(word).map_err(|error| match text {
+                        Some(text) if is_reserved(text.bytes()) => Error::missing_value(word),
                         _ => error,
                     })?;
-                    texts.push(meter);
+                    texts.push(taken);
                     texts.extend(text);
-                    amounts.push((meter.bytes(), amount));
+                    amounts.push((word, amount));
                 }
             }
         }

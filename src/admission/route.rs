@@ -1,6 +1,7 @@
 //! GW.ROUTE: one of several accounts is picked for a request, and charged.
 
 use gateway_core::admission::{self, Account, Amounts, Request, Route, TARGETS_MAX, Told, Undecided};
+use gateway_core::top::Label;
 
 use super::accounts;
 use super::admit::RowsReply;
@@ -12,6 +13,7 @@ use crate::server::call::entry;
 use crate::server::command::{Access, Arg, Command, Keys, keys_with};
 use crate::server::{Call, Error, Key, Outcome};
 use crate::stats::STATS;
+use crate::top::count::all_denied;
 
 pub const COMMAND: Command = Command {
     name: "GW.ROUTE",
@@ -84,10 +86,16 @@ fn route(call: &mut Call) -> Outcome {
         Some(Some(account)) if routed.noted.soft => account.tell_soft(&now),
         _ => Told::new(),
     };
-    let refusing: Short<usize> = match routed.target {
-        None => targets.iter().enumerate().filter(|(_, target)| target.is_some()).map(|(index, _)| index).collect(),
-        Some(_) => Short::new(),
-    };
+    let mut refusing = Short::<Key>::new();
+    if routed.target.is_none() {
+        refusing.extend(keys.iter().zip(&targets).filter(|(_, target)| target.is_some()).map(|(&key, _)| key));
+        let refused_by = keys.iter().zip(&targets).zip(&routed.refused_by);
+        all_denied(
+            now_ms,
+            refused_by
+                .filter_map(|((&key, target), &policy)| Some((key, Label::new(target.as_ref()?.name_of(policy)?)))),
+        );
+    }
     drop(targets);
     if let Some(opened) = charged.and_then(|index| opened.get_mut(index)) {
         accounts::renew(opened);
@@ -107,7 +115,7 @@ fn route(call: &mut Call) -> Outcome {
         None => AccountsEffect::advanced(now_ms).replicate(call, &changed_keys, &[]),
     }
     target.into_iter().for_each(|&target| tell_soft(call, target, now.day, &told));
-    refusing.iter().filter_map(|&index| keys.get(index)).for_each(|&key| call.tell_denied(key));
+    refusing.iter().for_each(|&key| call.tell_denied(key));
     Ok(())
 }
 

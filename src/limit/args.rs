@@ -70,6 +70,7 @@ pub struct AcquireRequest<'a> {
     pub ttl_ms: u64,
     /// 0 is for ever.
     pub block_ms: Option<u64>,
+    pub now_ms: i64,
 }
 
 impl<'a> AcquireRequest<'a> {
@@ -87,7 +88,7 @@ impl<'a> AcquireRequest<'a> {
             }
         }
         let ttl_ms = ttl_ms.ok_or_else(|| Error::missing_option("TTL"))?;
-        Ok(Self { key, max, holder, ttl_ms, block_ms })
+        Ok(Self { key, max, holder, ttl_ms, block_ms, now_ms: call.now_ms() })
     }
 
     /// The reply to a holder without a slot, as of now. It grants none, even if one is free.
@@ -95,9 +96,8 @@ impl<'a> AcquireRequest<'a> {
         let none = Leases::default();
         let found = call.find::<Leases>(self.key)?;
         let slots = found.as_ref().map_or(&none, |found| found.get());
-        let now_ms = call.now_ms();
-        let in_use = slots.in_use(now_ms);
-        let grant = slots.decide_new(now_ms, self.max, in_use);
+        let in_use = slots.in_use(self.now_ms);
+        let grant = slots.decide_new(self.now_ms, self.max, in_use);
         let retry_after_ms = if grant.acquired { 1 } else { grant.retry_after_ms };
         Ok(Grant { acquired: false, in_use, max: self.max, retry_after_ms, token: 0 })
     }

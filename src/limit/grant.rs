@@ -5,10 +5,11 @@ use std::ffi::CStr;
 use gateway_core::lease::{Grant, Leases};
 use gateway_core::top::Label;
 
+use super::args::AcquireRequest;
 use super::effect::{LAST_TOKEN, SlotChange};
 use super::limiter::Limiter;
 use crate::server::key::Opened;
-use crate::server::{Call, Key, Str};
+use crate::server::{Call, Str};
 use crate::stats::STATS;
 use crate::top::count;
 
@@ -35,11 +36,11 @@ pub fn grant_slot(opened: &mut Opened<Leases>, at_ms: i64, grant: &Grant, holder
 }
 
 /// Counts a denial, notifies of it, and replies it.
-pub fn deny(call: &Call, key: Key, grant: &Grant) {
+pub fn deny(call: &Call, request: &AcquireRequest, grant: &Grant) {
     STATS.leases_denied.add(1);
-    call.tell_denied(key);
+    call.tell_denied(request.key);
     const LABEL: Label = Label::new(b"GW.ACQUIRE");
-    count::denied(call.now_ms(), key, LABEL);
+    count::denied(request.now_ms, request.key, LABEL);
     reply(call, grant);
 }
 

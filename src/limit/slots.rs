@@ -69,17 +69,16 @@ fn acquire(call: &mut Call) -> Outcome {
         }
         // With a maximum of 0 no wait would ever end.
         Some(timeout_ms) if request.max > 0 && call.may_wait() => wait::wait(call, &request, timeout_ms),
-        _ => deny(call, request.key, &grant),
+        _ => deny(call, &request, &grant),
     }
     Ok(())
 }
 
 /// Takes a slot if there is one that nobody else waits for.
 fn try_to_acquire(call: &mut Call, request: &AcquireRequest) -> Result<Grant, Error> {
-    let &AcquireRequest { key, max, holder, ttl_ms, .. } = request;
+    let &AcquireRequest { key, max, holder, ttl_ms, now_ms, .. } = request;
     // Waiting clients come first.
     let is_waited_for = wait::serve(call, key);
-    let now_ms = call.now_ms();
     let mut opened = call.open::<Leases>(key)?;
     let grant = decide(&mut opened, now_ms, max, holder);
     if !grant.acquired {

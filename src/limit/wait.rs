@@ -238,7 +238,7 @@ fn called_back(call: &mut Call, message: u64) -> Outcome {
 fn timed_out(call: &mut Call) -> Outcome {
     let request = AcquireRequest::parse(call)?;
     let grant = request.look(call)?;
-    deny(call, request.key, &grant);
+    deny(call, &request, &grant);
     Ok(())
 }
 

@@ -195,16 +195,24 @@ impl<'a> Args<'a> {
     /// Like [`Self::option`], but `None` also if the next argument is not an option word, which is then not taken.
     pub fn option_if_any<T: Copy>(&mut self, words: &[(&'static str, T)]) -> Result<Option<T>, Error> {
         let Some(given) = self.peek() else { return Ok(None) };
-        let Some(index) =
-            words.iter().position(|(word, _)| word.len() == given.len() && word.as_bytes().eq_ignore_ascii_case(given))
-        else {
+        let option = self.option_named(given, words)?;
+        if option.is_some() {
+            self.left = &self.left[1..];
+        }
+        Ok(option)
+    }
+
+    /// The option that `given` names, an argument that was just taken; `None` if it names none.
+    pub fn option_named<T: Copy>(&mut self, given: &[u8], words: &[(&'static str, T)]) -> Result<Option<T>, Error> {
+        // Nearly all clients write options in capitals, which are compared as a whole.
+        let names = |word: &str| word.as_bytes() == given || word.as_bytes().eq_ignore_ascii_case(given);
+        let Some(index) = words.iter().position(|(word, _)| word.len() == given.len() && names(word)) else {
             return Ok(None);
         };
         if self.seen & (1 << index) != 0 {
             return Err(Error::new("repeated option", words[index].0));
         }
         self.seen |= 1 << index;
-        self.left = &self.left[1..];
         Ok(Some(words[index].1))
     }
 

@@ -1,16 +1,18 @@
 //! One command on its way through the module.
 
-use std::ffi::{CStr, c_char, c_int, c_longlong};
+use std::ffi::{CStr, c_char, c_int};
+use std::ptr::null_mut;
 
 use gateway_core::TIME_MAX_MS;
 use redis_module::raw::{self, RedisModuleCtx, RedisModuleString};
 
 use super::api::api;
-use super::args::{Args, Key, Str};
+use super::args::{Args, Key, OwnedKey, Str};
 use super::effect::Effect;
 use super::error::{Error, Outcome};
 use super::guard::{INTERNAL_ERRORS, guarded};
 use super::reply::Reply;
+use super::shared::MainThread;
 
 /// The function that the server calls for a command.
 pub type RawHandler = unsafe extern "C" fn(*mut RedisModuleCtx, *mut *mut RedisModuleString, c_int) -> c_int;
@@ -110,6 +112,13 @@ pub unsafe fn run_alone(ctx: *mut RedisModuleCtx, task: impl FnOnce(&mut Call)) 
     }
 }
 
+/// The format of an effect's words and then of 0, 1, 2, … strings: see [`Call::replicate_counted`].
+const WITH_STRINGS: [&CStr; 10] =
+    [c"b", c"bs", c"bss", c"bsss", c"bssss", c"bsssss", c"bssssss", c"bsssssss", c"bssssssss", c"bsssssssss"];
+
+/// The number 1 as a string of the server's. Nearly every effect on several keys is about one.
+static ONE: MainThread<Option<OwnedKey>> = MainThread::new(None);
+
 /// One call of the server's into the module. It is made by [`run`] and [`run_alone`] alone, so its context is that of the
 /// call, and lives as long as it does.
 pub struct Call<'a> {
@@ -182,27 +191,45 @@ impl<'a> Call<'a> {
     }
 
     /// Like [`Self::replicate_with`], for a change of several keys by one effect: its words, the number of keys, the
-    /// keys,
-    /// and then `rest`.
+    /// keys, and then `rest`.
     pub fn replicate_all(&self, keys: &[Key], event: &CStr, effect: &Effect, rest: &[Str]) {
-        let text = effect.text();
-        // SAFETY: the format takes a buffer with its length, an integer, and two vectors of string objects with their
-        // lengths; all live through the call, which copies or retains them.
-        unsafe {
-            api!(RedisModule_Replicate(
-                self.ctx,
-                effect.command().as_ptr(),
-                c"blvv".as_ptr(),
-                text.as_ptr().cast::<c_char>(),
-                text.len(),
-                keys.len() as c_longlong,
-                keys.as_ptr(),
-                keys.len(),
-                rest.as_ptr(),
-                rest.len()
-            ));
+        if keys.len() == 1 {
+            let mut one = ONE.borrow();
+            self.replicate_counted(effect, one.get_or_insert_with(|| OwnedKey::new(b"1")).key(), keys, rest);
+        } else {
+            let count = OwnedKey::new(itoa::Buffer::new().format(keys.len()).as_bytes());
+            self.replicate_counted(effect, count.key(), keys, rest);
         }
+        // Whoever listens may call commands, so nothing is borrowed any more.
         keys.iter().for_each(|&key| self.signal_and_notify(key, event));
+    }
+
+    /// Replicates an effect, the number of its keys, its keys, and then `rest`.
+    ///
+    /// Up to nine strings are passed one by one, since for a vector the server enlarges its list of arguments; and the
+    /// number as a string that is there, since for an integer it makes and frees two objects. Together that is a tenth of
+    /// a GW.ADMIT.
+    fn replicate_counted(&self, effect: &Effect, count: Str, keys: &[Key], rest: &[Str]) {
+        let (name, text) = (effect.command().as_ptr(), effect.text());
+        let (text_at, text_len) = (text.as_ptr().cast::<c_char>(), text.len());
+        // SAFETY: the formats take a buffer with its length, and then string objects, or one and two vectors of them with
+        // their lengths; all live through the call, which copies or retains them. Arguments that a format does not mention
+        // are not read.
+        unsafe {
+            if let Some(format) = WITH_STRINGS.get(1 + keys.len() + rest.len()) {
+                let mut strings = [null_mut(); WITH_STRINGS.len() - 1];
+                let given = [count].into_iter().chain(keys.iter().chain(rest).copied());
+                strings.iter_mut().zip(given).for_each(|(string, given)| *string = given.raw);
+                let ([a, b, c, d, e, f, g, h, i], format) = (strings, format.as_ptr());
+                api!(RedisModule_Replicate(self.ctx, name, format, text_at, text_len, a, b, c, d, e, f, g, h, i));
+            } else {
+                let (keys_at, rest_at, format) = (keys.as_ptr(), rest.as_ptr(), c"bsvv".as_ptr());
+                let (keys_len, rest_len) = (keys.len(), rest.len());
+                api!(RedisModule_Replicate(
+                    self.ctx, name, format, text_at, text_len, count.raw, keys_at, keys_len, rest_at, rest_len
+                ));
+            }
+        }
     }
 
     /// Like [`Self::replicate`], for a change that belongs to no single key. `name` follows the effect's words.

@@ -297,6 +297,39 @@ fn effects_stay_together_in_transactions_and_scripts() {
     assert_eq!(names, ["MULTI", "GW._LIMIT", "GW._QUEUE", "EXEC"].map(str::as_bytes));
 }
 
+/// Few strings are passed to the server one by one, and many as vectors.
+#[test]
+fn an_effect_names_all_accounts_and_amounts_however_many_they_are() {
+    let server = Server::options().aof().start().unwrap();
+    let mut client = server.connect().unwrap();
+    let names: Vec<_> = (0..16).map(|number| format!("{{a}}{number}")).collect();
+    for name in &names {
+        assert_eq!(reply!(client, "GW.POLICYSET", name, "rpm", "WINDOW", 100_000, "PER", 60_000), "1");
+    }
+    let mut wanted = Vec::new();
+    for count in 1..=names.len() {
+        for meters in 0..5 {
+            let (accounts, lease) = (&names[..count], format!("{count}-{meters}"));
+            let amounts: Vec<_> = (0..meters).flat_map(|meter| [format!("meter{meter}"), "1".to_owned()]).collect();
+            let mut admit = redis::cmd("GW.ADMIT");
+            admit.arg(&accounts[0]);
+            if count > 1 {
+                admit.arg("WITH").arg(count - 1).arg(&accounts[1..]);
+            }
+            admit.arg("LEASE").arg(&lease).arg("TTL").arg(60_000).arg(&amounts).arg("ROWS").arg("NONE");
+            let (admitted, _, _): (u8, i64, Vec<redis::Value>) = admit.query(&mut client).unwrap();
+            assert_eq!(admitted, 1);
+            let strings: [&[String]; 4] = [&[count.to_string()], accounts, &[lease], &amounts];
+            wanted.push(strings.concat());
+        }
+    }
+    let is_admission = |command: &Vec<Vec<u8>>| command[0] == b"GW._ADMIT" && command[1].starts_with(b"A ");
+    let written = aof_commands(&server).into_iter().filter(is_admission);
+    let strings =
+        |command: Vec<Vec<u8>>| command[2..].iter().map(|word| String::from_utf8_lossy(word).into()).collect();
+    assert_eq!(written.map(strings).collect::<Vec<Vec<String>>>(), wanted);
+}
+
 #[test]
 fn effects_carry_absolute_times() {
     let server = Server::options().aof().start().unwrap();

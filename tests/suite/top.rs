@@ -76,6 +76,38 @@ fn an_admission_counts_the_policies_that_refuse_it() {
     assert_eq!(denied(&mut client), rows);
 }
 
+/// Once for each target, whatever else of it refuses.
+#[test]
+fn a_refused_routing_counts_what_refuses_first_of_each_target() {
+    for rows in ["NONE", "REFUSED", "ALL"] {
+        let (_server, mut client) = start();
+        for words in [
+            "GW.POLICYSET {m}:a rpm WINDOW 9 PER 60000",
+            "GW.POLICYSET {m}:a seen WINDOW 0 PER 60000 SHADOW",
+            "GW.POLICYSET {m}:a off BLOCK",
+            "GW.POLICYSET {m}:a max INFLIGHT 0",
+            "GW.POLICYSET {m}:b max INFLIGHT 1",
+            "GW.POLICYSET {m}:c rpm WINDOW 9 PER 60000",
+            // Once {m}:b admits it; once it has it already.
+            "GW.ROUTE {m}:a WITH 2 {m}:none {m}:b LEASE a TTL 60000",
+            "GW.ROUTE {m}:a WITH 2 {m}:none {m}:b LEASE a TTL 60000",
+            "GW.ADMIT {m}:c LEASE b TTL 60000",
+            "GW.SETTLE {m}:c LEASE b FAILED COOLDOWN 60000",
+        ] {
+            let reply = run(&mut client, words);
+            assert!(!reply.starts_with("ERR"), "{words}: {reply}");
+        }
+        assert_eq!(denied(&mut client), "[]", "{rows}");
+        for (pick, lease) in [("FIRST", "c"), ("ROOM", "d"), ("FAST", "e")] {
+            let targets = "{m}:a WITH 3 {m}:none {m}:b {m}:c";
+            let reply = run(&mut client, &format!("GW.ROUTE {targets} LEASE {lease} TTL 1000 PICK {pick} ROWS {rows}"));
+            assert!(reply.starts_with("[nil, "), "{pick} {rows}: {reply}");
+        }
+        let expected = r#"[["{m}:a", "off", 3, 3, 0], ["{m}:b", "max", 3, 3, 0], ["{m}:c", "COOLDOWN", 3, 3, 0]]"#;
+        assert_eq!(denied(&mut client), expected, "{rows}");
+    }
+}
+
 #[test]
 fn a_wait_counts_once_and_only_if_it_ends_without_a_slot() {
     let (server, mut client) = start();

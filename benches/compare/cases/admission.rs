@@ -45,8 +45,7 @@ pub fn admission(admit_script: &str, settle_script: &str) -> Group {
                 "[1, 0, []]",
             ),
             Case::new("Lua admit", &admit_lua("l:#"), admitted, State::Empty),
-            Case::new("GW.ADMIT + GW.SETTLE", &admit("l:@"), admitted, three())
-                .then("GW.SETTLE k:# LEASE l:@ tokens 90"),
+            admit_and_settle(),
             Case::new("", &admit("l:@"), "", State::Empty).then("GW.SETTLE k:# LEASE l:@ tokens 90").bare(
                 "bare GW.ADMIT + GW.SETTLE",
                 &["BARE.ADMIT", "BARE.SETTLE"],
@@ -88,14 +87,39 @@ pub fn admission(admit_script: &str, settle_script: &str) -> Group {
     }
 }
 
-/// One of eight targets of three policies each, against an admission by one such account.
-pub fn routing() -> Group {
-    const TARGETS: [&str; 8] = ["k:#", "l:#", "m:#", "n:#", "o:#", "p:#", "q:#", "r:#"];
-    let route = |name, pick| {
-        let [first, others @ ..] = TARGETS;
-        let targets = format!("{first} WITH {} {}", others.len(), others.join(" "));
-        let command = format!("GW.ROUTE {targets} LEASE a:# TTL 600000 tokens 100 PICK {pick}");
-        Case::new(name, &command, "[\"", accounts(&TARGETS, &[RPM, TPM, IN_FLIGHT]))
+/// Eight targets of a call.
+const TARGETS: [&str; 8] = ["k:#", "l:#", "m:#", "n:#", "o:#", "p:#", "q:#", "r:#"];
+
+fn route_line(pick: &str) -> String {
+    let [first, others @ ..] = TARGETS;
+    format!("GW.ROUTE {first} WITH {} {} LEASE a:# TTL 600000 tokens 100 PICK {pick}", others.len(), others.join(" "))
+}
+
+/// All of them are full.
+pub fn route_refused() -> Case {
+    let full = accounts(&TARGETS, &[RPM, TPM, "inflight INFLIGHT 0"]);
+    Case::new("GW.ROUTE refused by 8", &route_line("FIRST"), "[nil, ", full)
+}
+
+pub fn admit_and_settle() -> Case {
+    let state = accounts(&["k:#"], &[RPM, TPM, IN_FLIGHT]);
+    Case::new("GW.ADMIT + GW.SETTLE", "GW.ADMIT k:# LEASE l:@ TTL 600000 tokens 100", "[1, 0, [[", state)
+        .then("GW.SETTLE k:# LEASE l:@ tokens 90")
+}
+
+pub fn admit_denied() -> Case {
+    let full = accounts(&["k:#"], &[RPM, TPM, "inflight INFLIGHT 0"]);
+    Case::new("GW.ADMIT denied", "GW.ADMIT k:# LEASE l:# TTL 600000 tokens 100", "[0, ", full)
+}
+
+/// One of eight targets of three policies each, against an admission by one such account, and against a script.
+pub fn routing(script: &str) -> Group {
+    let route = |name, pick| Case::new(name, &route_line(pick), "[\"", accounts(&TARGETS, &[RPM, TPM, IN_FLIGHT]));
+    let route_lua = |name, pick: &str| {
+        let keys = TARGETS.map(|target| ["w", "b", "l", "t"].map(|part| format!("{part}{target}")).join(" ")).join(" ");
+        let limits = "1000000 60000 100000000 100000000 60000 1000000";
+        let line = format!("EVALSHA {script} 32 {keys} a:# 600000 100 {limits} {pick}");
+        Case::new(name, &line, "[\"", State::Empty)
     };
     let admit = "GW.ADMIT k:# LEASE a:# TTL 600000 tokens 100 ROWS NONE";
     Group {
@@ -105,11 +129,19 @@ pub fn routing() -> Group {
             route("GW.ROUTE FIRST of 8", "FIRST"),
             route("GW.ROUTE ROOM of 8", "ROOM"),
             route("GW.ROUTE FAST of 8", "FAST"),
+            route_refused(),
+            route_lua("Lua route FIRST of 8", "FIRST"),
+            route_lua("Lua route ROOM of 8", "ROOM"),
+            route_lua("Lua route FAST of 8", "FAST"),
         ],
         pairs: vec![
             pair("GW.ROUTE FIRST of 8", "GW.ADMIT ROWS NONE", None),
             pair("GW.ROUTE ROOM of 8", "GW.ADMIT ROWS NONE", None),
             pair("GW.ROUTE FAST of 8", "GW.ADMIT ROWS NONE", None),
+            pair("GW.ROUTE refused by 8", "GW.ADMIT ROWS NONE", None),
+            pair("GW.ROUTE FIRST of 8", "Lua route FIRST of 8", None),
+            pair("GW.ROUTE ROOM of 8", "Lua route ROOM of 8", None),
+            pair("GW.ROUTE FAST of 8", "Lua route FAST of 8", None),
         ],
     }
 }

@@ -8,7 +8,7 @@ use super::bounds::Exceeded;
 use super::budget::BudgetQuestion;
 use super::moment::Moment;
 use super::policy::{AccountPolicy, Kind, ShortName};
-use super::row::{Answer, Answered, Figures, Row, Soft};
+use super::row::{Answer, Answered, Figures, Row, Soft, obstacle};
 use super::taken::{Admission, Standing};
 use crate::calendar::{Day, Period};
 use crate::lease::LeasesWith;
@@ -204,6 +204,14 @@ impl Account {
             rows.push(Row::new(index, Row::COOLDOWN, false, answered));
         }
         unnamed
+    }
+
+    /// The name of what a row of this account calls its `policy`: the policy's, or that of what else is in the way.
+    pub fn name_of(&self, policy: u8) -> Option<&[u8]> {
+        match obstacle(policy) {
+            Some(obstacle) => Some(obstacle.as_bytes()),
+            None => self.policies().get(usize::from(policy)).map(|own| &*own.name),
+        }
     }
 
     /// The budgets at or above their soft limits that were not announced yet in their current period. From now on they

@@ -317,10 +317,18 @@ impl AccountPolicy {
     pub(super) fn fetch(&self) -> u64 {
         let state = match &self.state {
             State::Window(window) => window.fetch(),
-            State::Bucket(_) | State::Budget(_) | State::Breaker(_) | State::Stateless => 0,
+            State::Bucket(Some(bucket)) => bucket.fetch(),
+            State::Bucket(None) | State::Budget(_) | State::Breaker(_) | State::Stateless => 0,
+        };
+        let kind = match self.policy.kind {
+            Kind::Window(rule) => rule.limit,
+            Kind::Bucket(flow) => flow.rate,
+            Kind::InFlight { max } => max,
+            Kind::Budget { soft_percent, .. } => soft_percent.into(),
+            Kind::Block { .. } | Kind::Breaker(_) => 0,
         };
         let lens = self.name.len() ^ self.policy.meter.len();
-        state ^ self.serial ^ lens as u64
+        state ^ kind ^ self.serial ^ lens as u64 ^ self.tally.denied
     }
 
     pub(super) fn memory_bytes(&self) -> usize {

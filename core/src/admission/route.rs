@@ -63,6 +63,9 @@ pub struct Route {
     pub repeated: bool,
     /// The shortest wait of the targets if all refuse: -1 if waiting does not help; 0 if one admits it.
     pub retry_after_ms: i64,
+    /// What refuses first of each target that was asked and refuses: if none admits the request, of all targets in turn.
+    /// [`Account::name_of`] has its name.
+    pub refused_by: SmallVec<[u8; TARGETS_MAX]>,
     /// What the target's answers say.
     pub noted: Noted,
     /// Whether the request is the probe of a half-open breaker.
@@ -123,6 +126,7 @@ pub fn route(
         target: found,
         repeated: found.is_some(),
         retry_after_ms: 0,
+        refused_by: SmallVec::new(),
         noted: Noted::default(),
         probe: false,
         tidied: Indexes::new(),
@@ -166,6 +170,7 @@ pub fn route(
         } else {
             // -1 is the longest wait: as an unsigned integer it is the largest.
             shortest_ms = shortest_ms.cast_unsigned().min(answer.retry_after_ms.cast_unsigned()).cast_signed();
+            route.refused_by.extend(own.iter().find(|row| row.refuses()).map(|row| row.policy));
         }
         if !request.rows {
             rows.truncate(from);

@@ -123,12 +123,12 @@ impl Row {
 
     /// The name of what is in the way instead of a policy. No policy has such a name.
     pub fn obstacle(&self) -> Option<&'static str> {
-        match self.policy {
-            Self::COOLDOWN => Some(OBSTACLES[0]),
-            Self::NO_ACCOUNT => Some(OBSTACLES[1]),
-            Self::HOLDS => Some(OBSTACLES[2]),
-            _ => None,
-        }
+        obstacle(self.policy)
+    }
+
+    /// Whether the request is refused because of this row.
+    pub fn refuses(&self) -> bool {
+        !self.allowed && !self.shadow
     }
 
     pub(super) fn new(account: u8, policy: u8, shadow: bool, answered: Answered) -> Self {
@@ -155,6 +155,16 @@ impl Row {
     }
 }
 
+/// See [`Row::obstacle`].
+pub(super) fn obstacle(policy: u8) -> Option<&'static str> {
+    match policy {
+        Row::COOLDOWN => Some(OBSTACLES[0]),
+        Row::NO_ACCOUNT => Some(OBSTACLES[1]),
+        Row::HOLDS => Some(OBSTACLES[2]),
+        _ => None,
+    }
+}
+
 /// The answer of all policies together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
@@ -167,7 +177,7 @@ pub struct Answer {
 impl Answer {
     /// Combines the policies' rows into one answer.
     pub fn of(rows: &[Row]) -> Self {
-        let refusing = || rows.iter().filter(|row| !row.allowed && !row.shadow);
+        let refusing = || rows.iter().filter(|row| row.refuses());
         // -1 is the longest wait: as an unsigned integer it is the largest.
         let longest = refusing().map(|row| row.retry_after_ms).max_by_key(|&wait_ms| wait_ms.cast_unsigned());
         Self { admitted: longest.is_none(), retry_after_ms: longest.unwrap_or(0) }

@@ -567,6 +567,9 @@ impl World {
         } else {
             let shortest = waits.into_iter().min().unwrap() as i64;
             prop_assert_eq!(routed.retry_after_ms, shortest);
+            let first = |own: &[Row]| own.iter().find(|row| row.refuses()).map(|row| row.policy);
+            let refused_by = rows.chunk_by(|one, next| one.account == next.account).filter_map(first);
+            prop_assert!(routed.refused_by.iter().copied().eq(refused_by), "the first of each target");
             self.seen.refused += 1;
         }
         if !request.rows {

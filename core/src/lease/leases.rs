@@ -106,24 +106,26 @@ impl<T> LeasesWith<T> {
             None => (token.max(self.last_token + 1).min(TOKEN_MAX), T::default()),
         };
         self.max = max;
-        self.insert(now_ms, holder.into(), ttl_ms, token, payload);
+        let lease = self.lease(now_ms, holder.into(), ttl_ms, token, payload);
+        self.table.insert(lease);
     }
 
     /// Gives a new holder a lease with a payload. Leases that have ended stay until the caller takes them with
     /// [`Self::take_ended`]. `now_ms` never steps back here.
     pub fn hold(&mut self, now_ms: i64, holder: Arc<[u8]>, ttl_ms: u64, payload: T) {
         self.at_ms = now_ms;
-        self.table.remove(&holder);
         let token = (self.last_token + 1).min(TOKEN_MAX);
-        self.insert(now_ms, holder, ttl_ms, token, payload);
+        let lease = self.lease(now_ms, holder, ttl_ms, token, payload);
+        self.table.put(lease);
     }
 
-    fn insert(&mut self, now_ms: i64, holder: Arc<[u8]>, ttl_ms: u64, token: u64, payload: T) {
+    /// A lease that is about to be added.
+    fn lease(&mut self, now_ms: i64, holder: Arc<[u8]>, ttl_ms: u64, token: u64, payload: T) -> Lease<T> {
         self.last_token = self.last_token.max(token);
         let expires_at_ms = now_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
-        self.table.insert(Lease { holder, expires_at_ms, token, payload });
         let needed_until_ms = expires_at_ms.saturating_add(TOKEN_KEPT_MS);
         self.expires_at_ms = extended_expiry_ms(self.expires_at_ms, now_ms, needed_until_ms);
+        Lease { holder, expires_at_ms, token, payload }
     }
 
     /// A holder's lease, whether or not it has ended.

@@ -66,7 +66,8 @@ impl<T> Table<T> {
 
     pub fn get(&self, holder: &[u8]) -> Option<&Lease<T>> {
         match self {
-            Table::List(list) => list.find(holder).and_then(|at| list.leases.get(at)),
+            Table::List(list) if list.leases.is_empty() => None,
+            Table::List(list) => list.find(holder, fingerprint(holder)).and_then(|at| list.leases.get(at)),
             Table::Index(index) => index.by_end.get(*index.by_holder.get(holder)?),
         }
     }
@@ -85,8 +86,31 @@ impl<T> Table<T> {
 
     /// Adds a lease of a holder that has none.
     pub fn insert(&mut self, lease: Lease<T>) {
+        let fingerprint = fingerprint(&lease.holder);
+        self.insert_new(lease, fingerprint);
+    }
+
+    /// Adds a lease, in place of the one that its holder has.
+    pub fn put(&mut self, lease: Lease<T>) {
+        let fingerprint = fingerprint(&lease.holder);
         match self {
-            Table::List(list) if list.leases.len() < LIST_MAX => list.insert(lease),
+            Table::List(list) => {
+                if let Some(at) = list.find(&lease.holder, fingerprint) {
+                    list.remove(at);
+                }
+            }
+            Table::Index(index) => {
+                if let Some(place) = index.by_holder.remove(&lease.holder) {
+                    index.by_end.remove(place);
+                }
+            }
+        }
+        self.insert_new(lease, fingerprint);
+    }
+
+    fn insert_new(&mut self, lease: Lease<T>, fingerprint: u32) {
+        match self {
+            Table::List(list) if list.leases.len() < LIST_MAX => list.insert(lease, fingerprint),
             Table::List(list) => {
                 let mut index = Index::default();
                 std::mem::take(&mut list.leases).into_iter().for_each(|lease| index.insert(lease));
@@ -100,7 +124,7 @@ impl<T> Table<T> {
     pub fn remove(&mut self, holder: &[u8]) -> Option<Lease<T>> {
         let lease = match self {
             Table::List(list) => {
-                let at = list.find(holder)?;
+                let at = list.find(holder, fingerprint(holder))?;
                 list.remove(at)
             }
             Table::Index(index) => {
@@ -223,20 +247,21 @@ impl<T> List<T> {
         Self { leases, fingerprints }
     }
 
-    fn find(&self, holder: &[u8]) -> Option<usize> {
-        let sought = fingerprint(holder);
-        let same = |(lease, &fingerprint): (&Lease<T>, &u32)| fingerprint == sought && *lease.holder == *holder;
-        self.leases.iter().zip(&self.fingerprints).position(same)
+    /// Finds a holder's lease by the name and its fingerprint.
+    fn find(&self, holder: &[u8], fingerprint: u32) -> Option<usize> {
+        let same = |at: usize| self.leases.get(at).is_some_and(|lease| *lease.holder == *holder);
+        let alike = self.fingerprints.iter().enumerate().filter(|&(_, &other)| other == fingerprint);
+        alike.map(|(at, _)| at).find(|&at| same(at))
     }
 
-    fn insert(&mut self, lease: Lease<T>) {
+    fn insert(&mut self, lease: Lease<T>, fingerprint: u32) {
         let at = count_but_last(&self.leases, |other| other.order() < lease.order());
         if self.leases.capacity() == 0 {
-            // A lock has one holder: no spare room.
+            // A lock has one holder: no spare room. The smallest allocation has room for four fingerprints.
             self.leases.reserve_exact(1);
-            self.fingerprints.reserve_exact(1);
+            self.fingerprints.reserve_exact(4);
         }
-        self.fingerprints.insert(at, fingerprint(&lease.holder));
+        self.fingerprints.insert(at, fingerprint);
         self.leases.insert(at, lease);
     }
 

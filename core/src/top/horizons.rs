@@ -26,6 +26,8 @@ const LONG_FACTOR: usize = 2;
 /// After this number of short spans without a count nothing is left of the hour.
 const FORGOTTEN: i64 = (SPANS as i64 + 1) * SHORT_IN_LONG as i64;
 
+const WEIGHT_MAX: u128 = 1 << 96;
+
 /// A name with what it has counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -59,6 +61,7 @@ pub struct Horizons {
 impl Horizons {
     /// Nothing is counted yet. Names that count more than 1 of `keys + 1` parts of an hour are never missed; `keys` is
     /// from 1 to [`KEYS_MAX`](super::KEYS_MAX).
+    #[cold]
     pub fn new(now_ms: i64, keys: usize) -> Self {
         Self {
             begin_ms: now_ms - now_ms.rem_euclid(SPAN_MS),
@@ -70,13 +73,15 @@ impl Horizons {
         }
     }
 
-    /// Counts a weight.
-    #[inline]
+    /// Counts a weight: at most 2^96, so that the sums of an hour do not overflow with fewer than 2^32 calls.
+    ///
+    /// Inlined by force: the compiler finds it too long, and the call would be a tenth of its cost.
+    #[inline(always)]
     pub fn add(&mut self, now_ms: i64, name: &Name, weight: u128) {
         if self.is_over(now_ms) {
             self.advance(now_ms);
         }
-        self.short.add(name, weight);
+        self.short.add(name, weight.min(WEIGHT_MAX));
     }
 
     #[inline]

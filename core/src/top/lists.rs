@@ -79,45 +79,33 @@ impl Top {
     /// Counts a refusal of a key, labelled with what has refused it.
     #[inline]
     pub fn deny(&mut self, now_ms: i64, name: &Name) {
-        match &mut self.denied {
-            Some(list) => list.add(now_ms, name, 1),
-            None => self.deny_first(now_ms, name),
-        }
+        self.denied.get_or_insert_with(|| Horizons::new(now_ms, self.keys)).add(now_ms, name, 1);
     }
 
-    #[cold]
-    fn deny_first(&mut self, now_ms: i64, name: &Name) {
-        self.denied.insert(Horizons::new(now_ms, self.keys)).add(now_ms, name, 1);
-    }
-
-    /// Counts what a key has used of a meter.
-    #[inline]
+    /// Counts what a key has used of a meter. Inlined by force, like [`Horizons::add`]: callers know the meter.
+    #[inline(always)]
     pub fn charge(&mut self, now_ms: i64, meter: Meter, name: &Name, weight: u128) -> Charged {
-        let list = match meter.place() {
-            Ok(place) => self.usual.get_mut(place).and_then(Option::as_mut),
-            Err(other) => self.others.iter_mut().find(|(known, _)| **known == *other).map(|(_, list)| list),
-        };
-        match list {
-            Some(list) => {
-                list.add(now_ms, name, weight);
+        match meter.place() {
+            Ok(place) => {
+                if let Some(list) = self.usual.get_mut(place) {
+                    list.get_or_insert_with(|| Horizons::new(now_ms, self.keys)).add(now_ms, name, weight);
+                }
                 Charged::Added
             }
-            None => self.charge_new(now_ms, meter, name, weight),
+            Err(other) => self.charge_other(now_ms, other, name, weight),
         }
     }
 
-    #[cold]
-    fn charge_new(&mut self, now_ms: i64, meter: Meter, name: &Name, weight: u128) -> Charged {
-        let mut list = Horizons::new(now_ms, self.keys);
-        list.add(now_ms, name, weight);
-        match meter.place() {
-            Ok(place) => self.usual[place] = Some(list),
-            Err(other) => {
-                if self.others.len() >= OTHERS_MAX && !self.drop_unused(now_ms) {
-                    return Charged::NoRoom;
-                }
-                self.others.push((other.into(), list));
-            }
+    #[inline(never)]
+    fn charge_other(&mut self, now_ms: i64, meter: &[u8], name: &Name, weight: u128) -> Charged {
+        if let Some((_, list)) = self.others.iter_mut().find(|(known, _)| **known == *meter) {
+            list.add(now_ms, name, weight);
+        } else if self.others.len() < OTHERS_MAX || self.drop_unused(now_ms) {
+            let mut list = Horizons::new(now_ms, self.keys);
+            list.add(now_ms, name, weight);
+            self.others.push((meter.into(), list));
+        } else {
+            return Charged::NoRoom;
         }
         Charged::Added
     }

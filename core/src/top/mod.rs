@@ -12,13 +12,16 @@
 //!
 //! In front of the table stand cells, as in Homem and Carvalho, "Finding top-k elements in data streams" (Information
 //! Sciences 180, 2010): a name outside the table counts in the cell of its fingerprint, and enters the table once the cell
-//! exceeds the floor. So most of the rare names, of which there are many, cost an addition and displace nothing.
+//! exceeds the floor. So most of the rare names, of which there are many, cost an addition and displace nothing. When the
+//! table is full, the floor rises by a part of what has ended in cells, too: else names that are all about as rare would
+//! pass it all the time.
 //!
 //! **The floor is at most `weight / (keys + 1)`**, whatever the order of the names, so that a name with a larger share is
-//! in the table. Proof: let the potential be the sum of the excesses. A weight `w` raises it by at most `w`: an entry in the
-//! table by `w`, and one that enters by `cell + w - floor`, where no cell exceeds the floor. When the floor rises by `d`,
-//! at least `keys + 1` entries have an excess of `d` or more, and each of them loses `d`; what enters and leaves between is
-//! never negative. So `(keys + 1)` times the floor is at most the weight.
+//! in the table. Proof: let the potential be the sum of the excesses. A weight `w` that does not end in a cell raises it by
+//! at most `w`: an entry in the table by `w`, and one that enters by `cell + w - floor`, where no cell exceeds the floor. When
+//! the floor rises to an excess, by `d`, at least `keys + 1` entries have an excess of `d` or more, and each of them loses
+//! `d`; what enters and leaves between is never negative. So `(keys + 1)` times these rises is at most the weight that
+//! did not end in cells. The other rises lower excesses, too, and `(keys + 1)` times their sum is at most the weight that did.
 //!
 //! **The last minute and the last hour** are spans in a row ([`horizons`]): twelve of 5 seconds, twelve of 5 minutes, and
 //! the current ones. A span of 5 minutes is the union of sixty of 5 seconds, merged as Agarwal, Cormode, Huang, Phillips,

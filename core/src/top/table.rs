@@ -1,6 +1,5 @@
 //! The names of one span of time with their counts, in bounded memory: see the [module's documentation](super).
 
-use super::name::Name;
 use crate::memory::allocated_bytes;
 
 /// A name's count in a span. The name's bytes lie among those of all names.
@@ -48,14 +47,14 @@ pub(super) struct Table {
     /// At most `2 * keys`.
     entries: Vec<Entry>,
     names: Vec<u8>,
-    /// One more than the place of an entry, or 0. At most half of it is used; a search goes on from the place of a fingerprint
+    /// One more than the place of an entry, or 0. At most a quarter of it is used; a search goes on from the place of a fingerprint
     /// to the first 0.
     index: Box<[u16]>,
 }
 
 impl Table {
     pub fn new(keys: usize) -> Self {
-        let index = vec![0; (4 * keys).next_power_of_two()];
+        let index = vec![0; (8 * keys).next_power_of_two()];
         Self {
             keys,
             floor: 0,
@@ -63,6 +62,10 @@ impl Table {
             names: Vec::new(),
             index: index.into_boxed_slice(),
         }
+    }
+
+    pub fn keys(&self) -> usize {
+        self.keys
     }
 
     pub fn floor(&self) -> u128 {
@@ -106,12 +109,8 @@ impl Table {
     }
 
     /// Adds an entry of a name that has none. The table is not full.
-    pub fn insert(&mut self, name: &Name, excess: u128, seen: u128) {
-        self.push((name.shown(), name.label()), name.fingerprint(), excess, seen);
-    }
-
     #[inline]
-    fn push(&mut self, (key, label): (&[u8], &[u8]), fingerprint: u64, excess: u128, seen: u128) {
+    pub fn insert(&mut self, (key, label): (&[u8], &[u8]), fingerprint: u64, excess: u128, seen: u128) {
         let (at, key_len, label_len) = (self.names.len() as u32, key.len() as u8, label.len() as u8);
         self.names.extend_from_slice(key);
         if !label.is_empty() {
@@ -121,16 +120,16 @@ impl Table {
         self.entries.push(Entry { seen, excess, fingerprint, at, key_len, label_len });
     }
 
-    /// Gives up all but the `keys` heaviest entries, or fewer if several are alike. `given_up` is called with the
-    /// fingerprint of each, and the most that it can have counted.
-    pub fn shrink(&mut self, mut given_up: impl FnMut(u64, u128)) {
+    /// Gives up all but the `keys` heaviest entries, or fewer if several are alike: the floor rises to the heaviest that it
+    /// gives up, and by `more`. `given_up` is called with the fingerprint of each, and the most that it can have counted.
+    pub fn shrink(&mut self, more: u128, mut given_up: impl FnMut(u64, u128)) {
         if self.entries.len() <= self.keys {
             return;
         }
         let mut excesses: Vec<u128> = self.entries.iter().map(|entry| entry.excess).collect();
         // The largest of those that do not stay.
         let (_, &mut rise, _) = excesses.select_nth_unstable_by(self.keys, |one, other| other.cmp(one));
-        let floor = self.floor;
+        let (floor, rise) = (self.floor, rise.saturating_add(more));
         self.floor = floor.saturating_add(rise);
         let mut kept = 0;
         let names = &mut self.names;
@@ -163,15 +162,15 @@ impl Table {
                     own.excess = own.excess.saturating_add(entry.excess);
                     own.seen = own.seen.saturating_add(entry.seen);
                 }
-                None => self.push(entry.name(&other.names), entry.fingerprint, entry.excess, entry.seen),
+                None => self.insert(entry.name(&other.names), entry.fingerprint, entry.excess, entry.seen),
             }
         }
-        self.shrink(|_, _| {});
+        self.shrink(0, |_, _| {});
     }
 
     /// Ends the span: returns what was counted, and begins with nothing.
     pub fn close(&mut self) -> Summary {
-        self.shrink(|_, _| {});
+        self.shrink(0, |_, _| {});
         let summary =
             Summary { floor: self.floor, entries: self.entries.as_slice().into(), names: self.names.as_slice().into() };
         self.floor = 0;
