@@ -28,6 +28,7 @@ __all__ = [
     "closing_source",
     "cluster_nodes",
     "drop",
+    "is_closed",
     "sleep",
 ]
 
@@ -143,6 +144,12 @@ class Tasks:
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=seconds)
+
+
+def is_closed(connection: Any) -> bool:
+    """Whether the server has closed it. The pool of redis-py 5 does not notice."""
+    reader = getattr(connection, "_reader", None)
+    return reader is not None and bool(reader.at_eof())
 
 
 async def drop(connection: Any) -> None:

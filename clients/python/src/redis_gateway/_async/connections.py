@@ -138,7 +138,7 @@ class AsyncServer:
         connection = None
         connected = False
         try:
-            connection = await runtime.bounded(self._settings.connect_timeout + limit, pool.get_connection, *self._names)
+            connection = await runtime.bounded(self._settings.connect_timeout + limit, self._connection, pool)
             packed = connection.pack_commands(commands) if len(commands) > 1 else connection.pack_command(*commands[0])
             connected = True
             return await runtime.bounded(limit, self._send_and_read, connection, packed, len(commands))
@@ -152,6 +152,17 @@ class AsyncServer:
         finally:
             if connection is not None:
                 await pool.release(connection)
+
+    async def _connection(self, pool: Any) -> Any:
+        connection = await pool.get_connection(*self._names)
+        try:
+            if runtime.is_closed(connection):
+                await runtime.drop(connection)
+                await connection.connect()
+        except BaseException:
+            await pool.release(connection)
+            raise
+        return connection
 
     async def _send_and_read(self, connection: Any, packed: Any, count: int) -> list[Any]:
         await connection.send_packed_command(packed)

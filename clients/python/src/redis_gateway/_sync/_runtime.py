@@ -29,6 +29,7 @@ __all__ = [
     "closing_source",
     "cluster_nodes",
     "drop",
+    "is_closed",
     "sleep",
 ]
 
@@ -119,6 +120,11 @@ class Tasks:
         for thread in list(self._threads):
             if thread is not threading.current_thread():
                 thread.join(max(0.0, end - time.monotonic()))
+
+
+def is_closed(connection: Any) -> bool:
+    """Whether the server has closed it. The pool has looked."""
+    return False
 
 
 def drop(connection: Any) -> None:

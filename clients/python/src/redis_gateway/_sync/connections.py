@@ -139,7 +139,7 @@ class Server:
         connection = None
         connected = False
         try:
-            connection = runtime.bounded(self._settings.connect_timeout + limit, pool.get_connection, *self._names)
+            connection = runtime.bounded(self._settings.connect_timeout + limit, self._connection, pool)
             packed = connection.pack_commands(commands) if len(commands) > 1 else connection.pack_command(*commands[0])
             connected = True
             return runtime.bounded(limit, self._send_and_read, connection, packed, len(commands))
@@ -153,6 +153,17 @@ class Server:
         finally:
             if connection is not None:
                 pool.release(connection)
+
+    def _connection(self, pool: Any) -> Any:
+        connection = pool.get_connection(*self._names)
+        try:
+            if runtime.is_closed(connection):
+                runtime.drop(connection)
+                connection.connect()
+        except BaseException:
+            pool.release(connection)
+            raise
+        return connection
 
     def _send_and_read(self, connection: Any, packed: Any, count: int) -> list[Any]:
         connection.send_packed_command(packed)
