@@ -34,6 +34,8 @@ export GW_MODULE=${GW_MODULE:-${CARGO_TARGET_DIR:-$root/target}/release/libredis
 
 cd "$client"
 "$python/python" tools/unasync.py --check
+"$python/ruff" format --quiet --check .
+"$python/ruff" check --quiet .
 "$python/mypy" --no-error-summary --cache-dir "$root/.tools/mypy-python-gateway"
 "$python/pyright" --pythonpath "$python/python" >"$root/.tools/pyright.out" || { cat "$root/.tools/pyright.out"; exit 1; }
 

@@ -79,7 +79,18 @@ class Server:
         program = binary()
         assert program is not None, "there is no such server: run scripts/servers.sh"
         loaded = ["--loadmodule", str(module())] if self._with_module else []
-        words = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.directory, "--save", "", *self._arguments, *loaded]
+        words = [
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            self.directory,
+            "--save",
+            "",
+            *self._arguments,
+            *loaded,
+        ]
         if self._sentinel:
             config = Path(self.directory, "sentinel.conf")
             config.write_text(f"port {self.port}\nbind 127.0.0.1\ndir {self.directory}\n")
@@ -104,7 +115,13 @@ class Server:
 
     def admin(self, **options: object) -> Redis:
         """A client for the test itself, which waits as long as it takes."""
-        options = {"decode_responses": True, "socket_timeout": 30, "protocol": 2, "retry": Retry(NoBackoff(), 0), **options}
+        options = {
+            "decode_responses": True,
+            "socket_timeout": 30,
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            **options,
+        }
         return Redis(port=self.port, **options)  # type: ignore[arg-type]
 
     def run(self, command: str) -> object:
@@ -156,8 +173,8 @@ def cluster(nodes: int = 3) -> list[Server]:
     for server in servers[1:]:
         server.run(f"CLUSTER MEET 127.0.0.1 {servers[0].port} {servers[0].bus}")
     for server in servers:
-        eventually(lambda: "cluster_state:ok" in str(server.run("CLUSTER INFO")))
-        eventually(lambda: str(server.run("CLUSTER SLOTS")).count("127.0.0.1") >= nodes)
+        eventually(lambda server=server: "cluster_state:ok" in str(server.run("CLUSTER INFO")))
+        eventually(lambda server=server: str(server.run("CLUSTER SLOTS")).count("127.0.0.1") >= nodes)
     return servers
 
 

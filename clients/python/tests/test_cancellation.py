@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from _async._runtime import gateway_on
 from servers import Server
-
-import pytest
 
 
 def policies(server: Server) -> None:

@@ -6,6 +6,7 @@ import logging
 import random
 
 import pytest
+
 from redis_gateway.circuit import Circuit
 from redis_gateway.local import LocalSlots, LocalWindows, share
 
@@ -70,7 +71,7 @@ def test_local_windows_never_let_too_much_through() -> None:
     for _ in range(20_000):
         clock.now += dice.random() * 0.05
         cost = dice.randrange(3)
-        allowed, left, retry_after_ms = windows.take("k", 10, 1.0, cost)
+        allowed, _, retry_after_ms = windows.take("k", 10, 1.0, cost)
         taken = [(at, units) for at, units in taken if at > clock.now - 1.0]
         used = sum(units for _, units in taken)
         if allowed:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import redis
-from redis_gateway import Gateway, Settings
-from redis_gateway.asgi import SCOPE_KEY, AdmissionMiddleware
 
 from _async._runtime import gateway_on
+from redis_gateway import Gateway, Settings
+from redis_gateway.asgi import SCOPE_KEY, AdmissionMiddleware
 from servers import Server
 
 PATIENT = Settings(timeout=5, connect_timeout=5)
@@ -92,6 +92,7 @@ def test_langchain(server: Server) -> None:
     pytest.importorskip("langchain_core")
     from langchain_core.messages import AIMessage
     from langchain_core.outputs import ChatGeneration, Generation
+
     from redis_gateway.langchain import GatewayCache, GatewayRateLimiter
 
     answers = [ChatGeneration(message=AIMessage("Hello ü")), Generation(text="Hi")]

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from redis_gateway import AsyncGateway, Away, Denied, GatewayError, Gateway, Settings
+
+from redis_gateway import AsyncGateway, Away, Denied, Gateway, GatewayError, Settings
 from redis_gateway.testing import FakeRedis, NotInFake
 from test_vectors_replies import expected, plain, request_of
 from vectors import from_json, load, name_of
@@ -17,9 +18,14 @@ SETUPS = {case["name"]: case.get("setup", []) for case in load("replies.in.json"
 VARYING = {"fencing_token": 0, "token": 0}
 
 # The calls that the fake has. The cases of others are refused by name.
-METHODS = """acquire add-cost admit allow cache-clear-all cache-clear-category cache-clear-tag cache-del cache-fetch cache-fetch-meta
-cache-get cache-get-meta cache-key cache-lease cache-release cache-set cancel commit keep-alive log-len log-peek log-push policy-del
-policy-put policy-set release renew reserve route settle spent tokens within-budget""".split()
+METHODS = frozenset(
+    (
+        "acquire add-cost admit allow cache-clear-all cache-clear-category cache-clear-tag cache-del cache-fetch "
+        "cache-fetch-meta cache-get cache-get-meta cache-key cache-lease cache-release cache-set cancel commit "
+        "keep-alive log-len log-peek log-push policy-del policy-put policy-set release renew reserve route settle "
+        "spent tokens within-budget"
+    ).split(" ")
+)
 # Of these calls it does not have what the case is about: breakers, credits, windows with an anchor.
 WITHOUT = {
     "a window's policy",
@@ -52,7 +58,7 @@ def alike(found: Any, wanted: Any) -> None:
                 alike(found[name], value)
     elif isinstance(wanted, list):
         assert isinstance(found, list) and len(found) == len(wanted)
-        for one, other in zip(found, wanted):
+        for one, other in zip(found, wanted, strict=True):
             alike(one, other)
     else:
         assert found == wanted
@@ -97,7 +103,11 @@ def test_a_vector_of_errors_and_amounts() -> None:
         (("GW.ADMIT", "b", "LEASE", "1", "TTL", 1, "REQUIRE"), "NoAccount", "no such account: b"),
         (("GW.ROUTE", "b", "LEASE", "1", "TTL", 1), "NoAccount", "no such account: b"),
         (("GW.COMMIT", "l", "h", 1), "NoHold", "no such hold: it was never made, or is forgotten"),
-        (("GW.LOGPUSH", "q", "MAXLEN", 1, "REJECT", "RECORDS", "a", "b"), "QueueFull", "the queue is full: nothing was stored"),
+        (
+            ("GW.LOGPUSH", "q", "MAXLEN", 1, "REJECT", "RECORDS", "a", "b"),
+            "QueueFull",
+            "the queue is full: nothing was stored",
+        ),
         (("GW.ALLOW", "a", 1), "WrongType", "Operation against a key holding the wrong kind of value"),
         (("GW.ALLOW", "k", -1), "InvalidArgument", "not an integer from 0 to 9007199254740992: limit"),
         (("GW.LOGPUSH", "q", "JSON", "RECORDS", "{"), "InvalidArgument", "not valid JSON: record 0 at byte 0"),

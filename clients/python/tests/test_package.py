@@ -35,7 +35,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(
         [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)], check=True, cwd=where
     )
-    listed = subprocess.run([python, "-m", "pip", "list", "--format=freeze"], check=True, capture_output=True, text=True)
+    listed = subprocess.run(
+        [python, "-m", "pip", "list", "--format=freeze"], check=True, capture_output=True, text=True
+    )
     others = {line.split("==")[0].lower() for line in listed.stdout.splitlines()} - {"pip", "setuptools", "wheel"}
     # redis-py, and what it needs itself.
     assert others <= {"redis", "redis-gateway", "redis_gateway", "async-timeout", "pyjwt"}, others

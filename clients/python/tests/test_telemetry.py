@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
-from redis_gateway import Away, Gateway, Settings, Telemetry
 
+from redis_gateway import Away, Gateway, Settings, Telemetry
 from servers import Server
 
 sdk = pytest.importorskip("opentelemetry.sdk")
@@ -20,7 +19,7 @@ SECRETS = ("the-password", "the-prompt", "the-answer", "the-record", "the-key", 
 
 
 @pytest.fixture(scope="module")
-def exported() -> Iterator[tuple[Any, Any]]:
+def exported() -> tuple[Any, Any]:
     from opentelemetry import metrics, trace
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -33,12 +32,14 @@ def exported() -> Iterator[tuple[Any, Any]]:
     provider.add_span_processor(SimpleSpanProcessor(spans))
     trace.set_tracer_provider(provider)
     metrics.set_meter_provider(MeterProvider([reader]))
-    yield spans, reader
+    return spans, reader
 
 
 def use(gateway: Gateway) -> None:
     gateway.allow("the-key", 1)
-    with gateway.admit("the-account", {"input_tokens": 9, "usd": 1}, attributes={"gen_ai.request.model": "small"}) as admission:
+    with gateway.admit(
+        "the-account", {"input_tokens": 9, "usd": 1}, attributes={"gen_ai.request.model": "small"}
+    ) as admission:
         admission.use(input_tokens=7)
     gateway.cache("chat").get_or_compute({"content": "the-prompt"}, lambda: "the-answer")
     logs = gateway.logs("the-key:log")

@@ -1,6 +1,7 @@
 """Rate limits, budgets, admissions, response cache and log queue of LLM gateways, over redis-py.
 
-`Gateway` and `AsyncGateway` make the right use of the module's commands; `Commands` and `AsyncCommands` are the commands alone.
+`Gateway` and `AsyncGateway` make the right use of the module's commands; `Commands` and `AsyncCommands` are the
+commands alone.
 """
 
 from ._async.admission import AsyncAdmission

@@ -27,7 +27,8 @@ class Denied(Exception):
 
 
 class CallFailed(Exception):
-    """Raised in an attempt: the target has failed, and the next one is tried. `retry_after`: for so many seconds the provider
+    """Raised in an attempt: the target has failed, and the next one is tried. `retry_after`: for so many seconds the
+    provider
     wants no further call."""
 
     def __init__(self, reason: str = "the call failed", *, retry_after: float | None = None) -> None:
@@ -59,7 +60,8 @@ class LimitDecision:
         return self.outcome != "denied"
 
     def headers(self, name: str = "requests") -> dict[str, str]:
-        """The HTTP headers of the response. `name` is `requests` for a limit on requests, and `tokens` for one on tokens."""
+        """The HTTP headers of the response. `name` is `requests` for a limit on requests, and `tokens` for one on
+        tokens."""
         told = Verdict(self.ok, self.limit, self.remaining, self.retry_after_ms, self.reset_after_ms)
         return verdict_headers(name, told, self.period_ms, time.time_ns() // 1_000_000)
 
@@ -87,10 +89,11 @@ class Settlement:
     """How an admission has ended."""
 
     outcome: Literal["settled", "late", "repeated", "charged", "unknown", "kept", "given_up", "nothing"]
-    """`charged`: no account knew the lease, so the money was booked under its id. `unknown`: the same, with no money to book.
-    `kept`: the server is away, and gets it later. `given_up`: it is away, and there is no room to keep more. `nothing`: there
+    """`charged`: no account knew the lease, so the money was booked under its id. `unknown`: the same, with no money
+    to book.
+    `kept`: the server is away, and gets it later. `given_up`: it is away, and there is no room to keep more.
+    `nothing`: there
     was nothing to settle, because the request was denied."""
-
 
 
 @dataclass(frozen=True)

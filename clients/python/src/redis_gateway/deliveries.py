@@ -68,7 +68,8 @@ def plain(word: Word) -> str | int:
 class KeptDeliveries:
     """A bounded queue, in memory and, if it is given a directory, on the disk.
 
-    Each process appends to a file of its own, which it locks. A file that nobody locks was left by a process that is gone:
+    Each process appends to a file of its own, which it locks. A file that nobody locks was left by a process that is
+    gone:
     whoever finds it takes it over.
     """
 
@@ -97,7 +98,7 @@ class KeptDeliveries:
 
     def first(self, count: int) -> list[Delivery]:
         with self._lock:
-            return [delivery for _, delivery in zip(range(count), self._kept.values())]
+            return [delivery for _, delivery in zip(range(count), self._kept.values(), strict=False)]
 
     def done(self, delivery: Delivery, instead: Sequence[Delivery] = ()) -> None:
         """Takes it out. What comes instead is there before it is gone."""

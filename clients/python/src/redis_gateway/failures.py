@@ -22,7 +22,8 @@ class Unavailable(Exception):
         """Whether it is the server as a whole. Else only this call was refused: `oom`, `tryagain`."""
 
 
-# Replies that say that the server cannot serve now. None of them has changed anything. The value: is the server as a whole away?
+# Replies that say that the server cannot serve now. None of them has changed anything. The value: is the server as a
+# whole away?
 AWAY = {
     "LOADING": True,
     "READONLY": True,
@@ -74,7 +75,8 @@ def typed(error: Exception) -> Exception:
 
 
 def unavailable(error: BaseException, *, connected: bool) -> Unavailable | None:
-    """What the error says about the server; None if it is about the call. `connected`: the command was sent, or may have been."""
+    """What the error says about the server; None if it is about the call. `connected`: the command was sent, or may
+    have been."""
     if isinstance(error, Unavailable):
         return error
     if isinstance(error, (redis_errors.BusyLoadingError, redis_errors.ResponseError)):

@@ -16,7 +16,8 @@ PARTS = 64
 
 
 def share(limit: int, instances: int) -> int:
-    """This process's part of a limit: at least 1 of a limit above 0, since to refuse everything is what `closed` is for."""
+    """This process's part of a limit: at least 1 of a limit above 0, since to refuse everything is what `closed` is
+    for."""
     return max(limit // instances, min(limit, 1))
 
 
@@ -76,7 +77,8 @@ class LocalSlots:
         self._keys: dict[object, dict[str, float]] = {}
 
     def take(self, key: object, most: int, holder: str, ttl: float) -> tuple[bool, int, int]:
-        """Whether there is a slot, how many are taken, and in how many milliseconds one is free by itself (-1: never)."""
+        """Whether there is a slot, how many are taken, and in how many milliseconds one is free by itself (-1:
+        never)."""
         with self._lock:
             now = self._clock()
             holders = {name: end for name, end in self._keys.get(key, {}).items() if end > now}

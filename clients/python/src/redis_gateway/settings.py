@@ -16,7 +16,8 @@ MODES: Final = ("open", "local", "closed")
 
 @dataclass(frozen=True)
 class Local:
-    """A limit of this deployment's own for admissions while the server is away. Each of `Settings.instances` gets its share."""
+    """A limit of this deployment's own for admissions while the server is away. Each of `Settings.instances` gets its
+    share."""
 
     requests: int
     """Requests in `window`, for each first account."""
@@ -35,7 +36,8 @@ class Away:
     limits: Mode = "local"
     """`allow` and `tokens`. Local: the call's own limit, divided by `Settings.instances`."""
     slots: Mode = "local"
-    """`slot` with more than one slot. Local: the call's maximum, divided by `Settings.instances`. Locks are always closed."""
+    """`slot` with more than one slot. Local: the call's maximum, divided by `Settings.instances`. Locks are always
+    closed."""
     budgets: Literal["open", "closed"] = "closed"
     """`within_budget` and `reserve`."""
     admission: Literal["open", "closed"] | Local = "closed"
@@ -60,7 +62,8 @@ class Kept:
     every: float = 1.0
     """Seconds between two tries."""
     settle_within: float = 3_300.0
-    """A settlement that may have arrived is given up after this time: the server forgets settled leases after an hour."""
+    """A settlement that may have arrived is given up after this time: the server forgets settled leases after an
+    hour."""
     charge_within: float = 80_000.0
     """The same for charges: the server forgets their ids after `gw.idempotency-ms`, a day by default."""
 
@@ -76,7 +79,8 @@ class Settings:
     connections: int = 50
     """The most connections to one server, besides those of `waiting_connections`."""
     waiting_connections: int = 8
-    """The most connections on which calls wait inside the server: for an answer that another is computing, or for a slot."""
+    """The most connections on which calls wait inside the server: for an answer that another is computing, or for a
+    slot."""
     waiting_timeout: float = 5.0
     """The longest wait for a reply on these. A longer wait is made of several calls."""
     failures: int = 5

@@ -1,4 +1,5 @@
-"""Embeddings as bytes: 32-bit floats, the least significant byte first, as `GW.CACHESET` stores them for all languages."""
+"""Embeddings as bytes: 32-bit floats, the least significant byte first, as `GW.CACHESET` stores them for all
+languages."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import redis.asyncio
-from redis_gateway import AsyncGateway, Settings
 
+from redis_gateway import AsyncGateway, Settings
 from servers import Server
 
 sleep = asyncio.sleep

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from servers import Server
+
 from ._runtime import PATIENT, gateway_on, sleep, together, until
 
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 1.0, "stream": True}
@@ -71,7 +72,8 @@ async def test_processes_compute_once(server: Server) -> None:
     model = Model(takes=0.3)
     async with gateway_on(server.port) as one, gateway_on(server.port) as two, gateway_on(server.port) as three:
         works = [
-            lambda gateway=gateway: gateway.cache("chat").get_or_compute(REQUEST, model) for gateway in (one, two, three)
+            lambda gateway=gateway: gateway.cache("chat").get_or_compute(REQUEST, model)
+            for gateway in (one, two, three)
         ]
         assert await together(*works) == ["answer"] * 3
         assert model.calls == 1
@@ -94,7 +96,9 @@ async def test_more_waiters_than_connections(server: Server) -> None:
         works = []
         for at, model in enumerate(models):
             for gateway in (one, two):
-                works.append(lambda gateway=gateway, at=at, model=model: gateway.cache("chat").get_or_compute({"n": at}, model))
+                works.append(
+                    lambda gateway=gateway, at=at, model=model: gateway.cache("chat").get_or_compute({"n": at}, model)
+                )
         await together(*works)
         assert [model.calls for model in models] == [1] * 4
 
@@ -102,7 +106,9 @@ async def test_more_waiters_than_connections(server: Server) -> None:
 async def test_if_it_fails_the_next_one_computes(server: Server) -> None:
     model = Model(takes=0.1, failures=1)
     async with gateway_on(server.port) as one, gateway_on(server.port) as two:
-        works = [lambda gateway=gateway: gateway.cache("chat").get_or_compute(REQUEST, model) for gateway in (one, one, two)]
+        works = [
+            lambda gateway=gateway: gateway.cache("chat").get_or_compute(REQUEST, model) for gateway in (one, one, two)
+        ]
         answers = await together(*works)
         assert sorted(map(str, answers)) == ["answer", "answer", "failure 1"] and model.calls == 2
 
@@ -197,7 +203,8 @@ async def test_streams_are_stored_when_complete(server: Server) -> None:
         await pieces.aclose()
         assert model.calls == 1
         works = [
-            lambda gateway=gateway: collected(gateway.stream_cache("chat").stream(REQUEST, model)) for gateway in (one, two)
+            lambda gateway=gateway: collected(gateway.stream_cache("chat").stream(REQUEST, model))
+            for gateway in (one, two)
         ]
         assert await together(*works) == [whole] * 2
         assert model.calls == 2

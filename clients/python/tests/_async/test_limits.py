@@ -5,9 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from redis_gateway import InvalidArgument
 
+from redis_gateway import InvalidArgument
 from servers import Server
+
 from ._runtime import gateway_on, together
 
 
@@ -35,7 +36,12 @@ async def test_budgets_and_holds(server: Server) -> None:
         assert await budgets.spent("l") == 2
         assert (await budgets.charge("l", "-0.5", refund=True)).outcome == "settled"
         within = await budgets.within("l", [(2, "MONTH"), (100, "TOTAL")], cost="0.25")
-        assert (within.ok, within.period, within.spent, within.remaining) == (True, "MONTH", Decimal("1.5"), Decimal("0.5"))
+        assert (within.ok, within.period, within.spent, within.remaining) == (
+            True,
+            "MONTH",
+            Decimal("1.5"),
+            Decimal("0.5"),
+        )
         assert (await budgets.within("l", [(1, "MONTH")])).reason == "limit"
         async with await budgets.reserve("l", "0.5", [(2, "MONTH")]) as hold:
             assert hold.ok and hold.decision.held == Decimal("0.5")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 import pytest
-from redis_gateway import LockLost, Settings
 
+from redis_gateway import LockLost, Settings
 from servers import Server
+
 from ._runtime import gateway_on, sleep, together, until
 
 
@@ -106,11 +107,10 @@ async def test_releases_only_its_own(server: Server) -> None:
 
 
 async def test_tells_at_once_that_it_is_lost(server: Server) -> None:
-    async with gateway_on(server.port) as gateway:
-        async with await gateway.lock("l", ttl=0.6) as lock:
-            assert not await lock.until_lost(0.05)
-            server.run("DEL l")
-            assert await lock.until_lost(20)
+    async with gateway_on(server.port) as gateway, await gateway.lock("l", ttl=0.6) as lock:
+        assert not await lock.until_lost(0.05)
+        server.run("DEL l")
+        assert await lock.until_lost(20)
 
 
 async def test_released_on_errors(server: Server) -> None:

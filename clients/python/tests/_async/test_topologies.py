@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import redis
-from redis_gateway import Away, Kept, NoPermission, NotAuthenticated, Settings
 
+from redis_gateway import Away, Kept, NoPermission, NotAuthenticated, Settings
 from servers import Server, cluster, eventually, free_port, missing
+
 from ._runtime import (
     aio_client,
     aio_cluster,
@@ -83,7 +84,14 @@ def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serve
     made = subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(where / "key"), "-out", str(where / "cert")),
+            *(
+                "-addext",
+                "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                "-keyout",
+                str(where / "key"),
+                "-out",
+                str(where / "cert"),
+            ),
         ],
         capture_output=True,
     )
@@ -239,7 +247,7 @@ class Watched:
             "SENTINEL SET gw failover-timeout 3000",
         ):
             self.sentinel.run(command)
-        eventually(lambda: "'num-slaves': 1" in str(self.sentinel.run("SENTINEL MASTER gw")) or "1" == self.replicas())
+        eventually(lambda: "'num-slaves': 1" in str(self.sentinel.run("SENTINEL MASTER gw")) or self.replicas() == "1")
 
     def replicas(self) -> str:
         found = self.sentinel.run("SENTINEL MASTER gw")

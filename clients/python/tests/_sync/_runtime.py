@@ -11,7 +11,6 @@ from typing import Any
 
 import redis
 from redis_gateway import Gateway, Settings
-
 from servers import Server
 
 sleep = time.sleep

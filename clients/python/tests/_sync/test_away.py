@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_gateway import Away, InvalidArgument, Kept, Local, Settings, Unavailable, WrongType
 
+from redis_gateway import Away, InvalidArgument, Kept, Local, Settings, Unavailable, WrongType
 from servers import Server
+
 from ._runtime import gateway_on, in_thread, sleep, together, until
 
 OPEN = Away(limits="open", slots="open", budgets="open", admission="open")
@@ -138,7 +139,8 @@ def test_a_full_buffer_of_charges_counts_what_it_drops(own_server: Server) -> No
 
 
 def test_a_pause_doubles_nothing(own_server: Server) -> None:
-    """The server freezes for 0.6 s under load, with the shipped settings: charges, records and admissions are there once."""
+    """The server freezes for 0.6 s under load, with the shipped settings: charges, records and admissions are there
+    once."""
     own_server.run("GW.POLICYSET {a} month BUDGET 1000000 MONTH")
     own_server.run("GW.POLICYSET {a} all WINDOW 1000000 PER 3600000")
     own_server.run("GW.POLICYSET {a} parallel INFLIGHT 1000")
@@ -272,7 +274,9 @@ for at in range(20):
 os.kill(os.getpid(), signal.SIGKILL)
 """
     in_thread(
-        lambda: subprocess.run([sys.executable, "-c", program, str(own_server.port), str(tmp_path)], env=child_environment())
+        lambda: subprocess.run(
+            [sys.executable, "-c", program, str(own_server.port), str(tmp_path)], env=child_environment()
+        )
     )
     assert len(list(tmp_path.iterdir())) == 1
     own_server.start()

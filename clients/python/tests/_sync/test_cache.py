@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from servers import Server
+
 from ._runtime import PATIENT, gateway_on, sleep, together, until
 
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 1.0, "stream": True}
@@ -72,7 +73,8 @@ def test_processes_compute_once(server: Server) -> None:
     model = Model(takes=0.3)
     with gateway_on(server.port) as one, gateway_on(server.port) as two, gateway_on(server.port) as three:
         works = [
-            lambda gateway=gateway: gateway.cache("chat").get_or_compute(REQUEST, model) for gateway in (one, two, three)
+            lambda gateway=gateway: gateway.cache("chat").get_or_compute(REQUEST, model)
+            for gateway in (one, two, three)
         ]
         assert together(*works) == ["answer"] * 3
         assert model.calls == 1
@@ -95,7 +97,9 @@ def test_more_waiters_than_connections(server: Server) -> None:
         works = []
         for at, model in enumerate(models):
             for gateway in (one, two):
-                works.append(lambda gateway=gateway, at=at, model=model: gateway.cache("chat").get_or_compute({"n": at}, model))
+                works.append(
+                    lambda gateway=gateway, at=at, model=model: gateway.cache("chat").get_or_compute({"n": at}, model)
+                )
         together(*works)
         assert [model.calls for model in models] == [1] * 4
 
@@ -103,7 +107,9 @@ def test_more_waiters_than_connections(server: Server) -> None:
 def test_if_it_fails_the_next_one_computes(server: Server) -> None:
     model = Model(takes=0.1, failures=1)
     with gateway_on(server.port) as one, gateway_on(server.port) as two:
-        works = [lambda gateway=gateway: gateway.cache("chat").get_or_compute(REQUEST, model) for gateway in (one, one, two)]
+        works = [
+            lambda gateway=gateway: gateway.cache("chat").get_or_compute(REQUEST, model) for gateway in (one, one, two)
+        ]
         answers = together(*works)
         assert sorted(map(str, answers)) == ["answer", "answer", "failure 1"] and model.calls == 2
 
@@ -198,7 +204,8 @@ def test_streams_are_stored_when_complete(server: Server) -> None:
         pieces.close()
         assert model.calls == 1
         works = [
-            lambda gateway=gateway: collected(gateway.stream_cache("chat").stream(REQUEST, model)) for gateway in (one, two)
+            lambda gateway=gateway: collected(gateway.stream_cache("chat").stream(REQUEST, model))
+            for gateway in (one, two)
         ]
         assert together(*works) == [whole] * 2
         assert model.calls == 2

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from servers import Server
+
 from ._runtime import broken_off, gateway_on, sleep, together
 
 RUNS = int(os.environ.get("GW_INTERLEAVINGS", "1000"))

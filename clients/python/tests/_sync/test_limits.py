@@ -6,9 +6,10 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from redis_gateway import InvalidArgument
 
+from redis_gateway import InvalidArgument
 from servers import Server
+
 from ._runtime import gateway_on, together
 
 
@@ -36,7 +37,12 @@ def test_budgets_and_holds(server: Server) -> None:
         assert budgets.spent("l") == 2
         assert (budgets.charge("l", "-0.5", refund=True)).outcome == "settled"
         within = budgets.within("l", [(2, "MONTH"), (100, "TOTAL")], cost="0.25")
-        assert (within.ok, within.period, within.spent, within.remaining) == (True, "MONTH", Decimal("1.5"), Decimal("0.5"))
+        assert (within.ok, within.period, within.spent, within.remaining) == (
+            True,
+            "MONTH",
+            Decimal("1.5"),
+            Decimal("0.5"),
+        )
         assert (budgets.within("l", [(1, "MONTH")])).reason == "limit"
         with budgets.reserve("l", "0.5", [(2, "MONTH")]) as hold:
             assert hold.ok and hold.decision.held == Decimal("0.5")

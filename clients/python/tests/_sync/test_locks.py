@@ -6,9 +6,10 @@ from __future__ import annotations
 import time
 
 import pytest
-from redis_gateway import LockLost, Settings
 
+from redis_gateway import LockLost, Settings
 from servers import Server
+
 from ._runtime import gateway_on, sleep, together, until
 
 
@@ -107,11 +108,10 @@ def test_releases_only_its_own(server: Server) -> None:
 
 
 def test_tells_at_once_that_it_is_lost(server: Server) -> None:
-    with gateway_on(server.port) as gateway:
-        with gateway.lock("l", ttl=0.6) as lock:
-            assert not lock.until_lost(0.05)
-            server.run("DEL l")
-            assert lock.until_lost(20)
+    with gateway_on(server.port) as gateway, gateway.lock("l", ttl=0.6) as lock:
+        assert not lock.until_lost(0.05)
+        server.run("DEL l")
+        assert lock.until_lost(20)
 
 
 def test_released_on_errors(server: Server) -> None:

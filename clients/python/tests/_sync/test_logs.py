@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 from redis_gateway import Settings
-
 from servers import Server
+
 from ._runtime import gateway_on, together, until
 
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from redis_gateway import CallFailed, Denied
 
+from redis_gateway import CallFailed, Denied
 from servers import Server
+
 from ._runtime import gateway_on
 
 TARGETS = ["{gpt}:eu", "{gpt}:us", "{gpt}:asia"]
@@ -17,7 +18,7 @@ TARGETS = ["{gpt}:eu", "{gpt}:us", "{gpt}:asia"]
 def described(server: Server, key: str) -> dict[str, Any]:
     flat = server.run(f"GW.DESCRIBE {key}")
     assert isinstance(flat, list)
-    return dict(zip(flat[::2], flat[1::2]))
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def policies(server: Server) -> None:

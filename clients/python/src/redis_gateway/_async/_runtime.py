@@ -1,4 +1,5 @@
-"""What differs between the asynchronous and the synchronous half: tasks, locks, waiting. Its twin is ../_sync/_runtime.py."""
+"""What differs between the asynchronous and the synchronous half: tasks, locks, waiting. Its twin is
+../_sync/_runtime.py."""
 
 from __future__ import annotations
 
@@ -109,7 +110,8 @@ class Places:
 
 
 class Tasks:
-    """What runs in the background. Each task is kept here until it ends, or else the garbage collector could take it."""
+    """What runs in the background. Each task is kept here until it ends, or else the garbage collector could take
+    it."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -12,15 +12,15 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Seq
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from . import _runtime as runtime
 from .. import _commands as low
-from .._commands import Amount, AdmissionRow, Request, Rows, requests
+from .._commands import AdmissionRow, Amount, Request, Rows, requests
 from .._errors import GatewayError, LeaseEnded, NoAccount
 from ..decisions import Denied, Outcome, Settlement
 from ..deliveries import GRACE_S, Delivery, unix_ms
 from ..failures import Unavailable
 from ..local import share
 from ..settings import Local
+from . import _runtime as runtime
 from .core import AsyncCore
 from .keeper import AsyncKeeper, milliseconds
 
@@ -61,7 +61,8 @@ def zeros(estimates: Mapping[str, Amount]) -> dict[str, Amount]:
 class AsyncAdmission:
     """A request that was admitted, denied, or, while the server is away, let through as degraded.
 
-    Use it as a context: it is settled at the end, exactly once, however that comes. Meters whose use is not told by `use` keep
+    Use it as a context: it is settled at the end, exactly once, however that comes. Meters whose use is not told by
+    `use` keep
     their estimates.
     """
 
@@ -90,7 +91,8 @@ class AsyncAdmission:
         self.keep_until = time.monotonic() + core.settings.lease_cap
         self.outcome: Outcome = "denied"
         self.reason = ""
-        """Why: empty if it was admitted; `limit`, `local_limit`, `no_account`; or why the server is away, such as `timeout`."""
+        """Why: empty if it was admitted; `limit`, `local_limit`, `no_account`; or why the server is away, such as
+        `timeout`."""
         self.retry_after_ms = 0
         """How long a denied request has to wait; -1 if waiting does not help."""
         self.rows: tuple[AdmissionRow, ...] = ()
@@ -119,7 +121,8 @@ class AsyncAdmission:
         return 429 if self.reason in ("limit", "local_limit") else 403 if self.reason == "no_account" else 503
 
     def headers(self, *, meters: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The HTTP headers of the response: `Retry-After`, IETF's `RateLimit` and `RateLimit-Policy`, OpenAI's and Anthropic's.
+        """The HTTP headers of the response: `Retry-After`, IETF's `RateLimit` and `RateLimit-Policy`, OpenAI's and
+        Anthropic's.
         They need `rows="DETAIL"`. `meters` gives the usual names of meters that are called otherwise here, such as
         `{"tpm": "tokens"}`."""
         told = low.Admission(self.ok, self.retry_after_ms, self.rows)
@@ -132,7 +135,8 @@ class AsyncAdmission:
     # What was used.
 
     def use(self, amounts: Mapping[str, Amount] | None = None, /, **meters: Amount) -> None:
-        """Tells what the request has used so far, in all: `use(tokens=1312, usd="0.0175")`. Later words replace earlier ones."""
+        """Tells what the request has used so far, in all: `use(tokens=1312, usd="0.0175")`. Later words replace
+        earlier ones."""
         self._used.update(amounts or {})
         self._used.update(meters)
 
@@ -143,7 +147,8 @@ class AsyncAdmission:
     # The end.
 
     async def settle(self, amounts: Mapping[str, Amount] | None = None, /, **meters: Amount) -> Settlement | None:
-        """Ends the admission. Only the first call does something; the others reply how that went, or None while it is under way."""
+        """Ends the admission. Only the first call does something; the others reply how that went, or None while it is
+        under way."""
         self.use(amounts, **meters)
         return await self._end(self._used, None)
 
@@ -151,7 +156,9 @@ class AsyncAdmission:
         """Ends the admission as if it had never been: nothing is charged, and limits get back what it took."""
         return await self._end(zeros(self.estimates), None)
 
-    async def _end(self, used: Mapping[str, Amount], call: tuple[bool, float | None, float | None] | None) -> Settlement | None:
+    async def _end(
+        self, used: Mapping[str, Amount], call: tuple[bool, float | None, float | None] | None
+    ) -> Settlement | None:
         with self._mutex:
             first = not self._ending
             self._ending = True
@@ -301,7 +308,9 @@ class AsyncAdmitter:
         lease_id: str | None,
         attributes: Mapping[str, str] | None,
     ) -> AsyncAdmission:
-        names = [text_of(accounts)] if isinstance(accounts, (str, bytes)) else [text_of(account) for account in accounts]
+        names = (
+            [text_of(accounts)] if isinstance(accounts, (str, bytes)) else [text_of(account) for account in accounts]
+        )
         if not names:
             raise ValueError("accounts: at least one")
         return AsyncAdmission(
@@ -427,10 +436,11 @@ class AsyncAdmitter:
     async def _undo(self, admission: AsyncAdmission) -> None:
         """Gives back what the slots before have admitted, and what may have been admitted."""
         deliveries = admission._deliveries(zeros(admission.estimates), None)
-        for delivery, group in zip(deliveries, [group for group in admission._groups if group.state != "not"]):
+        for delivery, group in zip(
+            deliveries, [group for group in admission._groups if group.state != "not"], strict=True
+        ):
             if group.state == "maybe":
                 self._core.keep(delivery)
             else:
                 await self._core.deliver(delivery)
             group.state = "not"
-

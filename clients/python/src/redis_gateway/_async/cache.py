@@ -11,10 +11,10 @@ import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Generic, TypeVar
 
-from . import _runtime as runtime
 from .._commands import Amount, CacheAnswer, CacheFigures, cache_key, requests
 from .._errors import GatewayError, Unblocked
 from ..failures import Unavailable
+from . import _runtime as runtime
 from .core import AsyncCore
 from .keeper import milliseconds
 
@@ -90,8 +90,10 @@ class AsyncCache(Generic[T]):
     ) -> T:
         """The cached answer to a request, or else the computed one, which is stored.
 
-        Of all who ask for it at the same time, one computes. If that fails, the next one does. A stale answer is returned at
-        once, and refreshed in the background. While the server is away, it computes. `tags`: names under which entries are
+        Of all who ask for it at the same time, one computes. If that fails, the next one does. A stale answer is
+        returned at
+        once, and refreshed in the background. While the server is away, it computes. `tags`: names under which
+        entries are
         cleared. `saved`: what each hit saves, such as the price of the call.
         """
         key = self.key(request)
@@ -307,7 +309,8 @@ class AsyncStreamCache(Generic[T]):
     ) -> AsyncIterator[T]:
         """The pieces of the cached answer, or else those that are computed, as they come.
 
-        Who asks for the same meanwhile gets the pieces when the answer is complete. If it is broken off, the next one computes.
+        Who asks for the same meanwhile gets the pieces when the answer is complete. If it is broken off, the next one
+        computes.
         """
         cache, key = self._cache, self._cache.key(request)
         end = time.monotonic() + cache._wait
@@ -382,4 +385,3 @@ def collecting(compute: Callable[[], AsyncIterable[T]]) -> Callable[[], Awaitabl
             return collected
 
     return collect
-

@@ -1,7 +1,9 @@
 """Connections of the gateway's own, with the settings of the application's client but other time-outs and no retries.
 
-In redis-py time-outs and retries belong to a connection, and its defaults (seconds, and up to ten retries of whatever was
-sent) would count a charge twice and keep a request waiting. So the gateway takes address, credentials, TLS, protocol and
+In redis-py time-outs and retries belong to a connection, and its defaults (seconds, and up to ten retries of whatever
+was
+sent) would count a charge twice and keep a request waiting. So the gateway takes address, credentials, TLS, protocol
+and
 database from the client that it is given, and leaves that client and its pool alone.
 """
 
@@ -14,13 +16,13 @@ from typing import Any
 import redis.exceptions as redis_errors
 from redis.backoff import NoBackoff
 
-from . import _runtime as runtime
 from ..circuit import Circuit
 from ..failures import Unavailable, unavailable
 from ..settings import Settings
 from ..testing import FakeRedis
+from . import _runtime as runtime
 
-__all__ = ["AsyncServer", "derived_kwargs", "server_of", "sentinel_pool"]
+__all__ = ["AsyncServer", "derived_kwargs", "sentinel_pool", "server_of"]
 
 # Settings of the application's client that are replaced, or that belong to its own pool.
 LEFT_OUT = {
@@ -55,7 +57,8 @@ def derived_kwargs(kwargs: dict[str, Any], settings: Settings, read_timeout: flo
 
 
 def pool_kwargs() -> dict[str, Any]:
-    """Settings of the pool itself. The maintenance notices of redis-py 7 and later change the time-outs of connections."""
+    """Settings of the pool itself. The maintenance notices of redis-py 7 and later change the time-outs of
+    connections."""
     try:
         from redis.maint_notifications import MaintNotificationsConfig
     except ImportError:
@@ -94,7 +97,8 @@ def sentinel_pool(pool: Any, settings: Settings, read_timeout: float, connection
 
 
 class AsyncServer:
-    """One server: two small pools of connections, one for calls that are answered at once and one for those that wait."""
+    """One server: two small pools of connections, one for calls that are answered at once and one for those that
+    wait."""
 
     def __init__(self, name: str, address: str, pool: Any, waiting: Any, settings: Settings) -> None:
         self.name = name

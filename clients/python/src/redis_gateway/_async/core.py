@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from . import _runtime as runtime
 from .._commands import Request
 from .._errors import GatewayError, NoHold
 from ..decisions import Settlement
@@ -17,6 +16,7 @@ from ..failures import Unavailable, typed
 from ..local import LocalSlots, LocalWindows
 from ..settings import Settings
 from ..telemetry import Telemetry
+from . import _runtime as runtime
 from .transport import AsyncTransport
 
 __all__ = ["AsyncCore"]
@@ -54,7 +54,9 @@ class AsyncCore:
         telemetry.watch("kept", lambda: [(len(self.kept), {})])
         telemetry.watch(
             "circuit.open",
-            lambda: [(float(server.circuit.is_open), {"server": server.address}) for server in self.transport.servers()],
+            lambda: [
+                (float(server.circuit.is_open), {"server": server.address}) for server in self.transport.servers()
+            ],
         )
         telemetry.watch(
             "away.seconds",
@@ -79,7 +81,11 @@ class AsyncCore:
         except NoHold:
             reply = b"UNKNOWN"
         if reply != b"UNKNOWN":
-            return OUTCOMES.get(reply.decode(), Settlement("settled")) if isinstance(reply, bytes) else Settlement("settled")
+            return (
+                OUTCOMES.get(reply.decode(), Settlement("settled"))
+                if isinstance(reply, bytes)
+                else Settlement("settled")
+            )
         if delivery.again_until > time.time():
             delivery.first_sent = delivery.first_sent or time.time()
             return self.keep(delivery)
@@ -143,7 +149,7 @@ class AsyncCore:
             left -= len(batch)
             replies = await self.transport.many([Request(tuple(one.words), as_it_is, True) for one in batch])
             away = 0
-            for delivery, reply in zip(batch, replies):
+            for delivery, reply in zip(batch, replies, strict=True):
                 if isinstance(reply, Unavailable):
                     away += 1
                     if reply.sent and delivery.first_sent is None:

@@ -7,9 +7,9 @@ import time
 import weakref
 from typing import Protocol
 
-from . import _runtime as runtime
 from .._commands import Request, requests
 from ..failures import Unavailable
+from . import _runtime as runtime
 from .core import AsyncCore
 
 __all__ = ["AsyncKeeper", "Lease"]

@@ -12,7 +12,6 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from . import _runtime as runtime
 from .. import _commands as low
 from .._commands import Amount, Period, Request, Verdict, requests
 from .._errors import GatewayError
@@ -20,6 +19,7 @@ from ..decisions import BudgetDecision, LimitDecision, Settlement
 from ..deliveries import GRACE_S, Delivery, unix_ms
 from ..failures import Unavailable
 from ..local import share
+from . import _runtime as runtime
 from .core import AsyncCore
 from .keeper import milliseconds
 
@@ -35,7 +35,9 @@ class AsyncLimits:
     def __init__(self, core: AsyncCore) -> None:
         self._core = core
 
-    async def allow(self, key: str, limit: int, *, window: float = 60.0, cost: int = 1, peek: bool = False) -> LimitDecision:
+    async def allow(
+        self, key: str, limit: int, *, window: float = 60.0, cost: int = 1, peek: bool = False
+    ) -> LimitDecision:
         """Whether `cost` units fit into the last `window` seconds."""
         try:
             verdict = await self._core.run(
@@ -95,9 +97,12 @@ class AsyncLimits:
 
 
 class AsyncHold:
-    """Money set aside for a request. As a context it is committed at the end, at what `use` told, or else at its estimate."""
+    """Money set aside for a request. As a context it is committed at the end, at what `use` told, or else at its
+    estimate."""
 
-    def __init__(self, core: AsyncCore, key: str, hold_id: str, estimate: Amount, decision: BudgetDecision, known: bool) -> None:
+    def __init__(
+        self, core: AsyncCore, key: str, hold_id: str, estimate: Amount, decision: BudgetDecision, known: bool
+    ) -> None:
         self._core = core
         self._actual: Amount = estimate
         self._ended = False
@@ -218,7 +223,8 @@ class AsyncBudgets:
     async def charge(
         self, key: str, amount: Amount, *, id: str | None = None, at_ms: int | None = None, refund: bool = False
     ) -> Settlement:
-        """Adds to a ledger, once. While the server is away the charge is kept, and booked later on the day of now, or of `at_ms`."""
+        """Adds to a ledger, once. While the server is away the charge is kept, and booked later on the day of now, or
+        of `at_ms`."""
         made = requests.add_cost(key, amount, at_ms=at_ms or unix_ms(), id=id or uuid.uuid4().hex, refund=refund)
         return await self._core.tasks.to_the_end(self._core.deliver, Delivery(list(made.args)))
 

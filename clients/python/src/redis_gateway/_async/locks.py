@@ -10,7 +10,6 @@ import uuid
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from . import _runtime as runtime
 from .. import _commands as low
 from .._commands import Request, requests
 from .._errors import Unblocked
@@ -18,6 +17,7 @@ from ..decisions import LockLost, Outcome
 from ..deliveries import Delivery
 from ..failures import Unavailable
 from ..local import share
+from . import _runtime as runtime
 from .core import AsyncCore
 from .keeper import AsyncKeeper, milliseconds
 
@@ -154,7 +154,11 @@ class AsyncLocks:
                     continue
                 self._decide_alone(slot, lock, error)
                 return
-            slot.in_use, slot.retry_after_ms, slot.fencing_token = answer.in_use, answer.retry_after_ms, answer.fencing_token
+            slot.in_use, slot.retry_after_ms, slot.fencing_token = (
+                answer.in_use,
+                answer.retry_after_ms,
+                answer.fencing_token,
+            )
             if answer.acquired:
                 slot.outcome, slot.reason = "admitted", ""
                 # A grant after a wait came a little before its reply.
@@ -198,5 +202,3 @@ class AsyncLocks:
             slot.reason = error.reason if taken else "local_limit"
         else:
             slot.retry_after_ms = milliseconds(self._core.settings.pause)
-
-

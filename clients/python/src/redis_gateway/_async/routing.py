@@ -61,7 +61,8 @@ class AsyncAttempt(AsyncAdmission):
             await super()._stream_failed(error)
 
     async def failed(self, retry_after: float | None = None) -> Settlement | None:
-        """Ends the attempt as a failure of the target. `retry_after`: for so many seconds the provider wants no further call."""
+        """Ends the attempt as a failure of the target. `retry_after`: for so many seconds the provider wants no
+        further call."""
         return await self._end(self._used or zeros(self.estimates), (True, retry_after, None))
 
     async def __aexit__(
@@ -114,7 +115,8 @@ class AsyncRouter:
             attempt.answered()
 
     def _grouped(self, targets: list[str]) -> list[list[str]]:
-        """Targets that can be named in one call. Those of different slots cannot be compared: the first that admits it is taken."""
+        """Targets that can be named in one call. Those of different slots cannot be compared: the first that admits
+        it is taken."""
         groups: dict[tuple[int, int], list[str]] = {}
         counts: dict[int, int] = {}
         for target in targets:
@@ -284,7 +286,12 @@ class AsyncRoutedRequest:
 
 
 async def requested(
-    admitter: AsyncAdmitter, router: AsyncRouter, admission: AsyncAdmission, targets: Sequence[str | bytes], pick: Pick, most: int
+    admitter: AsyncAdmitter,
+    router: AsyncRouter,
+    admission: AsyncAdmission,
+    targets: Sequence[str | bytes],
+    pick: Pick,
+    most: int,
 ) -> AsyncRoutedRequest:
     await admitter.admit(admission, "DETAIL", False, True)
     return AsyncRoutedRequest(router, admission, targets, pick, most)

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import redis.exceptions as redis_errors
 from redis.crc import key_slot
 
-from . import _runtime as runtime
 from .._commands import Request
 from ..failures import Unavailable, code_of, typed, unavailable
 from ..settings import Settings
 from ..telemetry import Telemetry
+from . import _runtime as runtime
 from .connections import AsyncServer, server_at, server_of
 
 __all__ = ["AsyncTransport"]
@@ -96,7 +96,7 @@ class AsyncTransport:
         replies: list[Any] = [None] * len(requests)
         for address, places in groups.items():
             answers = await self._ask(self._server(address), [requests[at] for at in places])
-            for at, answer in zip(places, answers):
+            for at, answer in zip(places, answers, strict=True):
                 replies[at] = await self._followed(requests[at], answer) if isinstance(answer, Exception) else answer
         return replies
 

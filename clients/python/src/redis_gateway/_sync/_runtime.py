@@ -1,4 +1,5 @@
-"""What differs between the asynchronous and the synchronous half: tasks, locks, waiting. Its twin is ../_async/_runtime.py."""
+"""What differs between the asynchronous and the synchronous half: tasks, locks, waiting. Its twin is
+../_async/_runtime.py."""
 
 from __future__ import annotations
 

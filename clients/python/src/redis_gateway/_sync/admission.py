@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from . import _runtime as runtime
 from .. import _commands as low
-from .._commands import Amount, AdmissionRow, Request, Rows, requests
+from .._commands import AdmissionRow, Amount, Request, Rows, requests
 from .._errors import GatewayError, LeaseEnded, NoAccount
 from ..decisions import Denied, Outcome, Settlement
 from ..deliveries import GRACE_S, Delivery, unix_ms
 from ..failures import Unavailable
 from ..local import share
 from ..settings import Local
+from . import _runtime as runtime
 from .core import Core
 from .keeper import Keeper, milliseconds
 
@@ -62,7 +62,8 @@ def zeros(estimates: Mapping[str, Amount]) -> dict[str, Amount]:
 class Admission:
     """A request that was admitted, denied, or, while the server is away, let through as degraded.
 
-    Use it as a context: it is settled at the end, exactly once, however that comes. Meters whose use is not told by `use` keep
+    Use it as a context: it is settled at the end, exactly once, however that comes. Meters whose use is not told by
+    `use` keep
     their estimates.
     """
 
@@ -91,7 +92,8 @@ class Admission:
         self.keep_until = time.monotonic() + core.settings.lease_cap
         self.outcome: Outcome = "denied"
         self.reason = ""
-        """Why: empty if it was admitted; `limit`, `local_limit`, `no_account`; or why the server is away, such as `timeout`."""
+        """Why: empty if it was admitted; `limit`, `local_limit`, `no_account`; or why the server is away, such as
+        `timeout`."""
         self.retry_after_ms = 0
         """How long a denied request has to wait; -1 if waiting does not help."""
         self.rows: tuple[AdmissionRow, ...] = ()
@@ -120,7 +122,8 @@ class Admission:
         return 429 if self.reason in ("limit", "local_limit") else 403 if self.reason == "no_account" else 503
 
     def headers(self, *, meters: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The HTTP headers of the response: `Retry-After`, IETF's `RateLimit` and `RateLimit-Policy`, OpenAI's and Anthropic's.
+        """The HTTP headers of the response: `Retry-After`, IETF's `RateLimit` and `RateLimit-Policy`, OpenAI's and
+        Anthropic's.
         They need `rows="DETAIL"`. `meters` gives the usual names of meters that are called otherwise here, such as
         `{"tpm": "tokens"}`."""
         told = low.Admission(self.ok, self.retry_after_ms, self.rows)
@@ -133,7 +136,8 @@ class Admission:
     # What was used.
 
     def use(self, amounts: Mapping[str, Amount] | None = None, /, **meters: Amount) -> None:
-        """Tells what the request has used so far, in all: `use(tokens=1312, usd="0.0175")`. Later words replace earlier ones."""
+        """Tells what the request has used so far, in all: `use(tokens=1312, usd="0.0175")`. Later words replace
+        earlier ones."""
         self._used.update(amounts or {})
         self._used.update(meters)
 
@@ -144,7 +148,8 @@ class Admission:
     # The end.
 
     def settle(self, amounts: Mapping[str, Amount] | None = None, /, **meters: Amount) -> Settlement | None:
-        """Ends the admission. Only the first call does something; the others reply how that went, or None while it is under way."""
+        """Ends the admission. Only the first call does something; the others reply how that went, or None while it is
+        under way."""
         self.use(amounts, **meters)
         return self._end(self._used, None)
 
@@ -152,7 +157,9 @@ class Admission:
         """Ends the admission as if it had never been: nothing is charged, and limits get back what it took."""
         return self._end(zeros(self.estimates), None)
 
-    def _end(self, used: Mapping[str, Amount], call: tuple[bool, float | None, float | None] | None) -> Settlement | None:
+    def _end(
+        self, used: Mapping[str, Amount], call: tuple[bool, float | None, float | None] | None
+    ) -> Settlement | None:
         with self._mutex:
             first = not self._ending
             self._ending = True
@@ -302,7 +309,9 @@ class Admitter:
         lease_id: str | None,
         attributes: Mapping[str, str] | None,
     ) -> Admission:
-        names = [text_of(accounts)] if isinstance(accounts, (str, bytes)) else [text_of(account) for account in accounts]
+        names = (
+            [text_of(accounts)] if isinstance(accounts, (str, bytes)) else [text_of(account) for account in accounts]
+        )
         if not names:
             raise ValueError("accounts: at least one")
         return Admission(
@@ -428,10 +437,11 @@ class Admitter:
     def _undo(self, admission: Admission) -> None:
         """Gives back what the slots before have admitted, and what may have been admitted."""
         deliveries = admission._deliveries(zeros(admission.estimates), None)
-        for delivery, group in zip(deliveries, [group for group in admission._groups if group.state != "not"]):
+        for delivery, group in zip(
+            deliveries, [group for group in admission._groups if group.state != "not"], strict=True
+        ):
             if group.state == "maybe":
                 self._core.keep(delivery)
             else:
                 self._core.deliver(delivery)
             group.state = "not"
-

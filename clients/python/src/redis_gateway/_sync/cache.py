@@ -12,10 +12,10 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
-from . import _runtime as runtime
 from .._commands import Amount, CacheAnswer, CacheFigures, cache_key, requests
 from .._errors import GatewayError, Unblocked
 from ..failures import Unavailable
+from . import _runtime as runtime
 from .core import Core
 from .keeper import milliseconds
 
@@ -91,8 +91,10 @@ class Cache(Generic[T]):
     ) -> T:
         """The cached answer to a request, or else the computed one, which is stored.
 
-        Of all who ask for it at the same time, one computes. If that fails, the next one does. A stale answer is returned at
-        once, and refreshed in the background. While the server is away, it computes. `tags`: names under which entries are
+        Of all who ask for it at the same time, one computes. If that fails, the next one does. A stale answer is
+        returned at
+        once, and refreshed in the background. While the server is away, it computes. `tags`: names under which
+        entries are
         cleared. `saved`: what each hit saves, such as the price of the call.
         """
         key = self.key(request)
@@ -308,7 +310,8 @@ class StreamCache(Generic[T]):
     ) -> Iterator[T]:
         """The pieces of the cached answer, or else those that are computed, as they come.
 
-        Who asks for the same meanwhile gets the pieces when the answer is complete. If it is broken off, the next one computes.
+        Who asks for the same meanwhile gets the pieces when the answer is complete. If it is broken off, the next one
+        computes.
         """
         cache, key = self._cache, self._cache.key(request)
         end = time.monotonic() + cache._wait
@@ -383,4 +386,3 @@ def collecting(compute: Callable[[], Iterable[T]]) -> Callable[[], list[T]]:
             return collected
 
     return collect
-

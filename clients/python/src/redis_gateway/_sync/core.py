@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from . import _runtime as runtime
 from .._commands import Request
 from .._errors import GatewayError, NoHold
 from ..decisions import Settlement
@@ -18,6 +17,7 @@ from ..failures import Unavailable, typed
 from ..local import LocalSlots, LocalWindows
 from ..settings import Settings
 from ..telemetry import Telemetry
+from . import _runtime as runtime
 from .transport import Transport
 
 __all__ = ["Core"]
@@ -55,7 +55,9 @@ class Core:
         telemetry.watch("kept", lambda: [(len(self.kept), {})])
         telemetry.watch(
             "circuit.open",
-            lambda: [(float(server.circuit.is_open), {"server": server.address}) for server in self.transport.servers()],
+            lambda: [
+                (float(server.circuit.is_open), {"server": server.address}) for server in self.transport.servers()
+            ],
         )
         telemetry.watch(
             "away.seconds",
@@ -80,7 +82,11 @@ class Core:
         except NoHold:
             reply = b"UNKNOWN"
         if reply != b"UNKNOWN":
-            return OUTCOMES.get(reply.decode(), Settlement("settled")) if isinstance(reply, bytes) else Settlement("settled")
+            return (
+                OUTCOMES.get(reply.decode(), Settlement("settled"))
+                if isinstance(reply, bytes)
+                else Settlement("settled")
+            )
         if delivery.again_until > time.time():
             delivery.first_sent = delivery.first_sent or time.time()
             return self.keep(delivery)
@@ -144,7 +150,7 @@ class Core:
             left -= len(batch)
             replies = self.transport.many([Request(tuple(one.words), as_it_is, True) for one in batch])
             away = 0
-            for delivery, reply in zip(batch, replies):
+            for delivery, reply in zip(batch, replies, strict=True):
                 if isinstance(reply, Unavailable):
                     away += 1
                     if reply.sent and delivery.first_sent is None:

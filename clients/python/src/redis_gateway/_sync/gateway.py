@@ -53,8 +53,10 @@ class GatewayCommands(Commands):
 class Gateway:
     """Limits, budgets, admissions, cache and logs over the application's own client of redis-py.
 
-    It takes the client's address, credentials, TLS and protocol, and opens connections of its own with its own time-outs: at most
-    `Settings.connections` and `Settings.waiting_connections` to each server. The client itself is not used and not closed. It
+    It takes the client's address, credentials, TLS and protocol, and opens connections of its own with its own
+    time-outs: at most
+    `Settings.connections` and `Settings.waiting_connections` to each server. The client itself is not used and not
+    closed. It
     may be a Redis, a RedisCluster, or what Sentinel's `master_for` returns, with any decode setting.
 
     Use it as a context, or call `close`: then log records and kept charges are sent before the program ends.
@@ -105,12 +107,14 @@ class Gateway:
                 admission.use(tokens=answer.tokens, usd=answer.price)
 
         Args:
-            accounts: The keys of the accounts, such as the API key's and its team's. In a cluster they may be in several slots.
+            accounts: The keys of the accounts, such as the API key's and its team's. In a cluster they may be in
+            several slots.
             estimates: What the request will probably use, by meter. Estimate high: the settlement gives back the rest.
             ttl: For how many seconds the admission lives without a sign of life. It is kept alive until it ends.
             lease_id: The name of this attempt, new for each. Made here if it is not given.
             rows: Which policies' rows to reply. `DETAIL` has what `headers()` needs; `REFUSED` is cheaper.
-            require: Deny if one of the accounts does not exist. If `plans` of the gateway knows a plan for it, it is made.
+            require: Deny if one of the accounts does not exist. If `plans` of the gateway knows a plan for it, it is
+            made.
             attributes: Attributes for OpenTelemetry's token metrics, such as `gen_ai.request.model`.
         """
         self._adopt()
@@ -145,14 +149,17 @@ class Gateway:
         ttl: float | None = None,
         attributes: Mapping[str, str] | None = None,
     ) -> RoutedRequest:
-        """Admits a request for its accounts; `attempts()` of the result then goes from target to target until one serves it."""
+        """Admits a request for its accounts; `attempts()` of the result then goes from target to target until one
+        serves it."""
         self._adopt()
         admission = self._admitter.prepare(accounts, estimates or {}, ttl, None, attributes)
         return requested(self._admitter, self._router, admission, targets, pick, attempts)
 
     # Limits, slots, locks.
 
-    def allow(self, key: str, limit: int, *, window: float = 60.0, cost: int = 1, peek: bool = False) -> LimitDecision:
+    def allow(
+        self, key: str, limit: int, *, window: float = 60.0, cost: int = 1, peek: bool = False
+    ) -> LimitDecision:
         """Whether `cost` units fit into the last `window` seconds."""
         return self._limits.allow(key, limit, window=window, cost=cost, peek=peek)
 
@@ -162,18 +169,20 @@ class Gateway:
         """Whether a bucket has `cost` tokens: it holds `burst`, and gets `rate` tokens every `per` seconds."""
         return self._limits.tokens(key, rate, burst, per=per, cost=cost, peek=peek)
 
-    def slot(self, key: str, slots: int, *, ttl: float = 30.0, wait: float = 0.0, renew: bool = True) -> Slot:
+    def slot(
+        self, key: str, slots: int, *, ttl: float = 30.0, wait: float = 0.0, renew: bool = True
+    ) -> Slot:
         """Takes one of `slots` slots, waiting up to `wait` seconds for one, first come, first served."""
         return self._locks.acquire(key, slots, ttl=ttl, wait=wait, renew=renew, lock=False)
 
     def lock(self, key: str, *, ttl: float = 30.0, wait: float = 0.0, renew: bool = True) -> Slot:
         """Takes a lock, waiting up to `wait` seconds for it. While the server is away nobody gets it.
 
-            with gateway.lock("lock:export", wait=10) as lock:
-                if lock.ok:
-                    for part in parts:
-                        lock.check()  # raises LockLost
-                        store(part, lock.fencing_token)
+        with gateway.lock("lock:export", wait=10) as lock:
+            if lock.ok:
+                for part in parts:
+                    lock.check()  # raises LockLost
+                    store(part, lock.fencing_token)
         """
         return self._locks.acquire(key, 1, ttl=ttl, wait=wait, renew=renew, lock=True)
 
@@ -222,7 +231,8 @@ class Gateway:
         )
 
     def stream_cache(self, category: str, **options: Any) -> StreamCache[Any]:
-        """A cache of answers that come in pieces. The options are those of `cache`; it encodes and decodes lists of pieces."""
+        """A cache of answers that come in pieces. The options are those of `cache`; it encodes and decodes lists of
+        pieces."""
         return StreamCache(self.cache(category, **options))
 
     def logs(
@@ -289,7 +299,8 @@ class Gateway:
         return self.telemetry.figures()
 
     def send_kept(self) -> int:
-        """Tries now to send what is kept, and returns how much the server has taken. It is sent in the background, too."""
+        """Tries now to send what is kept, and returns how much the server has taken. It is sent in the background,
+        too."""
         return self._core.send_kept()
 
     @property
@@ -312,4 +323,3 @@ class Gateway:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-

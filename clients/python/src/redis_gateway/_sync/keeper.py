@@ -8,9 +8,9 @@ import time
 import weakref
 from typing import Protocol
 
-from . import _runtime as runtime
 from .._commands import Request, requests
 from ..failures import Unavailable
+from . import _runtime as runtime
 from .core import Core
 
 __all__ = ["Keeper", "Lease"]

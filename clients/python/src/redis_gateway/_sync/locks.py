@@ -11,7 +11,6 @@ import uuid
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from . import _runtime as runtime
 from .. import _commands as low
 from .._commands import Request, requests
 from .._errors import Unblocked
@@ -19,6 +18,7 @@ from ..decisions import LockLost, Outcome
 from ..deliveries import Delivery
 from ..failures import Unavailable
 from ..local import share
+from . import _runtime as runtime
 from .core import Core
 from .keeper import Keeper, milliseconds
 
@@ -155,7 +155,11 @@ class Locks:
                     continue
                 self._decide_alone(slot, lock, error)
                 return
-            slot.in_use, slot.retry_after_ms, slot.fencing_token = answer.in_use, answer.retry_after_ms, answer.fencing_token
+            slot.in_use, slot.retry_after_ms, slot.fencing_token = (
+                answer.in_use,
+                answer.retry_after_ms,
+                answer.fencing_token,
+            )
             if answer.acquired:
                 slot.outcome, slot.reason = "admitted", ""
                 # A grant after a wait came a little before its reply.
@@ -199,5 +203,3 @@ class Locks:
             slot.reason = error.reason if taken else "local_limit"
         else:
             slot.retry_after_ms = milliseconds(self._core.settings.pause)
-
-

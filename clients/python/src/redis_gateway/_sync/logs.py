@@ -1,5 +1,6 @@
 # Generated from ../_async/logs.py by tools/unasync.py. Do not edit.
-"""A buffer of log records in front of a queue of the server: nobody waits for it, and it takes what its bounds allow."""
+"""A buffer of log records in front of a queue of the server: nobody waits for it, and it takes what its bounds
+allow."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ import uuid
 from collections import deque
 from typing import Any
 
-from . import _runtime as runtime
 from .._commands import requests
 from .._errors import GatewayError, QueueFull
 from ..failures import Unavailable
+from . import _runtime as runtime
 from .core import Core
 
 __all__ = ["Logs"]
@@ -34,7 +35,16 @@ class Batch:
 
 class Logs:
     def __init__(
-        self, core: Core, key: str, *, records: int, size: int, batch: int, every: float, as_json: bool, reject: bool
+        self,
+        core: Core,
+        key: str,
+        *,
+        records: int,
+        size: int,
+        batch: int,
+        every: float,
+        as_json: bool,
+        reject: bool,
     ) -> None:
         self._core = core
         self._key = key
@@ -61,7 +71,8 @@ class Logs:
         return len(self._buffer) + (len(self._sending.records) if self._sending is not None else 0)
 
     def push(self, record: Any) -> None:
-        """Takes a record: bytes or a string as they are, anything else as JSON. It waits for nothing. If the buffer is full, its
+        """Takes a record: bytes or a string as they are, anything else as JSON. It waits for nothing. If the buffer
+        is full, its
         oldest records are dropped, and counted."""
         if isinstance(record, bytes):
             encoded = record

@@ -62,7 +62,8 @@ class Attempt(Admission):
             super()._stream_failed(error)
 
     def failed(self, retry_after: float | None = None) -> Settlement | None:
-        """Ends the attempt as a failure of the target. `retry_after`: for so many seconds the provider wants no further call."""
+        """Ends the attempt as a failure of the target. `retry_after`: for so many seconds the provider wants no
+        further call."""
         return self._end(self._used or zeros(self.estimates), (True, retry_after, None))
 
     def __exit__(
@@ -115,7 +116,8 @@ class Router:
             attempt.answered()
 
     def _grouped(self, targets: list[str]) -> list[list[str]]:
-        """Targets that can be named in one call. Those of different slots cannot be compared: the first that admits it is taken."""
+        """Targets that can be named in one call. Those of different slots cannot be compared: the first that admits
+        it is taken."""
         groups: dict[tuple[int, int], list[str]] = {}
         counts: dict[int, int] = {}
         for target in targets:
@@ -285,7 +287,12 @@ class RoutedRequest:
 
 
 def requested(
-    admitter: Admitter, router: Router, admission: Admission, targets: Sequence[str | bytes], pick: Pick, most: int
+    admitter: Admitter,
+    router: Router,
+    admission: Admission,
+    targets: Sequence[str | bytes],
+    pick: Pick,
+    most: int,
 ) -> RoutedRequest:
     admitter.admit(admission, "DETAIL", False, True)
     return RoutedRequest(router, admission, targets, pick, most)

@@ -203,7 +203,8 @@ def policy_of_members(members: dict[str, Any], now: int) -> tuple[str, dict[str,
     if taken is None:
         raise NotInFake(f"a policy of the kind {kind}")
     options = {
-        "per_ms": "PER", "meter": "METER", "soft_percent": "SOFT", "anchor_ms": "ANCHOR", "for_ms": "FOR", "until_ms": "UNTIL",
+        "per_ms": "PER", "meter": "METER", "soft_percent": "SOFT", "anchor_ms": "ANCHOR",
+        "for_ms": "FOR", "until_ms": "UNTIL",
     }  # fmt: skip
     flags = {"decimal": "DECIMAL", "fixed": "FIXED", "give_back": "GIVEBACK", "shadow": "SHADOW"}
     words = [kind, *(str(members[name]) for name in taken)]

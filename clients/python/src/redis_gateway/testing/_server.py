@@ -334,7 +334,9 @@ class FakeRedis:
         found = {key: account for key, account in accounts.items() if account is not None}
         return self._decided(found, options, amounts)
 
-    def _decided(self, accounts: dict[bytes, Account], options: dict[bytes, Any], amounts: dict[bytes, Decimal]) -> list[Any]:
+    def _decided(
+        self, accounts: dict[bytes, Account], options: dict[bytes, Any], amounts: dict[bytes, Decimal]
+    ) -> list[Any]:
         lease, now = options[b"LEASE"], self.now_ms
         known = {key: account.admissions[lease] for key, account in accounts.items() if lease in account.admissions}
         if any(one.settled or one.end <= now for one in known.values()):
@@ -354,7 +356,10 @@ class FakeRedis:
                 after = [[*row[:2], 1, *row[3:5], 0, *row[6:]] for row in after]
             elif not refuses or shadow:
                 # What is left now, and what was decided before.
-                after = [[*row[:2], *old[2:3], *row[3:5], old[5], *row[6:]] for row, old in zip(after, rows[key])]
+                after = [
+                    [*row[:2], *old[2:3], *row[3:5], old[5], *row[6:]]
+                    for row, old in zip(after, rows[key], strict=True)
+                ]
             told += after
         allowed = not refuses or shadow
         return [int(allowed), retry, self._told(told, options.get(b"ROWS", b"ALL"))]
