@@ -1,5 +1,6 @@
 //! A client that finds the primary of a key, in a cluster or through sentinels, and says what became of each call.
 
+use crate::client::time_ms;
 use crate::error::Error;
 use crate::routes::{Discovery, Routes};
 use crate::wait::DEADLINE;
@@ -175,8 +176,7 @@ fn lost() -> RedisError {
 
 /// The reply of TIME in unix milliseconds.
 fn read_time(reply: &RedisResult<Value>) -> Option<i64> {
-    let [seconds, micros]: [i64; 2] = redis::from_redis_value(reply.clone().ok()?).ok()?;
-    Some(seconds * 1_000 + micros / 1_000)
+    redis::from_redis_value(reply.clone().ok()?).ok().map(time_ms)
 }
 
 /// The part of a key by which it has its slot.

@@ -89,6 +89,16 @@ pub fn state(client: &mut Connection) -> Vec<(String, String, i64)> {
     states.collect()
 }
 
+/// The server's clock in unix milliseconds.
+pub fn server_time_ms(client: &mut Connection) -> i64 {
+    time_ms(call!(*client, "TIME"))
+}
+
+/// The reply of TIME, in unix milliseconds.
+pub fn time_ms([seconds, micros]: [i64; 2]) -> i64 {
+    seconds * 1_000 + micros / 1_000
+}
+
 /// The fields of a section of INFO.
 pub fn info(client: &mut Connection, section: &str) -> HashMap<String, String> {
     try_info(client, section).unwrap_or_else(|error| panic!("INFO {section}: {error}"))

@@ -30,7 +30,7 @@ mod wait;
 
 pub use binary::{Binary, Flavour};
 pub use caller::{Caller, Outcome};
-pub use client::{await_in_sync, digest, info, replication_offset, reply_line, state};
+pub use client::{await_in_sync, digest, info, replication_offset, reply_line, server_time_ms, state, time_ms};
 pub use clock::Clock;
 pub use cluster::{Cluster, Layout, SLOTS, key_slot, slot_of, tag_of};
 pub use error::Error;

@@ -1,8 +1,8 @@
 //! Admissions of several accounts: the number in flight after each call, and every amount when all are settled.
 
-use crate::load::{Game, Round, amount, ask, cents, insist, think};
+use crate::load::{Game, Round, amount, ask, cents, insist, settle, text, think};
 use gw_testkit::redis::Value;
-use gw_testkit::{Caller, Random, reply_line};
+use gw_testkit::{Caller, Random};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The most requests that a player has in flight.
@@ -45,7 +45,6 @@ impl Accounts {
         let (account, team) = (self.account(player), self.team());
         let words = format!("GW.ADMIT {account} WITH 1 {team} LEASE {lease} TTL 600000 {amounts} REQUIRE ROWS DETAIL");
         let (admitted, _, rows): (i64, i64, Vec<Vec<Value>>) = insist(caller, &account, &words).read(&words);
-        let text = |value: &Value| reply_line(Ok(value.clone())).trim_matches('"').to_owned();
         let own = rows.iter().filter(|row| text(&row[0]) == account);
         let read = |row: &Vec<Value>| (text(&row[1]), text(&row[2]).parse().unwrap(), text(&row[4]), text(&row[10]));
         (admitted == 1, own.map(read).collect())
@@ -55,10 +54,7 @@ impl Accounts {
         let (account, team) = (self.account(player), self.team());
         let usd = amount(cents);
         let words = format!("GW.SETTLE {account} WITH 1 {team} LEASE {lease} tokens {tokens} usd {usd}");
-        let answer = insist(caller, &account, &words);
-        let repeated = answer.repeated;
-        let outcome: String = answer.read(&words);
-        assert!(outcome == "SETTLED" || outcome == "REPEATED" && repeated, "{words}: {outcome}");
+        settle(caller, &account, &words);
         let used = &self.used[player];
         used.requests.fetch_add(1, Ordering::Relaxed);
         used.tokens.fetch_add(tokens, Ordering::Relaxed);
@@ -131,7 +127,6 @@ impl Accounts {
     fn compare(&self, caller: &mut Caller, account: &str, requests: u64, tokens: u64, money: u64) {
         let words = format!("GW.ADMIT {account} LEASE ask TTL 1000 SHADOW ROWS DETAIL");
         let (_, _, rows): (i64, i64, Vec<Vec<Value>>) = ask(caller, account, &words);
-        let text = |value: &Value| reply_line(Ok(value.clone())).trim_matches('"').to_owned();
         let used: Vec<_> = rows.iter().map(|row| (text(&row[1]), text(&row[10]))).collect();
         for (policy, used) in used {
             let expected = match &*policy {

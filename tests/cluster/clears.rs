@@ -2,7 +2,7 @@
 
 use crate::support::{run, two};
 use gw_testkit::redis::Connection;
-use gw_testkit::{Cluster, DEADLINE, Server, await_in_sync, await_until, call, digest, slot_of};
+use gw_testkit::{Cluster, DEADLINE, Server, await_in_sync, await_until, call, digest, server_time_ms, slot_of};
 
 /// What clears entries of category `c` with tag `t`.
 const CLEARS: [&str; 3] = ["CATEGORY c", "TAG t", "ALL"];
@@ -14,12 +14,8 @@ fn await_gone(client: &mut Connection, key: &str) {
 /// Waits for the next millisecond: an entry that is set in the one of an earlier clear counts as set one later, by which
 /// its node's clock is ahead of one that is told of another clear only then.
 fn await_next_millisecond(client: &mut Connection) {
-    let now_ms = |client: &mut Connection| {
-        let (seconds, micros): (u64, u64) = call!(*client, "TIME");
-        seconds * 1_000 + micros / 1_000
-    };
-    let since_ms = now_ms(client);
-    await_until("the next millisecond", DEADLINE, || now_ms(client) > since_ms).unwrap();
+    let since_ms = server_time_ms(client);
+    await_until("the next millisecond", DEADLINE, || server_time_ms(client) > since_ms).unwrap();
 }
 
 /// An entry moves from a node that was not told of a clear yet to one that was told already.

@@ -180,6 +180,19 @@ pub fn ask<T: FromRedisValue>(caller: &mut Caller, key: &str, words: &str) -> T 
     insist(caller, key, words).read(words)
 }
 
+/// Settles an admission that is live unless an attempt that was lost has settled it.
+pub fn settle(caller: &mut Caller, key: &str, words: &str) {
+    let answer = insist(caller, key, words);
+    let repeated = answer.repeated;
+    let outcome: String = answer.read(words);
+    assert!(outcome == "SETTLED" || outcome == "REPEATED" && repeated, "{words}: {outcome}");
+}
+
+/// A field of a reply without its quotes.
+pub fn text(value: &Value) -> String {
+    reply_line(Ok(value.clone())).trim_matches('"').to_owned()
+}
+
 /// An amount of cents.
 pub fn amount(cents: u64) -> String {
     format!("{}.{:02}", cents / 100, cents % 100)

@@ -1,9 +1,9 @@
 //! Requests that are routed to one of several targets: a call whose reply was lost gets the same target again, no target
 //! has more requests than it has room for, and each has counted what was sent to it.
 
-use crate::load::{Game, Round, ask, insist, think};
+use crate::load::{Game, Round, ask, insist, settle, text, think};
 use gw_testkit::redis::Value;
-use gw_testkit::{Caller, Random, reply_line};
+use gw_testkit::{Caller, Random};
 use std::sync::Mutex;
 
 /// The requests that each target has room for at the same time.
@@ -61,10 +61,7 @@ impl Targets {
         let target = self.target(*index);
         let how = if failed { "FAILED" } else { "" };
         let words = format!("GW.SETTLE {target} LEASE {lease} {how} TOOK {}", random.below(500));
-        let answer = insist(caller, &target, &words);
-        let repeated = answer.repeated;
-        let outcome: String = answer.read(&words);
-        assert!(outcome == "SETTLED" || outcome == "REPEATED" && repeated, "{words}: {outcome}");
+        settle(caller, &target, &words);
     }
 }
 
@@ -113,7 +110,6 @@ impl Game for Targets {
             assert!(sent.requests > 0, "{target} has had no request");
             let words = format!("GW.ADMIT {target} LEASE ask TTL 1000 SHADOW ROWS DETAIL");
             let (_, _, rows): (i64, i64, Vec<Vec<Value>>) = ask(caller, &target, &words);
-            let text = |value: &Value| reply_line(Ok(value.clone())).trim_matches('"').to_owned();
             let row = |policy: &str| rows.iter().find(|row| text(&row[1]) == policy).unwrap();
             let (used, left) = (|policy| text(&row(policy)[10]), |policy| text(&row(policy)[4]));
             let counted = (used("slots"), used("rpm"), left("failures"));

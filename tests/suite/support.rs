@@ -1,7 +1,7 @@
 //! Helpers for several files of the suite.
 
 use gw_testkit::redis::{self, Cmd, Connection, FromRedisValue, RedisResult, Value};
-pub use gw_testkit::{DEADLINE, Random, live, state};
+pub use gw_testkit::{DEADLINE, Random, live, server_time_ms, state, time_ms};
 use gw_testkit::{Server, await_until, call, reply_line};
 use std::fs;
 
@@ -54,11 +54,6 @@ pub fn at_once<T: FromRedisValue>(client: &mut Connection, commands: &[&str]) ->
     transaction.query(client).unwrap()
 }
 
-/// The reply of TIME, in unix milliseconds.
-pub fn time_ms([seconds, micros]: [i64; 2]) -> i64 {
-    seconds * 1_000 + micros / 1_000
-}
-
 /// Runs a command that sets when `key` expires, and returns the lifetimes that it can have set: from the server's time
 /// after the command, and from that before it.
 pub fn lifetime_ms(client: &mut Connection, words: &str, key: &str) -> std::ops::RangeInclusive<i64> {
@@ -68,11 +63,6 @@ pub fn lifetime_ms(client: &mut Connection, words: &str, key: &str) -> std::ops:
     let expires_at_ms: i64 = call!(*client, "PEXPIRETIME", key);
     assert!(expires_at_ms > 0, "{words}: {reply}, and {key} does not expire");
     expires_at_ms - after_ms..=expires_at_ms - before_ms
-}
-
-/// The server's clock in unix milliseconds.
-pub fn server_time_ms(client: &mut Connection) -> i64 {
-    time_ms(call!(*client, "TIME"))
 }
 
 /// A key of each of the module's types, and the type's name. Each holds more than fits the type's smallest form.
