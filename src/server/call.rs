@@ -200,7 +200,7 @@ impl<'a> Call<'a> {
             let count = OwnedKey::new(itoa::Buffer::new().format(keys.len()).as_bytes());
             self.replicate_counted(effect, count.key(), keys, rest);
         }
-        // Whoever listens may call commands, so nothing is borrowed any more.
+        // Other modules that listen may call commands, so nothing is borrowed any more.
         keys.iter().for_each(|&key| self.signal_and_notify(key, event));
     }
 
