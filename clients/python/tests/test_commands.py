@@ -145,7 +145,7 @@ def test_every_method_explains_its_parameters() -> None:
 def test_the_table_has_every_command() -> None:
     sent = {call_of(make).args[0] for make in methods_of_requests().values()}
     assert sent == set(low.COMMANDS)
-    assert low.COMMANDS["GW.LOGPOP"] == CommandInfo("log", reads=False, waits=True, grows=False)
+    assert low.COMMANDS["GW.LOGPOP"] == CommandInfo("log", keyed=True, reads=False, waits=True, grows=False)
 
 
 def methods_of_requests() -> dict[str, Make]:

@@ -469,6 +469,7 @@ class Python:
         out.append(
             '@dataclass(frozen=True, slots=True)\nclass CommandInfo:\n    """A command."""\n\n    family: Family\n'
         )
+        out.append("    #: Its first argument is a key.\n    keyed: bool\n")
         out.append("    #: It changes nothing but the node's counters, and replicas answer it.\n    reads: bool\n")
         out.append("    #: It may wait, if it is asked to.\n    waits: bool\n")
         out.append(
@@ -476,8 +477,9 @@ class Python:
         )
         out.append("#: By the command's name in upper case.\nCOMMANDS: Mapping[str, CommandInfo] = {\n")
         for name, about in self.spec.replies["commands"].items():
-            flags = self.spec.commands[name]["flags"]
-            values = ", ".join(str(flag in flags) for flag in ("readonly", "blocking", "denyoom"))
+            told = self.spec.commands[name]
+            facts = [bool(told["keys"]), *(flag in told["flags"] for flag in ("readonly", "blocking", "denyoom"))]
+            values = ", ".join(map(str, facts))
             out.append(f'    "{name}": CommandInfo("{about["family"]}", {values}),\n')
         out.append("}\n")
         return "".join(out)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import redis.exceptions as redis_errors
 from redis.crc import key_slot
 
-from .._commands import Request
+from .._commands import COMMANDS, Request
 from ..failures import Unavailable, code_of, typed, unavailable
 from ..settings import Settings
 from ..telemetry import Telemetry
@@ -26,33 +26,19 @@ REDIRECTIONS = 5
 # How long a cluster's map may be wrong for: it is asked for anew after a redirection or a failure, but not more often.
 REFRESH_S = 0.5
 
-# Commands whose first argument is no key.
-KEYLESS = frozenset(
-    (
-        "GW.CACHECLEAR",
-        "GW.CACHEKEY",
-        "GW.CACHELIST",
-        "GW.CACHESTATS",
-        "GW.COSTCHANGES",
-        "GW.STATS",
-        "GW.STATSRESET",
-        "GW.TOP",
-    )
-)
-
 
 def key_of(request: Request[Any]) -> bytes | None:
-    if len(request.args) < 2 or request.args[0] in KEYLESS:
-        return None
-    return key_bytes(request.args[1])
+    name, *words = request.args
+    told = COMMANDS.get(str(name))
+    return bytes_of(words[0]) if words and (told is None or told.keyed) else None
 
 
 def encoded(words: Sequence[str | bytes | int]) -> list[bytes]:
-    return [word if isinstance(word, bytes) else str(word).encode("utf-8", "surrogateescape") for word in words]
+    return [bytes_of(word) for word in words]
 
 
-def key_bytes(key: str | bytes | int) -> bytes:
-    return key if isinstance(key, bytes) else str(key).encode("utf-8", "surrogateescape")
+def bytes_of(word: str | bytes | int) -> bytes:
+    return word if isinstance(word, bytes) else str(word).encode("utf-8", "surrogateescape")
 
 
 class Transport:
@@ -77,7 +63,7 @@ class Transport:
 
     def place_of(self, key: str | bytes) -> int:
         """Keys with the same place can be named in one call."""
-        return key_slot(key_bytes(key)) if self.cluster else 0
+        return key_slot(bytes_of(key)) if self.cluster else 0
 
     def call(self, request: Request[T]) -> T:
         """The reply. Raises Unavailable, or the error that the server replied."""
