@@ -1,34 +1,13 @@
 #!/usr/bin/env bash
 # Checks the Python client: its types, that the synchronous half is made from the asynchronous one, its tests against the server
 # that GW_SERVER names, with the newest redis-py and the oldest, and the package: built, installed into an empty environment, and
-# the README's examples run from there. Prints one line to .tools/skipped-python for what cannot run here.
+# the README's examples run from there.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-mkdir -p .tools
-: >.tools/skipped-python
-if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
-  echo "the Python client: it needs Python 3.10 or later" >.tools/skipped-python
-  exit 0
-fi
-if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then apt_install python3-venv; fi
-
-# environment NAME PACKAGE ...: a virtual environment with these, made once; FILE= names a file of requirements.
-environment() {
-  local where=.tools/$1 wanted
-  wanted=$(printf '%s\n' "${@:2}" && cat "${FILE:-/dev/null}")
-  if [ "$(cat "$where/pins" 2>/dev/null)" = "$wanted" ]; then return; fi
-  say "Installing into $where: $(tr '\n' ' ' <<<"$wanted")"
-  rm -rf "$where"
-  python3 -m venv "$where"
-  "$where/bin/pip" install --quiet --disable-pip-version-check ${FILE:+--requirement "$FILE"} "${@:2}" ||
-    fail "pip could not install: $wanted"
-  printf '%s\n' "$wanted" >"$where/pins"
-}
-
 client=$root/clients/python
-FILE=$client/tests/requirements.txt environment python-gateway
-environment python-gateway-oldest pytest==9.2.0 redis==5.0.0
-python=$root/.tools/python-gateway/bin
+python=$root/.tools/python-client/bin
+# scripts/clients.sh has installed it, or has said in .tools/skipped why not.
+[ -x "$python/python" ] || exit 0
 export GW_MODULE=${GW_MODULE:-${CARGO_TARGET_DIR:-$root/target}/release/libredis_gateway.so}
 [ -e "$GW_MODULE" ] || fail "there is no $GW_MODULE" "Build it with cargo build --release."
 
@@ -36,7 +15,7 @@ cd "$client"
 "$python/python" tools/unasync.py --check
 "$python/ruff" format --quiet --check .
 "$python/ruff" check --quiet .
-"$python/mypy" --no-error-summary --cache-dir "$root/.tools/mypy-python-gateway"
+"$python/mypy" --no-error-summary --cache-dir "$root/.tools/mypy-python-client"
 "$python/pyright" --pythonpath "$python/python" >"$root/.tools/pyright.out" || { cat "$root/.tools/pyright.out"; exit 1; }
 
 # The tests wait more than they work, so both halves run at the same time.
@@ -50,4 +29,4 @@ tests "$python" tests/_sync tests/test_c[ai]*.py tests/test_fake.py tests/test_p
 }
 wait "$half" || { cat "$root/.tools/tests-async.out"; exit 1; }
 tail -1 "$root/.tools/tests-async.out"
-tests "$root/.tools/python-gateway-oldest/bin" tests/_async/test_admission.py tests/_sync/test_admission.py tests/_async/test_away.py
+tests "$root/.tools/python-client-oldest/bin" tests/_async/test_admission.py tests/_sync/test_admission.py tests/_async/test_away.py

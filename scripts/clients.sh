@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the code in docs/ needs to run, into .tools/: redis-py in a virtual environment, ioredis with TypeScript,
-# and go-redis in a module cache; and what the Python client is tested with. The versions are pinned in tests/examples/
-# and clients/. Says what it installs; silent if all is installed. The tests skip the code in languages that this machine
+# and go-redis in a module cache; and what clients/spec and the Python client are tested with, beside the newest redis-py and
+# beside the oldest. The versions are pinned in tests/examples/ and clients/. Says what it installs; silent if all is installed. The tests skip the code in languages that this machine
 # does not have; .tools/skipped lists them, one per line.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -15,40 +15,38 @@ pins() { cat "$@" | cksum; }
 current() { [ "$(cat ".tools/$1/pins" 2>/dev/null)" = "$(pins "${@:2}")" ]; }
 mark() { pins "${@:2}" >".tools/$1/pins"; }
 
+# environment NAME REQUIREMENTS: a virtual environment of Python with these, in .tools/NAME.
+environment() {
+  current "$1" "$2" && return
+  say "Installing into .tools/$1: $(tr '\n' ' ' <"$2")"
+  rm -rf ".tools/$1"
+  # On Debian and Ubuntu, venv is a package of its own.
+  if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then apt_install python3-venv; fi
+  python3 -m venv ".tools/$1"
+  ".tools/$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$2" ||
+    fail "pip could not install what $2 names"
+  mark "$1" "$2"
+}
+
 install_python() {
-  local from=tests/examples/python/requirements.txt
-  current python "$from" && return
   if ! command -v python3 >/dev/null; then
     not_here "Python: there is no python3"
     return
   fi
-  say "Installing into .tools/python: $(tr '\n' ' ' <"$from")"
-  rm -rf .tools/python
-  # On Debian and Ubuntu, venv is a package of its own.
-  if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then apt_install python3-venv; fi
-  python3 -m venv .tools/python
-  .tools/python/bin/pip install --quiet --disable-pip-version-check --requirement "$from" ||
-    fail "pip could not install what $from names"
-  mark python "$from"
+  environment python tests/examples/python/requirements.txt
 }
 
-# What clients/spec, and what is generated of it, are checked and tested with.
 install_python_client() {
-  local from=clients/python/requirements-dev.txt
-  current python-client "$from" && return
   if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
-    echo "clients/spec and Python's low level: they need Python 3.10 or later" >>.tools/skipped
+    echo "clients/spec and the Python client: they need Python 3.10 or later" >>.tools/skipped
+    # What an earlier run installed is not used without it.
+    rm -rf .tools/python-client .tools/python-client-oldest
     return
   fi
-  say "Installing into .tools/python-client: $(tr '\n' ' ' <"$from")"
-  rm -rf .tools/python-client
-  if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then apt_install python3-venv; fi
-  python3 -m venv .tools/python-client
-  .tools/python-client/bin/pip install --quiet --disable-pip-version-check --requirement "$from" ||
-    fail "pip could not install what $from names"
+  environment python-client clients/python/requirements-dev.txt
+  environment python-client-oldest clients/python/requirements-oldest.txt
   # The first run fetches the type checker itself.
   .tools/python-client/bin/pyright --version >/dev/null || fail "pyright does not start: it needs Node"
-  mark python-client "$from"
 }
 
 install_node() {
