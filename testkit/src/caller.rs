@@ -7,7 +7,7 @@ use crate::wait::DEADLINE;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value, cmd};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// How long [`Caller::confirming`] waits for replicas.
 const CONFIRMATION_MS: u64 = 500;
+
+/// How many marks the callers of this process have set: no two are the same.
+static MARKS: AtomicU64 = AtomicU64::new(0);
 
 /// What became of a call.
 #[derive(Debug)]
@@ -32,7 +35,6 @@ pub enum Outcome {
 pub struct Caller {
     routes: Routes,
     confirmed_by: Arc<AtomicUsize>,
-    marks: u64,
     /// Calls that were sent elsewhere, or again, because a node said so.
     pub redirected: u64,
     /// Calls that were lost.
@@ -41,7 +43,7 @@ pub struct Caller {
 
 impl Caller {
     pub fn new(discovery: Discovery) -> Self {
-        Self { routes: Routes::new(discovery), confirmed_by: Arc::default(), marks: 0, redirected: 0, lost: 0 }
+        Self { routes: Routes::new(discovery), confirmed_by: Arc::default(), redirected: 0, lost: 0 }
     }
 
     /// Counts only what this number of replicas has confirmed; 0 counts all. The number can be changed later on.
@@ -117,8 +119,11 @@ impl Caller {
         if confirmed_by > 0 {
             // WAIT is about what its own connection has written. A command that repeats an earlier one, of a connection
             // that was lost, writes nothing; what is written now comes after both.
-            self.marks += 1;
-            send(cmd("SET").arg(format!("{{{}}}:mark", tag(key))).arg(self.marks));
+            let number = MARKS.fetch_add(1, Ordering::Relaxed);
+            // A node that asks to be asked has said so about the command's key only. The usual mark may still be where
+            // it was, and a second one here would end the move of its slot, so this mark is one that nobody else sets.
+            let mark = if asking { format!("mark:{number}") } else { "mark".to_owned() };
+            send(cmd("SET").arg(format!("{{{}}}:{mark}", tag(key))).arg(number));
             send(cmd("WAIT").arg(confirmed_by).arg(CONFIRMATION_MS));
         }
         send(&cmd("TIME"));

@@ -1,6 +1,13 @@
 //! Tests of the kit, on the chosen server, without the module.
 
-use gw_testkit::{Binary, Options, Server, await_in_sync, call, digest, info, replication_offset, reply, try_call};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use gw_testkit::redis::cmd;
+use gw_testkit::{
+    Binary, Caller, Discovery, Layout, Options, Outcome, Server, await_in_sync, call, digest, info, replication_offset,
+    reply, slot_of, try_call,
+};
 
 fn bare() -> Options {
     Server::options().without_module()
@@ -107,4 +114,23 @@ fn a_server_that_cannot_start_says_why() {
 #[test]
 fn the_matrix_holds_the_chosen_server() {
     assert!(Binary::all().contains(&Binary::named("system").unwrap()));
+}
+
+#[test]
+fn confirmed_calls_do_not_stand_in_the_way_of_a_move() {
+    let cluster = Layout::new(&bare(), 2, 1).start().unwrap();
+    let mut caller = Caller::new(Discovery::Cluster(cluster.ports())).confirming(Arc::new(AtomicUsize::new(1)));
+    let mut write = |key: &str| {
+        let set = cmd("SET").arg(key).arg("value").to_owned();
+        while !matches!(caller.call(key, &set).unwrap(), Outcome::Replied(_)) {}
+    };
+    write("{a}:before");
+    let from = cluster.primary_of("{a}").unwrap();
+    let to = cluster.primaries().into_iter().find(|node| node.port() != from.port()).unwrap();
+    let slot = slot_of(&mut from.connect().unwrap(), "{a}").unwrap();
+    cluster.begin_move(slot, from, to).unwrap();
+    write("{a}:meanwhile");
+    cluster.move_keys(slot, from, to).unwrap();
+    cluster.end_move(slot, to).unwrap();
+    write("{a}:after");
 }
