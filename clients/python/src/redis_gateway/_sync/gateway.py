@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._commands import Amount, Commands, Pick, Request, Rows, requests
 from .._errors import GatewayError, NoPermission
 from ..decisions import Health, LimitDecision
+from .. import lifetime
 from ..failures import Unavailable
 from ..settings import Settings
 from ..telemetry import Telemetry
+from . import _runtime as runtime
 from .admission import Admission, Admitter, Plan
 from .cache import Cache, StreamCache
 from .core import Core
@@ -82,7 +84,7 @@ class Gateway:
         self.commands = GatewayCommands(self._core)
         """Each command of the module, typed."""
         self.budgets = Budgets(self._core)
-        self._adopted = False
+        lifetime.watch(self)
 
     # Admissions.
 
@@ -117,7 +119,6 @@ class Gateway:
             made.
             attributes: Attributes for OpenTelemetry's token metrics, such as `gen_ai.request.model`.
         """
-        self._adopt()
         admission = self._admitter.prepare(accounts, estimates or {}, ttl, lease_id, attributes)
         self._admitter.admit(admission, rows, require, keep_alive)
         return admission
@@ -133,7 +134,6 @@ class Gateway:
         keep_alive: bool = True,
     ) -> Attempt:
         """Picks one of several targets that has room for a request, and charges the estimates to it."""
-        self._adopt()
         return self._router.route(
             targets, estimates or {}, pick=pick, ttl=ttl, lease_id=lease_id, keep_alive=keep_alive
         )
@@ -151,7 +151,6 @@ class Gateway:
     ) -> RoutedRequest:
         """Admits a request for its accounts; `attempts()` of the result then goes from target to target until one
         serves it."""
-        self._adopt()
         admission = self._admitter.prepare(accounts, estimates or {}, ttl, None, attributes)
         return requested(self._admitter, self._router, admission, targets, pick, attempts)
 
@@ -265,13 +264,6 @@ class Gateway:
 
     # The whole.
 
-    def _adopt(self) -> None:
-        """Takes over what an earlier process has left to be sent."""
-        if not self._adopted:
-            self._adopted = True
-            if self._core.kept.adopt():
-                self._core.start_sending()
-
     def health(self) -> Health:
         """Whether the server answers, and has the module; how long that took, and what waits to be sent."""
         started = time.monotonic()
@@ -307,6 +299,25 @@ class Gateway:
     def kept(self) -> int:
         """How many settlements and charges the server has not taken yet."""
         return len(self._core.kept)
+
+    def after_fork(self) -> None:
+        """The process has been forked, and this is the child. It is called without your doing."""
+        self._core.after_fork()
+        self._keeper.after_fork()
+        for logs in self._logs:
+            logs.after_fork()
+
+    def at_exit(self) -> None:
+        """The program ends without `close`. It is called without your doing, and tries once to send what there is."""
+        if self._core.closed:
+            return
+        self._core.settle_leaked()
+        if len(self._core.living) or len(self._core.kept) or any(len(logs) for logs in self._logs):
+            runtime.at_exit(self._close_at_exit)
+
+    def _close_at_exit(self) -> None:
+        self._core.anew()
+        self.close(1.0)
 
     def close(self, seconds: float = 5.0) -> None:
         """Sends what there is to send, waits for what runs, for so many seconds at most, and closes the connections."""
