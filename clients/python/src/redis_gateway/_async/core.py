@@ -125,6 +125,10 @@ class AsyncCore:
             except RuntimeError:
                 self._watching = False
 
+    def unwatch(self, admission: Unsettled) -> None:
+        with self._mutex:
+            self.living.discard(admission)
+
     async def _watch(self) -> None:
         try:
             while not await self.closing.wait(min(1.0, self.settings.kept.every)):
@@ -358,7 +362,6 @@ class AsyncCore:
             log.warning("%d settlements and charges were not sent", len(self.kept))
         self.kept.close()
         await self.transport.aclose()
-
 
     # The process.
 

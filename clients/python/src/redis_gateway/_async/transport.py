@@ -203,9 +203,7 @@ class AsyncTransport:
                 if code == "MOVED":
                     self._slots[int(slot)] = address
                     self._refresh_later()
-            replies, arrived = await self._ask(
-                self._server(address), [request], waiting=waiting, asking=code == "ASK"
-            )
+            replies, arrived = await self._ask(self._server(address), [request], waiting=waiting, asking=code == "ASK")
             sent = sent or arrived
             if not isinstance(replies[0], Exception):
                 return replies[0]

@@ -163,7 +163,7 @@ class Admission:
         with self._mutex:
             first = not self._ending
             self._ending = True
-        self._core.living.discard(self)
+        self._core.unwatch(self)
         if first:
             return self._core.tasks.to_the_end(self._settle, self._deliveries(dict(used), call), used)
         return self.settlement
@@ -263,6 +263,7 @@ class Admission:
         with self._mutex:
             first = not self._ending
             self._ending = True
+        self._core.unwatch(self)
         if not first or not self.ok:
             return
         self._core.telemetry.count(figure)

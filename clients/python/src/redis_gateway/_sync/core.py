@@ -126,6 +126,10 @@ class Core:
             except RuntimeError:
                 self._watching = False
 
+    def unwatch(self, admission: Unsettled) -> None:
+        with self._mutex:
+            self.living.discard(admission)
+
     def _watch(self) -> None:
         try:
             while not self.closing.wait(min(1.0, self.settings.kept.every)):
@@ -359,7 +363,6 @@ class Core:
             log.warning("%d settlements and charges were not sent", len(self.kept))
         self.kept.close()
         self.transport.close()
-
 
     # The process.
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .. import lifetime
 from .._commands import Amount, Commands, Pick, Request, Rows, requests
 from .._errors import GatewayError, NoPermission
 from ..decisions import Health, LimitDecision
-from .. import lifetime
 from ..failures import Unavailable
 from ..settings import Settings
 from ..telemetry import Telemetry

@@ -204,9 +204,7 @@ class Transport:
                 if code == "MOVED":
                     self._slots[int(slot)] = address
                     self._refresh_later()
-            replies, arrived = self._ask(
-                self._server(address), [request], waiting=waiting, asking=code == "ASK"
-            )
+            replies, arrived = self._ask(self._server(address), [request], waiting=waiting, asking=code == "ASK")
             sent = sent or arrived
             if not isinstance(replies[0], Exception):
                 return replies[0]
