@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import redis.exceptions
 
-from redis_gateway import Away, Kept, Settings, Unavailable
+from redis_gateway import Gateway, Away, Kept, Settings, Unavailable
 from redis_gateway.deliveries import Delivery, KeptDeliveries
 from redis_gateway.testing import FakeRedis
 from servers import Proxy, Server
 
-from ._runtime import gateway_of, gateway_on, until
+from ._runtime import gateway_on, until
 
 # Nothing is sent in the background while a test looks.
 QUIET = Settings(timeout=10, connect_timeout=10, away=Away(admission="open", budgets="open"), kept=Kept(every=3600))
@@ -98,7 +98,7 @@ def test_a_node_that_was_demoted_is_left(own_server: Server) -> None:
 
 
 def test_a_second_try_does_not_hide_the_first() -> None:
-    with gateway_of(FakeRedis(), QUIET) as gateway:
+    with Gateway(FakeRedis(), QUIET) as gateway:
         server = Scripted(gateway)
         for second in (REFUSED, [redis.exceptions.ReadOnlyError("You can't write against a read only replica.")]):
             server.script[:] = [LOST, second]
@@ -117,7 +117,7 @@ def test_a_second_try_does_not_hide_the_first() -> None:
 
 
 def test_a_lost_settlement_is_remembered_as_sent() -> None:
-    with gateway_of(FakeRedis(), QUIET) as gateway:
+    with Gateway(FakeRedis(), QUIET) as gateway:
         server = Scripted(gateway)
         server.script[:] = [LOST, REFUSED]
         assert (gateway.budgets.charge("l", 1)).outcome == "kept"
@@ -132,7 +132,7 @@ def test_a_lost_settlement_is_remembered_as_sent() -> None:
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: str(refusal)[:12])
 def test_what_the_server_refuses_for_now_is_kept(refusal: Exception) -> None:
-    with gateway_of(FakeRedis(), QUIET) as gateway:
+    with Gateway(FakeRedis(), QUIET) as gateway:
         server = Scripted(gateway)
         at_login = isinstance(refusal, redis.exceptions.AuthenticationError)
         answer = refusal if at_login else [refusal]
@@ -153,7 +153,7 @@ def test_what_the_server_refuses_for_now_is_kept(refusal: Exception) -> None:
 
 
 def test_a_lease_is_not_lost_because_a_password_changes() -> None:
-    with gateway_of(FakeRedis(), dataclasses.replace(QUIET, lease_ttl=0.3)) as gateway:
+    with Gateway(FakeRedis(), dataclasses.replace(QUIET, lease_ttl=0.3)) as gateway:
         server = Scripted(gateway)
         admission = gateway.admit("k", {"usd": "1"})
         server.script[:] = [REFUSALS[0]]
@@ -167,7 +167,7 @@ def test_a_lease_is_not_lost_because_a_password_changes() -> None:
 
 def test_what_is_too_old_is_not_sent(tmp_path: Path) -> None:
     left_by_another(tmp_path, settlement(3400), charge(1, time.time() - 90_000), charge(2, time.time() - 3400))
-    with gateway_of(
+    with Gateway(
         FakeRedis(), dataclasses.replace(QUIET, kept=Kept(every=3600, directory=tmp_path))
     ) as gateway:
         server = Scripted(gateway)
@@ -180,7 +180,7 @@ def test_what_is_too_old_is_not_sent(tmp_path: Path) -> None:
 
 
 def test_what_a_busy_account_may_have_forgotten_is_not_booked() -> None:
-    with gateway_of(FakeRedis(), QUIET) as gateway:
+    with Gateway(FakeRedis(), QUIET) as gateway:
         gateway._core.kept.add(settlement(700))
         gateway.send_kept()
         assert (gateway._core.deliver(settlement(700))).outcome == "given_up"
@@ -304,7 +304,7 @@ def test_only_what_was_under_way_may_have_arrived(tmp_path: Path) -> None:
 def test_any_call_takes_over_what_was_left(tmp_path: Path) -> None:
     left_by_another(tmp_path, charge(1))
     settings = dataclasses.replace(QUIET, kept=Kept(directory=tmp_path, every=0.01))
-    with gateway_of(FakeRedis(), settings) as gateway:
+    with Gateway(FakeRedis(), settings) as gateway:
         gateway.budgets.charge("other", 1)
         until(lambda: gateway.figures().get("kept_sent") == 1)
         assert str(gateway.budgets.spent("l")) == "1"
@@ -315,7 +315,7 @@ def test_any_call_takes_over_what_was_left(tmp_path: Path) -> None:
 
 def test_closing_settles_what_lives() -> None:
     fake = FakeRedis()
-    with gateway_of(fake, QUIET) as gateway:
+    with Gateway(fake, QUIET) as gateway:
         server = Scripted(gateway)
         admission = gateway.admit("k", {"usd": "1"})
         admission.use(usd="0.25")
@@ -325,7 +325,7 @@ def test_closing_settles_what_lives() -> None:
 
 
 def test_a_mistake_does_not_end_the_sending(caplog: pytest.LogCaptureFixture) -> None:
-    with gateway_of(FakeRedis(), dataclasses.replace(QUIET, kept=Kept(every=0.01))) as gateway:
+    with Gateway(FakeRedis(), dataclasses.replace(QUIET, kept=Kept(every=0.01))) as gateway:
         server = Scripted(gateway)
         server.script[:] = [REFUSED, REFUSED, ZeroDivisionError("a bug")]
         assert (gateway.budgets.charge("l", 1)).outcome == "kept"
@@ -334,7 +334,7 @@ def test_a_mistake_does_not_end_the_sending(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_collection_in_the_middle_of_anything_locks_nothing() -> None:
-    with gateway_of(FakeRedis(), QUIET) as gateway:
+    with Gateway(FakeRedis(), QUIET) as gateway:
         admission = gateway.admit("k", {"usd": "1"})
         circle = [admission]
         circle.append(circle)  # type: ignore[arg-type]

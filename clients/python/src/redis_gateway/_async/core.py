@@ -353,11 +353,12 @@ class AsyncCore:
             event.set()
         await self.tasks.finish(seconds)
         self.settle_living()
-        if len(self.kept):
-            try:
+        try:
+            # The second time for charges that take the place of settlements that nobody knows.
+            if len(self.kept) and await self.send_kept() and len(self.kept):
                 await self.send_kept()
-            except Exception:
-                log.exception("kept settlements and charges were not sent")
+        except Exception:
+            log.exception("kept settlements and charges were not sent")
         if len(self.kept):
             log.warning("%d settlements and charges were not sent", len(self.kept))
         self.kept.close()
