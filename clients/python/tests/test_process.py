@@ -71,6 +71,19 @@ def test_a_fork_takes_nothing_along(tmp_path: Path) -> None:
         logs._running = False
 
 
+def test_a_computation_is_not_waited_for_in_a_child() -> None:
+    with Gateway(FakeRedis(), QUIET) as gateway:
+        cache = gateway.cache("chat")
+
+        def compute() -> Any:
+            # The child is forked while this key is computed here.
+            return in_child(gateway, lambda: cache.get_or_compute({"of": "the child"}, lambda: len(cache._flights)))
+
+        with cache._mutex:
+            assert in_child(gateway, lambda: cache.get_or_compute({"a": 1}, lambda: 7)) == 7
+        assert cache.get_or_compute({"a": 1}, compute) == 1
+
+
 def test_a_child_does_not_hold_the_parents_file(tmp_path: Path) -> None:
     program = """
 import os, sys, time

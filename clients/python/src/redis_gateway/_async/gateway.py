@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -80,6 +81,7 @@ class AsyncGateway:
         self._limits = AsyncLimits(self._core)
         self._locks = AsyncLocks(self._core, self._keeper)
         self._logs: list[AsyncLogs] = []
+        self._caches: weakref.WeakSet[AsyncCache[Any]] = weakref.WeakSet()
         self.commands = GatewayCommands(self._core)
         """Each command of the module, typed."""
         self.budgets = AsyncBudgets(self._core)
@@ -214,7 +216,7 @@ class AsyncGateway:
             encode: Makes the bytes of a value. JSON by default.
             decode: Makes a value of bytes.
         """
-        return AsyncCache(
+        made: AsyncCache[Any] = AsyncCache(
             self._core,
             category,
             tenant=tenant,
@@ -227,6 +229,8 @@ class AsyncGateway:
             encode=encode,
             decode=decode,
         )
+        self._caches.add(made)
+        return made
 
     def stream_cache(self, category: str, **options: Any) -> AsyncStreamCache[Any]:
         """A cache of answers that come in pieces. The options are those of `cache`; it encodes and decodes lists of
@@ -305,6 +309,8 @@ class AsyncGateway:
         self._keeper.after_fork()
         for logs in self._logs:
             logs.after_fork()
+        for cache in list(self._caches):
+            cache.after_fork()
 
     def at_exit(self) -> None:
         """The program ends without `aclose`. It is called without your doing, and tries once to send what there is."""

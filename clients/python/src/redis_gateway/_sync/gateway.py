@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -81,6 +82,7 @@ class Gateway:
         self._limits = Limits(self._core)
         self._locks = Locks(self._core, self._keeper)
         self._logs: list[Logs] = []
+        self._caches: weakref.WeakSet[Cache[Any]] = weakref.WeakSet()
         self.commands = GatewayCommands(self._core)
         """Each command of the module, typed."""
         self.budgets = Budgets(self._core)
@@ -215,7 +217,7 @@ class Gateway:
             encode: Makes the bytes of a value. JSON by default.
             decode: Makes a value of bytes.
         """
-        return Cache(
+        made: Cache[Any] = Cache(
             self._core,
             category,
             tenant=tenant,
@@ -228,6 +230,8 @@ class Gateway:
             encode=encode,
             decode=decode,
         )
+        self._caches.add(made)
+        return made
 
     def stream_cache(self, category: str, **options: Any) -> StreamCache[Any]:
         """A cache of answers that come in pieces. The options are those of `cache`; it encodes and decodes lists of
@@ -306,6 +310,8 @@ class Gateway:
         self._keeper.after_fork()
         for logs in self._logs:
             logs.after_fork()
+        for cache in list(self._caches):
+            cache.after_fork()
 
     def at_exit(self) -> None:
         """The program ends without `close`. It is called without your doing, and tries once to send what there is."""
