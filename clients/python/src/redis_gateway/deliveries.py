@@ -103,6 +103,7 @@ class KeptDeliveries:
         self._size = 0
         self._torn = False
         self._failing = False
+        self._sending = 0
         self.dropped = 0
         self.given_up = 0
         """What was too old when its file was taken over."""
@@ -141,7 +142,8 @@ class KeptDeliveries:
     def sending(self, now: bool) -> None:
         """Whether some of them are under way: if the process ends meanwhile, they may have arrived."""
         with self._lock:
-            if self._file is not None:
+            before, self._sending = self._sending, max(0, self._sending + (1 if now else -1))
+            if self._file is not None and bool(before) != bool(self._sending):
                 self._write(json.dumps({"sending": now}))
 
     def done(self, delivery: Delivery, instead: Sequence[Delivery] = ()) -> None:
@@ -171,7 +173,7 @@ class KeptDeliveries:
             with contextlib.suppress(OSError):
                 os.close(self._file)
         self._file = self._path = None
-        self._lines = self._size = 0
+        self._lines = self._size = self._sending = 0
         self._torn = False
 
     # The disk. All of it is called with the lock.
@@ -253,10 +255,13 @@ class KeptDeliveries:
             return
         old, old_path = self._file, self._path
         kept = list(self._kept.values())
-        self._file, self._path = self._opened(self._directory, [delivery.line() for delivery in kept])
+        lines = [delivery.line() for delivery in kept]
+        if self._sending:
+            lines.append(json.dumps({"sending": True}))
+        self._file, self._path = self._opened(self._directory, lines)
         for delivery in kept:
             delivery.stored = (delivery.first_sent, delivery.again_until)
-        self._lines, self._size, self._torn = len(kept), os.fstat(self._file).st_size, False
+        self._lines, self._size, self._torn = len(lines), os.fstat(self._file).st_size, False
         if old_path is not None:
             old_path.unlink(missing_ok=True)
         os.close(old)

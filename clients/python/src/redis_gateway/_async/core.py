@@ -266,11 +266,12 @@ class AsyncCore:
         self.settle_leaked()
         if time.monotonic() >= self._adopt_at:
             self.adopt()
+        # A process that is killed meanwhile leaves the first without the second.
         self.kept.sending(True)
-        taken = await self._send_batches()
-        # If it is broken off, they may have arrived, and this line is missing.
-        self.kept.sending(False)
-        return taken
+        try:
+            return await self._send_batches()
+        finally:
+            self.kept.sending(False)
 
     async def _send_batches(self) -> int:
         taken = 0
@@ -286,7 +287,13 @@ class AsyncCore:
             if not batch:
                 continue
             began = time.time()
-            replies = await self.transport.many([Request(tuple(one.words), as_it_is, True) for one in batch])
+            try:
+                replies = await self.transport.many([Request(tuple(one.words), as_it_is, True) for one in batch])
+            except BaseException:
+                for delivery in batch:
+                    delivery.first_sent = delivery.first_sent or began
+                    self.kept.later(delivery)
+                raise
             away = 0
             for delivery, reply in zip(batch, replies, strict=True):
                 if not_now(reply):

@@ -26,6 +26,9 @@ REDIRECTIONS = 5
 # How long a cluster's map may be wrong for: it is asked for anew after a redirection or a failure, but not more often.
 REFRESH_S = 0.5
 
+# What redis-py raises if the server refuses the first commands on a connection.
+LOGIN_REFUSED = (redis_errors.AuthenticationError, redis_errors.AuthorizationError, redis_errors.ResponseError)
+
 # Commands whose first argument is no key.
 KEYLESS = frozenset(
     (
@@ -150,11 +153,7 @@ class AsyncTransport:
                 else:
                     replies = await server.ask(commands, waiting=waiting)
                 break
-            except (
-                redis_errors.AuthenticationError,
-                redis_errors.AuthorizationError,
-                redis_errors.ResponseError,
-            ) as error:
+            except LOGIN_REFUSED as error:
                 # The server refuses the connection itself.
                 return [self._after(typed(error), sent)] * len(requests), sent
             except Unavailable as error:
@@ -249,7 +248,7 @@ class AsyncTransport:
             for address in known:
                 try:
                     reply = (await self._server(address).ask([[b"CLUSTER", b"SLOTS"]]))[0]
-                except Unavailable:
+                except (Unavailable, *LOGIN_REFUSED):
                     continue
                 if reply and not isinstance(reply, Exception):
                     self._slots = self._slots_of(reply, address)

@@ -267,11 +267,12 @@ class Core:
         self.settle_leaked()
         if time.monotonic() >= self._adopt_at:
             self.adopt()
+        # A process that is killed meanwhile leaves the first without the second.
         self.kept.sending(True)
-        taken = self._send_batches()
-        # If it is broken off, they may have arrived, and this line is missing.
-        self.kept.sending(False)
-        return taken
+        try:
+            return self._send_batches()
+        finally:
+            self.kept.sending(False)
 
     def _send_batches(self) -> int:
         taken = 0
@@ -287,7 +288,13 @@ class Core:
             if not batch:
                 continue
             began = time.time()
-            replies = self.transport.many([Request(tuple(one.words), as_it_is, True) for one in batch])
+            try:
+                replies = self.transport.many([Request(tuple(one.words), as_it_is, True) for one in batch])
+            except BaseException:
+                for delivery in batch:
+                    delivery.first_sent = delivery.first_sent or began
+                    self.kept.later(delivery)
+                raise
             away = 0
             for delivery, reply in zip(batch, replies, strict=True):
                 if not_now(reply):
