@@ -161,6 +161,19 @@ async def test_a_lease_is_not_lost_because_a_password_changes() -> None:
         await admission.settle()
 
 
+async def test_a_cluster_that_refuses_the_login_loses_nothing() -> None:
+    async with AsyncGateway(FakeRedis(), QUIET) as gateway:
+        server = Scripted(gateway)
+        transport = gateway._core.transport
+        # It has not been asked for its slots yet.
+        transport._alone, transport.cluster = None, True
+        transport._seeds, transport._servers = [("x", 1)], {("x", 1): server}
+        server.script[:] = [REFUSALS[0], REFUSALS[0]]
+        assert (await gateway.budgets.charge("l", 1)).outcome == "kept"
+        await gateway._core.tasks.finish(1)
+        transport._alone, transport.cluster = server, False
+
+
 # Age.
 
 
@@ -298,6 +311,17 @@ async def test_only_what_was_under_way_may_have_arrived(tmp_path: Path) -> None:
     two.adopt()
     assert two.first(1)[0].first_sent is not None
     two.close()
+
+
+async def test_a_sending_that_is_broken_off_may_have_arrived(tmp_path: Path) -> None:
+    settings = dataclasses.replace(QUIET, kept=Kept(every=3600, directory=tmp_path))
+    async with AsyncGateway(FakeRedis(), settings) as gateway:
+        server = Scripted(gateway)
+        gateway._core.kept.add(charge(1))
+        server.script[:] = [ZeroDivisionError("a bug")]
+        with pytest.raises(ZeroDivisionError):
+            await gateway.send_kept()
+        assert gateway._core.kept.first(1)[0].first_sent is not None
 
 
 async def test_any_call_takes_over_what_was_left(tmp_path: Path) -> None:

@@ -162,6 +162,19 @@ def test_a_lease_is_not_lost_because_a_password_changes() -> None:
         admission.settle()
 
 
+def test_a_cluster_that_refuses_the_login_loses_nothing() -> None:
+    with Gateway(FakeRedis(), QUIET) as gateway:
+        server = Scripted(gateway)
+        transport = gateway._core.transport
+        # It has not been asked for its slots yet.
+        transport._alone, transport.cluster = None, True
+        transport._seeds, transport._servers = [("x", 1)], {("x", 1): server}
+        server.script[:] = [REFUSALS[0], REFUSALS[0]]
+        assert (gateway.budgets.charge("l", 1)).outcome == "kept"
+        gateway._core.tasks.finish(1)
+        transport._alone, transport.cluster = server, False
+
+
 # Age.
 
 
@@ -299,6 +312,17 @@ def test_only_what_was_under_way_may_have_arrived(tmp_path: Path) -> None:
     two.adopt()
     assert two.first(1)[0].first_sent is not None
     two.close()
+
+
+def test_a_sending_that_is_broken_off_may_have_arrived(tmp_path: Path) -> None:
+    settings = dataclasses.replace(QUIET, kept=Kept(every=3600, directory=tmp_path))
+    with Gateway(FakeRedis(), settings) as gateway:
+        server = Scripted(gateway)
+        gateway._core.kept.add(charge(1))
+        server.script[:] = [ZeroDivisionError("a bug")]
+        with pytest.raises(ZeroDivisionError):
+            gateway.send_kept()
+        assert gateway._core.kept.first(1)[0].first_sent is not None
 
 
 def test_any_call_takes_over_what_was_left(tmp_path: Path) -> None:
