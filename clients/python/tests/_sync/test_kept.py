@@ -343,7 +343,7 @@ def test_closing_settles_what_lives() -> None:
         server = Scripted(gateway)
         admission = gateway.admit("k", {"usd": "1"})
         admission.use(usd="0.25")
-    assert server.seen[-1].startswith(b"GW.SETTLE k") and b"0.25" in server.seen[-1]
+    assert server.seen[-2].startswith(b"GW.SETTLE k") and b"0.25" in server.seen[-2]
     assert admission.settlement.outcome == "kept"
     assert gateway.figures()["admissions_closed"] == 1
 
