@@ -20,7 +20,7 @@ class Telemetry:
     """Figures of one gateway. `figures()` has them without OpenTelemetry, too."""
 
     def __init__(self, *, opentelemetry: bool = True) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._counts: dict[tuple[str, Labels], int] = {}
         self._tracer: Any = None
         self._counters: dict[str, Any] = {}
@@ -43,6 +43,10 @@ class Telemetry:
         self._tokens = self._meter.create_histogram(
             "gen_ai.client.token.usage", unit="{token}", description="Tokens that requests have used."
         )
+
+    def after_fork(self) -> None:
+        """In the child: a thread that is not here may hold the lock."""
+        self._lock = threading.RLock()
 
     def count(self, name: str, amount: int = 1, /, **labels: str) -> None:
         key = (name, tuple(labels.items()))

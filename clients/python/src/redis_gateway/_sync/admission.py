@@ -163,6 +163,7 @@ class Admission:
         with self._mutex:
             first = not self._ending
             self._ending = True
+        self._core.unwatch(self)
         if first:
             return self._core.tasks.to_the_end(self._settle, self._deliveries(dict(used), call), used)
         return self.settlement
@@ -249,13 +250,34 @@ class Admission:
 
     def __del__(self) -> None:
         # Nobody can settle it any more. The server keeps the estimates, and is told as soon as there is time.
-        if self._ending or not self._answered or not self.ok or self._core.closed:
+        # This may run in the middle of anything, also while this thread holds a lock: so it takes none, and only puts
+        # itself where others look.
+        if not self._ending and self._answered and self.ok and not self._core.closed:
+            self._core.leaked.append(self)
+
+    def forgotten(self, figure: str) -> None:
+        """Nobody can settle it any more: it is settled at what is known. `figure`: what counts it."""
+        if not self._answered:
+            self.abandon()
             return
-        self._ending = True
-        self._core.telemetry.count("admissions_leaked")
-        log.error("an admission was never settled: it is settled at its estimates")
+        with self._mutex:
+            first = not self._ending
+            self._ending = True
+        self._core.unwatch(self)
+        if not first or not self.ok:
+            return
+        self._core.telemetry.count(figure)
+        if figure == "admissions_leaked":
+            log.error("an admission was never settled: it is settled at its estimates")
+        self.settlement = Settlement("kept")
         for delivery in self._deliveries(self._used, None):
-            self._core.keep(delivery)
+            if self._core.keep(delivery).outcome == "given_up":
+                self.settlement = Settlement("given_up")
+
+    def not_mine(self) -> None:
+        """In a process that was forked meanwhile: the parent settles it."""
+        self._mutex = runtime.Mutex()
+        self._ending = True
 
     # What keeps it alive.
 
@@ -285,6 +307,8 @@ class Admission:
         self._answered = True
         if self._abandoned:
             self.give_back()
+        elif self.ok:
+            self._core.watch(self)
 
     def give_back(self) -> None:
         """Undoes it in the background."""

@@ -64,6 +64,7 @@ class Cache(Generic[T]):
         decode: Callable[[bytes], T],
     ) -> None:
         self._core = core
+        self._most_computing = computing
         self._computing = runtime.Places(computing)
         self._mutex = runtime.Mutex()
         self._flights: dict[str, Flight[T]] = {}
@@ -80,6 +81,12 @@ class Cache(Generic[T]):
     def key(self, request: object) -> str:
         """The key of a request: the same in all languages, and never that of another tenant."""
         return cache_key(self.category, request, tenant=self.tenant, ignore=self._ignore)
+
+    def after_fork(self) -> None:
+        """In the child: what is being computed is computed in the parent, and would never end here."""
+        self._mutex = runtime.Mutex()
+        self._flights = {}
+        self._computing = runtime.Places(self._most_computing)
 
     def get_or_compute(
         self,

@@ -13,7 +13,7 @@ from typing import Any
 
 from .._commands import requests
 from .._errors import GatewayError, QueueFull
-from ..failures import Unavailable
+from ..failures import Unavailable, not_now
 from . import _runtime as runtime
 from .core import Core
 
@@ -160,6 +160,8 @@ class Logs:
         except QueueFull:
             return False
         except GatewayError as error:
+            if not_now(error):
+                return False
             log.error("log records were refused: %s", type(error).__name__)
             if len(batch.records) == 1:
                 self._drop(1, "refused")
@@ -180,6 +182,13 @@ class Logs:
                 return False
             del batch.records[0]
         return True
+
+    def after_fork(self) -> None:
+        """In the child: the records are the parent's, which pushes them."""
+        self._mutex = runtime.Mutex()
+        self._wake = runtime.Event()
+        self._buffer, self._bytes, self._sending = deque(), 0, None
+        self._running = self._flushing = False
 
     def close(self) -> None:
         """Pushes what there is, once. What the server does not take is dropped, and counted."""
