@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -31,10 +33,22 @@ OUTCOMES: dict[str, Settlement] = {
     "REPEATED": Settlement("repeated"),
 }
 BATCH = 100
+BACKGROUND_TIMEOUT_S = 3.0
 
 
 def as_it_is(reply: object) -> object:
     return reply
+
+
+def background(settings: Settings) -> Settings:
+    # Its calls are few, so they need no circuit: each of them tries.
+    return dataclasses.replace(
+        settings,
+        timeout=max(settings.timeout, BACKGROUND_TIMEOUT_S),
+        connections=2,
+        waiting_connections=1,
+        failures=sys.maxsize,
+    )
 
 
 class Core:
@@ -43,6 +57,9 @@ class Core:
         self.telemetry = telemetry
         self.tasks = runtime.Tasks()
         self.transport = Transport(client, settings, self.tasks, telemetry)
+        self.background = Transport(client, background(settings), self.tasks, telemetry)
+        """For what nobody waits for and may be large, such as log records: a few connections of its own with a
+        time-out of seconds. How it goes says nothing about the request path, so it does not open that circuit."""
         self.windows = LocalWindows()
         self.slots = LocalSlots()
         self.kept = KeptDeliveries(settings.kept.count, settings.kept.directory)
@@ -87,17 +104,14 @@ class Core:
                 if isinstance(reply, bytes)
                 else Settlement("settled")
             )
-        if delivery.again_until > time.time():
+        if delivery.ask_again():
             delivery.first_sent = delivery.first_sent or time.time()
             return self.keep(delivery)
         if not delivery.fallback:
             return Settlement("unknown")
         self.telemetry.count("settlements_unknown")
-        outcome = Settlement("charged")
-        for charge in delivery.charges():
-            if (self.deliver(charge)).outcome in ("kept", "given_up"):
-                outcome = Settlement("kept")
-        return outcome
+        charged = self.deliver_all(delivery.charges())
+        return Settlement("kept" if charged.outcome in ("kept", "given_up") else "charged")
 
     def _behind(self, delivery: Delivery) -> bool:
         """Whether the server is away, so that there is no need to try."""
@@ -181,7 +195,7 @@ class Core:
             self.kept.done(delivery)
             self.telemetry.count("kept_refused")
             log.error("%s was refused: %s", delivery.words[0], type(typed(reply)).__name__)
-        elif reply == b"UNKNOWN" and delivery.again_until > time.time():
+        elif reply == b"UNKNOWN" and delivery.ask_again():
             delivery.first_sent = delivery.first_sent or time.time()
             self.kept.later(delivery)
         elif reply == b"UNKNOWN":
@@ -193,8 +207,17 @@ class Core:
             self.telemetry.count("kept_sent")
 
     def deliver_all(self, deliveries: Sequence[Delivery]) -> Settlement:
-        """The outcome of the first one, unless another was kept."""
-        outcomes = [self.deliver(delivery) for delivery in deliveries]
+        """The outcome of the first one, unless another was kept. An error of one holds up no other: it is raised at the
+        end."""
+        outcomes: list[Settlement] = []
+        failed: Exception | None = None
+        for delivery in deliveries:
+            try:
+                outcomes.append(self.deliver(delivery))
+            except Exception as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
         for outcome in outcomes:
             if outcome.outcome in ("kept", "given_up"):
                 return outcome
@@ -213,6 +236,7 @@ class Core:
             log.warning("%d settlements and charges were not sent", len(self.kept))
         self.kept.close()
         self.transport.close()
+        self.background.close()
 
 
 def refused(error: BaseException) -> bool:
