@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from typing import Any
 
 import pytest
 
-from redis_gateway import Away, Denied, NoAccount, Settings, WrongType
+from redis_gateway import Away, Denied, NoAccount, Settings, Unavailable, WrongType
 from redis_gateway.deliveries import GRACE_S, Delivery
 from servers import Server
 
@@ -345,3 +346,20 @@ def test_the_grace_of_a_late_question_counts_from_the_first_answer() -> None:
     delivery.again_until = before
     assert not delivery.ask_again()
     assert not Delivery(["GW.SETTLE", "a", "LEASE", "x"]).ask_again()
+
+
+def test_a_lost_question_is_charged_at_the_end(server: Server) -> None:
+    """At the end nobody can wait any more for the question to come late."""
+    with gateway_on(server.port, dataclasses.replace(PATIENT, away=Away(admission="open"))) as gateway:
+        own, lost = gateway._core.transport.call, [True]
+
+        def call(request: Any) -> Any:
+            if lost.pop() if lost else False:
+                raise Unavailable("timeout", sent=True)
+            return own(request)
+
+        gateway._core.transport.call = call
+        admission = gateway.admit("a", {"usd": 1})
+        assert (admission.settle(usd="0.25")).outcome == "kept"
+        assert server.run("GW.SPENT a") == "0"
+    assert server.run("GW.SPENT a") == "0.25"

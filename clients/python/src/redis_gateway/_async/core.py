@@ -103,7 +103,7 @@ class AsyncCore:
                 if isinstance(reply, bytes)
                 else Settlement("settled")
             )
-        if delivery.ask_again():
+        if self._ask_again(delivery):
             delivery.first_sent = delivery.first_sent or time.time()
             return self.keep(delivery)
         if not delivery.fallback:
@@ -111,6 +111,10 @@ class AsyncCore:
         self.telemetry.count("settlements_unknown")
         charged = await self.deliver_all(delivery.charges())
         return Settlement("kept" if charged.outcome in ("kept", "given_up") else "charged")
+
+    def _ask_again(self, delivery: Delivery) -> bool:
+        """Whether UNKNOWN is no answer yet. At the end only a next process has time for another one."""
+        return delivery.ask_again() and (not self.closed or self.settings.kept.directory is not None)
 
     def _behind(self, delivery: Delivery) -> bool:
         """Whether the server is away, so that there is no need to try."""
@@ -194,7 +198,7 @@ class AsyncCore:
             self.kept.done(delivery)
             self.telemetry.count("kept_refused")
             log.error("%s was refused: %s", delivery.words[0], type(typed(reply)).__name__)
-        elif reply == b"UNKNOWN" and delivery.ask_again():
+        elif reply == b"UNKNOWN" and self._ask_again(delivery):
             delivery.first_sent = delivery.first_sent or time.time()
             self.kept.later(delivery)
         elif reply == b"UNKNOWN":
@@ -229,8 +233,10 @@ class AsyncCore:
         for event in (self.closing, *self.wakers):
             event.set()
         await self.tasks.finish(seconds)
-        if len(self.kept):
-            await self.send_kept()
+        # Twice: a settlement that nobody knows becomes charges.
+        for _ in range(2):
+            if len(self.kept):
+                await self.send_kept()
         if len(self.kept):
             log.warning("%d settlements and charges were not sent", len(self.kept))
         self.kept.close()
