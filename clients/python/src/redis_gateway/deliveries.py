@@ -37,8 +37,10 @@ class Delivery:
     """Sent if the reply is UNKNOWN or NOHOLD: charges, each with an id of its own."""
     first_sent: float | None = None
     """When it may have arrived for the first time, unix seconds; None if it certainly has not."""
+    early: bool = False
+    """What it is about may still be on its way to the server. Then UNKNOWN is no answer yet."""
     again_until: float = 0.0
-    """Until then UNKNOWN is no answer: what it is about may still be on its way to the server."""
+    """The end of that, unix seconds: some time after the first answer. 0 before that answer."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     stored: tuple[float | None, float] | None = field(default=None, compare=False, repr=False)
     """What the disk knows of it that may change; None if it is not there."""
@@ -46,6 +48,13 @@ class Delivery:
     @property
     def is_settlement(self) -> bool:
         return self.words[0] in ("GW.SETTLE", "GW.COMMIT", "GW.CANCEL")
+
+    def ask_again(self) -> bool:
+        """Called if the reply is UNKNOWN: whether that is no answer yet. A server that was frozen may read this before
+        what was sent earlier on another connection, so the time counts from its first answer."""
+        if self.early and not self.again_until:
+            self.again_until = time.time() + GRACE_S
+        return self.early and self.again_until > time.time()
 
     def charges(self) -> list[Delivery]:
         return [Delivery(words) for words in self.fallback]
@@ -56,6 +65,8 @@ class Delivery:
             made["fallback"] = [[plain(word) for word in words] for words in self.fallback]
         if self.first_sent is not None:
             made["first_sent"] = self.first_sent
+        if self.early:
+            made["early"] = True
         if self.again_until:
             made["again_until"] = self.again_until
         return json.dumps(made)
@@ -63,7 +74,12 @@ class Delivery:
     @classmethod
     def of(cls, made: dict[str, Any]) -> Delivery:
         return cls(
-            made["words"], made.get("fallback", []), made.get("first_sent"), made.get("again_until", 0.0), made["id"]
+            made["words"],
+            made.get("fallback", []),
+            made.get("first_sent"),
+            made.get("early", False),
+            made.get("again_until", 0.0),
+            made["id"],
         )
 
 

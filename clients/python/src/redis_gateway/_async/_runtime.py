@@ -97,7 +97,7 @@ class Places:
     def __init__(self, count: int) -> None:
         self._places = asyncio.Semaphore(count)
 
-    async def take(self, seconds: float) -> bool:
+    async def take(self, seconds: float | None) -> bool:
         if not self._places.locked():
             await self._places.acquire()
             return True

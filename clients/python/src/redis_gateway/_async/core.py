@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
+import sys
 import time
 import weakref
 from collections import deque
@@ -34,6 +36,7 @@ OUTCOMES: dict[str, Settlement] = {
 BATCH = 100
 # What other processes have left is looked for this often.
 ADOPT_S = 60.0
+BACKGROUND_TIMEOUT_S = 3.0
 
 
 def as_it_is(reply: object) -> object:
@@ -52,6 +55,17 @@ class Unsettled(Protocol):
         ...
 
 
+def background(settings: Settings) -> Settings:
+    # Its calls are few, so they need no circuit: each of them tries.
+    return dataclasses.replace(
+        settings,
+        timeout=max(settings.timeout, BACKGROUND_TIMEOUT_S),
+        connections=2,
+        waiting_connections=1,
+        failures=sys.maxsize,
+    )
+
+
 class AsyncCore:
     def __init__(self, client: Any, settings: Settings, telemetry: Telemetry) -> None:
         self._client = client
@@ -59,6 +73,9 @@ class AsyncCore:
         self.telemetry = telemetry
         self.tasks = runtime.Tasks()
         self.transport = AsyncTransport(client, settings, self.tasks, telemetry)
+        self.background = AsyncTransport(client, background(settings), self.tasks, telemetry)
+        """For what nobody waits for and may be large, such as log records: a few connections of its own with a
+        time-out of seconds. How it goes says nothing about the request path, so it does not open that circuit."""
         self.windows = LocalWindows()
         self.slots = LocalSlots()
         self.kept = KeptDeliveries(
@@ -190,7 +207,7 @@ class AsyncCore:
                 if isinstance(reply, bytes)
                 else Settlement("settled")
             )
-        if delivery.again_until > time.time():
+        if self._ask_again(delivery):
             delivery.first_sent = delivery.first_sent or time.time()
             return self.keep(delivery)
         if not delivery.fallback:
@@ -198,11 +215,12 @@ class AsyncCore:
         if not self.kept.may_book(delivery):
             return self._give_up(delivery)
         self.telemetry.count("settlements_unknown")
-        outcome = Settlement("charged")
-        for charge in delivery.charges():
-            if (await self.deliver(charge)).outcome in ("kept", "given_up"):
-                outcome = Settlement("kept")
-        return outcome
+        charged = await self.deliver_all(delivery.charges())
+        return Settlement("kept" if charged.outcome in ("kept", "given_up") else "charged")
+
+    def _ask_again(self, delivery: Delivery) -> bool:
+        """Whether UNKNOWN is no answer yet. At the end only a next process has time for another one."""
+        return delivery.ask_again() and (not self.closed or self.settings.kept.directory is not None)
 
     def _behind(self, delivery: Delivery) -> bool:
         """Whether the server is away, so that there is no need to try."""
@@ -321,7 +339,7 @@ class AsyncCore:
             self.kept.done(delivery)
             self.telemetry.count("kept_refused")
             log.error("%s was refused: %s", delivery.words[0], type(typed(reply)).__name__)
-        elif reply == b"UNKNOWN" and delivery.again_until > time.time():
+        elif reply == b"UNKNOWN" and self._ask_again(delivery):
             delivery.first_sent = delivery.first_sent or time.time()
             self.kept.later(delivery)
         elif reply == b"UNKNOWN" and delivery.fallback and not self.kept.may_book(delivery):
@@ -335,18 +353,22 @@ class AsyncCore:
             self.telemetry.count("kept_sent")
 
     async def deliver_all(self, deliveries: Sequence[Delivery]) -> Settlement:
-        """The outcome of the first one, unless another was kept."""
+        """The outcome of the first one, unless another was kept. An error of one holds up no other: it is raised at the
+        end."""
         outcomes: list[Settlement] = []
-        for delivery in deliveries:
+        failed: Exception | None = None
+        for place, delivery in enumerate(deliveries):
             try:
                 outcomes.append(await self.deliver(delivery))
-            except Exception:
-                raise
+            except Exception as error:
+                failed = failed or error
             except BaseException:
                 # The event loop or the program ends: the others are kept, too.
-                for other in deliveries[len(outcomes) + 1 :]:
+                for other in deliveries[place + 1 :]:
                     self.store(other)
                 raise
+        if failed is not None:
+            raise failed
         for outcome in outcomes:
             if outcome.outcome in ("kept", "given_up"):
                 return outcome
@@ -370,6 +392,7 @@ class AsyncCore:
             log.warning("%d settlements and charges were not sent", len(self.kept))
         self.kept.close()
         await self.transport.aclose()
+        await self.background.aclose()
 
     # The process.
 
@@ -395,6 +418,7 @@ class AsyncCore:
         self._sending = self._watching = False
         self.tasks = runtime.Tasks()
         self.transport = AsyncTransport(self._client, self.settings, self.tasks, self.telemetry)
+        self.background = AsyncTransport(self._client, background(self.settings), self.tasks, self.telemetry)
 
 
 def refused(error: BaseException) -> bool:

@@ -24,7 +24,7 @@ from .keeper import AsyncKeeper
 from .limits import AsyncBudgets, AsyncLimits
 from .locks import AsyncLocks, AsyncSlot
 from .logs import AsyncLogs
-from .routing import AsyncAttempt, AsyncRoutedRequest, AsyncRouter, requested
+from .routing import AsyncAttempt, AsyncRoutedRequest, AsyncRouter, Failures, requested
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -133,10 +133,18 @@ class AsyncGateway:
         ttl: float | None = None,
         lease_id: str | None = None,
         keep_alive: bool = True,
+        failures: Failures = (),
     ) -> AsyncAttempt:
-        """Picks one of several targets that has room for a request, and charges the estimates to it."""
+        """Picks one of several targets that has room for a request, and charges the estimates to it. `failures`: which
+        exceptions say that the target has failed, besides CallFailed: their types, or a function."""
         return await self._router.route(
-            targets, estimates or {}, pick=pick, ttl=ttl, lease_id=lease_id, keep_alive=keep_alive
+            targets,
+            estimates or {},
+            pick=pick,
+            ttl=ttl,
+            lease_id=lease_id,
+            keep_alive=keep_alive,
+            failures=failures,
         )
 
     async def request(
@@ -149,11 +157,18 @@ class AsyncGateway:
         attempts: int = 3,
         ttl: float | None = None,
         attributes: Mapping[str, str] | None = None,
+        failures: Failures = (),
     ) -> AsyncRoutedRequest:
         """Admits a request for its accounts; `attempts()` of the result then goes from target to target until one
-        serves it."""
+        serves it.
+
+        Args:
+            failures: After which exceptions the next target is tried, besides CallFailed: their types, such as
+            `(openai.APIConnectionError, openai.InternalServerError)`, or a function of the exception, which returns
+            whether, or a CallFailed with its `retry_after`.
+        """
         admission = self._admitter.prepare(accounts, estimates or {}, ttl, None, attributes)
-        return await requested(self._admitter, self._router, admission, targets, pick, attempts)
+        return await requested(self._admitter, self._router, admission, targets, pick, attempts, failures)
 
     # Limits, slots, locks.
 

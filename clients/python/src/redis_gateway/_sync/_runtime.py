@@ -84,7 +84,7 @@ class Places:
     def __init__(self, count: int) -> None:
         self._places = threading.Semaphore(count)
 
-    def take(self, seconds: float) -> bool:
+    def take(self, seconds: float | None) -> bool:
         return self._places.acquire(timeout=seconds)
 
     def free(self) -> None:

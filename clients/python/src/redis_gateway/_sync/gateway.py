@@ -25,7 +25,7 @@ from .keeper import Keeper
 from .limits import Budgets, Limits
 from .locks import Locks, Slot
 from .logs import Logs
-from .routing import Attempt, RoutedRequest, Router, requested
+from .routing import Attempt, RoutedRequest, Router, Failures, requested
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -134,10 +134,18 @@ class Gateway:
         ttl: float | None = None,
         lease_id: str | None = None,
         keep_alive: bool = True,
+        failures: Failures = (),
     ) -> Attempt:
-        """Picks one of several targets that has room for a request, and charges the estimates to it."""
+        """Picks one of several targets that has room for a request, and charges the estimates to it. `failures`: which
+        exceptions say that the target has failed, besides CallFailed: their types, or a function."""
         return self._router.route(
-            targets, estimates or {}, pick=pick, ttl=ttl, lease_id=lease_id, keep_alive=keep_alive
+            targets,
+            estimates or {},
+            pick=pick,
+            ttl=ttl,
+            lease_id=lease_id,
+            keep_alive=keep_alive,
+            failures=failures,
         )
 
     def request(
@@ -150,11 +158,18 @@ class Gateway:
         attempts: int = 3,
         ttl: float | None = None,
         attributes: Mapping[str, str] | None = None,
+        failures: Failures = (),
     ) -> RoutedRequest:
         """Admits a request for its accounts; `attempts()` of the result then goes from target to target until one
-        serves it."""
+        serves it.
+
+        Args:
+            failures: After which exceptions the next target is tried, besides CallFailed: their types, such as
+            `(openai.APIConnectionError, openai.InternalServerError)`, or a function of the exception, which returns
+            whether, or a CallFailed with its `retry_after`.
+        """
         admission = self._admitter.prepare(accounts, estimates or {}, ttl, None, attributes)
-        return requested(self._admitter, self._router, admission, targets, pick, attempts)
+        return requested(self._admitter, self._router, admission, targets, pick, attempts, failures)
 
     # Limits, slots, locks.
 
