@@ -169,6 +169,7 @@ def test_measuring_fails_no_request(server: Server, exported: tuple[Any, Any], m
             admission.use(input_tokens="12.5", output_tokens=1)
         assert admission.settlement is not None and admission.settlement.outcome == "settled"
 
+    server.run("GW.POLICYSET a rpm WINDOW 9 PER 60000")
     with Gateway(redis.Redis(port=server.port), Settings(timeout=5, connect_timeout=5)) as gateway:
         settled(gateway)
         for name in ("_tracer", "_meter", "_tokens", "_duration"):

@@ -322,7 +322,8 @@ async def test_degraded_admissions_are_kept_alive_if_the_server_may_have_them(ow
     policies(own_server)
     settings = Settings(timeout=0.2, connect_timeout=5, lease_ttl=1.2, pause=0.05, away=Away(admission="open"))
     async with gateway_on(own_server.port, settings) as gateway:
-        await gateway.health()
+        # A connection for each of the two questions, so that they are sent.
+        await together(*[gateway.health] * 4)
         own_server.freeze()
         admission = await gateway.admit(ACCOUNTS, ESTIMATES)
         attempt = await gateway.route(["{ml}"], ESTIMATES)

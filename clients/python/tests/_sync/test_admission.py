@@ -323,7 +323,8 @@ def test_degraded_admissions_are_kept_alive_if_the_server_may_have_them(own_serv
     policies(own_server)
     settings = Settings(timeout=0.2, connect_timeout=5, lease_ttl=1.2, pause=0.05, away=Away(admission="open"))
     with gateway_on(own_server.port, settings) as gateway:
-        gateway.health()
+        # A connection for each of the two questions, so that they are sent.
+        together(*[gateway.health] * 4)
         own_server.freeze()
         admission = gateway.admit(ACCOUNTS, ESTIMATES)
         attempt = gateway.route(["{ml}"], ESTIMATES)
