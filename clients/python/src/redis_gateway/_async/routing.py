@@ -12,7 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 from .._commands import EXACT, Amount, Pick, format_amount, parse_amount, requests
 from .._errors import GatewayError, LeaseEnded, NoAccount
@@ -38,6 +38,10 @@ CallFailed, which may tell for how long the provider wants no further call."""
 
 MOST_TARGETS = 64
 MOST_SETTLED = 16
+
+
+def are_types(failures: Failures) -> TypeGuard[type[Exception] | tuple[type[Exception], ...]]:
+    return isinstance(failures, (type, tuple))
 
 
 class AsyncAttempt(AsyncAdmission):
@@ -79,10 +83,11 @@ class AsyncAttempt(AsyncAdmission):
             return error
         if not isinstance(error, Exception):
             return None
-        if isinstance(self._failures, (type, tuple)):
-            return CallFailed() if isinstance(error, self._failures) else None
+        failures = self._failures
+        if are_types(failures):
+            return CallFailed() if isinstance(error, failures) else None
         try:
-            found = self._failures(error)
+            found = cast("Callable[[Exception], object]", failures)(error)
         except Exception:
             # The attempt has to be settled all the same.
             log.exception("the function `failures` has failed")
