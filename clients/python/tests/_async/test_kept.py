@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import json
 import os
+import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -224,23 +225,17 @@ async def test_the_file_does_not_grow_while_nothing_changes(tmp_path: Path) -> N
     assert KeptDeliveries(1000, tmp_path).adopt() + 0 == 0  # All of them are too old.
 
 
-async def test_a_full_disk_raises_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_raises_nothing(tmp_path: Path) -> None:
     kept = KeptDeliveries(1000, tmp_path)
     kept.add(charge(1))
-    write = os.write
-    room = 10
-
-    def nearly_full(file: int, data: bytes) -> int:
-        nonlocal room
-        if room == 0:
-            raise OSError(28, "No space left on device")
-        written = write(file, data[:room])
-        room -= written
-        return written
-
-    monkeypatch.setattr(os, "write", nearly_full)
-    assert kept.add(charge(2))
-    monkeypatch.setattr(os, "write", write)
+    (path,) = tmp_path.iterdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # There is room for a part of the next line.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, before[1]))
+    try:
+        assert kept.add(charge(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert kept.add(charge(3))
     kept.later(kept.first(2)[1])  # It is tried again, and there is room now.
     kept.close()
