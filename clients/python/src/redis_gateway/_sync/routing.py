@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .._commands import EXACT, Amount, Pick, format_amount, parse_amount, requests
 from .._errors import GatewayError, LeaseEnded, NoAccount
@@ -81,7 +81,8 @@ class Attempt(Admission):
         if not isinstance(error, Exception):
             return None
         if isinstance(self._failures, (type, tuple)):
-            return CallFailed() if isinstance(error, self._failures) else None
+            kinds = cast("tuple[type[Exception], ...]", self._failures)  # Or one of them: isinstance takes both.
+            return CallFailed() if isinstance(error, kinds) else None
         try:
             found = self._failures(error)
         except Exception:
