@@ -12,7 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 from .._commands import EXACT, Amount, Pick, format_amount, parse_amount, requests
 from .._errors import GatewayError, LeaseEnded, NoAccount
@@ -38,6 +38,10 @@ CallFailed, which may tell for how long the provider wants no further call."""
 
 MOST_TARGETS = 64
 MOST_SETTLED = 16
+
+
+def are_types(failures: Failures) -> TypeGuard[type[Exception] | tuple[type[Exception], ...]]:
+    return isinstance(failures, (type, tuple))
 
 
 class AsyncAttempt(AsyncAdmission):
@@ -79,11 +83,12 @@ class AsyncAttempt(AsyncAdmission):
             return error
         if not isinstance(error, Exception):
             return None
-        if isinstance(self._failures, (type, tuple)):
-            kinds = cast("tuple[type[Exception], ...]", self._failures)  # Or one of them: isinstance takes both.
+        kinds = self._failures
+        if are_types(kinds):
             return CallFailed() if isinstance(error, kinds) else None
+        tells = cast("Callable[[Exception], CallFailed | bool | None]", self._failures)
         try:
-            found = self._failures(error)
+            found = tells(error)
         except Exception:
             # The attempt has to be settled all the same.
             log.exception("the function `failures` has failed")
