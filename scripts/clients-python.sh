@@ -23,7 +23,7 @@ export PYTHONDONTWRITEBYTECODE=1
 tests() { timeout --foreground 10m "$1/python" -m pytest -p no:cacheprovider --no-header "${@:2}"; }
 tests "$python" tests/_async >"$root/.tools/tests-async.out" 2>&1 &
 half=$!
-tests "$python" tests/_sync tests/test_c[ai]*.py tests/test_fake.py tests/test_package.py tests/test_telemetry.py tests/test_extras.py || {
+tests "$python" tests/_sync tests/test_c[ai]*.py tests/test_fake.py tests/test_package.py tests/test_process.py tests/test_telemetry.py tests/test_extras.py || {
   kill "$half" 2>/dev/null || true
   exit 1
 }

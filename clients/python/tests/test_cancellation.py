@@ -123,3 +123,49 @@ async def test_a_cancelled_computation_gives_its_lease_up(server: Server) -> Non
         await asyncio.sleep(0.2)
         task.cancel()
         assert await other == "answer"
+
+
+async def test_a_cancelled_question_of_the_cache_gives_its_lease_up(own_server: Server) -> None:
+    async with gateway_on(own_server.port) as gateway:
+        await gateway.health()
+        cache = gateway.cache("chat")
+
+        async def soon() -> str:
+            return "answer"
+
+        own_server.freeze()  # So that it is cancelled before the reply comes.
+        task = asyncio.create_task(cache.get_or_compute({"a": 1}, soon))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        own_server.thaw()
+        started = asyncio.get_running_loop().time()
+        assert await gateway.cache("chat").get_or_compute({"a": 1}, soon) == "answer"
+        assert asyncio.get_running_loop().time() - started < 10
+
+
+async def test_a_cancelled_flush_goes_on_alone(own_server: Server) -> None:
+    async with gateway_on(own_server.port) as gateway:
+        logs = gateway.logs("log", batch=1, every=3600)
+        logs._running = True
+        for at in range(3):
+            logs.push({"id": at})
+        await gateway.health()
+        own_server.freeze()
+        task = asyncio.create_task(logs.flush())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.wait([task])
+        own_server.thaw()
+        assert await logs.flush() and len(logs) == 0
+        assert own_server.run("GW.LOGPEEK log COUNT 10") == [f'{{"id":{at}}}' for at in range(3)]
+
+
+async def test_a_record_that_is_pushed_outside_the_loop_is_not_lost(server: Server) -> None:
+    async with gateway_on(server.port) as gateway:
+        logs = gateway.logs("log", every=0.01)
+        await asyncio.to_thread(logs.push, {"id": 1})
+        logs.push({"id": 2})
+        await eventually(lambda: len(logs) == 0)
+        assert server.run("GW.LOGLEN log") == 2

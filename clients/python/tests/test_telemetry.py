@@ -152,3 +152,29 @@ def test_the_shipped_role(own_server: Server) -> None:
         logs = gateway.logs("log:requests")
         logs.push({})
         assert logs.flush() and logs.dropped == 0
+
+
+def test_measuring_fails_no_request(server: Server, exported: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of a token, and an exporter that is broken."""
+
+    class Broken:
+        def __getattr__(self, name: str) -> Any:
+            def fails(*args: Any, **kwargs: Any) -> Any:
+                raise RuntimeError(name)
+
+            return fails
+
+    def settled(gateway: Gateway) -> None:
+        with gateway.admit("a", {"input_tokens": 9}) as admission:
+            admission.use(input_tokens="12.5", output_tokens=1)
+        assert admission.settlement is not None and admission.settlement.outcome == "settled"
+
+    server.run("GW.POLICYSET a rpm WINDOW 9 PER 60000")
+    with Gateway(redis.Redis(port=server.port), Settings(timeout=5, connect_timeout=5)) as gateway:
+        settled(gateway)
+        for name in ("_tracer", "_meter", "_tokens", "_duration"):
+            monkeypatch.setattr(gateway.telemetry, name, Broken())
+        settled(gateway)
+        gateway.telemetry.count("other")
+        gateway.telemetry.watch("other", lambda: [(1.0, {})])
+        assert gateway.figures()["other"] == 1

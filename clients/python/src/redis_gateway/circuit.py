@@ -31,7 +31,7 @@ class Circuit:
         self._pause = pause
         self._clock = clock
         self._jitter = jitter
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._failures = 0
         self._opened_at: float | None = None
         self._retry_at = 0.0

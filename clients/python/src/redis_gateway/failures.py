@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import redis.exceptions as redis_errors
 
-from ._errors import BY_CODE, GatewayError, error_with
+from ._errors import BY_CODE, GatewayError, InternalError, ModuleMissing, NoPermission, NotAuthenticated, error_with
 
-__all__ = ["Unavailable", "code_of", "typed", "unavailable"]
+__all__ = ["Unavailable", "code_of", "demoted", "not_now", "typed", "unavailable"]
 
 
 class Unavailable(Exception):
@@ -39,6 +39,13 @@ AWAY = {
     "ASK": False,
 }
 
+# Replies of a node that is not, or is no longer, the primary: a new connection may lead to another node.
+DEMOTED = frozenset(("READONLY", "MASTERDOWN", "UNBLOCKED"))
+
+# Replies that are about how the server or its users are set up, or about a bug, not about what was sent: the same call
+# may succeed once that is mended.
+NOT_NOW = (NotAuthenticated, NoPermission, ModuleMissing, InternalError)
+
 # redis-py takes the code off the text of these.
 CODES: tuple[tuple[type[Exception], str], ...] = (
     (redis_errors.BusyLoadingError, "LOADING"),
@@ -63,12 +70,23 @@ def code_of(error: BaseException) -> str:
     return word if word in BY_CODE else "ERR"
 
 
+def demoted(reply: object) -> bool:
+    """Whether the node says that it is not the primary."""
+    return isinstance(reply, redis_errors.RedisError) and code_of(reply) in DEMOTED
+
+
+def not_now(reply: object) -> bool:
+    """Whether what must arrive is to be sent again later: the server is away, or refuses whatever comes."""
+    return isinstance(reply, (Unavailable, *NOT_NOW))
+
+
 def typed(error: Exception) -> Exception:
     """The error reply as a type of this package; whatever is no error reply stays as it is."""
-    if not isinstance(error, redis_errors.ResponseError) and not isinstance(error, redis_errors.AuthenticationError):
+    login = (redis_errors.AuthenticationError, redis_errors.AuthorizationError)
+    if not isinstance(error, (redis_errors.ResponseError, *login)):
         return error
     code, text = code_of(error), str(error)
-    if isinstance(error, redis_errors.AuthenticationError):
+    if isinstance(error, login):
         code = "NOAUTH" if code == "ERR" else code
     made: GatewayError = error_with(code, text.removeprefix(f"{code} "))
     return made

@@ -26,7 +26,7 @@ class LocalWindows:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._keys: OrderedDict[object, deque[tuple[int, int]]] = OrderedDict()
 
     def take(self, key: object, limit: int, window: float, cost: int, *, peek: bool = False) -> tuple[bool, int, int]:
@@ -73,7 +73,7 @@ class LocalSlots:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._keys: dict[object, dict[str, float]] = {}
 
     def take(self, key: object, most: int, holder: str, ttl: float) -> tuple[bool, int, int]:

@@ -66,6 +66,11 @@ class Kept:
     hour."""
     charge_within: float = 80_000.0
     """The same for charges: the server forgets their ids after `gw.idempotency-ms`, a day by default."""
+    book_within: float = 600.0
+    """If the server does not know the admission of a settlement that may have arrived, its money is booked only within
+    this time. An account remembers the last 65,536 that it settled, for an hour at most: at more than 18 a second it
+    forgets sooner, and the money would be booked twice. The default suits up to 109 settlements a second for each
+    account; set it to 65,536 divided by your rate if that is higher."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Nothing here has a key, a prompt, an answer or a credential in it.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -14,13 +15,22 @@ from typing import Any
 __all__ = ["Telemetry"]
 
 Labels = tuple[tuple[str, str], ...]
+log = logging.getLogger("redis_gateway")
+
+
+def quietly(work: Callable[..., Any], *args: Any) -> None:
+    """What is measured must not fail because of how it is measured."""
+    try:
+        work(*args)
+    except Exception as error:
+        log.debug("a figure was not recorded: %s", type(error).__name__)
 
 
 class Telemetry:
     """Figures of one gateway. `figures()` has them without OpenTelemetry, too."""
 
     def __init__(self, *, opentelemetry: bool = True) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._counts: dict[tuple[str, Labels], int] = {}
         self._tracer: Any = None
         self._counters: dict[str, Any] = {}
@@ -44,15 +54,22 @@ class Telemetry:
             "gen_ai.client.token.usage", unit="{token}", description="Tokens that requests have used."
         )
 
+    def after_fork(self) -> None:
+        """In the child: a thread that is not here may hold the lock."""
+        self._lock = threading.RLock()
+
     def count(self, name: str, amount: int = 1, /, **labels: str) -> None:
         key = (name, tuple(labels.items()))
         with self._lock:
             self._counts[key] = self._counts.get(key, 0) + amount
         if self._meter is not None:
-            counter = self._counters.get(name)
-            if counter is None:
-                counter = self._counters[name] = self._meter.create_counter(f"redis_gateway.{name}")
-            counter.add(amount, labels)
+            quietly(self._add, name, amount, labels)
+
+    def _add(self, name: str, amount: int, labels: Mapping[str, str]) -> None:
+        counter = self._counters.get(name)
+        if counter is None:
+            counter = self._counters[name] = self._meter.create_counter(f"redis_gateway.{name}")
+        counter.add(amount, labels)
 
     def decided(self, family: str, outcome: str, reason: str) -> None:
         self.count("decisions", family=family, outcome=outcome, reason=reason or "none")
@@ -63,7 +80,11 @@ class Telemetry:
             return
         for meter, kind in (("input_tokens", "input"), ("output_tokens", "output")):
             if meter in amounts:
-                self._tokens.record(int(amounts[meter]), {"gen_ai.token.type": kind, **attributes})
+                quietly(self._record_tokens, kind, amounts[meter], attributes)
+
+    def _record_tokens(self, kind: str, amount: Any, attributes: Mapping[str, str]) -> None:
+        # Meters may count parts of a token, which the conventions do not.
+        self._tokens.record(round(float(amount)), {"gen_ai.token.type": kind, **attributes})
 
     def watch(self, name: str, read: Callable[[], Iterable[tuple[float, Mapping[str, str]]]]) -> None:
         """A figure that is read when it is asked for, such as the length of a queue."""
@@ -74,7 +95,10 @@ class Telemetry:
         def observe(_: CallbackOptions) -> list[Observation]:
             return [Observation(value, dict(labels)) for value, labels in read()]
 
-        self._meter.create_observable_gauge(f"redis_gateway.{name}", callbacks=[observe])
+        def create() -> None:
+            self._meter.create_observable_gauge(f"redis_gateway.{name}", callbacks=[observe])
+
+        quietly(create)
 
     @contextlib.contextmanager
     def call(self, operation: str, server: str) -> Generator[None, None, None]:
@@ -91,18 +115,30 @@ class Telemetry:
         started = time.perf_counter()
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
-        with self._tracer.start_as_current_span(
-            operation, kind=SpanKind.CLIENT, attributes=labels, record_exception=False, set_status_on_exception=False
-        ) as span:
+        span: Any = None
+        with contextlib.ExitStack() as stack:
+            try:
+                span = stack.enter_context(
+                    self._tracer.start_as_current_span(
+                        operation,
+                        kind=SpanKind.CLIENT,
+                        attributes=labels,
+                        record_exception=False,
+                        set_status_on_exception=False,
+                    )
+                )
+            except Exception as error:
+                log.debug("a call was not traced: %s", type(error).__name__)
             try:
                 yield
             except BaseException as error:
                 labels["error.type"] = getattr(error, "reason", None) or type(error).__name__
-                span.set_attribute("error.type", labels["error.type"])
-                span.set_status(Status(StatusCode.ERROR))
+                if span is not None:
+                    quietly(span.set_attribute, "error.type", labels["error.type"])
+                    quietly(span.set_status, Status(StatusCode.ERROR))
                 raise
             finally:
-                self._duration.record(time.perf_counter() - started, labels)
+                quietly(self._duration.record, time.perf_counter() - started, labels)
 
     @property
     def traces(self) -> bool:

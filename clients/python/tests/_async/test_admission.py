@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import time
 from typing import Any
 
 import pytest
 
-from redis_gateway import Denied, NoAccount, Settings
+from redis_gateway import Away, Denied, NoAccount, Settings, Unavailable, WrongType
+from redis_gateway.deliveries import GRACE_S, Delivery
 from servers import Server
 
 from ._runtime import PATIENT, gateway_on, sleep, together, until
@@ -258,3 +262,103 @@ async def test_late_and_repeated_book_nothing(server: Server) -> None:
         server.run(f"GW.SETTLE {{ml}}:key WITH 1 {{ml}} LEASE {admission.lease_id} usd 0.3")
         assert (await admission.settle(usd="5")).outcome == "repeated"
         assert server.run("GW.SPENT {ml}") == "0.5"
+
+
+async def test_use_takes_no_amount_that_the_server_would_refuse(server: Server) -> None:
+    policies(server)
+    async with gateway_on(server.port) as gateway:
+        async with await gateway.admit(ACCOUNTS, ESTIMATES) as admission:
+            admission.use({"usd": None, "tokens": None})
+            admission.use(usd="0.25", tokens=None)
+            for bad in (-1, "-0.5", "abc", "", float("nan"), float("inf"), "1_000", 10**18 + 1, True):
+                with pytest.raises(ValueError, match=r"^usd: an amount"):
+                    admission.use(tokens=1, usd=bad)
+                with pytest.raises(ValueError):
+                    await admission.settle(usd=bad)
+            admission.use(tokens=None, usd=None)
+        assert admission.settlement.outcome == "settled" and server.run("GW.SPENT {ml}") == "0.25"
+        async with await gateway.budgets.reserve("l", 1, [(5, "MONTH")]) as hold:
+            hold.use("0.5")
+            with pytest.raises(ValueError):
+                hold.use("abc")
+            hold.use(None)
+        assert server.run("GW.SPENT l") == "0.5"
+
+
+async def test_a_settlement_that_is_refused_can_be_repeated(server: Server) -> None:
+    policies(server)
+    async with gateway_on(server.port) as gateway:
+        admission = await gateway.admit(ACCOUNTS, ESTIMATES)
+        hold = await gateway.budgets.reserve("l", 1, [(5, "MONTH")])
+        for key in ("{ml}", "l"):
+            server.run(f"RENAME {key} {key}:there")
+            server.run(f"SET {key} other")
+        with pytest.raises(WrongType):
+            await admission.settle(usd="0.25")
+        with pytest.raises(WrongType):
+            await hold.commit("0.5")
+        for key in ("{ml}", "l"):
+            server.run(f"RENAME {key}:there {key}")
+        assert (await admission.settle()).outcome == "settled"
+        assert (await hold.commit()).outcome == "settled"
+        assert [server.run(f"GW.SPENT {key}") for key in ("{ml}", "l")] == ["0.25", "0.5"]
+        assert (await admission.settle()) is admission.settlement and await hold.commit() is None
+
+
+async def test_one_refused_delivery_holds_up_no_other(server: Server) -> None:
+    """Accounts in several slots, and the charges of a lease that is forgotten."""
+    async with gateway_on(server.port) as gateway:
+        core = gateway._core
+        server.run("SET other text")
+        with pytest.raises(WrongType):
+            await core.deliver_all([Delivery(["GW.ADDCOST", key, "1", "ID", "1"]) for key in ("a", "other", "b")])
+        charges = [["GW.ADDCOST", key, "1", "ID", "2"] for key in ("other", "a", "b")]
+        with pytest.raises(WrongType):
+            await core.deliver(Delivery(["GW.SETTLE", "nobody", "LEASE", "x"], charges))
+        assert [server.run(f"GW.SPENT {key}") for key in ("a", "b")] == ["2", "2"]
+
+
+async def test_degraded_admissions_are_kept_alive_if_the_server_may_have_them(own_server: Server) -> None:
+    policies(own_server)
+    settings = Settings(timeout=0.2, connect_timeout=5, lease_ttl=1.2, pause=0.05, away=Away(admission="open"))
+    async with gateway_on(own_server.port, settings) as gateway:
+        for ask in (lambda: gateway.admit(ACCOUNTS, ESTIMATES), lambda: gateway.route(["{ml}"], ESTIMATES)):
+            await gateway.health()
+            own_server.freeze()
+            admission = await ask()
+            own_server.thaw()
+            assert admission.outcome == "degraded"
+            await until(lambda: in_flight(own_server, "{ml}") == 1)
+            await sleep(2.0)
+            assert in_flight(own_server, "{ml}") == 1 and not admission.lost
+            await admission.settle(usd="0.25")
+            await until(lambda: in_flight(own_server, "{ml}") == 0)
+        assert own_server.run("GW.SPENT {ml}") == "0.5"
+
+
+async def test_the_grace_of_a_late_question_counts_from_the_first_answer() -> None:
+    delivery = Delivery(["GW.SETTLE", "a", "LEASE", "x"], early=True)
+    assert Delivery.of(json.loads(delivery.line())) == delivery
+    before = time.time()
+    assert delivery.ask_again() and delivery.again_until >= before + GRACE_S
+    assert Delivery.of(json.loads(delivery.line())) == delivery
+    delivery.again_until = before
+    assert not delivery.ask_again()
+    assert not Delivery(["GW.SETTLE", "a", "LEASE", "x"]).ask_again()
+
+
+async def test_a_lost_question_is_charged_at_the_end(server: Server) -> None:
+    """At the end nobody can wait any more for the question to come late."""
+    async with gateway_on(server.port, dataclasses.replace(PATIENT, away=Away(admission="open"))) as gateway:
+        own, lost = gateway._core.transport.call, [True]
+
+        async def call(request: Any) -> Any:
+            if lost.pop() if lost else False:
+                raise Unavailable("timeout", sent=True)
+            return await own(request)
+
+        gateway._core.transport.call = call
+        admission = await gateway.admit("a", {"usd": 1})
+        assert (await admission.settle(usd="0.25")).outcome == "kept"
+        assert server.run("GW.SPENT a") == "0"
+    assert server.run("GW.SPENT a") == "0.25"

@@ -137,3 +137,80 @@ async def test_ends_with_the_last_error(server: Server) -> None:
                     async with attempt:
                         raise CallFailed("overloaded")
         assert str(denied.value.__cause__) == "overloaded"
+
+
+class Overloaded(Exception):
+    """As the package of a provider raises it."""
+
+
+def with_wait(error: Exception) -> Any:
+    return CallFailed("busy", retry_after=3600) if isinstance(error, Overloaded) else None
+
+
+@pytest.mark.parametrize("failures", [Overloaded, (OSError, Overloaded), with_wait])
+async def test_exceptions_of_a_providers_package_are_failures(server: Server, failures: Any) -> None:
+    policies(server)
+    called: list[str] = []
+    async with gateway_on(server.port) as gateway:
+        async with await gateway.request("{ml}", TARGETS, {"usd": 1}, pick="FIRST", failures=failures) as request:
+            async for attempt in request.attempts():
+                async with attempt:
+                    called.append(attempt.target)
+                    if len(called) == 1:
+                        raise Overloaded
+                    attempt.use(usd="0.25")
+        assert called == TARGETS[:2]
+        assert server.run("GW.SPENT {ml}") == "0.25"
+        assert (described(server, TARGETS[0])["cooldown_ms"] > 0) == (failures is with_wait)
+        # A stream, whose target fails before its first piece.
+        attempt = await gateway.route(TARGETS[1:2], failures=failures)
+        with pytest.raises(Overloaded):
+            async for _ in attempt.stream(model(0, Overloaded())):
+                pass
+        assert isinstance(attempt.error, Overloaded) and not attempt.succeeded
+
+
+async def test_an_error_of_the_program_tells_no_time(server: Server) -> None:
+    """It would make the target look fast."""
+    policies(server)
+
+    def broken(error: Exception) -> Any:
+        raise TypeError
+
+    async with gateway_on(server.port) as gateway:
+        for failures in ((), Overloaded, broken):
+            with pytest.raises(ZeroDivisionError):
+                async with await gateway.route(TARGETS[:1], failures=failures):
+                    raise ZeroDivisionError
+            attempt = await gateway.route(TARGETS[:1], failures=failures)
+            with pytest.raises(ZeroDivisionError):
+                async for _ in attempt.stream(model(1, ZeroDivisionError())):
+                    pass
+        assert described(server, TARGETS[0])["latency_ms"] is None
+        assert described(server, TARGETS[0])["in_flight"] == 0
+
+
+async def test_the_sum_of_the_attempts_has_the_estimate_of_what_was_not_told(server: Server) -> None:
+    policies(server)
+    called: list[str] = []
+    async with gateway_on(server.port) as gateway:
+        async with await gateway.request("{ml}", TARGETS, {"usd": 1, "tokens": 10}, pick="FIRST") as request:
+            async for attempt in request.attempts():
+                async with attempt:
+                    called.append(attempt.target)
+                    if len(called) == 1:
+                        attempt.use(usd="0.25")
+                        raise CallFailed
+        assert server.run("GW.SPENT {ml}") == "1.25"
+        assert [server.run(f"GW.SPENT {target}") for target in TARGETS[:2]] == ["0.25", "1"]
+
+
+async def test_nothing_is_paid_if_the_loop_is_left_after_a_failure(server: Server) -> None:
+    policies(server)
+    async with gateway_on(server.port) as gateway:
+        async with await gateway.request("{ml}", TARGETS, {"usd": 1}) as request:
+            async for attempt in request.attempts():
+                async with attempt:
+                    raise CallFailed
+                break
+        assert server.run("GW.SPENT {ml}") == "0"

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from redis_gateway import Kept, Unavailable
+from redis_gateway._commands import requests
 from servers import Server
 
 from ._runtime import PATIENT, gateway_on, sleep, together, until
@@ -287,3 +289,60 @@ def test_waits_hold_up_no_other_call(server: Server) -> None:
         works = [lambda gateway=gateway: gateway.cache("chat").get_or_compute(REQUEST, model) for gateway in (one, two)]
         *answers, took = together(*works, others)
         assert answers == ["answer"] * 2 and took < 0.7
+
+
+def free(cache: Any, request: Any) -> bool:
+    """Whether a caller who asks now gets the fill lease."""
+    answer = cache._core.run(requests.cache_lease(cache.key(request), lease_ms=1, holder="another"))
+    return bool(answer.state == "MISS" and answer.token)
+
+
+def test_what_cannot_be_stored_gives_its_lease_up(own_server: Server) -> None:
+    with gateway_on(own_server.port) as gateway:
+        cache = gateway.cache("chat")
+
+        def compute() -> str:
+            own_server.run("CONFIG SET maxmemory 1")
+            return "answer"
+
+        assert cache.get_or_compute(REQUEST, compute) == "answer"
+        assert gateway.figures()["cache{result=not_stored}"] == 1
+        own_server.run("CONFIG SET maxmemory 0")
+        assert free(cache, REQUEST)
+
+
+def test_a_value_that_cannot_be_encoded_is_returned(server: Server) -> None:
+    value = object()
+    with gateway_on(server.port) as gateway:
+        cache = gateway.cache("chat")
+        assert cache.get_or_compute(REQUEST, Model(value)) is value
+        assert gateway.figures()["cache{result=not_encoded}"] == 1
+        assert free(cache, REQUEST)
+        with pytest.raises(TypeError):
+            cache.set(REQUEST, value)
+
+
+def test_a_lease_is_given_up_when_the_server_is_back(server: Server) -> None:
+    settings = dataclasses.replace(PATIENT, kept=Kept(every=0.05))
+    with gateway_on(server.port, settings) as gateway:
+        own, away = gateway._core.transport.call, [True, True]
+
+        def call(request: Any) -> Any:
+            if request.args[0] == "GW.CACHERELEASE" and away:
+                away.pop()
+                raise Unavailable("connection", sent=False)
+            return own(request)
+
+        gateway._core.transport.call = call
+        cache = gateway.cache("chat")
+        with pytest.raises(ValueError):
+            cache.get_or_compute(REQUEST, Model(failures=1))
+        until(lambda: free(cache, REQUEST))
+
+
+def test_get_is_a_miss_if_the_server_refuses(server: Server) -> None:
+    with gateway_on(server.port) as gateway:
+        cache = gateway.cache("chat")
+        server.run(f"SET {cache.key(REQUEST)} other")
+        assert cache.get(REQUEST, "default") == "default"
+        assert gateway.figures()["cache{result=error}"] == 1

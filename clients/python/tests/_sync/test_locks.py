@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -120,3 +121,51 @@ def test_released_on_errors(server: Server) -> None:
             with gateway.lock("l"):
                 raise ZeroDivisionError
         assert (gateway.lock("l")).ok
+
+
+def test_an_outage_ends_the_wait_for_the_loss(own_server: Server) -> None:
+    """Nobody tells that it is lost: its time ends."""
+    with gateway_on(own_server.port, Settings(timeout=0.2, connect_timeout=0.2)) as gateway:
+        lock = gateway.lock("l", ttl=1)
+        own_server.stop()
+        started = time.monotonic()
+        assert not lock.until_lost(0.05)
+        assert lock.until_lost() and lock.lost
+        assert time.monotonic() - started < 5
+
+
+class Slow:
+    """A transport that keeps the replies of waits back for a time."""
+
+    def __init__(self, transport: Any, seconds: float) -> None:
+        self.transport = transport
+        self.seconds = seconds
+
+    def wait(self, request: Any) -> Any:
+        reply = self.transport.wait(request)
+        sleep(self.seconds)
+        return reply
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+
+def test_a_grant_after_a_wait_is_held_no_longer_than_the_server_says(server: Server) -> None:
+    def free() -> bool:
+        found = server.run("GW.ACQUIRE l 1 another TTL 1")
+        assert isinstance(found, list)
+        return bool(found[0] == 1)
+
+    with gateway_on(server.port, Settings(timeout=0.5, connect_timeout=5)) as gateway:
+        own = gateway._core.transport
+        gateway._core.transport = Slow(own, 0.9)
+        lock = gateway.lock("l", ttl=1.5, wait=5, renew=False)
+        assert lock.ok and not lock.lost
+        while not lock.lost:
+            assert not free() or lock.lost
+            sleep(0.01)
+        # It lives for less time than the reply takes: it is gone by then, and asked for again.
+        gateway._core.transport = Slow(own, 0.8)
+        lock = gateway.lock("l", ttl=0.5, wait=0.7, renew=False)
+        assert lock.ok
+        until(lambda: lock.lost)

@@ -6,10 +6,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from redis_gateway import Settings
+from redis_gateway import Settings, Unavailable
 from servers import Server
 
-from ._runtime import gateway_on, together, until
+from ._runtime import gateway_on, sleep, together, until
 
 
 def queued(server: Server, key: str = "log") -> list[Any]:
@@ -98,3 +98,97 @@ def test_a_full_queue(server: Server) -> None:
             assert len(queued(server)) == 5
     finally:
         server.run("CONFIG SET gw.log-max-records 1000000")
+
+
+class Lossy:
+    """A transport that sends a command, but loses the reply of some calls: those whose number is in `lost`."""
+
+    def __init__(self, transport: Any, *lost: int) -> None:
+        self.transport = transport
+        self.lost = lost
+        self.calls = 0
+
+    def call(self, request: Any) -> Any:
+        self.calls += 1
+        call = self.calls
+        reply = self.transport.call(request)
+        if call in self.lost:
+            raise Unavailable("timeout", sent=True)
+        return reply
+
+    def close(self) -> None:
+        self.transport.close()
+
+
+def test_records_that_are_pushed_one_by_one_are_stored_once(server: Server) -> None:
+    """The batch is refused, and then the reply to one of its records is lost."""
+    with gateway_on(server.port) as gateway:
+        lossy = gateway._core.background = Lossy(gateway._core.background, 3, 5)
+        logs = gateway.logs("log", every=3600)
+        logs._running = True  # Nothing runs in the background.
+        for record in (b"not json", *(b'{"id":%d}' % at for at in range(4))):
+            logs.push(record)
+        assert [logs.flush() for _ in range(3)] == [False, False, True]
+        assert [record["id"] for record in queued(server)] == [0, 1, 2, 3]
+        assert logs.dropped == 1 and lossy.calls == 1 + 5 + 2
+
+
+def test_flush_waits_for_the_one_that_runs(own_server: Server) -> None:
+    with gateway_on(own_server.port) as gateway:
+        logs = gateway.logs("log", batch=1, every=3600)
+        for at in range(50):
+            logs.push({"id": at})
+        assert together(logs.flush, logs.flush, logs.flush) == [True] * 3
+        assert len(logs) == 0 and [record["id"] for record in queued(own_server)] == list(range(50))
+
+
+def test_a_record_after_the_end_is_counted(server: Server) -> None:
+    with gateway_on(server.port) as gateway:
+        logs = gateway.logs("log")
+        logs.close()
+        logs.push({"id": 1})
+        assert (len(logs), logs.dropped) == (0, 1)
+        assert gateway.figures()["log_dropped{reason=closed}"] == 1
+    assert queued(server) == []
+
+
+def test_batches_are_bounded_in_bytes(server: Server) -> None:
+    server.run("CONFIG RESETSTAT")
+    with gateway_on(server.port) as gateway:
+        logs = gateway.logs("log", every=3600)
+        logs._running = True
+        for size in (200_000, 200_000, 200_000, 700_000, 10):
+            logs.push({"text": "x" * size})
+        assert logs.flush() and logs.dropped == 0
+    assert server.run("GW.LOGLEN log") == 5
+    stats = server.run("INFO commandstats")
+    assert isinstance(stats, dict) and stats["cmdstat_gw.logpush"]["calls"] == 4
+
+
+def test_pushes_have_a_timeout_and_connections_of_their_own(own_server: Server) -> None:
+    """A large batch may take longer than a decision, and how it goes says nothing about decisions."""
+    with gateway_on(own_server.port, Settings(timeout=0.05, connect_timeout=5, failures=1)) as gateway:
+        logs = gateway.logs("log", every=3600)
+        logs.push({"id": 1})
+        own_server.freeze()
+
+        def thaw() -> None:
+            sleep(0.5)
+            own_server.thaw()
+
+        assert (together(logs.flush, thaw))[0] is True
+        own_server.stop()
+        logs.push({"id": 2})
+        assert not logs.flush()
+        assert not any(server.circuit.is_open for server in gateway._core.transport.servers())
+
+
+def test_records_wait_for_a_right_that_is_missing(own_server: Server) -> None:
+    own_server.run("ACL SETUSER default -gw.logpush")
+    with gateway_on(own_server.port) as gateway:
+        logs = gateway.logs("log", every=3600)
+        logs.push({"id": 1})
+        assert not logs.flush() and (len(logs), logs.dropped) == (1, 0)
+        own_server.run("ACL SETUSER default +gw.logpush")
+        assert logs.flush()
+        assert queued(own_server) == [{"id": 1}]

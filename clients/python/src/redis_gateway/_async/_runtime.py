@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ __all__ = [
     "SentinelConnectionPool",
     "Tasks",
     "aclosing",
+    "at_exit",
     "bounded",
     "closing_source",
     "cluster_nodes",
@@ -95,7 +97,7 @@ class Places:
     def __init__(self, count: int) -> None:
         self._places = asyncio.Semaphore(count)
 
-    async def take(self, seconds: float) -> bool:
+    async def take(self, seconds: float | None) -> bool:
         if not self._places.locked():
             await self._places.acquire()
             return True
@@ -118,7 +120,12 @@ class Tasks:
 
     def start(self, work: Work[Any], *args: Any) -> None:
         """Runs it in the background."""
-        self._started(work, *args)
+        self._started(work, *args).add_done_callback(self._failed)
+
+    def _failed(self, task: asyncio.Task[Any]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logging.getLogger("redis_gateway").error("a background task failed", exc_info=error)
 
     def _started(self, work: Work[T], *args: Any) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work(*args))
@@ -129,7 +136,7 @@ class Tasks:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # It was logged or raised to whoever waits; this marks it as seen.
+            task.exception()  # It is logged or raised to whoever waits; this marks it as seen.
 
     async def to_the_end(self, work: Work[T], *args: Any) -> T:
         """Runs it to its end, even if whoever waits for it is cancelled."""
@@ -146,6 +153,11 @@ class Tasks:
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=seconds)
+
+
+def at_exit(work: Work[Any]) -> None:
+    """Runs it when the program ends, and its event loop has ended."""
+    asyncio.run(work())
 
 
 def is_closed(connection: Any) -> bool:

@@ -17,7 +17,7 @@ import redis.exceptions as redis_errors
 from redis.backoff import NoBackoff
 
 from ..circuit import Circuit
-from ..failures import Unavailable, unavailable
+from ..failures import Unavailable, demoted, unavailable
 from ..settings import Settings
 from ..testing import FakeRedis
 from . import _runtime as runtime
@@ -145,7 +145,10 @@ class AsyncServer:
             connection = await runtime.bounded(self._settings.connect_timeout + limit, self._connection, pool)
             packed = connection.pack_commands(commands) if len(commands) > 1 else connection.pack_command(*commands[0])
             connected = True
-            return await runtime.bounded(limit, self._send_and_read, connection, packed, len(commands))
+            replies = await runtime.bounded(limit, self._send_and_read, connection, packed, len(commands))
+            if any(demoted(reply) for reply in replies):
+                await self._leave(connection)
+            return replies
         except BaseException as error:
             if connection is not None:
                 await runtime.drop(connection)
@@ -156,6 +159,12 @@ class AsyncServer:
         finally:
             if connection is not None:
                 await pool.release(connection)
+
+    async def _leave(self, connection: Any) -> None:
+        """The address may lead to another node by now, behind a proxy or a name: only new connections get there."""
+        await runtime.drop(connection)
+        for pool in (self._pool, self._waiting):
+            await pool.disconnect(inuse_connections=False)
 
     async def _connection(self, pool: Any) -> Any:
         connection = await pool.get_connection(*self._names)

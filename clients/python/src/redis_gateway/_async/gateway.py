@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .. import lifetime
 from .._commands import Amount, AsyncCommands, Pick, Request, Rows, requests
 from .._errors import GatewayError, NoPermission
 from ..decisions import Health, LimitDecision
 from ..failures import Unavailable
 from ..settings import Settings
 from ..telemetry import Telemetry
+from . import _runtime as runtime
 from .admission import AsyncAdmission, AsyncAdmitter, Plan
 from .cache import AsyncCache, AsyncStreamCache
 from .core import AsyncCore
@@ -21,7 +24,7 @@ from .keeper import AsyncKeeper
 from .limits import AsyncBudgets, AsyncLimits
 from .locks import AsyncLocks, AsyncSlot
 from .logs import AsyncLogs
-from .routing import AsyncAttempt, AsyncRoutedRequest, AsyncRouter, requested
+from .routing import AsyncAttempt, AsyncRoutedRequest, AsyncRouter, Failures, requested
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -78,10 +81,11 @@ class AsyncGateway:
         self._limits = AsyncLimits(self._core)
         self._locks = AsyncLocks(self._core, self._keeper)
         self._logs: list[AsyncLogs] = []
+        self._caches: weakref.WeakSet[AsyncCache[Any]] = weakref.WeakSet()
         self.commands = GatewayCommands(self._core)
         """Each command of the module, typed."""
         self.budgets = AsyncBudgets(self._core)
-        self._adopted = False
+        lifetime.watch(self)
 
     # Admissions.
 
@@ -116,7 +120,6 @@ class AsyncGateway:
             made.
             attributes: Attributes for OpenTelemetry's token metrics, such as `gen_ai.request.model`.
         """
-        self._adopt()
         admission = self._admitter.prepare(accounts, estimates or {}, ttl, lease_id, attributes)
         await self._admitter.admit(admission, rows, require, keep_alive)
         return admission
@@ -130,11 +133,18 @@ class AsyncGateway:
         ttl: float | None = None,
         lease_id: str | None = None,
         keep_alive: bool = True,
+        failures: Failures = (),
     ) -> AsyncAttempt:
-        """Picks one of several targets that has room for a request, and charges the estimates to it."""
-        self._adopt()
+        """Picks one of several targets that has room for a request, and charges the estimates to it. `failures`: which
+        exceptions say that the target has failed, besides CallFailed: their types, or a function."""
         return await self._router.route(
-            targets, estimates or {}, pick=pick, ttl=ttl, lease_id=lease_id, keep_alive=keep_alive
+            targets,
+            estimates or {},
+            pick=pick,
+            ttl=ttl,
+            lease_id=lease_id,
+            keep_alive=keep_alive,
+            failures=failures,
         )
 
     async def request(
@@ -147,12 +157,18 @@ class AsyncGateway:
         attempts: int = 3,
         ttl: float | None = None,
         attributes: Mapping[str, str] | None = None,
+        failures: Failures = (),
     ) -> AsyncRoutedRequest:
         """Admits a request for its accounts; `attempts()` of the result then goes from target to target until one
-        serves it."""
-        self._adopt()
+        serves it.
+
+        Args:
+            failures: After which exceptions the next target is tried, besides CallFailed: their types, such as
+            `(openai.APIConnectionError, openai.InternalServerError)`, or a function of the exception, which returns
+            whether, or a CallFailed with its `retry_after`.
+        """
         admission = self._admitter.prepare(accounts, estimates or {}, ttl, None, attributes)
-        return await requested(self._admitter, self._router, admission, targets, pick, attempts)
+        return await requested(self._admitter, self._router, admission, targets, pick, attempts, failures)
 
     # Limits, slots, locks.
 
@@ -215,7 +231,7 @@ class AsyncGateway:
             encode: Makes the bytes of a value. JSON by default.
             decode: Makes a value of bytes.
         """
-        return AsyncCache(
+        made: AsyncCache[Any] = AsyncCache(
             self._core,
             category,
             tenant=tenant,
@@ -228,6 +244,8 @@ class AsyncGateway:
             encode=encode,
             decode=decode,
         )
+        self._caches.add(made)
+        return made
 
     def stream_cache(self, category: str, **options: Any) -> AsyncStreamCache[Any]:
         """A cache of answers that come in pieces. The options are those of `cache`; it encodes and decodes lists of
@@ -264,13 +282,6 @@ class AsyncGateway:
 
     # The whole.
 
-    def _adopt(self) -> None:
-        """Takes over what an earlier process has left to be sent."""
-        if not self._adopted:
-            self._adopted = True
-            if self._core.kept.adopt():
-                self._core.start_sending()
-
     async def health(self) -> Health:
         """Whether the server answers, and has the module; how long that took, and what waits to be sent."""
         started = time.monotonic()
@@ -306,6 +317,27 @@ class AsyncGateway:
     def kept(self) -> int:
         """How many settlements and charges the server has not taken yet."""
         return len(self._core.kept)
+
+    def after_fork(self) -> None:
+        """The process has been forked, and this is the child. It is called without your doing."""
+        self._core.after_fork()
+        self._keeper.after_fork()
+        for logs in self._logs:
+            logs.after_fork()
+        for cache in list(self._caches):
+            cache.after_fork()
+
+    def at_exit(self) -> None:
+        """The program ends without `aclose`. It is called without your doing, and tries once to send what there is."""
+        if self._core.closed:
+            return
+        self._core.settle_leaked()
+        if len(self._core.living) or len(self._core.kept) or any(len(logs) for logs in self._logs):
+            runtime.at_exit(self._close_at_exit)
+
+    async def _close_at_exit(self) -> None:
+        self._core.anew()
+        await self.aclose(1.0)
 
     async def aclose(self, seconds: float = 5.0) -> None:
         """Sends what there is to send, waits for what runs, for so many seconds at most, and closes the connections."""

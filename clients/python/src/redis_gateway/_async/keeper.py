@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import time
 import weakref
 from typing import Protocol
 
 from .._commands import Request, requests
-from ..failures import Unavailable
+from ..failures import not_now
 from . import _runtime as runtime
 from .core import AsyncCore
 
 __all__ = ["AsyncKeeper", "Lease"]
+
+log = logging.getLogger("redis_gateway")
 
 
 class Lease(Protocol):
@@ -47,6 +50,14 @@ class AsyncKeeper:
         if start:
             self._core.tasks.start(self._run)
 
+    def after_fork(self) -> None:
+        """In the child: the leases are the parent's, and its task has not come along."""
+        self._mutex = runtime.Mutex()
+        self._wake = runtime.Event()
+        self._core.wakers.append(self._wake)
+        self._due = []
+        self._running = False
+
     def _push(self, at: float, lease: weakref.ref[Lease]) -> None:
         with self._mutex:
             self._number += 1
@@ -66,7 +77,14 @@ class AsyncKeeper:
                 if pause is None or pause > 0:
                     await self._wake.wait(pause)
                     continue
-                await self._extend(self._next())
+                due = self._next()
+                try:
+                    await self._extend(due)
+                except Exception:
+                    # The other leases are to live on.
+                    log.exception("leases were not extended")
+                    for lease in due:
+                        self._push(time.monotonic() + 1.0, lease)
         finally:
             self._running = False
 
@@ -100,7 +118,7 @@ class AsyncKeeper:
             lease = reference()
             if lease is None:
                 continue
-            if any(isinstance(reply, Unavailable) for reply in own_replies):
+            if any(not_now(reply) for reply in own_replies):
                 self._core.telemetry.count("keep_alive_failed")
                 self._push(time.monotonic() + lease.ttl / 6, reference)
             elif all(reply == 0 or isinstance(reply, Exception) for reply in own_replies):

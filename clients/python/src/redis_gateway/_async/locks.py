@@ -69,8 +69,17 @@ class AsyncSlot:
             raise LockLost(self.reason or "lost")
 
     async def until_lost(self, seconds: float | None = None) -> bool:
-        """Waits until the slot is known to be lost, and tells whether it is. For a task that stops the work then."""
-        return await self._lost.wait(seconds) or self.lost
+        """Waits until the slot is lost, and tells whether it is. For a task that stops the work then."""
+        end = time.monotonic() + seconds if seconds is not None else None
+        while not self.lost:
+            now = time.monotonic()
+            if end is not None and now >= end:
+                return False
+            # Without a reply of the server nobody sets the event: the time for which it is held ends by itself.
+            until = [moment for moment in (end, self._live_until if self.outcome == "admitted" else None) if moment]
+            # A moment more, so that the time has passed for certain.
+            await self._lost.wait(max(0.0, min(until) - now) + 0.001 if until else None)
+        return True
 
     async def release(self) -> bool:
         """Gives it back. Whether it was still taken, as far as is known."""
@@ -160,16 +169,27 @@ class AsyncLocks:
                 answer.fencing_token,
             )
             if answer.acquired:
+                slot._live_until = asked_at + slot.ttl
+                # Of a grant after a wait it is not known when it came: from now on the time is.
+                if left > 0 and not await self._renewed(slot):
+                    continue
                 slot.outcome, slot.reason = "admitted", ""
-                # A grant after a wait came a little before its reply.
-                granted_at = asked_at if left <= 0 else time.monotonic() - self._core.settings.timeout
-                slot._live_until = granted_at + slot.ttl
                 if slot._ended:  # Whoever asked has left meanwhile.
                     self._core.keep(Delivery(list(requests.release(slot.key, slot.holder).args)))
                 return
             slot.reason = "limit"
             if left <= 0 or answer.retry_after_ms < 0 or slot._ended or self._core.closed:
                 return
+
+    async def _renewed(self, slot: AsyncSlot) -> bool:
+        """Whether it is still held, as far as is known."""
+        asked_at = time.monotonic()
+        try:
+            held = await self._core.run(requests.renew(slot.key, slot.holder, ttl_ms=milliseconds(slot.ttl)))
+        except Unavailable:
+            return True
+        slot._live_until = asked_at + slot.ttl
+        return held
 
     async def _once(self, slot: AsyncSlot, wait: float) -> low.Slot:
         ttl_ms = milliseconds(slot.ttl)

@@ -12,7 +12,7 @@ from typing import Any
 
 from .._commands import requests
 from .._errors import GatewayError, QueueFull
-from ..failures import Unavailable
+from ..failures import Unavailable, not_now
 from . import _runtime as runtime
 from .core import AsyncCore
 
@@ -21,6 +21,9 @@ __all__ = ["AsyncLogs"]
 log = logging.getLogger("redis_gateway")
 # The server remembers the id of a push for `gw.log-id-ms`, ten minutes by default.
 REMEMBERED_S = 540.0
+# The most bytes of a batch: small enough to arrive within the time-out over a slow network, and to hold up no other
+# command of the server for long. A longer record is pushed alone.
+BATCH_BYTES = 512 * 1024
 
 
 class Batch:
@@ -30,6 +33,10 @@ class Batch:
         self.records = records
         self.id = uuid.uuid4().hex
         self.first_sent: float | None = None
+        """When it may have arrived for the first time. If its records are pushed one by one: when the first of them
+        may have."""
+        self.one_by_one = False
+        """One of them was refused, so each gets a push of its own."""
 
 
 class AsyncLogs:
@@ -57,7 +64,7 @@ class AsyncLogs:
         self._buffer: deque[bytes] = deque()
         self._bytes = 0
         self._sending: Batch | None = None
-        self._flushing = False
+        self._turn = runtime.Places(1)
         self._running = False
         self._wake = runtime.Event()
         self._closed = False
@@ -72,7 +79,7 @@ class AsyncLogs:
     def push(self, record: Any) -> None:
         """Takes a record: bytes or a string as they are, anything else as JSON. It waits for nothing. If the buffer
         is full, its
-        oldest records are dropped, and counted."""
+        oldest records are dropped, and counted; after the end so is every record."""
         if isinstance(record, bytes):
             encoded = record
         elif isinstance(record, str):
@@ -81,18 +88,27 @@ class AsyncLogs:
             encoded = json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=str).encode()
         dropped = 0
         with self._mutex:
-            self._buffer.append(encoded)
-            self._bytes += len(encoded)
+            ended = self._closed or self._core.closed
+            if not ended:
+                self._buffer.append(encoded)
+                self._bytes += len(encoded)
             while len(self._buffer) > self._most or (self._bytes > self._most_bytes and len(self._buffer) > 0):
                 self._bytes -= len(self._buffer.popleft())
                 dropped += 1
-            full = len(self._buffer) >= self._batch
-            start = not self._running and not self._closed
+            full = len(self._buffer) >= self._batch or self._bytes >= BATCH_BYTES
+            start = not self._running and not ended
             self._running = self._running or start
+        if ended:
+            self._drop(1, "closed")
+            return
         if dropped:
             self._drop(dropped, "buffer_full")
         if start:
-            self._core.tasks.start(self._run)
+            try:
+                self._core.tasks.start(self._run)
+            except RuntimeError:
+                # No event loop runs here. The next push in one, or `flush`, pushes this record, too.
+                self._running = False
         if full:
             self._wake.set()
 
@@ -114,42 +130,58 @@ class AsyncLogs:
                     if not self._buffer and self._sending is None:
                         self._running = False
                         return
-        finally:
+        except BaseException:
             self._running = False
+            raise
 
     async def flush(self) -> bool:
         """Pushes all there is. Whether the server has taken it."""
-        with self._mutex:
-            if self._flushing:
-                return True
-            self._flushing = True
-        try:
-            return await self._core.tasks.to_the_end(self._flush)
-        finally:
-            self._flushing = False
+        return await self._core.tasks.to_the_end(self._flush)
 
     async def _flush(self) -> bool:
-        while True:
-            with self._mutex:
-                if self._sending is None and self._buffer:
-                    count = min(self._batch, len(self._buffer))
-                    self._sending = Batch([self._buffer.popleft() for _ in range(count)])
-                    self._bytes -= sum(map(len, self._sending.records))
-                batch = self._sending
-            if batch is None:
-                return True
-            if not await self._push(batch):
-                return False
+        # One at a time, also if whoever asked for the one before was cancelled: two would push the same batch.
+        await self._turn.take(None)
+        try:
+            while await self._next_batch():
+                pass
+            return self._sending is None
+        finally:
+            self._turn.free()
+
+    async def _next_batch(self) -> bool:
+        """Pushes a batch. False if there is none, or it was not taken."""
+        with self._mutex:
+            if self._sending is None:
+                self._sending = self._filled()
+            batch = self._sending
+        if batch is None or not await self._push(batch):
+            return False
+        with self._mutex:
             self._sending = None
+        return True
+
+    def _filled(self) -> Batch | None:
+        """The oldest records, as many as a batch may have."""
+        records: list[bytes] = []
+        size = 0
+        while self._buffer and len(records) < self._batch:
+            if records and size + len(self._buffer[0]) > BATCH_BYTES:
+                break
+            records.append(self._buffer.popleft())
+            size += len(records[-1])
+        self._bytes -= size
+        return Batch(records) if records else None
 
     async def _push(self, batch: Batch) -> bool:
         """Whether it is done with: taken, or refused for good."""
+        if batch.one_by_one:
+            return await self._push_each(batch)
         if batch.first_sent is not None and time.monotonic() - batch.first_sent > REMEMBERED_S:
             # It may have arrived, and the server may have forgotten its id: to send it again could store it twice.
             self._drop(len(batch.records), "unknown")
             return True
         try:
-            pushed = await self._core.run(
+            pushed = await self._core.background.call(
                 requests.log_push(self._key, batch.records, json=self._json, reject=self._reject, id=batch.id)
             )
         except Unavailable as error:
@@ -159,11 +191,15 @@ class AsyncLogs:
         except QueueFull:
             return False
         except GatewayError as error:
-            log.error("log records were refused: %s", type(error).__name__)
+            if not_now(error):
+                return False
             if len(batch.records) == 1:
+                log.error("a log record was refused: %s", type(error).__name__)
                 self._drop(1, "refused")
                 return True
-            # One of them cannot be stored. Each gets its own push, so that the others are.
+            # One of them cannot be stored. From now on each gets its own push, so that the others are: none of them has
+            # arrived yet, and none may be pushed under the batch's id again.
+            batch.one_by_one, batch.first_sent = True, None
             return await self._push_each(batch)
         if pushed.dropped:
             self._drop(pushed.dropped, "queue_full")
@@ -174,17 +210,32 @@ class AsyncLogs:
             one = Batch(batch.records[:1])
             one.id = f"{batch.id}:{len(batch.records)}"
             one.first_sent = batch.first_sent
-            if not await self._push(one):
-                batch.first_sent = one.first_sent
+            done = await self._push(one)
+            batch.first_sent = None if done else one.first_sent
+            if not done:
                 return False
             del batch.records[0]
         return True
 
+    def after_fork(self) -> None:
+        """In the child: the records are the parent's, which pushes them."""
+        self._mutex = runtime.Mutex()
+        self._wake = runtime.Event()
+        self._buffer, self._bytes, self._sending = deque(), 0, None
+        self._running = self._flushing = False
+
     async def aclose(self) -> None:
         """Pushes what there is, once. What the server does not take is dropped, and counted."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._mutex:
+            if self._closed:
+                return
+            self._closed = True
         self._wake.set()
-        if not await self.flush() and len(self):
-            self._drop(len(self), "closed")
+        if await self.flush():
+            return
+        with self._mutex:
+            left = len(self)
+            self._buffer.clear()
+            self._bytes, self._sending = 0, None
+        if left:
+            self._drop(left, "closed")

@@ -11,7 +11,8 @@ import redis.exceptions as redis_errors
 from redis.crc import key_slot
 
 from .._commands import COMMANDS, Request
-from ..failures import Unavailable, code_of, typed, unavailable
+from .._errors import GatewayError
+from ..failures import Unavailable, code_of, not_now, typed, unavailable
 from ..settings import Settings
 from ..telemetry import Telemetry
 from . import _runtime as runtime
@@ -24,6 +25,9 @@ T = TypeVar("T")
 REDIRECTIONS = 5
 # How long a cluster's map may be wrong for: it is asked for anew after a redirection or a failure, but not more often.
 REFRESH_S = 0.5
+
+# What redis-py raises if the server refuses the first commands on a connection.
+LOGIN_REFUSED = (redis_errors.AuthenticationError, redis_errors.AuthorizationError, redis_errors.ResponseError)
 
 
 def key_of(request: Request[Any]) -> bytes | None:
@@ -74,27 +78,30 @@ class AsyncTransport:
     async def many(self, requests: Sequence[Request[Any]]) -> list[Any]:
         """The replies as they came, of which each may be an error; in one round trip to each node."""
         if self._alone is not None:
-            return await self._ask(self._alone, requests)
+            return (await self._ask(self._alone, requests))[0]
         await self._know_nodes()
         groups: dict[tuple[str, int], list[int]] = {}
         for at, request in enumerate(requests):
             groups.setdefault(self._address(key_of(request)), []).append(at)
         replies: list[Any] = [None] * len(requests)
         for address, places in groups.items():
-            answers = await self._ask(self._server(address), [requests[at] for at in places])
+            answers, sent = await self._ask(self._server(address), [requests[at] for at in places])
             for at, answer in zip(places, answers, strict=True):
-                replies[at] = await self._followed(requests[at], answer) if isinstance(answer, Exception) else answer
+                failed = isinstance(answer, Exception)
+                replies[at] = await self._followed(requests[at], answer, sent) if failed else answer
         return replies
 
     async def wait(self, request: Request[T]) -> T:
         """The reply of a call that waits inside the server, for less than `Settings.waiting_timeout`."""
         if self._alone is not None:
-            reply = (await self._ask(self._alone, [request], waiting=True))[0]
+            reply = (await self._ask(self._alone, [request], waiting=True))[0][0]
         else:
             await self._know_nodes()
-            reply = (await self._ask(self._server(self._address(key_of(request))), [request], waiting=True))[0]
+            server = self._server(self._address(key_of(request)))
+            replies, sent = await self._ask(server, [request], waiting=True)
+            reply = replies[0]
             if isinstance(reply, Exception):
-                reply = await self._followed(request, reply, waiting=True)
+                reply = await self._followed(request, reply, sent, waiting=True)
         if isinstance(reply, Exception):
             raise reply
         return request.decode(reply)
@@ -106,7 +113,7 @@ class AsyncTransport:
         await self._know_nodes()
         found: list[T] = []
         for address in dict.fromkeys(self._slots.values()):
-            reply = (await self._ask(self._server(address), [request]))[0]
+            reply = (await self._ask(self._server(address), [request]))[0][0]
             if isinstance(reply, Exception):
                 raise reply
             found.append(request.decode(reply))
@@ -114,12 +121,14 @@ class AsyncTransport:
 
     async def _ask(
         self, server: AsyncServer, requests: Sequence[Request[Any]], *, waiting: bool = False, asking: bool = False
-    ) -> list[Any]:
+    ) -> tuple[list[Any], bool]:
+        """The replies, and whether an earlier try, which had no reply, may have arrived."""
         commands = [encoded(request.args) for request in requests]
         if asking:
             commands.insert(0, [b"ASKING"])
         tries = 2 if all(request.repeatable for request in requests) else 1
         end = time.monotonic() + self.settings.timeout
+        sent = False
         while True:
             tries -= 1
             try:
@@ -130,19 +139,29 @@ class AsyncTransport:
                 else:
                     replies = await server.ask(commands, waiting=waiting)
                 break
-            except redis_errors.AuthenticationError as error:
-                return [typed(error)] * len(requests)
+            except LOGIN_REFUSED as error:
+                # The server refuses the connection itself.
+                return [self._after(typed(error), sent)] * len(requests), sent
             except Unavailable as error:
+                sent = sent or error.sent
                 # An idle connection that the server had closed: a new one may well do, if there is time for it.
                 if tries == 0 or error.reason != "connection" or time.monotonic() >= end:
                     self._refresh_later()
-                    return [error] * len(requests)
+                    return [self._after(error, sent)] * len(requests), sent
         if asking:
             del replies[0]
         for at, reply in enumerate(replies):
             if isinstance(reply, Exception):
-                replies[at] = self._error(reply)
-        return replies
+                replies[at] = self._after(self._error(reply), sent)
+        return replies, sent
+
+    def _after(self, error: Exception, sent: bool) -> Exception:
+        """What an error means if an earlier try may have arrived: this try's refusal says nothing about that one."""
+        if not sent or not not_now(error):
+            return error
+        if isinstance(error, Unavailable):
+            return error if error.sent else Unavailable(error.reason, sent=True, down=error.down)
+        return Unavailable(error.code.lower() if isinstance(error, GatewayError) else "refused", sent=True, down=False)
 
     def _error(self, error: Exception) -> Exception:
         """Redirections are for the cluster's part of this class, the rest is away or the caller's."""
@@ -152,13 +171,13 @@ class AsyncTransport:
 
     # A cluster's nodes.
 
-    async def _followed(self, request: Request[Any], error: Exception, *, waiting: bool = False) -> Any:
-        """The reply from where the cluster says that the key is."""
+    async def _followed(self, request: Request[Any], error: Exception, sent: bool, *, waiting: bool = False) -> Any:
+        """The reply from where the cluster says that the key is. `sent`: whether an earlier try may have arrived."""
         end = time.monotonic() + self.settings.timeout
         for _ in range(REDIRECTIONS):
             code = code_of(error)
             if isinstance(error, Unavailable) or code not in ("MOVED", "ASK", "TRYAGAIN"):
-                return error
+                return self._after(error, sent)
             if code == "TRYAGAIN":
                 await runtime.sleep(0.005)
                 address = self._address(key_of(request))
@@ -169,13 +188,14 @@ class AsyncTransport:
                 if code == "MOVED":
                     self._slots[int(slot)] = address
                     self._refresh_later()
-            reply = (await self._ask(self._server(address), [request], waiting=waiting, asking=code == "ASK"))[0]
-            if not isinstance(reply, Exception):
-                return reply
-            error = reply
+            replies, arrived = await self._ask(self._server(address), [request], waiting=waiting, asking=code == "ASK")
+            sent = sent or arrived
+            if not isinstance(replies[0], Exception):
+                return replies[0]
+            error = replies[0]
             if time.monotonic() >= end and not waiting:
                 break
-        return unavailable(error, connected=True) or typed(error)
+        return self._after(unavailable(error, connected=True) or typed(error), sent)
 
     def _address(self, key: bytes | None) -> tuple[str, int]:
         if key is None:
@@ -214,7 +234,7 @@ class AsyncTransport:
             for address in known:
                 try:
                     reply = (await self._server(address).ask([[b"CLUSTER", b"SLOTS"]]))[0]
-                except Unavailable:
+                except (Unavailable, *LOGIN_REFUSED):
                     continue
                 if reply and not isinstance(reply, Exception):
                     self._slots = self._slots_of(reply, address)

@@ -25,6 +25,7 @@ __all__ = [
     "Sentinel",
     "SentinelConnectionPool",
     "Tasks",
+    "at_exit",
     "bounded",
     "closing",
     "closing_source",
@@ -50,7 +51,7 @@ class Mutex:
     """Guards a few lines that wait for nothing."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # A garbage collection may end a generator here, which settles.
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -83,7 +84,7 @@ class Places:
     def __init__(self, count: int) -> None:
         self._places = threading.Semaphore(count)
 
-    def take(self, seconds: float) -> bool:
+    def take(self, seconds: float | None) -> bool:
         return self._places.acquire(timeout=seconds)
 
     def free(self) -> None:
@@ -121,6 +122,11 @@ class Tasks:
         for thread in list(self._threads):
             if thread is not threading.current_thread():
                 thread.join(max(0.0, end - time.monotonic()))
+
+
+def at_exit(work: Work[Any]) -> None:
+    """Runs it when the program ends."""
+    work()
 
 
 def is_closed(connection: Any) -> bool:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from .. import _commands as low
 from .._commands import AdmissionRow, Amount, Request, Rows, requests
 from .._errors import GatewayError, LeaseEnded, NoAccount
+from ..amounts import checked_amount
 from ..decisions import Denied, Outcome, Settlement
-from ..deliveries import GRACE_S, Delivery, unix_ms
+from ..deliveries import Delivery, unix_ms
 from ..failures import Unavailable
 from ..local import share
 from ..settings import Local
@@ -135,11 +136,14 @@ class Admission:
 
     # What was used.
 
-    def use(self, amounts: Mapping[str, Amount] | None = None, /, **meters: Amount) -> None:
+    def use(self, amounts: Mapping[str, Amount | None] | None = None, /, **meters: Amount | None) -> None:
         """Tells what the request has used so far, in all: `use(tokens=1312, usd="0.0175")`. Later words replace
-        earlier ones."""
-        self._used.update(amounts or {})
-        self._used.update(meters)
+        earlier ones; None tells nothing. Raises ValueError if one is not an amount from 0, and then takes none of
+        them."""
+        told = {**(amounts or {}), **meters}
+        self._used.update(
+            {meter: checked_amount(meter, amount) for meter, amount in told.items() if amount is not None}
+        )
 
     def unused(self) -> None:
         """The model was not asked, or refused: the request counts, but has used nothing."""
@@ -147,9 +151,11 @@ class Admission:
 
     # The end.
 
-    def settle(self, amounts: Mapping[str, Amount] | None = None, /, **meters: Amount) -> Settlement | None:
+    def settle(
+        self, amounts: Mapping[str, Amount | None] | None = None, /, **meters: Amount | None
+    ) -> Settlement | None:
         """Ends the admission. Only the first call does something; the others reply how that went, or None while it is
-        under way."""
+        under way. If the server refuses it, that is raised, and it can be settled again."""
         self.use(amounts, **meters)
         return self._end(self._used, None)
 
@@ -163,12 +169,20 @@ class Admission:
         with self._mutex:
             first = not self._ending
             self._ending = True
+        self._core.unwatch(self)
         if first:
-            return self._core.tasks.to_the_end(self._settle, self._deliveries(dict(used), call), used)
+            return self._core.tasks.to_the_end(self._settle, dict(used), call)
         return self.settlement
 
-    def _settle(self, deliveries: list[Delivery], used: Mapping[str, Amount]) -> Settlement:
-        self.settlement = self._core.deliver_all(deliveries)
+    def _settle(
+        self, used: Mapping[str, Amount], call: tuple[bool, float | None, float | None] | None
+    ) -> Settlement:
+        try:
+            self.settlement = self._core.deliver_all(self._deliveries(used, call))
+        except Exception:
+            # An error reply has changed nothing: it can be settled again.
+            self._ending = False
+            raise
         self._core.telemetry.count("settlements", outcome=self.settlement.outcome)
         self._core.telemetry.used(used, self._attributes)
         return self.settlement
@@ -203,9 +217,8 @@ class Admission:
                 took_ms=round(took * 1000) if took is not None else None,
             )
             delivery = Delivery(list(settle.args), charges)
-            if group.state == "maybe" and undone:
-                # The question may still be on its way: UNKNOWN is no answer yet.
-                delivery.again_until = time.time() + GRACE_S
+            # If the question is still on its way, it is admitted later: it has to be settled then, and not charged now.
+            delivery.early = group.state == "maybe"
             made.append(delivery)
         return made
 
@@ -223,12 +236,13 @@ class Admission:
         return None
 
     def stream(
-        self, source: Iterable[T], usage: Callable[[T], Mapping[str, Amount] | None] | None = None
+        self, source: Iterable[T], usage: Callable[[T], Mapping[str, Amount | None] | None] | None = None
     ) -> Iterator[T]:
         """Passes a model's answer on, piece by piece, and settles when it ends, breaks off, or nobody wants more of it.
 
         `usage` finds in a piece what was used so far. If the model fails before its first piece, nothing was used.
         """
+        complete = False
         try:
             with runtime.closing_source(source) as pieces:
                 for piece in pieces:
@@ -237,25 +251,51 @@ class Admission:
                     if found:
                         self.use(found)
                     yield piece
+            complete = True
         except Exception as error:
             self._stream_failed(error)
             raise
         finally:
-            self.settle()
+            (self.settle() if complete else self._broken_off())
 
     def _stream_failed(self, error: Exception) -> None:
         if not self.began and not self._used:
             self.unused()
 
+    def _broken_off(self) -> Settlement | None:
+        """Ends it in the middle of the call."""
+        return self.settle()
+
     def __del__(self) -> None:
         # Nobody can settle it any more. The server keeps the estimates, and is told as soon as there is time.
-        if self._ending or not self._answered or not self.ok or self._core.closed:
+        # This may run in the middle of anything, also while this thread holds a lock: so it takes none, and only puts
+        # itself where others look.
+        if not self._ending and self._answered and self.ok and not self._core.closed:
+            self._core.leaked.append(self)
+
+    def forgotten(self, figure: str) -> None:
+        """Nobody can settle it any more: it is settled at what is known. `figure`: what counts it."""
+        if not self._answered:
+            self.abandon()
             return
-        self._ending = True
-        self._core.telemetry.count("admissions_leaked")
-        log.error("an admission was never settled: it is settled at its estimates")
+        with self._mutex:
+            first = not self._ending
+            self._ending = True
+        self._core.unwatch(self)
+        if not first or not self.ok:
+            return
+        self._core.telemetry.count(figure)
+        if figure == "admissions_leaked":
+            log.error("an admission was never settled: it is settled at its estimates")
+        self.settlement = Settlement("kept")
         for delivery in self._deliveries(self._used, None):
-            self._core.keep(delivery)
+            if self._core.keep(delivery).outcome == "given_up":
+                self.settlement = Settlement("given_up")
+
+    def not_mine(self) -> None:
+        """In a process that was forked meanwhile: the parent settles it."""
+        self._mutex = runtime.Mutex()
+        self._ending = True
 
     # What keeps it alive.
 
@@ -265,11 +305,17 @@ class Admission:
         return [
             requests.keep_alive(group.accounts, lease_id=self.lease_id, ttl_ms=milliseconds(self.ttl))
             for group in self._groups
-            if group.state == "live"
+            if group.state != "not"
         ]
 
+    @property
+    def holds(self) -> bool:
+        """Whether the server has admitted it, or may have: also one that is degraded."""
+        return self.ok and any(group.state != "not" for group in self._groups)
+
     def kept_alive(self, live: bool) -> None:
-        if not live and not self._ending:
+        # One that is degraded may go on without a lease.
+        if not live and not self._ending and self.outcome == "admitted":
             self.lost = True
             self._core.telemetry.count("leases_lost")
 
@@ -285,6 +331,8 @@ class Admission:
         self._answered = True
         if self._abandoned:
             self.give_back()
+        elif self.ok:
+            self._core.watch(self)
 
     def give_back(self) -> None:
         """Undoes it in the background."""
@@ -343,7 +391,7 @@ class Admitter:
             admission.abandon()
             raise
         self._core.telemetry.decided("admission", admission.outcome, admission.reason)
-        if keep_alive and admission.outcome == "admitted":
+        if keep_alive and admission.holds:
             self._keeper.add(admission)
 
     def _ask(self, admission: Admission, rows: Rows, require: bool) -> None:
@@ -437,11 +485,13 @@ class Admitter:
     def _undo(self, admission: Admission) -> None:
         """Gives back what the slots before have admitted, and what may have been admitted."""
         deliveries = admission._deliveries(zeros(admission.estimates), None)
+        known: list[Delivery] = []
         for delivery, group in zip(
             deliveries, [group for group in admission._groups if group.state != "not"], strict=True
         ):
             if group.state == "maybe":
                 self._core.keep(delivery)
             else:
-                self._core.deliver(delivery)
+                known.append(delivery)
             group.state = "not"
+        self._core.deliver_all(known)

@@ -37,14 +37,19 @@ class Flight(Generic[T]):
 class Fetched:
     """What the server has said of a key, to a call of this name."""
 
-    __slots__ = ("answer", "asked", "holder", "token")
+    __slots__ = ("abandoned", "answer", "answered", "asked", "holder", "token")
 
-    def __init__(self, answer: CacheAnswer | None, holder: str, asked: bool, token: int | None = None) -> None:
-        self.answer = answer
-        self.holder = holder
-        self.asked = asked
-        """The reply was lost: the server may have given the fill lease."""
-        self.token = token if token is not None else (answer.token if answer is not None else 0)
+    def __init__(self, token: int = 0) -> None:
+        self.answer: CacheAnswer | None = None
+        self.holder = uuid.uuid4().hex
+        self.token = token
+        """That of the fill lease; 0 without one."""
+        self.asked = False
+        """No reply has come: the server may have given the fill lease."""
+        self.answered = False
+        """Nothing is being asked any more."""
+        self.abandoned = False
+        """Whoever asked has left."""
 
 
 class Cache(Generic[T]):
@@ -64,6 +69,7 @@ class Cache(Generic[T]):
         decode: Callable[[bytes], T],
     ) -> None:
         self._core = core
+        self._most_computing = computing
         self._computing = runtime.Places(computing)
         self._mutex = runtime.Mutex()
         self._flights: dict[str, Flight[T]] = {}
@@ -80,6 +86,12 @@ class Cache(Generic[T]):
     def key(self, request: object) -> str:
         """The key of a request: the same in all languages, and never that of another tenant."""
         return cache_key(self.category, request, tenant=self.tenant, ignore=self._ignore)
+
+    def after_fork(self) -> None:
+        """In the child: what is being computed is computed in the parent, and would never end here."""
+        self._mutex = runtime.Mutex()
+        self._flights = {}
+        self._computing = runtime.Places(self._most_computing)
 
     def get_or_compute(
         self,
@@ -150,21 +162,26 @@ class Cache(Generic[T]):
                 self._computing.free()
 
     def _keep(self, key: str, value: T, fetched: Fetched, tags: tuple[str, ...], saved: Amount | None) -> None:
-        """Stores it, if the server has given the right to."""
+        """Stores it, if the server has given the right to. Whoever has computed a value gets it, also if it cannot be
+        stored."""
         answer = fetched.answer
-        if answer is None and fetched.asked:
-            # The reply was lost. Under the same name the lease can be had again.
-            answer = self._try_again(key, fetched)
-            if answer is None or answer.value is not None or not answer.token:
-                return
-        if answer is not None and answer.state != "PENDING":
-            self._store(key, value, answer.token, tags, saved)
+        if answer is None and fetched.asked and not self._try_again(key, fetched):
+            self._core.tasks.start(self._release_later, key, fetched)
+            return
+        if fetched.token or (answer is not None and answer.state != "PENDING"):
+            self._store(key, value, fetched.token, tags, saved)
 
-    def _try_again(self, key: str, fetched: Fetched) -> CacheAnswer | None:
+    def _try_again(self, key: str, fetched: Fetched) -> bool:
+        """The reply was lost. Under the same name the lease can be had again. Whether it is known now."""
         try:
-            return self._asked(key, fetched.holder, 0.0)
-        except (Unavailable, GatewayError):
-            return None
+            answer = self._asked(key, fetched.holder, 0.0)
+        except Unavailable:
+            return False
+        except GatewayError:
+            answer = None
+        fetched.asked = False
+        fetched.token = answer.token if answer is not None else 0
+        return True
 
     def _refresh(
         self, key: str, compute: Callable[[], T], token: int, tags: tuple[str, ...], saved: Amount | None
@@ -174,7 +191,7 @@ class Cache(Generic[T]):
         except BaseException as error:
             self._core.telemetry.count("cache", result="refresh_failed")
             log.warning("a cached answer could not be refreshed: %s", type(error).__name__)
-            self._give_up(key, Fetched(None, "", False, token))
+            self._give_up(key, Fetched(token))
             if not isinstance(error, Exception):
                 raise
             return
@@ -184,21 +201,45 @@ class Cache(Generic[T]):
 
     def _fetch(self, key: str, end: float) -> Fetched:
         """What the server says; no answer if it is away, or says that it cannot be asked for this key."""
-        holder = uuid.uuid4().hex
+        fetched = Fetched()
         try:
-            answer = self._asked(key, holder, 0.0)
-            while answer.state == "PENDING" and (left := end - time.monotonic()) > 0:
+            # To the end, even if whoever asks is cancelled: the reply may bring a lease, which nobody else can give up.
+            self._core.tasks.to_the_end(self._ask, key, fetched, end)
+        except BaseException:
+            fetched.abandoned = True
+            if fetched.answered:
+                self._give_up(key, fetched)
+            raise
+        return fetched
+
+    def _ask(self, key: str, fetched: Fetched, end: float) -> None:
+        try:
+            self._ask_until(key, fetched, end)
+        finally:
+            fetched.answered = True
+        if fetched.abandoned:
+            self._give_up(key, fetched)
+
+    def _ask_until(self, key: str, fetched: Fetched, end: float) -> None:
+        telemetry = self._core.telemetry
+        fetched.asked = True
+        try:
+            answer = self._asked(key, fetched.holder, 0.0)
+            while answer.state == "PENDING" and not fetched.abandoned and (left := end - time.monotonic()) > 0:
                 # A part of the wait: so the connection's time-out tells in time that the server is away.
-                answer = self._asked(key, holder, min(left, self._core.settings.waiting_timeout * 0.8))
+                answer = self._asked(key, fetched.holder, min(left, self._core.settings.waiting_timeout * 0.8))
         except Unavailable as error:
-            self._core.telemetry.count("cache", result="away", reason=error.reason)
-            return Fetched(None, holder, error.sent)
+            fetched.asked = error.sent
+            telemetry.count("cache", result="away", reason=error.reason)
+            return
         except GatewayError as error:
-            self._core.telemetry.count("cache", result="error")
+            fetched.asked = False
+            telemetry.count("cache", result="error")
             log.warning("the cache refuses to answer: %s", type(error).__name__)
-            return Fetched(None, holder, False)
-        self._core.telemetry.count("cache", result=answer.state.lower())
-        return Fetched(answer, holder, False)
+            return
+        fetched.asked = False
+        fetched.answer, fetched.token = answer, answer.token
+        telemetry.count("cache", result=answer.state.lower())
 
     def _asked(self, key: str, holder: str, wait: float) -> CacheAnswer:
         lease_ms = milliseconds(self._lease)
@@ -219,21 +260,36 @@ class Cache(Generic[T]):
         return self._core.run(at_once)
 
     def _store(self, key: str, value: T, token: int, tags: tuple[str, ...], saved: Amount | None) -> None:
+        """If it cannot be stored, the fill lease is given up: others must not wait until it ends by itself."""
         try:
-            self._core.run(
-                requests.cache_set(
-                    key,
-                    self._encode(value),
-                    px_ms=milliseconds(self._ttl),
-                    stale_ms=milliseconds(self._stale) if self._stale > 0 else None,
-                    tags=tags or None,
-                    saved=saved,
-                    token=token or None,
-                )
-            )
+            encoded = self._encode(value)
+        except Exception as error:
+            self._core.telemetry.count("cache", result="not_encoded")
+            log.error("an answer cannot be cached: %s", type(error).__name__)
+            self._give_up(key, Fetched(token))
+            return
+        try:
+            self._set(key, encoded, token, tags, saved)
         except (Unavailable, GatewayError) as error:
             self._core.telemetry.count("cache", result="not_stored")
             log.debug("an answer was not cached: %s", type(error).__name__)
+            self._give_up(key, Fetched(token))
+        except BaseException:
+            self._give_up(key, Fetched(token))
+            raise
+
+    def _set(self, key: str, encoded: bytes, token: int, tags: tuple[str, ...], saved: Amount | None) -> None:
+        self._core.run(
+            requests.cache_set(
+                key,
+                encoded,
+                px_ms=milliseconds(self._ttl),
+                stale_ms=milliseconds(self._stale) if self._stale > 0 else None,
+                tags=tags or None,
+                saved=saved,
+                token=token or None,
+            )
+        )
 
     def _give_up(self, key: str, fetched: Fetched) -> None:
         """The next one who waits computes."""
@@ -241,15 +297,29 @@ class Cache(Generic[T]):
             self._core.tasks.to_the_end(self._release, key, fetched)
 
     def _release(self, key: str, fetched: Fetched) -> None:
-        try:
-            token = fetched.token
-            if fetched.asked:
-                answer = self._try_again(key, fetched)
-                token = answer.token if answer is not None else 0
-            if token:
-                self._core.run(requests.cache_release(key, token))
-        except (Unavailable, GatewayError):
+        if not self._released(key, fetched):
             self._core.telemetry.count("cache", result="not_released")
+            self._core.tasks.start(self._release_later, key, fetched)
+
+    def _released(self, key: str, fetched: Fetched) -> bool:
+        """Whether the server has taken it. A token that was used meanwhile releases nothing."""
+        if fetched.asked and not self._try_again(key, fetched):
+            return False
+        try:
+            if fetched.token:
+                self._core.run(requests.cache_release(key, fetched.token))
+        except Unavailable:
+            return False
+        except GatewayError as error:
+            log.warning("a fill lease could not be given up: %s", type(error).__name__)
+        return True
+
+    def _release_later(self, key: str, fetched: Fetched) -> None:
+        """The server is away. If it is back before the lease has ended by itself, it is told."""
+        end = time.monotonic() + self._lease
+        while time.monotonic() < end and not self._core.closing.wait(self._core.settings.kept.every):
+            if self._released(key, fetched):
+                return
 
     def _decoded(self, value: bytes) -> list[T]:
         """None if it is of another form than this program's, such as that of an older version."""
@@ -269,12 +339,23 @@ class Cache(Generic[T]):
         except Unavailable as error:
             self._core.telemetry.count("cache", result="away", reason=error.reason)
             return default
+        except GatewayError as error:
+            self._core.telemetry.count("cache", result="error")
+            log.warning("the cache refuses to answer: %s", type(error).__name__)
+            return default
         found = self._decoded(value) if value is not None else []
         self._core.telemetry.count("cache", result="hit" if found else "miss")
         return found[0] if found else default
 
     def set(self, request: object, value: T, *, tags: Iterable[str] = (), saved: Amount | None = None) -> None:
-        self._store(self.key(request), value, 0, tuple(tags), saved)
+        """Stores an answer; if the server is away or refuses, it is not stored, and that is counted. Raises what
+        `encode` raises."""
+        key, encoded = self.key(request), self._encode(value)
+        try:
+            self._set(key, encoded, 0, tuple(tags), saved)
+        except (Unavailable, GatewayError) as error:
+            self._core.telemetry.count("cache", result="not_stored")
+            log.debug("an answer was not cached: %s", type(error).__name__)
 
     def delete(self, request: object) -> bool:
         """Whether there was an entry. Raises Unavailable if the server is away."""

@@ -18,7 +18,7 @@ import redis.exceptions as redis_errors
 from redis.backoff import NoBackoff
 
 from ..circuit import Circuit
-from ..failures import Unavailable, unavailable
+from ..failures import Unavailable, demoted, unavailable
 from ..settings import Settings
 from ..testing import FakeRedis
 from . import _runtime as runtime
@@ -146,7 +146,10 @@ class Server:
             connection = runtime.bounded(self._settings.connect_timeout + limit, self._connection, pool)
             packed = connection.pack_commands(commands) if len(commands) > 1 else connection.pack_command(*commands[0])
             connected = True
-            return runtime.bounded(limit, self._send_and_read, connection, packed, len(commands))
+            replies = runtime.bounded(limit, self._send_and_read, connection, packed, len(commands))
+            if any(demoted(reply) for reply in replies):
+                self._leave(connection)
+            return replies
         except BaseException as error:
             if connection is not None:
                 runtime.drop(connection)
@@ -157,6 +160,12 @@ class Server:
         finally:
             if connection is not None:
                 pool.release(connection)
+
+    def _leave(self, connection: Any) -> None:
+        """The address may lead to another node by now, behind a proxy or a name: only new connections get there."""
+        runtime.drop(connection)
+        for pool in (self._pool, self._waiting):
+            pool.disconnect(inuse_connections=False)
 
     def _connection(self, pool: Any) -> Any:
         connection = pool.get_connection(*self._names)

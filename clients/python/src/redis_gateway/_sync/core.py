@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
+import sys
 import time
+import weakref
+from collections import deque
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .._commands import Request
 from .._errors import GatewayError, NoHold
 from ..decisions import Settlement
 from ..deliveries import Delivery, KeptDeliveries
-from ..failures import Unavailable, typed
+from ..failures import Unavailable, not_now, typed
 from ..local import LocalSlots, LocalWindows
 from ..settings import Settings
 from ..telemetry import Telemetry
@@ -31,21 +35,64 @@ OUTCOMES: dict[str, Settlement] = {
     "REPEATED": Settlement("repeated"),
 }
 BATCH = 100
+# What other processes have left is looked for this often.
+ADOPT_S = 60.0
+BACKGROUND_TIMEOUT_S = 3.0
 
 
 def as_it_is(reply: object) -> object:
     return reply
 
 
+class Unsettled(Protocol):
+    """An admission that has not ended."""
+
+    def forgotten(self, figure: str) -> None:
+        """Keeps its settlement, unless it has ended meanwhile."""
+        ...
+
+    def not_mine(self) -> None:
+        """It belongs to the process that this one was forked from."""
+        ...
+
+
+def background(settings: Settings) -> Settings:
+    # Its calls are few, so they need no circuit: each of them tries.
+    return dataclasses.replace(
+        settings,
+        timeout=max(settings.timeout, BACKGROUND_TIMEOUT_S),
+        connections=2,
+        waiting_connections=1,
+        failures=sys.maxsize,
+    )
+
+
 class Core:
     def __init__(self, client: Any, settings: Settings, telemetry: Telemetry) -> None:
+        self._client = client
         self.settings = settings
         self.telemetry = telemetry
         self.tasks = runtime.Tasks()
         self.transport = Transport(client, settings, self.tasks, telemetry)
+        self.background = Transport(client, background(settings), self.tasks, telemetry)
+        """For what nobody waits for and may be large, such as log records: a few connections of its own with a
+        time-out of seconds. How it goes says nothing about the request path, so it does not open that circuit."""
         self.windows = LocalWindows()
         self.slots = LocalSlots()
-        self.kept = KeptDeliveries(settings.kept.count, settings.kept.directory)
+        self.kept = KeptDeliveries(
+            settings.kept.count,
+            settings.kept.directory,
+            settle_within=settings.kept.settle_within,
+            charge_within=settings.kept.charge_within,
+            book_within=settings.kept.book_within,
+        )
+        self._adopt_at = 0.0 if settings.kept.directory is not None else float("inf")
+        self.living: weakref.WeakSet[Unsettled] = weakref.WeakSet()
+        """Admissions that have not ended."""
+        self.leaked: deque[Unsettled] = deque()
+        """Admissions that the garbage collector has found. It may find them while this thread holds any lock, so it
+        only puts them here."""
+        self._watching = False
         self.closing = runtime.Event()
         self.wakers: list[runtime.Event] = []
         """Woken when the gateway closes."""
@@ -65,39 +112,116 @@ class Core:
         )
 
     def run(self, request: Request[T]) -> T:
+        if self.leaked:
+            self.settle_leaked()
+        if time.monotonic() >= self._adopt_at:
+            self.adopt()
         return self.transport.call(request)
+
+    def adopt(self) -> None:
+        """Takes over what processes that are gone have left to be sent."""
+        self._adopt_at = time.monotonic() + ADOPT_S
+        before = self.kept.given_up
+        found = self.kept.adopt()
+        if self.kept.given_up > before:
+            self.telemetry.count("kept_given_up", self.kept.given_up - before)
+            log.error("%d were given up: they were left too long ago", self.kept.given_up - before)
+        if found:
+            self.start_sending()
+
+    # Admissions that nobody settles.
+
+    def watch(self, admission: Unsettled) -> None:
+        """Sees to it that it is settled if it is forgotten."""
+        with self._mutex:
+            self.living.add(admission)
+            start = not self._watching and not self.closed
+            self._watching = self._watching or start
+        if start:
+            try:
+                self.tasks.start(self._watch)
+            except RuntimeError:
+                self._watching = False
+
+    def unwatch(self, admission: Unsettled) -> None:
+        with self._mutex:
+            self.living.discard(admission)
+
+    def _watch(self) -> None:
+        try:
+            while not self.closing.wait(min(1.0, self.settings.kept.every)):
+                self.settle_leaked()
+                if time.monotonic() >= self._adopt_at:
+                    self.adopt()
+                with self._mutex:
+                    if not len(self.living) and not self.leaked:
+                        self._watching = False
+                        return
+        finally:
+            self._watching = False
+
+    def settle_leaked(self) -> None:
+        while self.leaked:
+            try:
+                admission = self.leaked.popleft()
+            except IndexError:
+                return  # Another thread was quicker.
+            admission.forgotten("admissions_leaked")
+
+    def settle_living(self) -> None:
+        """The gateway closes: whoever has them cannot settle them any more."""
+        with self._mutex:
+            living = list(self.living)
+        for admission in living:
+            admission.forgotten("admissions_closed")
+        self.settle_leaked()
 
     # Deliveries: what must arrive.
 
     def deliver(self, delivery: Delivery) -> Settlement:
         """Tells the server at once, or keeps it for later if the server is away."""
+        if self.kept.too_old(delivery):
+            return self._give_up(delivery)
         if len(self.kept) and self._behind(delivery):
             return self.keep(delivery)
+        began = time.time()
         try:
             reply = self.run(Request(tuple(delivery.words), as_it_is, True))
         except Unavailable as error:
             if error.sent:
-                delivery.first_sent = time.time()
+                delivery.first_sent = delivery.first_sent or began
             return self.keep(delivery)
         except NoHold:
             reply = b"UNKNOWN"
+        except Exception as error:
+            if not_now(error):
+                return self.keep(delivery)
+            raise
+        except BaseException:
+            # The event loop or the program ends. It may have arrived.
+            delivery.first_sent = delivery.first_sent or began
+            self.store(delivery)
+            raise
         if reply != b"UNKNOWN":
             return (
                 OUTCOMES.get(reply.decode(), Settlement("settled"))
                 if isinstance(reply, bytes)
                 else Settlement("settled")
             )
-        if delivery.again_until > time.time():
+        if self._ask_again(delivery):
             delivery.first_sent = delivery.first_sent or time.time()
             return self.keep(delivery)
         if not delivery.fallback:
             return Settlement("unknown")
+        if not self.kept.may_book(delivery):
+            return self._give_up(delivery)
         self.telemetry.count("settlements_unknown")
-        outcome = Settlement("charged")
-        for charge in delivery.charges():
-            if (self.deliver(charge)).outcome in ("kept", "given_up"):
-                outcome = Settlement("kept")
-        return outcome
+        charged = self.deliver_all(delivery.charges())
+        return Settlement("kept" if charged.outcome in ("kept", "given_up") else "charged")
+
+    def _ask_again(self, delivery: Delivery) -> bool:
+        """Whether UNKNOWN is no answer yet. At the end only a next process has time for another one."""
+        return delivery.ask_again() and (not self.closed or self.settings.kept.directory is not None)
 
     def _behind(self, delivery: Delivery) -> bool:
         """Whether the server is away, so that there is no need to try."""
@@ -105,12 +229,25 @@ class Core:
 
     def keep(self, delivery: Delivery) -> Settlement:
         """Keeps it, and sees to it that it is sent."""
+        settlement = self.store(delivery)
+        if settlement.outcome == "kept":
+            self.start_sending()
+        return settlement
+
+    def store(self, delivery: Delivery) -> Settlement:
+        """Keeps it, for whoever sends next."""
         if not self.kept.add(delivery):
             self.telemetry.count("kept_dropped")
             return Settlement("given_up")
         self.telemetry.count("kept")
-        self.start_sending()
         return Settlement("kept")
+
+    def _give_up(self, delivery: Delivery) -> Settlement:
+        """It may have arrived, and the server may have forgotten that: to send it again could charge it twice."""
+        self.kept.done(delivery)
+        self.telemetry.count("kept_given_up")
+        log.error("%s was given up: the server was away for too long", delivery.words[0])
+        return Settlement("given_up")
 
     def start_sending(self) -> None:
         with self._mutex:
@@ -135,12 +272,27 @@ class Core:
                         if not len(self.kept):
                             self._sending = False
                             return
-                self.send_kept()
+                try:
+                    self.send_kept()
+                except Exception:
+                    # What is kept must not stay here for ever because of one mistake.
+                    log.exception("kept settlements and charges were not sent")
         finally:
             self._sending = False
 
     def send_kept(self) -> int:
         """Tries once to send what is kept, and returns how much was taken."""
+        self.settle_leaked()
+        if time.monotonic() >= self._adopt_at:
+            self.adopt()
+        # A process that is killed meanwhile leaves the first without the second.
+        self.kept.sending(True)
+        try:
+            return self._send_batches()
+        finally:
+            self.kept.sending(False)
+
+    def _send_batches(self) -> int:
         taken = 0
         left = len(self.kept)
         while left > 0:
@@ -148,13 +300,25 @@ class Core:
             if not batch:
                 break
             left -= len(batch)
-            replies = self.transport.many([Request(tuple(one.words), as_it_is, True) for one in batch])
+            for old in [one for one in batch if self.kept.too_old(one)]:
+                batch.remove(old)
+                self._give_up(old)
+            if not batch:
+                continue
+            began = time.time()
+            try:
+                replies = self.transport.many([Request(tuple(one.words), as_it_is, True) for one in batch])
+            except BaseException:
+                for delivery in batch:
+                    delivery.first_sent = delivery.first_sent or began
+                    self.kept.later(delivery)
+                raise
             away = 0
             for delivery, reply in zip(batch, replies, strict=True):
-                if isinstance(reply, Unavailable):
+                if not_now(reply):
                     away += 1
-                    if reply.sent and delivery.first_sent is None:
-                        delivery.first_sent = time.time()
+                    if isinstance(reply, Unavailable) and reply.sent:
+                        delivery.first_sent = delivery.first_sent or began
                     self._retry(delivery)
                 else:
                     taken += 1
@@ -164,13 +328,8 @@ class Core:
         return taken
 
     def _retry(self, delivery: Delivery) -> None:
-        kept = self.settings.kept
-        within = kept.settle_within if delivery.is_settlement else kept.charge_within
-        if delivery.first_sent is not None and time.time() - delivery.first_sent > within:
-            # It may have arrived, and the server may have forgotten that: to send it again could charge it twice.
-            self.kept.done(delivery)
-            self.telemetry.count("kept_given_up")
-            log.error("%s was given up: the server was away for too long", delivery.words[0])
+        if self.kept.too_old(delivery):
+            self._give_up(delivery)
         else:
             self.kept.later(delivery)
 
@@ -181,9 +340,11 @@ class Core:
             self.kept.done(delivery)
             self.telemetry.count("kept_refused")
             log.error("%s was refused: %s", delivery.words[0], type(typed(reply)).__name__)
-        elif reply == b"UNKNOWN" and delivery.again_until > time.time():
+        elif reply == b"UNKNOWN" and self._ask_again(delivery):
             delivery.first_sent = delivery.first_sent or time.time()
             self.kept.later(delivery)
+        elif reply == b"UNKNOWN" and delivery.fallback and not self.kept.may_book(delivery):
+            self._give_up(delivery)
         elif reply == b"UNKNOWN":
             if delivery.fallback:
                 self.telemetry.count("settlements_unknown")
@@ -193,8 +354,22 @@ class Core:
             self.telemetry.count("kept_sent")
 
     def deliver_all(self, deliveries: Sequence[Delivery]) -> Settlement:
-        """The outcome of the first one, unless another was kept."""
-        outcomes = [self.deliver(delivery) for delivery in deliveries]
+        """The outcome of the first one, unless another was kept. An error of one holds up no other: it is raised at the
+        end."""
+        outcomes: list[Settlement] = []
+        failed: Exception | None = None
+        for place, delivery in enumerate(deliveries):
+            try:
+                outcomes.append(self.deliver(delivery))
+            except Exception as error:
+                failed = failed or error
+            except BaseException:
+                # The event loop or the program ends: the others are kept, too.
+                for other in deliveries[place + 1 :]:
+                    self.store(other)
+                raise
+        if failed is not None:
+            raise failed
         for outcome in outcomes:
             if outcome.outcome in ("kept", "given_up"):
                 return outcome
@@ -207,12 +382,44 @@ class Core:
         for event in (self.closing, *self.wakers):
             event.set()
         self.tasks.finish(seconds)
-        if len(self.kept):
-            self.send_kept()
+        self.settle_living()
+        try:
+            # The second time for charges that take the place of settlements that nobody knows.
+            if len(self.kept) and self.send_kept() and len(self.kept):
+                self.send_kept()
+        except Exception:
+            log.exception("kept settlements and charges were not sent")
         if len(self.kept):
             log.warning("%d settlements and charges were not sent", len(self.kept))
         self.kept.close()
         self.transport.close()
+        self.background.close()
+
+    # The process.
+
+    def after_fork(self) -> None:
+        """In the child: threads, locks, connections and what is to be sent are the parent's."""
+        for admission in list(self.living):
+            admission.not_mine()
+        self.living = weakref.WeakSet()
+        self.leaked = deque()
+        self.telemetry.after_fork()
+        self.kept.after_fork()
+        self.windows, self.slots = LocalWindows(), LocalSlots()
+        self.closing = runtime.Event()
+        if self.closed:
+            self.closing.set()
+        self.wakers = []
+        self._mutex = runtime.Mutex()
+        self.anew()
+
+    def anew(self) -> None:
+        """Without the tasks and connections so far, which belong to another process or to an event loop that has
+        ended."""
+        self._sending = self._watching = False
+        self.tasks = runtime.Tasks()
+        self.transport = Transport(self._client, self.settings, self.tasks, self.telemetry)
+        self.background = Transport(self._client, background(self.settings), self.tasks, self.telemetry)
 
 
 def refused(error: BaseException) -> bool:

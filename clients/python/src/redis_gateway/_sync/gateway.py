@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import json
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .. import lifetime
 from .._commands import Amount, Commands, Pick, Request, Rows, requests
 from .._errors import GatewayError, NoPermission
 from ..decisions import Health, LimitDecision
 from ..failures import Unavailable
 from ..settings import Settings
 from ..telemetry import Telemetry
+from . import _runtime as runtime
 from .admission import Admission, Admitter, Plan
 from .cache import Cache, StreamCache
 from .core import Core
@@ -22,7 +25,7 @@ from .keeper import Keeper
 from .limits import Budgets, Limits
 from .locks import Locks, Slot
 from .logs import Logs
-from .routing import Attempt, RoutedRequest, Router, requested
+from .routing import Attempt, RoutedRequest, Router, Failures, requested
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -79,10 +82,11 @@ class Gateway:
         self._limits = Limits(self._core)
         self._locks = Locks(self._core, self._keeper)
         self._logs: list[Logs] = []
+        self._caches: weakref.WeakSet[Cache[Any]] = weakref.WeakSet()
         self.commands = GatewayCommands(self._core)
         """Each command of the module, typed."""
         self.budgets = Budgets(self._core)
-        self._adopted = False
+        lifetime.watch(self)
 
     # Admissions.
 
@@ -117,7 +121,6 @@ class Gateway:
             made.
             attributes: Attributes for OpenTelemetry's token metrics, such as `gen_ai.request.model`.
         """
-        self._adopt()
         admission = self._admitter.prepare(accounts, estimates or {}, ttl, lease_id, attributes)
         self._admitter.admit(admission, rows, require, keep_alive)
         return admission
@@ -131,11 +134,18 @@ class Gateway:
         ttl: float | None = None,
         lease_id: str | None = None,
         keep_alive: bool = True,
+        failures: Failures = (),
     ) -> Attempt:
-        """Picks one of several targets that has room for a request, and charges the estimates to it."""
-        self._adopt()
+        """Picks one of several targets that has room for a request, and charges the estimates to it. `failures`: which
+        exceptions say that the target has failed, besides CallFailed: their types, or a function."""
         return self._router.route(
-            targets, estimates or {}, pick=pick, ttl=ttl, lease_id=lease_id, keep_alive=keep_alive
+            targets,
+            estimates or {},
+            pick=pick,
+            ttl=ttl,
+            lease_id=lease_id,
+            keep_alive=keep_alive,
+            failures=failures,
         )
 
     def request(
@@ -148,12 +158,18 @@ class Gateway:
         attempts: int = 3,
         ttl: float | None = None,
         attributes: Mapping[str, str] | None = None,
+        failures: Failures = (),
     ) -> RoutedRequest:
         """Admits a request for its accounts; `attempts()` of the result then goes from target to target until one
-        serves it."""
-        self._adopt()
+        serves it.
+
+        Args:
+            failures: After which exceptions the next target is tried, besides CallFailed: their types, such as
+            `(openai.APIConnectionError, openai.InternalServerError)`, or a function of the exception, which returns
+            whether, or a CallFailed with its `retry_after`.
+        """
         admission = self._admitter.prepare(accounts, estimates or {}, ttl, None, attributes)
-        return requested(self._admitter, self._router, admission, targets, pick, attempts)
+        return requested(self._admitter, self._router, admission, targets, pick, attempts, failures)
 
     # Limits, slots, locks.
 
@@ -216,7 +232,7 @@ class Gateway:
             encode: Makes the bytes of a value. JSON by default.
             decode: Makes a value of bytes.
         """
-        return Cache(
+        made: Cache[Any] = Cache(
             self._core,
             category,
             tenant=tenant,
@@ -229,6 +245,8 @@ class Gateway:
             encode=encode,
             decode=decode,
         )
+        self._caches.add(made)
+        return made
 
     def stream_cache(self, category: str, **options: Any) -> StreamCache[Any]:
         """A cache of answers that come in pieces. The options are those of `cache`; it encodes and decodes lists of
@@ -265,13 +283,6 @@ class Gateway:
 
     # The whole.
 
-    def _adopt(self) -> None:
-        """Takes over what an earlier process has left to be sent."""
-        if not self._adopted:
-            self._adopted = True
-            if self._core.kept.adopt():
-                self._core.start_sending()
-
     def health(self) -> Health:
         """Whether the server answers, and has the module; how long that took, and what waits to be sent."""
         started = time.monotonic()
@@ -307,6 +318,27 @@ class Gateway:
     def kept(self) -> int:
         """How many settlements and charges the server has not taken yet."""
         return len(self._core.kept)
+
+    def after_fork(self) -> None:
+        """The process has been forked, and this is the child. It is called without your doing."""
+        self._core.after_fork()
+        self._keeper.after_fork()
+        for logs in self._logs:
+            logs.after_fork()
+        for cache in list(self._caches):
+            cache.after_fork()
+
+    def at_exit(self) -> None:
+        """The program ends without `close`. It is called without your doing, and tries once to send what there is."""
+        if self._core.closed:
+            return
+        self._core.settle_leaked()
+        if len(self._core.living) or len(self._core.kept) or any(len(logs) for logs in self._logs):
+            runtime.at_exit(self._close_at_exit)
+
+    def _close_at_exit(self) -> None:
+        self._core.anew()
+        self.close(1.0)
 
     def close(self, seconds: float = 5.0) -> None:
         """Sends what there is to send, waits for what runs, for so many seconds at most, and closes the connections."""

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterable
 from decimal import Decimal
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING
 from .. import _commands as low
 from .._commands import Amount, Period, Request, Verdict, requests
 from .._errors import GatewayError
+from ..amounts import checked_amount
 from ..decisions import BudgetDecision, LimitDecision, Settlement
-from ..deliveries import GRACE_S, Delivery, unix_ms
+from ..deliveries import Delivery, unix_ms
 from ..failures import Unavailable
 from ..local import share
 from . import _runtime as runtime
@@ -118,14 +118,15 @@ class Hold:
     def ok(self) -> bool:
         return self.decision.ok
 
-    def use(self, actual: Amount) -> None:
-        """Tells what the request has really cost."""
-        self._actual = actual
+    def use(self, actual: Amount | None) -> None:
+        """Tells what the request has really cost; None tells nothing. Raises ValueError if it is not an amount from
+        0."""
+        if actual is not None:
+            self._actual = checked_amount("actual", actual)
 
     def commit(self, actual: Amount | None = None) -> Settlement | None:
         """Charges what the request has cost, once."""
-        if actual is not None:
-            self.use(actual)
+        self.use(actual)
         return self._end(self._actual)
 
     def cancel(self) -> Settlement | None:
@@ -137,15 +138,24 @@ class Hold:
             first, self._ended = not self._ended, True
         if not first or not self.ok:
             return None
+        return self._core.tasks.to_the_end(self._deliver, actual)
+
+    def _deliver(self, actual: Amount | None) -> Settlement:
+        try:
+            return self._core.deliver(self._ending(actual))
+        except Exception:
+            # An error reply has changed nothing: it can be ended again.
+            self._ended = False
+            raise
+
+    def _ending(self, actual: Amount | None) -> Delivery:
         charge = requests.add_cost(self.key, actual or 0, at_ms=self._at_ms, id=self.hold_id)
         if actual is None:
-            ended = Delivery(list(requests.cancel(self.key, self.hold_id).args))
-        elif self._known:
-            ended = Delivery(list(requests.commit(self.key, self.hold_id, actual).args), [list(charge.args)])
-        else:
-            # The server has certainly not heard of it.
-            ended = Delivery(list(charge.args))
-        return self._core.tasks.to_the_end(self._core.deliver, ended)
+            return Delivery(list(requests.cancel(self.key, self.hold_id).args))
+        if self._known:
+            return Delivery(list(requests.commit(self.key, self.hold_id, actual).args), [list(charge.args)])
+        # The server has certainly not heard of it.
+        return Delivery(list(charge.args))
 
     def __enter__(self) -> Self:
         return self
@@ -219,7 +229,7 @@ class Budgets:
 
     def _cancelled(self, key: str, hold_id: str) -> Delivery:
         # The question may still be on its way: that nobody knows the hold is no answer yet.
-        return Delivery(list(requests.cancel(key, hold_id).args), again_until=time.time() + GRACE_S)
+        return Delivery(list(requests.cancel(key, hold_id).args), early=True)
 
     def charge(
         self, key: str, amount: Amount, *, id: str | None = None, at_ms: int | None = None, refund: bool = False

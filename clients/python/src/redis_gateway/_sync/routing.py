@@ -6,15 +6,16 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard, cast
 
-from .._commands import Amount, Pick, requests
+from .._commands import EXACT, Amount, Pick, format_amount, parse_amount, requests
 from .._errors import GatewayError, LeaseEnded, NoAccount
 from ..decisions import CallFailed, Denied, Settlement
 from ..failures import Unavailable
@@ -27,39 +28,82 @@ from .keeper import Keeper, milliseconds
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Attempt", "RoutedRequest", "Router"]
+__all__ = ["Attempt", "RoutedRequest", "Router", "Failures"]
+
+log = logging.getLogger("redis_gateway")
+
+Failures = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], CallFailed | bool | None]
+"""Which exceptions say that the target has failed, besides CallFailed: their types, such as
+`(openai.APIConnectionError, openai.InternalServerError)`, or a function. It returns whether the exception does; or a
+CallFailed, which may tell for how long the provider wants no further call."""
 
 MOST_TARGETS = 64
 MOST_SETTLED = 16
 
 
+def are_types(failures: Failures) -> TypeGuard[type[Exception] | tuple[type[Exception], ...]]:
+    return isinstance(failures, (type, tuple))
+
+
 class Attempt(Admission):
-    """A call of one target. As a context it is settled at the end; a CallFailed that is raised in it ends there, and is
-    counted against the target."""
+    """A call of one target. As a context it is settled at the end; a CallFailed that is raised in it, or one of the
+    `failures`, ends there, and is counted against the target. Any other exception goes on, and says nothing about how
+    long the target takes."""
 
     target: str = ""
     """The target to call; empty if none has room."""
     succeeded = False
     """It was settled, and not as a failure."""
-    error: CallFailed | None = None
+    error: Exception | None = None
     """With what it has failed."""
     _started = 0.0
+    _failures: Failures = ()
 
     def _billed(self, group: Group) -> list[str]:
         return [self.target] if self.target in group.accounts else []
 
-    def settle(self, amounts: Mapping[str, Amount] | None = None, /, **meters: Amount) -> Settlement | None:
+    def settle(
+        self, amounts: Mapping[str, Amount | None] | None = None, /, **meters: Amount | None
+    ) -> Settlement | None:
         self.use(amounts, **meters)
         if not self._ending:
             self.succeeded = True
         return self._end(self._used, (False, None, time.monotonic() - self._started))
 
     def _stream_failed(self, error: Exception) -> None:
-        if isinstance(error, CallFailed):
+        failure = self._failure(error)
+        if failure is not None:
             self.error = error
-            self.failed(error.retry_after)
+            self.failed(failure.retry_after)
         else:
             super()._stream_failed(error)
+
+    def _failure(self, error: BaseException | None) -> CallFailed | None:
+        """None if the target is not to blame."""
+        if isinstance(error, CallFailed):
+            return error
+        if not isinstance(error, Exception):
+            return None
+        failures = self._failures
+        if are_types(failures):
+            return CallFailed() if isinstance(error, failures) else None
+        try:
+            found = cast("Callable[[Exception], object]", failures)(error)
+        except Exception:
+            # The attempt has to be settled all the same.
+            log.exception("the function `failures` has failed")
+            return None
+        return found if isinstance(found, CallFailed) else CallFailed() if found else None
+
+    def _broken_off(self) -> Settlement | None:
+        # How long the call would have taken is not known.
+        if not self._ending:
+            self.succeeded = True
+        return self._end(self._used, (False, None, None))
+
+    def _spent(self) -> dict[str, Amount]:
+        """What it has used, as the server charges it."""
+        return {**self.estimates, **self._used} if self.succeeded or self._used else {}
 
     def failed(self, retry_after: float | None = None) -> Settlement | None:
         """Ends the attempt as a failure of the target. `retry_after`: for so many seconds the provider wants no
@@ -69,11 +113,11 @@ class Attempt(Admission):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        if isinstance(error, CallFailed):
+        if isinstance(error, Exception) and self._failure(error) is not None:
             self._stream_failed(error)
             # Once the client has a piece of an answer, no other target can go on with it.
             return not self.began
-        self.settle()
+        (self.settle() if error is None else self._broken_off())
         return None
 
 
@@ -91,6 +135,7 @@ class Router:
         ttl: float | None,
         lease_id: str | None,
         keep_alive: bool,
+        failures: Failures = (),
     ) -> Attempt:
         names = [text_of(target) for target in targets]
         if not names:
@@ -98,6 +143,7 @@ class Router:
         attempt = Attempt(
             self._core, lease_id or uuid.uuid4().hex, [], estimates, ttl or self._core.settings.lease_ttl, {}
         )
+        attempt._failures = failures
         try:
             self._core.tasks.to_the_end(self._ask, attempt, names, pick)
         except BaseException:
@@ -105,7 +151,7 @@ class Router:
             raise
         attempt._started = time.monotonic()
         self._core.telemetry.decided("route", attempt.outcome, attempt.reason)
-        if keep_alive and attempt.outcome == "admitted":
+        if keep_alive and attempt.holds:
             self._keeper.add(attempt)
         return attempt
 
@@ -221,12 +267,19 @@ class RoutedRequest:
     """
 
     def __init__(
-        self, router: Router, admission: Admission, targets: Sequence[str | bytes], pick: Pick, most: int
+        self,
+        router: Router,
+        admission: Admission,
+        targets: Sequence[str | bytes],
+        pick: Pick,
+        most: int,
+        failures: Failures,
     ) -> None:
         self._router = router
         self._targets = [text_of(target) for target in targets]
         self._pick: Pick = pick
         self._most = most
+        self._failures = failures
         self._attempts: list[Attempt] = []
         self.admission = admission
         """The accounts' admission."""
@@ -246,7 +299,13 @@ class RoutedRequest:
         while left and tried < self._most:
             tried += 1
             attempt = self._router.route(
-                left, self.admission.estimates, pick=self._pick, ttl=self.admission.ttl, lease_id=None, keep_alive=True
+                left,
+                self.admission.estimates,
+                pick=self._pick,
+                ttl=self.admission.ttl,
+                lease_id=None,
+                keep_alive=True,
+                failures=self._failures,
             )
             if not attempt.ok:
                 if tried == 1:
@@ -266,12 +325,20 @@ class RoutedRequest:
         raise Denied(reason, retry_after_ms, headers, status) from last
 
     def _used(self) -> dict[str, str]:
-        """What all attempts have used together: it is the request's, too."""
+        """What all attempts have used together: it is the request's, too. A meter of which none of them has told
+        anything keeps the request's estimate."""
+        told = {meter for attempt in self._attempts for meter in attempt._used}
         totals: dict[str, Decimal] = {}
         for attempt in self._attempts:
-            for meter, amount in attempt._used.items():
-                totals[meter] = totals.get(meter, Decimal(0)) + Decimal(str(amount))
-        return {meter: format(total, "f") for meter, total in totals.items()}
+            for meter, amount in attempt._spent().items():
+                if meter in told:
+                    # A float is the number that it shows.
+                    totals[meter] = EXACT.add(totals.get(meter, Decimal(0)), parse_amount(str(amount)))
+        return {meter: format_amount(total) for meter, total in totals.items()}
+
+    def _cost_nothing(self) -> bool:
+        """All attempts have failed before they used anything."""
+        return bool(self._attempts) and not any(attempt._spent() for attempt in self._attempts)
 
     def __enter__(self) -> Self:
         return self
@@ -279,10 +346,19 @@ class RoutedRequest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
+        failed: Exception | None = None
         for attempt in self._attempts:
-            attempt.settle()
-        self.admission.use(self._used())
-        self.admission.settle()
+            try:
+                attempt.settle()
+            except Exception as refused:
+                # The others and the accounts are settled all the same.
+                failed = failed or refused
+        if self._cost_nothing():
+            self.admission.undo()
+        else:
+            self.admission.settle(self._used())
+        if failed is not None:
+            raise failed
         return None
 
 
@@ -293,6 +369,7 @@ def requested(
     targets: Sequence[str | bytes],
     pick: Pick,
     most: int,
+    failures: Failures,
 ) -> RoutedRequest:
     admitter.admit(admission, "DETAIL", False, True)
-    return RoutedRequest(router, admission, targets, pick, most)
+    return RoutedRequest(router, admission, targets, pick, most, failures)
