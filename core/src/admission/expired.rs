@@ -62,7 +62,8 @@ impl Expired {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        let leases = |leases: &LeasesWith<_>| allocated_bytes(size_of::<LeasesWith<Admission>>()) + leases.memory_bytes();
+        let leases =
+            |leases: &LeasesWith<_>| allocated_bytes(size_of::<LeasesWith<Admission>>()) + leases.memory_bytes();
         self.0.as_ref().map_or(0, |boxed| leases(boxed))
     }
 
