@@ -1,0 +1,25 @@
+import sys
+
+from redis import Redis
+
+redis = Redis(port=int(sys.argv[1]), socket_timeout=60)
+done = []
+
+
+def handle(job):
+    if job == "bad":
+        raise ValueError(job)
+    done.append(job)
+
+
+push(redis, "good")
+push(redis, "bad")
+push(redis, "behind it")
+try:
+    work(redis, handle)
+except ValueError:
+    pass
+# The job that failed is gone.
+assert done == ["good"]
+assert redis.lrange("jobs", 0, -1) == [b'"behind it"']
+print("ok")
