@@ -16,8 +16,8 @@ const PROGRAMS: [&str; 5] =
 
 /// The text of a program for this server. Its time-outs are longer, too: a busy machine is slow.
 fn program(name: &str, server: &Server) -> String {
-    let timeouts = "timeout=60, connect_timeout=60, waiting_timeout=60";
-    changed(name, &[("6379", &server.port().to_string()), ("timeout=0.05", timeouts)])
+    let text = changed(name, &[("6379", &server.port().to_string()), ("timeout=0.05", "timeout=60")]);
+    text.replace("Settings(", "Settings(connect_timeout=60, waiting_timeout=60, ")
 }
 
 fn prints_what_its_page_shows(name: &str) {
