@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command};
 
-use crate::examples::{self, Scratch, changed, printed, python_tool};
+use crate::examples::{self, Scratch, changed, example, printed, python_tool};
 use crate::markdown::named;
 use gw_testkit::{Server, project_root};
 
@@ -85,6 +85,15 @@ fn jobs_come_back_until_they_are_done() {
 #[test]
 fn a_cache_of_plain_commands_computes_what_another_computes() {
     examples::guide("cache_service_before", "cache-service-before");
+}
+
+/// The right columns of the tables, as far as no program shows them.
+#[test]
+fn the_client_does_not_fall_into_the_same_traps() {
+    let server = Server::start().unwrap();
+    if let Some(printed) = examples::python(&example("python/after.py"), &[&server.port().to_string()]) {
+        assert_eq!(printed, "ok\n");
+    }
 }
 
 /// Ended when the test is over.
