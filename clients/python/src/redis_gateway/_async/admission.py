@@ -19,6 +19,7 @@ from ..amounts import checked_amount
 from ..decisions import Denied, Outcome, Settlement
 from ..deliveries import Delivery, unix_ms
 from ..failures import Unavailable
+from ..lifetime import Owned
 from ..local import share
 from ..settings import Local
 from . import _runtime as runtime
@@ -59,7 +60,7 @@ def zeros(estimates: Mapping[str, Amount]) -> dict[str, Amount]:
     return {"requests": 0, **dict.fromkeys(estimates, 0)}
 
 
-class AsyncAdmission:
+class AsyncAdmission(Owned):
     """A request that was admitted, denied, or, while the server is away, let through as degraded.
 
     Use it as a context: it is settled at the end, exactly once, however that comes. Meters whose use is not told by
@@ -76,6 +77,7 @@ class AsyncAdmission:
         ttl: float,
         attributes: Mapping[str, str],
     ) -> None:
+        super().__init__()
         self._core = core
         self._groups = groups
         self._mutex = runtime.Mutex()
@@ -165,6 +167,8 @@ class AsyncAdmission:
     async def _end(
         self, used: Mapping[str, Amount], call: tuple[bool, float | None, float | None] | None
     ) -> Settlement | None:
+        if not self.mine:
+            return None
         with self._mutex:
             first = not self._ending
             self._ending = True
@@ -269,7 +273,7 @@ class AsyncAdmission:
         # Nobody can settle it any more. The server keeps the estimates, and is told as soon as there is time.
         # This may run in the middle of anything, also while this thread holds a lock: so it takes none, and only puts
         # itself where others look.
-        if not self._ending and self._answered and self.ok and not self._core.closed:
+        if self.mine and not self._ending and self._answered and self.ok and not self._core.closed:
             self._core.leaked.append(self)
 
     def forgotten(self, figure: str) -> None:
@@ -290,11 +294,6 @@ class AsyncAdmission:
         for delivery in self._deliveries(self._used, None):
             if self._core.keep(delivery).outcome == "given_up":
                 self.settlement = Settlement("given_up")
-
-    def not_mine(self) -> None:
-        """In a process that was forked meanwhile: the parent settles it."""
-        self._mutex = runtime.Mutex()
-        self._ending = True
 
     # What keeps it alive.
 

@@ -50,10 +50,6 @@ class Unsettled(Protocol):
         """Keeps its settlement, unless it has ended meanwhile."""
         ...
 
-    def not_mine(self) -> None:
-        """It belongs to the process that this one was forked from."""
-        ...
-
 
 def background(settings: Settings) -> Settings:
     # Its calls are few, so they need no circuit: each of them tries.
@@ -398,8 +394,6 @@ class AsyncCore:
 
     def after_fork(self) -> None:
         """In the child: threads, locks, connections and what is to be sent are the parent's."""
-        for admission in list(self.living):
-            admission.not_mine()
         self.living = weakref.WeakSet()
         self.leaked = deque()
         self.telemetry.after_fork()

@@ -16,6 +16,7 @@ from .._errors import Unblocked
 from ..decisions import LockLost, Outcome
 from ..deliveries import Delivery
 from ..failures import Unavailable
+from ..lifetime import Owned
 from ..local import share
 from . import _runtime as runtime
 from .core import AsyncCore
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["AsyncLocks", "AsyncSlot"]
 
 
-class AsyncSlot:
+class AsyncSlot(Owned):
     """One of the slots of a key, or no slot. With one slot in all it is a lock.
 
     As a context it is released at the end. It is renewed every third of its time until then.
     """
 
     def __init__(self, core: AsyncCore, key: str, most: int, ttl: float) -> None:
+        super().__init__()
         self._core = core
         self._ended = False
         self._mutex = runtime.Mutex()
@@ -83,6 +85,8 @@ class AsyncSlot:
 
     async def release(self) -> bool:
         """Gives it back. Whether it was still taken, as far as is known."""
+        if not self.mine:
+            return False
         with self._mutex:
             first, self._ended = not self._ended, True
         if not first or not self.ok:

@@ -19,6 +19,7 @@ from ..amounts import checked_amount
 from ..decisions import BudgetDecision, LimitDecision, Settlement
 from ..deliveries import Delivery, unix_ms
 from ..failures import Unavailable
+from ..lifetime import Owned
 from ..local import share
 from . import _runtime as runtime
 from .core import Core
@@ -97,13 +98,14 @@ class Limits:
         return decision
 
 
-class Hold:
+class Hold(Owned):
     """Money set aside for a request. As a context it is committed at the end, at what `use` told, or else at its
     estimate."""
 
     def __init__(
         self, core: Core, key: str, hold_id: str, estimate: Amount, decision: BudgetDecision, known: bool
     ) -> None:
+        super().__init__()
         self._core = core
         self._actual: Amount = estimate
         self._ended = False
@@ -134,6 +136,8 @@ class Hold:
         return self._end(None)
 
     def _end(self, actual: Amount | None) -> Settlement | None:
+        if not self.mine:
+            return None
         with self._mutex:
             first, self._ended = not self._ended, True
         if not first or not self.ok:

@@ -223,7 +223,8 @@ class Logs:
         self._mutex = runtime.Mutex()
         self._wake = runtime.Event()
         self._buffer, self._bytes, self._sending = deque(), 0, None
-        self._running = self._flushing = False
+        self._turn = runtime.Places(1)
+        self._running = False
 
     def close(self) -> None:
         """Pushes what there is, once. What the server does not take is dropped, and counted."""
