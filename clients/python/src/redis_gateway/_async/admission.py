@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from .. import _commands as low
-from .._commands import AdmissionRow, Amount, Request, Rows, requests
+from .._commands import AdmissionRow, Amount, Request, Rows, parse_amount, requests
 from .._errors import GatewayError, LeaseEnded, NoAccount
 from ..amounts import checked_amount
 from ..decisions import Denied, Outcome, Settlement
@@ -54,6 +54,10 @@ class Group:
 
 def text_of(key: str | bytes) -> str:
     return key.decode("utf-8", "surrogateescape") if isinstance(key, bytes) else key
+
+
+def above_zero(amount: Amount) -> bool:
+    return parse_amount(str(amount)) > 0
 
 
 def zeros(estimates: Mapping[str, Amount]) -> dict[str, Amount]:
@@ -196,13 +200,12 @@ class AsyncAdmission(Owned):
         """What the server has to be told. `call`: whether it failed, a cooldown, and how long it took."""
         if self.outcome == "denied" and not any(group.state != "not" for group in self._groups):
             return []
-        undone = str(used.get("requests", 1)) == "0"
         failed, cooldown, took = call or (False, None, None)
-        money = used.get(MONEY, self.estimates.get(MONEY))
+        money = used.get(MONEY, self.estimates.get(MONEY, 0))
         made: list[Delivery] = []
         for group in self._groups:
             charges: list[list[str | bytes | int]] = []
-            if money is not None and not undone:
+            if above_zero(money):
                 charges = [
                     list(requests.add_cost(account, money, at_ms=self._admitted_ms, id=self.lease_id).args)
                     for account in self._billed(group)

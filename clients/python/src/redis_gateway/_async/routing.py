@@ -20,7 +20,7 @@ from ..decisions import CallFailed, Denied, Settlement
 from ..failures import Unavailable
 from ..local import share
 from ..settings import Local
-from .admission import AsyncAdmission, AsyncAdmitter, Group, text_of, zeros
+from .admission import AsyncAdmission, AsyncAdmitter, Group, above_zero, text_of, zeros
 from .core import AsyncCore
 from .keeper import AsyncKeeper, milliseconds
 
@@ -46,8 +46,11 @@ def are_types(failures: Failures) -> TypeGuard[type[Exception] | tuple[type[Exce
 
 class AsyncAttempt(AsyncAdmission):
     """A call of one target. As a context it is settled at the end; a CallFailed that is raised in it, or one of the
-    `failures`, ends there, and is counted against the target. Any other exception goes on, and says nothing about how
-    long the target takes."""
+    `failures`, ends there, and is counted against the target. Any other exception goes on. If the target is known to
+    have answered, because a piece of its stream was passed on or `use` has told an amount above 0, that counts as a
+    success. If not, it says nothing about the target: it neither closes nor opens a breaker, the limits on the target's
+    requests get this one back, and other meters keep their estimates. In both cases it says nothing about how long the
+    target takes."""
 
     target: str = ""
     """The target to call; empty if none has room."""
@@ -95,10 +98,13 @@ class AsyncAttempt(AsyncAdmission):
         return found if isinstance(found, CallFailed) else CallFailed() if found else None
 
     async def _broken_off(self) -> Settlement | None:
-        # How long the call would have taken is not known.
         if not self._ending:
             self.succeeded = True
-        return await self._end(self._used, (False, None, None))
+        answered = self.began or any(above_zero(amount) for amount in self._used.values())
+        # A settlement of no requests is the one that is neither a success nor a failure.
+        used = self._used if answered else {"requests": 0, **self._used}
+        # How long the call would have taken is not known.
+        return await self._end(used, (False, None, None))
 
     def _spent(self) -> dict[str, Amount]:
         """What it has used, as the server charges it."""
