@@ -113,6 +113,23 @@ def test_kept_charges_arrive_once(own_server: Server) -> None:
         assert gateway.figures()["kept_sent"] == 13
 
 
+def test_what_is_kept_is_sent_with_a_timeout_and_connections_of_its_own(own_server: Server) -> None:
+    """A server that takes longer than a request may wait takes it all the same, while the circuit is open, too."""
+    settings = shipped(OPEN, timeout=0.05, connect_timeout=5, failures=1, pause=3600, kept=Kept(every=3600))
+    with gateway_on(own_server.port, settings) as gateway:
+        gateway.send_kept()
+        own_server.freeze()
+        assert (gateway.budgets.charge("l", 1)).outcome == "kept"
+
+        def thaw() -> None:
+            sleep(0.5)
+            own_server.thaw()
+
+        assert (together(gateway.send_kept, thaw))[0] == 1
+        assert own_server.run("GW.SPENT l") == "1"
+        assert (gateway.allow("k", 1)).reason == "circuit_open"
+
+
 def test_kept_charges_survive_the_process(own_server: Server, tmp_path: Path) -> None:
     settings = shipped(OPEN, kept=Kept(directory=tmp_path), pause=0.1)
     own_server.stop()

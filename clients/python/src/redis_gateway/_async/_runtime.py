@@ -143,16 +143,17 @@ class Tasks:
         return await asyncio.shield(self._started(work, *args))
 
     async def finish(self, seconds: float) -> None:
-        """Waits for all that runs, and cancels what runs for longer."""
-        current = asyncio.current_task()
-        tasks = {task for task in self._tasks if task is not current}
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=seconds)
-        for task in late:
+        """Waits for all that runs, also for what that starts, and cancels what runs for longer."""
+        end = asyncio.get_running_loop().time() + seconds
+        while (tasks := self._others()) and (left := end - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(tasks, timeout=left)
+        for task in tasks:
             task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=seconds)
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
+    def _others(self) -> set[asyncio.Task[Any]]:
+        return self._tasks - {asyncio.current_task()}
 
 
 def at_exit(work: Work[Any]) -> None:

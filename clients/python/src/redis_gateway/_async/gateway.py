@@ -340,11 +340,15 @@ class AsyncGateway:
         await self.aclose(1.0)
 
     async def aclose(self, seconds: float = 5.0) -> None:
-        """Sends what there is to send, waits for what runs, for so many seconds at most, and closes the connections."""
+        """Sends what there is to send, waits for what runs, and closes the connections. All of that takes so many
+        seconds at most, and what a call that is under way then takes: 2 seconds, if the server does not answer."""
         if self._core.closed:
             return
         for logs in self._logs:
-            await logs.aclose()
+            try:
+                self._core.tasks.start(logs.aclose)
+            except RuntimeError:
+                await logs.aclose()  # The program ends: no thread can be started any more.
         await self._core.aclose(seconds)
 
     async def __aenter__(self) -> Self:

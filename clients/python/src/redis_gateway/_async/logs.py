@@ -232,11 +232,12 @@ class AsyncLogs:
                 return
             self._closed = True
         self._wake.set()
-        if await self.flush():
-            return
-        with self._mutex:
-            left = len(self)
-            self._buffer.clear()
-            self._bytes, self._sending = 0, None
-        if left:
-            self._drop(left, "closed")
+        try:
+            await self.flush()
+        finally:
+            with self._mutex:
+                left = len(self)
+                self._buffer.clear()
+                self._bytes, self._sending = 0, None
+            if left:
+                self._drop(left, "closed")

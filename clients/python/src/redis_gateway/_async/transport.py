@@ -30,8 +30,8 @@ REFRESH_S = 0.5
 LOGIN_REFUSED = (redis_errors.AuthenticationError, redis_errors.AuthorizationError, redis_errors.ResponseError)
 
 
-def key_of(request: Request[Any]) -> bytes | None:
-    name, *words = request.args
+def key_of(words: Sequence[str | bytes | int]) -> bytes | None:
+    name, *words = words
     told = COMMANDS.get(str(name))
     return bytes_of(words[0]) if words and (told is None or told.keyed) else None
 
@@ -68,6 +68,12 @@ class AsyncTransport:
         """Keys with the same place can be named in one call."""
         return key_slot(bytes_of(key)) if self.cluster else 0
 
+    def node_of(self, words: Sequence[str | bytes | int]) -> object:
+        """What tells one node of a cluster from another: the node that such a call is sent to."""
+        if self._alone is not None or not self._slots:
+            return None
+        return self._address(key_of(words))
+
     async def call(self, request: Request[T]) -> T:
         """The reply. Raises Unavailable, or the error that the server replied."""
         reply = (await self.many([request]))[0]
@@ -82,7 +88,7 @@ class AsyncTransport:
         await self._know_nodes()
         groups: dict[tuple[str, int], list[int]] = {}
         for at, request in enumerate(requests):
-            groups.setdefault(self._address(key_of(request)), []).append(at)
+            groups.setdefault(self._address(key_of(request.args)), []).append(at)
         replies: list[Any] = [None] * len(requests)
         for address, places in groups.items():
             answers, sent = await self._ask(self._server(address), [requests[at] for at in places])
@@ -97,7 +103,7 @@ class AsyncTransport:
             reply = (await self._ask(self._alone, [request], waiting=True))[0][0]
         else:
             await self._know_nodes()
-            server = self._server(self._address(key_of(request)))
+            server = self._server(self._address(key_of(request.args)))
             replies, sent = await self._ask(server, [request], waiting=True)
             reply = replies[0]
             if isinstance(reply, Exception):
@@ -180,11 +186,11 @@ class AsyncTransport:
                 return self._after(error, sent)
             if code == "TRYAGAIN":
                 await runtime.sleep(0.005)
-                address = self._address(key_of(request))
+                address = self._address(key_of(request.args))
             else:
                 slot, _, place = str(error).removeprefix(code).strip().partition(" ")
                 host, _, port = place.rpartition(":")
-                address = self._remapped(host or self._address(key_of(request))[0], int(port))
+                address = self._remapped(host or self._address(key_of(request.args))[0], int(port))
                 if code == "MOVED":
                     self._slots[int(slot)] = address
                     self._refresh_later()

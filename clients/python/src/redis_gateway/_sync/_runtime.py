@@ -110,18 +110,21 @@ class Tasks:
 
         thread = threading.Thread(target=run, name=f"redis_gateway.{getattr(work, '__name__', 'task')}", daemon=True)
         self._threads.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            self._threads.discard(thread)
+            raise
 
     def to_the_end(self, work: Work[T], *args: Any) -> T:
         """Runs it to its end. Nothing can interrupt it here."""
         return work(*args)
 
     def finish(self, seconds: float) -> None:
-        """Waits for all that runs, but no longer than this."""
+        """Waits for all that runs, also for what that starts, but no longer than this."""
         end = time.monotonic() + seconds
-        for thread in list(self._threads):
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, end - time.monotonic()))
+        while (threads := self._threads - {threading.current_thread()}) and (left := end - time.monotonic()) > 0:
+            threads.pop().join(left)
 
 
 def at_exit(work: Work[Any]) -> None:

@@ -37,7 +37,7 @@ OUTCOMES: dict[str, Settlement] = {
 BATCH = 100
 # What other processes have left is looked for this often.
 ADOPT_S = 60.0
-BACKGROUND_TIMEOUT_S = 3.0
+BACKGROUND_TIMEOUT_S = 2.0
 
 
 def as_it_is(reply: object) -> object:
@@ -71,8 +71,9 @@ class Core:
         self.tasks = runtime.Tasks()
         self.transport = Transport(client, settings, self.tasks, telemetry)
         self.background = Transport(client, background(settings), self.tasks, telemetry)
-        """For what nobody waits for and may be large, such as log records: a few connections of its own with a
-        time-out of seconds. How it goes says nothing about the request path, so it does not open that circuit."""
+        """For what no request waits for and may be large, such as log records and what is kept: a few connections of
+        its own with a time-out of seconds. How it goes says nothing about the request path, so it does not open that
+        circuit, and an open circuit does not hold it up."""
         self.windows = LocalWindows()
         self.slots = LocalSlots()
         self.kept = KeptDeliveries(
@@ -221,7 +222,8 @@ class Core:
 
     def _behind(self, delivery: Delivery) -> bool:
         """Whether the server is away, so that there is no need to try."""
-        return all(server.circuit.is_open for server in self.transport.servers())
+        servers = self.transport.servers()
+        return bool(servers) and all(server.circuit.is_open for server in servers)
 
     def keep(self, delivery: Delivery) -> Settlement:
         """Keeps it, and sees to it that it is sent."""
@@ -291,19 +293,26 @@ class Core:
     def _send_batches(self) -> int:
         taken = 0
         left = len(self.kept)
+        # Nodes that do not answer: each is waited for once.
+        silent: set[object] = set()
         while left > 0:
-            batch = self.kept.first(min(BATCH, left))
-            if not batch:
+            batch: list[Delivery] = []
+            found = self.kept.first(min(BATCH, left))
+            if not found:
                 break
-            left -= len(batch)
-            for old in [one for one in batch if self.kept.too_old(one)]:
-                batch.remove(old)
-                self._give_up(old)
+            left -= len(found)
+            for one in found:
+                if self.kept.too_old(one):
+                    self._give_up(one)
+                elif self.background.node_of(one.words) in silent:
+                    self.kept.later(one)
+                else:
+                    batch.append(one)
             if not batch:
                 continue
             began = time.time()
             try:
-                replies = self.transport.many([Request(tuple(one.words), as_it_is, True) for one in batch])
+                replies = self.background.many([Request(tuple(one.words), as_it_is, True) for one in batch])
             except BaseException:
                 for delivery in batch:
                     delivery.first_sent = delivery.first_sent or began
@@ -313,8 +322,11 @@ class Core:
             for delivery, reply in zip(batch, replies, strict=True):
                 if not_now(reply):
                     away += 1
-                    if isinstance(reply, Unavailable) and reply.sent:
-                        delivery.first_sent = delivery.first_sent or began
+                    if isinstance(reply, Unavailable):
+                        if reply.sent:
+                            delivery.first_sent = delivery.first_sent or began
+                        if reply.down:
+                            silent.add(self.background.node_of(delivery.words))
                     self._retry(delivery)
                 else:
                     taken += 1
@@ -377,12 +389,14 @@ class Core:
         self.closed = True
         for event in (self.closing, *self.wakers):
             event.set()
-        self.tasks.finish(seconds)
+        end = time.monotonic() + seconds
+        # What is kept gets the rest of the time: enough for a server that does not answer to be waited for.
+        self.tasks.finish(max(seconds - BACKGROUND_TIMEOUT_S, seconds / 2))
         self.settle_living()
         try:
-            # The second time for charges that take the place of settlements that nobody knows.
-            if len(self.kept) and self.send_kept() and len(self.kept):
-                self.send_kept()
+            runtime.bounded(max(0.0, end - time.monotonic()), self._send_last)
+        except TimeoutError:
+            pass  # Whatever may have arrived is marked as such.
         except Exception:
             log.exception("kept settlements and charges were not sent")
         if len(self.kept):
@@ -390,6 +404,11 @@ class Core:
         self.kept.close()
         self.transport.close()
         self.background.close()
+
+    def _send_last(self) -> None:
+        # The second time for charges that take the place of settlements that nobody knows.
+        if len(self.kept) and self.send_kept() and len(self.kept):
+            self.send_kept()
 
     # The process.
 

@@ -341,11 +341,15 @@ class Gateway:
         self.close(1.0)
 
     def close(self, seconds: float = 5.0) -> None:
-        """Sends what there is to send, waits for what runs, for so many seconds at most, and closes the connections."""
+        """Sends what there is to send, waits for what runs, and closes the connections. All of that takes so many
+        seconds at most, and what a call that is under way then takes: 2 seconds, if the server does not answer."""
         if self._core.closed:
             return
         for logs in self._logs:
-            logs.close()
+            try:
+                self._core.tasks.start(logs.close)
+            except RuntimeError:
+                logs.close()  # The program ends: no thread can be started any more.
         self._core.close(seconds)
 
     def __enter__(self) -> Self:

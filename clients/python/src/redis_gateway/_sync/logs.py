@@ -233,11 +233,12 @@ class Logs:
                 return
             self._closed = True
         self._wake.set()
-        if self.flush():
-            return
-        with self._mutex:
-            left = len(self)
-            self._buffer.clear()
-            self._bytes, self._sending = 0, None
-        if left:
-            self._drop(left, "closed")
+        try:
+            self.flush()
+        finally:
+            with self._mutex:
+                left = len(self)
+                self._buffer.clear()
+                self._bytes, self._sending = 0, None
+            if left:
+                self._drop(left, "closed")
