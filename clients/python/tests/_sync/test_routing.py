@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from redis_gateway import CallFailed, Denied
+from redis_gateway import CallFailed, Denied, WrongType
 from servers import Server
 
 from ._runtime import gateway_on, until
@@ -138,6 +138,58 @@ def test_ends_with_the_last_error(server: Server) -> None:
                     with attempt:
                         raise CallFailed("overloaded")
         assert str(denied.value.__cause__) == "overloaded"
+
+
+class Counted:
+    """A server that counts how often it is asked."""
+
+    def __init__(self, gateway: Any) -> None:
+        self.server = gateway._core.transport._alone
+        self.trips = 0
+        gateway._core.transport._alone = self
+
+    def ask(self, commands: Any, **options: Any) -> Any:
+        self.trips += 1
+        return self.server.ask(commands, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.server, name)
+
+
+def test_accounts_and_targets_are_asked_in_one_round_trip(server: Server) -> None:
+    policies(server)
+    with gateway_on(server.port) as gateway:
+        counted = Counted(gateway)
+        with gateway.request("{ml}", TARGETS, {"usd": 1}, pick="FIRST") as request:
+            assert counted.trips == 1 and request.ok
+            for attempt in request.attempts():
+                with attempt:
+                    assert (attempt.target, counted.trips) == (TARGETS[0], 1)
+                    attempt.use(usd="0.5")
+        assert [server.run(f"GW.SPENT {key}") for key in ("{ml}", TARGETS[0])] == ["0.5", "0.5"]
+        # Its target is not called.
+        with gateway.request("{ml}", TARGETS, {"usd": 1}):
+            pass
+        assert [described(server, target)["in_flight"] for target in TARGETS] == [0, 0, 0]
+        assert server.run(f"GW.SPENT {TARGETS[1]}") == "0"
+
+
+def test_accounts_that_refuse_take_nothing_of_a_target(server: Server) -> None:
+    policies(server)
+    server.run("GW.POLICYSET {ml} rpm WINDOW 0 PER 3600000")
+    with gateway_on(server.port) as gateway:
+        request = gateway.request("{ml}", TARGETS, {"usd": 1})
+        assert (request.ok, request.admission.reason) == (False, "limit")
+        assert [described(server, target)["in_flight"] for target in TARGETS] == [0, 0, 0]
+        server.run("SET text other")
+        with pytest.raises(WrongType):
+            gateway.request("text", TARGETS, {"usd": 1})
+        assert [described(server, target)["in_flight"] for target in TARGETS] == [0, 0, 0]
+        server.run("GW.POLICYSET {ml} rpm WINDOW 9 PER 3600000")
+        with pytest.raises(WrongType):
+            gateway.request("{ml}", ["text"], {"usd": 1})
+        gateway.send_kept()
+        assert described(server, "{ml}")["in_flight"] == 0 and server.run("GW.SPENT {ml}") == "0"
 
 
 class Overloaded(Exception):

@@ -23,7 +23,7 @@ from ..lifetime import Owned
 from ..local import share
 from ..settings import Local
 from . import _runtime as runtime
-from .core import AsyncCore
+from .core import AsyncAsk, AsyncCore
 from .keeper import AsyncKeeper, milliseconds
 
 if TYPE_CHECKING:
@@ -387,26 +387,29 @@ class AsyncAdmitter:
     async def admit(self, admission: AsyncAdmission, rows: Rows, require: bool, keep_alive: bool) -> None:
         """Asks, to the end, even if whoever asks is cancelled meanwhile."""
         try:
-            await self._core.tasks.to_the_end(self._ask, admission, rows, require)
+            await self._core.tasks.to_the_end(self.ask, admission, rows, require, self._core.run)
         except BaseException:
             admission.abandon()
             raise
+        self.decided(admission, keep_alive)
+
+    def decided(self, admission: AsyncAdmission, keep_alive: bool) -> None:
         self._core.telemetry.decided("admission", admission.outcome, admission.reason)
         if keep_alive and admission.holds:
             self._keeper.add(admission)
 
-    async def _ask(self, admission: AsyncAdmission, rows: Rows, require: bool) -> None:
+    async def ask(self, admission: AsyncAdmission, rows: Rows, require: bool, ask: AsyncAsk) -> None:
         try:
-            await self._ask_each_slot(admission, rows, require)
+            await self._ask_each_slot(admission, rows, require, ask)
         finally:
             admission.answered()
 
-    async def _ask_each_slot(self, admission: AsyncAdmission, rows: Rows, require: bool) -> None:
+    async def _ask_each_slot(self, admission: AsyncAdmission, rows: Rows, require: bool, ask: AsyncAsk) -> None:
         found: list[AdmissionRow] = []
         for group in admission._groups:
             try:
                 group.state = "maybe"
-                answer = await self._ask_slot(group, admission, rows, require)
+                answer = await self._ask_slot(group, admission, rows, require, ask)
             except Unavailable as error:
                 if not error.sent:
                     group.state = "not"
@@ -433,8 +436,8 @@ class AsyncAdmitter:
             group.state = "live"
         admission.outcome = "admitted"
 
-    async def _ask_slot(self, group: Group, admission: AsyncAdmission, rows: Rows, require: bool) -> low.Admission:
-        asked = requests.admit(
+    def question(self, group: Group, admission: AsyncAdmission, rows: Rows, require: bool) -> Request[low.Admission]:
+        return requests.admit(
             group.accounts,
             lease_id=admission.lease_id,
             ttl_ms=milliseconds(admission.ttl),
@@ -442,16 +445,21 @@ class AsyncAdmitter:
             require=require,
             rows=rows,
         )
+
+    async def _ask_slot(
+        self, group: Group, admission: AsyncAdmission, rows: Rows, require: bool, ask: AsyncAsk
+    ) -> low.Admission:
+        asked = self.question(group, admission, rows, require)
         for _ in group.accounts:
             try:
-                return await self._core.run(asked)
+                return await ask(asked)
             except NoAccount as error:
                 if not await self._make(error.account):
                     raise
             except LeaseEnded:
                 # An answer was lost for so long that the lease has ended meanwhile.
                 raise Unavailable("timeout", sent=True) from None
-        return await self._core.run(asked)
+        return await ask(asked)
 
     async def _make(self, account: str) -> bool:
         """Makes an account from its plan, unless another gateway is quicker."""

@@ -23,7 +23,7 @@ from ..telemetry import Telemetry
 from . import _runtime as runtime
 from .transport import AsyncTransport
 
-__all__ = ["AsyncCore"]
+__all__ = ["AsyncAsk", "AsyncCore"]
 
 T = TypeVar("T")
 log = logging.getLogger("redis_gateway")
@@ -60,6 +60,24 @@ def background(settings: Settings) -> Settings:
         waiting_connections=1,
         failures=sys.maxsize,
     )
+
+
+class AsyncAsk(Protocol):
+    """Sends a request, and returns its typed reply, or raises."""
+
+    async def __call__(self, request: Request[T], /) -> T: ...
+
+
+class AsyncAnswer:
+    """The reply of a request that was sent together with others, for whoever asks for it alone."""
+
+    def __init__(self, reply: Any) -> None:
+        self.reply = reply
+
+    async def __call__(self, request: Request[T], /) -> T:
+        if isinstance(self.reply, Exception):
+            raise self.reply
+        return request.decode(self.reply)
 
 
 class AsyncCore:
@@ -108,11 +126,19 @@ class AsyncCore:
         )
 
     async def run(self, request: Request[T]) -> T:
+        self._look_after()
+        return await self.transport.call(request)
+
+    async def together(self, requests: Sequence[Request[Any]]) -> list[AsyncAnswer]:
+        """Sends them in one round trip to each server. What each has brought is had by asking it."""
+        self._look_after()
+        return [AsyncAnswer(reply) for reply in await self.transport.many(requests)]
+
+    def _look_after(self) -> None:
         if self.leaked:
             self.settle_leaked()
         if time.monotonic() >= self._adopt_at:
             self.adopt()
-        return await self.transport.call(request)
 
     def adopt(self) -> None:
         """Takes over what processes that are gone have left to be sent."""

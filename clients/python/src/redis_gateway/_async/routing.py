@@ -12,16 +12,16 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeGuard, cast
+from typing import TYPE_CHECKING, Literal, TypeGuard, cast
 
-from .._commands import EXACT, Amount, Pick, format_amount, parse_amount, requests
+from .._commands import EXACT, Amount, Pick, Request, Routed, format_amount, parse_amount, requests
 from .._errors import GatewayError, LeaseEnded, NoAccount
 from ..decisions import CallFailed, Denied, Settlement
 from ..failures import Unavailable
 from ..local import share
 from ..settings import Local
 from .admission import AsyncAdmission, AsyncAdmitter, Group, above_zero, text_of, zeros
-from .core import AsyncCore
+from .core import AsyncAsk, AsyncCore
 from .keeper import AsyncKeeper, milliseconds
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ Failures = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception],
 """Which exceptions say that the target has failed, besides CallFailed: their types, such as
 `(openai.APIConnectionError, openai.InternalServerError)`, or a function. It returns whether the exception does; or a
 CallFailed, which may tell for how long the provider wants no further call."""
+
+AwayMode = Literal["open", "closed"] | Local
 
 MOST_TARGETS = 64
 MOST_SETTLED = 16
@@ -143,30 +145,90 @@ class AsyncRouter:
         failures: Failures = (),
     ) -> AsyncAttempt:
         names = [text_of(target) for target in targets]
-        if not names:
+        attempt = self.prepare(names, estimates, ttl, lease_id, failures)
+        away = self._core.settings.away.admission
+        try:
+            await self._core.tasks.to_the_end(self.ask, attempt, names, pick, away, self._core.run)
+        except BaseException:
+            attempt.abandon()
+            raise
+        self.decided(attempt, keep_alive)
+        return attempt
+
+    def prepare(
+        self,
+        targets: list[str],
+        estimates: Mapping[str, Amount],
+        ttl: float | None,
+        lease_id: str | None,
+        failures: Failures,
+    ) -> AsyncAttempt:
+        if not targets:
             raise ValueError("targets: at least one")
         attempt = AsyncAttempt(
             self._core, lease_id or uuid.uuid4().hex, [], estimates, ttl or self._core.settings.lease_ttl, {}
         )
         attempt._failures = failures
-        try:
-            await self._core.tasks.to_the_end(self._ask, attempt, names, pick)
-        except BaseException:
-            attempt.abandon()
-            raise
+        return attempt
+
+    def decided(self, attempt: AsyncAttempt, keep_alive: bool) -> None:
         attempt._started = time.monotonic()
         self._core.telemetry.decided("route", attempt.outcome, attempt.reason)
         if keep_alive and attempt.holds:
             self._keeper.add(attempt)
-        return attempt
 
-    async def _ask(self, attempt: AsyncAttempt, targets: list[str], pick: Pick) -> None:
+    async def ask(self, attempt: AsyncAttempt, targets: list[str], pick: Pick, away: AwayMode, ask: AsyncAsk) -> None:
         try:
-            await self._ask_slots(attempt, targets, pick)
+            await self._ask_slots(attempt, targets, pick, away, ask)
         finally:
             attempt.answered()
 
-    def _grouped(self, targets: list[str]) -> list[list[str]]:
+    async def request(
+        self, admitter: AsyncAdmitter, admission: AsyncAdmission, targets: list[str], pick: Pick, failures: Failures
+    ) -> AsyncAttempt | None:
+        """Asks for the accounts' admission and for the first target: in one round trip, if one server may have them
+        all. None: the target has not been asked for, because the accounts refuse or are asked for apart."""
+        groups = self.grouped(targets)
+        if len(groups) != 1 or len(admission._groups) != 1:
+            await admitter.admit(admission, "DETAIL", False, True)
+            return None
+        attempt = self.prepare(targets, admission.estimates, admission.ttl, None, failures)
+        try:
+            await self._core.tasks.to_the_end(self._ask_together, admitter, admission, attempt, targets, pick)
+        except BaseException:
+            admission.abandon()
+            attempt.abandon()
+            raise
+        admitter.decided(admission, True)
+        if not admission.ok:
+            return None
+        self.decided(attempt, True)
+        return attempt
+
+    async def _ask_together(
+        self,
+        admitter: AsyncAdmitter,
+        admission: AsyncAdmission,
+        attempt: AsyncAttempt,
+        targets: list[str],
+        pick: Pick,
+    ) -> None:
+        admitted, routed = await self._core.together(
+            [
+                admitter.question(admission._groups[0], admission, "DETAIL", False),
+                self._question(attempt, targets, pick),
+            ]
+        )
+        try:
+            await admitter.ask(admission, "DETAIL", False, admitted)
+        finally:
+            # A target that was picked for accounts that refuse is free again at once.
+            away = self._core.settings.away.admission if admission.ok else "closed"
+            await self.ask(attempt, targets, pick, away, routed)
+            if attempt.ok and not admission.ok:
+                await attempt.undo()
+
+    def grouped(self, targets: list[str]) -> list[list[str]]:
         """Targets that can be named in one call. Those of different slots cannot be compared: the first that admits
         it is taken."""
         groups: dict[tuple[int, int], list[str]] = {}
@@ -178,35 +240,38 @@ class AsyncRouter:
             groups.setdefault((place, at // MOST_TARGETS), []).append(target)
         return list(groups.values())
 
-    async def _ask_slots(self, attempt: AsyncAttempt, targets: list[str], pick: Pick) -> None:
+    def _question(self, attempt: AsyncAttempt, targets: list[str], pick: Pick) -> Request[Routed]:
+        return requests.route(
+            targets,
+            lease_id=attempt.lease_id,
+            ttl_ms=milliseconds(attempt.ttl),
+            amounts=attempt.estimates,
+            pick=pick,
+            rows="REFUSED",
+        )
+
+    async def _ask_slots(
+        self, attempt: AsyncAttempt, targets: list[str], pick: Pick, away: AwayMode, ask: AsyncAsk
+    ) -> None:
         missing = 0
         waits: list[int] = []
-        groups = self._grouped(targets)
+        groups = self.grouped(targets)
         for group in groups:
             # Whoever leaves meanwhile gives back whichever target has been charged.
             attempt._groups = [Group(group[at : at + MOST_SETTLED]) for at in range(0, len(group), MOST_SETTLED)]
             for part in attempt._groups:
                 part.state = "maybe"
             try:
-                routed = await self._core.run(
-                    requests.route(
-                        group,
-                        lease_id=attempt.lease_id,
-                        ttl_ms=milliseconds(attempt.ttl),
-                        amounts=attempt.estimates,
-                        pick=pick,
-                        rows="REFUSED",
-                    )
-                )
+                routed = await ask(self._question(attempt, group, pick))
             except NoAccount:
                 missing += 1
                 attempt._groups = []
                 continue
             except (Unavailable, LeaseEnded) as error:
-                away = error if isinstance(error, Unavailable) else Unavailable("timeout", sent=True)
-                if not away.sent:
+                why = error if isinstance(error, Unavailable) else Unavailable("timeout", sent=True)
+                if not why.sent:
                     attempt._groups = []
-                self._decide_alone(attempt, targets, pick, away)
+                self._decide_alone(attempt, targets, pick, away, why)
                 return
             except GatewayError:
                 attempt._groups = []
@@ -226,8 +291,9 @@ class AsyncRouter:
         known = [wait for wait in waits if wait >= 0]
         attempt.retry_after_ms = min(known) if known else -1
 
-    def _decide_alone(self, attempt: AsyncAttempt, targets: list[str], pick: Pick, error: Unavailable) -> None:
-        away = self._core.settings.away.admission
+    def _decide_alone(
+        self, attempt: AsyncAttempt, targets: list[str], pick: Pick, away: AwayMode, error: Unavailable
+    ) -> None:
         attempt.reason = error.reason
         order = list(targets)
         if pick != "FIRST":
@@ -275,13 +341,16 @@ class AsyncRoutedRequest:
         self,
         router: AsyncRouter,
         admission: AsyncAdmission,
-        targets: Sequence[str | bytes],
+        first: AsyncAttempt | None,
+        targets: list[str],
         pick: Pick,
         most: int,
         failures: Failures,
     ) -> None:
         self._router = router
-        self._targets = [text_of(target) for target in targets]
+        self._first = first
+        """The first attempt, if its target was asked for together with the accounts, and until it is begun."""
+        self._targets = targets
         self._pick: Pick = pick
         self._most = most
         self._failures = failures
@@ -303,15 +372,7 @@ class AsyncRoutedRequest:
         tried = 0
         while left and tried < self._most:
             tried += 1
-            attempt = await self._router.route(
-                left,
-                self.admission.estimates,
-                pick=self._pick,
-                ttl=self.admission.ttl,
-                lease_id=None,
-                keep_alive=True,
-                failures=self._failures,
-            )
+            attempt = await self._next(left)
             if not attempt.ok:
                 if tried == 1:
                     reason, retry_after_ms = attempt.reason, attempt.retry_after_ms
@@ -328,6 +389,21 @@ class AsyncRoutedRequest:
         headers = {"Retry-After": str(-(-retry_after_ms // 1000))} if retry_after_ms >= 0 else {}
         last = next((attempt.error for attempt in reversed(self._attempts) if attempt.error is not None), None)
         raise Denied(reason, retry_after_ms, headers, status) from last
+
+    async def _next(self, targets: list[str]) -> AsyncAttempt:
+        first, self._first = self._first, None
+        if first is not None:
+            first._started = time.monotonic()
+            return first
+        return await self._router.route(
+            targets,
+            self.admission.estimates,
+            pick=self._pick,
+            ttl=self.admission.ttl,
+            lease_id=None,
+            keep_alive=True,
+            failures=self._failures,
+        )
 
     def _used(self) -> dict[str, str]:
         """What all attempts have used together: it is the request's, too. A meter of which none of them has told
@@ -352,9 +428,9 @@ class AsyncRoutedRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         failed: Exception | None = None
-        for attempt in self._attempts:
+        for attempt in self._attempts + ([self._first] if self._first is not None else []):
             try:
-                await attempt.settle()
+                await (attempt.settle() if attempt is not self._first else attempt.undo())
             except Exception as refused:
                 # The others and the accounts are settled all the same.
                 failed = failed or refused
@@ -376,5 +452,6 @@ async def requested(
     most: int,
     failures: Failures,
 ) -> AsyncRoutedRequest:
-    await admitter.admit(admission, "DETAIL", False, True)
-    return AsyncRoutedRequest(router, admission, targets, pick, most, failures)
+    names = [text_of(target) for target in targets]
+    first = await router.request(admitter, admission, names, pick, failures)
+    return AsyncRoutedRequest(router, admission, first, names, pick, most, failures)

@@ -24,7 +24,7 @@ from ..lifetime import Owned
 from ..local import share
 from ..settings import Local
 from . import _runtime as runtime
-from .core import Core
+from .core import Ask, Core
 from .keeper import Keeper, milliseconds
 
 if TYPE_CHECKING:
@@ -388,26 +388,29 @@ class Admitter:
     def admit(self, admission: Admission, rows: Rows, require: bool, keep_alive: bool) -> None:
         """Asks, to the end, even if whoever asks is cancelled meanwhile."""
         try:
-            self._core.tasks.to_the_end(self._ask, admission, rows, require)
+            self._core.tasks.to_the_end(self.ask, admission, rows, require, self._core.run)
         except BaseException:
             admission.abandon()
             raise
+        self.decided(admission, keep_alive)
+
+    def decided(self, admission: Admission, keep_alive: bool) -> None:
         self._core.telemetry.decided("admission", admission.outcome, admission.reason)
         if keep_alive and admission.holds:
             self._keeper.add(admission)
 
-    def _ask(self, admission: Admission, rows: Rows, require: bool) -> None:
+    def ask(self, admission: Admission, rows: Rows, require: bool, ask: Ask) -> None:
         try:
-            self._ask_each_slot(admission, rows, require)
+            self._ask_each_slot(admission, rows, require, ask)
         finally:
             admission.answered()
 
-    def _ask_each_slot(self, admission: Admission, rows: Rows, require: bool) -> None:
+    def _ask_each_slot(self, admission: Admission, rows: Rows, require: bool, ask: Ask) -> None:
         found: list[AdmissionRow] = []
         for group in admission._groups:
             try:
                 group.state = "maybe"
-                answer = self._ask_slot(group, admission, rows, require)
+                answer = self._ask_slot(group, admission, rows, require, ask)
             except Unavailable as error:
                 if not error.sent:
                     group.state = "not"
@@ -434,8 +437,8 @@ class Admitter:
             group.state = "live"
         admission.outcome = "admitted"
 
-    def _ask_slot(self, group: Group, admission: Admission, rows: Rows, require: bool) -> low.Admission:
-        asked = requests.admit(
+    def question(self, group: Group, admission: Admission, rows: Rows, require: bool) -> Request[low.Admission]:
+        return requests.admit(
             group.accounts,
             lease_id=admission.lease_id,
             ttl_ms=milliseconds(admission.ttl),
@@ -443,16 +446,21 @@ class Admitter:
             require=require,
             rows=rows,
         )
+
+    def _ask_slot(
+        self, group: Group, admission: Admission, rows: Rows, require: bool, ask: Ask
+    ) -> low.Admission:
+        asked = self.question(group, admission, rows, require)
         for _ in group.accounts:
             try:
-                return self._core.run(asked)
+                return ask(asked)
             except NoAccount as error:
                 if not self._make(error.account):
                     raise
             except LeaseEnded:
                 # An answer was lost for so long that the lease has ended meanwhile.
                 raise Unavailable("timeout", sent=True) from None
-        return self._core.run(asked)
+        return ask(asked)
 
     def _make(self, account: str) -> bool:
         """Makes an account from its plan, unless another gateway is quicker."""

@@ -24,7 +24,7 @@ from ..telemetry import Telemetry
 from . import _runtime as runtime
 from .transport import Transport
 
-__all__ = ["Core"]
+__all__ = ["Ask", "Core"]
 
 T = TypeVar("T")
 log = logging.getLogger("redis_gateway")
@@ -61,6 +61,24 @@ def background(settings: Settings) -> Settings:
         waiting_connections=1,
         failures=sys.maxsize,
     )
+
+
+class Ask(Protocol):
+    """Sends a request, and returns its typed reply, or raises."""
+
+    def __call__(self, request: Request[T], /) -> T: ...
+
+
+class Answer:
+    """The reply of a request that was sent together with others, for whoever asks for it alone."""
+
+    def __init__(self, reply: Any) -> None:
+        self.reply = reply
+
+    def __call__(self, request: Request[T], /) -> T:
+        if isinstance(self.reply, Exception):
+            raise self.reply
+        return request.decode(self.reply)
 
 
 class Core:
@@ -109,11 +127,19 @@ class Core:
         )
 
     def run(self, request: Request[T]) -> T:
+        self._look_after()
+        return self.transport.call(request)
+
+    def together(self, requests: Sequence[Request[Any]]) -> list[Answer]:
+        """Sends them in one round trip to each server. What each has brought is had by asking it."""
+        self._look_after()
+        return [Answer(reply) for reply in self.transport.many(requests)]
+
+    def _look_after(self) -> None:
         if self.leaked:
             self.settle_leaked()
         if time.monotonic() >= self._adopt_at:
             self.adopt()
-        return self.transport.call(request)
 
     def adopt(self) -> None:
         """Takes over what processes that are gone have left to be sent."""
