@@ -59,6 +59,10 @@ async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
         await asyncio.sleep(0.01)
 
 
+def interruptible(gateway: AsyncGateway) -> None:
+    """Tasks are cancelled by the event loop, wherever they wait."""
+
+
 async def broken_off(dice: random.Random, work: Callable[..., Awaitable[Any]], *args: Any) -> None:
     """Runs it, and cancels it at a random moment, or never."""
     task = asyncio.ensure_future(work(*args))

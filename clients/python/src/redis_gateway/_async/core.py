@@ -23,7 +23,7 @@ from ..telemetry import Telemetry
 from . import _runtime as runtime
 from .transport import AsyncTransport
 
-__all__ = ["AsyncAsk", "AsyncCore"]
+__all__ = ["AsyncAnswer", "AsyncAsk", "AsyncCore"]
 
 T = TypeVar("T")
 log = logging.getLogger("redis_gateway")
@@ -75,7 +75,7 @@ class AsyncAnswer:
         self.reply = reply
 
     async def __call__(self, request: Request[T], /) -> T:
-        if isinstance(self.reply, Exception):
+        if isinstance(self.reply, BaseException):
             raise self.reply
         return request.decode(self.reply)
 
@@ -139,6 +139,8 @@ class AsyncCore:
             self.settle_leaked()
         if time.monotonic() >= self._adopt_at:
             self.adopt()
+        if len(self.kept) and not self._sending:
+            self.start_sending()  # Of a delivery that was broken off.
 
     def adopt(self) -> None:
         """Takes over what processes that are gone have left to be sent."""
@@ -215,12 +217,12 @@ class AsyncCore:
             return self.keep(delivery)
         except NoHold:
             reply = b"UNKNOWN"
-        except Exception as error:
+        except GatewayError as error:
             if not_now(error):
                 return self.keep(delivery)
             raise
         except BaseException:
-            # The event loop or the program ends. It may have arrived.
+            # The event loop or the program ends, or something else was thrown in. It may have arrived.
             delivery.first_sent = delivery.first_sent or began
             self.store(delivery)
             raise
@@ -390,14 +392,14 @@ class AsyncCore:
         """The outcome of the first one, unless another was kept. An error of one holds up no other: it is raised at the
         end."""
         outcomes: list[Settlement] = []
-        failed: Exception | None = None
+        failed: GatewayError | None = None
         for place, delivery in enumerate(deliveries):
             try:
                 outcomes.append(await self.deliver(delivery))
-            except Exception as error:
+            except GatewayError as error:
                 failed = failed or error
             except BaseException:
-                # The event loop or the program ends: the others are kept, too.
+                # The event loop or the program ends, or something else was thrown in: the others are kept, too.
                 for other in deliveries[place + 1 :]:
                     self.store(other)
                 raise

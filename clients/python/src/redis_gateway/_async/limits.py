@@ -146,7 +146,7 @@ class AsyncHold(Owned):
     async def _deliver(self, actual: Amount | None) -> Settlement:
         try:
             return await self._core.deliver(self._ending(actual))
-        except Exception:
+        except GatewayError:
             # An error reply has changed nothing: it can be ended again.
             self._ended = False
             raise

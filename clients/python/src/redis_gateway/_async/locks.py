@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .. import _commands as low
 from .._commands import Request, requests
-from .._errors import Unblocked
+from .._errors import GatewayError, Unblocked
 from ..decisions import LockLost, Outcome
 from ..deliveries import Delivery
 from ..failures import Unavailable
@@ -98,12 +98,20 @@ class AsyncSlot(Owned):
 
     async def _release(self) -> bool:
         asked = requests.release(self.key, self.holder)
+        # It ends by itself; if the server cannot be told now, but earlier than that, it is told then.
+        later = Delivery(list(asked.args))
         try:
             return await self._core.run(asked)
         except Unavailable as error:
-            # It ends by itself; if the server is back earlier, it is told.
-            self._core.keep(Delivery(list(asked.args), first_sent=time.time() if error.sent else None))
+            later.first_sent = time.time() if error.sent else None
+            self._core.keep(later)
             return not self.lost
+        except GatewayError:
+            raise
+        except BaseException:
+            later.first_sent = time.time()
+            self._core.store(later)
+            raise
 
     async def __aenter__(self) -> Self:
         return self

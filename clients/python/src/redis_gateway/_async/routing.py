@@ -21,7 +21,7 @@ from ..failures import Unavailable
 from ..local import share
 from ..settings import Local
 from .admission import AsyncAdmission, AsyncAdmitter, Group, above_zero, text_of, zeros
-from .core import AsyncAsk, AsyncCore
+from .core import AsyncAnswer, AsyncAsk, AsyncCore
 from .keeper import AsyncKeeper, milliseconds
 
 if TYPE_CHECKING:
@@ -213,12 +213,15 @@ class AsyncRouter:
         targets: list[str],
         pick: Pick,
     ) -> None:
-        admitted, routed = await self._core.together(
-            [
-                admitter.question(admission._groups[0], admission, "DETAIL", False),
-                self._question(attempt, targets, pick),
-            ]
-        )
+        asked = [
+            admitter.question(admission._groups[0], admission, "DETAIL", False),
+            self._question(attempt, targets, pick),
+        ]
+        try:
+            admitted, routed = await self._core.together(asked)
+        except BaseException as error:
+            # It was broken off: each of the two gives back what it may have got.
+            admitted = routed = AsyncAnswer(error)
         try:
             await admitter.ask(admission, "DETAIL", False, admitted)
         finally:

@@ -186,14 +186,22 @@ class Admission(Owned):
         self, used: Mapping[str, Amount], call: tuple[bool, float | None, float | None] | None
     ) -> Settlement:
         try:
-            self.settlement = self._core.deliver_all(self._deliveries(used, call))
-        except Exception:
+            settlement = self._core.deliver_all(self._deliveries(used, call))
+        except GatewayError:
             # An error reply has changed nothing: it can be settled again.
             self._ending = False
             raise
-        self._core.telemetry.count("settlements", outcome=self.settlement.outcome)
+        except BaseException:
+            # It was broken off, and is kept.
+            self._ended(Settlement("kept"))
+            raise
+        self._ended(settlement)
         self._core.telemetry.used(used, self._attributes)
-        return self.settlement
+        return settlement
+
+    def _ended(self, settlement: Settlement) -> None:
+        self.settlement = settlement
+        self._core.telemetry.count("settlements", outcome=settlement.outcome)
 
     def _deliveries(
         self, used: Mapping[str, Amount], call: tuple[bool, float | None, float | None] | None
@@ -294,10 +302,8 @@ class Admission(Owned):
         self._core.telemetry.count(figure)
         if figure == "admissions_leaked":
             log.error("an admission was never settled: it is settled at its estimates")
-        self.settlement = Settlement("kept")
-        for delivery in self._deliveries(self._used, None):
-            if self._core.keep(delivery).outcome == "given_up":
-                self.settlement = Settlement("given_up")
+        outcomes = [self._core.keep(delivery) for delivery in self._deliveries(self._used, None)]
+        self._ended(next((one for one in outcomes if one.outcome == "given_up"), Settlement("kept")))
 
     # What keeps it alive.
 

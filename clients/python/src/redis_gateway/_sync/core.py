@@ -24,7 +24,7 @@ from ..telemetry import Telemetry
 from . import _runtime as runtime
 from .transport import Transport
 
-__all__ = ["Ask", "Core"]
+__all__ = ["Answer", "Ask", "Core"]
 
 T = TypeVar("T")
 log = logging.getLogger("redis_gateway")
@@ -76,7 +76,7 @@ class Answer:
         self.reply = reply
 
     def __call__(self, request: Request[T], /) -> T:
-        if isinstance(self.reply, Exception):
+        if isinstance(self.reply, BaseException):
             raise self.reply
         return request.decode(self.reply)
 
@@ -140,6 +140,8 @@ class Core:
             self.settle_leaked()
         if time.monotonic() >= self._adopt_at:
             self.adopt()
+        if len(self.kept) and not self._sending:
+            self.start_sending()  # Of a delivery that was broken off.
 
     def adopt(self) -> None:
         """Takes over what processes that are gone have left to be sent."""
@@ -216,12 +218,12 @@ class Core:
             return self.keep(delivery)
         except NoHold:
             reply = b"UNKNOWN"
-        except Exception as error:
+        except GatewayError as error:
             if not_now(error):
                 return self.keep(delivery)
             raise
         except BaseException:
-            # The event loop or the program ends. It may have arrived.
+            # The event loop or the program ends, or something else was thrown in. It may have arrived.
             delivery.first_sent = delivery.first_sent or began
             self.store(delivery)
             raise
@@ -391,14 +393,14 @@ class Core:
         """The outcome of the first one, unless another was kept. An error of one holds up no other: it is raised at the
         end."""
         outcomes: list[Settlement] = []
-        failed: Exception | None = None
+        failed: GatewayError | None = None
         for place, delivery in enumerate(deliveries):
             try:
                 outcomes.append(self.deliver(delivery))
-            except Exception as error:
+            except GatewayError as error:
                 failed = failed or error
             except BaseException:
-                # The event loop or the program ends: the others are kept, too.
+                # The event loop or the program ends, or something else was thrown in: the others are kept, too.
                 for other in deliveries[place + 1 :]:
                     self.store(other)
                 raise

@@ -147,7 +147,7 @@ class Hold(Owned):
     def _deliver(self, actual: Amount | None) -> Settlement:
         try:
             return self._core.deliver(self._ending(actual))
-        except Exception:
+        except GatewayError:
             # An error reply has changed nothing: it can be ended again.
             self._ended = False
             raise

@@ -39,6 +39,10 @@ class Batch:
         self.one_by_one = False
         """One of them was refused, so each gets a push of its own."""
 
+    def may_have_arrived(self) -> None:
+        if self.first_sent is None:
+            self.first_sent = time.monotonic()
+
 
 class Logs:
     def __init__(
@@ -186,8 +190,8 @@ class Logs:
                 requests.log_push(self._key, batch.records, json=self._json, reject=self._reject, id=batch.id)
             )
         except Unavailable as error:
-            if error.sent and batch.first_sent is None:
-                batch.first_sent = time.monotonic()
+            if error.sent:
+                batch.may_have_arrived()
             return False
         except QueueFull:
             return False
@@ -202,6 +206,9 @@ class Logs:
             # arrived yet, and none may be pushed under the batch's id again.
             batch.one_by_one, batch.first_sent = True, None
             return self._push_each(batch)
+        except BaseException:
+            batch.may_have_arrived()
+            raise
         if pushed.dropped:
             self._drop(pushed.dropped, "queue_full")
         return True

@@ -22,7 +22,7 @@ from ..failures import Unavailable
 from ..local import share
 from ..settings import Local
 from .admission import Admission, Admitter, Group, above_zero, text_of, zeros
-from .core import Ask, Core
+from .core import Answer, Ask, Core
 from .keeper import Keeper, milliseconds
 
 if TYPE_CHECKING:
@@ -214,12 +214,15 @@ class Router:
         targets: list[str],
         pick: Pick,
     ) -> None:
-        admitted, routed = self._core.together(
-            [
-                admitter.question(admission._groups[0], admission, "DETAIL", False),
-                self._question(attempt, targets, pick),
-            ]
-        )
+        asked = [
+            admitter.question(admission._groups[0], admission, "DETAIL", False),
+            self._question(attempt, targets, pick),
+        ]
+        try:
+            admitted, routed = self._core.together(asked)
+        except BaseException as error:
+            # It was broken off: each of the two gives back what it may have got.
+            admitted = routed = Answer(error)
         try:
             admitter.ask(admission, "DETAIL", False, admitted)
         finally:
