@@ -11,6 +11,7 @@ database from the client that it is given, and leaves that client and its pool a
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,6 +106,7 @@ class Server:
         self.name = name
         self.address = address
         self.circuit = Circuit(name, settings.failures, settings.pause)
+        self.used_at = time.monotonic()
         self._settings = settings
         self._pool = pool
         self._waiting = waiting
@@ -118,6 +120,7 @@ class Server:
         """The replies, of which each may be an error. Raises Unavailable if there are none."""
         if not self.circuit.may_ask():
             raise Unavailable("circuit_open", sent=False)
+        self.used_at = time.monotonic()
         settings = self._settings
         places = self._waiting_places if waiting else self._places
         if not places.take(settings.timeout):
