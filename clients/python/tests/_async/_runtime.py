@@ -81,8 +81,8 @@ def aio_cluster(servers: list[Server]) -> Any:
     return redis.asyncio.RedisCluster(host="127.0.0.1", port=servers[0].port)
 
 
-def aio_sentinel(port: int, name: str) -> Any:
-    return redis.asyncio.Sentinel([("127.0.0.1", port)]).master_for(name)
+def aio_sentinel(name: str, *ports: int) -> Any:
+    return redis.asyncio.Sentinel([("127.0.0.1", port) for port in ports]).master_for(name)
 
 
 async def in_thread(work: Callable[..., Any], *args: Any) -> Any:

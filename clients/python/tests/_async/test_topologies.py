@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -386,7 +388,7 @@ async def test_sentinel_failover(tmp_path: Path) -> None:
     watched = Watched()
     try:
         settings = Settings(away=OPEN, kept=Kept(every=0.1), timeout=1, pause=0.2)
-        async with gateway_of(aio_sentinel(watched.sentinel.port, "gw"), settings) as gateway:
+        async with gateway_of(aio_sentinel("gw", watched.sentinel.port), settings) as gateway:
             charged, stop = 0, False
 
             async def worker() -> None:
@@ -416,6 +418,37 @@ async def test_sentinel_failover(tmp_path: Path) -> None:
             assert watched.servers[1].run("GW.SPENT l") == str(charged)
     finally:
         watched.close()
+
+
+async def test_sentinels_that_do_not_answer_hold_up_nobody(own_server: Server) -> None:
+    """They stand before the one that does, as black holes: packets to them are lost, or nothing comes back."""
+    sentinel = Server(with_module=False, sentinel=True)
+    with contextlib.ExitStack() as stack:
+        stack.callback(sentinel.close)
+        sentinel.run(f"SENTINEL MONITOR gw 127.0.0.1 {own_server.port} 1")
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0)) for _ in range(3)]
+        for listening in silent[:2]:
+            # With so many that wait to be accepted, it takes no more.
+            for _ in range(4):
+                one = stack.enter_context(socket.socket())
+                one.setblocking(False)
+                one.connect_ex(listening.getsockname())
+        ports = [listening.getsockname()[1] for listening in silent]
+        settings = Settings(away=OPEN, timeout=5, connect_timeout=5)
+        async with gateway_of(aio_sentinel("gw", *ports, sentinel.port), settings) as gateway:
+            started = time.monotonic()
+            assert (await gateway.allow("k", 5)).outcome == "admitted"
+            # One after another, they take 15 s.
+            assert time.monotonic() - started < 5
+            # The one that has answered dies: it is not asked for ever.
+            pool = gateway._core.transport._alone._pool
+            await pool.disconnect()
+            other = Server(with_module=False, sentinel=True)
+            stack.callback(other.close)
+            other.run(f"SENTINEL MONITOR gw 127.0.0.1 {own_server.port} 1")
+            sentinel.stop()
+            pool.sentinel_manager._each.append(type(pool.sentinel_manager._each[0])([("127.0.0.1", other.port)]))
+            assert (await gateway.allow("k", 5)).outcome == "admitted"
 
 
 def role(server: Server) -> str:

@@ -120,8 +120,8 @@ def cluster_client(servers: list[Server]) -> Any:
     return redis.RedisCluster(host="127.0.0.1", port=servers[0].port)
 
 
-def sentinel_client(port: int, name: str) -> Any:
-    return redis.Sentinel([("127.0.0.1", port)]).master_for(name)
+def sentinel_client(name: str, *ports: int) -> Any:
+    return redis.Sentinel([("127.0.0.1", port) for port in ports]).master_for(name)
 
 
 def in_thread(work: Callable[..., Any], *args: Any) -> Any:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
@@ -31,6 +31,7 @@ __all__ = [
     "closing_source",
     "cluster_nodes",
     "drop",
+    "first_of",
     "is_closed",
     "sleep",
 ]
@@ -57,6 +58,22 @@ else:
             return await asyncio.wait_for(work(*args), seconds)
         except asyncio.TimeoutError:
             raise TimeoutError from None
+
+
+async def first_of(works: Sequence[Work[T]], *args: Any) -> tuple[int, T]:
+    """Runs them at the same time: the place and the result of the first that has one. Raises if none has."""
+    tasks = [asyncio.get_running_loop().create_task(work(*args)) for work in works]
+    pending = set(tasks)
+    try:
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if task.exception() is None:
+                    return tasks.index(task), task.result()
+    finally:
+        for task in pending:
+            task.cancel()
+    return 0, tasks[0].result()
 
 
 class Mutex:
