@@ -25,7 +25,7 @@ export PYTHONDONTWRITEBYTECODE=1
 parts=()
 # part NAME ENVIRONMENT TESTS ...: starts a part; what it prints goes to .tools/tests-NAME.out.
 part() {
-  timeout --foreground 10m "$root/.tools/$2/bin/python" -m pytest -p no:cacheprovider --no-header "${@:3}" >"$root/.tools/tests-$1.out" 2>&1 &
+  timeout --foreground 10m "$root/.tools/$2/bin/python" -m pytest -p no:cacheprovider --no-header -rs "${@:3}" >"$root/.tools/tests-$1.out" 2>&1 &
   parts+=("$1:$!")
 }
 part async-1 python-client tests/_async/test_[a-k]*.py
@@ -41,6 +41,7 @@ for one in "${parts[@]}"; do
   out=$root/.tools/tests-${one%:*}.out
   if wait "${one#*:}"; then
     printf '%s: %s\n' "${one%:*}" "$(tail -1 "$out")"
+    grep '^SKIPPED' "$out" || true
   else
     failed=1
     printf '%s has failed:\n' "${one%:*}"

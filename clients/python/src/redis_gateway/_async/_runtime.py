@@ -67,13 +67,20 @@ async def first_of(works: Sequence[Work[T]], *args: Any) -> tuple[int, T]:
     try:
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if task.exception() is None:
-                    return tasks.index(task), task.result()
+            found = [task for task in done if task.exception() is None]
+            if found:
+                return tasks.index(found[0]), found[0].result()
     finally:
         for task in pending:
+            task.add_done_callback(seen)
             task.cancel()
     return 0, tasks[0].result()
+
+
+def seen(task: asyncio.Task[Any]) -> None:
+    """Its error is logged or raised elsewhere, or does not matter any more: this marks it as seen."""
+    if not task.cancelled():
+        task.exception()
 
 
 class Mutex:
@@ -152,8 +159,7 @@ class Tasks:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # It is logged or raised to whoever waits; this marks it as seen.
+        seen(task)
 
     async def to_the_end(self, work: Work[T], *args: Any) -> T:
         """Runs it to its end, even if whoever waits for it is cancelled."""

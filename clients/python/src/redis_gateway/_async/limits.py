@@ -231,7 +231,7 @@ class AsyncBudgets:
         return await self._core.run(asked)
 
     def _cancelled(self, key: str, hold_id: str) -> Delivery:
-        # The question may still be on its way: that nobody knows the hold is no answer yet.
+        # The reservation may reach the server after this does: so NOHOLD is not final.
         return Delivery(list(requests.cancel(key, hold_id).args), early=True)
 
     async def charge(

@@ -9,7 +9,7 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeGuard, cast
@@ -431,9 +431,12 @@ class AsyncRoutedRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         failed: Exception | None = None
-        for attempt in self._attempts + ([self._first] if self._first is not None else []):
+        endings: list[Callable[[], Awaitable[object]]] = [attempt.settle for attempt in self._attempts]
+        if self._first is not None:
+            endings.append(self._first.undo)  # Its target was not called.
+        for end in endings:
             try:
-                await (attempt.settle() if attempt is not self._first else attempt.undo())
+                await end()
             except Exception as refused:
                 # The others and the accounts are settled all the same.
                 failed = failed or refused

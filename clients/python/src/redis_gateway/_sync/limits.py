@@ -232,7 +232,7 @@ class Budgets:
         return self._core.run(asked)
 
     def _cancelled(self, key: str, hold_id: str) -> Delivery:
-        # The question may still be on its way: that nobody knows the hold is no answer yet.
+        # The reservation may reach the server after this does: so NOHOLD is not final.
         return Delivery(list(requests.cancel(key, hold_id).args), early=True)
 
     def charge(

@@ -432,9 +432,12 @@ class RoutedRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         failed: Exception | None = None
-        for attempt in self._attempts + ([self._first] if self._first is not None else []):
+        endings: list[Callable[[], object]] = [attempt.settle for attempt in self._attempts]
+        if self._first is not None:
+            endings.append(self._first.undo)  # Its target was not called.
+        for end in endings:
             try:
-                (attempt.settle() if attempt is not self._first else attempt.undo())
+                end()
             except Exception as refused:
                 # The others and the accounts are settled all the same.
                 failed = failed or refused
