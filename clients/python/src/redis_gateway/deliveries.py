@@ -38,8 +38,8 @@ class Delivery:
     first_sent: float | None = None
     """When it may have arrived for the first time, unix seconds; None if it certainly has not."""
     early: bool = False
-    """The admission or hold that it ends was asked for, and no reply came: that question may reach the server after this
-    does. Then UNKNOWN is not final, and it is sent again for some time."""
+    """The admission or hold that it ends was asked for, and no reply came: that question may reach the server after
+    this does. Then UNKNOWN is not final, and it is sent again for some time."""
     again_until: float = 0.0
     """Until when it is sent again after UNKNOWN, unix seconds. 0 before the first UNKNOWN."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)

@@ -244,8 +244,8 @@ class AsyncCore:
         return Settlement("kept" if charged.outcome in ("kept", "given_up") else "charged")
 
     def _ask_again(self, delivery: Delivery) -> bool:
-        """Whether it is to be sent again after the reply UNKNOWN. A gateway that closes has no time for that, but the next
-        process has, if there is a directory."""
+        """Whether it is to be sent again after the reply UNKNOWN. A gateway that closes has no time for that; if there
+        is a directory, the next process has."""
         return delivery.ask_again() and (not self.closed or self.settings.kept.directory is not None)
 
     def _behind(self, delivery: Delivery) -> bool:
