@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,11 +25,13 @@ class Interrupted:
         for transport in (self.gateway._core.transport, self.gateway._core.background):
             server: Any = transport._alone
             server._send_and_read = self._interruptible(server._send_and_read)
-        self._armed = False
+        self._armed = 0
 
     def _interruptible(self, exchange: Any) -> Any:
         def interruptible(*args: Any) -> Any:
-            armed, self._armed = self._armed, False
+            armed = self._armed == threading.get_ident()
+            if armed:
+                self._armed = 0
             if armed and not self._sent:
                 raise KeyboardInterrupt
             replies = exchange(*args)
@@ -39,7 +42,7 @@ class Interrupted:
         return interruptible
 
     def __call__(self, work: Any, *args: Any, **options: Any) -> None:
-        self._armed = True
+        self._armed = threading.get_ident()  # What runs in the background goes on.
         with pytest.raises(KeyboardInterrupt):
             work(*args, **options)
 
