@@ -16,6 +16,8 @@ import redis
 
 from redis_gateway import AsyncGateway, Away, Kept, NoPermission, NotAuthenticated, Settings, Unavailable
 from redis_gateway._async import transport
+from redis_gateway._commands import requests
+from redis_gateway.deliveries import Delivery
 from redis_gateway.testing import FakeRedis
 from servers import Server, cluster, eventually, free_port, missing
 
@@ -281,6 +283,28 @@ async def test_a_node_that_is_dead_does_not_hold_up_the_others(nodes: list[Serve
             again = {key: (await gateway.allow(key, 100)).outcome for key in keys}
             assert again == outcomes
             assert time.monotonic() - started < 8
+
+
+async def test_what_is_kept_for_a_silent_node_holds_up_nothing_for_the_others(nodes: list[Server]) -> None:
+    flushed(nodes)
+    settings = Settings(timeout=1, connect_timeout=5, kept=Kept(every=3600))
+    async with gateway_of(aio_cluster(nodes), settings) as gateway:
+        core = gateway._core
+        await core.background.everywhere(requests.stats())  # It knows the nodes now.
+
+        def for_silent(charge: Delivery) -> bool:
+            return bool(core.background.node_of(charge.words) == ("127.0.0.1", nodes[0].port))
+
+        charges = [Delivery(["GW.ADDCOST", f"k:{at}", "1", "ID", "1"]) for at in range(600)]
+        # More than a batch of them comes first.
+        charges.sort(key=for_silent, reverse=True)
+        for charge in charges:
+            core.kept.add(charge)
+        count = sum(map(for_silent, charges))
+        assert 100 < count < 300
+        with nodes[0].frozen():
+            assert await gateway.send_kept() == 600 - count
+        assert await gateway.send_kept() == count
 
 
 class Node:

@@ -321,9 +321,9 @@ class AsyncCore:
     async def _send_batches(self) -> int:
         taken = 0
         left = len(self.kept)
-        # Nodes that do not answer: each is waited for once.
+        # The nodes that do not answer, or refuse whatever comes: each is waited for once.
         silent: set[object] = set()
-        while left > 0:
+        while left > 0 and None not in silent:
             batch: list[Delivery] = []
             found = self.kept.first(min(BATCH, left))
             if not found:
@@ -337,6 +337,7 @@ class AsyncCore:
                 else:
                     batch.append(one)
             if not batch:
+                await runtime.sleep(0)  # There may be many, and other tasks get their turn.
                 continue
             began = time.time()
             try:
@@ -350,17 +351,16 @@ class AsyncCore:
             for delivery, reply in zip(batch, replies, strict=True):
                 if not_now(reply):
                     away += 1
-                    if isinstance(reply, Unavailable):
-                        if reply.sent:
-                            delivery.first_sent = delivery.first_sent or began
-                        if reply.down:
-                            silent.add(self.background.node_of(delivery.words))
+                    if isinstance(reply, Unavailable) and reply.sent:
+                        delivery.first_sent = delivery.first_sent or began
+                    if isinstance(reply, Unavailable) and reply.down:
+                        silent.add(self.background.node_of(delivery.words))
                     self._retry(delivery)
                 else:
                     taken += 1
                     self._taken(delivery, reply)
             if away == len(batch):
-                break
+                silent.update(self.background.node_of(delivery.words) for delivery in batch)
         return taken
 
     def _retry(self, delivery: Delivery) -> None:

@@ -79,7 +79,8 @@ class Transport:
         return key_slot(bytes_of(key)) if self.cluster else 0
 
     def node_of(self, words: Sequence[str | bytes | int]) -> object:
-        """What tells one node of a cluster from another: the node that such a call is sent to."""
+        """What tells the node that such a call is sent to from the others of a cluster; None without a cluster, or if
+        its nodes are not known."""
         if self._alone is not None or not self._slots:
             return None
         return self._address(key_of(words))
