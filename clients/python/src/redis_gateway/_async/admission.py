@@ -67,9 +67,8 @@ def zeros(estimates: Mapping[str, Amount]) -> dict[str, Amount]:
 class AsyncAdmission(Owned):
     """A request that was admitted, denied, or, while the server is away, let through as degraded.
 
-    Use it as a context: it is settled at the end, exactly once, however that comes. Meters whose use is not told by
-    `use` keep
-    their estimates.
+    Use it as a context: it is settled at the end, exactly once, however that comes. Meters of which `use` was not told
+    are charged at their estimates.
     """
 
     def __init__(
@@ -129,8 +128,7 @@ class AsyncAdmission(Owned):
 
     def headers(self, *, meters: Mapping[str, str] | None = None) -> dict[str, str]:
         """The HTTP headers of the response: `Retry-After`, IETF's `RateLimit` and `RateLimit-Policy`, OpenAI's and
-        Anthropic's.
-        They need `rows="DETAIL"`. `meters` gives the usual names of meters that are called otherwise here, such as
+        Anthropic's. They need `rows="DETAIL"`. `meters` gives the usual names of meters that are called otherwise here, such as
         `{"tpm": "tokens"}`."""
         told = low.Admission(self.ok, self.retry_after_ms, self.rows)
         return low.admission_headers(told, unix_ms(), meters=meters)

@@ -81,9 +81,8 @@ class AsyncLogs:
         return len(self._buffer) + (len(self._sending.records) if self._sending is not None else 0)
 
     def push(self, record: Any) -> None:
-        """Takes a record: bytes or a string as they are, anything else as JSON. It waits for nothing. If the buffer
-        is full, its
-        oldest records are dropped, and counted; after the end so is every record."""
+        """Takes a record: bytes or a string as they are, anything else as JSON. It waits for nothing. If the buffer is
+        full, its oldest records are dropped, and counted. After `aclose` every record is."""
         if isinstance(record, bytes):
             encoded = record
         elif isinstance(record, str):

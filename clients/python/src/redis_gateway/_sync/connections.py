@@ -2,10 +2,8 @@
 """Connections of the gateway's own, with the settings of the application's client but other time-outs and no retries.
 
 In redis-py time-outs and retries belong to a connection, and its defaults (seconds, and up to ten retries of whatever
-was
-sent) would count a charge twice and keep a request waiting. So the gateway takes address, credentials, TLS, protocol
-and
-database from the client that it is given, and leaves that client and its pool alone.
+was sent) would count a charge twice and keep a request waiting. So the gateway takes address, credentials, TLS,
+protocol and database from the client that it is given, and leaves that client and its pool alone.
 """
 
 from __future__ import annotations

@@ -57,10 +57,9 @@ class Gateway:
     """Limits, budgets, admissions, cache and logs over the application's own client of redis-py.
 
     It takes the client's address, credentials, TLS and protocol, and opens connections of its own with its own
-    time-outs: at most
-    `Settings.connections` and `Settings.waiting_connections` to each server. The client itself is not used and not
-    closed. It
-    may be a Redis, a RedisCluster, or what Sentinel's `master_for` returns, with any decode setting.
+    time-outs: at most `Settings.connections` and `Settings.waiting_connections` to each server, and 3 for what no
+    request waits for. The client itself is not used and not closed. It may be a Redis, a RedisCluster, or what
+    Sentinel's `master_for` returns, with any decode setting.
 
     Use it as a context, or call `close`: then log records and kept charges are sent before the program ends.
     """
