@@ -73,20 +73,30 @@ async def test_equal_calls_in_a_process_compute_once(server: Server) -> None:
 @pytest.mark.parametrize("cached", [False, True])
 async def test_each_caller_has_an_answer_of_its_own(own_server: Server, cached: bool) -> None:
     """Whoever changes it changes nobody else's, nor what is stored."""
-    model = Model(answer={"choices": ["Hello"]}, takes=0.2)
+    asking: list[int] = []
+
+    async def all_have_asked() -> None:
+        await until(lambda: len(asking) == 5)
+        await sleep(0.05)
+
+    async def compute() -> Any:
+        await all_have_asked()
+        return {"choices": ["Hello"]}
+
     async with gateway_on(own_server.port) as gateway:
         cache = gateway.cache("chat", wait=20)
         if cached:
-            await cache.set(REQUEST, model.answer)
-            own_server.freeze()  # Until all of them have asked.
+            await cache.set(REQUEST, {"choices": ["Hello"]})
+            own_server.freeze()
 
         async def change() -> Any:
-            answer = await cache.get_or_compute(REQUEST, model)
+            asking.append(1)
+            answer = await cache.get_or_compute(REQUEST, compute)
             answer["choices"].append("changed")
             return answer
 
         async def thaw() -> None:
-            await sleep(0.1)
+            await all_have_asked()
             own_server.thaw()
 
         *answers, _ = await together(*[change] * 5, thaw)

@@ -74,20 +74,30 @@ def test_equal_calls_in_a_process_compute_once(server: Server) -> None:
 @pytest.mark.parametrize("cached", [False, True])
 def test_each_caller_has_an_answer_of_its_own(own_server: Server, cached: bool) -> None:
     """Whoever changes it changes nobody else's, nor what is stored."""
-    model = Model(answer={"choices": ["Hello"]}, takes=0.2)
+    asking: list[int] = []
+
+    def all_have_asked() -> None:
+        until(lambda: len(asking) == 5)
+        sleep(0.05)
+
+    def compute() -> Any:
+        all_have_asked()
+        return {"choices": ["Hello"]}
+
     with gateway_on(own_server.port) as gateway:
         cache = gateway.cache("chat", wait=20)
         if cached:
-            cache.set(REQUEST, model.answer)
-            own_server.freeze()  # Until all of them have asked.
+            cache.set(REQUEST, {"choices": ["Hello"]})
+            own_server.freeze()
 
         def change() -> Any:
-            answer = cache.get_or_compute(REQUEST, model)
+            asking.append(1)
+            answer = cache.get_or_compute(REQUEST, compute)
             answer["choices"].append("changed")
             return answer
 
         def thaw() -> None:
-            sleep(0.1)
+            all_have_asked()
             own_server.thaw()
 
         *answers, _ = together(*[change] * 5, thaw)

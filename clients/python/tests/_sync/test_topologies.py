@@ -309,10 +309,11 @@ def test_what_is_kept_for_a_silent_node_holds_up_nothing_for_the_others(nodes: l
 
 
 class Node:
-    """A node of a cluster that answers nothing at first, each time after a while."""
+    """A node of a cluster that answers nothing at first; and nobody hears of that before `heard`."""
 
-    def __init__(self, fake: Any) -> None:
+    def __init__(self, fake: Any, heard: list[bool]) -> None:
         self.fake = fake
+        self.heard = heard
         self.answers = False
         self.asked = 0
         self.used_at = 0.0
@@ -321,7 +322,7 @@ class Node:
     def ask(self, commands: Any, *, waiting: bool = False) -> Any:
         if commands[0][0] == b"CLUSTER":
             self.asked += 1
-            sleep(0.05)
+            until(lambda: self.heard)
             if self.answers:
                 return [[[0, 16383, [b"n0", 1]]]]
         if not self.answers:
@@ -339,13 +340,15 @@ def test_a_cold_start_with_dead_nodes_costs_no_more_than_another_call() -> None:
         fake, own._alone, own.cluster = own._alone, None, True
         own._remapped = lambda host, port: (host, port)
         own._seeds = [(f"n{at}", 1) for at in range(20)]
-        nodes = [Node(fake) for _ in own._seeds]
+        heard: list[bool] = []
+        nodes = [Node(fake, heard) for _ in own._seeds]
         own._servers = dict(zip(own._seeds, nodes, strict=True))
         decisions = together(*[lambda: gateway.allow("k", 1)] * 5)
-        # Nobody has waited for all nodes, one after another.
+        # Nobody has waited until it is known that a node does not answer. One was asked, for all.
         assert [decision.reason for decision in decisions] == ["timeout"] * 5
+        assert sum(node.asked for node in nodes) == 1
+        heard.append(True)
         gateway._core.tasks.finish(20)
-        # They were asked once for all, and then for the second failure.
         assert [node.asked for node in nodes] == [1] * 20
         gateway.allow("k", 1)
         gateway._core.tasks.finish(20)

@@ -128,8 +128,8 @@ class AsyncAdmission(Owned):
 
     def headers(self, *, meters: Mapping[str, str] | None = None) -> dict[str, str]:
         """The HTTP headers of the response: `Retry-After`, IETF's `RateLimit` and `RateLimit-Policy`, OpenAI's and
-        Anthropic's. They need `rows="DETAIL"`. `meters` gives the usual names of meters that are called otherwise here, such as
-        `{"tpm": "tokens"}`."""
+        Anthropic's. They need `rows="DETAIL"`. `meters` gives the usual names of meters that are called otherwise here,
+        such as `{"tpm": "tokens"}`."""
         told = low.Admission(self.ok, self.retry_after_ms, self.rows)
         return low.admission_headers(told, unix_ms(), meters=meters)
 
