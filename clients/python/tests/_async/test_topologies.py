@@ -221,6 +221,29 @@ async def test_targets_in_several_slots(nodes: list[Server]) -> None:
             await attempt.settle()
 
 
+@pytest.mark.parametrize("refuses", [False, True])
+async def test_requests_whose_accounts_and_targets_are_anywhere(nodes: list[Server], refuses: bool) -> None:
+    flushed(nodes)
+    async with gateway_of(aio_cluster(nodes)) as gateway:
+        flight = '{"policies":[{"name":"f","kind":"inflight","max":9}]}'
+        document = flight.replace("9", "0") if refuses else flight
+        for at in range(9):
+            accounts, targets = [f"{{a{at}}}:key", f"{{a{at}}}"], [f"{{t{at}}}:eu", f"{{t{at}}}:us"]
+            for key in (*accounts, *targets):
+                await gateway.commands.policy_put(key, document if key == accounts[1] else flight)
+            async with await gateway.request(accounts, targets, {"usd": 1}, pick="FIRST") as request:
+                assert request.ok != refuses
+                if request.ok:
+                    async for attempt in request.attempts():
+                        async with attempt:
+                            attempt.use(usd="0.5")
+            spent = [str(await gateway.budgets.spent(key)) for key in (*accounts, *targets)]
+            assert spent == (["0"] * 4 if refuses else ["0.5"] * 3 + ["0"])
+            for key in targets:
+                state: Any = await gateway.commands.describe(key)
+                assert (state.in_flight, state.leases) == (0, ())
+
+
 async def test_slots_that_move(nodes: list[Server]) -> None:
     """Under load, nothing is doubled and nothing is lost."""
     flushed(nodes)

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
 
 from .._commands import EXACT, Amount, Pick, Request, Routed, format_amount, parse_amount, requests
 from .._errors import GatewayError, LeaseEnded, NoAccount
@@ -186,15 +186,18 @@ class AsyncRouter:
     async def request(
         self, admitter: AsyncAdmitter, admission: AsyncAdmission, targets: list[str], pick: Pick, failures: Failures
     ) -> AsyncAttempt | None:
-        """Asks for the accounts' admission and for the first target: in one round trip, if one server may have them
-        all. None: the target has not been asked for, because the accounts refuse or are asked for apart."""
-        groups = self.grouped(targets)
-        if len(groups) != 1 or len(admission._groups) != 1:
+        """Asks for the accounts' admission and for the first target: in one round trip, if one server has all of them.
+        None: the accounts refuse, or their server has not all targets, which are asked for later then."""
+        attempt = self.prepare(targets, admission.estimates, admission.ttl, None, failures)
+        asked = [
+            *(admitter.question(group, admission, "DETAIL", False) for group in admission._groups),
+            *(self._question(attempt, group, pick) for group in self.grouped(targets)),
+        ]
+        if len(asked) != 2 or len({self._core.transport.node_of(one.args) for one in asked}) != 1:
             await admitter.admit(admission, "DETAIL", False, True)
             return None
-        attempt = self.prepare(targets, admission.estimates, admission.ttl, None, failures)
         try:
-            await self._core.tasks.to_the_end(self._ask_together, admitter, admission, attempt, targets, pick)
+            await self._core.tasks.to_the_end(self._ask_together, asked, admitter, admission, attempt, targets, pick)
         except BaseException:
             admission.abandon()
             attempt.abandon()
@@ -207,16 +210,13 @@ class AsyncRouter:
 
     async def _ask_together(
         self,
+        asked: Sequence[Request[Any]],
         admitter: AsyncAdmitter,
         admission: AsyncAdmission,
         attempt: AsyncAttempt,
         targets: list[str],
         pick: Pick,
     ) -> None:
-        asked = [
-            admitter.question(admission._groups[0], admission, "DETAIL", False),
-            self._question(attempt, targets, pick),
-        ]
         try:
             admitted, routed = await self._core.together(asked)
         except BaseException as error:
