@@ -35,6 +35,18 @@ def exported() -> tuple[Any, Any]:
     return spans, reader
 
 
+def metrics_of(reader: Any) -> list[Any]:
+    """What the reader sees now: each metric of this package."""
+    data = reader.get_metrics_data()
+    return [
+        metric
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        if scope.scope.name == "redis_gateway"
+        for metric in scope.metrics
+    ]
+
+
 def use(gateway: Gateway) -> None:
     gateway.allow("the-key", 1)
     with gateway.admit(
@@ -84,6 +96,32 @@ def test_spans_and_metrics(own_server: Server, exported: tuple[Any, Any], caplog
     assert '"degraded"' in metrics and '"gen_ai.request.model": "small"' in metrics
     told = metrics + "".join(span.to_json() for span in finished) + caplog.text
     assert [secret for secret in SECRETS if secret in told] == []
+
+
+def test_histograms_have_the_buckets_of_the_conventions(server: Server, exported: tuple[Any, Any]) -> None:
+    with Gateway(redis.Redis(port=server.port), Settings(timeout=5, connect_timeout=5)) as gateway:
+        use(gateway)
+    boundaries = {
+        metric.name: list(metric.data.data_points[0].explicit_bounds)
+        for metric in metrics_of(exported[1])
+        if hasattr(metric.data.data_points[0], "explicit_bounds")
+    }
+    assert boundaries == {
+        "db.client.operation.duration": [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10],
+        "gen_ai.client.token.usage": [
+            *(1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+        ],
+    }
+
+
+def test_an_older_opentelemetry_has_its_own_buckets() -> None:
+    class Meter:
+        def create_histogram(self, name: str, unit: str = "", description: str = "") -> str:
+            return name
+
+    telemetry = Telemetry(opentelemetry=False)
+    telemetry._meter = Meter()
+    assert telemetry._histogram("h", "s", "", (1.0,)) == "h"
 
 
 def test_figures_without_opentelemetry(server: Server) -> None:

@@ -9,13 +9,17 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 __all__ = ["Telemetry"]
 
 Labels = tuple[tuple[str, str], ...]
 log = logging.getLogger("redis_gateway")
+
+# The boundaries that the conventions advise. Those of OpenTelemetry itself are meant for milliseconds.
+SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
+TOKENS = tuple(4**power for power in range(14))
 
 
 def quietly(work: Callable[..., Any], *args: Any) -> None:
@@ -47,12 +51,18 @@ class Telemetry:
             return
         self._tracer = trace.get_tracer("redis_gateway")
         self._meter = metrics.get_meter("redis_gateway")
-        self._duration = self._meter.create_histogram(
-            "db.client.operation.duration", unit="s", description="How long the server took to answer."
+        self._duration = self._histogram(
+            "db.client.operation.duration", "s", "How long the server took to answer.", SECONDS
         )
-        self._tokens = self._meter.create_histogram(
-            "gen_ai.client.token.usage", unit="{token}", description="Tokens that requests have used."
+        self._tokens = self._histogram(
+            "gen_ai.client.token.usage", "{token}", "Tokens that requests have used.", TOKENS
         )
+
+    def _histogram(self, name: str, unit: str, description: str, boundaries: Sequence[float]) -> Any:
+        try:
+            return self._meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=boundaries)
+        except TypeError:  # The API before 1.30, which somebody else has installed, has no advice.
+            return self._meter.create_histogram(name, unit, description)
 
     def after_fork(self) -> None:
         """In the child: a thread that is not here may hold the lock."""
