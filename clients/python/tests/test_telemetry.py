@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from redis_gateway import Away, Gateway, Settings, Telemetry
+from redis_gateway import Away, Gateway, Kept, Settings, Telemetry
 from servers import Server
 
 sdk = pytest.importorskip("opentelemetry.sdk")
@@ -114,6 +116,37 @@ def test_histograms_have_the_buckets_of_the_conventions(server: Server, exported
     }
 
 
+def test_gateways_of_a_process_share_gauges(server: Server, own_server: Server, exported: tuple[Any, Any]) -> None:
+    """OpenTelemetry keeps one value for each set of attributes: none of the gateways must be missing in it."""
+
+    def gauge(name: str, label: str) -> dict[Any, float]:
+        found = next(metric for metric in metrics_of(exported[1]) if metric.name == f"redis_gateway.{name}")
+        return {point.attributes.get(label): point.value for point in found.data.data_points}
+
+    gc.collect()  # Gateways of other tests.
+    settings = Settings(timeout=5, connect_timeout=5, failures=1, pause=3600, kept=Kept(every=3600))
+    with contextlib.ExitStack() as stack:
+
+        def gateway(port: int, name: str = "") -> Gateway:
+            client = redis.Redis(host="127.0.0.1", port=port)
+            return stack.enter_context(Gateway(client, settings, telemetry=Telemetry(name)))
+
+        one, two, three = gateway(server.port), gateway(own_server.port), gateway(own_server.port, "three")
+        one.logs("a", every=3600).push({})
+        for at in range(2):
+            one.logs("b", every=3600).push(at)
+        assert gauge("log.buffered", "gateway")[None] == 3
+        own_server.stop()
+        for away in (two, three, three):
+            away.budgets.charge("l", 1)
+        assert gauge("kept", "gateway") == {None: 1, "three": 2}
+        open_at = gauge("circuit.open", "server.port")
+        assert (open_at[server.port], open_at[own_server.port]) == (0, 1)
+        three.close(0.1)
+        assert gauge("kept", "gateway") == {None: 1}
+        own_server.start()
+
+
 def test_an_older_opentelemetry_has_its_own_buckets() -> None:
     class Meter:
         def create_histogram(self, name: str, unit: str = "", description: str = "") -> str:
@@ -214,5 +247,5 @@ def test_measuring_fails_no_request(server: Server, exported: tuple[Any, Any], m
             monkeypatch.setattr(gateway.telemetry, name, Broken())
         settled(gateway)
         gateway.telemetry.count("other")
-        gateway.telemetry.watch("other", lambda: [(1.0, {})])
+        gateway.telemetry.watch("other", gateway, lambda _: [(1.0, {})])
         assert gateway.figures()["other"] == 1

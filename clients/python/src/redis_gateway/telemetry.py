@@ -6,15 +6,18 @@ Nothing here has a key, a prompt, an answer or a credential in it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["Telemetry"]
+__all__ = ["Telemetry", "server_attributes"]
 
 Labels = tuple[tuple[str, str], ...]
+Readings = Iterable[tuple[float, Mapping[str, Any]]]
 log = logging.getLogger("redis_gateway")
 
 # The boundaries that the conventions advise. Those of OpenTelemetry itself are meant for milliseconds.
@@ -30,10 +33,52 @@ def quietly(work: Callable[..., Any], *args: Any) -> None:
         log.debug("a figure was not recorded: %s", type(error).__name__)
 
 
-class Telemetry:
-    """Figures of one gateway. `figures()` has them without OpenTelemetry, too."""
+def server_attributes(server: str) -> dict[str, Any]:
+    """Of `host:port`, or of the path of a socket."""
+    host, _, port = server.rpartition(":")
+    if port.isdigit():
+        return {"server.address": host, "server.port": int(port)}
+    return {"server.address": server} if server else {}
 
-    def __init__(self, *, opentelemetry: bool = True) -> None:
+
+class Gauge:
+    """A figure of all gateways of this process. OpenTelemetry has one instrument of a name, and one value of it for
+    each set of attributes: values with the same attributes are added."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self._watched: dict[int, tuple[weakref.ref[Any], Callable[[Any], Readings], Mapping[str, str]]] = {}
+
+    def add(self, owner: Any, read: Callable[[Any], Readings], attributes: Mapping[str, str]) -> None:
+        """Reads it from the owner, for as long as that is there."""
+        number = next(self._numbers)
+        self._watched[number] = weakref.ref(owner), read, attributes
+        weakref.finalize(owner, self._watched.pop, number, None).atexit = False
+
+    def values(self) -> list[tuple[float, dict[str, Any]]]:
+        sums: dict[frozenset[tuple[str, Any]], float] = {}
+        for reference, read, attributes in self._watched.copy().values():
+            owner = reference()
+            for value, own in read(owner) if owner is not None else ():
+                labels = frozenset({**own, **attributes}.items())
+                sums[labels] = sums.get(labels, 0) + value
+        return [(value, dict(labels)) for labels, value in sums.items()]
+
+
+_gauges: dict[str, Gauge] = {}
+
+
+class Telemetry:
+    """Figures of one gateway. `figures()` has them without OpenTelemetry, too.
+
+    Args:
+        name: Tells this gateway's counts and gauges in OpenTelemetry from those of the process's other gateways: the
+            attribute `gateway`. Without names they are added.
+        opentelemetry: Whether the figures go there as well, if its API is installed.
+    """
+
+    def __init__(self, name: str = "", *, opentelemetry: bool = True) -> None:
+        self._attributes = {"gateway": name} if name else {}
         self._lock = threading.RLock()
         self._counts: dict[tuple[str, Labels], int] = {}
         self._tracer: Any = None
@@ -79,7 +124,7 @@ class Telemetry:
         counter = self._counters.get(name)
         if counter is None:
             counter = self._counters[name] = self._meter.create_counter(f"redis_gateway.{name}")
-        counter.add(amount, labels)
+        counter.add(amount, {**labels, **self._attributes})
 
     def decided(self, family: str, outcome: str, reason: str) -> None:
         self.count("decisions", family=family, outcome=outcome, reason=reason or "none")
@@ -96,19 +141,29 @@ class Telemetry:
         # Meters may count parts of a token, which the conventions do not.
         self._tokens.record(round(float(amount)), {"gen_ai.token.type": kind, **attributes})
 
-    def watch(self, name: str, read: Callable[[], Iterable[tuple[float, Mapping[str, str]]]]) -> None:
-        """A figure that is read when it is asked for, such as the length of a queue."""
-        if self._meter is None:
-            return
+    def watch(self, name: str, owner: Any, read: Callable[[Any], Readings]) -> None:
+        """A figure that is read from its owner when it is asked for, such as the length of a queue."""
+        if self._meter is not None:
+            quietly(self._watch, name, owner, read)
+
+    def _watch(self, name: str, owner: Any, read: Callable[[Any], Readings]) -> None:
+        gauge = Gauge()
+        known = _gauges.setdefault(name, gauge)
+        if known is gauge:
+            try:
+                self._create_gauge(name, gauge)
+            except BaseException:
+                del _gauges[name]
+                raise
+        known.add(owner, read, self._attributes)
+
+    def _create_gauge(self, name: str, gauge: Gauge) -> None:
         from opentelemetry.metrics import CallbackOptions, Observation
 
         def observe(_: CallbackOptions) -> list[Observation]:
-            return [Observation(value, dict(labels)) for value, labels in read()]
+            return [Observation(value, labels) for value, labels in gauge.values()]
 
-        def create() -> None:
-            self._meter.create_observable_gauge(f"redis_gateway.{name}", callbacks=[observe])
-
-        quietly(create)
+        self._meter.create_observable_gauge(f"redis_gateway.{name}", callbacks=[observe])
 
     @contextlib.contextmanager
     def call(self, operation: str, server: str) -> Generator[None, None, None]:
@@ -116,12 +171,8 @@ class Telemetry:
         if self._tracer is None:
             yield
             return
-        host, _, port = server.rpartition(":")
         labels: dict[str, Any] = {"db.system.name": "redis", "db.operation.name": operation}
-        if host:
-            labels["server.address"] = host
-        if port.isdigit():
-            labels["server.port"] = int(port)
+        labels.update(server_attributes(server))
         started = time.perf_counter()
         from opentelemetry.trace import SpanKind, Status, StatusCode
 

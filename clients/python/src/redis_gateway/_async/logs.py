@@ -74,7 +74,7 @@ class AsyncLogs:
         self._closed = False
         self.dropped = 0
         """Records that had no room in the buffer or the queue, or that the server refused."""
-        core.telemetry.watch("log.buffered", lambda: [(len(self), {})])
+        core.telemetry.watch("log.buffered", self, lambda logs: [(len(logs), {})] if not logs._closed else [])
 
     def __len__(self) -> int:
         """Records that the server has not taken yet."""

@@ -10,7 +10,7 @@ import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from .._commands import Request
@@ -20,8 +20,9 @@ from ..deliveries import Delivery, KeptDeliveries
 from ..failures import Unavailable, not_now, typed
 from ..local import LocalSlots, LocalWindows
 from ..settings import Settings
-from ..telemetry import Telemetry
+from ..telemetry import Telemetry, server_attributes
 from . import _runtime as runtime
+from .connections import Server
 from .transport import Transport
 
 __all__ = ["Answer", "Ask", "Core"]
@@ -114,17 +115,14 @@ class Core:
         self._sending = False
         self._mutex = runtime.Mutex()
         self.closed = False
-        telemetry.watch("kept", lambda: [(len(self.kept), {})])
-        telemetry.watch(
-            "circuit.open",
-            lambda: [
-                (float(server.circuit.is_open), {"server": server.address}) for server in self.transport.servers()
-            ],
-        )
-        telemetry.watch(
-            "away.seconds",
-            lambda: [(server.circuit.away_seconds, {"server": server.address}) for server in self.transport.servers()],
-        )
+        telemetry.watch("kept", self, lambda core: [(len(core.kept), {})] if not core.closed else [])
+        telemetry.watch("circuit.open", self, lambda core: core.of_servers(lambda one: float(one.circuit.is_open)))
+        telemetry.watch("away.seconds", self, lambda core: core.of_servers(lambda one: one.circuit.away_seconds))
+
+    def of_servers(self, figure: Callable[[Server], float]) -> list[tuple[float, dict[str, Any]]]:
+        """A figure of each server of the request path."""
+        servers = self.transport.servers() if not self.closed else []
+        return [(figure(server), server_attributes(server.address)) for server in servers]
 
     def run(self, request: Request[T]) -> T:
         self._look_after()
