@@ -115,7 +115,7 @@ def test_a_question_of_the_cache_gives_its_lease_up(server: Server, interrupted:
     interrupted(cache.get_or_compute, {"a": 1}, lambda: "answer")
     with Gateway(redis.Redis(port=server.port), dataclasses.replace(SETTINGS, waiting_timeout=20)) as other:
         assert other.cache("chat", wait=20).get_or_compute({"a": 1}, lambda: "other") == "other"
-        assert "cache{result=pending}" not in other.figures()
+        assert "cache{category=chat,result=pending}" not in other.figures()
 
 
 def test_a_push_is_stored_once(server: Server, interrupted: Interrupted) -> None:

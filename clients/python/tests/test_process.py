@@ -170,7 +170,7 @@ def test_a_child_that_leaves_a_computation_ends_nothing(server: Server, fails: b
             if os.getpid() != parent:
                 os._exit(0)
         assert answer == cache.get({"a": 1}) == "the parent's"
-        assert "cache{result=not_stored}" not in gateway.figures()
+        assert "cache{category=chat,result=not_stored}" not in gateway.figures()
 
 
 def test_a_computation_is_not_waited_for_in_a_child() -> None:

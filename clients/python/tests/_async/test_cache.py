@@ -58,7 +58,7 @@ async def test_a_hit_computes_nothing(server: Server) -> None:
         assert await cache.delete(REQUEST) and not await cache.delete(REQUEST)
         await cache.set(REQUEST, 1)
         assert await cache.clear() == 1
-        assert gateway.figures()["cache{result=miss}"] >= 1
+        assert gateway.figures()["cache{category=chat,result=miss}"] >= 1
 
 
 async def test_equal_calls_in_a_process_compute_once(server: Server) -> None:
@@ -67,7 +67,7 @@ async def test_equal_calls_in_a_process_compute_once(server: Server) -> None:
         cache = gateway.cache("chat")
         answers = await together(*[lambda: cache.get_or_compute(REQUEST, model)] * 10)
         assert answers == ["answer"] * 10 and model.calls == 1
-        assert gateway.figures()["cache{result=coalesced}"] >= 1
+        assert gateway.figures()["cache{category=chat,result=coalesced}"] >= 1
 
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -103,7 +103,7 @@ async def test_each_caller_has_an_answer_of_its_own(own_server: Server, cached: 
         assert answers == [{"choices": ["Hello", "changed"]}] * 5
         assert len({id(answer["choices"]) for answer in answers}) == 5
         assert await cache.get(REQUEST) == {"choices": ["Hello"]}
-        assert gateway.figures()["cache{result=coalesced}"] >= 1
+        assert gateway.figures()["cache{category=chat,result=coalesced}"] >= 1
 
 
 async def test_each_caller_of_a_stream_has_pieces_of_its_own(server: Server) -> None:
@@ -125,6 +125,51 @@ async def test_each_caller_of_a_stream_has_pieces_of_its_own(server: Server) -> 
         expected = [{"delta": [at, "changed"]} for at in range(3)]
         assert await together(*[change] * 3, change) == [expected] * 4
         assert await change() == expected
+
+
+async def test_figures_are_told_by_category(server: Server) -> None:
+    """Also those of streams, whose callers wait for each other as well."""
+    begun: list[int] = []
+
+    async def model() -> Any:
+        begun.append(1)
+        await until(lambda: len(asking) == 3)
+        await sleep(0.05)  # Until the others wait.
+        yield "piece"
+
+    asking: list[int] = []
+    async with gateway_on(server.port) as gateway:
+        streams = gateway.stream_cache("chat", wait=20)
+
+        async def ask() -> list[Any]:
+            asking.append(1)
+            return [piece async for piece in streams.stream(REQUEST, model)]
+
+        assert await together(*[ask] * 3) == [["piece"]] * 3 and len(begun) == 1
+        await gateway.cache("title").get(REQUEST)
+        figures = {name: count for name, count in gateway.figures().items() if name.startswith("cache{")}
+        assert figures == {
+            "cache{category=chat,result=miss}": 1,
+            "cache{category=chat,result=coalesced}": 2,
+            "cache{category=title,result=miss}": 1,
+        }
+        impatient = gateway.stream_cache("chat", wait=0.01)
+
+        async def slow() -> Any:
+            await until(lambda: "cache{category=chat,result=wait_timeout}" in gateway.figures())
+            yield "piece"
+
+        async def once(compute: Any) -> list[Any]:
+            return [piece async for piece in impatient.stream({"n": 1}, compute)]
+
+        async def quick() -> Any:
+            yield "another"
+
+        async def second() -> list[Any]:
+            await until(lambda: bool(impatient._cache._flights))
+            return await once(quick)
+
+        assert await together(lambda: once(slow), second) == [["piece"], ["another"]]
 
 
 async def test_an_answer_that_cannot_be_encoded_is_shared_with_nobody(server: Server) -> None:
@@ -211,7 +256,7 @@ async def test_a_refresh_that_fails_gives_its_lease_up(server: Server) -> None:
         await cache.set(REQUEST, "old")
         await sleep(0.1)
         assert await cache.get_or_compute(REQUEST, model) == "old"
-        await until(lambda: gateway.figures().get("cache{result=refresh_failed}") == 1)
+        await until(lambda: gateway.figures().get("cache{category=chat,result=refresh_failed}") == 1)
 
         async def tried_again() -> bool:
             await cache.get_or_compute(REQUEST, model)
@@ -376,7 +421,7 @@ async def test_what_cannot_be_stored_gives_its_lease_up(own_server: Server) -> N
             return "answer"
 
         assert await cache.get_or_compute(REQUEST, compute) == "answer"
-        assert gateway.figures()["cache{result=not_stored}"] == 1
+        assert gateway.figures()["cache{category=chat,result=not_stored}"] == 1
         own_server.run("CONFIG SET maxmemory 0")
         assert await free(cache, REQUEST)
 
@@ -386,7 +431,7 @@ async def test_a_value_that_cannot_be_encoded_is_returned(server: Server) -> Non
     async with gateway_on(server.port) as gateway:
         cache = gateway.cache("chat")
         assert await cache.get_or_compute(REQUEST, Model(value)) is value
-        assert gateway.figures()["cache{result=not_encoded}"] == 1
+        assert gateway.figures()["cache{category=chat,result=not_encoded}"] == 1
         assert await free(cache, REQUEST)
         with pytest.raises(TypeError):
             await cache.set(REQUEST, value)
@@ -415,4 +460,4 @@ async def test_get_is_a_miss_if_the_server_refuses(server: Server) -> None:
         cache = gateway.cache("chat")
         server.run(f"SET {cache.key(REQUEST)} other")
         assert await cache.get(REQUEST, "default") == "default"
-        assert gateway.figures()["cache{result=error}"] == 1
+        assert gateway.figures()["cache{category=chat,result=error}"] == 1

@@ -59,7 +59,7 @@ def test_a_hit_computes_nothing(server: Server) -> None:
         assert cache.delete(REQUEST) and not cache.delete(REQUEST)
         cache.set(REQUEST, 1)
         assert cache.clear() == 1
-        assert gateway.figures()["cache{result=miss}"] >= 1
+        assert gateway.figures()["cache{category=chat,result=miss}"] >= 1
 
 
 def test_equal_calls_in_a_process_compute_once(server: Server) -> None:
@@ -68,7 +68,7 @@ def test_equal_calls_in_a_process_compute_once(server: Server) -> None:
         cache = gateway.cache("chat")
         answers = together(*[lambda: cache.get_or_compute(REQUEST, model)] * 10)
         assert answers == ["answer"] * 10 and model.calls == 1
-        assert gateway.figures()["cache{result=coalesced}"] >= 1
+        assert gateway.figures()["cache{category=chat,result=coalesced}"] >= 1
 
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -104,7 +104,7 @@ def test_each_caller_has_an_answer_of_its_own(own_server: Server, cached: bool) 
         assert answers == [{"choices": ["Hello", "changed"]}] * 5
         assert len({id(answer["choices"]) for answer in answers}) == 5
         assert cache.get(REQUEST) == {"choices": ["Hello"]}
-        assert gateway.figures()["cache{result=coalesced}"] >= 1
+        assert gateway.figures()["cache{category=chat,result=coalesced}"] >= 1
 
 
 def test_each_caller_of_a_stream_has_pieces_of_its_own(server: Server) -> None:
@@ -126,6 +126,51 @@ def test_each_caller_of_a_stream_has_pieces_of_its_own(server: Server) -> None:
         expected = [{"delta": [at, "changed"]} for at in range(3)]
         assert together(*[change] * 3, change) == [expected] * 4
         assert change() == expected
+
+
+def test_figures_are_told_by_category(server: Server) -> None:
+    """Also those of streams, whose callers wait for each other as well."""
+    begun: list[int] = []
+
+    def model() -> Any:
+        begun.append(1)
+        until(lambda: len(asking) == 3)
+        sleep(0.05)  # Until the others wait.
+        yield "piece"
+
+    asking: list[int] = []
+    with gateway_on(server.port) as gateway:
+        streams = gateway.stream_cache("chat", wait=20)
+
+        def ask() -> list[Any]:
+            asking.append(1)
+            return [piece for piece in streams.stream(REQUEST, model)]
+
+        assert together(*[ask] * 3) == [["piece"]] * 3 and len(begun) == 1
+        gateway.cache("title").get(REQUEST)
+        figures = {name: count for name, count in gateway.figures().items() if name.startswith("cache{")}
+        assert figures == {
+            "cache{category=chat,result=miss}": 1,
+            "cache{category=chat,result=coalesced}": 2,
+            "cache{category=title,result=miss}": 1,
+        }
+        impatient = gateway.stream_cache("chat", wait=0.01)
+
+        def slow() -> Any:
+            until(lambda: "cache{category=chat,result=wait_timeout}" in gateway.figures())
+            yield "piece"
+
+        def once(compute: Any) -> list[Any]:
+            return [piece for piece in impatient.stream({"n": 1}, compute)]
+
+        def quick() -> Any:
+            yield "another"
+
+        def second() -> list[Any]:
+            until(lambda: bool(impatient._cache._flights))
+            return once(quick)
+
+        assert together(lambda: once(slow), second) == [["piece"], ["another"]]
 
 
 def test_an_answer_that_cannot_be_encoded_is_shared_with_nobody(server: Server) -> None:
@@ -212,7 +257,7 @@ def test_a_refresh_that_fails_gives_its_lease_up(server: Server) -> None:
         cache.set(REQUEST, "old")
         sleep(0.1)
         assert cache.get_or_compute(REQUEST, model) == "old"
-        until(lambda: gateway.figures().get("cache{result=refresh_failed}") == 1)
+        until(lambda: gateway.figures().get("cache{category=chat,result=refresh_failed}") == 1)
 
         def tried_again() -> bool:
             cache.get_or_compute(REQUEST, model)
@@ -377,7 +422,7 @@ def test_what_cannot_be_stored_gives_its_lease_up(own_server: Server) -> None:
             return "answer"
 
         assert cache.get_or_compute(REQUEST, compute) == "answer"
-        assert gateway.figures()["cache{result=not_stored}"] == 1
+        assert gateway.figures()["cache{category=chat,result=not_stored}"] == 1
         own_server.run("CONFIG SET maxmemory 0")
         assert free(cache, REQUEST)
 
@@ -387,7 +432,7 @@ def test_a_value_that_cannot_be_encoded_is_returned(server: Server) -> None:
     with gateway_on(server.port) as gateway:
         cache = gateway.cache("chat")
         assert cache.get_or_compute(REQUEST, Model(value)) is value
-        assert gateway.figures()["cache{result=not_encoded}"] == 1
+        assert gateway.figures()["cache{category=chat,result=not_encoded}"] == 1
         assert free(cache, REQUEST)
         with pytest.raises(TypeError):
             cache.set(REQUEST, value)
@@ -416,4 +461,4 @@ def test_get_is_a_miss_if_the_server_refuses(server: Server) -> None:
         cache = gateway.cache("chat")
         server.run(f"SET {cache.key(REQUEST)} other")
         assert cache.get(REQUEST, "default") == "default"
-        assert gateway.figures()["cache{result=error}"] == 1
+        assert gateway.figures()["cache{category=chat,result=error}"] == 1

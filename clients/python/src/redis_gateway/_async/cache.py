@@ -90,6 +90,9 @@ class AsyncCache(Generic[T]):
         """The key of a request: the same in all languages, and never that of another tenant."""
         return cache_key(self.category, request, tenant=self.tenant, ignore=self._ignore)
 
+    def _count(self, result: str, **labels: str) -> None:
+        self._core.telemetry.count("cache", category=self.category, result=result, **labels)
+
     def after_fork(self) -> None:
         """In the child: what is being computed is computed in the parent, and would never end here."""
         self._mutex = runtime.Mutex()
@@ -121,7 +124,7 @@ class AsyncCache(Generic[T]):
                 finally:
                     self._landed(key, flight)
             if not await flight.done.wait(max(0.0, end - time.monotonic())):
-                self._core.telemetry.count("cache", result="wait_timeout")
+                self._count("wait_timeout")
                 return await compute()
             found = self._coalesced(flight)
             if found:
@@ -147,7 +150,7 @@ class AsyncCache(Generic[T]):
         """The answer of another caller's computation, as an object of this caller's own; or nothing."""
         found = self._decoded(flight.encoded) if flight.encoded is not None else []
         if found:
-            self._core.telemetry.count("cache", result="coalesced")
+            self._count("coalesced")
         return found
 
     async def _lead(
@@ -221,7 +224,7 @@ class AsyncCache(Generic[T]):
         try:
             value = await compute()
         except BaseException as error:
-            self._core.telemetry.count("cache", result="refresh_failed")
+            self._count("refresh_failed")
             log.warning("a cached answer could not be refreshed: %s", type(error).__name__)
             await self._give_up(key, fetched)
             if not isinstance(error, Exception):
@@ -253,7 +256,6 @@ class AsyncCache(Generic[T]):
             await self._give_up(key, fetched)
 
     async def _ask_until(self, key: str, fetched: Fetched, end: float) -> None:
-        telemetry = self._core.telemetry
         fetched.asked = True
         try:
             answer = await self._asked(key, fetched.holder, 0.0)
@@ -262,16 +264,16 @@ class AsyncCache(Generic[T]):
                 answer = await self._asked(key, fetched.holder, min(left, self._core.settings.waiting_timeout * 0.8))
         except Unavailable as error:
             fetched.asked = error.sent
-            telemetry.count("cache", result="away", reason=error.reason)
+            self._count("away", reason=error.reason)
             return
         except GatewayError as error:
             fetched.asked = False
-            telemetry.count("cache", result="error")
+            self._count("error")
             log.warning("the cache refuses to answer: %s", type(error).__name__)
             return
         fetched.asked = False
         fetched.answer, fetched.token = answer, answer.token
-        telemetry.count("cache", result=answer.state.lower())
+        self._count(answer.state.lower())
 
     async def _asked(self, key: str, holder: str, wait: float) -> CacheAnswer:
         lease_ms = milliseconds(self._lease)
@@ -295,7 +297,7 @@ class AsyncCache(Generic[T]):
         try:
             return self._encode(value)
         except Exception as error:
-            self._core.telemetry.count("cache", result="not_encoded")
+            self._count("not_encoded")
             log.error("an answer cannot be cached: %s", type(error).__name__)
             return None
 
@@ -309,7 +311,7 @@ class AsyncCache(Generic[T]):
         try:
             await self._set(key, encoded, fetched.token, tags, saved)
         except (Unavailable, GatewayError) as error:
-            self._core.telemetry.count("cache", result="not_stored")
+            self._count("not_stored")
             log.debug("an answer was not cached: %s", type(error).__name__)
             await self._give_up(key, fetched)
         except BaseException:
@@ -338,7 +340,7 @@ class AsyncCache(Generic[T]):
 
     async def _release(self, key: str, fetched: Fetched) -> None:
         if not await self._released(key, fetched):
-            self._core.telemetry.count("cache", result="not_released")
+            self._count("not_released")
             self._core.tasks.start(self._release_later, key, fetched)
 
     async def _released(self, key: str, fetched: Fetched) -> bool:
@@ -366,7 +368,7 @@ class AsyncCache(Generic[T]):
         try:
             return [self._decode(value)]
         except Exception as error:
-            self._core.telemetry.count("cache", result="not_decoded")
+            self._count("not_decoded")
             log.warning("a cached answer cannot be read: %s", type(error).__name__)
             return []
 
@@ -377,14 +379,14 @@ class AsyncCache(Generic[T]):
         try:
             value = await self._core.run(requests.cache_get(self.key(request)))
         except Unavailable as error:
-            self._core.telemetry.count("cache", result="away", reason=error.reason)
+            self._count("away", reason=error.reason)
             return default
         except GatewayError as error:
-            self._core.telemetry.count("cache", result="error")
+            self._count("error")
             log.warning("the cache refuses to answer: %s", type(error).__name__)
             return default
         found = self._decoded(value) if value is not None else []
-        self._core.telemetry.count("cache", result="hit" if found else "miss")
+        self._count("hit" if found else "miss")
         return found[0] if found else default
 
     async def set(self, request: object, value: T, *, tags: Iterable[str] = (), saved: Amount | None = None) -> None:
@@ -394,7 +396,7 @@ class AsyncCache(Generic[T]):
         try:
             await self._set(key, encoded, 0, tuple(tags), saved)
         except (Unavailable, GatewayError) as error:
-            self._core.telemetry.count("cache", result="not_stored")
+            self._count("not_stored")
             log.debug("an answer was not cached: %s", type(error).__name__)
 
     async def delete(self, request: object) -> bool:
@@ -441,6 +443,7 @@ class AsyncStreamCache(Generic[T]):
             if leads:
                 break
             if not await flight.done.wait(max(0.0, end - time.monotonic())):
+                cache._count("wait_timeout")
                 async with runtime.closing_source(compute()) as pieces:
                     async for piece in pieces:
                         yield piece

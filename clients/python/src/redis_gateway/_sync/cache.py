@@ -91,6 +91,9 @@ class Cache(Generic[T]):
         """The key of a request: the same in all languages, and never that of another tenant."""
         return cache_key(self.category, request, tenant=self.tenant, ignore=self._ignore)
 
+    def _count(self, result: str, **labels: str) -> None:
+        self._core.telemetry.count("cache", category=self.category, result=result, **labels)
+
     def after_fork(self) -> None:
         """In the child: what is being computed is computed in the parent, and would never end here."""
         self._mutex = runtime.Mutex()
@@ -122,7 +125,7 @@ class Cache(Generic[T]):
                 finally:
                     self._landed(key, flight)
             if not flight.done.wait(max(0.0, end - time.monotonic())):
-                self._core.telemetry.count("cache", result="wait_timeout")
+                self._count("wait_timeout")
                 return compute()
             found = self._coalesced(flight)
             if found:
@@ -148,7 +151,7 @@ class Cache(Generic[T]):
         """The answer of another caller's computation, as an object of this caller's own; or nothing."""
         found = self._decoded(flight.encoded) if flight.encoded is not None else []
         if found:
-            self._core.telemetry.count("cache", result="coalesced")
+            self._count("coalesced")
         return found
 
     def _lead(
@@ -222,7 +225,7 @@ class Cache(Generic[T]):
         try:
             value = compute()
         except BaseException as error:
-            self._core.telemetry.count("cache", result="refresh_failed")
+            self._count("refresh_failed")
             log.warning("a cached answer could not be refreshed: %s", type(error).__name__)
             self._give_up(key, fetched)
             if not isinstance(error, Exception):
@@ -254,7 +257,6 @@ class Cache(Generic[T]):
             self._give_up(key, fetched)
 
     def _ask_until(self, key: str, fetched: Fetched, end: float) -> None:
-        telemetry = self._core.telemetry
         fetched.asked = True
         try:
             answer = self._asked(key, fetched.holder, 0.0)
@@ -263,16 +265,16 @@ class Cache(Generic[T]):
                 answer = self._asked(key, fetched.holder, min(left, self._core.settings.waiting_timeout * 0.8))
         except Unavailable as error:
             fetched.asked = error.sent
-            telemetry.count("cache", result="away", reason=error.reason)
+            self._count("away", reason=error.reason)
             return
         except GatewayError as error:
             fetched.asked = False
-            telemetry.count("cache", result="error")
+            self._count("error")
             log.warning("the cache refuses to answer: %s", type(error).__name__)
             return
         fetched.asked = False
         fetched.answer, fetched.token = answer, answer.token
-        telemetry.count("cache", result=answer.state.lower())
+        self._count(answer.state.lower())
 
     def _asked(self, key: str, holder: str, wait: float) -> CacheAnswer:
         lease_ms = milliseconds(self._lease)
@@ -296,7 +298,7 @@ class Cache(Generic[T]):
         try:
             return self._encode(value)
         except Exception as error:
-            self._core.telemetry.count("cache", result="not_encoded")
+            self._count("not_encoded")
             log.error("an answer cannot be cached: %s", type(error).__name__)
             return None
 
@@ -310,7 +312,7 @@ class Cache(Generic[T]):
         try:
             self._set(key, encoded, fetched.token, tags, saved)
         except (Unavailable, GatewayError) as error:
-            self._core.telemetry.count("cache", result="not_stored")
+            self._count("not_stored")
             log.debug("an answer was not cached: %s", type(error).__name__)
             self._give_up(key, fetched)
         except BaseException:
@@ -339,7 +341,7 @@ class Cache(Generic[T]):
 
     def _release(self, key: str, fetched: Fetched) -> None:
         if not self._released(key, fetched):
-            self._core.telemetry.count("cache", result="not_released")
+            self._count("not_released")
             self._core.tasks.start(self._release_later, key, fetched)
 
     def _released(self, key: str, fetched: Fetched) -> bool:
@@ -367,7 +369,7 @@ class Cache(Generic[T]):
         try:
             return [self._decode(value)]
         except Exception as error:
-            self._core.telemetry.count("cache", result="not_decoded")
+            self._count("not_decoded")
             log.warning("a cached answer cannot be read: %s", type(error).__name__)
             return []
 
@@ -378,14 +380,14 @@ class Cache(Generic[T]):
         try:
             value = self._core.run(requests.cache_get(self.key(request)))
         except Unavailable as error:
-            self._core.telemetry.count("cache", result="away", reason=error.reason)
+            self._count("away", reason=error.reason)
             return default
         except GatewayError as error:
-            self._core.telemetry.count("cache", result="error")
+            self._count("error")
             log.warning("the cache refuses to answer: %s", type(error).__name__)
             return default
         found = self._decoded(value) if value is not None else []
-        self._core.telemetry.count("cache", result="hit" if found else "miss")
+        self._count("hit" if found else "miss")
         return found[0] if found else default
 
     def set(self, request: object, value: T, *, tags: Iterable[str] = (), saved: Amount | None = None) -> None:
@@ -395,7 +397,7 @@ class Cache(Generic[T]):
         try:
             self._set(key, encoded, 0, tuple(tags), saved)
         except (Unavailable, GatewayError) as error:
-            self._core.telemetry.count("cache", result="not_stored")
+            self._count("not_stored")
             log.debug("an answer was not cached: %s", type(error).__name__)
 
     def delete(self, request: object) -> bool:
@@ -442,6 +444,7 @@ class StreamCache(Generic[T]):
             if leads:
                 break
             if not flight.done.wait(max(0.0, end - time.monotonic())):
+                cache._count("wait_timeout")
                 with runtime.closing_source(compute()) as pieces:
                     for piece in pieces:
                         yield piece
