@@ -68,7 +68,7 @@ def test_spans_and_metrics(own_server: Server, exported: tuple[Any, Any], caplog
     client = redis.Redis(port=own_server.port, password="the-password")
     with Gateway(client, Settings(timeout=5, connect_timeout=5, away=Away(limits="open"))) as gateway:
         use(gateway)
-        gateway.cache("chat").clear_tag("the-key")
+        gateway.clear_tag("the-key")
         own_server.stop()
         for _ in range(6):
             gateway.allow("the-key", 1)

@@ -26,8 +26,8 @@ async def cache_service(client, one, other):
     # What is being computed during a clear is not stored after it, however it is cleared.
     for clear in (
         caches[0].clear,
-        lambda: caches[0].clear_tag("user:1"),
-        lambda: one.commands.cache_clear_pattern("chat:acme:*"),
+        lambda: one.clear_tag("user:1"),
+        lambda: one.clear_pattern("chat:acme:*"),
     ):
         computing, cleared = asyncio.Event(), asyncio.Event()
 
@@ -47,7 +47,7 @@ async def cache_service(client, one, other):
     # A pattern deletes entries of the cache, and nothing else of that name.
     await client.set("chat:settings", "not of the cache")
     await caches[0].set({"prompt": "Hi"}, "Hello!")
-    assert await one.commands.cache_clear_pattern("chat:*") == 1
+    assert await one.clear_pattern("chat:*") == 1
     assert await client.get("chat:settings") == b"not of the cache"
 
 

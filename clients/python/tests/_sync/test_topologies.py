@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import redis
+from redis.crc import key_slot
 
 from redis_gateway import Gateway, Away, Kept, NoPermission, NotAuthenticated, Settings, Unavailable
 from redis_gateway._sync import transport
@@ -519,4 +520,37 @@ def test_every_primary_is_asked(nodes: list[Server]) -> None:
         sizes = [node.run("DBSIZE") for node in nodes]
         assert all(sizes) and sum(map(int, map(str, sizes))) == 20
         assert len(cache.figures()) == 3
-        assert cache.clear_tag("all") == 20
+        assert gateway.clear_tag("all") == 20
+
+
+def test_clears_reach_every_primary(nodes: list[Server]) -> None:
+    """With a time-out that is not that of the request path, and also primaries that have joined since the last
+    call."""
+    flushed(nodes)
+    settings = Settings(timeout=0.001, connect_timeout=5)
+    with gateway_of(cluster_client(nodes)) as filling, gateway_of(cluster_client(nodes), settings) as gateway:
+        title = filling.cache("title")
+        assert gateway.clear_tag("all") == 0
+
+        def fill() -> None:
+            for at in range(20):
+                title.set({"n": at}, at, tags=["all"])
+
+        for clear in (
+            lambda: gateway.clear_tag("all"),
+            lambda: gateway.clear_pattern("title:*"),
+            lambda: gateway.cache("title").clear(),
+        ):
+            fill()
+            # As the map was before the other two had slots.
+            known = gateway._core.background
+            known._slots = dict.fromkeys(range(16_384), ("127.0.0.1", nodes[0].port))
+            known._asked_at = 0.0
+            assert clear() == 20
+        fill()
+        with nodes[0].frozen():
+            with pytest.raises(Unavailable):
+                gateway.clear_tag("all")
+        left = [at for at in range(20) if title.get({"n": at}) is not None]
+        found = {at for at in range(20) if key_slot(title.key({"n": at}).encode()) < 16_384 // 3}
+        assert 0 < len(found) < 20 and found >= set(left)

@@ -404,13 +404,10 @@ class Cache(Generic[T]):
         """Whether there was an entry. Raises Unavailable if the server is away."""
         return self._core.run(requests.cache_del(self.key(request))) > 0
 
-    def clear_tag(self, tag: str) -> int:
-        """Clears all entries with the tag, of all categories. Raises Unavailable if a server is away."""
-        return sum(self._core.transport.everywhere(requests.cache_clear_tag(tag)))
-
     def clear(self) -> int:
-        """Clears the category, of all tenants. Raises Unavailable if a server is away."""
-        return sum(self._core.transport.everywhere(requests.cache_clear_category(self.category)))
+        """Clears the category, of all tenants, on every primary of a cluster. Returns how many entries there were. A
+        server has 2 seconds: if one is away, Unavailable is raised, and the others are cleared."""
+        return sum(self._core.background.everywhere(requests.cache_clear_category(self.category)))
 
     def figures(self) -> list[CacheFigures]:
         """Hits, misses and what was saved, of each server."""

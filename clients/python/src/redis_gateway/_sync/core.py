@@ -39,6 +39,8 @@ BATCH = 100
 # What other processes have left is looked for this often.
 ADOPT_S = 60.0
 BACKGROUND_TIMEOUT_S = 2.0
+# For a command that looks at every key of a server.
+SCAN_TIMEOUT_S = 60.0
 
 
 def as_it_is(reply: object) -> object:
@@ -60,6 +62,7 @@ def background(settings: Settings) -> Settings:
         timeout=max(settings.timeout, BACKGROUND_TIMEOUT_S),
         connections=2,
         waiting_connections=1,
+        waiting_timeout=max(settings.waiting_timeout, SCAN_TIMEOUT_S),
         failures=sys.maxsize,
     )
 

@@ -83,7 +83,8 @@ class Gateway:
         self._logs: list[Logs] = []
         self._caches: weakref.WeakSet[Cache[Any]] = weakref.WeakSet()
         self.commands = GatewayCommands(self._core)
-        """Each command of the module, typed."""
+        """Each command of the module, typed, within the time-outs of the request path. In a cluster, one that names no
+        key is sent to one of the primaries."""
         self.budgets = Budgets(self._core)
         lifetime.watch(self)
 
@@ -251,6 +252,21 @@ class Gateway:
         """A cache of answers that come in pieces. The options are those of `cache`; it encodes and decodes lists of
         pieces."""
         return StreamCache(self.cache(category, **options))
+
+    def clear_tag(self, tag: str) -> int:
+        """Clears all cache entries with the tag, of all categories, on every primary of a cluster. Returns how many
+        there were. A server has 2 seconds: if one is away, Unavailable is raised, and the others are cleared."""
+        return sum(self._core.background.everywhere(requests.cache_clear_tag(tag)))
+
+    def clear_pattern(self, pattern: str) -> int:
+        """Clears all cache entries whose keys match, as in `SCAN ... MATCH`, such as `chat:acme:*`, in the selected
+        database, on every primary of a cluster. Returns how many there were.
+
+        It takes as long as a scan of all keys; a server has 60 seconds. If one is away, Unavailable is raised, and the
+        others are cleared. With the reason `timeout`, the scan goes on in that server.
+        Prefer tags and categories.
+        """
+        return sum(self._core.background.everywhere(requests.cache_clear_pattern(pattern), waiting=True))
 
     def logs(
         self,

@@ -126,18 +126,30 @@ class Transport:
             raise reply
         return request.decode(reply)
 
-    def everywhere(self, request: Request[T]) -> list[T]:
-        """The replies of all primaries, for commands that name no key."""
-        if self._alone is not None:
-            return [self.call(request)]
-        self._know_nodes()
+    def everywhere(self, request: Request[T], *, waiting: bool = False) -> list[T]:
+        """The replies of all primaries, for commands that name no key. All are asked before an error of one is raised.
+        `waiting`: within `Settings.waiting_timeout`."""
         found: list[T] = []
-        for address in dict.fromkeys(self._slots.values()):
-            reply = (self._ask(self._server(address), [request]))[0][0]
+        failed: Exception | None = None
+        for server in self._primaries():
+            reply = (self._ask(server, [request], waiting=waiting))[0][0]
             if isinstance(reply, Exception):
-                raise reply
-            found.append(request.decode(reply))
+                failed = failed or reply
+            else:
+                found.append(request.decode(reply))
+        if failed is not None:
+            raise failed
         return found
+
+    def _primaries(self) -> list[Server]:
+        """Those of now. Without a key nothing is redirected, so no reply tells that there are others by now."""
+        if self._alone is not None:
+            return [self._alone]
+        self._know_nodes()
+        if time.monotonic() - self._asked_at > REFRESH_S and self._begin_refresh():
+            self._refresh()
+        self._refreshed.wait(self.settings.connect_timeout + self.settings.timeout)
+        return [self._server(address) for address in dict.fromkeys(self._slots.values())]
 
     def _ask(
         self, server: Server, requests: Sequence[Request[Any]], *, waiting: bool = False, asking: bool = False
