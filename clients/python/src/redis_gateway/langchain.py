@@ -61,7 +61,7 @@ class GatewayRateLimiter(BaseRateLimiter):
 
 
 class GatewayCache(BaseCache):
-    """LangChain's cache of answers. An error of the cache is a miss."""
+    """LangChain's cache of answers. An error of the cache is a miss. `ttl` is that of `Gateway.cache`."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class GatewayCache(BaseCache):
         async_gateway: AsyncGateway | None = None,
         category: str = "langchain",
         tenant: str | None = None,
-        ttl: float = 3_600.0,
+        ttl: float | None = None,
     ) -> None:
         options: dict[str, Any] = {"tenant": tenant, "ttl": ttl, "encode": encode, "decode": decode}
         self._cache = gateway.cache(category, **options) if gateway is not None else None

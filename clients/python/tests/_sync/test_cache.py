@@ -310,6 +310,28 @@ def collected(pieces: Any) -> list[Any]:
     return found
 
 
+def test_lifetimes_are_the_servers_or_the_callers(own_server: Server) -> None:
+    def lifetime(cache: Any) -> int:
+        return int(str(own_server.run(f"PTTL {cache.key(REQUEST)}"))) // 1000 + 1
+
+    with own_server.admin() as admin:
+        for name, value in (("gw.cache-ttl", "chat=600"), ("gw.cache-stale", "chat=60")):
+            admin.execute_command("CONFIG", "SET", name, value)
+    with gateway_on(own_server.port) as gateway:
+        for options, expected in (
+            ({}, 660),
+            ({"stale": 0}, 600),
+            ({"ttl": 100}, 160),
+            ({"ttl": 100, "stale": 50}, 150),
+        ):
+            cache = gateway.cache("chat", **options)
+            cache.set(REQUEST, 1)
+            assert expected - 30 < lifetime(cache) <= expected, options
+        other = gateway.cache("title")
+        assert other.get_or_compute(REQUEST, Model(1)) == 1
+        assert 3_570 < lifetime(other) <= 3_600
+
+
 def test_streams_are_stored_when_complete(server: Server) -> None:
     model = Streams()
     whole = ["piece0", "piece1", "piece2"]

@@ -208,8 +208,8 @@ class AsyncGateway:
         category: str,
         *,
         tenant: str | None = None,
-        ttl: float = 3_600.0,
-        stale: float = 0.0,
+        ttl: float | None = None,
+        stale: float | None = None,
         lease: float = 120.0,
         wait: float = 60.0,
         ignore: Iterable[str] = (),
@@ -222,8 +222,10 @@ class AsyncGateway:
         Args:
             category: The kind of request, by which statistics and expiry go. The beginning of the keys.
             tenant: Who may see the answers: a team, a customer. Two tenants never share one.
-            ttl: For how many seconds an answer is fresh.
-            stale: For how many seconds after that it is served while it is refreshed.
+            ttl: For how many seconds an answer is fresh. None: what the server's `gw.cache-ttl` says of the category,
+            else 3600.
+            stale: For how many seconds after that it is served while it is refreshed. None: what the server's
+            `gw.cache-stale` says of the category, else 0.
             lease: Longer than a computation may take.
             wait: The longest wait for the computation of another. Then it computes by itself.
             ignore: Members of requests that do not change the answer, such as `stream` and `user`.

@@ -63,8 +63,8 @@ class Cache(Generic[T]):
         category: str,
         *,
         tenant: str | None,
-        ttl: float,
-        stale: float,
+        ttl: float | None,
+        stale: float | None,
         lease: float,
         wait: float,
         ignore: Iterable[str],
@@ -77,8 +77,8 @@ class Cache(Generic[T]):
         self._computing = runtime.Places(computing)
         self._mutex = runtime.Mutex()
         self._flights: dict[str, Flight] = {}
-        self._ttl = ttl
-        self._stale = stale
+        self._px_ms = milliseconds(ttl) if ttl is not None else None
+        self._stale_ms = round(stale * 1000) if stale is not None else None
         self._lease = lease
         self._wait = wait
         self._ignore = tuple(ignore)
@@ -324,8 +324,8 @@ class Cache(Generic[T]):
             requests.cache_set(
                 key,
                 encoded,
-                px_ms=milliseconds(self._ttl),
-                stale_ms=milliseconds(self._stale) if self._stale > 0 else None,
+                px_ms=self._px_ms,
+                stale_ms=self._stale_ms,
                 tags=tags or None,
                 saved=saved,
                 token=token or None,
