@@ -520,6 +520,8 @@ async def test_every_primary_is_asked(nodes: list[Server]) -> None:
         assert all(sizes) and sum(map(int, map(str, sizes))) == 20
         assert len(await cache.figures()) == 3
         assert await gateway.clear_tag("all") == 20
+        await cache.set_many([({"n": at}, at) for at in range(20)])
+        assert await cache.get_many({"n": at} for at in range(21)) == [*range(20), None]
 
 
 async def test_clears_reach_every_primary(nodes: list[Server]) -> None:

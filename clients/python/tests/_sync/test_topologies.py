@@ -521,6 +521,8 @@ def test_every_primary_is_asked(nodes: list[Server]) -> None:
         assert all(sizes) and sum(map(int, map(str, sizes))) == 20
         assert len(cache.figures()) == 3
         assert gateway.clear_tag("all") == 20
+        cache.set_many([({"n": at}, at) for at in range(20)])
+        assert cache.get_many({"n": at} for at in range(21)) == [*range(20), None]
 
 
 def test_clears_reach_every_primary(nodes: list[Server]) -> None:

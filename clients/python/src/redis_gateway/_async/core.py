@@ -35,6 +35,9 @@ OUTCOMES: dict[str, Settlement] = {
     "REPEATED": Settlement("repeated"),
 }
 BATCH = 100
+"""The most commands that are sent together, and their bytes: few enough to arrive within the time-out over a slow
+network, and to hold up no other command of the server for long. A longer one is sent alone."""
+BATCH_BYTES = 512 * 1024
 # What other processes have left is looked for this often.
 ADOPT_S = 60.0
 BACKGROUND_TIMEOUT_S = 2.0

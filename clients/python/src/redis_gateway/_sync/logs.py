@@ -15,16 +15,13 @@ from .._commands import requests
 from .._errors import GatewayError, QueueFull
 from ..failures import Unavailable, not_now
 from . import _runtime as runtime
-from .core import Core
+from .core import BATCH_BYTES, Core
 
 __all__ = ["Logs"]
 
 log = logging.getLogger("redis_gateway")
 # The server remembers the id of a push for `gw.log-id-ms`, ten minutes by default.
 REMEMBERED_S = 540.0
-# The most bytes of a batch: small enough to arrive within the time-out over a slow network, and to hold up no other
-# command of the server for long. A longer record is pushed alone.
-BATCH_BYTES = 512 * 1024
 
 
 class Batch:
