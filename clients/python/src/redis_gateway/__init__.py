@@ -5,6 +5,7 @@ commands alone.
 """
 
 from ._async.admission import AsyncAdmission
+from ._async.batches import AsyncLogBatch
 from ._async.cache import AsyncCache, AsyncStreamCache
 from ._async.gateway import AsyncGateway
 from ._async.limits import AsyncHold
@@ -28,6 +29,7 @@ from ._errors import (
     WrongType,
 )
 from ._sync.admission import Admission
+from ._sync.batches import LogBatch
 from ._sync.cache import Cache, StreamCache
 from ._sync.gateway import Gateway
 from ._sync.limits import Hold
@@ -49,6 +51,7 @@ __all__ = [
     "AsyncCommands",
     "AsyncGateway",
     "AsyncHold",
+    "AsyncLogBatch",
     "AsyncLogs",
     "AsyncRoutedRequest",
     "AsyncSlot",
@@ -73,6 +76,7 @@ __all__ = [
     "LimitDecision",
     "Local",
     "LockLost",
+    "LogBatch",
     "Logs",
     "ModuleMissing",
     "NoAccount",

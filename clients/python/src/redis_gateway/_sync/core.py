@@ -248,6 +248,23 @@ class Core:
         charged = self.deliver_all(delivery.charges())
         return Settlement("kept" if charged.outcome in ("kept", "given_up") else "charged")
 
+    def tell(self, asked: Request[bool]) -> bool | None:
+        """Tells the server that a lock or a batch has ended. None if it is away: then it is told when it is back. By
+        then it may have ended by itself, and what is told later concerns nobody else's."""
+        later = Delivery(list(asked.args))
+        try:
+            return self.run(asked)
+        except Unavailable as error:
+            later.first_sent = time.time() if error.sent else None
+            self.keep(later)
+            return None
+        except GatewayError:
+            raise
+        except BaseException:
+            later.first_sent = time.time()
+            self.store(later)
+            raise
+
     def _ask_again(self, delivery: Delivery) -> bool:
         """Whether it is to be sent again after the reply UNKNOWN. A gateway that closes has no time for that; if there
         is a directory, the next process has."""

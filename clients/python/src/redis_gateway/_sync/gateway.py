@@ -19,6 +19,7 @@ from ..settings import Settings
 from ..telemetry import Telemetry
 from . import _runtime as runtime
 from .admission import Admission, Admitter, Plan
+from .batches import Batches, LogBatch
 from .cache import Cache, StreamCache
 from .core import Core
 from .keeper import Keeper
@@ -80,6 +81,7 @@ class Gateway:
         self._router = Router(self._core, self._keeper)
         self._limits = Limits(self._core)
         self._locks = Locks(self._core, self._keeper)
+        self._batches = Batches(self._core, self._keeper)
         self._logs: list[Logs] = []
         self._caches: weakref.WeakSet[Cache[Any]] = weakref.WeakSet()
         self.commands = GatewayCommands(self._core)
@@ -297,6 +299,38 @@ class Gateway:
         )
         self._logs.append(made)
         return made
+
+    def lease(
+        self,
+        key: str,
+        *,
+        count: int = 1,
+        ttl: float = 30.0,
+        wait: float = 0.0,
+        retry_after: float = 1.0,
+        max_deliveries: int | None = None,
+    ) -> LogBatch:
+        """Leases the oldest records of a log queue, waiting up to `wait` seconds for one. At the end of the block they
+        are acknowledged; if it raises, they are given back, and delivered again.
+
+            with gateway.lease("log:jobs", wait=10, max_deliveries=3) as batch:
+                for record in batch.records:  # none, if there was none in time
+                    work(json.loads(record))
+
+        The lease is renewed in the background while the block runs. If the program dies, the records are delivered
+        again. They may be delivered twice: make the work harmless to repeat. Raises Unavailable if the server is away.
+
+        Args:
+            key: The queue.
+            count: The most records of the batch.
+            ttl: For how many seconds the lease lives without a sign of life.
+            retry_after: So many seconds after they were given back they can be delivered again.
+            max_deliveries: Records that are not acknowledged after so many deliveries become a dead letter. None: they
+            never do.
+        """
+        return self._batches.lease(
+            key, count=count, ttl=ttl, wait=wait, retry_after=retry_after, max_deliveries=max_deliveries
+        )
 
     # The whole.
 

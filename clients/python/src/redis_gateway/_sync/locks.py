@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .. import _commands as low
 from .._commands import Request, requests
-from .._errors import GatewayError, Unblocked
+from .._errors import Unblocked
 from ..decisions import LockLost, Outcome
 from ..deliveries import Delivery
 from ..failures import Unavailable
@@ -95,24 +95,8 @@ class Slot(Owned):
         if self.outcome == "degraded":
             self._core.slots.free(self.key, self.holder)
             return True
-        return self._core.tasks.to_the_end(self._release)
-
-    def _release(self) -> bool:
-        asked = requests.release(self.key, self.holder)
-        # It ends by itself; if the server cannot be told now, but earlier than that, it is told then.
-        later = Delivery(list(asked.args))
-        try:
-            return self._core.run(asked)
-        except Unavailable as error:
-            later.first_sent = time.time() if error.sent else None
-            self._core.keep(later)
-            return not self.lost
-        except GatewayError:
-            raise
-        except BaseException:
-            later.first_sent = time.time()
-            self._core.store(later)
-            raise
+        told = self._core.tasks.to_the_end(self._core.tell, requests.release(self.key, self.holder))
+        return not self.lost if told is None else told
 
     def __enter__(self) -> Self:
         return self
