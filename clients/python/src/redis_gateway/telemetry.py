@@ -12,10 +12,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = ["Telemetry", "server_attributes"]
 
+T = TypeVar("T")
 Labels = tuple[tuple[str, str], ...]
 Readings = Iterable[tuple[float, Mapping[str, Any]]]
 log = logging.getLogger("redis_gateway")
@@ -141,7 +142,7 @@ class Telemetry:
         # Meters may count parts of a token, which the conventions do not.
         self._tokens.record(round(float(amount)), {"gen_ai.token.type": kind, **attributes})
 
-    def watch(self, name: str, owner: Any, read: Callable[[Any], Readings]) -> None:
+    def watch(self, name: str, owner: T, read: Callable[[T], Readings]) -> None:
         """A figure that is read from its owner when it is asked for, such as the length of a queue."""
         if self._meter is not None:
             quietly(self._watch, name, owner, read)
