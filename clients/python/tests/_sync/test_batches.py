@@ -37,15 +37,15 @@ def test_acknowledged_or_given_back(server: Server) -> None:
 
 
 def test_waits_for_records(server: Server) -> None:
-    """Also for longer than a call of the server may wait, and than a lease lives."""
-    settings = Settings(timeout=5, connect_timeout=5, waiting_timeout=0.5)
+    """Also for longer than a call of the server may wait."""
+    settings = Settings(timeout=10, connect_timeout=10, waiting_timeout=2)
     with gateway_on(server.port, settings) as gateway:
 
         def push() -> None:
-            sleep(1.2)
+            sleep(2.5)
             gateway.commands.log_push("q", ["a"])
 
-        batch, _ = together(lambda: gateway.lease("q", wait=20), push)
+        batch, _ = together(lambda: gateway.lease("q", ttl=30, wait=60), push)
         assert batch.records == (b"a",) and batch.acknowledge()
 
 

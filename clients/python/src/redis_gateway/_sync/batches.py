@@ -142,7 +142,9 @@ class Batches:
     def _ask(self, batch: LogBatch, count: int, wait: float, max_deliveries: int | None) -> None:
         end = time.monotonic() + wait
         # A part of the wait: so the connection's time-out tells in time that the server is away.
-        longest = self._core.settings.waiting_timeout * 0.8
+        # The server looks ten times a second whose wait is over.
+        limit = self._core.settings.waiting_timeout
+        longest = min(limit * 0.8, limit - 0.25)
         while True:
             left = end - time.monotonic()
             batch._asked_at = time.monotonic()
