@@ -81,7 +81,7 @@ def left(entered: Any) -> None:
     """Ends a block that this process has not entered, as a child does that returns out of it."""
     ended = entered.__aexit__(None, None, None) if hasattr(entered, "__aexit__") else entered.__exit__(None, None, None)
     if asyncio.iscoroutine(ended):
-        # There is no event loop in a child, and nothing to wait for.
+        # The child of a fork has no running event loop, so there is nothing to wait for.
         with contextlib.suppress(StopIteration):
             ended.send(None)
 

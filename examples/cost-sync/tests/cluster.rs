@@ -124,6 +124,8 @@ fn one_database_follows_all_primaries() {
     let mut client = cluster.nodes().iter().find(|node| node.port() != lost).unwrap().connect().unwrap();
     let agreed = || call!(client, "CLUSTER", "INFO" => String).contains("cluster_state:ok");
     await_until("the cluster to be whole again", DEADLINE, agreed).unwrap();
+    // However slow the machine is, there is something to compare. A few of the database's rows are of lost changes.
+    await_until("enough rows", DEADLINE, || database_sums(&file).len() > 210).unwrap();
     stop.store(true, Ordering::Relaxed);
     let mut expected = Sums::new();
     for writer in writers {
@@ -140,7 +142,7 @@ fn one_database_follows_all_primaries() {
         found == expected
     });
     assert!(in_step.is_ok(), "{:#?}", differences(&found, &expected));
-    assert!(expected.len() > 50, "{} rows: hardly a test", expected.len());
+    assert!(expected.len() > 200, "{} rows: hardly a test", expected.len());
     assert!(running.try_wait().unwrap().is_none(), "the worker has ended");
     kill(running);
     let alive = ports.iter().zip(cluster.nodes()).find(|(_, node)| node.port() != lost).unwrap().0;

@@ -114,7 +114,7 @@ fn assert_in_step(server: &Server, file: &Path) {
     let (ledgers, mut database) = (ledger_rows(&mut client), database_rows(file));
     let there: Vec<String> = call!(client, "KEYS", "*");
     database.retain(|(account, ..), _| there.contains(account));
-    assert!(ledgers.len() > 100, "{} rows: hardly a test", ledgers.len());
+    assert!(ledgers.len() > 500, "{} rows: hardly a test", ledgers.len());
     let differences: Vec<_> = ledgers
         .keys()
         .chain(database.keys())
@@ -134,7 +134,11 @@ fn a_worker_that_is_killed_and_servers_that_crash_leave_an_exact_database() {
     let kills = gw_testkit::live(25, 300);
     let mut server = Server::options().aof().start().unwrap();
     let file = server.dir().join("spend.sqlite");
-    let mut random = Random(0x00c0_ffee);
+    let (mut random, mut client, mut dumps) = (Random(0x00c0_ffee), server.connect().unwrap(), Vec::new());
+    // However slow the machine is, there is something to compare.
+    for _ in 0..3_000 {
+        change(&mut client, &mut random, &mut dumps).unwrap();
+    }
     for round in 0..kills {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -206,7 +210,7 @@ fn a_database_without_credits_gets_them() {
         .unwrap()
         .query_row("SELECT count(*) FROM credit", [], |row| row.get(0))
         .unwrap();
-    assert!(credits > 10, "{credits} rows: hardly a test");
+    assert!(credits > 50, "{credits} rows: hardly a test");
 }
 
 #[test]
