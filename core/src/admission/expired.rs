@@ -62,9 +62,8 @@ impl Expired {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        let leases =
-            |leases: &LeasesWith<_>| allocated_bytes(size_of::<LeasesWith<Admission>>()) + leases.memory_bytes();
-        self.0.as_ref().map_or(0, |boxed| leases(boxed))
+        let boxed = allocated_bytes(size_of::<LeasesWith<Admission>>());
+        self.0.as_ref().map_or(0, |leases| boxed + leases.memory_bytes())
     }
 
     pub fn allocations(&self) -> usize {
