@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from .. import _commands as low
 from .._commands import Request, requests
-from .._errors import Unblocked
 from ..deliveries import Delivery
 from ..failures import Unavailable
 from ..lifetime import Owned
@@ -174,23 +173,13 @@ class Batches:
     def _once(
         self, batch: LogBatch, count: int, wait: float, max_deliveries: int | None
     ) -> low.Batch | None:
-        def asked(block_ms: int | None = None) -> Request[low.Batch | None]:
+        def asked(wait: float) -> Request[low.Batch | None]:
             return requests.log_lease(
                 batch.key,
                 lease_ms=milliseconds(batch.ttl),
                 count=count,
-                block_ms=block_ms,
+                block_ms=milliseconds(wait) if wait > 0 else None,
                 max_deliveries=max_deliveries,
             )
 
-        if wait > 0:
-            try:
-                return self._core.transport.wait(asked(milliseconds(wait)))
-            except Unavailable as error:
-                if error.reason != "connections":
-                    raise
-                # All connections on which calls wait are taken: it asks now and then instead.
-                runtime.sleep(min(wait, 0.1))
-            except Unblocked:
-                pass
-        return self._core.run(asked())
+        return self._core.wait_or_run(asked, wait)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from .._commands import Request
-from .._errors import GatewayError, NoHold
+from .._errors import GatewayError, NoHold, Unblocked
 from ..decisions import Settlement
 from ..deliveries import Delivery, KeptDeliveries
 from ..failures import Unavailable, not_now, typed
@@ -133,6 +133,20 @@ class Core:
     def run(self, request: Request[T]) -> T:
         self._look_after()
         return self.transport.call(request)
+
+    def wait_or_run(self, asked: Callable[[float], Request[T]], wait: float) -> T:
+        """Asks with a wait in the server of that many seconds. Asks without one if it is 0, if the server ends the wait
+        early, or if all connections on which calls wait are taken: who wants to wait on asks now and then."""
+        if wait > 0:
+            try:
+                return self.transport.wait(asked(wait))
+            except Unavailable as error:
+                if error.reason != "connections":
+                    raise
+                runtime.sleep(min(wait, 0.1))
+            except Unblocked:
+                pass
+        return self.run(asked(0.0))
 
     def together(self, requests: Sequence[Request[Any]]) -> list[Answer]:
         """Sends them in one round trip to each server. What each has brought is had by asking it."""

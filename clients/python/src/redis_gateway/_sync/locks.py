@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from .. import _commands as low
 from .._commands import Request, requests
-from .._errors import Unblocked
 from ..decisions import LockLost, Outcome
 from ..deliveries import Delivery
 from ..failures import Unavailable
@@ -189,20 +188,11 @@ class Locks:
         return held
 
     def _once(self, slot: Slot, wait: float) -> low.Slot:
-        ttl_ms = milliseconds(slot.ttl)
-        if wait <= 0:
-            return self._core.run(requests.acquire(slot.key, slot.max, slot.holder, ttl_ms=ttl_ms))
-        asked = requests.acquire(slot.key, slot.max, slot.holder, ttl_ms=ttl_ms, block_ms=milliseconds(wait))
-        try:
-            return self._core.transport.wait(asked)
-        except Unavailable as error:
-            if error.reason != "connections":
-                raise
-            # All connections on which calls wait are taken: it asks now and then instead.
-            runtime.sleep(min(wait, 0.1))
-            return self._once(slot, 0.0)
-        except Unblocked:
-            return self._once(slot, 0.0)
+        def asked(wait: float) -> Request[low.Slot]:
+            ttl_ms, block_ms = milliseconds(slot.ttl), milliseconds(wait) if wait > 0 else None
+            return requests.acquire(slot.key, slot.max, slot.holder, ttl_ms=ttl_ms, block_ms=block_ms)
+
+        return self._core.wait_or_run(asked, wait)
 
     def _decide_alone(self, slot: Slot, lock: bool, error: Unavailable) -> None:
         mode = "closed" if lock else self._core.settings.away.slots
