@@ -1,6 +1,6 @@
 module redis-gateway/clients/go
 
-go 1.24
+go 1.25
 
 require (
 	// The client that the application has: the gateway makes clients of its own with that one's options.

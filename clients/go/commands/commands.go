@@ -27,7 +27,8 @@ type Doer interface {
 }
 
 // Execute sends a command, its name first, and returns the reply as go-redis reads it. A nil reply is nil without an error.
-type Execute func(ctx context.Context, words []any) (any, error)
+// `repeatable` is that of [Request].
+type Execute func(ctx context.Context, words []any, repeatable bool) (any, error)
 
 // Commands has a method for each call of the module.
 type Commands struct{ execute Execute }
@@ -35,7 +36,7 @@ type Commands struct{ execute Execute }
 // New makes the commands of a client. The errors of their methods are those of the client, and for error replies types of this
 // package, see [ReplyError].
 func New(client Doer) *Commands {
-	return Over(func(ctx context.Context, words []any) (any, error) {
+	return Over(func(ctx context.Context, words []any, _ bool) (any, error) {
 		return ReplyOf(client.Do(ctx, words...))
 	})
 }
@@ -83,7 +84,7 @@ func ReplyOf(cmd *redis.Cmd) (any, error) {
 }
 
 func run[T any](ctx context.Context, c *Commands, request Request[T]) (T, error) {
-	reply, err := c.execute(ctx, request.Words)
+	reply, err := c.execute(ctx, request.Words, request.Repeatable)
 	if err != nil {
 		var none T
 		return none, err
