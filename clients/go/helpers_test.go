@@ -120,6 +120,8 @@ type proxy struct {
 	ends     []net.Conn
 	lose     string // Replies to what has this in it are lost, and the connection with them.
 	lost     int
+	refuse   string // What has this in it is replied here, and not passed on.
+	reply    string
 	sent     []string // What has come from clients.
 }
 
@@ -159,6 +161,13 @@ func (p *proxy) loseReplies(to string) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.lose, p.lost = to, 0
+}
+
+// refuseWith replies this error line to what has `what` in it; nothing is refused if it is empty.
+func (p *proxy) refuseWith(what, line string) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.refuse, p.reply = what, "-"+line+"\r\n"
 }
 
 func (p *proxy) lostReplies() int {
@@ -237,8 +246,14 @@ func (p *proxy) passOn(here, there net.Conn) {
 				p.lost++
 				once.Do(func() { close(losing) })
 			}
+			refused := p.refuse != "" && strings.Contains(text, p.refuse)
+			reply := p.reply
 			p.mutex.Unlock()
-			there.Write(buffer[:count])
+			if refused {
+				here.Write([]byte(reply))
+			} else {
+				there.Write(buffer[:count])
+			}
 		}
 		if err != nil {
 			there.Close()

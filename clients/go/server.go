@@ -104,6 +104,7 @@ func (s *server) ask(ctx context.Context, calls []call, waiting bool) ([]answer,
 	if deadline, is := ctx.Deadline(); is && deadline.Before(end) {
 		end, hurried = deadline, true
 	}
+	asker := ctx
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), end)
 	defer cancel()
 	s.mutex.Lock()
@@ -115,8 +116,10 @@ func (s *server) ask(ctx context.Context, calls []call, waiting bool) ([]answer,
 	answers, err := exchange(ctx, client, calls)
 	var away *UnavailableError
 	if errors.As(err, &away) {
-		// That whoever asks has no more time says nothing about the server.
-		if away.Down && !(hurried && away.Reason == "timeout") {
+		if hurried && away.Reason == "timeout" && !time.Now().Before(end) {
+			// That whoever asks has no more time says nothing about the server.
+			<-asker.Done()
+		} else if away.Down {
 			s.circuit.failed(away.Reason)
 		}
 		return nil, err
@@ -170,6 +173,7 @@ func exchange(ctx context.Context, client *redis.Client, calls []call) ([]answer
 	shake := &handshake{}
 	ctx = context.WithValue(ctx, handshakeKey{}, shake)
 	sent := make([]*redis.Cmd, len(calls))
+	var failed error
 	if len(calls) == 1 {
 		sent[0] = client.Do(ctx, calls[0].words...)
 	} else {
@@ -177,12 +181,15 @@ func exchange(ctx context.Context, client *redis.Client, calls []call) ([]answer
 		for at, one := range calls {
 			sent[at] = pipe.Do(ctx, one.words...)
 		}
-		pipe.Exec(ctx) // Its error is that of one of the commands.
+		_, failed = pipe.Exec(ctx)
 	}
 	answers := make([]answer, len(calls))
 	for at, cmd := range sent {
+		if failed != nil && cmd.Err() == nil && cmd.Val() == nil {
+			cmd.SetErr(failed) // Of a pipeline that got no connection go-redis does not always tell its commands.
+		}
 		reply, err := commands.ReplyOf(cmd)
-		refused := shake.err != nil && errors.Is(cmd.Err(), shake.err)
+		refused := shake.hasEndedWith(cmd.Err())
 		switch {
 		case err != nil && !isReply(err):
 			return nil, failureOf(err, !refused)
@@ -202,6 +209,11 @@ func exchange(ctx context.Context, client *redis.Client, calls []call) ([]answer
 type handshake struct {
 	depth int
 	err   error // Of the last of them.
+}
+
+// hasEndedWith: the call has the error of the handshake, of which go-redis may have taken off the outermost layer.
+func (h *handshake) hasEndedWith(err error) bool {
+	return err != nil && h.err != nil && (errors.Is(err, h.err) || errors.Is(h.err, err))
 }
 
 type handshakeKey struct{}
