@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks the Go client: its format, vet and staticcheck, and its tests against the server that GW_SERVER names.
+# Checks the Go client: its format, vet and staticcheck, its tests against the server that GW_SERVER names, and the README's example,
+# built in a module of its own.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # scripts/clients.sh has installed what it needs, or has said in .tools/skipped why not.
@@ -13,6 +14,15 @@ export GOPROXY=off GOTOOLCHAIN=local GOFLAGS="-modcacherw -trimpath"
 cd clients/go
 unformatted=$(gofmt -l .)
 [ -z "$unformatted" ] || fail "gofmt would change these:" "$unformatted"
-go vet ./...
-"$root/.tools/go-client/bin/staticcheck" ./...
-timeout --foreground 10m go test -race -timeout 9m ./...
+for module in . otel; do
+  (
+    cd "$module"
+    go vet ./...
+    "$root/.tools/go-client/bin/staticcheck" ./...
+  )
+done
+# The packages' tests mostly wait, so they run at the same time.
+(cd otel && timeout --foreground 10m go test -timeout 9m ./...) &
+other=$!
+timeout --foreground 10m go test -race -timeout 9m ./... || { kill "$other" 2>/dev/null || true; exit 1; }
+wait "$other"

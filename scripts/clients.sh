@@ -120,13 +120,17 @@ install_go_client() {
     rm -rf .tools/go-client
     return
   fi
-  local pins=("$from/go.mod" "$from/go.sum" "$from/tools/go.mod" "$from/tools/go.sum")
+  local pins=("$from/go.mod" "$from/go.sum" "$from"/{otel,tools}/go.{mod,sum} tests/examples/go/go.{mod,sum})
   current go-client "${pins[@]}" && return
   say "Installing into .tools/go-client: what clients/go needs, and staticcheck"
   rm -rf .tools/go-client
   mkdir -p .tools/go-client
-  in_go go-client go -C "$from" mod download && in_go go-client env GOBIN="$root/.tools/go-client/bin" go -C "$from/tools" install tool ||
-    fail "go could not get what $from names"
+  # The README's example is built with the go-redis of the guides' examples.
+  for module in "$from" "$from/otel" tests/examples/go; do
+    in_go go-client go -C "$module" mod download || fail "go could not get what $module names"
+  done
+  in_go go-client env GOBIN="$root/.tools/go-client/bin" go -C "$from/tools" install tool ||
+    fail "go could not build what $from/tools names"
   mark go-client "${pins[@]}"
 }
 

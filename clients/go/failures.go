@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"strings"
 
@@ -104,9 +103,4 @@ func failureOf(err error, sent bool) *UnavailableError {
 func isTimeout(err error) bool {
 	var timed net.Error
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timed) && timed.Timeout()
-}
-
-// isClosed: the server had closed the connection, so that a new one may well do.
-func isClosed(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || !isTimeout(err)
 }

@@ -171,25 +171,25 @@ func (s *Settings) check() error {
 		"Kept.ChargeWithin": s.Kept.ChargeWithin, "Kept.BookWithin": s.Kept.BookWithin,
 	} {
 		if value < 0 {
-			return fmt.Errorf("Settings.%s: above 0", name)
+			return fmt.Errorf("the setting %s is above 0", name)
 		}
 	}
 	if s.Connections < 1 || s.WaitingConnections < 1 || s.Failures < 1 || s.Instances < 1 || s.Kept.Count < 1 {
-		return errors.New("Settings: Connections, WaitingConnections, Failures, Instances and Kept.Count are 1 at least")
+		return errors.New("the settings Connections, WaitingConnections, Failures, Instances and Kept.Count are 1 at least")
 	}
 	if s.WaitingTimeout < 500*time.Millisecond {
-		return errors.New("Settings.WaitingTimeout: 500 ms at least")
+		return errors.New("the setting WaitingTimeout is 500 ms at least")
 	}
 	if s.Away.Local.Requests < 0 {
-		return errors.New("Settings.Away.Local.Requests: from 0")
+		return errors.New("the setting Away.Local.Requests is from 0")
 	}
 	for name, mode := range map[string]Mode{"Limits": s.Away.Limits, "Slots": s.Away.Slots, "Admission": s.Away.Admission} {
 		if mode != ModeOpen && mode != ModeLocal && mode != ModeClosed {
-			return fmt.Errorf("Settings.Away.%s: open, local or closed", name)
+			return fmt.Errorf("the setting Away.%s is open, local or closed", name)
 		}
 	}
 	if s.Away.Budgets != ModeOpen && s.Away.Budgets != ModeClosed {
-		return errors.New("Settings.Away.Budgets: open or closed")
+		return errors.New("the setting Away.Budgets is open or closed")
 	}
 	return nil
 }

@@ -81,6 +81,12 @@ type Options struct {
 
 	// Sentinel starts a sentinel instead of a server.
 	Sentinel bool
+
+	// WithoutModule starts it without the module.
+	WithoutModule bool
+
+	// Optional: the test is skipped if this server does not know the arguments.
+	Optional bool
 }
 
 // Server is a process with the module. Stop and Start keep its port and its directory.
@@ -89,11 +95,10 @@ type Server struct {
 	Bus       int // Of a cluster's node.
 	Directory string
 
-	t         testing.TB
-	arguments []string
-	sentinel  bool
-	process   *exec.Cmd
-	ended     chan struct{}
+	t       testing.TB
+	options Options
+	process *exec.Cmd
+	ended   chan struct{}
 }
 
 // Start starts a server that ends with the test. The test is skipped if this machine has no server or no module.
@@ -109,13 +114,13 @@ func Start(t testing.TB, options Options) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &Server{t: t, Directory: directory, arguments: options.Arguments, sentinel: options.Sentinel}
+	server := &Server{t: t, Directory: directory, options: options}
 	t.Cleanup(func() {
 		server.Stop()
 		os.RemoveAll(directory)
 	})
 	for range 20 {
-		server.Port = freePort(t)
+		server.Port = FreePort(t)
 		if server.start() {
 			return server
 		}
@@ -125,7 +130,7 @@ func Start(t testing.TB, options Options) *Server {
 }
 
 // FreePort is below the ports that the kernel gives to clients.
-func freePort(t testing.TB) int {
+func FreePort(t testing.TB) int {
 	t.Helper()
 	for {
 		port := 20_001 + rand.IntN(12_000)
@@ -149,8 +154,11 @@ func (s *Server) Start() {
 func (s *Server) start() bool {
 	s.t.Helper()
 	words := []string{"--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--dir", s.Directory, "--save", ""}
-	words = append(append(words, s.arguments...), "--loadmodule", module())
-	if s.sentinel {
+	words = append(words, s.options.Arguments...)
+	if !s.options.WithoutModule {
+		words = append(words, "--loadmodule", module())
+	}
+	if s.options.Sentinel {
 		config := filepath.Join(s.Directory, "sentinel.conf")
 		if !exists(config) {
 			text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\n", s.Port, s.Directory)
@@ -203,6 +211,9 @@ func (s *Server) start() bool {
 		text, _ := os.ReadFile(name)
 		if bytes.Contains(text, []byte("Address already in use")) {
 			return false
+		}
+		if s.options.Optional {
+			s.t.Skipf("this server does not know %v", s.options.Arguments)
 		}
 		s.t.Fatalf("the server has not started:\n%s", text)
 	}
@@ -270,7 +281,7 @@ func Cluster(t testing.TB, nodes int) []*Server {
 	found := make([]*Server, nodes)
 	share := 16_384 / nodes
 	for at := range found {
-		bus := freePort(t)
+		bus := FreePort(t)
 		arguments := []string{"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "20000"}
 		found[at] = Start(t, Options{Arguments: arguments})
 		found[at].Bus = bus
