@@ -35,8 +35,9 @@ type group struct {
 }
 
 // howCalled is what is told of the call of a target: whether it has failed, for how long the provider wants no further call, and how
-// long it took (negative: that is not known).
+// long it took (negative: that is not known). silent: nobody knows whether it has answered.
 type howCalled struct {
+	silent   bool
 	failed   bool
 	cooldown time.Duration
 	took     time.Duration
@@ -225,6 +226,9 @@ func (a *admission) end(ctx context.Context, amounts Amounts, how howCalled) (Se
 	if amounts == nil {
 		amounts = maps.Clone(a.used)
 	}
+	if _, told := amounts["requests"]; how.silent && !told {
+		amounts["requests"] = "0" // Neither a success of the target nor a failure.
+	}
 	a.mutex.Unlock()
 	a.core.livesNoMore(a)
 	settlement, err := a.core.deliverAll(ctx, a.deliveries(amounts, how))
@@ -250,7 +254,7 @@ func (a *admission) deliveries(used Amounts, how howCalled) []*delivery {
 	if !told {
 		spent, told = a.estimates[money]
 	}
-	undone := used["requests"] == "0"
+	undone := used["requests"] == "0" && !how.silent
 	var made []*delivery
 	for _, group := range a.groups {
 		if group.state == groupNot && !a.ok() {

@@ -67,7 +67,10 @@ func (a *Attempt) Settle(ctx context.Context) (Settlement, error) {
 	return a.succeed(ctx, time.Since(a.began))
 }
 
-// Close settles it, for `defer`. If how it went was not told before, how long the call took is not known.
+// Close settles it, for `defer`. If how it went was not told before, how long the call took is not known. If the target is known to have
+// answered, because a piece of its stream was passed on or Use has told an amount above 0, that counts as a success. If not, it says
+// nothing about the target: it neither closes nor opens a breaker, the limits on the target's requests get this one back, and other
+// meters keep their estimates.
 func (a *Attempt) Close() error {
 	_, err := a.succeed(context.Background(), -1)
 	return err
@@ -76,8 +79,19 @@ func (a *Attempt) Close() error {
 func (a *Attempt) succeed(ctx context.Context, took time.Duration) (Settlement, error) {
 	a.mutex.Lock()
 	a.succeeded = a.succeeded || !a.ending
+	silent := took < 0 && !a.hasAnswered()
 	a.mutex.Unlock()
-	return a.end(ctx, nil, howCalled{took: took})
+	return a.end(ctx, nil, howCalled{took: took, silent: silent})
+}
+
+// hasAnswered: a piece of an answer was passed on, or a use above 0 told.
+func (a *Attempt) hasAnswered() bool {
+	for _, amount := range a.used {
+		if made, err := commands.ParseAmount(string(amount)); err == nil && made.IsPositive() {
+			return true
+		}
+	}
+	return a.Admission.began
 }
 
 // Fail ends the attempt as a failure of the target. retryAfter is for how long the provider wants no further call; zero: it does not
@@ -93,7 +107,7 @@ func (a *Attempt) Fail(ctx context.Context, retryAfter time.Duration) (Settlemen
 }
 
 // Done ends the attempt by the error of the call: nil is a success; a [CallFailedError], or what RouteOptions.Failures says, a failure
-// of the target; any other says nothing about it.
+// of the target; any other, such as that the client has left, ends it as Close does.
 func (a *Attempt) Done(ctx context.Context, err error) (Settlement, error) {
 	if err == nil {
 		return a.Settle(ctx)
@@ -129,13 +143,6 @@ func (a *Attempt) streamEnded(complete bool, failure error) {
 	var err error
 	switch {
 	case failure != nil:
-		if a.failureOf(failure) == nil {
-			a.Admission.streamEnded(false, failure)
-			a.mutex.Lock()
-			a.succeeded = true
-			a.mutex.Unlock()
-			return
-		}
 		_, err = a.Done(context.Background(), failure)
 	case complete:
 		_, err = a.Settle(context.Background())

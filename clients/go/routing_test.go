@@ -232,3 +232,43 @@ func TestNothingIsPaidIfTheLoopIsLeftAfterAFailure(t *testing.T) {
 	ok(t, request.Close())
 	equal(t, spentOf(t, gw, "{ml}"), "0")
 }
+
+func TestWhatSaysNothingAboutATargetDoesNotMoveItsBreaker(t *testing.T) {
+	server, gw := routed(t)
+	target := targets[0]
+	server.Run("GW.POLICYSET " + target + " rpm WINDOW 100 PER 3600000")
+	server.Run("GW.POLICYSET " + target + " month BUDGET 100 MONTH")
+	mine := errors.New("mine")
+	failures := func() int64 { return accountOf(t, gw, target).Breakers["up"].Failures }
+	attempt := must(gw.Route(background, []string{target}, Amounts{"usd": "1"}, nil))(t)
+	must(attempt.Fail(background, 0))(t)
+	equal(t, failures(), 1)
+	requests := accountOf(t, gw, target).Counts["rpm"].IntPart()
+	for _, end := range []func(*Attempt){
+		func(a *Attempt) { must(a.Done(background, mine))(t) },
+		func(a *Attempt) { ok(t, a.Close()) },
+		func(a *Attempt) {
+			for _, err := range Stream(a, pieces(0, mine), nil) {
+				equal(t, err, mine)
+			}
+		},
+	} {
+		attempt = must(gw.Route(background, []string{target}, Amounts{"usd": "1"}, nil))(t)
+		end(attempt)
+		equal(t, attempt.Settlement(), Settled)
+		equal(t, failures(), 1)
+		equal(t, accountOf(t, gw, target).Counts["rpm"].IntPart(), requests)
+	}
+	// Other meters keep their estimates, also if the server has forgotten it.
+	equal(t, spentOf(t, gw, target), "3")
+	attempt = must(gw.Route(background, []string{target}, Amounts{"usd": "1"}, nil))(t)
+	server.Run("DEL " + target)
+	ok(t, attempt.Close())
+	equal(t, attempt.Settlement(), Charged)
+	equal(t, server.Run("GW.SPENT "+target), any("1"))
+	server.Run("GW.POLICYSET " + target + " rpm WINDOW 100 PER 3600000")
+	attempt = must(gw.Route(background, []string{target}, nil, nil))(t)
+	ok(t, attempt.Use(Amounts{"tokens": "1"}))
+	ok(t, attempt.Close())
+	equal(t, accountOf(t, gw, target).Counts["rpm"].IntPart(), 1)
+}
