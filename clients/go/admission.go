@@ -177,6 +177,11 @@ func checkAmount(name string, amount Amount) error {
 	return nil
 }
 
+func isAboveZero(amount Amount) bool {
+	made, err := commands.ParseAmount(string(amount))
+	return err == nil && made.IsPositive()
+}
+
 // Unused tells that the model was not asked, or refused: the request counts, but has used nothing.
 func (a *Admission) Unused() { a.unused() }
 
@@ -193,6 +198,7 @@ func (a *admission) unused() {
 // Settle ends the admission. Only the first call does something; the others return how that went, empty while it is under way. It
 // goes on when the context is cancelled. If the server refuses it, that is the error, and it can be settled again.
 func (a *Admission) Settle(ctx context.Context) (Settlement, error) {
+	defer runtime.KeepAlive(a) // Or it could be found by the garbage collector before it begins to end.
 	return a.end(ctx, nil, howCalled{took: -1})
 }
 
@@ -204,6 +210,7 @@ func (a *Admission) Close() error {
 
 // Undo ends it as if it had never been: nothing is charged, and limits get back what it took.
 func (a *Admission) Undo(ctx context.Context) (Settlement, error) {
+	defer runtime.KeepAlive(a)
 	return a.end(ctx, zeros(a.estimates), howCalled{took: -1})
 }
 
@@ -252,16 +259,15 @@ func (a *admission) end(ctx context.Context, amounts Amounts, how howCalled) (Se
 func (a *admission) deliveries(used Amounts, how howCalled) []*delivery {
 	spent, told := used[money]
 	if !told {
-		spent, told = a.estimates[money]
+		spent = a.estimates[money]
 	}
-	undone := used["requests"] == "0" && !how.silent
 	var made []*delivery
 	for _, group := range a.groups {
 		if group.state == groupNot && !a.ok() {
 			continue
 		}
 		var charges []*delivery
-		if told && !undone {
+		if isAboveZero(spent) {
 			at := commands.Int(a.admittedAt.UnixMilli())
 			for _, account := range a.billed(group) {
 				charge := commands.AddCostRequest(account, spent, &commands.AddCostOptions{AtMs: at, ID: a.leaseID})
@@ -328,6 +334,7 @@ func (a *admission) giveBack() {
 	if ended {
 		return
 	}
+	a.core.livesNoMore(a)
 	for _, d := range a.deliveries(zeros(a.estimates), howCalled{took: -1}) {
 		a.core.keep(d)
 	}

@@ -542,3 +542,23 @@ func interleave(t *testing.T, gw *Gateway, random *rand.Rand) {
 		admission.Undo(ctx)
 	}
 }
+
+// TestARequestThatCountsNothingHasItsMoneyBooked: the use of the meter requests says nothing about the money.
+func TestARequestThatCountsNothingHasItsMoneyBooked(t *testing.T) {
+	server, gw := started(t, patient())
+	policies(t, gw, "a", oneBudget)
+	estimates := Amounts{"usd": "1"}
+	admission := admitted(t, gw, []string{"a"}, estimates, nil)
+	estimates["usd"] = "wrong" // They are the caller's.
+	server.Run("DEL a")
+	ok(t, admission.Use(Amounts{"requests": "0", "usd": "0.5"}))
+	equal(t, must(admission.Settle(background))(t), Charged)
+	equal(t, spentOf(t, gw, "a"), "0.5")
+	// No money: there is nothing to book.
+	policies(t, gw, "b", oneBudget)
+	free := admitted(t, gw, []string{"b"}, Amounts{"usd": "1"}, nil)
+	server.Run("DEL b")
+	ok(t, free.Use(Amounts{"usd": "0"}))
+	equal(t, must(free.Settle(background))(t), NotKnown)
+	equal(t, server.Run("EXISTS b"), any(int64(0)))
+}

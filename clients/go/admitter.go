@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"redis-gateway/clients/go/commands"
@@ -47,8 +48,8 @@ func (m *admitter) prepare(groups []*group, estimates Amounts, options *AdmitOpt
 	}
 	now := time.Now()
 	return &Admission{&admission{
-		core: m.core, leaseID: leaseID, estimates: estimates, attributes: options.Attributes, ttl: ttl, outcome: Denied, admittedAt: now,
-		keepUntil: now.Add(m.core.settings.LeaseCap), groups: groups, used: Amounts{}, billed: allOf,
+		core: m.core, leaseID: leaseID, estimates: maps.Clone(estimates), attributes: maps.Clone(options.Attributes), ttl: ttl,
+		outcome: Denied, admittedAt: now, keepUntil: now.Add(m.core.settings.LeaseCap), groups: groups, used: Amounts{}, billed: allOf,
 	}}, nil
 }
 
@@ -73,6 +74,14 @@ func (m *admitter) admit(ctx context.Context, accounts []string, estimates Amoun
 	if options == nil {
 		options = &AdmitOptions{}
 	}
+	made, err := m.prepareFor(ctx, accounts, estimates, options)
+	if err != nil {
+		return nil, err
+	}
+	return m.admitPrepared(ctx, made, options)
+}
+
+func (m *admitter) prepareFor(ctx context.Context, accounts []string, estimates Amounts, options *AdmitOptions) (*Admission, error) {
 	if len(accounts) == 0 {
 		return nil, errors.New("accounts: at least one")
 	}
@@ -80,13 +89,28 @@ func (m *admitter) admit(ctx context.Context, accounts []string, estimates Amoun
 	if err == nil {
 		err = ctx.Err()
 	}
-	if err != nil {
+	return made, err
+}
+
+func (m *admitter) admitPrepared(ctx context.Context, made *Admission, options *AdmitOptions) (*Admission, error) {
+	if err := m.askEach(ctx, made.admission, options, m.core.send); err != nil {
 		return nil, err
 	}
-	if err := m.askEach(ctx, made.admission, options); err != nil {
+	if err := m.decided(ctx, made, "admission", !options.NoKeepAlive); err != nil {
 		return nil, err
 	}
-	return made, m.decided(ctx, made, "admission", !options.NoKeepAlive)
+	return made, nil
+}
+
+// sender sends a call, or has its reply already, because it was sent together with others.
+type sender func(ctx context.Context, one call) (any, error)
+
+// send is that of an answer that has come already.
+func (a answer) send(context.Context, call) (any, error) { return a.reply, a.err }
+
+func askBy[T any](ctx context.Context, send sender, request commands.Request[T]) (T, error) {
+	reply, err := send(ctx, callOf(request))
+	return decoded(request, reply, err)
 }
 
 // decided is called with the answer. Whoever has left meanwhile gets nothing, and what it brought is given back.
@@ -108,10 +132,10 @@ func (m *admitter) decided(ctx context.Context, made *Admission, family string, 
 }
 
 // askEach asks slot by slot. An error is one of the call.
-func (m *admitter) askEach(ctx context.Context, a *admission, options *AdmitOptions) error {
+func (m *admitter) askEach(ctx context.Context, a *admission, options *AdmitOptions, send sender) error {
 	for _, group := range a.groups {
 		group.state = groupMaybe
-		found, err := m.askGroup(ctx, group, a, options)
+		found, err := m.askGroup(ctx, group, a, options, send)
 		away := unavailable(err)
 		var missing *commands.NoAccountError
 		switch {
@@ -143,14 +167,22 @@ func (m *admitter) askEach(ctx context.Context, a *admission, options *AdmitOpti
 	return nil
 }
 
-func (m *admitter) askGroup(ctx context.Context, group *group, a *admission, options *AdmitOptions) (commands.Admission, error) {
+// question is what a group is asked.
+func (m *admitter) question(group *group, a *admission, options *AdmitOptions) commands.Request[commands.Admission] {
 	rows := options.Rows
 	orDefault(&rows, commands.RowsDetail)
-	asked := commands.AdmitRequest(group.accounts, a.leaseID, milliseconds(a.ttl), &commands.AdmitOptions{
+	return commands.AdmitRequest(group.accounts, a.leaseID, milliseconds(a.ttl), &commands.AdmitOptions{
 		Amounts: a.estimates, Require: options.Require, Rows: rows,
 	})
+}
+
+func (m *admitter) askGroup(
+	ctx context.Context, group *group, a *admission, options *AdmitOptions, send sender,
+) (commands.Admission, error) {
+	asked := m.question(group, a, options)
 	for made := 0; ; made++ {
-		found, err := ask(ctx, m.core.transport, asked)
+		found, err := askBy(ctx, send, asked)
+		send = m.core.send // What was sent together with others has had its reply.
 		var ended *commands.LeaseEndedError
 		var missing *commands.NoAccountError
 		switch {

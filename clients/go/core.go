@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	mathrand "math/rand/v2"
 	"sync"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 )
 
 const (
-	sendBatch = 100
 	// What other processes have left is looked for this often.
 	adoptEvery        = time.Minute
 	backgroundTimeout = 3 * time.Second
@@ -68,21 +66,26 @@ type core struct {
 	slots   *localSlots
 	kept    *keptDeliveries
 
-	tasks   sync.WaitGroup
-	closing chan struct{} // Closed when the gateway closes.
+	tasks sync.WaitGroup
+	// alive ends when the gateway closes, and closing is its end.
+	alive   context.Context
+	end     context.CancelFunc
+	closing <-chan struct{}
+	sending chan struct{} // Held while what is kept is sent.
 
-	mutex   sync.Mutex
-	closed  bool
-	living  map[*admission]struct{} // Admissions that have not ended.
-	sender  bool                    // The goroutine that sends what is kept runs.
-	sending sync.Mutex              // Held while it is sent.
+	mutex  sync.Mutex
+	closed bool
+	living map[*admission]struct{} // Admissions that have not ended.
+	sender bool                    // The goroutine that sends what is kept runs.
 }
 
 func newCore(client redis.UniversalClient, settings *Settings) (*core, error) {
 	made := &core{
 		settings: settings, watch: newTelemetry(settings.Observer), windows: newLocalWindows(time.Now), slots: newLocalSlots(time.Now),
-		kept: newKeptDeliveries(&settings.Kept, settings.Logger), closing: make(chan struct{}), living: map[*admission]struct{}{},
+		kept: newKeptDeliveries(&settings.Kept, settings.Logger), sending: make(chan struct{}, 1), living: map[*admission]struct{}{},
 	}
+	made.alive, made.end = context.WithCancel(context.Background())
+	made.closing = made.alive.Done()
 	patient := *settings
 	patient.Timeout = max(settings.Timeout, backgroundTimeout)
 	patient.Connections, patient.WaitingConnections = 2, 1
@@ -197,216 +200,6 @@ func (c *core) settleLiving() {
 	}
 }
 
-// Deliveries: what must arrive.
-
-// deliver tells the server at once, or keeps it for later if the server is away.
-func (c *core) deliver(ctx context.Context, d *delivery) (Settlement, error) {
-	// It outlives whoever asks for it.
-	ctx = context.WithoutCancel(ctx)
-	if c.kept.tooOld(d) {
-		return c.giveUp(d), nil
-	}
-	if c.kept.count() > 0 && c.isDown() {
-		return c.keep(d), nil
-	}
-	began := time.Now()
-	reply, err := c.send(ctx, d.call())
-	switch {
-	case isNotNow(err):
-		if away := unavailable(err); away != nil && away.Sent {
-			d.mayHaveArrived(began)
-		}
-		return c.keep(d), nil
-	case codeOf(err) == "NOHOLD":
-		reply = "UNKNOWN"
-	case err != nil:
-		return "", err
-	}
-	if reply != "UNKNOWN" {
-		return settlementOf(reply), nil
-	}
-	if c.askAgain(d) {
-		d.mayHaveArrived(began)
-		return c.keep(d), nil
-	}
-	if len(d.fallback) == 0 {
-		return NotKnown, nil
-	}
-	if !c.kept.mayBook(d) {
-		return c.giveUp(d), nil
-	}
-	c.watch.count("settlements_unknown", 1)
-	charged, err := c.deliverAll(ctx, d.charges())
-	if err != nil {
-		return "", err
-	}
-	if charged == KeptForLater || charged == GivenUp {
-		return KeptForLater, nil
-	}
-	return Charged, nil
-}
-
-func settlementOf(reply any) Settlement {
-	switch reply {
-	case "LATE":
-		return SettledLate
-	case "REPEATED":
-		return SettledBefore
-	}
-	return Settled
-}
-
-// askAgain: UNKNOWN is no answer yet. At the end only a next process has time for another one.
-func (c *core) askAgain(d *delivery) bool {
-	return c.kept.askAgain(d) && (!c.isClosed() || c.settings.Kept.Directory != "")
-}
-
-// keep keeps it, and sees to it that it is sent.
-func (c *core) keep(d *delivery) Settlement {
-	if !c.kept.add(d) {
-		c.watch.count("kept_dropped", 1)
-		return GivenUp
-	}
-	c.watch.count("kept", 1)
-	c.startSending()
-	return KeptForLater
-}
-
-func (c *core) giveUp(d *delivery) Settlement {
-	c.kept.done(d)
-	c.watch.count("kept_given_up", 1)
-	c.settings.Logger.Error("it was given up: the server was away for too long", "command", d.words[0])
-	return GivenUp
-}
-
-func (c *core) startSending() {
-	c.mutex.Lock()
-	start := !c.sender && !c.closed
-	if start {
-		c.sender = true
-		c.tasks.Go(c.sendAlways)
-	}
-	c.mutex.Unlock()
-}
-
-// sendAlways sends what is kept until nothing is.
-func (c *core) sendAlways() {
-	for !c.pause(time.Duration(float64(c.settings.Kept.Every) * (0.75 + 0.5*mathrand.Float64()))) {
-		c.mutex.Lock()
-		if c.kept.count() == 0 {
-			c.sender = false
-			c.mutex.Unlock()
-			return
-		}
-		c.mutex.Unlock()
-		c.sendKept(context.Background())
-	}
-}
-
-// sendKept tries once to send what is kept, and returns how much was taken.
-func (c *core) sendKept(ctx context.Context) int {
-	c.sending.Lock()
-	defer c.sending.Unlock()
-	// A process that is killed meanwhile leaves the first without the second.
-	c.kept.underWay(true)
-	defer c.kept.underWay(false)
-	taken := 0
-	for left := c.kept.count(); left > 0 && ctx.Err() == nil; {
-		batch := c.kept.first(min(sendBatch, left))
-		if len(batch) == 0 {
-			break
-		}
-		left -= len(batch)
-		found, away := c.sendTogether(ctx, batch)
-		taken += found
-		if away {
-			break
-		}
-	}
-	return taken
-}
-
-// sendTogether returns how many were taken, and whether the server is away.
-func (c *core) sendTogether(ctx context.Context, batch []*delivery) (taken int, away bool) {
-	var sent []*delivery
-	var calls []call
-	for _, d := range batch {
-		if c.kept.tooOld(d) {
-			c.giveUp(d)
-			continue
-		}
-		sent = append(sent, d)
-		calls = append(calls, d.call())
-	}
-	if len(sent) == 0 {
-		return 0, false
-	}
-	began := time.Now()
-	refused := 0
-	for at, found := range c.many(context.WithoutCancel(ctx), calls) {
-		d := sent[at]
-		if !isNotNow(found.err) {
-			taken++
-			c.taken(d, found, began)
-			continue
-		}
-		refused++
-		if away := unavailable(found.err); away != nil && away.Sent {
-			c.kept.arrived(d, began)
-		}
-		if c.kept.tooOld(d) {
-			c.giveUp(d)
-		} else {
-			c.kept.later(d)
-		}
-	}
-	return taken, refused == len(sent)
-}
-
-// taken: the server has answered.
-func (c *core) taken(d *delivery, found answer, began time.Time) {
-	unknown := found.reply == "UNKNOWN" && found.err == nil || codeOf(found.err) == "NOHOLD"
-	switch {
-	case found.err != nil && !unknown:
-		c.kept.done(d)
-		c.watch.count("kept_refused", 1)
-		c.settings.Logger.Error("a kept call was refused", "command", d.words[0], "code", codeOf(found.err))
-	case unknown && c.askAgain(d):
-		c.kept.arrived(d, began)
-		c.kept.later(d)
-	case unknown && len(d.fallback) > 0 && !c.kept.mayBook(d):
-		c.giveUp(d)
-	case unknown:
-		if len(d.fallback) > 0 {
-			c.watch.count("settlements_unknown", 1)
-		}
-		c.kept.done(d, d.charges()...)
-	default:
-		c.kept.done(d)
-		c.watch.count("kept_sent", 1)
-	}
-}
-
-// deliverAll returns the outcome of the first one, unless another was kept. An error of one holds up no other: it is returned at the
-// end.
-func (c *core) deliverAll(ctx context.Context, all []*delivery) (Settlement, error) {
-	made := NothingToSettle
-	var failed error
-	for at, d := range all {
-		found, err := c.deliver(ctx, d)
-		if err != nil && failed == nil {
-			failed = err
-		}
-		if at == 0 || found == KeptForLater || found == GivenUp {
-			made = found
-		}
-	}
-	if failed != nil {
-		return "", failed
-	}
-	return made, nil
-}
-
 // close sends what there is to send. It waits for what runs until the context ends.
 func (c *core) close(ctx context.Context) error {
 	c.mutex.Lock()
@@ -416,7 +209,7 @@ func (c *core) close(ctx context.Context) error {
 	}
 	c.closed = true
 	c.mutex.Unlock()
-	close(c.closing)
+	c.end()
 	done := make(chan struct{})
 	go func() {
 		c.tasks.Wait()
@@ -437,11 +230,8 @@ func (c *core) close(ctx context.Context) error {
 		c.settings.Logger.Warn("settlements and charges were not sent", "count", left)
 	}
 	c.kept.close()
-	for _, way := range []*transport{c.transport, c.background} {
-		for _, one := range way.servers() {
-			one.close()
-		}
-	}
+	c.transport.close()
+	c.background.close()
 	return late
 }
 

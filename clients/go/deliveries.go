@@ -179,6 +179,7 @@ type keptDeliveries struct {
 	sending int
 	// What was too old when its file was taken over.
 	givenUp int
+	closed  bool
 }
 
 func newKeptDeliveries(settings *Kept, logger *slog.Logger) *keptDeliveries {
@@ -228,6 +229,9 @@ func (k *keptDeliveries) add(d *delivery) bool {
 	defer k.mutex.Unlock()
 	if _, has := k.kept[d.id]; !has && len(k.kept) >= k.settings.Count {
 		return false
+	}
+	if k.closed && k.disk == nil {
+		return false // Nobody would ever send it.
 	}
 	k.put(d)
 	return true
@@ -387,6 +391,7 @@ func (k *keptDeliveries) takeGivenUp() int {
 func (k *keptDeliveries) close() {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
+	k.closed = true
 	if k.disk != nil {
 		k.disk.close(len(k.kept) == 0)
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -116,6 +117,7 @@ func (l *loggedTo) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l
 type proxy struct {
 	listener net.Listener
 	target   string
+	accepted atomic.Int64 // Connections.
 	mutex    sync.Mutex
 	ends     []net.Conn
 	lose     string // Replies to what has this in it are lost, and the connection with them.
@@ -196,6 +198,7 @@ func (p *proxy) accept() {
 		if err != nil {
 			return
 		}
+		p.accepted.Add(1)
 		p.mutex.Lock()
 		target := p.target
 		p.mutex.Unlock()

@@ -3,12 +3,10 @@ package gateway
 import (
 	"context"
 	"errors"
-	"iter"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"time"
-
-	"github.com/shopspring/decimal"
 
 	"redis-gateway/clients/go/commands"
 )
@@ -77,6 +75,7 @@ func (a *Attempt) Close() error {
 }
 
 func (a *Attempt) succeed(ctx context.Context, took time.Duration) (Settlement, error) {
+	defer runtime.KeepAlive(a.Admission)
 	a.mutex.Lock()
 	a.succeeded = a.succeeded || !a.ending
 	silent := took < 0 && !a.hasAnswered()
@@ -87,7 +86,7 @@ func (a *Attempt) succeed(ctx context.Context, took time.Duration) (Settlement, 
 // hasAnswered: a piece of an answer was passed on, or a use above 0 told.
 func (a *Attempt) hasAnswered() bool {
 	for _, amount := range a.used {
-		if made, err := commands.ParseAmount(string(amount)); err == nil && made.IsPositive() {
+		if isAboveZero(amount) {
 			return true
 		}
 	}
@@ -97,6 +96,7 @@ func (a *Attempt) hasAnswered() bool {
 // Fail ends the attempt as a failure of the target. retryAfter is for how long the provider wants no further call; zero: it does not
 // say.
 func (a *Attempt) Fail(ctx context.Context, retryAfter time.Duration) (Settlement, error) {
+	defer runtime.KeepAlive(a.Admission)
 	a.mutex.Lock()
 	var amounts Amounts
 	if len(a.used) == 0 {
@@ -189,29 +189,44 @@ func (g *Gateway) Route(ctx context.Context, targets []string, estimates Amounts
 }
 
 func (r *router) route(ctx context.Context, targets []string, estimates Amounts, options RouteOptions) (*Attempt, error) {
-	if len(targets) == 0 {
-		return nil, errNoTargets
-	}
-	admission, err := r.admitter.prepare(nil, estimates, &options.AdmitOptions)
+	made, err := r.prepare(targets, estimates, options)
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
 		return nil, err
 	}
-	made := &Attempt{Admission: admission, failures: options.Failures}
+	if err := r.askEach(ctx, made.Admission.admission, targets, options.Pick, r.core.settings.Away.Admission, r.core.send); err != nil {
+		return nil, err
+	}
+	if err := r.decided(ctx, made, options); err != nil {
+		return nil, err
+	}
+	return made, nil
+}
+
+func (r *router) prepare(targets []string, estimates Amounts, options RouteOptions) (*Attempt, error) {
+	if len(targets) == 0 {
+		return nil, errNoTargets
+	}
+	admission, err := r.admitter.prepare(nil, estimates, &options.AdmitOptions)
+	if err != nil {
+		return nil, err
+	}
 	// Of several targets that were asked the money is the chosen one's.
-	admission.billed = func(group *group) []string {
-		if target := admission.target; slices.Contains(group.accounts, target) {
-			return []string{target}
+	own := admission.admission
+	own.billed = func(group *group) []string {
+		if slices.Contains(group.accounts, own.target) {
+			return []string{own.target}
 		}
 		return nil
 	}
-	if err := r.askEach(ctx, admission.admission, targets, options.Pick); err != nil {
-		return nil, err
-	}
-	made.target, made.began = admission.target, time.Now()
-	return made, r.admitter.decided(ctx, admission, "route", !options.NoKeepAlive)
+	return &Attempt{Admission: admission, failures: options.Failures}, nil
+}
+
+func (r *router) decided(ctx context.Context, made *Attempt, options RouteOptions) error {
+	made.target, made.began = made.Admission.target, time.Now()
+	return r.admitter.decided(ctx, made.Admission, "route", !options.NoKeepAlive)
 }
 
 // grouped are targets that can be named in one call. Those of different slots cannot be compared: the first that admits it is taken.
@@ -233,7 +248,13 @@ func (r *router) grouped(targets []string) [][]string {
 	return made
 }
 
-func (r *router) askEach(ctx context.Context, a *admission, targets []string, pick commands.Pick) error {
+func (r *router) question(a *admission, targets []string, pick commands.Pick) commands.Request[commands.Routed] {
+	options := &commands.RouteOptions{Amounts: a.estimates, Pick: pick, Rows: commands.RouteRowsRefused}
+	return commands.RouteRequest(targets, a.leaseID, milliseconds(a.ttl), options)
+}
+
+// askEach asks slot by slot. `away` is what is decided while the server is away.
+func (r *router) askEach(ctx context.Context, a *admission, targets []string, pick commands.Pick, away Mode, send sender) error {
 	missing := 0
 	wait := time.Duration(-1)
 	parts := r.grouped(targets)
@@ -243,24 +264,26 @@ func (r *router) askEach(ctx context.Context, a *admission, targets []string, pi
 		for some := range slices.Chunk(part, mostAccounts) {
 			a.groups = append(a.groups, &group{some, groupMaybe})
 		}
-		options := &commands.RouteOptions{Amounts: a.estimates, Pick: pick, Rows: commands.RouteRowsRefused}
-		found, err := ask(ctx, r.core.transport, commands.RouteRequest(part, a.leaseID, milliseconds(a.ttl), options))
-		away := unavailable(err)
+		found, err := askBy(ctx, send, r.question(a, part, pick))
+		why := unavailable(err)
 		if codeOf(err) == "LEASEENDED" {
-			away = &UnavailableError{"timeout", true, true}
+			why = &UnavailableError{"timeout", true, true}
 		}
 		switch {
 		case codeOf(err) == "NOACCOUNT":
 			missing++
 			a.groups = nil
 			continue
-		case away != nil:
-			if !away.Sent {
+		case why != nil:
+			if !why.Sent {
 				a.groups = nil
 			}
-			r.decideAlone(a, targets, pick, away)
+			r.decideAlone(a, targets, pick, away, why)
 			return nil
 		case err != nil:
+			if !isReply(err) && !isEnded(err) {
+				r.undo(a) // A reply that cannot be read.
+			}
 			a.groups = nil
 			return err
 		case found.Target != nil:
@@ -283,14 +306,14 @@ func (r *router) askEach(ctx context.Context, a *admission, targets []string, pi
 }
 
 // decideAlone decides while the server is away.
-func (r *router) decideAlone(a *admission, targets []string, pick commands.Pick, away *UnavailableError) {
+func (r *router) decideAlone(a *admission, targets []string, pick commands.Pick, away Mode, why *UnavailableError) {
 	settings := r.core.settings
-	a.reason = away.Reason
+	a.reason = why.Reason
 	order := slices.Clone(targets)
 	if pick != commands.PickFirst {
 		rand.Shuffle(len(order), func(one, other int) { order[one], order[other] = order[other], order[one] })
 	}
-	switch settings.Away.Admission {
+	switch away {
 	case ModeOpen:
 		a.target = order[0]
 	case ModeLocal:
@@ -320,170 +343,13 @@ func (r *router) decideAlone(a *admission, targets []string, pick commands.Pick,
 		}
 		return
 	}
-	for _, d := range a.deliveries(zeros(a.estimates), howCalled{took: -1}) {
-		r.core.keep(d)
-	}
+	r.undo(a)
 	a.groups = nil
 }
 
-// RoutedRequest is a request that is paid by accounts and served by one of several targets. `defer request.Close()` settles what its
-// attempts have used.
-type RoutedRequest struct {
-	router    *router
-	admission *Admission
-	targets   []string
-	options   RouteOptions
-	attempts  []*Attempt
-}
-
-// Request admits a request for its accounts. Attempts of the result then goes from target to target until one serves it. An error is
-// one of the call, or the context's. The options may be nil.
-//
-//	request, err := gw.Request(ctx, []string{"{ml}:key:7"}, []string{"{gpt}:eu", "{gpt}:us"}, gateway.Amounts{"tokens": "1500"}, nil)
-//	if err != nil {
-//		return err
-//	}
-//	defer request.Close()
-//	for attempt, err := range request.Attempts(ctx) {
-//		if err != nil {
-//			return err // A DeniedError: no target is left, or the accounts may not.
-//		}
-//		answer, err := call(attempt.Target()) // A CallFailedError: the next target is tried.
-//		attempt.Use(answer.Used)
-//		attempt.Done(ctx, err)
-//	}
-func (g *Gateway) Request(
-	ctx context.Context, accounts, targets []string, estimates Amounts, options *RouteOptions,
-) (*RoutedRequest, error) {
-	var given RouteOptions
-	if options != nil {
-		given = *options
+// undo gives back what may have been charged.
+func (r *router) undo(a *admission) {
+	for _, d := range a.deliveries(zeros(a.estimates), howCalled{took: -1}) {
+		r.core.keep(d)
 	}
-	orDefault(&given.Pick, commands.PickFast)
-	orDefault(&given.Attempts, 3)
-	admission, err := g.admitter.admit(ctx, accounts, estimates, &given.AdmitOptions)
-	if err != nil {
-		return nil, err
-	}
-	given.LeaseID = "" // Each attempt has one of its own.
-	return &RoutedRequest{g.router, admission, slices.Clone(targets), given, nil}, nil
-}
-
-// Admission is that of the accounts.
-func (r *RoutedRequest) Admission() *Admission { return r.admission }
-
-// OK tells whether the accounts may go on.
-func (r *RoutedRequest) OK() bool { return r.admission.OK() }
-
-// Err is a [DeniedError] if the accounts may not go on, and else nil.
-func (r *RoutedRequest) Err() error { return r.admission.Err() }
-
-// Attempts goes from target to target, until one has served the request. An attempt that nobody has ended by Done, Settle or Fail when
-// the loop goes on has succeeded, without a time. After the last one has failed, it yields a [DeniedError], and the request costs its
-// accounts nothing but what failed attempts have told.
-func (r *RoutedRequest) Attempts(ctx context.Context) iter.Seq2[*Attempt, error] {
-	return func(yield func(*Attempt, error) bool) {
-		if err := r.Err(); err != nil {
-			yield(nil, err)
-			return
-		}
-		reason, retry := "every_target_failed", time.Duration(-1)
-		var last error
-		left := slices.Clone(r.targets)
-		for tried := 1; len(left) > 0 && tried <= r.options.Attempts; tried++ {
-			attempt, err := r.router.route(ctx, left, r.admission.estimates, r.options)
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			if !attempt.OK() {
-				if tried == 1 {
-					reason, retry = attempt.Reason(), attempt.RetryAfter()
-				}
-				break
-			}
-			r.attempts = append(r.attempts, attempt)
-			if !yield(attempt, nil) {
-				return
-			}
-			if err := attempt.Close(); err != nil {
-				yield(nil, err)
-				return
-			}
-			if attempt.succeeded || attempt.passedOn() {
-				return
-			}
-			if attempt.err != nil {
-				last = attempt.err
-			}
-			left = slices.DeleteFunc(left, func(target string) bool { return target == attempt.target })
-		}
-		if len(r.used()) == 0 {
-			if _, err := r.admission.Undo(ctx); err != nil {
-				last = errors.Join(last, err)
-			}
-		}
-		yield(nil, r.denied(reason, retry, last))
-	}
-}
-
-func (r *RoutedRequest) denied(reason string, retry time.Duration, last error) error {
-	told := commands.Admission{RetryAfterMs: msOf(retry)}
-	status := 503
-	if reason == ReasonLimit || reason == ReasonLocalLimit {
-		status = 429
-	}
-	return &DeniedError{reason, retry, commands.AdmissionHeaders(told, time.Now(), nil), status, last}
-}
-
-// used is what all attempts have used together: it is the request's, too. A meter of which none of them has told anything keeps the
-// request's estimate.
-func (r *RoutedRequest) used() Amounts {
-	told := map[string]bool{}
-	for _, attempt := range r.attempts {
-		attempt.mutex.Lock()
-		for meter := range attempt.Admission.used {
-			told[meter] = true
-		}
-		attempt.mutex.Unlock()
-	}
-	totals := map[string]decimal.Decimal{}
-	for _, attempt := range r.attempts {
-		for meter, amount := range attempt.spent() {
-			// What Use and the estimates take are amounts.
-			if made, err := commands.ParseAmount(string(amount)); err == nil && told[meter] {
-				totals[meter] = totals[meter].Add(made)
-			}
-		}
-	}
-	made := Amounts{}
-	for meter, total := range totals {
-		made[meter] = commands.AmountOfDecimal(total)
-	}
-	return made
-}
-
-// costNothing: all attempts have failed before they used anything.
-func (r *RoutedRequest) costNothing() bool {
-	for _, attempt := range r.attempts {
-		if attempt.spent() != nil {
-			return false
-		}
-	}
-	return len(r.attempts) > 0
-}
-
-// Close settles the attempts and the accounts, for `defer`. The error of one holds up no other.
-func (r *RoutedRequest) Close() error {
-	var failed []error
-	for _, attempt := range r.attempts {
-		failed = append(failed, attempt.Close())
-	}
-	amounts := zeros(r.admission.estimates)
-	if !r.costNothing() {
-		amounts = nil
-		failed = append(failed, r.admission.Use(r.used()))
-	}
-	_, err := r.admission.end(context.Background(), amounts, howCalled{took: -1})
-	return errors.Join(append(failed, err)...)
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -46,15 +48,23 @@ type server struct {
 	settings *Settings
 	options  *redis.Options
 
+	lastUsed atomic.Int64 // When it was asked for the last time, in unix nanoseconds.
+
 	mutex        sync.Mutex
 	now, waiting *redis.Client
+	closed       bool
 }
 
 func newServer(name, address string, options *redis.Options, settings *Settings) *server {
 	made := &server{address: address, circuit: newCircuit(name, settings), settings: settings, options: options}
 	made.now, made.waiting = made.clients()
+	made.used()
 	return made
 }
+
+func (s *server) used() { s.lastUsed.Store(time.Now().UnixNano()) }
+
+func (s *server) usedAt() time.Time { return time.Unix(0, s.lastUsed.Load()) }
 
 func (s *server) clients() (now, waiting *redis.Client) {
 	return s.client(s.settings.Timeout, s.settings.Connections), s.client(s.settings.WaitingTimeout, s.settings.WaitingConnections)
@@ -65,6 +75,7 @@ func (s *server) client(timeout time.Duration, connections int) *redis.Client {
 	options := *s.options
 	options.ReadTimeout, options.WriteTimeout = timeout, timeout
 	options.DialTimeout, options.DialerRetries = s.settings.ConnectTimeout, 1
+	options.DialerRetryTimeout = 1 // It waits for that also after the last try.
 	options.ContextTimeoutEnabled = true
 	options.MaxRetries = -1
 	options.PoolSize, options.MaxActiveConns = connections, 0
@@ -95,6 +106,7 @@ func (s *server) ask(ctx context.Context, calls []call, waiting bool) ([]answer,
 	if !s.circuit.mayAsk() {
 		return nil, &UnavailableError{Reason: "circuit_open", Down: true}
 	}
+	s.used()
 	limit := s.settings.Timeout
 	if waiting {
 		limit = s.settings.WaitingTimeout
@@ -127,15 +139,15 @@ func (s *server) ask(ctx context.Context, calls []call, waiting bool) ([]answer,
 	if err != nil {
 		return nil, err
 	}
-	s.judge(answers)
+	s.judge(answers, client)
 	return answers, nil
 }
 
 // judge: the last reply speaks for the server, since they came together.
-func (s *server) judge(answers []answer) {
+func (s *server) judge(answers []answer, client *redis.Client) {
 	for _, one := range answers {
 		if isDemoted(one.err) {
-			s.leave()
+			s.leave(client)
 			break
 		}
 	}
@@ -147,10 +159,15 @@ func (s *server) judge(answers []answer) {
 }
 
 // leave drops the connections: the address may lead to another node by now, behind a proxy or a name, and only new connections get
-// there. Calls that are under way end first.
-func (s *server) leave() {
+// there. Calls that are under way end first. `asked` is the client that has got there: many calls find out at the same time, and the
+// first of them drops the connections.
+func (s *server) leave(asked *redis.Client) {
 	s.mutex.Lock()
 	old := []*redis.Client{s.now, s.waiting}
+	if s.closed || !slices.Contains(old, asked) {
+		s.mutex.Unlock()
+		return
+	}
 	s.now, s.waiting = s.clients()
 	s.mutex.Unlock()
 	longest := s.settings.ConnectTimeout + max(s.settings.Timeout, s.settings.WaitingTimeout)
@@ -164,6 +181,7 @@ func (s *server) leave() {
 func (s *server) close() {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
+	s.closed = true
 	s.now.Close()
 	s.waiting.Close()
 }

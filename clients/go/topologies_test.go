@@ -237,7 +237,9 @@ func TestCluster(t *testing.T) {
 	})
 	t.Run("accounts in several slots", func(t *testing.T) { accountsInSeveralSlots(t, flush(nodes), gw) })
 	t.Run("targets in several slots", func(t *testing.T) { targetsInSeveralSlots(t, flush(nodes), gw) })
+	t.Run("accounts and targets are anywhere", func(t *testing.T) { requestsAnywhere(t, nodes, gw) })
 	t.Run("slots that move", func(t *testing.T) { slotsThatMove(t, flush(nodes), gw) })
+	t.Run("what is kept for a silent node", func(t *testing.T) { whatIsKeptForASilentNode(t, flush(nodes), client) })
 	t.Run("a node that is dead", func(t *testing.T) { aNodeThatIsDead(t, flush(nodes), client) })
 }
 

@@ -30,7 +30,10 @@ func newTransport(client redis.UniversalClient, settings *Settings, watch *telem
 		}
 		made.alone = newServer(name, addressOf(options), options, settings)
 	case *redis.ClusterClient:
-		made.cluster = newCluster(found, settings)
+		var err error
+		if made.cluster, err = newCluster(found, settings); err != nil {
+			return nil, err
+		}
 	default:
 		return nil, fmt.Errorf("a gateway works with a *redis.Client or a *redis.ClusterClient, not with a %T", client)
 	}
@@ -71,6 +74,23 @@ func (t *transport) placeOf(key string) int {
 	return slotOf(key)
 }
 
+// nodeOf tells the node to which such a call is sent from the others of a cluster; nil without a cluster, or if its nodes are not known.
+func (t *transport) nodeOf(one call) *server {
+	if t.cluster == nil {
+		return nil
+	}
+	key, _ := keyOf(one)
+	return t.cluster.has(slotOf(key))
+}
+
+func (t *transport) close() {
+	if t.cluster != nil {
+		t.cluster.close()
+	} else {
+		t.alone.close()
+	}
+}
+
 // send returns the reply of one call.
 func (t *transport) send(ctx context.Context, one call) (any, error) {
 	found := t.many(ctx, []call{one})[0]
@@ -102,7 +122,10 @@ func (t *transport) wait(ctx context.Context, one call) (any, error) {
 func (t *transport) everywhere(ctx context.Context, one call) ([]any, error) {
 	primaries := []*server{t.alone}
 	if t.cluster != nil {
-		primaries = t.cluster.primaries(ctx)
+		var err error
+		if primaries, err = t.cluster.primaries(ctx); err != nil {
+			return nil, err
+		}
 	}
 	var replies []any
 	for _, server := range primaries {
