@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"sync"
@@ -54,19 +55,23 @@ type Cache[T any] struct {
 	computing chan struct{} // A place for each computation without the cache.
 
 	mutex   sync.Mutex
-	flights map[string]*flight[T]
+	flights map[string]*flight
 }
 
 // flight is a computation that others in this process wait for.
-type flight[T any] struct {
-	done  chan struct{}
-	value *T // Nil if it has failed.
+type flight struct {
+	done chan struct{}
+	// text is the encoded answer, of which each of them makes its own: none can change what another gets. Nil if there is none to share.
+	text []byte
 }
+
+// share has the others get an answer of their own. The text may be the caller's own value.
+func (f *flight) share(text []byte) { f.text = append([]byte{}, text...) }
 
 // NewCache makes a cache of answers. The category is the kind of request, by which statistics and expiry go, and the beginning of the
 // keys. The options may be nil.
 func NewCache[T any](gateway *Gateway, category string, options *CacheOptions[T]) *Cache[T] {
-	made := &Cache[T]{core: gateway.core, category: category, flights: map[string]*flight[T]{}}
+	made := &Cache[T]{core: gateway.core, category: category, flights: map[string]*flight{}}
 	if options != nil {
 		made.options = *options
 	}
@@ -93,7 +98,8 @@ func (c *Cache[T]) Key(request any) (string, error) {
 
 // GetOrCompute is the cached answer to a request, or else the computed one, which is stored.
 //
-// Of all who ask for it at the same time, one computes. If that fails, the next one does. A stale answer is returned at once, and
+// Of all who ask for it at the same time, one computes, and each gets an answer of its own. If that fails, or the answer cannot be
+// encoded, the next one computes. A stale answer is returned at once, and
 // refreshed in the background, with a context that outlives the request's. While the server is away, it computes. An error is one of
 // compute, the context's, or a [commands.NotCanonicalError]. The options may be nil.
 func (c *Cache[T]) GetOrCompute(
@@ -108,11 +114,7 @@ func (c *Cache[T]) GetOrCompute(
 		own, leads := c.fly(key)
 		if leads {
 			defer c.land(key, own)
-			value, err := c.lead(ctx, key, compute, options, end)
-			if err == nil {
-				own.value = &value
-			}
-			return value, err
+			return c.lead(ctx, key, compute, options, end, own)
 		}
 		switch waited(ctx, own.done, time.Until(end)) {
 		case waitLong:
@@ -121,26 +123,37 @@ func (c *Cache[T]) GetOrCompute(
 		case waitCancelled:
 			return none, ctx.Err()
 		}
-		if own.value != nil {
-			c.core.watch.cache("coalesced")
-			return *own.value, nil
+		if value, is := c.shared(own); is {
+			return value, nil
 		}
 	}
 }
 
+// shared is an answer of one's own of another's computation; none if there is nothing to share.
+func (c *Cache[T]) shared(own *flight) (value T, is bool) {
+	if own.text == nil {
+		return value, false
+	}
+	value, is = c.decoded(bytes.Clone(own.text))
+	if is {
+		c.core.watch.cache("coalesced")
+	}
+	return value, is
+}
+
 // fly joins the computation of a key, or begins it.
-func (c *Cache[T]) fly(key string) (own *flight[T], leads bool) {
+func (c *Cache[T]) fly(key string) (own *flight, leads bool) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	if found := c.flights[key]; found != nil {
 		return found, false
 	}
-	made := &flight[T]{done: make(chan struct{})}
+	made := &flight{done: make(chan struct{})}
 	c.flights[key] = made
 	return made, true
 }
 
-func (c *Cache[T]) land(key string, own *flight[T]) {
+func (c *Cache[T]) land(key string, own *flight) {
 	c.mutex.Lock()
 	delete(c.flights, key)
 	c.mutex.Unlock()
@@ -169,13 +182,13 @@ func waited(ctx context.Context, done <-chan struct{}, longest time.Duration) wa
 }
 
 func (c *Cache[T]) lead(
-	ctx context.Context, key string, compute func(context.Context) (T, error), options *EntryOptions, end time.Time,
+	ctx context.Context, key string, compute func(context.Context) (T, error), options *EntryOptions, end time.Time, own *flight,
 ) (none T, err error) {
 	found, err := c.fetch(ctx, key, end)
 	if err != nil {
 		return none, err
 	}
-	if value, is := c.cached(found); is {
+	if value, is := c.cached(found, own); is {
 		if found.token != 0 {
 			c.core.start(func() { c.refresh(context.WithoutCancel(ctx), key, compute, found.token, options) })
 		}
@@ -192,8 +205,12 @@ func (c *Cache[T]) lead(
 	if err != nil {
 		return none, err
 	}
+	text, is := c.encoded(value)
+	if is {
+		own.share(text)
+	}
 	complete = true
-	c.keep(ctx, key, value, found, options)
+	c.keep(ctx, key, text, is, found, options)
 	return value, nil
 }
 
@@ -216,11 +233,24 @@ func (c *Cache[T]) computed(
 }
 
 // cached is the value that the server has. None if it is of another form than this program's, such as that of an older version.
-func (c *Cache[T]) cached(found *fetched) (none T, is bool) {
+func (c *Cache[T]) cached(found *fetched, own *flight) (value T, is bool) {
 	if found.answer == nil || found.answer.Value == nil {
-		return none, false
+		return value, false
 	}
-	return c.decoded(found.answer.Value)
+	own.share(found.answer.Value)
+	if value, is = c.decoded(found.answer.Value); !is {
+		own.text = nil
+	}
+	return value, is
+}
+
+func (c *Cache[T]) encoded(value T) (text []byte, is bool) {
+	text, err := c.options.Encode(value)
+	if err != nil {
+		c.core.watch.cache("not_encoded")
+		c.core.settings.Logger.Error("an answer cannot be cached: it cannot be encoded")
+	}
+	return text, err == nil
 }
 
 func (c *Cache[T]) decoded(text []byte) (none T, is bool) {
@@ -234,14 +264,14 @@ func (c *Cache[T]) decoded(text []byte) (none T, is bool) {
 }
 
 // keep stores it, if the server has given the right to. Whoever has computed a value gets it, also if it cannot be stored.
-func (c *Cache[T]) keep(ctx context.Context, key string, value T, found *fetched, options *EntryOptions) {
+func (c *Cache[T]) keep(ctx context.Context, key string, text []byte, encoded bool, found *fetched, options *EntryOptions) {
 	ctx = context.WithoutCancel(ctx)
 	if found.answer == nil && found.asked && !c.tryAgain(ctx, key, found) {
 		c.core.start(func() { c.releaseLater(key, found) })
 		return
 	}
 	if found.token != 0 || found.answer != nil && found.answer.State != commands.CacheStatePending {
-		c.store(ctx, key, value, found.token, options)
+		c.store(ctx, key, text, encoded, found.token, options)
 	}
 }
 
@@ -252,32 +282,33 @@ func (c *Cache[T]) refresh(
 	defer cancel()
 	complete := false
 	defer func() {
-		if !complete {
-			c.core.watch.cache("refresh_failed")
-			c.core.settings.Logger.Warn("a cached answer could not be refreshed")
-			c.giveUp(key, &fetched{token: token})
+		if complete {
+			return
 		}
+		// A panic is that of the request's own function, which has its answer: it must not end the program.
+		panicked := recover()
+		c.core.watch.cache("refresh_failed")
+		c.core.settings.Logger.Warn("a cached answer could not be refreshed", "panicked", panicked != nil)
+		c.giveUp(key, &fetched{token: token})
 	}()
 	value, err := compute(ctx)
 	if err != nil {
 		return
 	}
+	text, is := c.encoded(value)
 	complete = true
-	c.store(ctx, key, value, token, options)
+	c.store(ctx, key, text, is, token, options)
 }
 
 // store gives the fill lease up if it cannot be stored: others must not wait until it ends by itself.
-func (c *Cache[T]) store(ctx context.Context, key string, value T, token int64, options *EntryOptions) {
-	text, err := c.options.Encode(value)
-	if err != nil {
-		c.core.watch.cache("not_encoded")
-		c.core.settings.Logger.Error("an answer cannot be cached: it cannot be encoded")
-	} else if err = c.set(ctx, key, text, token, options); err != nil {
+func (c *Cache[T]) store(ctx context.Context, key string, text []byte, encoded bool, token int64, options *EntryOptions) {
+	if encoded && c.set(ctx, key, text, token, options) == nil {
+		return
+	}
+	if encoded {
 		c.core.watch.cache("not_stored")
 	}
-	if err != nil {
-		c.giveUp(key, &fetched{token: token})
-	}
+	c.giveUp(key, &fetched{token: token})
 }
 
 func (c *Cache[T]) set(ctx context.Context, key string, text []byte, token int64, options *EntryOptions) error {

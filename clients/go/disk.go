@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -182,13 +183,20 @@ func (d *disk) leftIn(name string, take func([]*delivery) []string) {
 		os.Remove(name)
 		return
 	}
+	if len(over) == 0 {
+		return
+	}
 	text := []byte{'\n'}
 	for _, id := range over {
 		made, _ := json.Marshal(deliveryLine{Done: id})
 		text = append(append(text, made...), '\n')
 	}
 	file.Write(text)
+	// When it was written for the last time by its process tells when the rest may have arrived.
+	os.Chtimes(name, status.ModTime(), status.ModTime())
 }
+
+func isEmpty(words []lineWord) bool { return len(words) == 0 }
 
 // deliveriesOf is what a file has, and has not been done with. `leftAt` is when it was written for the last time.
 func deliveriesOf(file io.Reader, leftAt time.Time) []*delivery {
@@ -205,7 +213,7 @@ func deliveriesOf(file io.Reader, leftAt time.Time) []*delivery {
 				delete(found, line.Done)
 			case line.Sending != nil:
 				sending = *line.Sending
-			case line.ID != "" && len(line.Words) > 0:
+			case line.ID != "" && len(line.Words) > 0 && !slices.ContainsFunc(line.Fallback, isEmpty):
 				if found[line.ID] == nil {
 					order = append(order, line.ID)
 				}

@@ -37,7 +37,8 @@ import (
 // Gateway has limits, budgets, admissions, caches and logs over the application's own client of go-redis. It is safe for many
 // goroutines at once.
 type Gateway struct {
-	// Commands has each command of the module, typed. They return an [UnavailableError] if the server is away.
+	// Commands has each command of the module, typed. They return an [UnavailableError] if the server is away. None waits inside the
+	// server for longer than four fifths of [Settings].WaitingTimeout: whoever wants to wait longer asks again.
 	Commands *commands.Commands
 
 	// Budgets are ledgers that are asked for by themselves.
@@ -71,26 +72,44 @@ func New(client redis.UniversalClient, settings *Settings) (*Gateway, error) {
 		return nil, err
 	}
 	keeper := newKeeper(core)
-	return &Gateway{
+	admitter := &admitter{core, keeper}
+	made := &Gateway{
 		Commands: commands.Over(core.execute), Budgets: &Budgets{core}, core: core, keeper: keeper,
-		admitter: &admitter{core, keeper}, router: &router{core, keeper, &admitter{core, keeper}},
-	}, nil
+		admitter: admitter, router: &router{core, admitter},
+	}
+	core.watch.watch("log.buffered", func() []Reading {
+		records, _ := made.logged()
+		return []Reading{{Value: float64(records)}}
+	})
+	return made, nil
 }
 
 // execute sends a command of Gateway.Commands.
 func (c *core) execute(ctx context.Context, words []any, repeatable bool) (any, error) {
-	one := call{words, repeatable}
-	if waits(words) {
-		return c.wait(ctx, one)
+	name, _ := words[0].(string)
+	if info, _ := commands.Info(name); info.Waits {
+		if at := waitOf(words); at >= 0 {
+			// A longer one would time out, as if the server were away.
+			words = slices.Clone(words)
+			longest := c.settings.longestWait().Milliseconds()
+			if asked := words[at].(int64); asked > longest || asked == 0 && words[at-1] == "BLOCK" { // 0 waits for ever.
+				words[at] = longest
+			}
+			return c.wait(ctx, call{words, repeatable})
+		}
 	}
-	return c.send(ctx, one)
+	return c.send(ctx, call{words, repeatable})
 }
 
-// waits: the command may wait inside the server.
-func waits(words []any) bool {
-	name, _ := words[0].(string)
-	info, _ := commands.Info(name)
-	return info.Waits && (slices.Contains(words, any("BLOCK")) || slices.Contains(words, any("WAIT")))
+// waitOf is the place of the time that a command waits inside the server; -1 if it does not wait. The first words are the command's
+// name and its key.
+func waitOf(words []any) int {
+	for at := len(words) - 1; at > 2; at-- {
+		if _, is := words[at].(int64); is && (words[at-1] == "BLOCK" || words[at-1] == "WAIT") {
+			return at
+		}
+	}
+	return -1
 }
 
 // Admit asks whether a request may go on, and charges its estimates to all accounts, or to none.
@@ -122,13 +141,19 @@ func (g *Gateway) Health(ctx context.Context) Health {
 			made.CircuitsOpen++
 		}
 	}
+	made.LogRecords, made.LogDropped = g.logged()
+	return made
+}
+
+// logged is how many log records wait in all buffers, and how many were dropped.
+func (g *Gateway) logged() (records, dropped int) {
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
 	for _, logs := range g.logs {
-		made.LogRecords += logs.Len()
-		made.LogDropped += logs.Dropped()
+		records += logs.Len()
+		dropped += logs.Dropped()
 	}
-	return made
+	return records, dropped
 }
 
 // Figures are what was decided and how it went, since the gateway was made.

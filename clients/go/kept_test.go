@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -319,6 +320,34 @@ func TestWhatHasNoRoomStaysOnTheDisk(t *testing.T) {
 	equal(t, idsOf(append(small.first(9), other.first(9)...)), "0 1 2 3 4")
 }
 
+// TestWhatWasLeftStaysAsOld although a part of it was taken over: the rest may have arrived as long ago as before.
+func TestWhatWasLeftStaysAsOld(t *testing.T) {
+	directory := t.TempDir()
+	path := leftByAnother(t, directory, chargeOf(1, 0), chargeOf(2, 0))
+	old := time.Now().Add(-time.Hour).Truncate(time.Second)
+	ok(t, os.Chtimes(path, old, old))
+	size := must(os.Stat(path))(t).Size()
+	small, full := keptIn(directory, 1), keptIn(directory, 1)
+	defer small.close()
+	defer full.close()
+	full.add(chargeOf(9, 0))
+	equal(t, full.adopt(), 0)
+	equal(t, must(os.Stat(path))(t).Size(), size)
+	equal(t, small.adopt(), 1)
+	equal(t, must(os.Stat(path))(t).ModTime().Equal(old), true)
+}
+
+// TestWhatIsWrongOnTheDiskIsLeftOut: whatever is in a file, no process fails because of it.
+func TestWhatIsWrongOnTheDiskIsLeftOut(t *testing.T) {
+	directory := t.TempDir()
+	path := leftByAnother(t, directory, chargeOf(1, 0))
+	lines := "null\n[]\n7\n\"x\"\n{\"id\":\"a\",\"words\":[]}\n{\"id\":\"b\",\"words\":[\"GW.SETTLE\"],\"fallback\":[[]]}\n\xff\n"
+	ok(t, os.WriteFile(path, append([]byte(lines), must(os.ReadFile(path))(t)...), 0o600))
+	kept := keptIn(directory, 10)
+	defer kept.close()
+	equal(t, kept.adopt(), 1)
+}
+
 func TestOnlyWhatWasUnderWayMayHaveArrived(t *testing.T) {
 	directory := t.TempDir()
 	leftByAnother(t, directory, chargeOf(1, 0))
@@ -345,4 +374,19 @@ func TestClosingSettlesWhatLives(t *testing.T) {
 	equal(t, server.Run("GW.SPENT k"), any("0.25"))
 	equal(t, admission.Settlement(), KeptForLater)
 	equal(t, gw.Figures()["admissions_closed"], 1)
+}
+
+// TestTheEndHasABound also while what is kept is being sent, and nothing is kept after it that nobody would send.
+func TestTheEndHasABound(t *testing.T) {
+	settings := quiet()
+	settings.Kept.Every = time.Millisecond
+	server, gw := started(t, settings)
+	server.Freeze()
+	gw.core.keep(chargeOf(1, 0))
+	ctx, cancel := context.WithCancel(background)
+	servers.Eventually(t, "it is being sent", func() bool { return len(gw.core.sending) == 1 })
+	cancel()
+	equal(t, gw.Shutdown(ctx), context.Canceled)
+	server.Thaw()
+	equal(t, must(gw.Budgets.Charge(background, "l", "1", nil))(t), GivenUp)
 }

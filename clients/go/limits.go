@@ -70,7 +70,7 @@ func (g *Gateway) Tokens(ctx context.Context, key string, rate, burst int64, opt
 		PerMs: commands.Int(milliseconds(given.Per)), Cost: commands.Int(given.Cost), Mode: modeOf(given.Peek),
 	})
 	// A window in which as much is let through as the bucket would let through in that time.
-	window := time.Duration(float64(given.Per) * max(1, float64(burst)/float64(max(rate, 1))))
+	window := time.Duration(min(float64(given.Per)*max(1, float64(burst)/float64(max(rate, 1))), 1<<62))
 	return g.limited(ctx, request, given.Per, localLimit{key, max(rate, burst), window, given.Cost, given.Peek})
 }
 

@@ -106,16 +106,21 @@ func (s *Slot) Err() error {
 	return nil
 }
 
-// Context is one that ends when the slot is lost, with [ErrLockLost] as its cause, when it is released, or when `parent` ends.
+// Context is one that ends when the slot is lost, with [ErrLockLost] as its cause, when it is released, or when `parent` ends, with
+// the parent's cause.
 func (s *Slot) Context(parent context.Context) context.Context {
 	ctx, cancel := context.WithCancelCause(parent)
 	go func() {
-		defer cancel(ErrLockLost)
 		for {
 			s.mutex.Lock()
-			left, over := time.Until(s.liveUntil), s.isLost() || s.ended
+			left, lost, ended := time.Until(s.liveUntil), s.isLost(), s.ended
 			s.mutex.Unlock()
-			if over {
+			switch {
+			case ended:
+				cancel(nil)
+				return
+			case lost:
+				cancel(ErrLockLost)
 				return
 			}
 			// Without a reply of the server nobody tells: the time for which it is held ends by itself.
@@ -127,6 +132,7 @@ func (s *Slot) Context(parent context.Context) context.Context {
 			case <-s.lost.Done():
 			case <-parent.Done():
 				timer.Stop()
+				cancel(context.Cause(parent))
 				return
 			case <-timer.C:
 			}

@@ -185,3 +185,20 @@ func TestMoreWhoWaitThanConnections(t *testing.T) {
 		ok(t, <-done)
 	}
 }
+
+func TestTheContextOfALockHasItsCause(t *testing.T) {
+	_, gw := started(t, patient())
+	mine := errors.New("mine")
+	for range 20 {
+		lock := locked(t, gw, nil)
+		parent, cancel := context.WithCancelCause(background)
+		ctx := lock.Context(parent)
+		cancel(mine)
+		<-ctx.Done()
+		equal(t, context.Cause(ctx), mine)
+		ctx = lock.Context(background)
+		ok(t, lock.Close())
+		<-ctx.Done()
+		equal(t, context.Cause(ctx), context.Canceled)
+	}
+}

@@ -79,7 +79,6 @@ func (g *Gateway) Logs(key string, options *LogOptions) *Logs {
 	g.mutex.Lock()
 	g.logs = append(g.logs, made)
 	g.mutex.Unlock()
-	g.core.watch.watch("log.buffered", func() []Reading { return []Reading{{Value: float64(made.Len())}} })
 	return made
 }
 
@@ -207,11 +206,11 @@ func (l *Logs) Flush(ctx context.Context) bool {
 	done := make(chan bool, 1)
 	go func() {
 		defer func() { <-l.turn }()
-		for ctx.Err() == nil && l.pushNext(context.WithoutCancel(ctx)) {
+		more, taken := true, true
+		for more && taken && ctx.Err() == nil {
+			more, taken = l.pushNext(context.WithoutCancel(ctx))
 		}
-		l.mutex.Lock()
-		defer l.mutex.Unlock()
-		done <- l.length() == 0
+		done <- taken && !more
 	}()
 	select {
 	case all := <-done:
@@ -221,21 +220,24 @@ func (l *Logs) Flush(ctx context.Context) bool {
 	}
 }
 
-// pushNext pushes a batch. It returns false if there is none, or it was not taken.
-func (l *Logs) pushNext(ctx context.Context) bool {
+// pushNext pushes a batch. It tells whether there was one, and whether it was taken.
+func (l *Logs) pushNext(ctx context.Context) (more, taken bool) {
 	l.mutex.Lock()
 	if l.batch == nil {
 		l.batch = l.filled()
 	}
 	batch := l.batch
 	l.mutex.Unlock()
-	if batch == nil || !l.push(ctx, batch) {
-		return false
+	if batch == nil {
+		return false, true
+	}
+	if !l.push(ctx, batch) {
+		return true, false
 	}
 	l.mutex.Lock()
 	l.batch = nil
 	l.mutex.Unlock()
-	return true
+	return true, true
 }
 
 // filled are the oldest records, as many as a batch may have.

@@ -173,7 +173,6 @@ func (a *Attempt) spent() Amounts {
 
 type router struct {
 	core     *core
-	keeper   *keeper
 	admitter *admitter
 }
 

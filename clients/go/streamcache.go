@@ -1,17 +1,51 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"iter"
+	"reflect"
 	"time"
 )
 
 // StreamCache is a cache of answers that come in pieces. An answer is stored when it is complete, and replayed piece by piece.
-type StreamCache[T any] struct{ cache *Cache[[]T] }
+type StreamCache[T any] struct {
+	cache *Cache[[]T]
+	plain bool // Whoever changes a piece changes only its own.
+}
 
 // NewStreamCache makes a cache of streams. Its options encode and decode slices of pieces, and may be nil.
 func NewStreamCache[T any](gateway *Gateway, category string, options *CacheOptions[[]T]) *StreamCache[T] {
-	return &StreamCache[T]{NewCache(gateway, category, options)}
+	return &StreamCache[T]{NewCache(gateway, category, options), isPlain(reflect.TypeFor[T]())}
+}
+
+// isPlain: a copy shares nothing that can be changed.
+func isPlain(kind reflect.Type) bool {
+	switch kind.Kind() {
+	case reflect.Array:
+		return isPlain(kind.Elem())
+	case reflect.Struct:
+		for at := range kind.NumField() {
+			if !isPlain(kind.Field(at).Type) {
+				return false
+			}
+		}
+		return true
+	}
+	return kind.Kind() <= reflect.Complex128 || kind.Kind() == reflect.String
+}
+
+// copied is a piece of the cache's own: the caller may change its one.
+func (s *StreamCache[T]) copied(piece T) (T, bool) {
+	if s.plain {
+		return piece, true
+	}
+	if text, is := s.cache.encoded([]T{piece}); is {
+		if made, is := s.cache.decoded(bytes.Clone(text)); is && len(made) == 1 {
+			return made[0], true
+		}
+	}
+	return piece, false
 }
 
 // Cache is the same cache, of whole answers.
@@ -49,9 +83,8 @@ func (s *StreamCache[T]) Stream(
 				yield(none, ctx.Err())
 				return
 			}
-			if own.value != nil {
-				cache.core.watch.cache("coalesced")
-				replay(*own.value, yield)
+			if pieces, is := cache.shared(own); is {
+				replay(pieces, yield)
 				return
 			}
 		}
@@ -68,7 +101,7 @@ func replay[T any](pieces []T, yield func(T, error) bool) {
 
 func (s *StreamCache[T]) lead(
 	ctx context.Context, key string, compute func(context.Context) iter.Seq2[T, error], options *EntryOptions, end time.Time,
-	own *flight[[]T], yield func(T, error) bool,
+	own *flight, yield func(T, error) bool,
 ) {
 	cache := s.cache
 	found, err := cache.fetch(ctx, key, end)
@@ -77,12 +110,11 @@ func (s *StreamCache[T]) lead(
 		yield(none, err)
 		return
 	}
-	if pieces, is := cache.cached(found); is {
+	if pieces, is := cache.cached(found, own); is {
 		if found.token != 0 {
 			collect := func(ctx context.Context) ([]T, error) { return collected(compute(ctx)) }
 			cache.core.start(func() { cache.refresh(context.WithoutCancel(ctx), key, collect, found.token, options) })
 		}
-		own.value = &pieces
 		replay(pieces, yield)
 		return
 	}
@@ -94,19 +126,29 @@ func (s *StreamCache[T]) lead(
 		}
 	}()
 	pieces := []T{}
+	all := true
 	for piece, err := range compute(ctx) {
 		if err != nil {
 			yield(piece, err)
 			return
 		}
-		pieces = append(pieces, piece)
+		if all {
+			var copy T
+			copy, all = s.copied(piece)
+			pieces = append(pieces, copy)
+		}
 		if !yield(piece, nil) {
 			return
 		}
 	}
+	var text []byte
+	if all {
+		if text, all = cache.encoded(pieces); all {
+			own.share(text)
+		}
+	}
 	complete = true
-	own.value = &pieces
-	cache.keep(ctx, key, pieces, found, options)
+	cache.keep(ctx, key, text, all, found, options)
 }
 
 func collected[T any](source iter.Seq2[T, error]) ([]T, error) {
