@@ -21,7 +21,7 @@ func block(t *testing.T, heading string) string {
 	return text
 }
 
-// TestReadme builds the README's example in a module of its own, with the go-redis that the guides' examples are built with, which is
+// TestReadme builds the README's example and its test in a module of its own, with the go-redis that the guides' examples are built with, which is
 // newer than this module's.
 func TestReadme(t *testing.T) {
 	server := servers.Start(t, servers.Options{})
@@ -31,6 +31,7 @@ func TestReadme(t *testing.T) {
 	read := func(name string) string { return string(must(os.ReadFile(name))(t)) }
 	program := strings.Replace(block(t, "go example"), "localhost:6379", server.Address(), 1)
 	write("main.go", strings.Replace(program, "50 * time.Millisecond", "20 * time.Second", 1)) // A busy machine is slow.
+	write("fake_test.go", block(t, "go fake"))
 	write("go.mod", read("../../tests/examples/go/go.mod"))
 	write("go.sum", read("../../tests/examples/go/go.sum")+read("go.sum"))
 	run := func(words ...string) string {
@@ -49,4 +50,5 @@ func TestReadme(t *testing.T) {
 	ok(t, err)
 	run("vet", ".")
 	equal(t, run("run", "."), block(t, "text example-output"))
+	run("test", ".")
 }
