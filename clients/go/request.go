@@ -164,11 +164,12 @@ func (r *RoutedRequest) Attempts(ctx context.Context) iter.Seq2[*Attempt, error]
 				yield(nil, err)
 				return
 			}
-			if attempt.succeeded || attempt.passedOn() {
+			over, failure := attempt.howEnded()
+			if over {
 				return
 			}
-			if attempt.err != nil {
-				last = attempt.err
+			if failure != nil {
+				last = failure
 			}
 			left = slices.DeleteFunc(left, func(target string) bool { return target == attempt.target })
 		}

@@ -132,11 +132,12 @@ func (a *Attempt) failureOf(err error) *CallFailedError {
 	return nil
 }
 
-// passedOn: once the client has a piece of an answer, no other target can go on with it.
-func (a *Attempt) passedOn() bool {
+// howEnded tells whether no other target is to be tried, and else why it has failed, if that is known. Once the client has a piece of an
+// answer, no other target can go on with it.
+func (a *Attempt) howEnded() (over bool, failure error) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
-	return a.Admission.began
+	return a.succeeded || a.Admission.began, a.err
 }
 
 func (a *Attempt) streamEnded(complete bool, failure error) {

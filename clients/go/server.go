@@ -125,7 +125,7 @@ func (s *server) ask(ctx context.Context, calls []call, waiting bool) ([]answer,
 		client = s.waiting
 	}
 	s.mutex.Unlock()
-	answers, err := exchange(ctx, client, calls)
+	answers, err := s.exchange(ctx, client, calls)
 	var away *UnavailableError
 	if errors.As(err, &away) {
 		if hurried && away.Reason == "timeout" && !time.Now().Before(end) {
@@ -141,6 +141,19 @@ func (s *server) ask(ctx context.Context, calls []call, waiting bool) ([]answer,
 	}
 	s.judge(answers, client)
 	return answers, nil
+}
+
+// exchange is that of a client. go-redis panics at some replies that no server sends, and would use the connection again, with the
+// rest of the reply on it.
+func (s *server) exchange(ctx context.Context, client *redis.Client, calls []call) (answers []answer, err error) {
+	defer func() {
+		if found := recover(); found != nil {
+			s.settings.Logger.Error("a reply cannot be read", "server", s.address, "panic", found)
+			s.leave(client)
+			answers, err = nil, &UnavailableError{"connection", true, true}
+		}
+	}()
+	return exchange(ctx, client, calls)
 }
 
 // judge: the last reply speaks for the server, since they came together.
