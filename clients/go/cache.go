@@ -201,7 +201,7 @@ func (c *Cache[T]) lead(
 			c.giveUp(key, found)
 		}
 	}()
-	value, err := c.computed(ctx, compute, found.answer == nil, end)
+	value, err := c.computed(ctx, compute, found, end)
 	if err != nil {
 		return none, err
 	}
@@ -214,22 +214,32 @@ func (c *Cache[T]) lead(
 	return value, nil
 }
 
-// computed: without the cache all misses come together, so a bounded number is computed at a time.
 func (c *Cache[T]) computed(
-	ctx context.Context, compute func(context.Context) (T, error), bounded bool, end time.Time,
+	ctx context.Context, compute func(context.Context) (T, error), found *fetched, end time.Time,
 ) (none T, err error) {
-	if bounded {
-		timer := time.NewTimer(time.Until(end))
-		defer timer.Stop()
-		select {
-		case c.computing <- struct{}{}:
-			defer func() { <-c.computing }()
-		case <-timer.C:
-		case <-ctx.Done():
-			return none, ctx.Err()
-		}
+	free, err := c.place(ctx, found, end)
+	if err != nil {
+		return none, err
 	}
+	defer free()
 	return compute(ctx)
+}
+
+// place is one to compute in, until it is freed: without the cache all misses come together, so a bounded number is computed at a time.
+func (c *Cache[T]) place(ctx context.Context, found *fetched, end time.Time) (free func(), err error) {
+	if found.answer != nil {
+		return func() {}, nil
+	}
+	timer := time.NewTimer(time.Until(end))
+	defer timer.Stop()
+	select {
+	case c.computing <- struct{}{}:
+		return func() { <-c.computing }, nil
+	case <-timer.C:
+		return func() {}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // cached is the value that the server has. None if it is of another form than this program's, such as that of an older version.

@@ -176,3 +176,28 @@ func TestACancelledFlushGoesOnAlone(t *testing.T) {
 	servers.Eventually(t, "it has arrived", func() bool { return logs.Len() == 0 })
 	equal(t, len(stored(t, server)), 1)
 }
+
+// TestRecordsThatComeMeanwhileAreNoFailure: a flush that is told of one pauses, and the buffer fills.
+func TestRecordsThatComeMeanwhileAreNoFailure(t *testing.T) {
+	_, gw := started(t, patient())
+	logs := gw.Logs("log", &LogOptions{Every: time.Hour, Records: 1_000_000, Batch: 1_000_000})
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				logs.Push("{}")
+				time.Sleep(10 * time.Microsecond)
+			}
+		}
+	}()
+	for range 30 {
+		equal(t, logs.Flush(background), true)
+	}
+	close(stop)
+	<-done
+}

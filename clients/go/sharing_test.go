@@ -159,3 +159,34 @@ func TestARefreshThatPanics(t *testing.T) {
 		return gw.Figures()["cache{result=refresh_failed}"] > 0
 	})
 }
+
+// TestWithoutTheCacheABoundedNumberOfStreamsIsComputed at a time.
+func TestWithoutTheCacheABoundedNumberOfStreamsIsComputed(t *testing.T) {
+	server := servers.Start(t, servers.Options{})
+	server.Stop()
+	gw := gatewayOf(t, server.Client(), patient())
+	cache := NewStreamCache(gw, "chat", &CacheOptions[[]string]{Computing: 2})
+	var running, most atomic.Int64
+	model := func(context.Context) iter.Seq2[string, error] {
+		return func(yield func(string, error) bool) {
+			now := running.Add(1)
+			defer running.Add(-1)
+			for before := most.Load(); now > before && !most.CompareAndSwap(before, now); before = most.Load() {
+			}
+			time.Sleep(20 * time.Millisecond)
+			yield("piece", nil)
+		}
+	}
+	var group sync.WaitGroup
+	for at := range 8 {
+		group.Go(func() {
+			for piece, err := range cache.Stream(background, map[string]int{"n": at}, model, nil) {
+				if piece != "piece" || err != nil {
+					t.Error(piece, err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	equal(t, most.Load() <= 2, true)
+}

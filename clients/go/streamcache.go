@@ -125,6 +125,13 @@ func (s *StreamCache[T]) lead(
 			cache.giveUp(key, found)
 		}
 	}()
+	free, err := cache.place(ctx, found, end)
+	if err != nil {
+		var none T
+		yield(none, err)
+		return
+	}
+	defer free()
 	pieces := []T{}
 	all := true
 	for piece, err := range compute(ctx) {
