@@ -3,7 +3,6 @@ package commands
 import (
 	"errors"
 	"reflect"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -40,8 +39,7 @@ const (
 )
 
 var (
-	amountMost    = decimal.New(1, 18)
-	amountPattern = regexp.MustCompile(`^([+-]?)([0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]+))?$`)
+	amountMost = decimal.New(1, 18)
 
 	errAmountLong  = errors.New("amount too long")
 	errAmountForm  = errors.New("not an amount")
@@ -54,17 +52,16 @@ func ParseAmount(text string) (decimal.Decimal, error) {
 	if len(text) > amountText {
 		return decimal.Zero, errAmountLong
 	}
-	match := amountPattern.FindStringSubmatch(text)
-	if match == nil {
+	negative, whole, fraction, power, is := amountParts(text)
+	if !is {
 		return decimal.Zero, errAmountForm
 	}
-	whole, fraction, _ := strings.Cut(match[2], ".")
 	digits := strings.TrimLeft(whole+fraction, "0")
 	if digits == "" {
 		return decimal.Zero, nil
 	}
 	// The place of the first digit decides whether it is far out of range or far too small, before anything is computed.
-	first := exponent(match[3]) + len(digits) - 1 - len(fraction)
+	first := exponent(power) + len(digits) - 1 - len(fraction)
 	switch {
 	case first < -14:
 		return decimal.Zero, nil
@@ -79,10 +76,47 @@ func ParseAmount(text string) (decimal.Decimal, error) {
 	if made.GreaterThan(amountMost) {
 		return decimal.Zero, errAmountRange
 	}
-	if match[1] == "-" {
+	if negative {
 		made = made.Neg()
 	}
 	return made, nil
+}
+
+// amountParts takes a text apart; `is` tells whether it has the form of an amount, such as -1.5e3. Each request has several, so no
+// regular expression does this.
+func amountParts(text string) (negative bool, whole, fraction, power string, is bool) {
+	digits := func() string {
+		at := 0
+		for at < len(text) && '0' <= text[at] && text[at] <= '9' {
+			at++
+		}
+		found := text[:at]
+		text = text[at:]
+		return found
+	}
+	sign := func() string {
+		if text == "" || text[0] != '+' && text[0] != '-' {
+			return ""
+		}
+		found := text[:1]
+		text = text[1:]
+		return found
+	}
+	negative = sign() == "-"
+	whole = digits()
+	if strings.HasPrefix(text, ".") {
+		text = text[1:]
+		fraction = digits()
+	}
+	is = whole != "" || fraction != ""
+	if text != "" && (text[0] == 'e' || text[0] == 'E') {
+		text = text[1:]
+		power = sign()
+		number := digits()
+		power += number
+		is = is && number != ""
+	}
+	return negative, whole, fraction, power, is && text == ""
 }
 
 // exponent reads the number after the e. One too long for an integer is as good as a million.
