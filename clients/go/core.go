@@ -222,6 +222,12 @@ func (c *core) close(ctx context.Context) error {
 		late = ctx.Err()
 	}
 	c.settleLiving()
+	if late != nil {
+		// Those that were still running have been settled a moment ago: there is a last try for them.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.Background(), backgroundTimeout)
+		defer cancel()
+	}
 	// The second time for charges that take the place of settlements that nobody knows.
 	if c.kept.count() > 0 && c.sendKept(ctx) > 0 && c.kept.count() > 0 {
 		c.sendKept(ctx)

@@ -173,8 +173,8 @@ func (g *Gateway) Close() error {
 }
 
 // Shutdown sends what there is to send, waits for what runs until the context ends, and closes the connections. Requests that are
-// still running are settled at what they have used so far. What is not sent stays in Settings.Kept.Directory for the next process. It
-// returns the context's error if something still ran.
+// still running are settled at what they have used so far; if the context has ended by then, there are three seconds more for that.
+// What is not sent stays in Settings.Kept.Directory for the next process. It returns the context's error if something still ran.
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	g.mutex.Lock()
 	logs := g.logs

@@ -390,3 +390,18 @@ func TestTheEndHasABound(t *testing.T) {
 	server.Thaw()
 	equal(t, must(gw.Budgets.Charge(background, "l", "1", nil))(t), GivenUp)
 }
+
+// TestTheEndSettlesWhatLivesAlsoIfItIsLate, because something else has not ended in time.
+func TestTheEndSettlesWhatLivesAlsoIfItIsLate(t *testing.T) {
+	server, gw := started(t, quiet())
+	policies(t, gw, "k", oneBudget)
+	admission := admitted(t, gw, []string{"k"}, Amounts{"usd": "1"}, nil)
+	ok(t, admission.Use(Amounts{"usd": "0.25"}))
+	block := make(chan struct{})
+	defer close(block)
+	equal(t, gw.core.start(func() { <-block }), true)
+	ctx, cancel := context.WithCancel(background)
+	cancel()
+	equal(t, gw.Shutdown(ctx), context.Canceled)
+	equal(t, server.Run("GW.SPENT k"), any("0.25"))
+}
