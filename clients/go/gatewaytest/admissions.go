@@ -1,8 +1,6 @@
 package gatewaytest
 
-import (
-	"slices"
-)
+import "slices"
 
 // accountAt is an account; a ledger without policies is none.
 func (f *Fake) accountAt(key string) *account {
@@ -41,7 +39,7 @@ func policyPut(f *Fake, w *words) any {
 				return int64(0)
 			}
 		case "IDLE":
-			w.integer(option, 1, longest) // It expires not.
+			w.integer(option, 1, longest) // It stays.
 		default:
 			unknownOption(option)
 		}

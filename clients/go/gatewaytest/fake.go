@@ -8,6 +8,9 @@
 //
 // It has the commands that a gateway uses. Of any other, and of options that it does not have, it says so by its name, and the test
 // fails: use a real server for that one.
+//
+// It differs from a server in this: GW.ROUTE takes the first target that has room, whatever PICK says; no call waits for another; and
+// accounts whose IDLE time has passed stay.
 package gatewaytest
 
 import (
