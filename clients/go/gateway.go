@@ -130,6 +130,8 @@ func (g *Gateway) Health(ctx context.Context) Health {
 	switch away := unavailable(err); {
 	case away != nil:
 		made.Reason = away.Reason
+	case isEnded(err):
+		made.Reason = "cancelled"
 	case codeOf(err) == "NOPERM":
 		// It answers, and has the module; this user may not ask for its figures.
 	case err != nil:

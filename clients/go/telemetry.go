@@ -144,7 +144,7 @@ func (f Figures) String() string {
 type Health struct {
 	OK bool
 
-	// Reason is why it does not, such as timeout or ModuleMissingError.
+	// Reason is why it does not, such as timeout or ModuleMissingError; cancelled if the context had ended.
 	Reason string
 
 	// Took is how long the server took to answer.

@@ -163,6 +163,9 @@ func TestHealth(t *testing.T) {
 	if !health.OK || health.Took <= 0 || health.CircuitsOpen != 0 {
 		t.Errorf("%+v", health)
 	}
+	ended, cancel := context.WithCancel(background)
+	cancel()
+	equal(t, gw.Health(ended).Reason, "cancelled")
 	ok(t, gw.Logs("log", &LogOptions{Every: time.Hour}).Push("{}"))
 	equal(t, gw.Health(background).LogRecords, 1)
 	server.Stop()
