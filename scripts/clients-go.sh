@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Checks the Go client: its format, vet and staticcheck, its tests against the server that GW_SERVER names, and the README's example,
+# built in a module of its own.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# scripts/clients.sh has installed what it needs, or has said in .tools/skipped why not.
+[ -x .tools/go-client/bin/staticcheck ] || exit 0
+export GW_MODULE=${GW_MODULE:-${CARGO_TARGET_DIR:-$root/target}/release/libredis_gateway.so}
+[ -e "$GW_MODULE" ] || fail "there is no $GW_MODULE" "Build it with cargo build --release."
+# Nothing is fetched: what go.mod pins is installed.
+export GOMODCACHE=$root/.tools/go-client/cache GOCACHE=$root/.tools/go-client/build
+export GOPROXY=off GOTOOLCHAIN=local GOFLAGS="-modcacherw -trimpath"
+
+cd clients/go
+unformatted=$(gofmt -l .)
+[ -z "$unformatted" ] || fail "gofmt would change these:" "$unformatted"
+for module in . otel; do
+  (
+    cd "$module"
+    go vet ./...
+    "$root/.tools/go-client/bin/staticcheck" ./...
+  )
+done
+# The packages' tests mostly wait, so they run at the same time.
+(cd otel && timeout --foreground 10m go test -timeout 9m ./...) &
+other=$!
+# The race detector compiles all that is imported a second time, so it is left to the long run of the tests.
+race=()
+[ "${GW_LIVE:-}" != full ] || race=(-race)
+timeout --foreground 10m go test "${race[@]}" -timeout 9m ./... || { kill "$other" 2>/dev/null || true; exit 1; }
+wait "$other"
