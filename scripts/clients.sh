@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the code in docs/ needs to run, into .tools/: redis-py in a virtual environment, ioredis with TypeScript,
-# and go-redis in a module cache; and what clients/spec and the Python client are tested with, beside the newest redis-py and
-# beside the oldest. The versions are pinned in tests/examples/ and clients/. Says what it installs; silent if all is installed. The tests skip the code in languages that this machine
-# does not have; .tools/skipped lists them, one per line.
+# and go-redis in a module cache; what clients/spec and the Python client are tested with, beside the newest redis-py and
+# beside the oldest; and what the TypeScript client is built and tested with, into its node_modules. The versions are pinned
+# in tests/examples/ and clients/. Says what it installs; silent if all is installed. The tests skip the code in languages
+# that this machine does not have; .tools/skipped lists them, one per line.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 mkdir -p .tools
@@ -64,6 +65,21 @@ install_node() {
   mark node "$from/package.json" "$from/package-lock.json"
 }
 
+install_typescript_client() {
+  local from=clients/typescript
+  if ! command -v npm >/dev/null || ! { node --version | grep -Eq '^v(2[0-9]|[3-9][0-9])'; } 2>/dev/null; then
+    echo "the TypeScript client: it needs npm and Node 20 or later" >>.tools/skipped
+    # What an earlier run installed is not used without it.
+    rm -rf "$from/node_modules"
+    return
+  fi
+  [ -d "$from/node_modules" ] && current typescript-client "$from/package.json" "$from/package-lock.json" && return
+  say "Installing into $from/node_modules: ioredis, redis, typescript, eslint"
+  (cd "$from" && npm ci --silent --no-audit --no-fund) || fail "npm could not install what $from names"
+  mkdir -p .tools/typescript-client
+  mark typescript-client "$from/package.json" "$from/package-lock.json"
+}
+
 install_go() {
   local from=tests/examples/go
   current go "$from/go.mod" "$from/go.sum" && return
@@ -90,4 +106,5 @@ install_go() {
 install_python
 install_python_client
 install_node
+install_typescript_client
 install_go

@@ -81,6 +81,9 @@ SERVERS="${names[*]}" scripts/clients-spec.sh
 phase "The Python client on ${names[0]}"
 GW_SERVER=${names[0]} scripts/clients-python.sh
 
+phase "The TypeScript client on ${names[0]}"
+GW_SERVER=${names[0]} scripts/clients-typescript.sh
+
 # The suite mostly waits, for servers to start and leases to end. So more tests run at once than there are cores.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 
