@@ -14,7 +14,11 @@ export default tseslint.config(
         "error",
         { allowForKnownSafeCalls: [{ from: "package", name: ["test", "describe"], package: "node:test" }] },
       ],
-      "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true }],
+      "@typescript-eslint/no-confusing-void-expression": [
+        "error",
+        { ignoreArrowShorthand: true, ignoreVoidReturningFunctions: true },
+      ],
+      "@typescript-eslint/no-unused-vars": ["error", { argsIgnorePattern: "^_" }],
     },
   },
   {

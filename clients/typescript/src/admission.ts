@@ -165,7 +165,9 @@ export class Admission {
         if (used) this.use(used);
       },
       failed: async (error) => await this.streamFailed(error),
-      ended: async (complete) => void (await (complete ? this.settle() : this.brokenOff())),
+      ended: async (complete) => {
+        await (complete ? this.settle() : this.brokenOff());
+      },
     });
   }
 
@@ -261,17 +263,22 @@ export class Admitter {
       } catch (error) {
         if (error instanceof Unavailable) {
           if (!error.sent) group.state = "not";
-          return await this.#decideAlone(admission, charge, error);
+          await this.#decideAlone(admission, charge, error);
+          return;
         }
         if (error instanceof GatewayError) group.state = "not";
-        if (error instanceof NoAccount) return await deny("no_account", -1);
+        if (error instanceof NoAccount) {
+          await deny("no_account", -1);
+          return;
+        }
         await this.#undo(charge);
         throw error;
       }
       admission.rows = [...admission.rows, ...answer.rows];
       if (!answer.admitted) {
         group.state = "not";
-        return await deny("limit", answer.retryAfterMs);
+        await deny("limit", answer.retryAfterMs);
+        return;
       }
       group.state = "live";
     }

@@ -355,20 +355,14 @@ export class StreamCache<T> {
       return;
     }
     const made: T[] = [];
-    let complete = false;
     const watched = passedOn(compute(), {
       piece: (piece) => void made.push(piece),
       failed: () => Promise.resolve(),
-      ended: (all) => {
-        complete = all;
-        return Promise.resolve();
+      ended: async (complete) => {
+        if (!complete) await this.core.tasks.track(fill.giveUp());
       },
     });
-    try {
-      yield* watched;
-    } finally {
-      if (!complete) await this.core.tasks.track(fill.giveUp());
-    }
+    yield* watched;
     land(made);
     await this.core.tasks.track(this.entries.keep(key, made, fill, options));
   }

@@ -64,7 +64,13 @@ export class LimitDecision {
 
   /** The HTTP headers of the response. `name` is `requests` for a limit on requests, and `tokens` for one on tokens. */
   headers(name = "requests"): Record<string, string> {
-    return verdictHeaders(name, { ...this, allowed: this.ok }, this.periodMs, Date.now());
+    const { limit, remaining, retryAfterMs, resetAfterMs } = this;
+    return verdictHeaders(
+      name,
+      { allowed: this.ok, limit, remaining, retryAfterMs, resetAfterMs },
+      this.periodMs,
+      Date.now(),
+    );
   }
 }
 

@@ -196,7 +196,8 @@ export class Locks {
           await sleep(Math.min(left, 50));
           continue;
         }
-        return this.#decideAlone(slot, lock, error);
+        this.#decideAlone(slot, lock, error);
+        return;
       }
       slot.inUse = answer.inUse;
       slot.retryAfterMs = answer.retryAfterMs;

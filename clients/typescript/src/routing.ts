@@ -204,9 +204,13 @@ export class Router {
         waits.push(routed.retryAfterMs);
         charge.groups = [];
       } catch (error) {
-        if (error instanceof Unavailable) return this.#decideAlone(attempt, charge, targets, pick, error);
+        if (error instanceof Unavailable) {
+          this.#decideAlone(attempt, charge, targets, pick, error);
+          return;
+        }
         if (error instanceof LeaseEnded) {
-          return this.#decideAlone(attempt, charge, targets, pick, new Unavailable("timeout", { sent: true }));
+          this.#decideAlone(attempt, charge, targets, pick, new Unavailable("timeout", { sent: true }));
+          return;
         }
         if (error instanceof GatewayError) charge.groups = [];
         if (!(error instanceof NoAccount)) throw error;

@@ -71,7 +71,7 @@ export function passedOn<T>(source: Source<T>, watch: Watch<T>): AsyncIterableIt
 }
 
 export function iteratorOf<T>(source: Source<T>): AsyncIterator<T> {
-  return source[Symbol.asyncIterator]() as AsyncIterator<T>;
+  return source[Symbol.asyncIterator]();
 }
 
 /** A `ReadableStream` of the pieces, which closes them if its reader cancels it. */

@@ -33,6 +33,7 @@ export class Transport {
   readonly #servers = new Map<string, Server>();
   #slots = new Map<number, Address>();
   #seeds: readonly Address[] = [];
+  #seeding: Promise<void> | undefined;
   #askedAt = -Infinity;
   #refreshing: Promise<void> | undefined;
 
@@ -209,13 +210,18 @@ export class Transport {
 
   async #knowNodes(): Promise<void> {
     if (this.#seeds.length === 0) {
-      try {
-        this.#seeds = (await this.driver.nodes?.seeds(this.settings.connectTimeoutMs)) ?? [];
-      } catch (error) {
-        throw new Unavailable("connection", { sent: false, cause: error });
-      }
+      this.#seeding ??= this.#askForSeeds().finally(() => (this.#seeding = undefined));
+      await this.#seeding;
     }
     if (this.#slots.size === 0) await this.#refresh();
+  }
+
+  async #askForSeeds(): Promise<void> {
+    try {
+      this.#seeds = (await this.driver.nodes?.seeds(this.settings.connectTimeoutMs)) ?? [];
+    } catch (error) {
+      throw new Unavailable("connection", { sent: false, cause: error });
+    }
   }
 
   #refreshLater(): void {
@@ -247,7 +253,7 @@ export class Transport {
   #slotsOf(ranges: readonly SlotRange[], asked: Address): Map<number, Address> {
     const slots = new Map<number, Address>();
     for (const [first, last, [host, port]] of ranges) {
-      const address = this.#remapped({ host: host?.toString() ?? "", port: Number(port) }, asked);
+      const address = this.#remapped({ host: host?.toString() ?? "", port }, asked);
       for (let slot = first; slot <= last; slot++) slots.set(slot, address);
     }
     return slots;

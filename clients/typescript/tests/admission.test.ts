@@ -97,8 +97,7 @@ test("a settlement that is refused can be repeated", async () => {
     const key = await account(gateway, "a", MONTH);
     const admission = await gateway.admit(key, { usd: 1 });
     const others = Object.fromEntries(Array.from({ length: 20 }, (_, at) => [`meter${String(at)}`, 1]));
-    const { use } = admission;
-    use.call(admission, others);
+    admission.use(others);
     await assert.rejects(admission.settle(), /too many|at most|meters/i);
     const second = await gateway.admit(key, { usd: 1 });
     assert.equal(await second.settle(), "settled");
@@ -237,7 +236,7 @@ test("an admission that nobody settles", async () => {
     async (gateway, { lines }) => {
       assert.ok(globalThis.gc, "run node with --expose-gc");
       const key = await account(gateway, "a", MONTH);
-      await (async () => void (await gateway.admit(key, { usd: "0.75" })))();
+      await (async () => (await gateway.admit(key, { usd: "0.75" })).ok)();
       await eventually(async () => {
         globalThis.gc?.();
         return (await gateway.budgets.spent(key)) === "0.75" && (await held(gateway, key)) === 0;
@@ -298,6 +297,45 @@ test("kept alive until the cap", async () => {
       await admission.settle();
     },
     { leaseTtlMs: 600, leaseCapMs: 1_500 },
+  );
+});
+
+test("kept alive while it lives", async () => {
+  await withGateway(server, async (gateway) => {
+    const key = await account(gateway, "a", MONTH);
+    const admission = await gateway.admit(key, { usd: 1 }, { ttlMs: 1_500 });
+    const prolonged = async (): Promise<number> => {
+      const stats = String(await server.run("INFO commandstats"));
+      return Number(/cmdstat_gw\.keepalive:calls=(\d+)/.exec(stats)?.[1] ?? 0);
+    };
+    // Nobody reads a stream meanwhile. Six thirds are longer than it lives by itself.
+    const before_ = await prolonged();
+    await eventually(async () => (await prolonged()) >= before_ + 6);
+    assert.deepEqual([await held(gateway, key), admission.lost], [1, false]);
+    assert.equal(await admission.settle(), "settled");
+  });
+});
+
+test("degraded admissions are kept alive if the server may have them", async () => {
+  await withGateway(
+    server,
+    async (gateway) => {
+      await eventually(async () => (await gateway.health()).ok);
+      const key = await account(gateway, "a", MONTH);
+      const admission = await server.frozen(async () => await gateway.admit(key, { usd: 1 }, { ttlMs: 2_000 }));
+      assert.deepEqual([admission.outcome, admission.reason], ["degraded", "timeout"]);
+      await eventually(async () => (await held(gateway, key)) === 1);
+      const prolonged = async (): Promise<number> => {
+        const stats = String(await server.run("INFO commandstats"));
+        return Number(/cmdstat_gw\.keepalive:calls=(\d+)/.exec(stats)?.[1] ?? 0);
+      };
+      const before_ = await prolonged();
+      await eventually(async () => (await prolonged()) >= before_ + 6);
+      assert.equal(await held(gateway, key), 1);
+      assert.equal(await admission.settle({ usd: "0.5" }), "settled");
+      assert.equal(await gateway.budgets.spent(key), "0.5");
+    },
+    { timeoutMs: 1_000, away: { admission: "open" }, failures: 1_000 },
   );
 });
 

@@ -20,7 +20,7 @@ export interface NodeRedisClient {
 export type GatewayClient = IoredisClient | NodeRedisClient | Driver;
 
 export function driverOf(client: GatewayClient): Driver {
-  if ("nodes" in client && "connect" in client && "address" in client) return client as Driver;
+  if ("nodes" in client && "connect" in client && "address" in client) return client;
   if (isIoredis(client)) return ioredisDriver(client);
   if (isNodeRedis(client)) return nodeRedisDriver(client);
   throw new TypeError("not a client of ioredis or node-redis");
