@@ -44,7 +44,7 @@ test("the examples run from an empty project", async () => {
     path.join(project, "tsconfig.json"),
     JSON.stringify({ compilerOptions: options, include: ["*.mts", "*.cts"] }),
   );
-  const kinds = ["", "-node-redis"];
+  const kinds = ["", "-node-redis", "-fake"];
   for (const kind of kinds) {
     const code = block(`ts example${kind}`).replaceAll("6379", String(server.port));
     for (const ending of ["mts", "cts"]) writeFileSync(path.join(project, `example${kind}.${ending}`), code);
@@ -58,7 +58,7 @@ test("the examples run from an empty project", async () => {
     }
   }
   // Each entry can be had as both kinds of module, where what it is for is installed.
-  for (const entry of ["redis-gateway", "redis-gateway/fetch", "redis-gateway/ai"]) {
+  for (const entry of ["redis-gateway", "redis-gateway/fetch", "redis-gateway/ai", "redis-gateway/testing"]) {
     await run(process.execPath, ["--input-type=module", "-e", `await import("${entry}")`], { cwd: project });
     await run(process.execPath, ["-e", `require("${entry}")`], { cwd: project });
   }
