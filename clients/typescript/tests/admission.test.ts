@@ -190,16 +190,16 @@ test("an aborted call settles, and the abort does not interrupt that", async () 
     const key = await account(gateway, "a", MONTH);
     const controller = new AbortController();
     const { signal } = controller;
-    const call = gateway.withAdmission(
-      key,
-      { usd: 1 },
-      async (admission) => {
-        admission.use({ usd: "0.125" });
-        await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason as Error)));
-      },
-      { signal },
-    );
-    await eventually(async () => (await held(gateway, key)) === 1);
+    let calling = false;
+    const work = async (admission: Admission): Promise<void> => {
+      admission.use({ usd: "0.125" });
+      await new Promise((_, reject) => {
+        signal.addEventListener("abort", () => reject(signal.reason as Error));
+        calling = true;
+      });
+    };
+    const call = gateway.withAdmission(key, { usd: 1 }, work, { signal });
+    await eventually(() => calling);
     controller.abort();
     await assert.rejects(call, { name: "AbortError" });
     assert.equal(await gateway.budgets.spent(key), "0.125");
