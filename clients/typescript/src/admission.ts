@@ -3,7 +3,7 @@
 import type { Amounts, Used } from "./amounts.js";
 import { Charge, type Call } from "./charge.js";
 import { requests, type Admission as Answer, type AdmissionRow, type Rows } from "./commands/index.js";
-import type { Core } from "./core.js";
+import type { Ask, Core } from "./core.js";
 import { Denied, type Outcome, type Settlement } from "./decisions.js";
 import { LeaseEnded, NoAccount, GatewayError } from "./errors.js";
 import { Unavailable } from "./failures.js";
@@ -13,7 +13,7 @@ import { share } from "./local.js";
 import { windowMs } from "./settings.js";
 import { passedOn, readable, type Source } from "./streams.js";
 import { nameOf, unlessAborted, wholeMs } from "./tasks.js";
-import { textOf, type Text } from "./wire.js";
+import { nameOfKey, type Request, type Text } from "./wire.js";
 
 /**
  * For an account that does not exist: its policies as the document of GW.POLICYPUT, and after how long without requests
@@ -25,10 +25,6 @@ export type Plan = (account: string) => { readonly document: string; readonly id
 export type Usage<T> = (piece: T) => Used | null | undefined;
 
 const MOST_ACCOUNTS = 16;
-
-export function nameOfKey(key: Text): string {
-  return typeof key === "string" ? key : textOf(key);
-}
 
 // An admission that nobody has any more is settled at its estimates.
 const forgotten = new FinalizationRegistry<Charge>((charge) => charge.forgotten("admissions_leaked"));
@@ -208,6 +204,33 @@ export interface AdmitOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** An admission that is asked for. */
+export interface Asked {
+  readonly admission: Admission;
+  readonly charge: Charge;
+  readonly options: AdmitOptions;
+}
+
+/** Asks to the end, also if whoever asks has left, by the signal or an error: then what the answers bring is given back. */
+export async function answered(
+  core: Core,
+  signal: AbortSignal | undefined,
+  charges: readonly Charge[],
+  ask: () => Promise<void>,
+): Promise<void> {
+  signal?.throwIfAborted();
+  const left = (): void => {
+    for (const charge of charges) charge.abandon();
+  };
+  for (const charge of charges) core.asking.add(charge);
+  try {
+    await unlessAborted(signal, core.tasks.track(ask()), left);
+  } catch (error) {
+    left();
+    throw error;
+  }
+}
+
 export class Admitter {
   constructor(
     private readonly core: Core,
@@ -215,18 +238,31 @@ export class Admitter {
     private readonly plans: Plan | undefined,
   ) {}
 
-  async admit(accounts: Text | readonly Text[], estimates: Amounts, options: AdmitOptions): Promise<Admission> {
+  prepare(accounts: Text | readonly Text[], estimates: Amounts, options: AdmitOptions): Asked {
     const several = typeof accounts === "string" || accounts instanceof Uint8Array ? [accounts] : accounts;
     if (several.length === 0) throw new RangeError("accounts: at least one");
-    const { ttlMs = this.core.settings.leaseTtlMs, leaseId = crypto.randomUUID(), attributes = {}, signal } = options;
+    const { ttlMs = this.core.settings.leaseTtlMs, leaseId = crypto.randomUUID(), attributes = {} } = options;
     const charge = new Charge(this.core, this.keeper, leaseId, { ...estimates }, ttlMs, attributes);
     charge.groups = this.#grouped(several.map(nameOfKey));
-    const admission = new Admission(charge);
-    const asked = this.core.tasks.track(this.#ask(admission, charge, options));
-    await unlessAborted(signal, asked, () => charge.abandon());
+    return { admission: new Admission(charge), charge, options };
+  }
+
+  async admit(asked: Asked): Promise<Admission> {
+    const { admission, charge, options } = asked;
+    await answered(this.core, options.signal, [charge], async () => await this.ask(asked, this.core.ask));
+    this.decided(asked);
+    return admission;
+  }
+
+  /** It is known how it is decided: that is counted, and the lease is kept alive. */
+  decided({ admission, charge, options }: Asked): void {
     this.core.telemetry.decided("admission", admission.outcome, admission.reason);
     if ((options.keepAlive ?? true) && charge.holds) this.keeper.add(charge);
-    return admission;
+  }
+
+  /** One for each slot. */
+  questions({ charge, options }: Asked): Request<Answer>[] {
+    return charge.groups.map(({ accounts }) => this.#question(accounts, charge, options));
   }
 
   /** Accounts that can be named in one call, in their order. */
@@ -241,15 +277,15 @@ export class Admitter {
     return made;
   }
 
-  async #ask(admission: Admission, charge: Charge, options: AdmitOptions): Promise<void> {
+  async ask(asked: Asked, ask: Ask): Promise<void> {
     try {
-      await this.#askEachSlot(admission, charge, options);
+      await this.#askEachSlot(asked, ask);
     } finally {
-      charge.nowAnswered();
+      asked.charge.nowAnswered();
     }
   }
 
-  async #askEachSlot(admission: Admission, charge: Charge, options: AdmitOptions): Promise<void> {
+  async #askEachSlot({ admission, charge, options }: Asked, ask: Ask): Promise<void> {
     const deny = async (reason: string, retryAfterMs: number): Promise<void> => {
       admission.reason = reason;
       admission.retryAfterMs = retryAfterMs;
@@ -259,7 +295,7 @@ export class Admitter {
       let answer: Answer;
       group.state = "maybe";
       try {
-        answer = await this.#askSlot(group.accounts, charge, options);
+        answer = await this.#askSlot(this.#question(group.accounts, charge, options), group.accounts.length, ask);
       } catch (error) {
         if (error instanceof Unavailable) {
           if (!error.sent) group.state = "not";
@@ -285,21 +321,24 @@ export class Admitter {
     charge.outcome = "admitted";
   }
 
-  async #askSlot(accounts: readonly string[], charge: Charge, options: AdmitOptions): Promise<Answer> {
-    const asked = requests.admit(accounts, {
+  #question(accounts: readonly string[], charge: Charge, options: AdmitOptions): Request<Answer> {
+    return requests.admit(accounts, {
       leaseId: charge.leaseId,
       ttlMs: wholeMs(charge.ttlMs),
       amounts: charge.estimates,
       require: options.require,
       rows: options.rows ?? "DETAIL",
     });
+  }
+
+  async #askSlot(asked: Request<Answer>, accounts: number, ask: Ask): Promise<Answer> {
     for (let made = 0; ; made++) {
       try {
-        return await this.core.run(asked);
+        return await ask(asked);
       } catch (error) {
         // An answer was lost for so long that the lease has ended meanwhile.
         if (error instanceof LeaseEnded) throw new Unavailable("timeout", { sent: true, cause: error });
-        if (!(error instanceof NoAccount) || made === accounts.length || !(await this.#make(error.account)))
+        if (!(error instanceof NoAccount) || made === accounts || !(await this.#make(error.account)))
           throw error;
       }
     }

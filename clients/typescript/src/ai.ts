@@ -42,17 +42,21 @@ export function admissionMiddleware(gateway: Gateway, options: AdmissionMiddlewa
     async wrapGenerate({ doGenerate, params, model }) {
       const admission = await admissionOf(params, model.modelId);
       if (admission === null) return await doGenerate();
+      let result: Awaited<ReturnType<typeof doGenerate>>;
       try {
-        const result = await doGenerate();
-        admission.use(used(result.usage, model.modelId));
-        return result;
+        result = await doGenerate();
       } catch (error) {
         // It has not answered: whatever it has cost, it has told nothing of it.
         admission.unused();
+        await admission.settle();
         throw error;
+      }
+      try {
+        admission.use(used(result.usage, model.modelId));
       } finally {
         await admission.settle();
       }
+      return result;
     },
     async wrapStream({ doStream, params, model }) {
       const admission = await admissionOf(params, model.modelId);
@@ -71,9 +75,14 @@ export function admissionMiddleware(gateway: Gateway, options: AdmissionMiddlewa
   };
 }
 
+/** A provider that tells no number tells nothing. */
+function counted(tokens: number | undefined): number | undefined {
+  return tokens !== undefined && tokens >= 0 && Number.isFinite(tokens) ? tokens : undefined;
+}
+
 function tokensOf({ inputTokens, outputTokens }: LanguageModelV4Usage): Used {
-  const input = inputTokens.total;
-  const output = outputTokens.total;
+  const input = counted(inputTokens.total);
+  const output = counted(outputTokens.total);
   const tokens = input === undefined && output === undefined ? undefined : (input ?? 0) + (output ?? 0);
   return { tokens, input_tokens: input, output_tokens: output };
 }

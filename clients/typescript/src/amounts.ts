@@ -71,6 +71,10 @@ export function compareAmounts(one: Amount, other: Amount): number {
   return difference < 0n ? -1 : difference > 0n ? 1 : 0;
 }
 
+export function isAboveZero(amount: Amount): boolean {
+  return parseAmount(amount) > 0n;
+}
+
 /** Throws RangeError if the server would refuse it as what was used. A settlement is too late to find that out. */
 export function checkedAmount(name: string, amount: Amount): Amount {
   let allowed = typeof amount === "string" || typeof amount === "number" || typeof amount === "bigint";

@@ -1,5 +1,6 @@
 // The response cache: one computation for all who ask for the same, in this process and in all others.
 
+import { Buffer } from "node:buffer";
 import type { Amount } from "./amounts.js";
 import { cacheKey } from "./cacheKey.js";
 import { requests, type CacheFigures } from "./commands/index.js";
@@ -45,20 +46,34 @@ export interface ComputeOptions extends EntryOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** JSON, which keeps `null` apart from a miss. */
+/** JSON, which keeps `null` apart from a miss. It has no `undefined`. */
 export function json<T>(): Codec<T> {
-  return { encode: (value) => JSON.stringify(value), decode: (bytes) => JSON.parse(bytes.toString("utf8")) as T };
+  return { encode: jsonOf, decode: (bytes) => JSON.parse(bytes.toString("utf8")) as T };
 }
 
-/** A computation that others in this process wait for. It yields a value, or nothing if it has failed. */
-type Flight<T> = Promise<{ readonly value: T } | undefined>;
+function jsonOf(value: unknown): string {
+  const text = JSON.stringify(value) as string | undefined;
+  if (text === undefined) throw new TypeError("not a JSON value");
+  return text;
+}
+
+/**
+ * A computation that others in this process wait for. It yields the answer as it is stored, of which each of them makes an
+ * object of its own; or nothing, if it has failed or cannot be encoded.
+ */
+type Flight = Promise<Buffer | undefined>;
+
+interface Led<T> {
+  readonly value: T;
+  readonly encoded: Buffer | undefined;
+}
 
 /** Computes a value. The signal is that of `getOrCompute`. */
 export type Compute<T> = (signal: AbortSignal | undefined) => Promise<T>;
 
 export class Cache<T> {
   readonly tenant: string | undefined;
-  readonly #flights = new Map<string, Flight<T>>();
+  readonly #flights = new Map<string, Flight>();
   readonly #computing: Places;
   readonly #ttlMs: number;
   readonly #staleMs: number;
@@ -88,8 +103,9 @@ export class Cache<T> {
   /**
    * The cached answer to a request, or else the computed one, which is stored.
    *
-   * Of all who ask for it at the same time, one computes. If that fails, the next one does. A stale answer is returned at
-   * once, and refreshed in the background. While the server is away, it computes.
+   * Of all who ask for it at the same time, one computes, and the others get its answer, each as an object of its own. If
+   * it fails, or its answer cannot be encoded, the next one computes. A stale answer is returned at once, and refreshed in
+   * the background. While the server is away, it computes.
    */
   async getOrCompute(request: unknown, compute: Compute<T>, options: ComputeOptions = {}): Promise<T> {
     const key = this.key(request);
@@ -99,14 +115,15 @@ export class Cache<T> {
     for (;;) {
       const flight = this.#flights.get(key);
       if (flight === undefined) return await this.#fly(key, async () => await this.#lead(key, compute, options, end));
-      let found: Awaited<Flight<T>>;
+      let encoded: Buffer | undefined;
       try {
-        found = await unlessAborted(signal, bounded(Math.max(0, end - performance.now()), flight), nothing);
+        encoded = await unlessAborted(signal, bounded(Math.max(0, end - performance.now()), flight), nothing);
       } catch (error) {
         if (!(error instanceof TimedOut)) throw error;
         this.core.telemetry.count("cache", { result: "wait_timeout" });
         return await compute(signal);
       }
+      const found = this.decoded(encoded ?? null);
       if (found !== undefined) {
         this.core.telemetry.count("cache", { result: "coalesced" });
         return found.value;
@@ -114,30 +131,31 @@ export class Cache<T> {
     }
   }
 
-  async #fly(key: string, lead: () => Promise<T>): Promise<T> {
+  async #fly(key: string, lead: () => Promise<Led<T>>): Promise<T> {
     const led = lead();
     this.#flights.set(
       key,
       led.then(
-        (value) => ({ value }),
+        ({ encoded }) => encoded,
         () => undefined,
       ),
     );
     try {
-      return await led;
+      return (await led).value;
     } finally {
       this.#flights.delete(key);
     }
   }
 
-  async #lead(key: string, compute: Compute<T>, options: ComputeOptions, end: number): Promise<T> {
+  async #lead(key: string, compute: Compute<T>, options: ComputeOptions, end: number): Promise<Led<T>> {
     const { signal } = options;
     const fill = new Fill(this.core, key, this.#fill);
     await unlessAborted(signal, this.core.tasks.track(fill.ask(end)), () => fill.abandon());
-    const found = this.decoded(fill.answer?.value ?? null);
+    const stored = fill.answer?.value ?? undefined;
+    const found = this.decoded(stored ?? null);
     if (found !== undefined) {
       if (fill.token > 0) this.refresh(key, async () => await compute(undefined), fill, options);
-      return found.value;
+      return { value: found.value, encoded: stored };
     }
     let value: T;
     try {
@@ -147,8 +165,9 @@ export class Cache<T> {
       await this.core.tasks.track(fill.giveUp());
       throw error;
     }
-    await this.core.tasks.track(this.keep(key, value, fill, options));
-    return value;
+    const encoded = this.encoded(value);
+    await this.core.tasks.track(this.keep(key, encoded, fill, options));
+    return { value, encoded };
   }
 
   /** Without the cache all misses come together: a bounded number is computed at a time. */
@@ -182,29 +201,31 @@ export class Cache<T> {
         await fill.giveUp();
         return;
       }
-      await this.#store(key, value, fill, options);
+      await this.#store(key, this.encoded(value), fill, options);
     });
   }
 
   /**
    * Stores it, if the server has given the right to. Whoever has computed a value gets it, also if it cannot be stored.
    */
-  async keep(key: string, value: T, fill: Fill, options: EntryOptions): Promise<void> {
-    if (await fill.mayStore()) await this.#store(key, value, fill, options);
+  async keep(key: string, encoded: Buffer | undefined, fill: Fill, options: EntryOptions): Promise<void> {
+    if (await fill.mayStore()) await this.#store(key, encoded, fill, options);
   }
 
   /** If it cannot be stored, the fill lease is given up: others must not wait until it ends by itself. */
-  async #store(key: string, value: T, fill: Fill, options: EntryOptions): Promise<void> {
-    let encoded: Uint8Array | string;
+  async #store(key: string, encoded: Buffer | undefined, fill: Fill, options: EntryOptions): Promise<void> {
+    if (encoded === undefined || !(await this.#set(key, encoded, fill.token, options))) await fill.giveUp();
+  }
+
+  /** Undefined if it cannot be encoded. */
+  encoded(value: T): Buffer | undefined {
     try {
-      encoded = this.codec.encode(value);
+      return Buffer.from(this.codec.encode(value));
     } catch (error) {
       this.core.telemetry.count("cache", { result: "not_encoded" });
       this.core.logger.error(`an answer cannot be cached: ${nameOf(error)}`);
-      await fill.giveUp();
-      return;
+      return undefined;
     }
-    if (!(await this.#set(key, encoded, fill.token, options))) await fill.giveUp();
   }
 
   /** Whether it could be stored. */
@@ -294,7 +315,7 @@ export class Cache<T> {
 
 /** A cache of answers that come in pieces. An answer is stored when it is complete, and replayed piece by piece. */
 export class StreamCache<T> {
-  readonly #flights = new Map<string, Flight<readonly T[]>>();
+  readonly #flights = new Map<string, Flight>();
 
   /** Made by `Gateway.streamCache`. */
   constructor(
@@ -318,20 +339,21 @@ export class StreamCache<T> {
     for (let flight = this.#flights.get(key); flight !== undefined; flight = this.#flights.get(key)) {
       const left = Math.max(0, end - performance.now());
       const late = Symbol("late");
-      const found = await bounded(left, flight).catch(() => late);
-      if (typeof found === "symbol") {
+      const encoded = await bounded(left, flight).catch(() => late);
+      if (typeof encoded === "symbol") {
         yield* pieces(compute());
         return;
       }
+      const found = this.entries.decoded(encoded ?? null);
       if (found !== undefined) {
         yield* found.value;
         return;
       }
     }
-    let land: (found: Awaited<Flight<readonly T[]>>) => void = nothing;
+    let land: (encoded: Buffer | undefined) => void = nothing;
     this.#flights.set(key, new Promise((resolve) => (land = resolve)));
     try {
-      yield* this.#lead(key, compute, options, end, (value) => land({ value }));
+      yield* this.#lead(key, compute, options, end, land);
     } finally {
       this.#flights.delete(key);
       land(undefined);
@@ -343,19 +365,22 @@ export class StreamCache<T> {
     compute: () => Source<T>,
     options: EntryOptions,
     end: number,
-    land: (value: readonly T[]) => void,
+    land: (encoded: Buffer | undefined) => void,
   ): AsyncGenerator<T, void, undefined> {
     const fill = this.entries.fill(key);
     await this.core.tasks.track(fill.ask(end));
-    const found = this.entries.decoded(fill.answer?.value ?? null);
+    const stored = fill.answer?.value ?? undefined;
+    const found = this.entries.decoded(stored ?? null);
     if (found !== undefined) {
       if (fill.token > 0) this.entries.refresh(key, async () => await collected(compute()), fill, options);
-      land(found.value);
+      land(stored);
       yield* found.value;
       return;
     }
     const made: T[] = [];
-    const watched = passedOn(compute(), {
+    // Called when the first piece is asked for: if that fails, it ends like a stream that breaks off.
+    const source = { [Symbol.asyncIterator]: () => iteratorOf(compute()) };
+    const watched = passedOn(source, {
       piece: (piece) => void made.push(piece),
       failed: () => Promise.resolve(),
       ended: async (complete) => {
@@ -363,8 +388,9 @@ export class StreamCache<T> {
       },
     });
     yield* watched;
-    land(made);
-    await this.core.tasks.track(this.entries.keep(key, made, fill, options));
+    const encoded = this.entries.encoded(made);
+    land(encoded);
+    await this.core.tasks.track(this.entries.keep(key, encoded, fill, options));
   }
 }
 

@@ -2,7 +2,7 @@
 //
 // It knows nothing of the admission that the application has: if that is forgotten, this settles it.
 
-import { checkedAmount, type Amount, type Amounts, type Used } from "./amounts.js";
+import { checkedAmount, isAboveZero, type Amount, type Amounts, type Used } from "./amounts.js";
 import { requests } from "./commands/index.js";
 import type { Core, Unsettled } from "./core.js";
 import type { Outcome, Settlement } from "./decisions.js";
@@ -135,7 +135,7 @@ export class Charge implements Unsettled, Lease {
   /** What is booked to the accounts of a group if the server does not know the lease. */
   #charges(group: Group, used: Amounts): (readonly (string | Buffer)[])[] {
     const money = used[MONEY] ?? this.estimates[MONEY];
-    if (money === undefined || String(used["requests"] ?? 1) === "0") return [];
+    if (money === undefined || !isAboveZero(money)) return [];
     const billed = group.accounts.filter((account) => this.target === undefined || account === this.target);
     return billed.map((account) => requests.addCost(account, money, { atMs: this.admittedAt, id: this.leaseId }).args);
   }
@@ -164,6 +164,7 @@ export class Charge implements Unsettled, Lease {
 
   nowAnswered(): void {
     this.answered = true;
+    this.core.asking.delete(this);
     if (this.#abandoned) this.giveBack();
     else if (this.ok) this.core.living.add(this);
   }

@@ -7,10 +7,13 @@ import { NoHold } from "./errors.js";
 import { notNow, Unavailable } from "./failures.js";
 import { LocalSlots, LocalWindows } from "./local.js";
 import type { Settings } from "./settings.js";
-import { Event, nameOf, Tasks, type Logger } from "./tasks.js";
+import { bounded, Event, nameOf, Tasks, TimedOut, type Logger } from "./tasks.js";
 import type { Telemetry } from "./telemetry.js";
 import { Transport } from "./transport.js";
 import { text, type Request } from "./wire.js";
+
+/** Sends a request, and returns its typed reply, or rejects. */
+export type Ask = <T>(request: Request<T>) => Promise<T>;
 
 const OUTCOMES: ReadonlyMap<string, Settlement> = new Map([
   ["SETTLED", "settled"],
@@ -20,20 +23,23 @@ const OUTCOMES: ReadonlyMap<string, Settlement> = new Map([
 const BATCH = 100;
 // What other processes have left is looked for this often.
 const ADOPT_MS = 60_000;
-const BACKGROUND_TIMEOUT_MS = 3_000;
+const BACKGROUND_TIMEOUT_MS = 2_000;
 
 /** An admission that has not ended. */
 export interface Unsettled {
   /** Keeps its settlement, unless it has ended meanwhile. `figure`: what counts it. */
   forgotten(figure: string): void;
+  /** Keeps what undoes it, unless it has ended meanwhile. */
+  giveBack(): void;
 }
 
 export class Core {
   readonly tasks: Tasks;
   readonly transport: Transport;
   /**
-   * For what nobody waits for and may be large, such as log records: a few connections of its own with a time-out of
-   * seconds. How it goes says nothing about the request path, so it does not open that circuit.
+   * For what no request waits for and may be large, such as log records and what is kept: a few connections of its own
+   * with a time-out of seconds. How it goes says nothing about the request path, so it does not open that circuit, and an
+   * open circuit does not hold it up.
    */
   readonly background: Transport;
   readonly windows = new LocalWindows();
@@ -41,6 +47,10 @@ export class Core {
   readonly kept: KeptDeliveries;
   /** Admissions that have not ended. */
   readonly living = new Set<Unsettled>();
+  /** Those whose question has no answer yet. */
+  readonly asking = new Set<Unsettled>();
+  /** Deliveries on their way, and those that come after them. */
+  readonly #underWay = new Set<Delivery>();
   readonly closing = new Event();
   closed = false;
   #adoptAt: number;
@@ -83,6 +93,24 @@ export class Core {
     return await this.transport.call(request);
   }
 
+  readonly ask: Ask = async (request) => await this.run(request);
+
+  /** Sends them in one round trip to each server. What each has brought is had by asking it. */
+  async together(requests: readonly Request<unknown>[]): Promise<Ask[]> {
+    if (performance.now() >= this.#adoptAt) this.adopt();
+    let replies: readonly unknown[];
+    try {
+      replies = await this.transport.many(requests);
+    } catch (error) {
+      replies = requests.map(() => error);
+    }
+    return replies.map((reply): Ask => async (request) => {
+      await Promise.resolve();
+      if (reply instanceof Error) throw reply;
+      return request.decode(reply);
+    });
+  }
+
   /** Takes over what processes that are gone have left to be sent. */
   adopt(): void {
     this.#adoptAt = performance.now() + ADOPT_MS;
@@ -101,10 +129,33 @@ export class Core {
     for (const admission of [...this.living]) admission.forgotten("admissions_closed");
   }
 
+  /** The program ends: no reply comes any more, so whatever has none is kept. */
+  keepAll(): void {
+    this.settleLiving();
+    for (const admission of [...this.asking]) admission.giveBack();
+    this.#keepUnderWay();
+  }
+
+  #keepUnderWay(): void {
+    for (const delivery of this.#underWay) {
+      delivery.mayHaveArrived(Date.now());
+      this.keep(delivery);
+    }
+  }
+
   // Deliveries: what must arrive.
 
   /** Tells the server at once, or keeps it for later if the server is away. */
   async deliver(delivery: Delivery): Promise<Settlement> {
+    this.#underWay.add(delivery);
+    try {
+      return await this.#deliver(delivery);
+    } finally {
+      this.#underWay.delete(delivery);
+    }
+  }
+
+  async #deliver(delivery: Delivery): Promise<Settlement> {
     if (this.kept.tooOld(delivery)) return this.#giveUp(delivery);
     // The server is away, so there is no need to try.
     const away = this.transport.servers();
@@ -138,6 +189,7 @@ export class Core {
   async deliverAll(deliveries: readonly Delivery[]): Promise<Settlement> {
     const outcomes: Settlement[] = [];
     let failed: unknown;
+    for (const delivery of deliveries) this.#underWay.add(delivery);
     for (const delivery of deliveries) {
       try {
         outcomes.push(await this.deliver(delivery));
@@ -182,18 +234,28 @@ export class Core {
     if (this.closed) return;
     this.closed = true;
     this.closing.set();
-    await this.tasks.finish(ms);
+    const end = performance.now() + ms;
+    // What is kept gets the rest of the time: enough for a server that does not answer to be waited for.
+    await this.tasks.finish(Math.max(ms - BACKGROUND_TIMEOUT_MS, ms / 2));
     this.settleLiving();
+    const sent = this.#sendLast();
     try {
-      // The second time for charges that take the place of settlements that nobody knows.
-      if (this.kept.size > 0 && (await this.sendKept()) > 0 && this.kept.size > 0) await this.sendKept();
+      await bounded(Math.max(0, end - performance.now()), sent);
     } catch (error) {
-      this.logger.error(`kept settlements and charges were not sent: ${nameOf(error)}`);
+      if (!(error instanceof TimedOut)) this.logger.error(`what is kept was not sent: ${nameOf(error)}`);
     }
-    if (this.kept.size > 0) this.logger.warn(`${String(this.kept.size)} settlements and charges were not sent`);
-    this.kept.close();
     this.transport.close();
     this.background.close();
+    // What has no reply yet fails now, and is marked as what may have arrived.
+    await bounded(BACKGROUND_TIMEOUT_MS, sent).catch(() => undefined);
+    this.#keepUnderWay();
+    if (this.kept.size > 0) this.logger.warn(`${String(this.kept.size)} settlements and charges were not sent`);
+    this.kept.close();
+  }
+
+  async #sendLast(): Promise<void> {
+    // The second time for charges that take the place of settlements that nobody knows.
+    if (this.kept.size > 0 && (await this.sendKept()) > 0 && this.kept.size > 0) await this.sendKept();
   }
 
   /** Whether UNKNOWN is no answer yet. At the end only a next process has time for another one. */
@@ -228,17 +290,31 @@ export class Core {
 
   async #sendBatches(): Promise<number> {
     let taken = 0;
-    for (let left = this.kept.size; left > 0;) {
-      const first = this.kept.first(Math.min(BATCH, left));
-      if (first.length === 0) break;
-      left -= first.length;
-      for (const old of first.filter((one) => this.kept.tooOld(one))) this.#giveUp(old);
-      const batch = first.filter((one) => !this.kept.tooOld(one));
-      if (batch.length === 0) continue;
+    // The nodes that do not answer, or refuse whatever comes: each is waited for once. Empty: the server.
+    const silent = new Set<string>();
+    const nodeOf = ({ words }: Delivery): string => this.background.nodeOf(words);
+    for (let left = this.kept.size; left > 0 && !silent.has("");) {
+      const found = this.kept.first(Math.min(BATCH, left));
+      if (found.length === 0) break;
+      left -= found.length;
+      const batch: Delivery[] = [];
+      for (const one of found) {
+        if (this.kept.tooOld(one)) this.#giveUp(one);
+        else if (silent.has(nodeOf(one))) this.kept.later(one);
+        else batch.push(one);
+      }
+      if (batch.length === 0) {
+        // There may be many, and others get their turn.
+        await new Promise(setImmediate);
+        continue;
+      }
       const replies = await this.#sent(batch);
-      const away = replies.filter(notNow).length;
-      taken += batch.length - away;
-      if (away === batch.length) break;
+      const away = batch.filter((_, at) => notNow(replies[at]));
+      taken += batch.length - away.length;
+      for (const [at, one] of batch.entries()) {
+        const reply = replies[at];
+        if (away.length === batch.length || (reply instanceof Unavailable && reply.down)) silent.add(nodeOf(one));
+      }
     }
     return taken;
   }
@@ -247,7 +323,7 @@ export class Core {
     const began = Date.now();
     let replies: unknown[];
     try {
-      replies = await this.transport.many(batch.map(({ request }) => request));
+      replies = await this.background.many(batch.map(({ request }) => request));
     } catch (error) {
       if (!(error instanceof Unavailable)) throw error;
       replies = batch.map(() => error);

@@ -114,7 +114,9 @@ export class KeptDeliveries {
     private readonly settings: Kept,
     private readonly logger: Logger,
   ) {
-    if (settings.directory !== undefined) this.#file = new KeptFile(settings.directory);
+    if (settings.directory !== undefined) {
+      this.#file = new KeptFile(settings.directory, () => this.#storeAll());
+    }
   }
 
   get size(): number {
@@ -159,7 +161,7 @@ export class KeptDeliveries {
   sending(now: boolean): void {
     const before = this.#sending;
     this.#sending = Math.max(0, before + (now ? 1 : -1));
-    if (this.#file?.isOpen === true && before > 0 !== this.#sending > 0) this.#write(JSON.stringify({ sending: now }));
+    if (this.#file?.isOpen === true && before > 0 !== this.#sending > 0) this.#write(sendingLine(now));
   }
 
   /** Takes it out. What comes instead is there before it is gone. */
@@ -184,7 +186,7 @@ export class KeptDeliveries {
   adopt(): number {
     let found = 0;
     for (const left of this.#file?.left() ?? []) {
-      const deliveries = deliveriesOf(left.lines, left.writtenAt);
+      const deliveries = deliveriesOf(left.lines);
       const over: string[] = [];
       for (const delivery of deliveries) {
         if (this.tooOld(delivery)) this.givenUp += 1;
@@ -219,6 +221,15 @@ export class KeptDeliveries {
     return delivery.stored === state;
   }
 
+  /** Into another file, since somebody has taken this one over. Whoever sends something first, it arrives once. */
+  #storeAll(): void {
+    for (const delivery of this.#kept.values()) {
+      delivery.stored = null;
+      this.#store(delivery);
+    }
+    if (this.#sending > 0 && this.#kept.size > 0) this.#write(sendingLine(true));
+  }
+
   #write(line: string): boolean {
     const file = this.#file;
     if (file === undefined) return false;
@@ -242,7 +253,7 @@ export class KeptDeliveries {
     const kept = [...this.#kept.values()];
     const lines = kept.map((delivery) => delivery.line());
     try {
-      file.rewrite(this.#sending > 0 && kept.length > 0 ? [...lines, JSON.stringify({ sending: true })] : lines);
+      file.rewrite(this.#sending > 0 && kept.length > 0 ? [...lines, sendingLine(true)] : lines);
       for (const delivery of kept) delivery.stored = stateOf(delivery);
     } catch {
       // The old file is as good, only longer. It is tried again after the next change.
@@ -250,26 +261,32 @@ export class KeptDeliveries {
   }
 }
 
+/** When it began counts, not when the file was written: others may take the file over and leave it again. */
+function sendingLine(now: boolean): string {
+  return JSON.stringify({ sending: now ? Date.now() : false });
+}
+
 function stateOf({ firstSent, againUntil }: Delivery): string {
   return `${String(firstSent)} ${String(againUntil)}`;
 }
 
-/** What a file has, and has not been done with. `writtenAt`: when it was written for the last time. */
-function deliveriesOf(lines: readonly string[], writtenAt: number): Delivery[] {
+/** What a file has, and has not been done with. */
+function deliveriesOf(lines: readonly string[]): Delivery[] {
   const found = new Map<string, Delivery>();
-  let sending = false;
+  let sending: number | false = false;
   for (const line of lines) {
-    let made: Partial<Line> & { readonly done?: string; readonly sending?: boolean };
+    let made: (Partial<Line> & { readonly done?: unknown; readonly sending?: unknown }) | null;
     try {
       made = JSON.parse(line) as typeof made;
     } catch {
       continue; // Half a line: the process was killed, or the disk was full. What follows is whole.
     }
+    if (typeof made !== "object" || made === null) continue;
     if (typeof made.done === "string") found.delete(made.done);
-    else if (typeof made.sending === "boolean") sending = made.sending;
+    else if (made.sending !== undefined) sending = typeof made.sending === "number" ? made.sending : false;
     else if (typeof made.id === "string" && Array.isArray(made.words)) found.set(made.id, Delivery.of(made as Line));
   }
   // They may have been under way when their process ended.
-  if (sending) for (const delivery of found.values()) delivery.mayHaveArrived(writtenAt);
+  if (sending !== false) for (const delivery of found.values()) delivery.mayHaveArrived(sending);
   return [...found.values()];
 }

@@ -13,18 +13,11 @@ import { Keeper } from "./keeper.js";
 import { Budgets, Limits, type AllowOptions, type TokensOptions } from "./limits.js";
 import { Locks, type Slot, type SlotOptions } from "./locks.js";
 import { Logs, type LogsOptions } from "./logs.js";
-import {
-  requested,
-  Router,
-  type Attempt,
-  type RequestOptions,
-  type RoutedRequest,
-  type RouteOptions,
-} from "./routing.js";
+import { RoutedRequest, Router, type Attempt, type RequestOptions, type RouteOptions } from "./routing.js";
 import { settingsOf, type Settings, type SettingsInput } from "./settings.js";
 import { nameOf, type Logger } from "./tasks.js";
 import { Telemetry } from "./telemetry.js";
-import type { Request, Text } from "./wire.js";
+import { nameOfKey, type Request, type Text } from "./wire.js";
 
 export type GatewayOptions = SettingsInput & {
   /** Makes accounts that do not exist, for `admit` with `require`. */
@@ -66,7 +59,8 @@ export class Gateway {
   readonly #limits: Limits;
   readonly #locks: Locks;
   readonly #logs: Logs[] = [];
-  readonly #atExit = (): void => this.#core.settleLiving();
+  readonly #atExit = (): void => this.#core.keepAll();
+  #closing: Promise<void> | undefined;
 
   constructor(client: GatewayClient, options: GatewayOptions = {}) {
     const { plans, telemetry = new Telemetry(), logger = console, ...settings } = options;
@@ -98,7 +92,7 @@ export class Gateway {
     estimates: Amounts = {},
     options: AdmitOptions = {},
   ): Promise<Admission> {
-    return await this.#admitter.admit(accounts, estimates, options);
+    return await this.#admitter.admit(this.#admitter.prepare(accounts, estimates, options));
   }
 
   /** The same for programs without `await using`: the admission is settled when `work` has ended, however it ends. */
@@ -128,7 +122,9 @@ export class Gateway {
     estimates: Amounts = {},
     options: RequestOptions = {},
   ): Promise<RoutedRequest> {
-    return await requested(this.#admitter, this.#router, accounts, targets, estimates, options);
+    const names = targets.map(nameOfKey);
+    const { admission, first } = await this.#router.request(this.#admitter, accounts, names, estimates, options);
+    return new RoutedRequest(this.#router, admission, first, names, options);
   }
 
   // Limits, slots, locks.
@@ -220,12 +216,19 @@ export class Gateway {
     return this.#core.kept.size;
   }
 
-  /** Sends what there is to send, waits for what runs, for so many milliseconds at most, and closes the connections. */
+  /**
+   * Sends what there is to send, waits for what runs, and closes the connections. All of that takes so many milliseconds at
+   * most, and what a call that is under way then takes: 2 seconds, if the server does not answer.
+   */
   async close(ms = 5_000): Promise<void> {
-    process.off("exit", this.#atExit);
-    if (this.#core.closed) return;
-    await Promise.all(this.#logs.map(async (logs) => await logs.close()));
+    this.#closing ??= this.#close(ms);
+    await this.#closing;
+  }
+
+  async #close(ms: number): Promise<void> {
+    for (const logs of this.#logs) this.#core.tasks.start(async () => await logs.close());
     await this.#core.close(ms);
+    process.off("exit", this.#atExit);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

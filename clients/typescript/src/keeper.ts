@@ -61,9 +61,9 @@ export class Keeper {
         for (const lease of some) this.#later(lease, 1_000);
       }
     }
-    const next = Math.min(...this.#due.values());
-    const [first] = Array.from(this.#due).filter(([, at]) => at === next);
-    if (first !== undefined && next < this.#timerAt) this.#later(first[0], Math.max(0, next - performance.now()));
+    let next: readonly [Lease, number] | undefined;
+    for (const one of this.#due) if (next === undefined || one[1] < next[1]) next = one;
+    if (next !== undefined && next[1] < this.#timerAt) this.#later(next[0], Math.max(0, next[1] - performance.now()));
   }
 
   async #extend(leases: readonly Lease[]): Promise<void> {

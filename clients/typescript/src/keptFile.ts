@@ -14,12 +14,11 @@ const SHOWN_EVERY_MS = 5_000;
 const GONE_AFTER_MS = 60_000;
 const ENDING = ".kept";
 const TAKEN = ".taken";
+const NEW = ".new";
 
 /** A file that a process has left. */
 export interface Left {
   readonly lines: readonly string[];
-  /** When it was written for the last time, unix milliseconds. */
-  readonly writtenAt: number;
   /** Takes lines out: all, by deleting the file; else lines are added that say what is done. */
   readonly done: (what: "all" | readonly string[]) => void;
 }
@@ -32,7 +31,11 @@ export class KeptFile {
   #timer: NodeJS.Timeout | undefined;
   lines = 0;
 
-  constructor(private readonly directory: string) {}
+  /** @param taken called when somebody has taken the file over: what comes next goes into another one */
+  constructor(
+    private readonly directory: string,
+    private readonly taken: () => void,
+  ) {}
 
   get isOpen(): boolean {
     return this.#file !== undefined;
@@ -68,9 +71,10 @@ export class KeptFile {
       this.#written(0, 0);
       return;
     }
-    const beside = `${this.#path}.new`;
+    const beside = `${this.#path}${NEW}`;
     const data = Buffer.from(lines.map((line) => `${line}\n`).join(""));
-    const made = fs.openSync(beside, "w", 0o600);
+    fs.rmSync(beside, { force: true });
+    const made = fs.openSync(beside, "ax", 0o600);
     try {
       writeAll(made, data);
       fs.renameSync(beside, this.#path);
@@ -79,9 +83,8 @@ export class KeptFile {
       fs.rmSync(beside, { force: true });
       throw error;
     }
-    fs.closeSync(made);
     fs.closeSync(file);
-    this.#file = fs.openSync(this.#path, "a", 0o600);
+    this.#file = made;
     this.#written(data.length, lines.length);
   }
 
@@ -97,16 +100,16 @@ export class KeptFile {
   *left(): Generator<Left> {
     for (const name of list(this.directory)) {
       const place = path.join(this.directory, name);
+      if (name.endsWith(NEW)) removeOld(place);
       if (place === this.#path || !(name.endsWith(ENDING) || name.endsWith(TAKEN))) continue;
       const taken = path.join(this.directory, `${nameOfProcess()}.${randomUUID()}${TAKEN}`);
       try {
-        const writtenAt = fs.statSync(place).mtimeMs;
-        if (!gone(name, writtenAt)) continue;
+        if (!gone(name, fs.statSync(place).mtimeMs)) continue;
         fs.renameSync(place, taken);
         // Not old any more, so that nobody else takes it meanwhile.
         fs.utimesSync(taken, new Date(), new Date());
         const lines = fs.readFileSync(taken, "utf8").split("\n");
-        yield { lines, writtenAt, done: (what) => this.#done(taken, what) };
+        yield { lines, done: (what) => this.#done(taken, what) };
       } catch (error) {
         // Another process was quicker, or the disk fails: it is tried again later.
         if ((error as NodeJS.ErrnoException).code === undefined) throw error;
@@ -140,10 +143,11 @@ export class KeptFile {
       const now = new Date();
       fs.utimesSync(this.#path, now, now);
     } catch {
-      // Somebody has taken it for gone: what comes next goes into another file.
+      // This process was stopped for so long, or the clock was set on, that somebody has taken it for gone.
       if (this.#file !== undefined && !fs.existsSync(this.#path)) {
         fs.closeSync(this.#file);
         this.#file = undefined;
+        this.taken();
       }
     }
   }
@@ -163,6 +167,15 @@ function gone(name: string, writtenAt: number): boolean {
     return false;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === "ESRCH";
+  }
+}
+
+/** What a process has left that ended while it wrote its file anew. */
+function removeOld(place: string): void {
+  try {
+    if (Date.now() - fs.statSync(place).mtimeMs > 10 * GONE_AFTER_MS) fs.rmSync(place, { force: true });
+  } catch {
+    // Its process has finished meanwhile.
   }
 }
 

@@ -8,7 +8,7 @@ import { Delivery } from "./deliveries.js";
 import { Unavailable } from "./failures.js";
 import { share } from "./local.js";
 import { unlessAborted, wholeMs } from "./tasks.js";
-import type { Text } from "./wire.js";
+import { nameOfKey, UnexpectedReply, type Text } from "./wire.js";
 
 /** Budgets of a ledger, such as `[[500, "MONTH"], [20, "DAY"]]`. */
 export type BudgetList = readonly (readonly [Amount, Period])[];
@@ -64,7 +64,7 @@ export class Limits {
   }
 
   #alone(key: Text, limit: number, windowMs: number, cost: number, peek: boolean, error: Unavailable): LimitDecision {
-    const decision = this.#decided(String(key), limit, windowMs, cost, peek, error.reason);
+    const decision = this.#decided(nameOfKey(key), limit, windowMs, cost, peek, error.reason);
     this.core.telemetry.decided("limits", decision.outcome, decision.reason);
     return decision;
   }
@@ -188,6 +188,7 @@ export class Budgets {
 
   /** Sets money aside for a request if all budgets have room for it. */
   async reserve(key: Text, estimate: Amount, budgets: BudgetList, options: ReserveOptions = {}): Promise<Hold> {
+    options.signal?.throwIfAborted();
     const holdId = crypto.randomUUID();
     const asked = requests.reserve(key, estimate, budgets, { ttlMs: wholeMs(options.ttlMs ?? 300_000), id: holdId });
     const cancel = (): void => void this.core.keep(this.#cancelled(key, holdId));
@@ -195,7 +196,11 @@ export class Budgets {
       const hold = await unlessAborted(options.signal, this.core.tasks.track(this.core.run(asked)), cancel);
       return new Hold(this.core, key, holdId, estimate, this.#told(hold.granted, hold), true);
     } catch (error) {
-      if (!(error instanceof Unavailable)) throw error;
+      if (!(error instanceof Unavailable)) {
+        // A reply that cannot be read: it may have been set aside.
+        if (error instanceof UnexpectedReply) cancel();
+        throw error;
+      }
       const decision = this.#alone(error);
       if (error.sent && !decision.ok) cancel();
       return new Hold(this.core, key, holdId, estimate, decision, error.sent);

@@ -8,7 +8,7 @@ import { Unavailable } from "./failures.js";
 import type { Keeper, Lease } from "./keeper.js";
 import { share } from "./local.js";
 import { Event, sleep, unlessAborted, wholeMs } from "./tasks.js";
-import type { Request, Text } from "./wire.js";
+import { nameOfKey, type Request, type Text } from "./wire.js";
 
 export interface SlotOptions {
   /** It is free by itself after this time, in milliseconds, unless it is renewed. Default: 30,000. */
@@ -38,8 +38,10 @@ export class Slot implements Lease {
   #ended = false;
   #askedAt = 0;
   #liveUntil = 0;
-  readonly #lost = new Event();
-  readonly #controller = new AbortController();
+  #isLost = false;
+  /** Lost, or released. */
+  readonly #changed = new Event();
+  #controller: AbortController | undefined;
 
   /** Made by `Gateway.slot` and `Gateway.lock`. */
   constructor(
@@ -57,7 +59,7 @@ export class Slot implements Lease {
 
   /** It is not known any more that the slot is still taken: somebody else may have it. */
   get lost(): boolean {
-    return this.#lost.isSet || (this.outcome === "admitted" && performance.now() > this.#liveUntil);
+    return this.#isLost || (this.outcome === "admitted" && performance.now() > this.#liveUntil);
   }
 
   /** Throws LockLost if the slot was lost, or never taken. */
@@ -65,25 +67,28 @@ export class Slot implements Lease {
     if (!this.ok || this.lost) throw new LockLost(this.reason === "" ? "lost" : this.reason);
   }
 
-  /** Waits until the slot is lost, for so long at most, and tells whether it is. */
+  /** Waits until the slot is lost or released, for so long at most, and tells whether it is lost. */
   async untilLost(ms = Infinity): Promise<boolean> {
     const end = performance.now() + ms;
     while (!this.lost) {
+      if (this.#ended) return false;
       const now = performance.now();
       if (now >= end) return false;
       // Without a reply of the server nobody sets the event: the time for which it is held ends by itself. A moment more,
       // so that the time has passed for certain.
       const until = Math.min(end, this.outcome === "admitted" ? this.#liveUntil : Infinity);
-      await this.#lost.wait(until - now + 1, { background: true });
+      await this.#changed.wait(until - now + 1, { background: true });
     }
     return true;
   }
 
-  /** Aborted when the slot is lost: for the work that it guards. */
+  /** Aborted when the slot is lost, and from the beginning if there was none: for the work that it guards. */
   get signal(): AbortSignal {
-    if (!this.#controller.signal.aborted) {
-      void this.untilLost().then(() => {
-        if (!this.#ended) this.#controller.abort(new LockLost("lost"));
+    if (this.#controller === undefined) {
+      const controller = (this.#controller = new AbortController());
+      if (!this.ok) controller.abort(new LockLost(this.reason));
+      else void this.untilLost().then((lost) => {
+        if (lost && !this.#ended) controller.abort(new LockLost("lost"));
       });
     }
     return this.#controller.signal;
@@ -94,7 +99,7 @@ export class Slot implements Lease {
     if (this.#ended || !this.ok) return false;
     this.leave();
     if (this.outcome === "degraded") {
-      this.core.slots.free(String(this.key), this.holder);
+      this.core.slots.free(nameOfKey(this.key), this.holder);
       return true;
     }
     return await this.core.tasks.track(this.#release());
@@ -127,6 +132,7 @@ export class Slot implements Lease {
   /** Nobody wants it any more. */
   leave(): void {
     this.#ended = true;
+    this.#changed.set();
     this.keeper.remove(this);
   }
 
@@ -150,7 +156,8 @@ export class Slot implements Lease {
     if (live) {
       this.liveSince(this.#askedAt);
     } else if (!this.#ended) {
-      this.#lost.set();
+      this.#isLost = true;
+      this.#changed.set();
       this.core.telemetry.count("locks_lost");
     }
   }
@@ -164,12 +171,13 @@ export class Locks {
 
   async acquire(key: Text, most: number, lock: boolean, options: SlotOptions): Promise<Slot> {
     const { ttlMs = 30_000, waitMs = 0, renew = true, signal } = options;
+    signal?.throwIfAborted();
     const slot = new Slot(this.core, this.keeper, key, most, ttlMs);
     // Whoever leaves while it is asked for must not keep it.
     const left = (): void => {
       slot.leave();
       slot.keepRelease(null);
-      if (slot.outcome === "degraded") this.core.slots.free(String(key), slot.holder);
+      if (slot.outcome === "degraded") this.core.slots.free(nameOfKey(key), slot.holder);
     };
     await unlessAborted(signal, this.core.tasks.track(this.#ask(slot, waitMs, lock)), left);
     this.core.telemetry.decided(lock ? "locks" : "slots", slot.outcome, slot.reason);
@@ -253,7 +261,7 @@ export class Locks {
       slot.outcome = "degraded";
     } else if (mode === "local") {
       const own = share(slot.max, this.core.settings.instances);
-      const taken = this.core.slots.take(String(slot.key), own, slot.holder, slot.ttlMs);
+      const taken = this.core.slots.take(nameOfKey(slot.key), own, slot.holder, slot.ttlMs);
       slot.inUse = taken.count;
       slot.retryAfterMs = taken.retryAfterMs;
       slot.outcome = taken.allowed ? "degraded" : "denied";

@@ -1,18 +1,18 @@
 // One of several deployments of a model, and the next one if it fails.
 
-import { addAmounts, type Amount, type Amounts, type Decimal, type Used } from "./amounts.js";
-import { Admission, nameOfKey, type Admitter, type AdmitOptions } from "./admission.js";
+import { addAmounts, isAboveZero, type Amount, type Amounts, type Decimal, type Used } from "./amounts.js";
+import { Admission, answered, type Admitter, type AdmitOptions } from "./admission.js";
 import { Charge, type Group } from "./charge.js";
-import { requests, type Pick } from "./commands/index.js";
-import type { Core } from "./core.js";
+import { requests, type Pick, type Routed } from "./commands/index.js";
+import type { Ask, Core } from "./core.js";
 import { CallFailed, Denied, type Settlement } from "./decisions.js";
 import { GatewayError, LeaseEnded, NoAccount } from "./errors.js";
 import { Unavailable } from "./failures.js";
 import type { Keeper } from "./keeper.js";
 import { share } from "./local.js";
-import { windowMs } from "./settings.js";
-import { nameOf, unlessAborted, wholeMs } from "./tasks.js";
-import type { Text } from "./wire.js";
+import { windowMs, type Away } from "./settings.js";
+import { nameOf, wholeMs } from "./tasks.js";
+import { nameOfKey, type Request, type Text } from "./wire.js";
 
 /**
  * Which errors say that the target has failed, besides CallFailed: a function of the error. It returns whether it does; or
@@ -25,7 +25,10 @@ const MOST_SETTLED = 16;
 
 /**
  * A call of one target. `attempt.run(work)` settles it at the end; a CallFailed that is thrown in it, or one of the
- * `failures`, is counted against the target. Any other error says nothing about how long the target takes.
+ * `failures`, is counted against the target. Any other error ends it as broken off. If the target is known to have answered
+ * by then, because a piece of its stream was passed on or `use` has told an amount above 0, that counts as a success. If
+ * not, it says nothing about the target: it neither closes nor opens a breaker, the limits on the target's requests get
+ * this one back, and other meters keep their estimates. In both cases it says nothing about how long the target takes.
  */
 export class Attempt extends Admission {
   /** It was settled, and not as a failure. */
@@ -121,9 +124,12 @@ export class Attempt extends Admission {
   }
 
   protected override async brokenOff(): Promise<Settlement | null> {
-    // How long the call would have taken is not known.
     if (!this.charge.ending) this.succeeded = true;
-    return await this.end(this.charge.used, { failed: false });
+    const { used } = this.charge;
+    const hasAnswered = this.began || Object.values(used).some(isAboveZero);
+    // A settlement of no requests is the one that is neither a success nor a failure. How long the call would have taken
+    // is not known.
+    return await this.end(hasAnswered ? used : { requests: 0, ...used }, { failed: false });
   }
 }
 
@@ -142,6 +148,15 @@ interface Choice {
   readonly failures?: Failures | undefined;
 }
 
+/** A target that is asked for. */
+interface Asked {
+  readonly attempt: Attempt;
+  readonly charge: Charge;
+  readonly targets: readonly string[];
+  readonly pick: Pick;
+  readonly keepAlive: boolean;
+}
+
 export class Router {
   constructor(
     private readonly core: Core,
@@ -149,24 +164,71 @@ export class Router {
   ) {}
 
   async route(targets: readonly Text[], estimates: Amounts, options: RouteOptions): Promise<Attempt> {
+    const asked = this.#prepare(targets.map(nameOfKey), estimates, options, options.pick ?? "FIRST");
+    const { admission } = this.core.settings.away;
+    await answered(this.core, options.signal, [asked.charge], async () => {
+      await this.#ask(asked, admission, this.core.ask);
+    });
+    return this.#decided(asked);
+  }
+
+  #prepare(targets: readonly string[], estimates: Amounts, options: RouteOptions, pick: Pick): Asked {
     if (targets.length === 0) throw new RangeError("targets: at least one");
-    const { ttlMs = this.core.settings.leaseTtlMs, leaseId = crypto.randomUUID(), pick = "FIRST", signal } = options;
+    const { ttlMs = this.core.settings.leaseTtlMs, leaseId = crypto.randomUUID(), keepAlive = true } = options;
     const charge = new Charge(this.core, this.keeper, leaseId, { ...estimates }, ttlMs, {});
-    const attempt = new Attempt(charge, options.failures);
-    const asked = this.core.tasks.track(this.#ask(attempt, charge, targets.map(nameOfKey), pick));
-    await unlessAborted(signal, asked, () => charge.abandon());
+    return { attempt: new Attempt(charge, options.failures), charge, targets, pick, keepAlive };
+  }
+
+  #decided({ attempt, charge, keepAlive }: Asked): Attempt {
     attempt.started();
     this.core.telemetry.decided("route", attempt.outcome, attempt.reason);
-    if ((options.keepAlive ?? true) && charge.holds) this.keeper.add(charge);
+    if (keepAlive && charge.holds) this.keeper.add(charge);
     return attempt;
   }
 
-  async #ask(attempt: Attempt, charge: Charge, targets: readonly string[], pick: Pick): Promise<void> {
+  async #ask(asked: Asked, away: Away["admission"], ask: Ask): Promise<void> {
     try {
-      await this.#askSlots(attempt, charge, targets, pick);
+      await this.#askSlots(asked, away, ask);
     } finally {
-      charge.nowAnswered();
+      asked.charge.nowAnswered();
     }
+  }
+
+  /**
+   * Asks for the accounts' admission and for the first target: in one round trip, if one server has all of them. No
+   * `first`: the accounts refuse, or their server has not all targets, which are asked for later then.
+   */
+  async request(
+    admitter: Admitter,
+    accounts: Text | readonly Text[],
+    targets: readonly string[],
+    estimates: Amounts,
+    options: RequestOptions,
+  ): Promise<{ readonly admission: Admission; readonly first?: Attempt }> {
+    const { pick = "FAST", failures, ttlMs, attributes, signal } = options;
+    const payers = admitter.prepare(accounts, estimates, { ttlMs, attributes, signal });
+    const asked = this.#prepare(targets, estimates, { failures, ttlMs }, pick);
+    const { admission } = payers;
+    const questions = [
+      ...admitter.questions(payers),
+      ...this.#grouped(targets).map((group) => this.#question(asked, group)),
+    ];
+    if (questions.length !== 2 || !this.core.transport.haveOneNode(questions)) {
+      await admitter.admit(payers);
+      return { admission };
+    }
+    await answered(this.core, signal, [payers.charge, asked.charge], async () => {
+      const [admitted = this.core.ask, routed = this.core.ask] = await this.core.together(questions);
+      try {
+        await admitter.ask(payers, admitted);
+      } finally {
+        // A target that was picked for accounts that refuse is free again at once.
+        await this.#ask(asked, admission.ok ? this.core.settings.away.admission : "closed", routed);
+        if (asked.attempt.ok && !admission.ok) await asked.attempt.undo();
+      }
+    });
+    admitter.decided(payers);
+    return admission.ok ? { admission, first: this.#decided(asked) } : { admission };
   }
 
   /**
@@ -183,7 +245,13 @@ export class Router {
     return groups.map((group) => group.targets);
   }
 
-  async #askSlots(attempt: Attempt, charge: Charge, targets: readonly string[], pick: Pick): Promise<void> {
+  #question({ charge, pick }: Asked, targets: readonly string[]): Request<Routed> {
+    const { leaseId, estimates: amounts } = charge;
+    return requests.route(targets, { leaseId, ttlMs: wholeMs(charge.ttlMs), amounts, pick, rows: "REFUSED" });
+  }
+
+  async #askSlots(asked: Asked, away: Away["admission"], ask: Ask): Promise<void> {
+    const { attempt, charge, targets } = asked;
     const waits: number[] = [];
     let missing = 0;
     const groups = this.#grouped(targets);
@@ -191,9 +259,7 @@ export class Router {
       // Whoever leaves meanwhile gives back whichever target has been charged.
       charge.groups = parts(group, MOST_SETTLED).map((accounts): Group => ({ accounts, state: "maybe" }));
       try {
-        const { leaseId, estimates: amounts } = charge;
-        const asked = requests.route(group, { leaseId, ttlMs: wholeMs(charge.ttlMs), amounts, pick, rows: "REFUSED" });
-        const routed = await this.core.run(asked);
+        const routed = await ask(this.#question(asked, group));
         if (routed.target !== null) {
           charge.target = routed.target;
           charge.groups = [{ accounts: [routed.target], state: "live" }];
@@ -205,11 +271,11 @@ export class Router {
         charge.groups = [];
       } catch (error) {
         if (error instanceof Unavailable) {
-          this.#decideAlone(attempt, charge, targets, pick, error);
+          this.#decideAlone(asked, away, error);
           return;
         }
         if (error instanceof LeaseEnded) {
-          this.#decideAlone(attempt, charge, targets, pick, new Unavailable("timeout", { sent: true }));
+          this.#decideAlone(asked, away, new Unavailable("timeout", { sent: true }));
           return;
         }
         if (error instanceof GatewayError) charge.groups = [];
@@ -222,19 +288,18 @@ export class Router {
     attempt.retryAfterMs = known.length > 0 ? Math.min(...known) : -1;
   }
 
-  #decideAlone(attempt: Attempt, charge: Charge, targets: readonly string[], pick: Pick, error: Unavailable): void {
-    const { away, instances, pauseMs } = this.core.settings;
-    const { admission } = away;
+  #decideAlone({ attempt, charge, targets, pick }: Asked, away: Away["admission"], error: Unavailable): void {
+    const { instances, pauseMs } = this.core.settings;
     attempt.reason = error.reason;
     if (!error.sent) charge.groups = [];
     const order = pick === "FIRST" ? targets : [...targets].sort(() => Math.random() - 0.5);
-    if (admission === "open") {
+    if (away === "open") {
       charge.target = order[0];
-    } else if (typeof admission === "object") {
-      const limit = share(admission.requests, instances);
+    } else if (typeof away === "object") {
+      const limit = share(away.requests, instances);
       const waits: number[] = [];
       for (const target of order) {
-        const taken = this.core.windows.take(`route ${target}`, limit, windowMs(admission), 1);
+        const taken = this.core.windows.take(`route ${target}`, limit, windowMs(away), 1);
         if (taken.allowed) {
           charge.target = target;
           break;
@@ -283,6 +348,8 @@ export interface RequestOptions extends Choice {
  */
 export class RoutedRequest {
   readonly #attempts: Attempt[] = [];
+  /** The first attempt, if its target was asked for together with the accounts, and until it is begun. */
+  #first: Attempt | undefined;
   readonly #startedAt = performance.now();
 
   /** Made by `Gateway.request`. */
@@ -290,9 +357,12 @@ export class RoutedRequest {
     private readonly router: Router,
     /** The accounts' admission. */
     readonly admission: Admission,
+    first: Attempt | undefined,
     private readonly targets: readonly string[],
     private readonly options: RequestOptions,
-  ) {}
+  ) {
+    this.#first = first;
+  }
 
   get ok(): boolean {
     return this.admission.ok;
@@ -318,13 +388,13 @@ export class RoutedRequest {
   /** The targets to call, one after the other, until an attempt succeeds. Settle each, or use `attempt.run`. */
   async *attempts(): AsyncGenerator<Attempt, void, undefined> {
     this.throwIfDenied();
-    const { attempts = 3, withinMs = Infinity, pick = "FAST", failures, signal } = this.options;
-    const left = [...this.targets];
+    const { attempts = 3, withinMs = Infinity } = this.options;
+    let left = this.targets;
     let reason = "every_target_failed";
     let retryAfterMs = -1;
     for (let tried = 0; left.length > 0 && tried < attempts; tried++) {
       if (tried > 0 && performance.now() - this.#startedAt > withinMs) break;
-      const attempt = await this.router.route(left, this.admission.estimates, { pick, failures, signal });
+      const attempt = await this.#next(left);
       if (!attempt.ok) {
         if (tried === 0) ({ reason, retryAfterMs } = attempt);
         break;
@@ -333,7 +403,7 @@ export class RoutedRequest {
       yield attempt;
       await attempt.settle();
       if (attempt.succeeded) return;
-      left.splice(left.indexOf(attempt.target), 1);
+      left = left.filter((target) => target !== attempt.target);
     }
     if (Object.keys(this.#used()).length === 0) await this.admission.undo();
     const status = reason === "limit" || reason === "local_limit" ? 429 : 503;
@@ -343,6 +413,17 @@ export class RoutedRequest {
     throw new Denied(reason, retryAfterMs, headers, status, last);
   }
 
+  async #next(targets: readonly string[]): Promise<Attempt> {
+    const first = this.#first;
+    this.#first = undefined;
+    if (first !== undefined) {
+      first.started();
+      return first;
+    }
+    const { pick = "FAST", failures, ttlMs, signal } = this.options;
+    return await this.router.route(targets, this.admission.estimates, { pick, failures, ttlMs, signal });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.settle();
   }
@@ -350,9 +431,14 @@ export class RoutedRequest {
   /** Ends it: the accounts pay what all attempts have used together. */
   async settle(): Promise<void> {
     let failed: unknown;
-    for (const attempt of this.#attempts) {
+    const endings = this.#attempts.map((attempt) => async () => await attempt.settle());
+    const first = this.#first;
+    this.#first = undefined;
+    // Its target was not called.
+    if (first !== undefined) endings.push(async () => await first.undo());
+    for (const end of endings) {
       try {
-        await attempt.settle();
+        await end();
       } catch (error) {
         // The others and the accounts are settled all the same.
         failed ??= error;
@@ -373,17 +459,4 @@ export class RoutedRequest {
     const amounts = (meter: string): Amount[] => this.#attempts.flatMap(({ spent }) => spent[meter] ?? []);
     return Object.fromEntries(Array.from(told, (meter) => [meter, addAmounts(...amounts(meter))]));
   }
-}
-
-export async function requested(
-  admitter: Admitter,
-  router: Router,
-  accounts: Text | readonly Text[],
-  targets: readonly Text[],
-  estimates: Amounts,
-  options: RequestOptions,
-): Promise<RoutedRequest> {
-  const { ttlMs, attributes, signal } = options;
-  const admission = await admitter.admit(accounts, estimates, { ttlMs, attributes, signal });
-  return new RoutedRequest(router, admission, targets.map(nameOfKey), options);
 }

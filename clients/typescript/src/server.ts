@@ -24,6 +24,8 @@ interface Line {
 
 export class Server {
   readonly circuit: Circuit;
+  /** When something was asked for the last time, by `performance.now()`. */
+  usedAt = performance.now();
   #lines: Line[] = [];
   #opening: Promise<Line> | undefined;
   #idle: Connection[] = [];
@@ -45,7 +47,9 @@ export class Server {
 
   /** The replies, of which each may be a GatewayError. Rejects with Unavailable if there are none. */
   async ask(commands: readonly Command[], options: { readonly waiting?: boolean } = {}): Promise<unknown[]> {
+    if (this.#closed) throw new Unavailable("connection", { sent: false, down: false });
     if (!this.circuit.mayAsk()) throw new Unavailable("circuit_open", { sent: false });
+    this.usedAt = performance.now();
     let replies: unknown[];
     try {
       replies = options.waiting === true ? await this.#askWaiting(commands) : await this.#askShared(commands);
@@ -118,7 +122,8 @@ export class Server {
     try {
       return await this.driver.connect(this.settings.connectTimeoutMs + this.settings.timeoutMs, this.node);
     } catch (error) {
-      if (error instanceof GatewayError) throw error;
+      // Why the server refuses the connection itself.
+      if (error instanceof GatewayError) throw meaning(error);
       throw new Unavailable(error instanceof TimedOut ? "timeout" : "connection", { sent: false, cause: error });
     }
   }
@@ -153,7 +158,8 @@ export class Server {
       this.#idle = this.#idle.filter((one) => one !== connection && !one.closed);
       this.#waiting.add(connection);
       const replies = await exchange(connection, commands, this.settings.waitingTimeoutMs);
-      if (!this.#closed) this.#idle.push(connection);
+      if (this.#closed) connection.close();
+      else this.#idle.push(connection);
       return replies;
     } catch (error) {
       connection?.close();

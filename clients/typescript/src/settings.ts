@@ -135,6 +135,7 @@ export function settingsOf(given: SettingsInput): Settings {
   for (const name of ["connections", "waitingConnections", "failures", "instances"] as const) {
     if (!(settings[name] >= 1)) throw new RangeError(`${name}: at least 1`);
   }
+  if (!(settings.kept.everyMs > 0)) throw new RangeError("kept.everyMs: above 0");
   if (!(settings.waitingTimeoutMs >= 500)) throw new RangeError("waitingTimeoutMs: at least 500");
   const { limits, slots, budgets, admission } = settings.away;
   if (!MODES.includes(limits)) throw new RangeError("away.limits: open, local or closed");

@@ -18,7 +18,16 @@ export interface Watch<T> {
 export function passedOn<T>(source: Source<T>, watch: Watch<T>): AsyncIterableIterator<T> {
   let pieces: AsyncIterator<T> | undefined;
   let over = false;
-  const begin = (): AsyncIterator<T> => (pieces ??= iteratorOf(source));
+  // It cannot be read at all, such as a stream that somebody else reads.
+  let unusable = false;
+  const begin = (): AsyncIterator<T> => {
+    try {
+      return (pieces ??= iteratorOf(source));
+    } catch (error) {
+      unusable = true;
+      throw error;
+    }
+  };
   const leave = async (complete: boolean): Promise<void> => {
     over = true;
     await watch.ended(complete);
@@ -58,7 +67,9 @@ export function passedOn<T>(source: Source<T>, watch: Watch<T>): AsyncIterableIt
 
   /** The source may hang for as long as it likes: the end does not wait for it. */
   async function closed(): Promise<void> {
-    const closing = Promise.resolve(begin().return?.());
+    const closing = (async () => {
+      if (!unusable) await begin().return?.();
+    })();
     closing.catch(() => undefined);
     await watch.ended(false);
     await closing;

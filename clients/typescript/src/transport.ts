@@ -1,19 +1,23 @@
 // Sends commands to the server, or to the node of a cluster that has their keys, within the time-outs.
 
 import calculateSlot from "cluster-key-slot";
+import { Circuit } from "./circuit.js";
 import { COMMANDS } from "./commands/table.js";
 import { shown, type Address, type Driver } from "./drivers/driver.js";
 import { GatewayError, Redirected, TryAgain } from "./errors.js";
 import { meaning, notNow, Unavailable } from "./failures.js";
 import { Server } from "./server.js";
 import type { Settings } from "./settings.js";
-import { sleep, type Logger, type Tasks } from "./tasks.js";
+import { bounded, sleep, TimedOut, type Logger, type Tasks } from "./tasks.js";
 import type { Telemetry } from "./telemetry.js";
-import { textArgument, type Argument, type Request, type Text } from "./wire.js";
+import { integer, items, text, textArgument, UnexpectedReply, type Argument, type Request, type Text } from "./wire.js";
 
 const REDIRECTIONS = 5;
 // How long a cluster's map may be wrong for: it is asked for anew after a redirection or a failure, but not more often.
 const REFRESH_MS = 500;
+// For how long nothing is asked of a node that has left before its connections are closed.
+const LEFT_MS = 60_000;
+const SLOTS = 16_384;
 
 /** What came of each call of one exchange with a server. */
 interface Asked {
@@ -33,9 +37,11 @@ export class Transport {
   readonly #servers = new Map<string, Server>();
   #slots = new Map<number, Address>();
   #seeds: readonly Address[] = [];
-  #seeding: Promise<void> | undefined;
   #askedAt = -Infinity;
-  #refreshing: Promise<void> | undefined;
+  #refreshing: Promise<boolean> | undefined;
+  #pruneAt = Infinity;
+  // Opens if no node tells which node has which slots while that is not known.
+  readonly #map: Circuit;
 
   constructor(
     private readonly driver: Driver,
@@ -43,7 +49,9 @@ export class Transport {
     private readonly tasks: Tasks,
     private readonly telemetry: Telemetry,
     private readonly logger: Logger,
+    private readonly leftMs = LEFT_MS,
   ) {
+    this.#map = new Circuit(driver.name, settings.failures, settings.pauseMs, logger);
     if (driver.nodes === null) this.#alone = new Server(driver, driver.address, settings, logger);
   }
 
@@ -54,6 +62,16 @@ export class Transport {
   /** Keys with the same place can be named in one call. */
   placeOf(key: Text): number {
     return this.driver.nodes === null ? 0 : calculateSlot(textArgument(key));
+  }
+
+  /** Whether all of them are sent to the same node, as far as is known. */
+  haveOneNode(requests: readonly Request<unknown>[]): boolean {
+    return new Set(requests.map(({ args }) => this.nodeOf(args))).size === 1;
+  }
+
+  /** What tells the node that such a call is sent to from the others; empty without a cluster, or if they are not known. */
+  nodeOf(args: readonly Argument[]): string {
+    return this.#alone !== undefined || this.#slots.size === 0 ? "" : shown(this.#addressOf(args));
   }
 
   /** The reply. Rejects with Unavailable, or with the error that the server replied. */
@@ -67,7 +85,7 @@ export class Transport {
     await this.#knowNodes();
     const groups = new Map<string, { address: Address; places: number[] }>();
     for (const [place, request] of requests.entries()) {
-      const address = this.#addressOf(request);
+      const address = this.#addressOf(request.args);
       const group = groups.get(shown(address)) ?? { address, places: [] };
       group.places.push(place);
       groups.set(shown(address), group);
@@ -92,7 +110,7 @@ export class Transport {
     const how = { waiting: true };
     if (this.#alone !== undefined) return read(request, (await this.#ask(this.#alone, [request], how)).replies[0]);
     await this.#knowNodes();
-    const { replies, sent } = await this.#ask(this.#server(this.#addressOf(request)), [request], how);
+    const { replies, sent } = await this.#ask(this.#server(this.#addressOf(request.args)), [request], how);
     return read(request, await this.#followed(request, replies[0], sent, how));
   }
 
@@ -100,7 +118,9 @@ export class Transport {
   async everywhere<T>(request: Request<T>): Promise<T[]> {
     if (this.#alone !== undefined) return [await this.call(request)];
     await this.#knowNodes();
-    const addresses = new Map(Array.from(this.#slots.values(), (address) => [shown(address), address]));
+    // A node that refuses to tell which node has which slots also says why.
+    const known = this.#slots.size > 0 ? this.#slots.values() : this.#seeds.slice(0, 1);
+    const addresses = new Map(Array.from(known, (address) => [shown(address), address]));
     return await Promise.all(
       Array.from(addresses.values(), async (address) => {
         return read(request, (await this.#ask(this.#server(address), [request])).replies[0]);
@@ -161,7 +181,7 @@ export class Transport {
     for (let hops = 0; redirects(reply) && hops < REDIRECTIONS; hops++) {
       if (how.waiting !== true && performance.now() >= until) break;
       const asking = reply.code === "ASK";
-      let address = this.#addressOf(request);
+      let address = this.#addressOf(request.args);
       if (reply instanceof TryAgain) await sleep(5);
       else address = this.#redirected(reply, address);
       const asked = await this.#ask(this.#server(address), [request], { ...how, asking });
@@ -183,8 +203,7 @@ export class Transport {
     return address;
   }
 
-  #addressOf(request: Request<unknown>): Address {
-    const [name, key] = request.args;
+  #addressOf([name, key]: readonly Argument[]): Address {
     const keyed = COMMANDS.get(String(name))?.keyed ?? true;
     const known = key !== undefined && keyed ? this.#slots.get(calculateSlot(key)) : undefined;
     const address = known ?? this.#slots.values().next().value ?? this.#seeds[0];
@@ -208,20 +227,22 @@ export class Transport {
     return this.driver.nodes?.remap(address) ?? address;
   }
 
+  /** Rejects with Unavailable if no node has told in time which node has which slots. They are asked once for all calls. */
   async #knowNodes(): Promise<void> {
-    if (this.#seeds.length === 0) {
-      this.#seeding ??= this.#askForSeeds().finally(() => (this.#seeding = undefined));
-      await this.#seeding;
+    if (performance.now() >= this.#pruneAt) this.#prune();
+    if (this.#slots.size > 0) return;
+    if (this.#refreshing === undefined ? !this.#map.mayAsk() : this.#map.isOpen) {
+      throw new Unavailable("circuit_open", { sent: false });
     }
-    if (this.#slots.size === 0) await this.#refresh();
-  }
-
-  async #askForSeeds(): Promise<void> {
+    const { connectTimeoutMs, timeoutMs } = this.settings;
+    let answers: boolean;
     try {
-      this.#seeds = (await this.driver.nodes?.seeds(this.settings.connectTimeoutMs)) ?? [];
+      answers = await bounded(connectTimeoutMs + timeoutMs, this.tasks.track(this.#refresh()));
     } catch (error) {
-      throw new Unavailable("connection", { sent: false, cause: error });
+      if (error instanceof TimedOut) throw new Unavailable("timeout", { sent: false });
+      throw error;
     }
+    if (!answers) throw new Unavailable("connection", { sent: false });
   }
 
   #refreshLater(): void {
@@ -229,39 +250,88 @@ export class Transport {
     this.tasks.start(async () => await this.#refresh());
   }
 
-  /** Asks any node which node has which slots. */
-  async #refresh(): Promise<void> {
-    this.#refreshing ??= this.#askForSlots().finally(() => (this.#refreshing = undefined));
-    await this.#refreshing;
+  /** Whether any node answers. */
+  async #refresh(): Promise<boolean> {
+    this.#refreshing ??= this.#refreshed().finally(() => (this.#refreshing = undefined));
+    return await this.#refreshing;
   }
 
-  async #askForSlots(): Promise<void> {
+  async #refreshed(): Promise<boolean> {
     this.#askedAt = performance.now();
+    const answers = await this.#askForSlots();
+    if (answers) this.#map.succeeded();
+    else if (this.#slots.size === 0) this.#map.failed("connection");
+    if (this.#left().length > 0) this.#pruneAt = Math.min(this.#pruneAt, performance.now() + this.leftMs);
+    return answers;
+  }
+
+  /** Asks one node after another which node has which slots, until one tells. Whether any of them answers. */
+  async #askForSlots(): Promise<boolean> {
+    if (this.#seeds.length === 0 && !(await this.#askForSeeds())) return false;
     const known = new Map([...this.#slots.values(), ...this.#seeds].map((address) => [shown(address), address]));
+    const refusing: Address[] = [];
     for (const address of [...known.values()].sort(() => Math.random() - 0.5)) {
       try {
         const [reply] = await this.#server(address).ask([["CLUSTER", "SLOTS"]]);
-        if (!Array.isArray(reply) || reply.length === 0) continue;
-        this.#slots = this.#slotsOf(reply as readonly SlotRange[], address);
-        return;
+        if (reply instanceof GatewayError) throw meaning(reply);
+        const slots = this.#slotsOf(reply, address);
+        if (slots.size === 0) continue;
+        this.#slots = slots;
+        return true;
       } catch (error) {
-        if (!(error instanceof Unavailable || error instanceof GatewayError)) throw error;
+        if (error instanceof GatewayError) refusing.push(address);
+        else if (!(error instanceof Unavailable || error instanceof UnexpectedReply)) throw error;
       }
     }
+    // A node that answers, but does not tell, is asked first: it says what is wrong, or where a key is.
+    this.#seeds = [...refusing, ...this.#seeds];
+    return refusing.length > 0;
   }
 
-  #slotsOf(ranges: readonly SlotRange[], asked: Address): Map<number, Address> {
+  async #askForSeeds(): Promise<boolean> {
+    try {
+      this.#seeds = (await this.driver.nodes?.seeds(this.settings.connectTimeoutMs)) ?? [];
+    } catch {
+      // The client of the application is not connected.
+    }
+    return this.#seeds.length > 0;
+  }
+
+  /** The primaries by slot, as CLUSTER SLOTS tells them: for each range its first slot, its last one, and its nodes. */
+  #slotsOf(reply: unknown, asked: Address): Map<number, Address> {
     const slots = new Map<number, Address>();
-    for (const [first, last, [host, port]] of ranges) {
-      const address = this.#remapped({ host: host?.toString() ?? "", port }, asked);
-      for (let slot = first; slot <= last; slot++) slots.set(slot, address);
+    for (const range of items(reply)) {
+      const [first, last, primary] = items(range, 3);
+      const [host, port] = items(primary, 2);
+      const address = this.#remapped({ host: host === null ? "" : text(host), port: integer(port) }, asked);
+      const end = Math.min(integer(last), SLOTS - 1);
+      for (let slot = integer(first); slot <= end; slot++) slots.set(slot, address);
     }
     return slots;
   }
-}
 
-/** A line of CLUSTER SLOTS: the first slot, the last one, and their primary. */
-type SlotRange = readonly [number, number, readonly [Buffer | string | null, number]];
+  /** Nodes that have no slots, or not any more. */
+  #left(): string[] {
+    const known = new Set(Array.from(this.#slots.values(), shown));
+    return [...this.#servers.keys()].filter((name) => !known.has(name));
+  }
+
+  /** Closes the connections to nodes that have left, once nothing was asked of them for longer than any call takes. */
+  #prune(): void {
+    this.#pruneAt = Infinity;
+    const now = performance.now();
+    const longestMs = Math.max(this.leftMs, 2 * this.settings.waitingTimeoutMs);
+    for (const name of this.#left()) {
+      const server = this.#servers.get(name);
+      if (server === undefined || now - server.usedAt <= longestMs) {
+        this.#pruneAt = now + this.leftMs;
+        continue;
+      }
+      server.close();
+      this.#servers.delete(name);
+    }
+  }
+}
 
 function redirects(reply: unknown): reply is GatewayError {
   return reply instanceof Redirected || reply instanceof TryAgain;

@@ -94,6 +94,11 @@ export function bytesOf(text: string): Buffer {
   return Buffer.concat(pieces);
 }
 
+/** The text of a key or name. */
+export function nameOfKey(key: Text): string {
+  return typeof key === "string" ? key : textOf(key);
+}
+
 /** The text of bytes. */
 export function textOf(bytes: Uint8Array): string {
   try {

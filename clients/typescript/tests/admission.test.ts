@@ -185,6 +185,29 @@ test("a stream that hangs does not hold up the settlement", async () => {
   });
 });
 
+test("a stream that cannot be read is settled", async () => {
+  await withGateway(server, async (gateway) => {
+    const key = await account(gateway, "a", MONTH);
+    const locked = new ReadableStream<string>();
+    locked.getReader();
+    const broken = {
+      [Symbol.asyncIterator]: () => ({
+        next: async () => await Promise.resolve({ done: false as const, value: "piece" }),
+        return: (): never => {
+          throw new TypeError("mine");
+        },
+      }),
+    };
+    for (const source of [locked, broken]) {
+      const admission = await gateway.admit(key, { usd: 1 });
+      const pieces_ = admission.stream<string>(source);
+      if (source === locked) await assert.rejects(pieces_.next(), TypeError);
+      else await assert.rejects(Promise.resolve(pieces_.return?.()), TypeError);
+      assert.equal(admission.settlement, "settled");
+    }
+  });
+});
+
 test("an aborted call settles, and the abort does not interrupt that", async () => {
   await withGateway(server, async (gateway) => {
     const key = await account(gateway, "a", MONTH);

@@ -314,3 +314,50 @@ test("a full buffer of charges counts what it drops", async () => {
     );
   });
 });
+
+test("what is kept is sent with a time-out and connections of its own", async () => {
+  await withServer(async (server) => {
+    await withGateway(
+      server,
+      async (gateway) => {
+        await eventually(async () => (await gateway.health()).ok);
+        await server.frozen(async () => assert.equal(await gateway.budgets.charge("l", 1), "kept"));
+        // Requests do not ask this server for an hour.
+        await eventually(async () => (await gateway.sendKept()) === 1);
+        assert.equal(await server.run("GW.SPENT l"), "1");
+        assert.equal((await gateway.allow("k", 1)).reason, "circuit_open");
+      },
+      { timeoutMs: 50, failures: 1, pauseMs: 3_600_000, kept: { everyMs: 3_600_000 } },
+    );
+  });
+});
+
+test("a server that takes no more connections is away", async () => {
+  await withServer(async (server) => {
+    await server.run("CONFIG SET maxclients 1");
+    await withGateway(server, async (gateway) => {
+      assert.equal((await gateway.allow("w", 10)).outcome, "degraded");
+      assert.equal(await gateway.budgets.charge("l", "0.5"), "kept");
+      await server.run("CONFIG SET maxclients 100");
+      await eventually(async () => (await gateway.sendKept()) === 1);
+      assert.equal((await gateway.allow("w", 10)).outcome, "admitted");
+    });
+  });
+});
+
+test("closing leaves no connection behind", async () => {
+  await withServer(async (server) => {
+    const clients = async (): Promise<string> => String(await server.run("INFO clients"));
+    const client = server.client({ lazyConnect: true });
+    const gateway = new Gateway(client, { ...PATIENT, logger: new Lines() });
+    assert.equal((await gateway.lock("lock", { ttlMs: 60_000 })).ok, true);
+    const waits = gateway.lock("lock", { waitMs: 60_000 });
+    await eventually(async () => (await clients()).includes("blocked_clients:1"));
+    await gateway.close(1);
+    assert.equal((await waits).ok, false);
+    await eventually(async () => (await clients()).includes("connected_clients:1\r"));
+    // Nor does a call that comes too late make one.
+    await assert.rejects(gateway.commands.logLen("q"), Unavailable);
+    assert.match(await clients(), /connected_clients:1\r/);
+  });
+});

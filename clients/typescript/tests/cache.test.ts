@@ -396,3 +396,83 @@ test("a stream that breaks off is not stored", async () => {
     assert.equal((await collect(cache.stream(REQUEST, () => words(2)))).length, 2);
   });
 });
+
+interface Answer {
+  text: string;
+}
+
+test("each caller has an answer of its own", async () => {
+  await withGateway(server, async (gateway) => {
+    const cache = gateway.cache<Answer>(unique("chat").replace(":", "-"));
+    const { promise, resolve } = deferred<Answer>();
+    const asked = Array.from({ length: 3 }, async () => await cache.getOrCompute(REQUEST, async () => await promise));
+    resolve({ text: "Hello" });
+    for (const answer of await Promise.all(asked)) {
+      assert.equal(answer.text, "Hello");
+      answer.text = "changed";
+    }
+    assert.deepEqual(await cache.get(REQUEST), { text: "Hello" });
+    assert.equal(gateway.figures()["cache{result=coalesced}"], 2);
+  });
+});
+
+test("each caller of a stream has pieces of its own", async () => {
+  await withGateway(server, async (gateway) => {
+    const cache = gateway.streamCache<Answer>(unique("chat").replace(":", "-"));
+    const compute = async function* (): AsyncGenerator<Answer> {
+      yield await Promise.resolve({ text: "Hello" });
+    };
+    const all = await Promise.all(
+      Array.from({ length: 3 }, async () => {
+        for await (const piece of cache.stream(REQUEST, compute)) return piece;
+        return undefined;
+      }),
+    );
+    // Whoever leaves after the first piece leaves the answer to the next one: so read one to its end, too.
+    const whole = await Promise.all(
+      Array.from({ length: 3 }, async () => {
+        const made: Answer[] = [];
+        for await (const piece of cache.stream(REQUEST, compute)) made.push(piece);
+        return made[0];
+      }),
+    );
+    for (const piece of [...all, ...whole]) {
+      assert.ok(piece);
+      assert.equal(piece.text, "Hello");
+      piece.text = "changed";
+    }
+    assert.deepEqual(await cache.entries.get(REQUEST), [{ text: "Hello" }]);
+  });
+});
+
+test("an answer that cannot be encoded is shared with nobody", async () => {
+  await withGateway(server, async (gateway) => {
+    // JSON has neither.
+    for (const odd of [undefined, 1n]) {
+      const cache = gateway.cache<unknown>(unique("chat").replace(":", "-"));
+      let computed = 0;
+      const compute = async (): Promise<unknown> => {
+        computed += 1;
+        await sleep(1);
+        return odd;
+      };
+      const all = Array.from({ length: 3 }, async () => await cache.getOrCompute(REQUEST, compute));
+      assert.deepEqual(await Promise.all(all), [odd, odd, odd]);
+      assert.equal(computed, 3);
+      const [figures] = await cache.figures();
+      assert.deepEqual([figures?.releases, figures?.sets], [3, 0]);
+    }
+  });
+});
+
+test("a stream that cannot begin gives its lease up", async () => {
+  await withGateway(server, async (gateway) => {
+    const cache = gateway.streamCache<string>(unique("chat").replace(":", "-"));
+    const fails = (): never => {
+      throw new TypeError("mine");
+    };
+    await assert.rejects(collect(cache.stream(REQUEST, fails)), TypeError);
+    assert.equal((await cache.entries.figures())[0]?.releases, 1);
+    assert.equal((await collect(cache.stream(REQUEST, () => words(2)))).length, 2);
+  });
+});

@@ -133,6 +133,42 @@ test("a program that ends writes what it has", async () => {
   });
 });
 
+test("a program that ends writes what is under way", async () => {
+  await withServer(async (server) => {
+    const directory = folder();
+    const policies = JSON.stringify({ policies: [MONTH, { name: "f", kind: "inflight", max: 9 }] });
+    for (const key of ["a", "b"]) await server.run(["GW.POLICYPUT", key, policies]);
+    const script = `
+      const { Redis } = await import("ioredis");
+      const { Gateway } = await import("./.build/src/index.js");
+      const client = new Redis({ port: ${String(server.port)} });
+      const gateway = new Gateway(client, { timeoutMs: 5000, connectTimeoutMs: 5000, kept: { directory: ${JSON.stringify(directory)} } });
+      const admission = await gateway.admit("a", { usd: 1 });
+      process.kill(Number(process.argv[1]), "SIGSTOP");
+      void admission.settle({ usd: "0.125" });
+      void gateway.budgets.charge("l", "0.5");
+      void gateway.admit("b", { usd: 1 });
+      setTimeout(() => process.exit(0), 1);
+    `;
+    const args = ["--input-type=module", "-e", script, String(server.pid)];
+    await promisify(execFile)(process.execPath, args);
+    server.thaw();
+    assert.equal(fs.readdirSync(directory).length, 1);
+    await withGateway(
+      server,
+      async (gateway) => {
+        await gateway.commands.logLen("q");
+        await eventually(async () => gateway.kept === 0 && (await gateway.budgets.spent("a")) === "0.125");
+        assert.equal(await gateway.budgets.spent("l"), "0.5");
+        const described = await gateway.commands.describe("b");
+        assert.ok(described?.type === "account");
+        assert.deepEqual([described.inFlight, await gateway.budgets.spent("b")], [0, "0"]);
+      },
+      { ...PATIENT, kept: { everyMs: 20, directory } },
+    );
+  });
+});
+
 test("closing settles what lives", async () => {
   await withServer(async (server) => {
     const client = server.client();
@@ -337,4 +373,46 @@ test("a file whose process lives is left alone", () => {
   fs.utimesSync(path.join(directory, name), new Date(0), new Date(0));
   assert.equal(queue(directory).adopt(), 1);
   first.close();
+});
+
+test("what somebody has taken over meanwhile is written anew", (context) => {
+  context.mock.timers.enable({ apis: ["setInterval"] });
+  const directory = folder();
+  const first = queue(directory);
+  first.add(charge("l", "a"));
+  first.sending(true);
+  // This process was stopped for a minute, or the clock was set on.
+  const [name = ""] = fs.readdirSync(directory);
+  fs.utimesSync(path.join(directory, name), new Date(0), new Date(0));
+  const second = queue(directory);
+  assert.equal(second.adopt(), 1);
+  // It does not know that yet.
+  first.add(charge("l", "b"));
+  context.mock.timers.tick(5_000);
+  first.add(charge("l", "c"));
+  // Now it is killed.
+  orphan(directory);
+  const third = queue(directory);
+  third.adopt();
+  const left = third.first(9);
+  assert.deepEqual(left.map(({ words }) => words.at(-1)).sort(), ["a", "b", "c"]);
+  assert.ok(left.every(({ firstSent }) => firstSent !== null));
+});
+
+test("what has no room does not look newer than it is", (context) => {
+  context.mock.timers.enable({ apis: ["Date", "setInterval"], now: Date.now() });
+  const directory = folder();
+  const first = queue(directory);
+  for (const id of ["a", "b"]) first.add(charge("l", id));
+  first.sending(true);
+  const began = Date.now();
+  orphan(directory);
+  const second = queue(directory, { count: 1 });
+  assert.equal(second.adopt(), 1);
+  context.mock.timers.setTime(began + 3_600_000);
+  orphan(directory);
+  const third = queue(directory);
+  third.adopt();
+  const [left] = third.first(9).filter(({ words }) => words.at(-1) === "b");
+  assert.equal(left?.firstSent, began);
 });

@@ -193,3 +193,23 @@ test("more waiters than connections", async () => {
     { waitingConnections: 2, timeoutMs: 200 },
   );
 });
+
+test("the signal of a slot", async () => {
+  await withGateway(server, async (gateway) => {
+    const key = unique("lock");
+    const first = await gateway.lock(key, { ttlMs: 60_000 });
+    const { signal } = first;
+    assert.equal(first.signal, signal);
+    assert.equal(signal.aborted, false);
+    const none = await gateway.lock(key);
+    assert.equal(none.signal.aborted, true);
+    assert.ok(none.signal.reason instanceof LockLost);
+    // Whoever waits for the loss does not wait any more once it is released.
+    const waiting = first.untilLost();
+    await first.release();
+    assert.equal(await waiting, false);
+    assert.equal(signal.aborted, false);
+    await assert.rejects(gateway.lock(key, { signal: AbortSignal.abort() }), { name: "AbortError" });
+    assert.equal((await gateway.lock(key)).ok, true);
+  });
+});

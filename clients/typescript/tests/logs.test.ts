@@ -176,3 +176,27 @@ test("records wait for a right that is missing", async () => {
   await gateway.close();
   client.disconnect();
 });
+
+test("a server that does not answer holds up the end once", async () => {
+  const own = await Server.start();
+  await withGateway(
+    own,
+    async (gateway) => {
+      const logs = Array.from({ length: 8 }, (_, at) => gateway.logs(`log${String(at)}`, { everyMs: 3_600_000 }));
+      assert.equal((await gateway.health()).ok, true);
+      for (const one of logs) one.push({ id: 1 });
+      await own.frozen(async () => {
+        assert.equal(await gateway.budgets.charge("l", 1), "kept");
+        const began = performance.now();
+        await Promise.all([gateway.close(2_000), gateway.close(2_000)]);
+        // Two seconds, two more of a call that is under way, and what a busy machine adds. One after another would take
+        // sixteen at least.
+        assert.ok(performance.now() - began < 10_000);
+      });
+      assert.equal(gateway.kept, 1);
+      await eventually(() => logs.every(({ dropped }) => dropped === 1));
+    },
+    { timeoutMs: 50, kept: { everyMs: 3_600_000 } },
+  );
+  await own.close();
+});

@@ -62,6 +62,15 @@ test("the examples run from an empty project", async () => {
     await run(process.execPath, ["--input-type=module", "-e", `await import("${entry}")`], { cwd: project });
     await run(process.execPath, ["-e", `require("${entry}")`], { cwd: project });
   }
+  // There is one copy of each class, however it is had: `instanceof` holds for errors of either.
+  const both = `const { createRequire } = await import("node:module");
+    const required = createRequire(process.cwd() + "/x.js");
+    for (const entry of ["redis-gateway", "redis-gateway/testing"]) {
+      const [one, other] = [await import(entry), required(entry)];
+      const differ = Object.keys(other).filter((name) => one[name] !== other[name]);
+      if (Object.keys(other).length === 0 || differ.length > 0) throw new Error(entry + ": " + differ.join());
+    }`;
+  await run(process.execPath, ["--input-type=module", "-e", both], { cwd: project });
   assert.ok(!existsSync(path.join(project, "node_modules", "@opentelemetry")));
   await server.close();
   rmSync(project, { recursive: true, force: true });

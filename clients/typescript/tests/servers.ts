@@ -113,6 +113,10 @@ export class Server {
     return await this.#admin.call(name, ...args);
   }
 
+  get pid(): number | undefined {
+    return this.#process?.pid;
+  }
+
   /** The process does nothing, but the kernel takes what is sent to it. */
   freeze(): void {
     this.#process?.kill("SIGSTOP");

@@ -2,7 +2,10 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer, type AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { test } from "node:test";
 import { Redis, type Cluster } from "ioredis";
@@ -17,7 +20,7 @@ import {
   type GatewayClient,
   type GatewayOptions,
 } from "../src/index.js";
-import { clusterClient, eventually, Lines, PATIENT, Proxy, Server, startCluster, unique } from "./servers.js";
+import { clusterClient, eventually, freePort, Lines, PATIENT, Proxy, Server, startCluster, unique } from "./servers.js";
 import { PACKAGE } from "./vectors.js";
 
 const MONTH = { name: "month", kind: "budget", amount: "1000", period: "month" };
@@ -168,28 +171,81 @@ test("the shipped role", async () => {
   await server.close();
 });
 
-test("TLS", async () => {
-  const server = await Server.start();
-  const file = (name: string): string => path.join(server.directory, name);
+/** A server that wants the certificates of its clients. Undefined if it was built without TLS. */
+async function secure(): Promise<{ server: Server; port: number; tls: { ca: Buffer; cert: Buffer; key: Buffer } } | undefined> {
+  const directory = mkdtempSync(path.join(tmpdir(), "gw-tls-"));
+  const file = (name: string): string => path.join(directory, name);
   const openssl = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"];
   execFileSync("openssl", [...openssl, "-keyout", file("key"), "-out", file("cert")], { stdio: "ignore" });
-  const tlsPort = server.port + 1;
-  const tls = ["--tls-port", String(tlsPort), "--tls-cert-file", file("cert"), "--tls-key-file", file("key")];
-  const options = [...tls, "--tls-ca-cert-file", file("cert"), "--tls-auth-clients", "no"];
-  const secure = await Server.start(options).catch(() => undefined);
-  if (secure === undefined) {
-    await server.close();
-    return; // This server was built without TLS.
+  const port = await freePort();
+  const options = ["--tls-port", String(port), "--tls-cert-file", file("cert"), "--tls-key-file", file("key")];
+  const server = await Server.start([...options, "--tls-ca-cert-file", file("cert")]).catch(() => undefined);
+  const [cert, key] = [readFileSync(file("cert")), readFileSync(file("key"))];
+  rmSync(directory, { recursive: true });
+  return server === undefined ? undefined : { server, port, tls: { ca: cert, cert, key } };
+}
+
+test("TLS", async (context) => {
+  const found = await secure();
+  if (found === undefined) {
+    context.skip("the server was built without TLS");
+    return;
   }
-  const ca = readFileSync(file("cert"));
-  const client = new Redis({ port: tlsPort, host: "localhost", tls: { ca } });
+  const { server, port, tls } = found;
+  const client = new Redis({ port, host: "localhost", tls });
   await using_(client, everything);
   client.disconnect();
-  const other = createClient({ socket: { port: tlsPort, host: "localhost", tls: true, ca } });
+  const other = createClient({ socket: { port, host: "localhost", tls: true, ...tls } });
   await other.connect();
   await using_(other, everything);
   other.destroy();
-  await secure.close();
+  await server.close();
+});
+
+test("TLS under load", async (context) => {
+  const found = await secure();
+  if (found === undefined) {
+    context.skip("the server was built without TLS");
+    return;
+  }
+  const { server, port, tls } = found;
+  const many = { name: "all", kind: "window", limit: 1_000_000, per_ms: 3_600_000 };
+  const policies = [{ ...MONTH, amount: "1000000" }, many, { name: "parallel", kind: "inflight", max: 1_000 }];
+  await server.run(["GW.POLICYPUT", "{a}", JSON.stringify({ policies })]);
+  const client = new Redis({ port, host: "localhost", tls, lazyConnect: true });
+  await using_(
+    client,
+    async (gateway) => {
+      const outcomes: string[] = [];
+      const worker = async (name: number): Promise<void> => {
+        for (let at = 0; at < 30; at++) {
+          await using admission = await gateway.admit("{a}", { usd: 5 });
+          admission.use({ usd: "0.01" });
+          outcomes.push(admission.outcome);
+          await gateway.budgets.charge("{a}:extra", 1, { id: `${String(name)}:${String(at)}` });
+        }
+      };
+      // Connections are killed meanwhile, in the middle of whatever they do.
+      const kills = async (): Promise<void> => {
+        for (let served = 15; served < 300; served += 30) {
+          await eventually(() => outcomes.length >= served, 60_000);
+          await server.run("CLIENT KILL TYPE normal SKIPME yes");
+        }
+      };
+      await Promise.all([kills(), ...Array.from({ length: 10 }, async (_, name) => await worker(name))]);
+      await eventually(() => gateway.kept === 0);
+      const described = await gateway.commands.describe("{a}");
+      assert.ok(described?.type === "account");
+      assert.deepEqual([described.inFlight, described.leases.length], [0, 0]);
+      // One that was let through without the server may not have been counted.
+      const counted = Number(described.counts.get("all"));
+      assert.ok(outcomes.filter((one) => one === "admitted").length <= counted && counted <= 300, String(counted));
+      assert.equal(await gateway.budgets.spent("{a}"), "3");
+      assert.equal(await gateway.budgets.spent("{a}:extra"), "300");
+    },
+    { failures: 1_000, away: { admission: "open" }, kept: { everyMs: 50 } },
+  );
+  client.disconnect();
   await server.close();
 });
 
@@ -378,6 +434,42 @@ test("Sentinel failover", async () => {
   );
   client.disconnect();
   await Promise.all([primary, replica, sentinel].map(async (server) => await server.close()));
+});
+
+test("sentinels that do not answer hold up nobody", async () => {
+  const server = await Server.start();
+  const sentinels = await Promise.all([Server.start([], "sentinel"), Server.start([], "sentinel")]);
+  for (const one of sentinels) await one.run(`SENTINEL MONITOR main 127.0.0.1 ${String(server.port)} 1`);
+  // They stand before those that do.
+  const silent = await Promise.all(
+    Array.from({ length: 3 }, async () => {
+      const listening = createServer((socket) => socket.on("error", () => undefined)).listen(0, "127.0.0.1");
+      await once(listening, "listening");
+      return listening;
+    }),
+  );
+  const ports = [
+    ...silent.map((one) => (one.address() as AddressInfo).port),
+    ...sentinels.map((one) => one.port),
+  ];
+  const client = new Redis({
+    sentinels: ports.map((port) => ({ host: "127.0.0.1", port })),
+    name: "main",
+    lazyConnect: true,
+  });
+  await using_(client, async (gateway) => {
+    assert.equal((await gateway.allow("k", 1_000)).outcome, "admitted");
+    // The one that has answered may die: it is not asked for ever.
+    for (const one of sentinels) {
+      await one.stop();
+      await server.run("CLIENT KILL TYPE normal SKIPME yes");
+      await eventually(async () => (await gateway.allow("k", 1_000)).outcome === "admitted");
+      await one.start();
+    }
+  });
+  client.disconnect();
+  for (const one of silent) one.close();
+  await Promise.all([server, ...sentinels].map(async (one) => await one.close()));
 });
 
 test("a node that was demoted is left", async () => {

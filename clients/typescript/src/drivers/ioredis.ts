@@ -1,5 +1,6 @@
 // Connections with the settings of a client of ioredis: Redis, also with sentinels, or Cluster.
 
+import { GatewayError } from "../errors.js";
 import { bounded } from "../tasks.js";
 import type { Argument } from "../wire.js";
 import { replied, shown, type Address, type Connection, type Driver, type Nodes } from "./driver.js";
@@ -8,7 +9,7 @@ import { replied, shown, type Address, type Connection, type Driver, type Nodes 
 interface Redis {
   readonly options: Options;
   readonly status: string;
-  readonly stream?: { readonly writable: boolean };
+  readonly stream?: { readonly writable: boolean; destroy(): void };
   duplicate(overrides: object): Redis;
   connect(): Promise<void>;
   disconnect(): void;
@@ -30,6 +31,7 @@ interface Cluster {
   readonly options: { readonly natMap?: NatMap };
   nodes(role: "all"): Redis[];
   once(event: string, listener: () => void): unknown;
+  off(event: string, listener: () => void): unknown;
 }
 
 /** Whether a client is one of ioredis. */
@@ -50,6 +52,7 @@ const OVERRIDES = {
   sentinelRetryStrategy: () => null,
   sentinelReconnectStrategy: () => null,
   failoverDetector: false,
+  updateSentinels: false,
   maxRetriesPerRequest: null,
   enableOfflineQueue: false,
   enableReadyCheck: false,
@@ -75,7 +78,7 @@ async function connect(template: Redis, timeoutMs: number, overrides: object): P
   try {
     await bounded(timeoutMs, redis.connect());
   } catch (error) {
-    redis.disconnect();
+    end(redis);
     // Why it was closed, such as a wrong password.
     throw replied(failure) ?? replied(error) ?? failure ?? error;
   }
@@ -91,24 +94,60 @@ async function connect(template: Redis, timeoutMs: number, overrides: object): P
       // It notices some time later that the other end has closed.
       return redis.status !== "ready" || redis.stream?.writable === false;
     },
-    close: () => redis.disconnect(),
+    close: () => end(redis),
   };
+}
+
+/** At once: by itself it waits until a server that may have frozen closes its side. */
+function end(redis: Redis): void {
+  redis.disconnect();
+  redis.stream?.destroy();
 }
 
 class IoredisDriver implements Driver {
   readonly nodes = null;
   readonly address: string;
   readonly name: string;
+  readonly #sentinels: readonly unknown[];
+  /** The sentinel that has answered. */
+  #last: unknown;
 
   constructor(private readonly client: Redis) {
     const { host = "127.0.0.1", port = 6379, path, name = "", sentinels } = client.options;
-    const named = Array.isArray(sentinels) && sentinels.length > 0;
+    this.#sentinels = sentinels ?? [];
+    const named = this.#sentinels.length > 0;
     this.address = named ? "" : (path ?? shown({ host, port }));
     this.name = named ? `the primary ${name}` : `the server ${this.address}`;
   }
 
+  /**
+   * ioredis asks one sentinel after another. Here all are asked at once, so that one that does not answer holds up nobody,
+   * and after that the one that has answered.
+   */
   async connect(timeoutMs: number): Promise<Connection> {
-    return await connect(this.client, timeoutMs, {});
+    if (this.#sentinels.length < 2) return await connect(this.client, timeoutMs, {});
+    const asked = this.#last === undefined ? this.#sentinels : [this.#last];
+    this.#last = undefined;
+    const tries = asked.map(async (sentinel) => {
+      return { sentinel, connection: await connect(this.client, timeoutMs, { sentinels: [sentinel] }) };
+    });
+    let first: Awaited<(typeof tries)[number]>;
+    try {
+      first = await Promise.any(tries);
+    } catch (error) {
+      const errors: readonly unknown[] = error instanceof AggregateError ? error.errors : [error];
+      throw errors.find((one) => one instanceof GatewayError) ?? errors[0];
+    }
+    this.#last = first.sentinel;
+    for (const one of tries) {
+      one.then(
+        ({ connection }) => {
+          if (connection !== first.connection) connection.close();
+        },
+        () => undefined,
+      );
+    }
+    return first.connection;
   }
 }
 
@@ -123,7 +162,14 @@ class IoredisCluster implements Driver, Nodes {
   async seeds(timeoutMs: number): Promise<readonly Address[]> {
     // A client that is still connecting has no nodes.
     if (this.client.nodes("all").length === 0) {
-      await bounded(timeoutMs, new Promise<void>((resolve) => this.client.once("+node", resolve)));
+      let found: () => void = () => undefined;
+      try {
+        const node = new Promise<void>((resolve) => (found = resolve));
+        this.client.once("+node", found);
+        await bounded(timeoutMs, node);
+      } finally {
+        this.client.off("+node", found);
+      }
     }
     const known = this.client.nodes("all");
     this.#template ??= known[0];
