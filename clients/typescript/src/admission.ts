@@ -338,8 +338,7 @@ export class Admitter {
       } catch (error) {
         // An answer was lost for so long that the lease has ended meanwhile.
         if (error instanceof LeaseEnded) throw new Unavailable("timeout", { sent: true, cause: error });
-        if (!(error instanceof NoAccount) || made === accounts || !(await this.#make(error.account)))
-          throw error;
+        if (!(error instanceof NoAccount) || made === accounts || !(await this.#make(error.account))) throw error;
       }
     }
   }

@@ -57,7 +57,8 @@ export function notNow(reply: unknown): boolean {
 /** What an error reply says about the server; the error itself if it is about the call. */
 export function meaning(error: GatewayError): Unavailable | GatewayError {
   // It has no code of its own. The server closes the connection after it.
-  if (/^ERR max number of clients/.test(error.message)) return new Unavailable("maxclients", { sent: false, cause: error });
+  if (error.message.startsWith("ERR max number of clients"))
+    return new Unavailable("maxclients", { sent: false, cause: error });
   const down = AWAY.get(error.code);
   return down === undefined ? error : new Unavailable(error.code.toLowerCase(), { sent: false, down, cause: error });
 }

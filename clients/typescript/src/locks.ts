@@ -87,9 +87,10 @@ export class Slot implements Lease {
     if (this.#controller === undefined) {
       const controller = (this.#controller = new AbortController());
       if (!this.ok) controller.abort(new LockLost(this.reason));
-      else void this.untilLost().then((lost) => {
-        if (lost && !this.#ended) controller.abort(new LockLost("lost"));
-      });
+      else
+        void this.untilLost().then((lost) => {
+          if (lost && !this.#ended) controller.abort(new LockLost("lost"));
+        });
     }
     return this.#controller.signal;
   }

@@ -404,9 +404,10 @@ interface Answer {
 test("each caller has an answer of its own", async () => {
   await withGateway(server, async (gateway) => {
     const cache = gateway.cache<Answer>(unique("chat").replace(":", "-"));
-    const { promise, resolve } = deferred<Answer>();
-    const asked = Array.from({ length: 3 }, async () => await cache.getOrCompute(REQUEST, async () => await promise));
-    resolve({ text: "Hello" });
+    const made = deferred<Answer>();
+    const compute = async (): Promise<Answer> => await made.promise;
+    const asked = Array.from({ length: 3 }, async () => await cache.getOrCompute(REQUEST, compute));
+    made.resolve({ text: "Hello" });
     for (const answer of await Promise.all(asked)) {
       assert.equal(answer.text, "Hello");
       answer.text = "changed";

@@ -178,8 +178,8 @@ class Leaving implements Driver {
         return closed();
       },
       close: () => {
+        if (open) this.closed.push(host);
         open = false;
-        this.closed.push(host);
       },
     };
   }

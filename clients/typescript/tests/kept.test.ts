@@ -9,9 +9,11 @@ import path from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { Gateway, type GatewayOptions } from "../src/index.js";
+import { Gateway, requests, Telemetry, WrongType, type GatewayOptions } from "../src/index.js";
+import { Core } from "../src/core.js";
 import { Delivery, KeptDeliveries } from "../src/deliveries.js";
 import { settingsOf } from "../src/settings.js";
+import { FakeRedis } from "../src/testing/index.js";
 import { account, eventually, Lines, PATIENT, Proxy, Server, unique, withGateway } from "./servers.js";
 
 const MONTH = { name: "month", kind: "budget", amount: "1000", period: "month" };
@@ -415,4 +417,50 @@ test("what has no room does not look newer than it is", (context) => {
   third.adopt();
   const [left] = third.first(9).filter(({ words }) => words.at(-1) === "b");
   assert.equal(left?.firstSent, began);
+});
+
+/** The parts of a gateway that keep and send, without a server. */
+function coreOf(fake: FakeRedis): Core {
+  return new Core(fake, settingsOf({ ...PATIENT, kept: { everyMs: 3_600_000 } }), new Telemetry(), new Lines());
+}
+
+test("one refused delivery holds up no other", async () => {
+  const fake = new FakeRedis();
+  const core = coreOf(fake);
+  fake.execute(...requests.logPush("queue", ["record"]).args);
+  const all = core.deliverAll([charge("l", "a"), charge("queue", "b"), charge("l", "c")]);
+  await assert.rejects(all, WrongType);
+  assert.deepEqual([fake.execute("GW.SPENT", "l"), core.kept.size], ["2", 0]);
+  await core.close(1_000);
+});
+
+test("the grace of a late question counts from the first answer", async (context) => {
+  context.mock.timers.enable({ apis: ["Date"], now: Date.now() });
+  const fake = new FakeRedis();
+  const core = coreOf(fake);
+  const settlement = new Delivery(["GW.SETTLE", "a", "LEASE", "x"], [["GW.ADDCOST", "a", "1", "ID", "x"]]);
+  settlement.early = true;
+  core.kept.add(settlement);
+  // The server was away for long.
+  context.mock.timers.tick(60_000);
+  for (const ms of [0, 4_000]) {
+    context.mock.timers.tick(ms);
+    await core.sendKept();
+    assert.deepEqual([core.kept.first(9), fake.execute("GW.SPENT", "a")], [[settlement], "0"]);
+  }
+  context.mock.timers.tick(2_000);
+  await core.sendKept();
+  await core.sendKept();
+  assert.deepEqual([core.kept.size, fake.execute("GW.SPENT", "a")], [0, "1"]);
+  await core.close(1_000);
+});
+
+test("a lost question is charged at the end", async () => {
+  const fake = new FakeRedis();
+  const core = coreOf(fake);
+  const settlement = new Delivery(["GW.SETTLE", "a", "LEASE", "x"], [["GW.ADDCOST", "a", "1", "ID", "x"]]);
+  settlement.early = true;
+  core.kept.add(settlement);
+  await core.close(1_000);
+  assert.deepEqual([core.kept.size, fake.execute("GW.SPENT", "a")], [0, "1"]);
 });

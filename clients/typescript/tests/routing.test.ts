@@ -3,7 +3,16 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { CallFailed, Denied, Gateway, Telemetry, UnexpectedReply, WrongType, type Argument, type Attempt } from "../src/index.js";
+import {
+  CallFailed,
+  Denied,
+  Gateway,
+  Telemetry,
+  UnexpectedReply,
+  WrongType,
+  type Argument,
+  type Attempt,
+} from "../src/index.js";
 import { FakeRedis } from "../src/testing/index.js";
 import { account, eventually, Lines, PATIENT, Server, unique, withGateway } from "./servers.js";
 

@@ -172,7 +172,9 @@ test("the shipped role", async () => {
 });
 
 /** A server that wants the certificates of its clients. Undefined if it was built without TLS. */
-async function secure(): Promise<{ server: Server; port: number; tls: { ca: Buffer; cert: Buffer; key: Buffer } } | undefined> {
+async function secure(): Promise<
+  { server: Server; port: number; tls: { ca: Buffer; cert: Buffer; key: Buffer } } | undefined
+> {
   const directory = mkdtempSync(path.join(tmpdir(), "gw-tls-"));
   const file = (name: string): string => path.join(directory, name);
   const openssl = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"];
@@ -439,7 +441,9 @@ test("Sentinel failover", async () => {
 test("sentinels that do not answer hold up nobody", async () => {
   const server = await Server.start();
   const sentinels = await Promise.all([Server.start([], "sentinel"), Server.start([], "sentinel")]);
-  for (const one of sentinels) await one.run(`SENTINEL MONITOR main 127.0.0.1 ${String(server.port)} 1`);
+  const watch = async (one: Server): Promise<unknown> =>
+    await one.run(`SENTINEL MONITOR main 127.0.0.1 ${String(server.port)} 1`);
+  for (const one of sentinels) await watch(one);
   // They stand before those that do.
   const silent = await Promise.all(
     Array.from({ length: 3 }, async () => {
@@ -448,10 +452,7 @@ test("sentinels that do not answer hold up nobody", async () => {
       return listening;
     }),
   );
-  const ports = [
-    ...silent.map((one) => (one.address() as AddressInfo).port),
-    ...sentinels.map((one) => one.port),
-  ];
+  const ports = [...silent.map((one) => (one.address() as AddressInfo).port), ...sentinels.map((one) => one.port)];
   const client = new Redis({
     sentinels: ports.map((port) => ({ host: "127.0.0.1", port })),
     name: "main",
@@ -465,6 +466,7 @@ test("sentinels that do not answer hold up nobody", async () => {
       await server.run("CLIENT KILL TYPE normal SKIPME yes");
       await eventually(async () => (await gateway.allow("k", 1_000)).outcome === "admitted");
       await one.start();
+      await watch(one);
     }
   });
   client.disconnect();
