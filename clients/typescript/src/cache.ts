@@ -10,6 +10,7 @@ import { Unavailable } from "./failures.js";
 import { Fill, type FillOptions } from "./fill.js";
 import { iteratorOf, passedOn, type Source } from "./streams.js";
 import { bounded, nameOf, Places, TimedOut, unlessAborted, wholeMs } from "./tasks.js";
+import { bytesOf } from "./wire.js";
 
 /** How values become bytes, and bytes values. */
 export interface Codec<T> {
@@ -220,7 +221,8 @@ export class Cache<T> {
   /** Undefined if it cannot be encoded. */
   encoded(value: T): Buffer | undefined {
     try {
-      return Buffer.from(this.codec.encode(value));
+      const made = this.codec.encode(value);
+      return typeof made === "string" ? bytesOf(made) : Buffer.from(made);
     } catch (error) {
       this.core.telemetry.count("cache", { result: "not_encoded" });
       this.core.logger.error(`an answer cannot be cached: ${nameOf(error)}`);

@@ -120,7 +120,7 @@ export class Transport {
     await this.#knowNodes();
     // A node that refuses to tell which node has which slots also says why.
     const known = this.#slots.size > 0 ? this.#slots.values() : this.#seeds.slice(0, 1);
-    const addresses = new Map(Array.from(known, (address) => [shown(address), address]));
+    const addresses = named([...known]);
     return await Promise.all(
       Array.from(addresses.values(), async (address) => {
         return read(request, (await this.#ask(this.#server(address), [request])).replies[0]);
@@ -267,8 +267,8 @@ export class Transport {
 
   /** Asks one node after another which node has which slots, until one tells. Whether any of them answers. */
   async #askForSlots(): Promise<boolean> {
-    if (this.#seeds.length === 0 && !(await this.#askForSeeds())) return false;
-    const known = new Map([...this.#slots.values(), ...this.#seeds].map((address) => [shown(address), address]));
+    if (this.#seeds.length === 0) await this.#askForSeeds();
+    const known = named([...this.#slots.values(), ...this.#seeds]);
     const refusing: Address[] = [];
     for (const address of [...known.values()].sort(() => Math.random() - 0.5)) {
       try {
@@ -283,18 +283,18 @@ export class Transport {
         else if (!(error instanceof Unavailable || error instanceof UnexpectedReply)) throw error;
       }
     }
-    // A node that answers, but does not tell, is asked first: it says what is wrong, or where a key is.
-    this.#seeds = [...refusing, ...this.#seeds];
+    // A node that answers, but does not tell, is asked first: it says what is wrong, or where a key is. If none answers, the
+    // client of the application may know others by now.
+    this.#seeds = refusing.length > 0 ? [...named([...refusing, ...this.#seeds]).values()] : [];
     return refusing.length > 0;
   }
 
-  async #askForSeeds(): Promise<boolean> {
+  async #askForSeeds(): Promise<void> {
     try {
       this.#seeds = (await this.driver.nodes?.seeds(this.settings.connectTimeoutMs)) ?? [];
     } catch {
       // The client of the application is not connected.
     }
-    return this.#seeds.length > 0;
   }
 
   /** The primaries by slot, as CLUSTER SLOTS tells them: for each range its first slot, its last one, and its nodes. */
@@ -331,6 +331,10 @@ export class Transport {
       this.#servers.delete(name);
     }
   }
+}
+
+function named(addresses: readonly Address[]): Map<string, Address> {
+  return new Map(addresses.map((address) => [shown(address), address]));
 }
 
 function redirects(reply: unknown): reply is GatewayError {

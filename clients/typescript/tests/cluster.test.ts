@@ -151,6 +151,35 @@ test("a cold start with dead nodes costs no more than another call", async () =>
   await patient.close();
 });
 
+test("a cluster whose nodes have other addresses by now is found again", async () => {
+  const nodes = new Nodes(Promise.resolve());
+  nodes.answers = true;
+  const connect = nodes.connect.bind(nodes);
+  let all = ["n0"];
+  nodes.seeds = async () => await Promise.resolve(all.map((host) => ({ host, port: 1 })));
+  const open: { closed: boolean }[] = [];
+  nodes.connect = async (ms, address) => {
+    const host = address?.host ?? "";
+    if (!all.includes(host)) throw new Error("there is no such node");
+    const made = await connect(ms, address);
+    const connection = {
+      send: async (args: readonly Argument[]): Promise<unknown> =>
+        args[0] === "CLUSTER" ? [[0, 16_383, [host, 1]]] : await made.send(args),
+      closed: false,
+      close: () => undefined,
+    };
+    open.push(connection);
+    return connection;
+  };
+  const gateway = new Gateway(nodes, { ...PATIENT, failures: 1_000, logger: new Lines() });
+  assert.equal((await gateway.allow("k", 1_000)).outcome, "admitted");
+  all = ["m0"];
+  for (const connection of open) connection.closed = true;
+  assert.equal((await gateway.allow("k", 1_000)).reason, "connection");
+  await eventually(async () => (await gateway.allow("k", 1_000)).outcome === "admitted");
+  await gateway.close();
+});
+
 /** Two nodes, of which one gives its slots to the other. */
 class Leaving implements Driver {
   readonly address = "";

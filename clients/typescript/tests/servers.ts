@@ -6,12 +6,16 @@ import { existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync 
 import { createServer, createConnection, type AddressInfo, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { after } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Cluster, Redis, type RedisOptions } from "ioredis";
 import { Gateway, type GatewayOptions } from "../src/index.js";
 import { PACKAGE } from "./vectors.js";
 
 const ROOT = path.join(PACKAGE, "..", "..");
+
+// A test that fails leaves its servers and clients behind, and they would keep the process: it ends after its last test.
+after(() => void setTimeout(() => process.exit(), 10_000).unref());
 
 /** The module's library, as tests/suite finds it: what GW_MODULE names, else the release build. */
 function modulePath(): string {
