@@ -3,9 +3,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Circuit } from "../src/circuit.js";
+import { Core } from "../src/core.js";
+import { Gateway, Telemetry } from "../src/index.js";
+import { Keeper, type Lease } from "../src/keeper.js";
 import { LocalSlots, LocalWindows, share } from "../src/local.js";
 import { settingsOf } from "../src/settings.js";
-import { Lines } from "./servers.js";
+import { FakeRedis } from "../src/testing/index.js";
+import { eventually, Lines } from "./servers.js";
 
 test("opens after failures in a row and lets one try", () => {
   let now = 0;
@@ -94,10 +98,38 @@ test("settings that cannot be are refused", () => {
     { timeoutMs: 0 },
     { connections: 0 },
     { waitingTimeoutMs: 100 },
+    { kept: { everyMs: 0 } },
     { away: { limits: "never" as never } },
     { away: { budgets: "local" as never } },
     { away: { admission: { requests: -1 } } },
   ]) {
     assert.throws(() => settingsOf(wrong), RangeError);
   }
+});
+
+test("keys of any bytes have windows of their own", async () => {
+  const fake = new FakeRedis();
+  fake.away = true;
+  const gateway = new Gateway(fake, { logger: new Lines() });
+  for (const key of [Buffer.of(0xff), Buffer.of(0xfe), "\ufffd", Uint8Array.of(1), "1"]) {
+    assert.equal((await gateway.allow(key, 1)).outcome, "degraded");
+  }
+  assert.equal((await gateway.allow(Uint8Array.of(0xff), 1)).reason, "local_limit");
+  await gateway.close();
+});
+
+test("many leases are kept alive", async () => {
+  const core = new Core(new FakeRedis(), settingsOf({}), new Telemetry(), new Lines());
+  const keeper = new Keeper(core);
+  let asked = 0;
+  const lease = (ttlMs: number): Lease => ({
+    ttlMs,
+    keepUntil: Infinity,
+    keepAliveRequests: () => [],
+    keptAlive: () => undefined,
+  });
+  for (let made = 0; made < 200_000; made++) keeper.add(lease(60_000_000));
+  for (const ttlMs of [30, 300]) keeper.add({ ...lease(ttlMs), keepAliveRequests: () => ((asked += 1), []) });
+  await eventually(() => asked === 2);
+  await core.close(1_000);
 });

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import calculateSlot from "cluster-key-slot";
+import { Cluster } from "ioredis";
 import { Gateway, requests, Telemetry, type Address, type Connection, type Driver } from "../src/index.js";
 import { Core } from "../src/core.js";
 import { Delivery } from "../src/deliveries.js";
@@ -149,6 +150,16 @@ test("a cold start with dead nodes costs no more than another call", async () =>
   others.answers = true;
   await eventually(async () => (await patient.allow("k", 1_000)).outcome === "admitted");
   await patient.close();
+});
+
+test("a client that has no nodes gets no listeners for each call", async () => {
+  const client = new Cluster([{ host: "127.0.0.1", port: 1 }], { lazyConnect: true });
+  const gateway = new Gateway(client, { connectTimeoutMs: 1, timeoutMs: 1, failures: 1_000, logger: new Lines() });
+  const before = client.listenerCount("+node");
+  for (let asked = 0; asked < 3; asked++) assert.equal((await gateway.allow("k", 9)).outcome, "degraded");
+  await eventually(() => client.listenerCount("+node") === before);
+  await gateway.close();
+  client.disconnect();
 });
 
 test("a cluster whose nodes have other addresses by now is found again", async () => {

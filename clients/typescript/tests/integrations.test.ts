@@ -132,6 +132,21 @@ test("models of the Vercel AI SDK", async () => {
   });
 });
 
+test("an answer whose provider counts no tokens is an answer", async () => {
+  await withGateway(server, async (gateway) => {
+    const key = await account(gateway, "a", MONTH);
+    const { wrapGenerate } = admissionMiddleware(gateway, { accounts: () => key, estimates: { usd: 1 } });
+    assert.ok(wrapGenerate);
+    const usage = { ...USAGE, inputTokens: { ...USAGE.inputTokens, total: NaN } };
+    const finishReason = { unified: "stop", raw: "stop" } as const;
+    const doGenerate = () => Promise.resolve({ content: [], finishReason, usage, warnings: [] });
+    const doStream = () => Promise.reject(new Error("never called"));
+    const model = { modelId: "small" } as LanguageModelV4;
+    assert.equal((await wrapGenerate({ doGenerate, doStream, params: PROMPT, model })).usage, usage);
+    assert.equal(await gateway.budgets.spent(key), "1");
+  });
+});
+
 /** What would go to an exporter. */
 class Exported {
   readonly spans: { readonly name: string; readonly attributes: Attributes; ended: boolean }[] = [];

@@ -15,7 +15,8 @@ import { PACKAGE } from "./vectors.js";
 const ROOT = path.join(PACKAGE, "..", "..");
 
 // A test that fails leaves its servers and clients behind, and they would keep the process: it ends after its last test.
-after(() => void setTimeout(() => process.exit(), 10_000).unref());
+// Only where tests are run: the benchmark starts servers, too.
+if (process.env["NODE_TEST_CONTEXT"] !== undefined) after(() => void setTimeout(() => process.exit(), 10_000).unref());
 
 /** The module's library, as tests/suite finds it: what GW_MODULE names, else the release build. */
 function modulePath(): string {
