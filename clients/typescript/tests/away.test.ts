@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { createClient } from "redis";
 import { Gateway, InvalidArgument, NoPermission, Unavailable, WrongType, type GatewayOptions } from "../src/index.js";
 import { account, eventually, Lines, PATIENT, Server, unique, withGateway } from "./servers.js";
 
@@ -334,14 +335,19 @@ test("what is kept is sent with a time-out and connections of its own", async ()
 
 test("a server that takes no more connections is away", async () => {
   await withServer(async (server) => {
-    await server.run("CONFIG SET maxclients 1");
-    await withGateway(server, async (gateway) => {
+    const ioredis = server.client({ lazyConnect: true });
+    const nodeRedis = createClient({ socket: { port: server.port, host: "127.0.0.1" } });
+    for (const client of [ioredis, nodeRedis]) {
+      await server.run("CONFIG SET maxclients 1");
+      const gateway = new Gateway(client, { ...PATIENT, logger: new Lines(), kept: { everyMs: 3_600_000 } });
       assert.equal((await gateway.allow("w", 10)).outcome, "degraded");
       assert.equal(await gateway.budgets.charge("l", "0.5"), "kept");
       await server.run("CONFIG SET maxclients 100");
       await eventually(async () => (await gateway.sendKept()) === 1);
       assert.equal((await gateway.allow("w", 10)).outcome, "admitted");
-    });
+      await gateway.close();
+      await eventually(async () => String(await server.run("INFO clients")).includes("connected_clients:1\r"));
+    }
   });
 });
 
