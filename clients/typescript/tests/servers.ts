@@ -77,9 +77,17 @@ export class Server {
     options: readonly string[] = [],
     kind: "server" | "sentinel" | "plain" = "server",
   ): Promise<Server> {
-    const server = new Server(await freePort(), options, kind);
-    await server.start();
-    return server;
+    for (let tries = 5; ; tries--) {
+      const server = new Server(await freePort(), options, kind);
+      try {
+        await server.start();
+        return server;
+      } catch (error) {
+        await server.close();
+        // Somebody else was quicker to take the port.
+        if (tries === 1 || !String(error).includes("Address already in use")) throw error;
+      }
+    }
   }
 
   async start(): Promise<void> {
@@ -99,7 +107,8 @@ export class Server {
           `the server has ended:\n${readFileSync(path.join(this.directory, "log"), "utf8").slice(-2000)}`,
         );
       }
-      return (await this.run("PING").catch(() => "")) === "PONG";
+      // A server that has ended never replies.
+      return (await Promise.race([this.run("PING").catch(() => ""), sleep(1_000)])) === "PONG";
     });
   }
 
@@ -146,7 +155,7 @@ export class Server {
     this.#admin?.disconnect();
     this.#admin = undefined;
     process.off("exit", this.#kill);
-    if (process_ === undefined) return;
+    if (process_ === undefined || process_.exitCode !== null) return;
     const ended = once(process_, "exit");
     process_.kill("SIGCONT");
     process_.kill("SIGKILL");
