@@ -155,7 +155,8 @@ export class Server {
     this.#admin?.disconnect();
     this.#admin = undefined;
     process.off("exit", this.#kill);
-    if (process_ === undefined || process_.exitCode !== null) return;
+    // It was never started, or has ended by itself.
+    if (process_?.exitCode !== null) return;
     const ended = once(process_, "exit");
     process_.kill("SIGCONT");
     process_.kill("SIGKILL");
