@@ -38,7 +38,7 @@ golden: ## write the golden files of encodings that have none yet (GOLDEN_REPLAC
 	cargo build --release
 	GW_GOLDEN=write cargo test --test suite -- golden::write --exact --ignored --nocapture
 
-clients-spec: ## write what the clients of all languages are generated from, and the low levels of Python and Go, as the built module tells it
+clients-spec: ## write what the clients of all languages are generated from, and their low levels, as the built module tells it
 	@scripts/install.sh
 	cargo build --release
 	python3 clients/spec/generate.py all

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the code in docs/ needs to run, into .tools/: redis-py in a virtual environment, with what the guides' programs
-# use beside it, ioredis with TypeScript, and go-redis in a module cache; and what clients/spec and the Python client are tested
-# with, beside the newest redis-py and beside the oldest; and Go with what clients/go needs. The versions are pinned in
-# tests/examples/ and clients/. Says what it installs; silent if all is installed. The tests skip the code in languages that this
-# machine does not have; .tools/skipped lists them, one per line.
+# use beside it, ioredis with TypeScript, and go-redis in a module cache; and what the clients are built and tested with: for Python
+# beside the newest redis-py and beside the oldest, for TypeScript in its node_modules, for Go with Go itself where there is none
+# that is new enough. The versions are pinned in tests/examples/ and clients/. Says what it installs; silent if all is installed.
+# The tests skip the code in languages that this machine does not have; .tools/skipped lists them, one per line.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 mkdir -p .tools
@@ -63,6 +63,21 @@ install_node() {
   cp "$from/package.json" "$from/package-lock.json" .tools/node/
   (cd .tools/node && npm ci --silent --no-audit --no-fund) || fail "npm could not install what $from names"
   mark node "$from/package.json" "$from/package-lock.json"
+}
+
+install_typescript_client() {
+  local from=clients/typescript
+  if ! command -v npm >/dev/null || ! { node --version | grep -Eq '^v(2[0-9]|[3-9][0-9])'; } 2>/dev/null; then
+    echo "the TypeScript client: it needs npm and Node 20 or later" >>.tools/skipped
+    # What an earlier run installed is not used without it.
+    rm -rf "$from/node_modules"
+    return
+  fi
+  [ -d "$from/node_modules" ] && current typescript-client "$from/package.json" "$from/package-lock.json" && return
+  say "Installing into $from/node_modules: ioredis, redis, typescript, eslint"
+  (cd "$from" && npm ci --silent --no-audit --no-fund) || fail "npm could not install what $from names"
+  mkdir -p .tools/typescript-client
+  mark typescript-client "$from/package.json" "$from/package-lock.json"
 }
 
 # go_is_new: whether there is a Go that the examples and the client can be built with.
@@ -138,6 +153,7 @@ install_go_client() {
 install_python
 install_python_client
 install_node
+install_typescript_client
 install_go_itself
 install_go
 install_go_client

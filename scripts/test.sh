@@ -82,6 +82,9 @@ SERVERS="${names[*]}" scripts/clients-spec.sh
 phase "The Python client on ${names[0]}"
 GW_SERVER=${names[0]} scripts/clients-python.sh
 
+phase "The TypeScript client on ${names[0]}"
+GW_SERVER=${names[0]} scripts/clients-typescript.sh
+
 phase "The Go client on ${names[0]}"
 GW_SERVER=${names[0]} scripts/clients-go.sh
 

@@ -2,8 +2,10 @@
 """Writes what the clients have in common, and what is generated from it. With --check it only tells what is stale.
 
 generate.py table     commands.json, from a server with the module
+generate.py vectors   what every client must pass, from a server
 generate.py python    the low level of clients/python, from commands.json, replies.json and errors.json
 generate.py go        the low level of clients/go, from the same
+generate.py typescript   that of clients/typescript
 generate.py all       all of these
 """
 
@@ -16,6 +18,7 @@ from gwspec.model import Spec
 from gwspec.paths import ROOT, SPEC, Output, Stale, dump, load
 from gwspec.python import Python
 from gwspec.server import Server
+from gwspec.typescript import TypeScript
 
 
 def write_table(output: Output) -> None:
@@ -37,11 +40,22 @@ def write_go(output: Output) -> None:
         output.write(ROOT / "clients/go/commands" / name, text)
 
 
+def write_typescript(output: Output) -> None:
+    for name, text in TypeScript(load_spec()).files().items():
+        output.write(ROOT / "clients/typescript/src" / name, text)
+
+
 def write_vectors(output: Output) -> None:
     vectors.write(load_spec(), output)
 
 
-STEPS = {"table": write_table, "vectors": write_vectors, "python": write_python, "go": write_go}
+STEPS = {
+    "table": write_table,
+    "vectors": write_vectors,
+    "python": write_python,
+    "typescript": write_typescript,
+    "go": write_go,
+}
 
 
 def main() -> int:
