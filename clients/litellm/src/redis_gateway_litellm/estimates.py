@@ -1,0 +1,124 @@
+"""What a request will probably use: held until its answer has come, and then set right."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from .policies import money, plain
+
+__all__ = ["Estimate", "Prices", "estimate"]
+
+PRICES_FOR_S = 60.0
+# In English a token is about four bytes: three is on the safe side, and about right where letters have three bytes.
+BYTES_PER_TOKEN = 3
+# An image or a recording is sent as text, but is not read as text.
+MOST_OF_A_FILE = 3_000
+INPUT = ("messages", "input", "prompt", "system", "instructions", "contents", "tools", "query", "documents")
+BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_tokens_to_sample")
+# Calls whose answers have no tokens.
+WITHOUT_OUTPUT = ("embedding", "rerank", "moderation", "transcription", "speech", "image", "batch", "search", "ocr")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    input_tokens: int
+    output_tokens: int
+    input_usd: Decimal
+    output_usd: Decimal
+
+    def amounts(self, *, answered: bool = True) -> dict[str, int | str]:
+        """By meter. Without an answer only the input was used."""
+        output_tokens, usd = (self.output_tokens, self.input_usd + self.output_usd) if answered else (0, self.input_usd)
+        return amounts(self.input_tokens, output_tokens, usd)
+
+
+def amounts(input_tokens: int, output_tokens: int, usd: Decimal) -> dict[str, int | str]:
+    total = input_tokens + output_tokens
+    return {"tokens": total, "input_tokens": input_tokens, "output_tokens": output_tokens, "usd": plain(usd)}
+
+
+def estimate(data: Mapping[str, Any], call_type: str, output_tokens: int, prices: Prices) -> Estimate:
+    """`output_tokens` is that of an answer which the request does not bound."""
+    inward = sum(-(-size(data.get(name)) // BYTES_PER_TOKEN) for name in INPUT)
+    outward = 0
+    if not any(word in call_type for word in WITHOUT_OUTPUT):
+        bounds = [data[name] for name in BOUNDS if isinstance(data.get(name), int) and not isinstance(data[name], bool)]
+        outward = max(0, min(bounds)) if bounds else output_tokens
+        answers = data.get("n")
+        outward *= answers if isinstance(answers, int) and answers > 1 else 1
+    model = data.get("model")
+    by_input, by_output = prices.of(model) if isinstance(model, str) else (Decimal(0), Decimal(0))
+    return Estimate(inward, outward, money(by_input * inward), money(by_output * outward))
+
+
+def size(value: object) -> int:
+    """The bytes of all text in it, however deep."""
+    total = 0
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            length = len(one) if one.isascii() else len(one.encode("utf-8", "surrogatepass"))
+            total += min(length, MOST_OF_A_FILE) if one.startswith("data:") else length
+        elif isinstance(one, Mapping):
+            left += one.values()
+        elif isinstance(one, (list, tuple)):
+            left += one
+        elif isinstance(one, (int, float)):
+            # Input may come as tokens.
+            total += BYTES_PER_TOKEN
+    return total
+
+
+class Prices:
+    """The highest price of a token of input and of output among the deployments of a model."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, tuple[Decimal, Decimal]]] = {}
+
+    def of(self, model: str) -> tuple[Decimal, Decimal]:
+        now = time.monotonic()
+        known = self._known.get(model)
+        if known is None or known[0] < now:
+            if len(self._known) > 10_000:
+                self._known.clear()
+            known = self._known[model] = (now + PRICES_FOR_S, self._look_up(model))
+        return known[1]
+
+    def _look_up(self, model: str) -> tuple[Decimal, Decimal]:
+        found = [price_of(one) for one in deployments(model)] or [price_of({"litellm_params": {"model": model}})]
+        return max(one[0] for one in found), max(one[1] for one in found)
+
+
+def deployments(model: str) -> Iterable[Mapping[str, Any]]:
+    from litellm.proxy import proxy_server
+
+    router: Any = proxy_server.llm_router
+    if router is None:
+        return []
+    if hasattr(router, "registry"):
+        return router.registry().deployments(model, source="all") or []
+    return router.get_model_list(model_name=model) or []
+
+
+def price_of(deployment: Mapping[str, Any]) -> tuple[Decimal, Decimal]:
+    """What the deployment says, or else LiteLLM's table. 0 where nobody knows: it is charged when LiteLLM has priced it."""
+    import litellm
+
+    params = deployment.get("litellm_params") or {}
+    info = deployment.get("model_info") or {}
+    table: Mapping[str, Any] = {}
+    try:
+        table = litellm.get_model_info(model=info.get("base_model") or params.get("model"))
+    except Exception:
+        table = {}
+    prices: list[Decimal] = []
+    for name in ("input_cost_per_token", "output_cost_per_token"):
+        told = next((source[name] for source in (params, info, table) if source.get(name) is not None), 0)
+        # Smaller than the least amount of a charge: no rounding before the multiplication.
+        prices.append(Decimal(str(told)))
+    return prices[0], prices[1]

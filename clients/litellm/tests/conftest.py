@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# The private servers of the Python client's tests.
+sys.path.append(str(Path(__file__).parents[2] / "python" / "tests"))
+
+from proxies import Stack
+from servers import missing
+
+
+@pytest.fixture(scope="session")
+def shared_stack() -> Iterator[Stack]:
+    if missing():
+        pytest.skip(str(missing()))
+    stack = Stack(redis_gateway={"unreported_after": 1.0})
+    yield stack
+    stack.close()
+
+
+@pytest.fixture
+def stack(shared_stack: Stack) -> Stack:
+    """One proxy, and a server without data. It is shared: tests that stop something start their own."""
+    shared_stack.reset()
+    shared_stack.server.run("FLUSHALL")
+    return shared_stack
