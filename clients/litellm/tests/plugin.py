@@ -10,7 +10,9 @@ from litellm.proxy.common_utils.proxy_rate_limit_error import ProxyRateLimitErro
 
 
 class Refuses(CustomLogger):
-    async def async_pre_call_hook(self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str) -> None:
+    async def async_pre_call_hook(
+        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
+    ) -> None:
         text = str(data.get("messages"))
         if "not allowed" in text:
             raise HTTPException(400, "the plugin refuses")

@@ -1,7 +1,7 @@
 """A provider that answers as OpenAI and Anthropic do, and fails as it is told.
 
-What it does is told in the address: `http://127.0.0.1:PORT/<behaviour>/v1`. Each answer has used `PROMPT` tokens of input and
-`COMPLETION` of output.
+What it does is told in the address: `http://127.0.0.1:PORT/<behaviour>/v1`. Each answer has used `PROMPT` tokens of
+input and `COMPLETION` of output.
 
     ok            answers, with usage
     silent        streams without usage
@@ -66,7 +66,7 @@ class Provider:
         problem = {"fails": (500, "server_error"), "busy": (429, "rate_limit_error"), "refuses": (400, "bad")}
         if behaviour in problem:
             status, kind = problem[behaviour]
-            headers = {"Retry-After": "7"} if status == 429 else {}
+            headers = {"Retry-After": "1"} if status == 429 else {}
             error = {"type": kind, "message": f"the provider {behaviour}", "code": None, "param": None}
             return web.json_response({"type": "error", "error": error}, status=status, headers=headers)
         if path == "embeddings":

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import yaml
+
 from servers import Server, eventually, free_port
 
 HERE = Path(__file__).parent
@@ -71,7 +72,7 @@ def configuration(provider: int, redis_gateway: dict[str, Any], **more: Any) -> 
     return {
         "model_list": models,
         "router_settings": {
-            "num_retries": 2,
+            "num_retries": 1,
             "retry_after": 0,
             "disable_cooldowns": True,
             "fallbacks": [{"falls-back": ["spare"]}, {"ok": ["spare"]}],
@@ -107,7 +108,12 @@ class Stack:
         provider_port = free_port()
         self.provider_url = f"http://127.0.0.1:{provider_port}"
         self._processes = [
-            Process("provider", [sys.executable, str(HERE / "provider.py"), "--port", str(provider_port)], self.directory, {})
+            Process(
+                "provider",
+                [sys.executable, str(HERE / "provider.py"), "--port", str(provider_port)],
+                self.directory,
+                {},
+            )
         ]
         settings = {"url": f"redis://127.0.0.1:{self.server.port}/0", **(redis_gateway or {})}
         config = Path(self.directory, "config.yaml")
@@ -148,7 +154,9 @@ class Stack:
     def post(self, path: str, key: str, body: dict[str, Any], **headers: str) -> httpx.Response:
         return self.client.post(path, json=body, headers={"Authorization": f"Bearer {key}", **headers})
 
-    def chat(self, key: str, name: str = "ok", text: str = "Hi", *, stream: bool = False, **more: Any) -> httpx.Response:
+    def chat(
+        self, key: str, name: str = "ok", text: str = "Hi", *, stream: bool = False, **more: Any
+    ) -> httpx.Response:
         return self.post("/v1/chat/completions", key, chat_body(name, text, stream=stream, **more))
 
     def seen(self) -> dict[str, Any]:
@@ -194,7 +202,9 @@ class Account:
     def __init__(self, reply: list[Any]) -> None:
         told = pairs(reply)
         self.in_flight = int(told["in_flight"])
-        self.counts = {name: int(count) if str(count).isdigit() else str(count) for name, count in pairs(told["counts"]).items()}
+        self.counts = {
+            name: int(count) if str(count).isdigit() else str(count) for name, count in pairs(told["counts"]).items()
+        }
         usd = pairs(pairs(told["ledgers"]).get("usd", []))
         self.spent = str(usd.get("total", "0"))
         self.held = str(usd.get("held", "0"))

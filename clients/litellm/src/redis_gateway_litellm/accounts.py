@@ -1,4 +1,4 @@
-"""Whom a request is charged to: its key, user, team, member, organisation, end user, and their limits by model and tag."""
+"""Whom a request is charged to: its key, user, team, member, organisation and end user, and limits by model and tag."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from .policies import UNKNOWN, Policy, budget, document, limits, money, of_model
 
@@ -34,7 +34,9 @@ class Account:
         object.__setattr__(self, "written", document(self.policies))
 
 
-def accounts_of(auth: Any, data: Mapping[str, Any], prefix: str, *, token_meter: str, durations: DurationOf) -> list[Account]:
+def accounts_of(
+    auth: Any, data: Mapping[str, Any], prefix: str, *, token_meter: str, durations: DurationOf
+) -> list[Account]:
     """The accounts of a request, those of its key first. `auth` is LiteLLM's UserAPIKeyAuth, which does not have the
     budget_duration of users, teams and organisations."""
     model = data.get("model") if isinstance(data.get("model"), str) else None
@@ -150,8 +152,13 @@ class Durations:
     """The budget_duration of users, teams and organisations: from what LiteLLM has in its memory of them, or from the
     key's metadata, where a custom_auth may put it."""
 
-    NAMES = {"user": "{}", "team": "team_id:{}", "organization": "org_id:{}:with_budget", "end_user": "end_user_id:{}"}
-    FIELDS = {"user": "user_id", "team": "team_id", "organization": "org_id", "end_user": "end_user_id"}
+    NAMES: ClassVar = {
+        "user": "{}",
+        "team": "team_id:{}",
+        "organization": "org_id:{}:with_budget",
+        "end_user": "end_user_id:{}",
+    }
+    FIELDS: ClassVar = {"user": "user_id", "team": "team_id", "organization": "org_id", "end_user": "end_user_id"}
 
     def __init__(self, cache: Any) -> None:
         self._memory = getattr(cache, "in_memory_cache", None)

@@ -106,7 +106,7 @@ def deployments(model: str) -> Iterable[Mapping[str, Any]]:
 
 
 def price_of(deployment: Mapping[str, Any]) -> tuple[Decimal, Decimal]:
-    """What the deployment says, or else LiteLLM's table. 0 where nobody knows: it is charged when LiteLLM has priced it."""
+    """What the deployment says, or else LiteLLM's table. 0 where nobody knows: LiteLLM says it with the answer."""
     import litellm
 
     params = deployment.get("litellm_params") or {}

@@ -10,6 +10,7 @@ from typing import Any
 
 import redis.asyncio
 from litellm.integrations.custom_logger import CustomLogger
+
 from redis_gateway import AsyncAdmission, AsyncGateway
 
 from .accounts import Account, Durations, accounts_of
@@ -47,7 +48,7 @@ class GatewayLogger(CustomLogger):
     """Name it in `litellm_settings.callbacks` as `redis_gateway_litellm.gateway`.
 
     LiteLLM looks for some of the hooks in the class itself, not in its bases: whoever makes a subclass defines
-    `async_pre_call_hook`, `async_post_call_response_headers_hook` and `async_post_call_streaming_iterator_hook` there, too.
+    `async_pre_call_hook`, `async_post_call_response_headers_hook` and `async_post_call_streaming_iterator_hook` there.
     """
 
     def __init__(self, settings: PluginSettings | None = None) -> None:

@@ -15,8 +15,8 @@ LIMITERS = (
 
 
 def attend_to_own_limits(replace: bool) -> None:
-    """LiteLLM's limiter is one of its callbacks, and counts every request in Redis again, with 42 commands. Two limiters
-    refuse more than either of them: so it is taken out of the list, unless the settings keep it."""
+    """LiteLLM's limiter is one of its callbacks, and counts every request again. Two limiters refuse more than either
+    of them: so it is taken out of the list, unless the settings keep it."""
     import litellm
 
     found = [callback for callback in litellm.callbacks if type(callback).__name__ in LIMITERS]

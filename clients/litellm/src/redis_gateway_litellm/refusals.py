@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from litellm.proxy._types import ProxyException
+from litellm.proxy.common_utils.proxy_rate_limit_error import ProxyRateLimitError
+
 from redis_gateway import AsyncAdmission
 
 from .accounts import Account
@@ -19,19 +22,41 @@ def headers_of(admission: AsyncAdmission, token_meter: str) -> dict[str, str]:
     return admission.headers(meters={token_meter: "tokens"} if token_meter == "tokens" else None)
 
 
+class LimitReached(ProxyException, ProxyRateLimitError):
+    """LiteLLM's own error of its limiters, by which it tries fallbacks; and its error that goes to the client with its
+    headers on all paths, which the first alone does not on /v1/messages."""
+
+    def __init__(
+        self, message: str, fields: dict[str, Any], headers: Mapping[str, str], kind: str | None, model: str | None
+    ) -> None:
+        detail = {"error": message, **fields}
+        ProxyRateLimitError.__init__(
+            self,
+            detail,
+            headers=headers,
+            rate_limit_type=kind,
+            model=model,
+            descriptor_key=descriptor(fields["policies"]),
+        )
+        self.message = message
+        self.type = str(fields["type"])
+        self.param = None
+        self.code = self.openai_code = "429"
+        self.headers = dict(headers)
+        self.provider_specific_fields = detail
+
+
 def refusal(
     admission: AsyncAdmission, accounts: Sequence[Account], headers: Mapping[str, str], model: str | None
 ) -> Exception:
     """429 if policies are in the way, 503 if they cannot be asked."""
-    from litellm.proxy._types import ProxyException
-    from litellm.proxy.common_utils.proxy_rate_limit_error import ProxyRateLimitError
-
     if admission.status_code != 429:
         wait = {"Retry-After": str(max(1, -(-admission.retry_after_ms // 1000)))}
         text = f"The limits of this request cannot be checked now ({admission.reason}). Try again later."
-        return ProxyException(
+        away: Exception = ProxyException(
             message=text, type="service_unavailable", param=None, code=503, headers={**headers, **wait}
         )
+        return away
     scopes = {account.key: account.scope for account in accounts}
     policies = [told(row, scopes.get(row.account, "")) for row in admission.refusals]
     if not policies:
@@ -41,18 +66,8 @@ def refusal(
     text = "Limit reached: " + "; ".join(sentence(policy) for policy in policies) + f". {when}"
     kinds = {str(policy["type"]) for policy in policies}
     wait = {"Retry-After": str(-(-again // 1000))} if again >= 0 else {}
-    refused: Exception = ProxyRateLimitError(
-        {
-            "error": text,
-            "type": "budget_exceeded" if kinds == {"budget"} else "rate_limit_exceeded",
-            "policies": policies,
-        },
-        headers={**headers, **wait},
-        rate_limit_type=litellm_type(kinds),
-        model=model,
-        descriptor_key=descriptor(policies),
-    )
-    return refused
+    fields = {"type": "budget_exceeded" if kinds == {"budget"} else "rate_limit_exceeded", "policies": policies}
+    return LimitReached(text, fields, {**headers, **wait}, litellm_type(kinds), model)
 
 
 def told(row: Any, scope: str) -> dict[str, object]:

@@ -22,12 +22,12 @@ OwnLimiter = Literal["replace", "keep"]
 @dataclass(frozen=True)
 class PluginSettings:
     url: str = ""
-    """The server, as `redis://[user:password@]host:port/db`, or `rediss://` for TLS. Empty: LiteLLM's own `REDIS_URL`, or
-    `REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`, `REDIS_PASSWORD` and `REDIS_SSL`."""
+    """The server, as `redis://[user:password@]host:port/db`, or `rediss://` for TLS. Empty: LiteLLM's own `REDIS_URL`,
+    or `REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`, `REDIS_PASSWORD` and `REDIS_SSL`."""
     cluster: bool = False
     """`url` is a node of a cluster."""
     prefix: str = "litellm"
-    """The hash tag of all keys, so that a request's accounts are in one slot. Letters, digits, `-`, `_`, `.` and `:`."""
+    """The hash tag of all keys: a request's accounts are in one slot. Letters, digits, `-`, `_`, `.` and `:`."""
     timeout: float = 0.05
     """Seconds. The longest wait for a reply on the request path."""
     away: AwayMode = "closed"
@@ -45,7 +45,8 @@ class PluginSettings:
     present_spend: bool = True
     """An account that is made begins with what LiteLLM says has been spent in this period."""
     unreported_after: float = 10.0
-    """Seconds. If LiteLLM does not report a request's use within this time after its end, it is settled at what is known."""
+    """Seconds. If LiteLLM does not report a request's use within this time after its end, it is settled at what is
+    known."""
 
     def __post_init__(self) -> None:
         for name, allowed in (("away", get_args(AwayMode)), ("own_limiter", get_args(OwnLimiter))):
@@ -69,8 +70,8 @@ class PluginSettings:
 
 
 def read_settings(configured: object, environment: Mapping[str, str] | None = None) -> PluginSettings:
-    """From `litellm_settings.redis_gateway`, and the environment for what is not set there. Raises ValueError for what is
-    misspelt or not allowed."""
+    """From `litellm_settings.redis_gateway`, and the environment for what is not set there. Raises ValueError for what
+    is misspelt or not allowed."""
     environment = os.environ if environment is None else environment
     if configured is not None and not isinstance(configured, Mapping):
         raise ValueError("litellm_settings.redis_gateway: names and values")
