@@ -176,8 +176,9 @@ class Stack:
     def accounts(self) -> dict[str, Account]:
         """By what they are of: `key`, `team`, `key-model`."""
         with self.server.admin() as admin:
-            names = sorted(str(name) for name in admin.keys("{litellm}:*"))
-            return {name.split(":")[1]: Account(admin.execute_command("GW.DESCRIBE", name)) for name in names}
+            told = {name: admin.execute_command("GW.DESCRIBE", name) for name in sorted(admin.keys("{litellm}:*"))}
+        # A charge that was kept makes a ledger, which is no account before a request comes.
+        return {name.split(":")[1]: Account(reply) for name, reply in told.items() if reply[1] == "account"}
 
     def settled(self, kind: str = "key") -> Account:
         """An account, once nothing is held in any."""

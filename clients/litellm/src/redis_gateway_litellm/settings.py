@@ -28,8 +28,9 @@ class PluginSettings:
     """`url` is a node of a cluster."""
     prefix: str = "litellm"
     """The hash tag of all keys: a request's accounts are in one slot. Letters, digits, `-`, `_`, `.` and `:`."""
-    timeout: float = 0.05
-    """Seconds. The longest wait for a reply on the request path."""
+    timeout: float = 0.2
+    """Seconds. The longest wait for the server on the request path. LiteLLM's event loop is busy for tens of milliseconds
+    at a time, so that a shorter one tells of the proxy, and not of the server."""
     away: AwayMode = "closed"
     """While the server is away: refuse all requests with 503, let all pass, or let `local_rpm` pass."""
     local_rpm: int = 60
@@ -61,6 +62,7 @@ class PluginSettings:
         admission = Local(requests=self.local_rpm) if self.away == "local" else self.away
         return ClientSettings(
             timeout=self.timeout,
+            connect_timeout=self.timeout,
             instances=self.instances,
             # A long answer is not cut off: an admission is kept alive as long as its request runs.
             lease_cap=6 * 3_600.0,
