@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from proxies import Stack
 from servers import eventually, missing
 from traffic import exact_body, in_turns

@@ -8,11 +8,12 @@ from typing import Any
 import litellm
 import pytest
 from litellm.integrations.custom_logger import CustomLogger
+
 from proxies import Stack
 from redis_gateway_litellm.own_limits import attend_to_own_limits
 
 
-class _PROXY_MaxParallelRequestsHandler_v3(CustomLogger):  # noqa: N801
+class _PROXY_MaxParallelRequestsHandler_v3(CustomLogger):
     """Named as LiteLLM's is."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+
 from redis_gateway import Local
 from redis_gateway_litellm.estimates import Prices, estimate, size
 from redis_gateway_litellm.settings import credentials_of, read_settings
@@ -58,7 +59,7 @@ def test_estimates() -> None:
     guess = estimate(data, "acompletion", 1_000, Fixed())
     assert (guess.input_tokens, guess.output_tokens) == (10, 20)
     assert guess.amounts() == {"tokens": 30, "input_tokens": 10, "output_tokens": 20, "usd": "0.05"}
-    assert guess.amounts(answered=False)["usd"] == "0.01"
+    assert guess.input_usd == Decimal("0.01")
     assert estimate({**data, "n": 3}, "acompletion", 1_000, Fixed()).output_tokens == 60
     assert estimate({"model": "m", "messages": []}, "acompletion", 1_000, Fixed()).output_tokens == 1_000
     assert estimate({"model": "m", "input": ["x" * 3]}, "aembedding", 1_000, Fixed()).output_tokens == 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+
 from proxies import Stack, chat_body
 
 # With "user" these are 30 bytes, so the estimate is what the provider uses: 10 tokens of input, and 20 of output.

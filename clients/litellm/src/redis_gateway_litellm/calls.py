@@ -101,6 +101,8 @@ class Call:
         self.failed: Use | None = None
         """By the last event of failure."""
         self.headers: dict[str, str] = {}
+        self.fills: dict[str, Any] = {}
+        """Of the response cache, by key."""
         self.settling = False
         self.timer: asyncio.TimerHandle | None = None
 
@@ -121,9 +123,10 @@ def current_call(call_id: object = None) -> Call | None:
 class Calls:
     """The calls of this process that are not settled yet."""
 
-    def __init__(self, unreported_after: float, settled: Callable[[Call, Use | None], None]) -> None:
+    def __init__(self, unreported_after: float, ended: Callable[[Call, Use | None], None]) -> None:
+        """`ended` is told of each call, with what it has used: None if that is not known."""
         self._unreported_after = unreported_after
-        self._settled = settled
+        self._ended = ended
         self._running: set[Call] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -204,7 +207,7 @@ class Calls:
         call.settling = True
         if call.timer is not None:
             call.timer.cancel()
-        # A context of its own: it is no part of the request any more.
+        self._ended(call, use)
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -218,7 +221,6 @@ class Calls:
                 await call.admission.settle(amounts(use.input_tokens, use.output_tokens, use.usd))
         except Exception as error:
             log.error("a request could not be settled: %s", error)
-        self._settled(call, use)
 
     async def _undo(self, call: Call) -> None:
         try:

@@ -30,10 +30,9 @@ class Estimate:
     input_usd: Decimal
     output_usd: Decimal
 
-    def amounts(self, *, answered: bool = True) -> dict[str, int | str]:
-        """By meter. Without an answer only the input was used."""
-        output_tokens, usd = (self.output_tokens, self.input_usd + self.output_usd) if answered else (0, self.input_usd)
-        return amounts(self.input_tokens, output_tokens, usd)
+    def amounts(self) -> dict[str, int | str]:
+        """By meter."""
+        return amounts(self.input_tokens, self.output_tokens, self.input_usd + self.output_usd)
 
 
 def amounts(input_tokens: int, output_tokens: int, usd: Decimal) -> dict[str, int | str]:

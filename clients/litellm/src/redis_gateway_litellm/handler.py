@@ -14,7 +14,8 @@ from litellm.integrations.custom_logger import CustomLogger
 from redis_gateway import AsyncAdmission, AsyncGateway
 
 from .accounts import Account, Durations, accounts_of
-from .calls import Call, Calls, current_call, use_of
+from .cache import ResponseCache, install_cache
+from .calls import Call, Calls, Use, current_call, use_of
 from .estimates import Prices, estimate
 from .own_limits import attend_to_own_limits
 from .refusals import headers_of, refusal
@@ -39,9 +40,23 @@ class Running:
         kind: Any = redis.asyncio.RedisCluster if settings.cluster else redis.asyncio.Redis
         self.gateway = AsyncGateway(kind.from_url(settings.url, **options), settings.for_client())
         self.synchroniser = Synchroniser(self.gateway, present_spend=settings.present_spend)
-        self.calls = Calls(settings.unreported_after, lambda call, use: None)
+        self.calls = Calls(settings.unreported_after, self._ended)
         self.prices = Prices()
+        self.cache: ResponseCache | None = None
+        if settings.cache:
+            cache = ResponseCache(
+                self.gateway,
+                settings.prefix,
+                ttl=settings.cache_ttl,
+                lease=settings.cache_lease,
+                wait=settings.cache_wait,
+            )
+            self.cache = cache if install_cache(cache) else None
         attend_to_own_limits(settings.own_limiter == "replace")
+
+    def _ended(self, call: Call, use: Use | None) -> None:
+        if self.cache is not None:
+            self.cache.call_ended(call, failed=call.reported is None)
 
 
 class GatewayLogger(CustomLogger):

@@ -29,8 +29,8 @@ class PluginSettings:
     prefix: str = "litellm"
     """The hash tag of all keys: a request's accounts are in one slot. Letters, digits, `-`, `_`, `.` and `:`."""
     timeout: float = 0.2
-    """Seconds. The longest wait for the server on the request path. LiteLLM's event loop is busy for tens of milliseconds
-    at a time, so that a shorter one tells of the proxy, and not of the server."""
+    """Seconds. The longest wait for the server on the request path. LiteLLM's event loop is busy for tens of
+    milliseconds at a time, so that a shorter one tells of the proxy, and not of the server."""
     away: AwayMode = "closed"
     """While the server is away: refuse all requests with 503, let all pass, or let `local_rpm` pass."""
     local_rpm: int = 60
@@ -45,6 +45,14 @@ class PluginSettings:
     """LiteLLM's own limiter of requests, tokens and parallel requests: `replace` takes it out, `keep` leaves it on."""
     present_spend: bool = True
     """An account that is made begins with what LiteLLM says has been spent in this period."""
+    cache: bool = False
+    """LiteLLM's response cache is kept by the module, with one call of the provider for all who ask for the same."""
+    cache_ttl: int = 3_600
+    """Seconds. How long an answer is cached if neither the request nor LiteLLM's `cache_params.ttl` says."""
+    cache_lease: float = 120.0
+    """Seconds. Longer than a provider takes to answer: then another request asks it."""
+    cache_wait: float = 60.0
+    """Seconds. The longest wait for an answer that another request has asked for."""
     unreported_after: float = 10.0
     """Seconds. If LiteLLM does not report a request's use within this time after its end, it is settled at what is
     known."""
@@ -57,6 +65,8 @@ class PluginSettings:
             raise ValueError("redis_gateway.prefix: letters, digits, -, _, . and :")
         if self.output_tokens < 0 or self.local_rpm < 0 or self.unreported_after < 0:
             raise ValueError("redis_gateway: output_tokens, local_rpm and unreported_after are from 0")
+        if not 0 < self.cache_lease <= 3_600 or self.cache_wait < 0 or self.cache_ttl < 1:
+            raise ValueError("redis_gateway: cache_lease is up to 3600, cache_wait from 0, and cache_ttl from 1")
 
     def for_client(self) -> ClientSettings:
         admission = Local(requests=self.local_rpm) if self.away == "local" else self.away
