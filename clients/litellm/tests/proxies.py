@@ -67,6 +67,8 @@ def model(name: str, behaviour: str, provider: int, kind: str = "openai", **more
 def configuration(provider: int, redis_gateway: dict[str, Any], **more: Any) -> dict[str, Any]:
     names = ("ok", "silent", "fails", "busy", "refuses", "breaks", "waits", "waits-first")
     models = [model(name, name, provider) for name in names]
+    models += [model("two", "ok", provider, rpm=2), model("two", "ok", provider, rpm=1)]
+    models += [model("half", "fails", provider), model("half", "ok", provider)]
     models += [model("falls-back", "fails", provider), model("spare", "ok", provider), model("embed", "ok", provider)]
     models += [model(f"claude-{name}", name, provider, "anthropic") for name in ("ok", "breaks", "waits", "fails")]
     return {

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from redis_gateway import AsyncAdmission
+from redis_gateway import AsyncAdmission, AsyncAttempt
 
 from .accounts import Account
 from .estimates import Estimate, amounts
@@ -101,6 +101,8 @@ class Call:
         self.failed: Use | None = None
         """By the last event of failure."""
         self.headers: dict[str, str] = {}
+        self.attempts: list[AsyncAttempt] = []
+        """The deployments that were picked for it."""
         self.fills: dict[str, Any] = {}
         """Of the response cache, by key."""
         self.settling = False

@@ -19,6 +19,7 @@ from .calls import Call, Calls, Use, current_call, use_of
 from .estimates import Prices, estimate
 from .own_limits import attend_to_own_limits
 from .refusals import headers_of, refusal
+from .routing import Routing, install_routing
 from .settings import PluginSettings, credentials_of, read_settings
 from .synchronise import Synchroniser
 
@@ -52,11 +53,20 @@ class Running:
                 wait=settings.cache_wait,
             )
             self.cache = cache if install_cache(cache) else None
+        self.routing: Routing | None = None
+        if settings.routing:
+            routing = Routing(self.gateway, self.synchroniser, self.prices, settings)
+            self.routing = routing if install_routing(routing) else None
+        self._tasks: set[asyncio.Task[None]] = set()
         attend_to_own_limits(settings.own_limiter == "replace")
 
     def _ended(self, call: Call, use: Use | None) -> None:
         if self.cache is not None:
             self.cache.call_ended(call, failed=call.reported is None)
+        if self.routing is not None:
+            task = asyncio.get_running_loop().create_task(self.routing.call_ended(call, use))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
 
 class GatewayLogger(CustomLogger):
@@ -121,6 +131,13 @@ class GatewayLogger(CustomLogger):
         call = current_call(kwargs.get("litellm_call_id"))
         if call is not None:
             call.asked = True
+
+    async def async_post_call_failure_deployment_hook(
+        self, request_data: Mapping[str, Any], exception: Exception, call_type: Any, fallback_depth: int | None = None
+    ) -> None:
+        call = current_call(request_data.get("litellm_call_id"))
+        if call is not None and self.running.routing is not None:
+            await self.running.routing.attempt_failed(call, exception)
 
     # Events: what was used.
 

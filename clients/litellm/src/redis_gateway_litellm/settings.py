@@ -17,6 +17,7 @@ __all__ = ["PluginSettings", "read_settings"]
 
 AwayMode = Literal["closed", "open", "local"]
 OwnLimiter = Literal["replace", "keep"]
+Pick = Literal["", "FIRST", "ROOM", "FAST"]
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,25 @@ class PluginSettings:
     """Seconds. Longer than a provider takes to answer: then another request asks it."""
     cache_wait: float = 60.0
     """Seconds. The longest wait for an answer that another request has asked for."""
+    routing: Pick = ""
+    """Which deployment of a model serves a request: the first in config.yaml that has room, the one with the most room,
+    or the fastest. Empty: LiteLLM's own `routing_strategy`."""
+    allowed_failures: int = 3
+    """With `routing`: so many failures within a minute take a deployment out for `cooldown` seconds. 0: none do."""
+    cooldown: float = 5.0
+    """Seconds."""
     unreported_after: float = 10.0
     """Seconds. If LiteLLM does not report a request's use within this time after its end, it is settled at what is
     known."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("away", get_args(AwayMode)), ("own_limiter", get_args(OwnLimiter))):
+        for name, allowed in (
+            ("away", get_args(AwayMode)),
+            ("own_limiter", get_args(OwnLimiter)),
+            ("routing", get_args(Pick)),
+        ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"redis_gateway.{name}: one of {', '.join(allowed)}")
+                raise ValueError(f"redis_gateway.{name}: one of {', '.join(one for one in allowed if one)}")
         if not self.prefix or not all(letter.isalnum() or letter in "-_.:" for letter in self.prefix):
             raise ValueError("redis_gateway.prefix: letters, digits, -, _, . and :")
         if self.output_tokens < 0 or self.local_rpm < 0 or self.unreported_after < 0:
