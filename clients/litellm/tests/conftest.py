@@ -17,7 +17,7 @@ from servers import missing
 def shared_stack() -> Iterator[Stack]:
     if missing():
         pytest.skip(str(missing()))
-    stack = Stack(redis_gateway={"unreported_after": 1.0})
+    stack = Stack(redis_gateway={"unreported_after": 1.0, "log_queue": "log:litellm"})
     yield stack
     stack.close()
 

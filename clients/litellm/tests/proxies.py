@@ -112,7 +112,7 @@ class Stack:
         self._processes = [
             Process(
                 "provider",
-                [sys.executable, str(HERE / "provider.py"), "--port", str(provider_port)],
+                [sys.executable, str(HERE.parent / "example" / "provider.py"), "--port", str(provider_port)],
                 self.directory,
                 {},
             )

@@ -1,4 +1,4 @@
-"""GW.ROUTE picks the deployment: limits of deployments are exact over two replicas, and one that fails is left alone."""
+"""GW.ROUTE picks the deployment: limits are exact over two replicas, and a deployment that fails is left alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def stack(routed: Stack) -> Stack:
 def deployments(stack: Stack) -> list[Account]:
     with stack.server.admin() as admin:
         names = sorted(admin.keys("{litellm}:deployment:*"))
-        return [Account(admin.execute_command("GW.DESCRIBE", name)) for name in names]
+        told = [admin.execute_command("GW.DESCRIBE", name) for name in names]
+    # The first requests may be settled after the data was removed: what they cost is booked in a ledger.
+    return [Account(reply) for reply in told if reply[1] == "account"]
 
 
 def test_limits_of_deployments_are_exact(stack: Stack) -> None:

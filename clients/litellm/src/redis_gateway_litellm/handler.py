@@ -18,6 +18,7 @@ from .cache import ResponseCache, install_cache
 from .calls import Call, Calls, Use, current_call, use_of
 from .estimates import Prices, estimate
 from .own_limits import attend_to_own_limits
+from .records import Records
 from .refusals import headers_of, refusal
 from .routing import Routing, install_routing
 from .settings import PluginSettings, credentials_of, read_settings
@@ -57,12 +58,15 @@ class Running:
         if settings.routing:
             routing = Routing(self.gateway, self.synchroniser, self.prices, settings)
             self.routing = routing if install_routing(routing) else None
+        self.records = Records(self.gateway, settings.log_queue) if settings.log_queue else None
         self._tasks: set[asyncio.Task[None]] = set()
         attend_to_own_limits(settings.own_limiter == "replace")
 
     def _ended(self, call: Call, use: Use | None) -> None:
         if self.cache is not None:
             self.cache.call_ended(call, failed=call.reported is None)
+        if self.records is not None:
+            self.records.call_ended(call, use)
         if self.routing is not None:
             task = asyncio.get_running_loop().create_task(self.routing.call_ended(call, use))
             self._tasks.add(task)

@@ -23,7 +23,7 @@ __all__ = ["Routing", "install_routing"]
 log = logging.getLogger("redis_gateway_litellm")
 
 
-class Routing(CustomRoutingStrategyBase):  # type: ignore[misc]
+class Routing(CustomRoutingStrategyBase):
     """LiteLLM asks it for a deployment: for the first try of a request, for each retry and for each fallback."""
 
     def __init__(
@@ -50,9 +50,8 @@ class Routing(CustomRoutingStrategyBase):  # type: ignore[misc]
         await self._synchroniser.put(accounts.values())
         # Those that have failed this request come last.
         tried = {attempt.target for attempt in call.attempts} if call is not None else set()
-        targets = [one.key for one in accounts.values() if one.key not in tried] or [
-            one.key for one in accounts.values()
-        ]
+        keys = [one.key for one in accounts.values()]
+        targets = [key for key in keys if key not in tried] or keys
         guess = call.estimate if call is not None else self._guess(model, messages, input, request_kwargs)
         pick: Any = self._settings.routing
         attempt = await self._gateway.route(targets, guess.amounts(), pick=pick)

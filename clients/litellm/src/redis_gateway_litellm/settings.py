@@ -54,6 +54,8 @@ class PluginSettings:
     """Seconds. Longer than a provider takes to answer: then another request asks it."""
     cache_wait: float = 60.0
     """Seconds. The longest wait for an answer that another request has asked for."""
+    log_queue: str = ""
+    """The key of a log queue that gets a record of each request. Empty: none."""
     routing: Pick = ""
     """Which deployment of a model serves a request: the first in config.yaml that has room, the one with the most room,
     or the fastest. Empty: LiteLLM's own `routing_strategy`."""
@@ -66,11 +68,8 @@ class PluginSettings:
     known."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("away", get_args(AwayMode)),
-            ("own_limiter", get_args(OwnLimiter)),
-            ("routing", get_args(Pick)),
-        ):
+        for name, kind in (("away", AwayMode), ("own_limiter", OwnLimiter), ("routing", Pick)):
+            allowed = get_args(kind)
             if getattr(self, name) not in allowed:
                 raise ValueError(f"redis_gateway.{name}: one of {', '.join(one for one in allowed if one)}")
         if not self.prefix or not all(letter.isalnum() or letter in "-_.:" for letter in self.prefix):
