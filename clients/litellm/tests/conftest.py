@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 # The private servers of the Python client's tests.
-sys.path.append(str(Path(__file__).parents[2] / "python" / "tests"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "python" / "tests"))
 
 from proxies import Stack
 from servers import missing
@@ -28,3 +28,15 @@ def stack(shared_stack: Stack) -> Stack:
     shared_stack.reset()
     shared_stack.server.run("FLUSHALL")
     return shared_stack
+
+
+@pytest.fixture(scope="session")
+def open_stack() -> Iterator[Stack]:
+    """One proxy that lets pass while the server is away, and breaks off calls whose clients have left."""
+    if missing():
+        pytest.skip(str(missing()))
+    stack = Stack(
+        redis_gateway={"away": "open", "unreported_after": 1.0}, general_settings={"cancel_on_disconnect": True}
+    )
+    yield stack
+    stack.close()

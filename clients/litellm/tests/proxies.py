@@ -19,7 +19,8 @@ import yaml
 
 from servers import Server, eventually, free_port
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+SOURCES = [str(HERE.parents[1] / name / "src") for name in ("litellm", "python")]
 PRICES = {"input_cost_per_token": 0.001, "output_cost_per_token": 0.002}
 COST = "0.05"
 """Of an answer: 10 tokens of input and 20 of output."""
@@ -124,7 +125,9 @@ class Stack:
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "LITELLM_MASTER_KEY": MASTER,
             "TEST_KEYS": str(self._keys_file),
-            "PYTHONPATH": self.directory,
+            "PYTHONPATH": os.pathsep.join([self.directory, *SOURCES]),
+            "REDIS_HOST": "127.0.0.1",
+            "REDIS_PORT": str(self.server.port),
             **more.get("environment", {}),
         }
         self.urls: list[str] = []

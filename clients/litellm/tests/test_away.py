@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from proxies import Stack
-from servers import eventually, missing
+from servers import eventually
 from traffic import exact_body, in_turns
-
-
-@pytest.fixture(scope="module")
-def open_stack() -> Iterator[Stack]:
-    if missing():
-        pytest.skip(str(missing()))
-    stack = Stack(redis_gateway={"away": "open"})
-    yield stack
-    stack.close()
 
 
 def test_closed_is_the_default(stack: Stack) -> None:

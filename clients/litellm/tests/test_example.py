@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from proxies import SOURCES
 from servers import binary, missing, module
 
 HERE = Path(__file__).parents[1]
@@ -24,7 +26,8 @@ def test_the_example_prints_what_the_readme_says() -> None:
     if missing():
         pytest.skip(str(missing()))
     command = [sys.executable, str(HERE / "example" / "run.py"), "--server", str(binary()), "--module", str(module())]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(SOURCES)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
     assert done.stdout == block("text example-output"), done.stdout + done.stderr
 
 

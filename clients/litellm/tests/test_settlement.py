@@ -206,6 +206,26 @@ def test_a_client_that_leaves_before_the_answer(stack: Stack, stream: bool) -> N
     assert account.held == "0"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_is_broken_off_before_the_answer(open_stack: Stack, stream: bool) -> None:
+    """With cancel_on_disconnect nobody sees what the provider does: the input is charged, and nothing stays held."""
+    stack = open_stack
+    stack.reset()
+    stack.server.run("FLUSHALL")
+    key = key_of(stack, "cancelled")
+    with pytest.raises(httpx.ReadTimeout):
+        stack.client.post(
+            "/v1/chat/completions",
+            json=chat_body("waits-first", stream=stream),
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=1.0,
+        )
+    account = stack.settled()
+    assert (account.in_flight, account.held) == (0, "0")
+    assert 0 < float(account.spent) < 0.02, account.spent
+    assert stack.settled().counts["rpm"] == 1
+
+
 # Ids.
 
 

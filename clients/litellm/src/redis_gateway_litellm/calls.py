@@ -60,8 +60,8 @@ def use_of(told: Mapping[str, Any]) -> Use:
     if payload.get("cache_hit") is True or told.get("cache_hit") is True:
         return NOTHING  # No provider was asked.
     usage = told.get("combined_usage_object")
-    cost = payload.get("response_cost")
-    cost = told.get("response_cost") if cost is None else cost
+    # Of a failure the payload says 0, also if the provider is known to bill it.
+    cost = payload.get("response_cost") or told.get("response_cost")
     inward, outward = payload.get("prompt_tokens"), payload.get("completion_tokens")
     if not whole(inward) and not whole(outward) and usage is not None and cost:
         inward, outward = getattr(usage, "prompt_tokens", 0), getattr(usage, "completion_tokens", 0)
@@ -93,8 +93,7 @@ class Call:
         """A provider was asked, or is going to be."""
         self.pieces = 0
         """Of a stream, passed on to the client."""
-        self.broken_off = False
-        """The client has left in the middle of a stream."""
+        self.streams = data.get("stream") is True
         self.request_ended = False
         self.reported: Use | None = None
         """By events of success."""
@@ -176,24 +175,24 @@ class Calls:
         """A provider has failed. Whether another is tried is not known yet."""
         call.failed = use
 
-    def request_failed(self, call: Call, use: Use, kept: bool) -> None:
-        """The request ends with an error. `kept`: a provider may have answered, but nobody knows what."""
+    def request_failed(self, call: Call, use: Use, unseen: bool) -> None:
+        """The request ends with an error. `unseen`: the provider was at work, but nobody has waited for its answer."""
         if not call.asked:
             self.undo(call)
-        elif call.reported is not None or use or (call.failed and not kept):
-            self.settle(call, call.reported or use or call.failed)
         else:
-            self.settle(call, None if kept else NOTHING)
+            self.settle(call, call.reported or use or call.failed or (self._input_of(call) if unseen else NOTHING))
+
+    def _input_of(self, call: Call) -> Use:
+        return Use(call.estimate.input_tokens, 0, call.estimate.input_usd)
 
     def _unreported(self, call: Call) -> None:
         if call.settling:
             return
         if call.failed is not None:
             self.settle(call, call.failed)
-        elif call.broken_off and not call.pieces:
-            self.settle(call, Use(call.estimate.input_tokens, 0, call.estimate.input_usd))
         else:
-            self.settle(call, None)
+            # Of a stream that has not begun the client has seen nothing.
+            self.settle(call, self._input_of(call) if call.streams and not call.pieces else None)
 
     def settle(self, call: Call, use: Use | None) -> None:
         """In the background, once. None: its use is not known, and its estimates are charged."""

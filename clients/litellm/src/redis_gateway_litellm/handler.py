@@ -181,15 +181,10 @@ class GatewayLogger(CustomLogger):
         self, user_api_key_dict: Any, response: AsyncIterable[Any], request_data: dict[str, Any]
     ) -> AsyncGenerator[Any, None]:
         call = current_call(request_data.get("litellm_call_id"))
-        try:
-            async for piece in response:
-                if call is not None:
-                    call.pieces += 1
-                yield piece
-        except (asyncio.CancelledError, GeneratorExit):
+        async for piece in response:
             if call is not None:
-                call.broken_off = True
-            raise
+                call.pieces += 1
+            yield piece
 
     async def async_post_call_response_headers_hook(
         self,
