@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -9,16 +10,23 @@ from proxies import Stack
 from servers import eventually
 
 
-def records(stack: Stack, count: int) -> list[dict[str, Any]]:
-    eventually(lambda: stack.server.run("GW.LOGLEN log:litellm") == count)
-    with stack.server.admin() as admin:
-        return [json.loads(one) for one in admin.execute_command("GW.LOGPEEK", "log:litellm", "COUNT", 100)]
+def records(stack: Stack, key: str, count: int) -> list[dict[str, Any]]:
+    """Those of a key. Records of requests before may come later."""
+    account = "{litellm}:key:" + hashlib.sha256(key.encode()).hexdigest()
+
+    def found() -> list[dict[str, Any]]:
+        with stack.server.admin() as admin:
+            told = [json.loads(one) for one in admin.execute_command("GW.LOGPEEK", "log:litellm", "COUNT", 1_000)]
+        return [record for record in told if account in record["accounts"]]
+
+    eventually(lambda: len(found()) == count)
+    return found()
 
 
 def test_each_request_has_one_record(stack: Stack) -> None:
-    key = stack.key("records", user_id="u")
+    key = stack.key("records-one", user_id="u")
     assert stack.chat(key, stream=True).status_code == 200
-    (record,) = records(stack, 1)
+    (record,) = records(stack, key, 1)
     assert record["outcome"] == "success" and record["known"] is True and record["degraded"] is False
     assert (record["model"], record["input_tokens"], record["output_tokens"], record["usd"]) == ("ok", 10, 20, "0.05")
     assert [account.split(":")[1] for account in record["accounts"]] == ["key", "user"]
@@ -27,9 +35,9 @@ def test_each_request_has_one_record(stack: Stack) -> None:
 
 
 def test_errors_have_one_too(stack: Stack) -> None:
-    key = stack.key("records")
+    key = stack.key("records-two")
     assert stack.chat(key, "refuses").status_code == 400
     assert stack.chat(key, text="this is not allowed").status_code == 400
-    failure, refused = records(stack, 2)
+    failure, refused = records(stack, key, 2)
     assert (failure["outcome"], failure["usd"]) == ("failure", "0")
     assert (refused["outcome"], refused["usd"]) == ("refused", "0")

@@ -93,6 +93,8 @@ class Call:
         """A provider was asked, or is going to be."""
         self.pieces = 0
         """Of a stream, passed on to the client."""
+        self.passing = False
+        """A stream is being passed on."""
         self.streams = data.get("stream") is True
         self.request_ended = False
         self.reported: Use | None = None
@@ -158,9 +160,11 @@ class Calls:
         elif call.reported is not None:
             self.settle(call, call.reported)
         elif call.timer is None:
-            # LiteLLM reports a stream, and what a client has left, a moment after the end.
-            loop = asyncio.get_running_loop()
-            call.timer = loop.call_later(self._unreported_after, self._unreported, call)
+            self._wait(call)
+
+    def _wait(self, call: Call) -> None:
+        """LiteLLM reports a stream, and what a client has left, a moment after the end."""
+        call.timer = asyncio.get_running_loop().call_later(self._unreported_after, self._unreported, call)
 
     def succeeded(self, call: Call, use: Use) -> None:
         call.asked = True
@@ -188,7 +192,10 @@ class Calls:
     def _unreported(self, call: Call) -> None:
         if call.settling:
             return
-        if call.failed is not None:
+        if call.passing:
+            # With keepalives before the first byte the request's task is over when the stream begins.
+            self._wait(call)
+        elif call.failed is not None:
             self.settle(call, call.failed)
         else:
             # Of a stream that has not begun the client has seen nothing.

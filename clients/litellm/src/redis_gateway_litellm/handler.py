@@ -181,10 +181,17 @@ class GatewayLogger(CustomLogger):
         self, user_api_key_dict: Any, response: AsyncIterable[Any], request_data: dict[str, Any]
     ) -> AsyncGenerator[Any, None]:
         call = current_call(request_data.get("litellm_call_id"))
-        async for piece in response:
-            if call is not None:
+        if call is None:
+            async for piece in response:
+                yield piece
+            return
+        call.passing = True
+        try:
+            async for piece in response:
                 call.pieces += 1
-            yield piece
+                yield piece
+        finally:
+            call.passing = False
 
     async def async_post_call_response_headers_hook(
         self,
