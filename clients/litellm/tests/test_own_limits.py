@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 import litellm
 import pytest
 from litellm.integrations.custom_logger import CustomLogger
 
 from proxies import Stack
-from redis_gateway_litellm.own_limits import attend_to_own_limits
+from redis_gateway_litellm.own_limits import attend_to_own_limits, warn_of_unread
 
 
 class _PROXY_MaxParallelRequestsHandler_v3(CustomLogger):
@@ -33,6 +33,20 @@ def test_it_is_warned_about_if_it_is_kept(callbacks: list[Any], caplog: pytest.L
     attend_to_own_limits(replace=False)
     assert len(callbacks) == 2
     assert "_PROXY_MaxParallelRequestsHandler_v3" in caplog.text
+
+
+class Auth:
+    tpd_limit = 5
+    project_metadata: ClassVar = {"model_rpm_limit": {"ok": 1}}
+
+
+def test_limits_that_nobody_checks_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_unread(Auth())
+    assert "nobody checks tpd_limit, model_rpm_limit of a project" in caplog.text
+    caplog.clear()
+    warn_of_unread(Auth())  # Once.
+    warn_of_unread(object())
+    assert caplog.text == ""
 
 
 def commands(stack: Stack) -> Counter[str]:

@@ -17,7 +17,7 @@ from .accounts import Account, Durations, accounts_of
 from .cache import ResponseCache, install_cache
 from .calls import Call, Calls, Use, current_call, use_of
 from .estimates import Prices, estimate
-from .own_limits import attend_to_own_limits
+from .own_limits import attend_to_own_limits, warn_of_unread
 from .records import Records
 from .refusals import headers_of, refusal
 from .routing import Routing, install_routing
@@ -104,6 +104,8 @@ class GatewayLogger(CustomLogger):
             return
         running = self.running
         settings = running.settings
+        if settings.own_limiter == "replace":
+            warn_of_unread(user_api_key_dict)
         meter = token_meter()
         accounts = accounts_of(user_api_key_dict, data, settings.prefix, token_meter=meter, durations=Durations(cache))
         if not accounts:
