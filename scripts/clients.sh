@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the code in docs/ needs to run, into .tools/: redis-py in a virtual environment, ioredis with TypeScript,
-# and go-redis in a module cache; and what clients/spec and the Python client are tested with, beside the newest redis-py and
-# beside the oldest. The versions are pinned in tests/examples/ and clients/. Says what it installs; silent if all is installed. The tests skip the code in languages that this machine
-# does not have; .tools/skipped lists them, one per line.
+# Installs what the code in docs/ needs to run, into .tools/: redis-py in a virtual environment, with what the guides' programs
+# use beside it, ioredis with TypeScript, and go-redis in a module cache; and what clients/spec and the Python client are tested
+# with, beside the newest redis-py and beside the oldest. The versions are pinned in tests/examples/ and clients/. Says what it
+# installs; silent if all is installed. The tests skip the code in languages that this machine does not have; .tools/skipped
+# lists them, one per line.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 mkdir -p .tools

@@ -57,8 +57,12 @@ pub const COMMAND: Command = Command {
 fn admit(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let keys = accounts::parse(&mut args)?;
+    let (reply, now_ms) = (call.reply(), call.now_ms());
+    // The accounts come from memory while the other arguments are read.
+    let opened = accounts::open(call, &keys);
     let asked = AdmissionArgs::parse(args, &keys, &[LEASE, TTL, SHADOW, REQUIRE, ROWS], true)?;
-    let (now_ms, ttl_ms) = (call.now_ms(), asked.ttl_ms.unwrap_or(1));
+    let mut opened = opened?;
+    let ttl_ms = asked.ttl_ms.unwrap_or(1);
     let now = present(now_ms, 0);
     let rows_wanted = asked.rows.unwrap_or(RowsWanted::All);
     let request = Request {
@@ -69,8 +73,6 @@ fn admit(call: &mut Call) -> Outcome {
         rows: matches!(rows_wanted, RowsWanted::All | RowsWanted::Detail),
     };
 
-    let reply = call.reply();
-    let mut opened = accounts::open(call, &keys)?;
     let mut accounts: Short<Option<&mut Account>> = opened.iter_mut().map(|account| account.get()).collect();
     if let Some(missing) = accounts.iter().position(Option::is_none) {
         STATS.admit_no_account.add(1);

@@ -211,7 +211,7 @@ fn a_reader_of_all_primaries_has_what_clients_added() {
         rows.map(move |((_, day), (_, amount))| ((key.clone(), day.clone()), *amount))
     });
     let found: BTreeMap<(String, String), i64> = rows.collect();
-    assert!(expected.len() > 100, "{} rows: hardly a test", expected.len());
+    assert!(expected.len() > 30, "{} rows: hardly a test", expected.len());
     assert_eq!(found, expected);
 }
 

@@ -15,7 +15,7 @@ use crate::support::{run, start};
 use gw_testkit::redis::Connection;
 use gw_testkit::{Cluster, Server, project_root};
 
-/// The names of the blocks that the tests here, in headers.rs, in cachekey.rs and in request_path.rs run.
+/// The names of the blocks that the tests here, in guides.rs, in headers.rs, in cachekey.rs and in request_path.rs run.
 pub const RUN: &[&str] = &[
     "start-python",
     "start-typescript",
@@ -47,20 +47,25 @@ pub const RUN: &[&str] = &[
     "database-migration",
     "database-report",
     "log-shipping-python",
-    "sessions-python",
+    "cache-service-before",
+    "cache-service-python",
+    "embeddings-before",
     "embeddings-python",
     "embeddings-js",
+    "locks-before",
     "locks-python",
-    "locks-python-use",
-    "locks-fencing",
+    "queues-before",
+    "queues-python",
+    "sessions-before",
+    "sessions-python",
     "ioredis-scripts",
 ];
 
 /// A directory that is removed with this value.
-struct Scratch(PathBuf);
+pub struct Scratch(pub PathBuf);
 
 impl Scratch {
-    fn new() -> Self {
+    pub fn new() -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("gw-examples-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
@@ -68,7 +73,7 @@ impl Scratch {
         Self(path)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         fs::write(self.0.join(name), text).unwrap();
     }
 }
@@ -81,7 +86,7 @@ impl Drop for Scratch {
 
 /// Where scripts/clients.sh has installed a language's client; `None`, with a message, if it has not. `None` also on
 /// all but the first server of the matrix if the language takes long to compile: these programs behave alike on each.
-fn tools(language: &str) -> Option<PathBuf> {
+pub fn tools(language: &str) -> Option<PathBuf> {
     let first_server = std::env::var("GW_SERVER").map_or(true, |name| name == "system");
     if language != "python" && !first_server {
         return None;
@@ -102,7 +107,7 @@ fn skipped(why: &str) {
 }
 
 /// The output of a program, which must succeed.
-fn printed(command: &mut Command) -> String {
+pub fn printed(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
@@ -114,13 +119,19 @@ pub fn example(path: &str) -> String {
     fs::read_to_string(project_root().join("tests/examples").join(path)).unwrap()
 }
 
+/// A tool of the Python environment, which finds the Python client of this repository; `None` if it is not installed.
+pub fn python_tool(name: &str, scratch: &Scratch) -> Option<Command> {
+    let mut command = Command::new(tools("python")?.join("bin").join(name));
+    command.current_dir(&scratch.0).env("PYTHONPATH", project_root().join("clients/python/src"));
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    Some(command)
+}
+
 /// Runs a program in Python with redis-py. Returns its output, or `None` if that is not installed.
 pub fn python(program: &str, arguments: &[&str]) -> Option<String> {
-    let tools = tools("python")?;
     let scratch = Scratch::new();
     scratch.write("gateway.py", program);
-    let python = tools.join("bin/python");
-    Some(printed(Command::new(python).args(["-W", "error", "gateway.py"]).args(arguments).current_dir(&scratch.0)))
+    Some(printed(python_tool("python", &scratch)?.args(["-W", "error", "gateway.py"]).args(arguments)))
 }
 
 /// Checks a program's types, strictly, and runs it in Node with ioredis.
@@ -334,15 +345,10 @@ fn postgres(sql: &str) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap())
 }
 
-/// Runs a guide's code in Python with a driver, which has a line `# NAME` for each further block, asserts, and prints
-/// `ok`.
-fn guide(driver: &str, name: &str, further: &[&str]) {
+/// Runs a guide's code in Python with a driver, which asserts, and prints `ok`.
+pub fn guide(driver: &str, name: &str) {
     let server = Server::start().unwrap();
-    let driver = further.iter().fold(example(&format!("python/{driver}.py")), |driver, name| {
-        assert!(driver.contains(&format!("# {name}\n")), "{name}");
-        driver.replace(&format!("# {name}\n"), &format!("{}\n", named(name).text()))
-    });
-    let program = format!("{}\n\n\n{driver}", named(name).text());
+    let program = format!("{}\n\n\n{}", named(name).text(), example(&format!("python/{driver}.py")));
     if let Some(printed) = python(&program, &[&server.port().to_string()]) {
         assert_eq!(printed, "ok\n");
     }
@@ -350,12 +356,12 @@ fn guide(driver: &str, name: &str, further: &[&str]) {
 
 #[test]
 fn batches_become_objects() {
-    guide("log_shipping", "log-shipping-python", &[]);
+    guide("log_shipping", "log-shipping-python");
 }
 
 #[test]
 fn a_request_is_served_by_one_of_several_deployments() {
-    guide("routing", "routing-python", &[]);
+    guide("routing", "routing-python");
     let server = Server::start().unwrap();
     let program = format!("{}\n{}", named("routing-typescript").text(), example("node/routing.ts"));
     if let Some(printed) = typescript(&program, &[&server.port().to_string()]) {
@@ -366,21 +372,6 @@ fn a_request_is_served_by_one_of_several_deployments() {
     if let Some(printed) = go(&[("routing.go", &guide), ("driver.go", &driver)], &[&server.port().to_string()]) {
         assert_eq!(printed, "ok\n");
     }
-}
-
-#[test]
-fn sessions_live_while_they_are_used() {
-    guide("sessions", "sessions-python", &[]);
-}
-
-#[test]
-fn embeddings_are_made_once() {
-    guide("embeddings", "embeddings-python", &[]);
-}
-
-#[test]
-fn a_lock_is_held_by_one() {
-    guide("locks", "locks-python", &["locks-python-use", "locks-fencing"]);
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod flights;
 mod golden;
 mod guard;
 mod guest;
+mod guides;
 mod headers;
 mod holds;
 mod hostile;

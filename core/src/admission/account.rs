@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::amounts::Amounts;
 use super::bounds::{Exceeded, LEDGERS_MAX, POLICIES_MAX};
+use super::expired::Expired;
 use super::idle::Idle;
 use super::ledgers::Ledgers;
 use super::moment::Moment;
@@ -28,8 +29,7 @@ pub struct Account {
     /// side, allocate nothing").
     pub(super) policies: SmallVec<[AccountPolicy; 4]>,
     pub(super) live: LeasesWith<Admission>,
-    /// Admissions whose leases ended by time and that can still be settled.
-    pub(super) expired: LeasesWith<Admission>,
+    pub(super) expired: Expired,
     pub(super) settled: Settled,
     pub(super) ledgers: Ledgers,
     /// How far the account's clock is ahead of the server's, in milliseconds.
@@ -56,7 +56,7 @@ impl Account {
         Self {
             policies: SmallVec::new(),
             live: LeasesWith::default(),
-            expired: LeasesWith::default(),
+            expired: Expired::default(),
             settled: Settled::default(),
             ledgers: Ledgers::new(ledger),
             ahead_ms: 0,

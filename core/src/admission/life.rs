@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::account::{Account, live_for_ms};
 use super::amounts::{Amounts, REQUESTS};
-use super::bounds::{EXPIRED_KEPT_MS, Exceeded, FINISHED_MAX, SETTLED_KEPT_MS};
+use super::bounds::{EXPIRED_KEPT_MS, Exceeded, SETTLED_KEPT_MS};
 use super::ledgers::MeterLedger;
 use super::moment::Moment;
 use super::policy::{Kind, State};
@@ -60,7 +60,7 @@ impl Account {
                 _ => Standing::Unknown,
             };
         }
-        if self.expired.token_of(at_ms, id).is_some() {
+        if self.expired.contains(at_ms, id) {
             Standing::Expired
         } else if self.settled.contains(at_ms, id) {
             Standing::Settled
@@ -311,7 +311,7 @@ impl Account {
             let Some(lease) = self.live.take_ended(at_ms) else { break };
             self.end(at_ms, lease.holder, lease.expires_at_ms, lease.payload);
         }
-        (0..ENDED_PER_CHANGE).map_while(|_| self.expired.take_ended(at_ms)).for_each(drop);
+        self.expired.forget(at_ms, ENDED_PER_CHANGE);
         self.settled.forget(at_ms, ENDED_PER_CHANGE);
         at_ms
     }
@@ -335,10 +335,7 @@ impl Account {
         }
         let left_ms = ended_ms.saturating_add_unsigned(EXPIRED_KEPT_MS).saturating_sub(at_ms);
         if left_ms > 0 {
-            self.expired.hold(at_ms, id, left_ms.unsigned_abs(), admission);
-            if self.expired.len() > FINISHED_MAX {
-                self.expired.take_ended(i64::MAX);
-            }
+            self.expired.put(at_ms, id, left_ms.unsigned_abs(), admission);
         }
     }
 

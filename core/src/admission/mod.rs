@@ -44,6 +44,7 @@ mod bounds;
 mod budget;
 mod decide;
 pub mod document;
+mod expired;
 pub mod form;
 mod idle;
 mod ledgers;

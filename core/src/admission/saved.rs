@@ -4,6 +4,7 @@
 
 use super::account::Account;
 use super::bounds::{EXPIRED_KEPT_MS, FINISHED_MAX, POLICIES_MAX, SETTLED_KEPT_MS};
+use super::expired::Expired;
 use super::idle::Idle;
 use super::ledgers::Ledgers;
 use super::policy::{AccountPolicy, Kind};
@@ -29,7 +30,7 @@ impl Stored for Account {
         self.policies.iter().for_each(|own| own.save(out));
         self.ledgers.save(out);
         save_nested(&self.live, out);
-        save_nested(&self.expired, out);
+        self.expired.save(out);
         save_nested(&self.settled, out);
     }
 
@@ -50,7 +51,7 @@ impl Stored for Account {
         }
         account.ledgers = Ledgers::load(from)?;
         account.live = load_nested(from)?;
-        account.expired = load_nested(from)?;
+        account.expired = Expired::load(from)?;
         account.settled = load_nested(from)?;
         account.check()?;
         Ok(account)

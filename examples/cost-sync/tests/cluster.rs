@@ -140,7 +140,7 @@ fn one_database_follows_all_primaries() {
         found == expected
     });
     assert!(in_step.is_ok(), "{:#?}", differences(&found, &expected));
-    assert!(expected.len() > 200, "{} rows: hardly a test", expected.len());
+    assert!(expected.len() > 50, "{} rows: hardly a test", expected.len());
     assert!(running.try_wait().unwrap().is_none(), "the worker has ended");
     kill(running);
     let alive = ports.iter().zip(cluster.nodes()).find(|(_, node)| node.port() != lost).unwrap().0;

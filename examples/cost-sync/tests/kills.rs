@@ -114,7 +114,7 @@ fn assert_in_step(server: &Server, file: &Path) {
     let (ledgers, mut database) = (ledger_rows(&mut client), database_rows(file));
     let there: Vec<String> = call!(client, "KEYS", "*");
     database.retain(|(account, ..), _| there.contains(account));
-    assert!(ledgers.len() > 500, "{} rows: hardly a test", ledgers.len());
+    assert!(ledgers.len() > 100, "{} rows: hardly a test", ledgers.len());
     let differences: Vec<_> = ledgers
         .keys()
         .chain(database.keys())
@@ -206,7 +206,7 @@ fn a_database_without_credits_gets_them() {
         .unwrap()
         .query_row("SELECT count(*) FROM credit", [], |row| row.get(0))
         .unwrap();
-    assert!(credits > 50, "{credits} rows: hardly a test");
+    assert!(credits > 10, "{credits} rows: hardly a test");
 }
 
 #[test]

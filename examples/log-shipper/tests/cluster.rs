@@ -144,7 +144,7 @@ fn queues_are_followed_to_other_nodes() {
     }
     for (key, produced) in KEYS.iter().zip(produced) {
         let produced = produced + u64::from(*key == KEYS[0]);
-        assert!(produced > 20, "{produced} records: hardly a test");
+        assert!(produced > 5, "{produced} records: hardly a test");
         let mut shipped = shipped.remove(*key).unwrap();
         shipped.sort_unstable();
         assert_eq!(shipped, (0..produced).collect::<Vec<_>>(), "{key}");
