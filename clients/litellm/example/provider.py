@@ -9,6 +9,7 @@ input and `COMPLETION` of output.
     busy          429, with Retry-After
     refuses       400
     breaks        closes the connection in the middle of a stream
+    cuts          closes it before the first piece of a stream
     waits         streams two pieces, or nothing, and goes on when `/release` is called
     waits-first   waits before the first piece
 """
@@ -82,7 +83,7 @@ class Provider:
         async for name, data in events(body, behaviour):
             if name == "piece":
                 pieces += 1
-                if behaviour == "breaks" and pieces == 3:
+                if (behaviour, pieces) in (("breaks", 3), ("cuts", 1)):
                     assert request.transport is not None
                     request.transport.close()
                     return response

@@ -70,7 +70,12 @@ def configuration(provider: int, redis_gateway: dict[str, Any], **more: Any) -> 
     models = [model(name, name, provider) for name in names]
     models += [model("two", "ok", provider, rpm=2), model("two", "ok", provider, rpm=1)]
     models += [model("half", "fails", provider), model("half", "ok", provider)]
-    models += [model("falls-back", "fails", provider), model("spare", "ok", provider), model("embed", "ok", provider)]
+    models += [
+        model("falls-back", "fails", provider),
+        model("cut", "cuts", provider),
+        model("spare", "ok", provider),
+        model("embed", "ok", provider),
+    ]
     models += [model(f"claude-{name}", name, provider, "anthropic") for name in ("ok", "breaks", "waits", "fails")]
     return {
         "model_list": models,
@@ -78,7 +83,7 @@ def configuration(provider: int, redis_gateway: dict[str, Any], **more: Any) -> 
             "num_retries": 1,
             "retry_after": 0,
             "disable_cooldowns": True,
-            "fallbacks": [{"falls-back": ["spare"]}, {"ok": ["spare"]}],
+            "fallbacks": [{"falls-back": ["spare"]}, {"cut": ["spare"]}, {"ok": ["spare"]}],
             **more.get("router_settings", {}),
         },
         "litellm_settings": {

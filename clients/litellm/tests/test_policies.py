@@ -64,6 +64,7 @@ def test_budgets() -> None:
     alone = budget(None, 5, "7d", None, "a key")[0]
     assert (alone["amount"], alone["period"], alone["shadow"], alone["soft_percent"]) == ("5", "week", True, 100)
     assert budget(None, None, "1d", None, "a key") == []
+    assert budget(-1.0, None, "1d", None, "a key")[0]["amount"] == "0"
 
 
 def test_a_budget_whose_period_is_not_known_is_left_to_litellm(caplog: pytest.LogCaptureFixture) -> None:

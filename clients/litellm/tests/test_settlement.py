@@ -134,6 +134,19 @@ def test_a_fallback_is_settled_once(stack: Stack) -> None:
     assert requests(stack) == 1
 
 
+def test_a_fallback_within_a_stream_is_settled_once(stack: Stack) -> None:
+    """The connection breaks before the first piece: LiteLLM goes on with another deployment's stream."""
+    key = key_of(stack, "cut")
+    response = stack.chat(key, "cut", stream=True)
+    assert response.status_code == 200
+    assert "four" in response.text
+    eventually(lambda: stack.accounts()["key"].spent != "0")
+    account = stack.settled()
+    # LiteLLM may count the input of the broken stream as well.
+    assert 0.05 <= float(account.spent) < 0.07, account.spent
+    assert (account.counts["rpm"], account.held) == (1, "0")
+
+
 # Another plugin.
 
 

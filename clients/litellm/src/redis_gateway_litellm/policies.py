@@ -69,7 +69,7 @@ def whole(value: object) -> int | None:
 
 def budget(most: object, soft: object, duration: object, reset_at: datetime | None, whose: str) -> list[Policy]:
     """The budget of a period, if there is one. `whose` names its owner in what is logged."""
-    most_usd = money(most) if isinstance(most, (int, float)) else None
+    most_usd = max(money(most), Decimal(0)) if isinstance(most, (int, float)) else None
     soft_usd = money(soft) if isinstance(soft, (int, float)) and soft > 0 else None
     if most_usd is None and soft_usd is None:
         return []
