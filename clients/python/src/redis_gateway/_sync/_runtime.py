@@ -15,6 +15,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 __all__ = [
+    "SOCKET_TIMES",
     "ConnectionPool",
     "Event",
     "Mutex",
@@ -40,6 +41,10 @@ closing = contextlib.closing
 sleep = time.sleep
 
 Work = Callable[..., T]
+
+
+SOCKET_TIMES = 1.0
+"""The time-outs of the socket are the bound."""
 
 
 def bounded(seconds: float, work: Work[T], *args: Any) -> T:

@@ -46,8 +46,8 @@ LEFT_OUT = {
 def derived_kwargs(kwargs: dict[str, Any], settings: Settings, read_timeout: float) -> dict[str, Any]:
     kept = {name: value for name, value in kwargs.items() if name not in LEFT_OUT}
     kept.update(
-        socket_timeout=read_timeout,
-        socket_connect_timeout=settings.connect_timeout,
+        socket_timeout=read_timeout * runtime.SOCKET_TIMES,
+        socket_connect_timeout=settings.connect_timeout * runtime.SOCKET_TIMES,
         retry=runtime.Retry(NoBackoff(), 0),
         decode_responses=False,
         encoding="utf-8",
