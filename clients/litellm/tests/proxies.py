@@ -131,10 +131,11 @@ class Stack:
             "LITELLM_MASTER_KEY": MASTER,
             "TEST_KEYS": str(self._keys_file),
             "PYTHONPATH": os.pathsep.join([self.directory, *SOURCES]),
-            "REDIS_HOST": "127.0.0.1",
-            "REDIS_PORT": str(self.server.port),
             **more.get("environment", {}),
         }
+        if more.get("litellm_settings", {}).get("cache_params", {}).get("type") == "redis":
+            # LiteLLM's own use of the server.
+            environment |= {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(self.server.port)}
         self.urls: list[str] = []
         self.proxies: list[Process] = []
         program = str(Path(sys.executable).parent / "litellm")
