@@ -126,9 +126,12 @@ class Places:
         if not self._places.locked():
             await self._places.acquire()
             return True
+        if seconds is None:
+            await self._places.acquire()
+            return True
         try:
-            await asyncio.wait_for(self._places.acquire(), seconds)
-        except (TimeoutError, asyncio.TimeoutError):
+            await bounded(seconds, self._places.acquire)
+        except TimeoutError:
             return False
         return True
 
