@@ -57,6 +57,7 @@ if sys.version_info >= (3, 11):
         """
         loop = asyncio.get_running_loop()
         left = PARTS
+        timer: asyncio.TimerHandle | None = None
 
         async with asyncio.timeout(None) as scope:
 
@@ -72,7 +73,8 @@ if sys.version_info >= (3, 11):
             try:
                 return await work(*args)
             finally:
-                timer.cancel()
+                if timer is not None:
+                    timer.cancel()
 
 else:
 
