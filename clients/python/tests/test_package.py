@@ -30,15 +30,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = where.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "redis_gateway/py.typed" in names and not any("tests/" in name for name in names)
-    venv.create(where / "environment", with_pip=True)
+    venv.create(where / "environment")
     python = where / "environment" / "bin" / "python"
-    subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)], check=True, cwd=where
-    )
-    listed = subprocess.run(
-        [python, "-m", "pip", "list", "--format=freeze"], check=True, capture_output=True, text=True
-    )
-    others = {line.split("==")[0].lower() for line in listed.stdout.splitlines()} - {"pip", "setuptools", "wheel"}
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    subprocess.run([*pip, "install", "--quiet", str(wheel)], check=True, cwd=where)
+    listed = subprocess.run([*pip, "list", "--format=freeze"], check=True, capture_output=True, text=True)
+    others = {line.split("==")[0].lower() for line in listed.stdout.splitlines()}
     # redis-py, and what it needs itself.
     assert others <= {"redis", "redis-gateway", "redis_gateway", "async-timeout", "pyjwt"}, others
     return python

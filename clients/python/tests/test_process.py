@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import subprocess
@@ -11,6 +12,10 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
 
 from redis_gateway import AsyncGateway, Gateway, Kept, Settings
 from redis_gateway.deliveries import Delivery
@@ -45,7 +50,8 @@ def test_a_fork_takes_nothing_along(tmp_path: Path) -> None:
         gateway._core.kept.add(Delivery(["GW.ADDCOST", "l", "1", "ID", "1"]))
         logs._running = True
         logs.push({"id": "the parent's"})
-        locks = (gateway._core._mutex, gateway._core.kept._lock, gateway.telemetry._lock, logs._mutex)
+        locks: list[Any] = [gateway._core._mutex, gateway._core.kept._lock, gateway.telemetry._lock, logs._mutex]
+        locks.append(logs._turn._places)
 
         def work() -> list[Any]:
             before = [gateway.kept, len(logs), len(gateway._core.living)]
@@ -69,6 +75,102 @@ def test_a_fork_takes_nothing_along(tmp_path: Path) -> None:
         assert found == [[0, 0, 0], 0, None, "charged", "settled"]
         assert (gateway.kept, len(logs), admission.settlement) == (1, 1, None)
         logs._running = False
+
+
+def left(entered: Any) -> None:
+    """Ends a block that this process has not entered, as a child does that returns out of it."""
+    ended = entered.__aexit__(None, None, None) if hasattr(entered, "__aexit__") else entered.__exit__(None, None, None)
+    if asyncio.iscoroutine(ended):
+        # There is no event loop in a child, and nothing to wait for.
+        with contextlib.suppress(StopIteration):
+            ended.send(None)
+
+
+def test_a_child_that_leaves_a_block_ends_nothing(server: Server) -> None:
+    """It returns out of the blocks that its parent was in when it forked."""
+    for account in "at":
+        server.run(f"GW.POLICYSET {account} parallel INFLIGHT 9")
+    locked = contextlib.ExitStack()
+    with Gateway(redis.Redis(port=server.port), QUIET) as gateway, locked:
+        blocks: list[Any] = [
+            gateway.slot("s", 1),
+            gateway.lock("l"),
+            gateway.budgets.reserve("h", 1, [(10, "MONTH")]),
+            gateway.admit("a", {"usd": 1}),
+            gateway.route(["a"], {"usd": 1}),
+            gateway.request(["a"], ["t"], {"usd": 1}),
+        ]
+        attempts = blocks[-1].attempts()
+        blocks.append(next(attempts))
+        assert all(block.ok for block in blocks)
+        stream = blocks[3].stream(iter([{"usd": 5}] * 3), lambda piece: piece)
+        next(stream)
+        # The locks are held at the fork, by what stands for another thread.
+        for block in blocks:
+            locked.enter_context(getattr(block, "_mutex", contextlib.nullcontext()))
+
+        def work() -> bool:
+            stream.close()
+            for block in reversed(blocks):
+                left(block)
+                del block
+            blocks.clear()
+            gc.collect()
+            gateway.send_kept()
+            gateway.close()
+            return True
+
+        assert in_child(gateway, work)
+        held = {key: str(server.run(f"GW.DESCRIBE {key}")) for key in "at"}
+        assert "'in_flight', 3" in held["a"] and "'in_flight', 1" in held["t"]
+        assert server.run("GW.ACQUIRE l 1 x TTL 1")[0] == server.run("GW.ACQUIRE s 1 x TTL 1")[0] == 0  # type: ignore[index]
+        assert server.run("GW.WITHINBUDGET h 10")[4] == "1"  # type: ignore[index]
+        locked.close()
+        stream.close()
+        for block in reversed(blocks):
+            left(block)
+        assert (server.run("GW.SPENT a"), server.run("GW.SPENT h")) == ("7", "1")
+
+
+def test_a_child_that_leaves_a_block_of_a_task_ends_nothing(server: Server) -> None:
+    async def main() -> None:
+        async with AsyncGateway(redis.asyncio.Redis(port=server.port), QUIET) as gateway:
+            blocks: list[Any] = [
+                await gateway.lock("l"),
+                await gateway.budgets.reserve("h", 1, [(10, "MONTH")]),
+                await gateway.admit("a", {"usd": 1}),
+            ]
+            assert in_child(gateway, lambda: [left(block) for block in blocks])
+            for block in blocks:
+                await block.__aexit__(None, None, None)
+        assert (server.run("GW.SPENT a"), server.run("GW.SPENT h")) == ("1", "1")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_child_that_leaves_a_computation_ends_nothing(server: Server, fails: bool) -> None:
+    """Neither with an answer nor with an error: the fill lease is the parent's."""
+    parent = os.getpid()
+
+    def compute() -> str:
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+            return "the parent's"
+        if fails:
+            raise ZeroDivisionError
+        return "the child's"
+
+    with Gateway(redis.Redis(port=server.port), QUIET) as gateway:
+        cache = gateway.cache("chat")
+        try:
+            answer = cache.get_or_compute({"a": 1}, compute)
+        finally:
+            if os.getpid() != parent:
+                os._exit(0)
+        assert answer == cache.get({"a": 1}) == "the parent's"
+        assert "cache{result=not_stored}" not in gateway.figures()
 
 
 def test_a_computation_is_not_waited_for_in_a_child() -> None:

@@ -53,6 +53,10 @@ impl<T> Sorted<T> {
     /// How many leases have ended at `now_ms`.
     pub fn ended(&self, now_ms: i64) -> usize {
         let ended = |lease: &Lease<T>| lease.expires_at_ms <= now_ms;
+        // Usually none has. A search would touch leases all over the first chunk.
+        if !self.chunks.front().and_then(VecDeque::front).is_some_and(ended) {
+            return 0;
+        }
         let whole = self.chunks.partition_point(|chunk| chunk.back().is_some_and(ended));
         let part = self.chunks.get(whole).map_or(0, |chunk| chunk.partition_point(ended));
         self.chunks.range(..whole).map(VecDeque::len).sum::<usize>() + part
@@ -74,6 +78,8 @@ impl<T> Sorted<T> {
             at += self.split(at, place);
         }
         match self.chunks.get_mut(at) {
+            // Most come last.
+            Some(chunk) if chunk.back().is_none_or(|last| last.order() < place) => chunk.push_back(lease),
             Some(chunk) => chunk.insert(chunk.partition_point(|other| other.order() < place), lease),
             None => self.chunks.push_back(VecDeque::from([lease])),
         }

@@ -27,13 +27,11 @@ class AdmissionMiddleware:
 
         app = AdmissionMiddleware(app, gateway, accounts_of, {"tokens": 1500})
 
-    `accounts` finds a request's accounts in its scope; None lets a request pass that has none. `estimates` are what
-    requests will
-    probably use, or a function of the scope. A denied request is answered here, with status 429, 403 or 503 and the
-    headers that say
-    when to come back. Others get the headers, too. They are settled when the application has ended, also if it raises
-    or its client
-    leaves; the application calls `scope["redis_gateway.admission"].use(...)`, or the meters keep their estimates.
+    `accounts` finds a request's accounts in its scope; if it returns None, the request passes without an admission.
+    `estimates` are what requests will probably use, or a function of the scope. A denied request is answered here, with
+    status 429, 403 or 503 and the headers that say when to come back. Others get the headers, too. They are settled
+    when the application has ended, also if it raises or its client leaves; the application calls
+    `scope["redis_gateway.admission"].use(...)`, or the meters keep their estimates.
     """
 
     def __init__(

@@ -15,8 +15,7 @@ log = logging.getLogger("redis_gateway")
 
 class Circuit:
     """Closed while calls succeed. After `failures` failures in a row it is open: nothing is asked for `pause`
-    seconds. Then one
-    call at a time tries, until one succeeds. Each change is logged once."""
+    seconds. Then one call at a time tries, until one succeeds. Each change is logged once."""
 
     def __init__(
         self,

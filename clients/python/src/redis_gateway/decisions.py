@@ -28,8 +28,7 @@ class Denied(Exception):
 
 class CallFailed(Exception):
     """Raised in an attempt: the target has failed, and the next one is tried. `retry_after`: for so many seconds the
-    provider
-    wants no further call."""
+    provider wants no further call."""
 
     def __init__(self, reason: str = "the call failed", *, retry_after: float | None = None) -> None:
         super().__init__(reason)
@@ -89,11 +88,11 @@ class Settlement:
     """How an admission has ended."""
 
     outcome: Literal["settled", "late", "repeated", "charged", "unknown", "kept", "given_up", "nothing"]
-    """`charged`: no account knew the lease, so the money was booked under its id. `unknown`: the same, with no money
-    to book.
-    `kept`: the server is away, and gets it later. `given_up`: it is away, and there is no room to keep more.
-    `nothing`: there
-    was nothing to settle, because the request was denied."""
+    """`late`: the lease had ended by time; it is charged all the same. `repeated`: it was settled before. `charged`: no
+    account knew the lease, so the money was booked under its id. `unknown`: the same, with no money to book. `kept`:
+    the server is away, or the call was interrupted; it is sent later. `given_up`: there is no room to keep more, or the
+    server was away for so long that it could be charged twice. `nothing`: there was nothing to settle, because the
+    request was denied."""
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,10 @@ class Delivery:
     first_sent: float | None = None
     """When it may have arrived for the first time, unix seconds; None if it certainly has not."""
     early: bool = False
-    """What it is about may still be on its way to the server. Then UNKNOWN is no answer yet."""
+    """The admission or hold that it ends was asked for, and no reply came: that question may reach the server after
+    this does. Then UNKNOWN is not final, and it is sent again for some time."""
     again_until: float = 0.0
-    """The end of that, unix seconds: some time after the first answer. 0 before that answer."""
+    """Until when it is sent again after UNKNOWN, unix seconds. 0 before the first UNKNOWN."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     stored: tuple[float | None, float] | None = field(default=None, compare=False, repr=False)
     """What the disk knows of it that may change; None if it is not there."""
@@ -50,8 +51,8 @@ class Delivery:
         return self.words[0] in ("GW.SETTLE", "GW.COMMIT", "GW.CANCEL")
 
     def ask_again(self) -> bool:
-        """Called if the reply is UNKNOWN: whether that is no answer yet. A server that was frozen may read this before
-        what was sent earlier on another connection, so the time counts from its first answer."""
+        """Called if the reply is UNKNOWN: whether it is to be sent again. A server that was frozen may read this before
+        what was sent earlier on another connection, so the time counts from the first UNKNOWN."""
         if self.early and not self.again_until:
             self.again_until = time.time() + GRACE_S
         return self.early and self.again_until > time.time()

@@ -8,7 +8,22 @@ import os
 import weakref
 from typing import Protocol
 
-__all__ = ["watch"]
+__all__ = ["Owned", "watch"]
+
+
+class Owned:
+    """Stands for something that the server has given to this process, such as a lock. A child that is forked gets a
+    copy of the object, not what it stands for: it must neither end it nor keep it alive, nor take its mutex, which a
+    thread of the parent may have held at that moment."""
+
+    __slots__ = ("_pid",)
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    @property
+    def mine(self) -> bool:
+        return self._pid == os.getpid()
 
 
 class Lasting(Protocol):

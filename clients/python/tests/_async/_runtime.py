@@ -59,6 +59,10 @@ async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
         await asyncio.sleep(0.01)
 
 
+def interruptible(gateway: AsyncGateway) -> None:
+    """Tasks are cancelled by the event loop, wherever they wait."""
+
+
 async def broken_off(dice: random.Random, work: Callable[..., Awaitable[Any]], *args: Any) -> None:
     """Runs it, and cancels it at a random moment, or never."""
     task = asyncio.ensure_future(work(*args))
@@ -77,8 +81,8 @@ def aio_cluster(servers: list[Server]) -> Any:
     return redis.asyncio.RedisCluster(host="127.0.0.1", port=servers[0].port)
 
 
-def aio_sentinel(port: int, name: str) -> Any:
-    return redis.asyncio.Sentinel([("127.0.0.1", port)]).master_for(name)
+def aio_sentinel(name: str, *ports: int) -> Any:
+    return redis.asyncio.Sentinel([("127.0.0.1", port) for port in ports]).master_for(name)
 
 
 async def in_thread(work: Callable[..., Any], *args: Any) -> Any:

@@ -35,6 +35,12 @@ def longest(settings: Settings) -> float:
     return settings.timeout + settings.connect_timeout + 0.5
 
 
+def described(server: Server, key: str) -> dict[str, Any]:
+    flat = server.run(f"GW.DESCRIBE {key}")
+    assert isinstance(flat, list)
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
 async def test_decisions_while_it_is_dead(own_server: Server, caplog: pytest.LogCaptureFixture) -> None:
     own_server.stop()
     caplog.set_level(logging.WARNING, "redis_gateway")
@@ -112,6 +118,23 @@ async def test_kept_charges_arrive_once(own_server: Server) -> None:
         assert gateway.figures()["kept_sent"] == 13
 
 
+async def test_what_is_kept_is_sent_with_a_timeout_and_connections_of_its_own(own_server: Server) -> None:
+    """A server that takes longer than a request may wait takes it all the same, while the circuit is open, too."""
+    settings = shipped(OPEN, timeout=0.05, connect_timeout=5, failures=1, pause=3600, kept=Kept(every=3600))
+    async with gateway_on(own_server.port, settings) as gateway:
+        await gateway.send_kept()
+        own_server.freeze()
+        assert (await gateway.budgets.charge("l", 1)).outcome == "kept"
+
+        async def thaw() -> None:
+            await sleep(0.5)
+            own_server.thaw()
+
+        assert (await together(gateway.send_kept, thaw))[0] == 1
+        assert own_server.run("GW.SPENT l") == "1"
+        assert (await gateway.allow("k", 1)).reason == "circuit_open"
+
+
 async def test_kept_charges_survive_the_process(own_server: Server, tmp_path: Path) -> None:
     settings = shipped(OPEN, kept=Kept(directory=tmp_path), pause=0.1)
     own_server.stop()
@@ -183,16 +206,9 @@ async def test_a_pause_doubles_nothing(own_server: Server) -> None:
         assert isinstance(records, list)
         assert sorted(json.loads(record)["id"] for record in records) == sorted(served)
         # No admission counts twice. One that was let through without the server does not count.
-        asked = await gateway.commands.admit("{a}", lease_id="x", ttl_ms=1, shadow=True, rows="DETAIL")
-        counted = next(row.used for row in asked.rows if row.policy == "all")
-        assert counted is not None and counted <= len(served)
-
-    async def none_in_flight() -> bool:
-        flat = own_server.run("GW.DESCRIBE {a}")
-        assert isinstance(flat, list)
-        return bool(flat[flat.index("in_flight") + 1] == 0)
-
-    await until(none_in_flight)
+        counts = described(own_server, "{a}")["counts"]
+        assert 0 < counts[counts.index("all") + 1] <= len(served)
+    await until(lambda: described(own_server, "{a}")["in_flight"] == 0)
 
 
 async def test_lost_connections_are_replaced(own_server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from redis_gateway import Settings, Unavailable
@@ -180,6 +181,24 @@ async def test_pushes_have_a_timeout_and_connections_of_their_own(own_server: Se
         logs.push({"id": 2})
         assert not await logs.flush()
         assert not any(server.circuit.is_open for server in gateway._core.transport.servers())
+
+
+async def test_a_server_that_does_not_answer_holds_up_the_end_once(own_server: Server) -> None:
+    """However many log buffers there are, and although settlements are kept, too."""
+    async with gateway_on(own_server.port, Settings(connect_timeout=5)) as gateway:
+        logs = [gateway.logs(f"log{at}", every=3600) for at in range(8)]
+        await gateway.health()
+        for one in logs:
+            one.push({"id": 1})
+        with own_server.frozen():
+            assert (await gateway.budgets.charge("l", 1)).outcome == "kept"
+            started = time.monotonic()
+            await gateway.aclose(2)
+            # Two seconds, two more of a call that is under way, and what a busy machine adds. One after another would
+            # take sixteen at least.
+            assert time.monotonic() - started < 10
+        assert gateway.kept == 1
+        await until(lambda: [one.dropped for one in logs] == [1] * 8)
 
 
 async def test_records_wait_for_a_right_that_is_missing(own_server: Server) -> None:

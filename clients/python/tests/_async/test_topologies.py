@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,7 +14,11 @@ from typing import Any
 import pytest
 import redis
 
-from redis_gateway import Away, Kept, NoPermission, NotAuthenticated, Settings
+from redis_gateway import AsyncGateway, Away, Kept, NoPermission, NotAuthenticated, Settings, Unavailable
+from redis_gateway._async import transport
+from redis_gateway._commands import requests
+from redis_gateway.deliveries import Delivery
+from redis_gateway.testing import FakeRedis
 from servers import Server, cluster, eventually, free_port, missing
 
 from ._runtime import (
@@ -83,7 +89,8 @@ def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serve
     where = tmp_path_factory.mktemp("tls")
     made = subprocess.run(
         [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"),
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-days", "1", "-subj", "/CN=localhost"),
             *(
                 "-addext",
                 "subjectAltName=DNS:localhost,IP:127.0.0.1",
@@ -98,20 +105,65 @@ def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serve
     if made.returncode:
         pytest.skip("there is no openssl to make a certificate")
     port = free_port()
-    files = ["--tls-cert-file", str(where / "cert"), "--tls-key-file", str(where / "key"), "--tls-auth-clients", "no"]
+    files = ["--tls-cert-file", str(where / "cert"), "--tls-key-file", str(where / "key"), "--tls-auth-clients", "yes"]
     try:
         server = Server("--tls-port", str(port), "--tls-ca-cert-file", str(where / "cert"), *files)
-    except AssertionError:
-        pytest.skip("this server has no TLS")
+    except AssertionError as error:
+        if "Failed finding TLS support" in str(error):
+            pytest.skip("this server was built without TLS")
+        raise
     server.tls_port = port
-    yield server, where / "cert"
+    yield server, where
     server.close()
 
 
+def tls_client(server: Server, files: Path) -> Any:
+    """A client that checks the server's certificate, and shows its own."""
+    names = {"ssl_ca_certs": "cert", "ssl_certfile": "cert", "ssl_keyfile": "key"}
+    options = {option: str(files / name) for option, name in names.items()}
+    return aio_client(server.tls_port, host="localhost", ssl=True, **options)
+
+
 async def test_tls(tls_server: tuple[Server, Path]) -> None:
-    server, certificate = tls_server
+    server, files = tls_server
     server.run("FLUSHALL")
-    await all_parts(aio_client(server.tls_port, host="localhost", ssl=True, ssl_ca_certs=str(certificate)))
+    await all_parts(tls_client(server, files))
+
+
+async def test_tls_under_load(tls_server: tuple[Server, Path]) -> None:
+    """Connections are killed meanwhile, in the middle of whatever they do: nothing is doubled, lost or held."""
+    server, files = tls_server
+    server.run("FLUSHALL")
+    for policy in ("month BUDGET 1000000 MONTH", "all WINDOW 1000000 PER 3600000", "parallel INFLIGHT 1000"):
+        server.run(f"GW.POLICYSET {{a}} {policy}")
+    settings = Settings(away=OPEN, kept=Kept(every=0.1), timeout=5, connect_timeout=5, failures=1000)
+    outcomes: list[str] = []
+    async with gateway_of(tls_client(server, files), settings) as gateway:
+
+        async def worker(name: int) -> None:
+            for at in range(30):
+                async with await gateway.admit("{a}", {"usd": "5"}) as admission:
+                    await sleep(0.002)
+                    admission.use(usd="0.01")
+                outcomes.append(admission.outcome)
+                await gateway.budgets.charge("{a}:extra", "1", id=f"{name}:{at}")
+
+        async def kills() -> None:
+            for served in range(15, 300, 30):
+                await until(lambda served=served: len(outcomes) >= served)
+                server.run("CLIENT KILL TYPE normal SKIPME yes")
+
+        failed = [one for one in await together(kills, *[lambda name=name: worker(name) for name in range(10)]) if one]
+        assert not failed
+        await until(lambda: gateway.kept == 0)
+    flat = server.run("GW.DESCRIBE {a}")
+    assert isinstance(flat, list)
+    state = dict(zip(flat[::2], flat[1::2], strict=True))
+    assert (state["in_flight"], state["leases"]) == (0, [])
+    # One that was let through without the server may not have been counted.
+    assert outcomes.count("admitted") <= state["counts"][state["counts"].index("all") + 1] <= len(outcomes) == 300
+    assert Decimal(str(server.run("GW.SPENT {a}"))) == Decimal("3")
+    assert server.run("GW.SPENT {a}:extra") == "300"
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +219,29 @@ async def test_targets_in_several_slots(nodes: list[Server]) -> None:
         assert sorted(attempt.target for attempt in attempts) == ["", *targets[1:]]
         for attempt in attempts:
             await attempt.settle()
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+async def test_requests_whose_accounts_and_targets_are_anywhere(nodes: list[Server], refuses: bool) -> None:
+    flushed(nodes)
+    async with gateway_of(aio_cluster(nodes)) as gateway:
+        flight = '{"policies":[{"name":"f","kind":"inflight","max":9}]}'
+        document = flight.replace("9", "0") if refuses else flight
+        for at in range(9):
+            accounts, targets = [f"{{a{at}}}:key", f"{{a{at}}}"], [f"{{t{at}}}:eu", f"{{t{at}}}:us"]
+            for key in (*accounts, *targets):
+                await gateway.commands.policy_put(key, document if key == accounts[1] else flight)
+            async with await gateway.request(accounts, targets, {"usd": 1}, pick="FIRST") as request:
+                assert request.ok != refuses
+                if request.ok:
+                    async for attempt in request.attempts():
+                        async with attempt:
+                            attempt.use(usd="0.5")
+            spent = [str(await gateway.budgets.spent(key)) for key in (*accounts, *targets)]
+            assert spent == (["0"] * 4 if refuses else ["0.5"] * 3 + ["0"])
+            for key in targets:
+                state: Any = await gateway.commands.describe(key)
+                assert (state.in_flight, state.leases) == (0, ())
 
 
 async def test_slots_that_move(nodes: list[Server]) -> None:
@@ -233,6 +308,101 @@ async def test_a_node_that_is_dead_does_not_hold_up_the_others(nodes: list[Serve
             assert time.monotonic() - started < 8
 
 
+async def test_what_is_kept_for_a_silent_node_holds_up_nothing_for_the_others(nodes: list[Server]) -> None:
+    flushed(nodes)
+    settings = Settings(timeout=1, connect_timeout=5, kept=Kept(every=3600))
+    async with gateway_of(aio_cluster(nodes), settings) as gateway:
+        core = gateway._core
+        await core.background.everywhere(requests.stats())  # It knows the nodes now.
+
+        def for_silent(charge: Delivery) -> bool:
+            return bool(core.background.node_of(charge.words) == ("127.0.0.1", nodes[0].port))
+
+        charges = [Delivery(["GW.ADDCOST", f"k:{at}", "1", "ID", "1"]) for at in range(600)]
+        # More than a batch of them comes first.
+        charges.sort(key=for_silent, reverse=True)
+        for charge in charges:
+            core.kept.add(charge)
+        count = sum(map(for_silent, charges))
+        assert 100 < count < 300
+        with nodes[0].frozen():
+            assert await gateway.send_kept() == 600 - count
+        assert await gateway.send_kept() == count
+
+
+class Node:
+    """A node of a cluster that answers nothing at first; and nobody hears of that before `heard`."""
+
+    def __init__(self, fake: Any, heard: list[bool]) -> None:
+        self.fake = fake
+        self.heard = heard
+        self.answers = False
+        self.asked = 0
+        self.used_at = 0.0
+        self.circuit, self.address = fake.circuit, fake.address
+
+    async def ask(self, commands: Any, *, waiting: bool = False) -> Any:
+        if commands[0][0] == b"CLUSTER":
+            self.asked += 1
+            await until(lambda: self.heard)
+            if self.answers:
+                return [[[0, 16383, [b"n0", 1]]]]
+        if not self.answers:
+            raise Unavailable("timeout", sent=True)
+        return await self.fake.ask(commands)
+
+    async def aclose(self) -> None:
+        return None
+
+
+async def test_a_cold_start_with_dead_nodes_costs_no_more_than_another_call() -> None:
+    settings = Settings(away=OPEN, timeout=0.05, connect_timeout=0.05, failures=2, pause=3600)
+    async with AsyncGateway(FakeRedis(), settings) as gateway:
+        own: Any = gateway._core.transport
+        fake, own._alone, own.cluster = own._alone, None, True
+        own._remapped = lambda host, port: (host, port)
+        own._seeds = [(f"n{at}", 1) for at in range(20)]
+        heard: list[bool] = []
+        nodes = [Node(fake, heard) for _ in own._seeds]
+        own._servers = dict(zip(own._seeds, nodes, strict=True))
+        decisions = await together(*[lambda: gateway.allow("k", 1)] * 5)
+        # Nobody has waited until it is known that a node does not answer. One was asked, for all.
+        assert [decision.reason for decision in decisions] == ["timeout"] * 5
+        assert sum(node.asked for node in nodes) == 1
+        heard.append(True)
+        await gateway._core.tasks.finish(20)
+        assert [node.asked for node in nodes] == [1] * 20
+        await gateway.allow("k", 1)
+        await gateway._core.tasks.finish(20)
+        assert (await gateway.allow("k", 1)).reason == "circuit_open"
+        assert [node.asked for node in nodes] == [2] * 20
+        for node in nodes:
+            node.answers = True
+        own._map._retry_at = 0.0  # The pause is over.
+
+        async def admitted() -> bool:
+            return bool((await gateway.allow("k", 1000)).outcome == "admitted")
+
+        await until(admitted)
+        own._alone, own.cluster = fake, False
+
+
+async def test_nodes_that_have_left_are_forgotten(nodes: list[Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed(nodes)
+    async with gateway_of(aio_cluster(nodes)) as gateway:
+        await gateway.allow("k", 5)
+        own = gateway._core.transport
+        left, used = own._server(("127.0.0.1", 1)), own._server(("127.0.0.1", 2))
+        left.used_at = float("-inf")
+        monkeypatch.setattr(transport, "LEFT_S", 0.0)
+        await own._refresh()
+        await gateway.allow("k", 5)
+        await until(lambda: left not in own.servers())
+        # It was used a moment ago: somebody may wait for its reply.
+        assert used in own.servers()
+        assert (await gateway.allow("k", 5)).outcome == "admitted"
+
+
 class Watched:
     """A primary, its replica, and a sentinel."""
 
@@ -268,7 +438,7 @@ async def test_sentinel_failover(tmp_path: Path) -> None:
     watched = Watched()
     try:
         settings = Settings(away=OPEN, kept=Kept(every=0.1), timeout=1, pause=0.2)
-        async with gateway_of(aio_sentinel(watched.sentinel.port, "gw"), settings) as gateway:
+        async with gateway_of(aio_sentinel("gw", watched.sentinel.port), settings) as gateway:
             charged, stop = 0, False
 
             async def worker() -> None:
@@ -298,6 +468,37 @@ async def test_sentinel_failover(tmp_path: Path) -> None:
             assert watched.servers[1].run("GW.SPENT l") == str(charged)
     finally:
         watched.close()
+
+
+async def test_sentinels_that_do_not_answer_hold_up_nobody(own_server: Server) -> None:
+    """They stand before the one that does, as black holes: packets to them are lost, or nothing comes back."""
+    sentinel = Server(with_module=False, sentinel=True)
+    with contextlib.ExitStack() as stack:
+        stack.callback(sentinel.close)
+        sentinel.run(f"SENTINEL MONITOR gw 127.0.0.1 {own_server.port} 1")
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0)) for _ in range(3)]
+        for listening in silent[:2]:
+            # With so many that wait to be accepted, it takes no more.
+            for _ in range(4):
+                one = stack.enter_context(socket.socket())
+                one.setblocking(False)
+                one.connect_ex(listening.getsockname())
+        ports = [listening.getsockname()[1] for listening in silent]
+        settings = Settings(away=OPEN, timeout=5, connect_timeout=5)
+        async with gateway_of(aio_sentinel("gw", *ports, sentinel.port), settings) as gateway:
+            started = time.monotonic()
+            assert (await gateway.allow("k", 5)).outcome == "admitted"
+            # One after another, they take 15 s.
+            assert time.monotonic() - started < 5
+            # The one that has answered dies: it is not asked for ever.
+            pool = gateway._core.transport._alone._pool
+            await pool.disconnect()
+            other = Server(with_module=False, sentinel=True)
+            stack.callback(other.close)
+            other.run(f"SENTINEL MONITOR gw 127.0.0.1 {own_server.port} 1")
+            sentinel.stop()
+            pool.sentinel_manager._each.append(type(pool.sentinel_manager._each[0])([("127.0.0.1", other.port)]))
+            assert (await gateway.allow("k", 5)).outcome == "admitted"
 
 
 def role(server: Server) -> str:

@@ -6,14 +6,12 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import redis
 from redis_gateway import Gateway, Settings
 from servers import Server
-
-sleep = time.sleep
 
 # Long enough for a busy machine. Tests about time-outs have their own.
 PATIENT = Settings(timeout=10.0, connect_timeout=10.0, waiting_timeout=20.0)
@@ -66,17 +64,64 @@ def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
         time.sleep(0.01)
 
 
+class TimeLimit(Exception):
+    """As task queues throw it into a worker that takes too long, from the handler of a signal."""
+
+
+class Interruptions(threading.local):
+    """What is to interrupt this thread, each after so many further moments at which it waits."""
+
+    def __init__(self) -> None:
+        self.coming: list[tuple[int, type[BaseException]]] = []
+
+    def moment(self) -> None:
+        if self.coming:
+            left, kind = self.coming.pop(0)
+            if left == 0:
+                raise kind
+            self.coming.insert(0, (left - 1, kind))
+
+
+interruptions = Interruptions()
+
+
+def sleep(seconds: float) -> None:
+    interruptions.moment()
+    time.sleep(seconds)
+
+
+def interruptible(gateway: Gateway) -> None:
+    """A call to the server can be interrupted before it is sent, and when the server has answered."""
+    server: Any = gateway._core.transport._alone
+    exchange = server._send_and_read
+
+    def interrupted(*args: Any) -> Any:
+        interruptions.moment()
+        replies = exchange(*args)
+        interruptions.moment()
+        return replies
+
+    server._send_and_read = interrupted
+
+
 def broken_off(dice: random.Random, work: Callable[..., Any], *args: Any) -> None:
-    """Runs it. Nothing can cancel a thread: it ends when something raises in it."""
-    work(*args)
+    """Runs it, and interrupts it at a random moment, or never."""
+    kinds = (KeyboardInterrupt, SystemExit, TimeLimit)
+    if dice.random() < 0.6:
+        interruptions.coming.append((dice.randrange(12), dice.choice(kinds)))
+        if dice.random() < 0.3:  # Again, while it is ending.
+            interruptions.coming.append((dice.randrange(3), dice.choice(kinds)))
+    with suppress(BaseException):
+        work(*args)
+    interruptions.coming.clear()
 
 
 def cluster_client(servers: list[Server]) -> Any:
     return redis.RedisCluster(host="127.0.0.1", port=servers[0].port)
 
 
-def sentinel_client(port: int, name: str) -> Any:
-    return redis.Sentinel([("127.0.0.1", port)]).master_for(name)
+def sentinel_client(name: str, *ports: int) -> Any:
+    return redis.Sentinel([("127.0.0.1", port) for port in ports]).master_for(name)
 
 
 def in_thread(work: Callable[..., Any], *args: Any) -> Any:

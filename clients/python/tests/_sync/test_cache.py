@@ -71,6 +71,77 @@ def test_equal_calls_in_a_process_compute_once(server: Server) -> None:
         assert gateway.figures()["cache{result=coalesced}"] >= 1
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_each_caller_has_an_answer_of_its_own(own_server: Server, cached: bool) -> None:
+    """Whoever changes it changes nobody else's, nor what is stored."""
+    asking: list[int] = []
+
+    def all_have_asked() -> None:
+        until(lambda: len(asking) == 5)
+        sleep(0.05)
+
+    def compute() -> Any:
+        all_have_asked()
+        return {"choices": ["Hello"]}
+
+    with gateway_on(own_server.port) as gateway:
+        cache = gateway.cache("chat", wait=20)
+        if cached:
+            cache.set(REQUEST, {"choices": ["Hello"]})
+            own_server.freeze()
+
+        def change() -> Any:
+            asking.append(1)
+            answer = cache.get_or_compute(REQUEST, compute)
+            answer["choices"].append("changed")
+            return answer
+
+        def thaw() -> None:
+            all_have_asked()
+            own_server.thaw()
+
+        *answers, _ = together(*[change] * 5, thaw)
+        assert answers == [{"choices": ["Hello", "changed"]}] * 5
+        assert len({id(answer["choices"]) for answer in answers}) == 5
+        assert cache.get(REQUEST) == {"choices": ["Hello"]}
+        assert gateway.figures()["cache{result=coalesced}"] >= 1
+
+
+def test_each_caller_of_a_stream_has_pieces_of_its_own(server: Server) -> None:
+    def model() -> Any:
+        for at in range(3):
+            sleep(0.05)
+            yield {"delta": [at]}
+
+    with gateway_on(server.port) as gateway:
+        cache = gateway.stream_cache("chat")
+
+        def change() -> list[Any]:
+            found = []
+            for piece in cache.stream(REQUEST, model):
+                piece["delta"].append("changed")
+                found.append(piece)
+            return found
+
+        expected = [{"delta": [at, "changed"]} for at in range(3)]
+        assert together(*[change] * 3, change) == [expected] * 4
+        assert change() == expected
+
+
+def test_an_answer_that_cannot_be_encoded_is_shared_with_nobody(server: Server) -> None:
+    calls: list[object] = []
+
+    def compute() -> Any:
+        calls.append(object())
+        sleep(0.05)
+        return calls[-1]
+
+    with gateway_on(server.port) as gateway:
+        cache = gateway.cache("chat")
+        answers = together(*[lambda: cache.get_or_compute(REQUEST, compute)] * 3)
+        assert sorted(map(id, answers)) == sorted(map(id, calls)) and len(calls) == 3
+
+
 def test_processes_compute_once(server: Server) -> None:
     model = Model(takes=0.3)
     with gateway_on(server.port) as one, gateway_on(server.port) as two, gateway_on(server.port) as three:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from redis_gateway import CallFailed, Denied
+from redis_gateway import CallFailed, Denied, WrongType
 from servers import Server
 
-from ._runtime import gateway_on
+from ._runtime import gateway_on, until
 
 TARGETS = ["{gpt}:eu", "{gpt}:us", "{gpt}:asia"]
 
@@ -140,6 +140,58 @@ def test_ends_with_the_last_error(server: Server) -> None:
         assert str(denied.value.__cause__) == "overloaded"
 
 
+class Counted:
+    """A server that counts how often it is asked."""
+
+    def __init__(self, gateway: Any) -> None:
+        self.server = gateway._core.transport._alone
+        self.trips = 0
+        gateway._core.transport._alone = self
+
+    def ask(self, commands: Any, **options: Any) -> Any:
+        self.trips += 1
+        return self.server.ask(commands, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.server, name)
+
+
+def test_accounts_and_targets_are_asked_in_one_round_trip(server: Server) -> None:
+    policies(server)
+    with gateway_on(server.port) as gateway:
+        counted = Counted(gateway)
+        with gateway.request("{ml}", TARGETS, {"usd": 1}, pick="FIRST") as request:
+            assert counted.trips == 1 and request.ok
+            for attempt in request.attempts():
+                with attempt:
+                    assert (attempt.target, counted.trips) == (TARGETS[0], 1)
+                    attempt.use(usd="0.5")
+        assert [server.run(f"GW.SPENT {key}") for key in ("{ml}", TARGETS[0])] == ["0.5", "0.5"]
+        # Its target is not called.
+        with gateway.request("{ml}", TARGETS, {"usd": 1}):
+            pass
+        assert [described(server, target)["in_flight"] for target in TARGETS] == [0, 0, 0]
+        assert server.run(f"GW.SPENT {TARGETS[1]}") == "0"
+
+
+def test_accounts_that_refuse_take_nothing_of_a_target(server: Server) -> None:
+    policies(server)
+    server.run("GW.POLICYSET {ml} rpm WINDOW 0 PER 3600000")
+    with gateway_on(server.port) as gateway:
+        request = gateway.request("{ml}", TARGETS, {"usd": 1})
+        assert (request.ok, request.admission.reason) == (False, "limit")
+        assert [described(server, target)["in_flight"] for target in TARGETS] == [0, 0, 0]
+        server.run("SET text other")
+        with pytest.raises(WrongType):
+            gateway.request("text", TARGETS, {"usd": 1})
+        assert [described(server, target)["in_flight"] for target in TARGETS] == [0, 0, 0]
+        server.run("GW.POLICYSET {ml} rpm WINDOW 9 PER 3600000")
+        with pytest.raises(WrongType):
+            gateway.request("{ml}", ["text"], {"usd": 1})
+        gateway.send_kept()
+        assert described(server, "{ml}")["in_flight"] == 0 and server.run("GW.SPENT {ml}") == "0"
+
+
 class Overloaded(Exception):
     """As the package of a provider raises it."""
 
@@ -189,6 +241,58 @@ def test_an_error_of_the_program_tells_no_time(server: Server) -> None:
                     pass
         assert described(server, TARGETS[0])["latency_ms"] is None
         assert described(server, TARGETS[0])["in_flight"] == 0
+
+
+def breaker(server: Server) -> str:
+    return str(described(server, "t")["breakers"][1][0])
+
+
+def test_what_says_nothing_about_a_target_does_not_move_its_breaker(server: Server) -> None:
+    """An error of the program, or a client that leaves, before the target is known to have answered."""
+    server.run("GW.POLICYSET t up BREAKER 1 PER 3600000 OPEN 1")
+    server.run("GW.POLICYSET t month BUDGET 100 MONTH")
+
+    def broken_off(gateway: Any, stream: bool, pieces: int) -> None:
+        attempt = gateway.route(["t"], {"usd": 1})
+        assert attempt.ok, attempt.rows
+        if stream:
+            source = attempt.stream(model(pieces, ZeroDivisionError()))
+            if pieces:
+                source.__next__()
+            else:
+                with pytest.raises(ZeroDivisionError):
+                    source.__next__()
+            source.close()
+        else:
+            with pytest.raises(ZeroDivisionError):
+                with attempt:
+                    if pieces:
+                        attempt.use(usd="0.5")
+                    raise ZeroDivisionError
+
+    with gateway_on(server.port) as gateway:
+        for stream in (False, True):
+            with gateway.route(["t"]):
+                raise CallFailed
+            until(lambda: breaker(server) == "half-open")
+            broken_off(gateway, stream, 0)
+            assert breaker(server) == "half-open"
+            broken_off(gateway, stream, 1)
+            assert breaker(server) == "closed"
+            assert described(server, "t")["in_flight"] == 0
+    # The estimate of the first; what the second has told; nothing, because the model has failed; the estimate.
+    assert server.run("GW.SPENT t") == "2.5"
+
+
+def test_a_target_that_is_forgotten_gets_its_money_also_if_it_said_nothing(server: Server) -> None:
+    server.run("GW.POLICYSET t month BUDGET 100 MONTH")
+    with gateway_on(server.port) as gateway:
+        with pytest.raises(ZeroDivisionError):
+            with gateway.route(["t"], {"usd": 1}) as attempt:
+                server.run("DEL t")
+                raise ZeroDivisionError
+        assert attempt.settlement.outcome == "charged"
+    assert server.run("GW.SPENT t") == "1"
 
 
 def test_the_sum_of_the_attempts_has_the_estimate_of_what_was_not_told(server: Server) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,7 +15,11 @@ from typing import Any
 import pytest
 import redis
 
-from redis_gateway import Away, Kept, NoPermission, NotAuthenticated, Settings
+from redis_gateway import Gateway, Away, Kept, NoPermission, NotAuthenticated, Settings, Unavailable
+from redis_gateway._sync import transport
+from redis_gateway._commands import requests
+from redis_gateway.deliveries import Delivery
+from redis_gateway.testing import FakeRedis
 from servers import Server, cluster, eventually, free_port, missing
 
 from ._runtime import (
@@ -84,7 +90,8 @@ def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serve
     where = tmp_path_factory.mktemp("tls")
     made = subprocess.run(
         [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"),
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-days", "1", "-subj", "/CN=localhost"),
             *(
                 "-addext",
                 "subjectAltName=DNS:localhost,IP:127.0.0.1",
@@ -99,20 +106,65 @@ def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serve
     if made.returncode:
         pytest.skip("there is no openssl to make a certificate")
     port = free_port()
-    files = ["--tls-cert-file", str(where / "cert"), "--tls-key-file", str(where / "key"), "--tls-auth-clients", "no"]
+    files = ["--tls-cert-file", str(where / "cert"), "--tls-key-file", str(where / "key"), "--tls-auth-clients", "yes"]
     try:
         server = Server("--tls-port", str(port), "--tls-ca-cert-file", str(where / "cert"), *files)
-    except AssertionError:
-        pytest.skip("this server has no TLS")
+    except AssertionError as error:
+        if "Failed finding TLS support" in str(error):
+            pytest.skip("this server was built without TLS")
+        raise
     server.tls_port = port
-    yield server, where / "cert"
+    yield server, where
     server.close()
 
 
+def tls_client(server: Server, files: Path) -> Any:
+    """A client that checks the server's certificate, and shows its own."""
+    names = {"ssl_ca_certs": "cert", "ssl_certfile": "cert", "ssl_keyfile": "key"}
+    options = {option: str(files / name) for option, name in names.items()}
+    return client_client(server.tls_port, host="localhost", ssl=True, **options)
+
+
 def test_tls(tls_server: tuple[Server, Path]) -> None:
-    server, certificate = tls_server
+    server, files = tls_server
     server.run("FLUSHALL")
-    all_parts(client_client(server.tls_port, host="localhost", ssl=True, ssl_ca_certs=str(certificate)))
+    all_parts(tls_client(server, files))
+
+
+def test_tls_under_load(tls_server: tuple[Server, Path]) -> None:
+    """Connections are killed meanwhile, in the middle of whatever they do: nothing is doubled, lost or held."""
+    server, files = tls_server
+    server.run("FLUSHALL")
+    for policy in ("month BUDGET 1000000 MONTH", "all WINDOW 1000000 PER 3600000", "parallel INFLIGHT 1000"):
+        server.run(f"GW.POLICYSET {{a}} {policy}")
+    settings = Settings(away=OPEN, kept=Kept(every=0.1), timeout=5, connect_timeout=5, failures=1000)
+    outcomes: list[str] = []
+    with gateway_of(tls_client(server, files), settings) as gateway:
+
+        def worker(name: int) -> None:
+            for at in range(30):
+                with gateway.admit("{a}", {"usd": "5"}) as admission:
+                    sleep(0.002)
+                    admission.use(usd="0.01")
+                outcomes.append(admission.outcome)
+                gateway.budgets.charge("{a}:extra", "1", id=f"{name}:{at}")
+
+        def kills() -> None:
+            for served in range(15, 300, 30):
+                until(lambda served=served: len(outcomes) >= served)
+                server.run("CLIENT KILL TYPE normal SKIPME yes")
+
+        failed = [one for one in together(kills, *[lambda name=name: worker(name) for name in range(10)]) if one]
+        assert not failed
+        until(lambda: gateway.kept == 0)
+    flat = server.run("GW.DESCRIBE {a}")
+    assert isinstance(flat, list)
+    state = dict(zip(flat[::2], flat[1::2], strict=True))
+    assert (state["in_flight"], state["leases"]) == (0, [])
+    # One that was let through without the server may not have been counted.
+    assert outcomes.count("admitted") <= state["counts"][state["counts"].index("all") + 1] <= len(outcomes) == 300
+    assert Decimal(str(server.run("GW.SPENT {a}"))) == Decimal("3")
+    assert server.run("GW.SPENT {a}:extra") == "300"
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +220,29 @@ def test_targets_in_several_slots(nodes: list[Server]) -> None:
         assert sorted(attempt.target for attempt in attempts) == ["", *targets[1:]]
         for attempt in attempts:
             attempt.settle()
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_requests_whose_accounts_and_targets_are_anywhere(nodes: list[Server], refuses: bool) -> None:
+    flushed(nodes)
+    with gateway_of(cluster_client(nodes)) as gateway:
+        flight = '{"policies":[{"name":"f","kind":"inflight","max":9}]}'
+        document = flight.replace("9", "0") if refuses else flight
+        for at in range(9):
+            accounts, targets = [f"{{a{at}}}:key", f"{{a{at}}}"], [f"{{t{at}}}:eu", f"{{t{at}}}:us"]
+            for key in (*accounts, *targets):
+                gateway.commands.policy_put(key, document if key == accounts[1] else flight)
+            with gateway.request(accounts, targets, {"usd": 1}, pick="FIRST") as request:
+                assert request.ok != refuses
+                if request.ok:
+                    for attempt in request.attempts():
+                        with attempt:
+                            attempt.use(usd="0.5")
+            spent = [str(gateway.budgets.spent(key)) for key in (*accounts, *targets)]
+            assert spent == (["0"] * 4 if refuses else ["0.5"] * 3 + ["0"])
+            for key in targets:
+                state: Any = gateway.commands.describe(key)
+                assert (state.in_flight, state.leases) == (0, ())
 
 
 def test_slots_that_move(nodes: list[Server]) -> None:
@@ -234,6 +309,101 @@ def test_a_node_that_is_dead_does_not_hold_up_the_others(nodes: list[Server]) ->
             assert time.monotonic() - started < 8
 
 
+def test_what_is_kept_for_a_silent_node_holds_up_nothing_for_the_others(nodes: list[Server]) -> None:
+    flushed(nodes)
+    settings = Settings(timeout=1, connect_timeout=5, kept=Kept(every=3600))
+    with gateway_of(cluster_client(nodes), settings) as gateway:
+        core = gateway._core
+        core.background.everywhere(requests.stats())  # It knows the nodes now.
+
+        def for_silent(charge: Delivery) -> bool:
+            return bool(core.background.node_of(charge.words) == ("127.0.0.1", nodes[0].port))
+
+        charges = [Delivery(["GW.ADDCOST", f"k:{at}", "1", "ID", "1"]) for at in range(600)]
+        # More than a batch of them comes first.
+        charges.sort(key=for_silent, reverse=True)
+        for charge in charges:
+            core.kept.add(charge)
+        count = sum(map(for_silent, charges))
+        assert 100 < count < 300
+        with nodes[0].frozen():
+            assert gateway.send_kept() == 600 - count
+        assert gateway.send_kept() == count
+
+
+class Node:
+    """A node of a cluster that answers nothing at first; and nobody hears of that before `heard`."""
+
+    def __init__(self, fake: Any, heard: list[bool]) -> None:
+        self.fake = fake
+        self.heard = heard
+        self.answers = False
+        self.asked = 0
+        self.used_at = 0.0
+        self.circuit, self.address = fake.circuit, fake.address
+
+    def ask(self, commands: Any, *, waiting: bool = False) -> Any:
+        if commands[0][0] == b"CLUSTER":
+            self.asked += 1
+            until(lambda: self.heard)
+            if self.answers:
+                return [[[0, 16383, [b"n0", 1]]]]
+        if not self.answers:
+            raise Unavailable("timeout", sent=True)
+        return self.fake.ask(commands)
+
+    def close(self) -> None:
+        return None
+
+
+def test_a_cold_start_with_dead_nodes_costs_no_more_than_another_call() -> None:
+    settings = Settings(away=OPEN, timeout=0.05, connect_timeout=0.05, failures=2, pause=3600)
+    with Gateway(FakeRedis(), settings) as gateway:
+        own: Any = gateway._core.transport
+        fake, own._alone, own.cluster = own._alone, None, True
+        own._remapped = lambda host, port: (host, port)
+        own._seeds = [(f"n{at}", 1) for at in range(20)]
+        heard: list[bool] = []
+        nodes = [Node(fake, heard) for _ in own._seeds]
+        own._servers = dict(zip(own._seeds, nodes, strict=True))
+        decisions = together(*[lambda: gateway.allow("k", 1)] * 5)
+        # Nobody has waited until it is known that a node does not answer. One was asked, for all.
+        assert [decision.reason for decision in decisions] == ["timeout"] * 5
+        assert sum(node.asked for node in nodes) == 1
+        heard.append(True)
+        gateway._core.tasks.finish(20)
+        assert [node.asked for node in nodes] == [1] * 20
+        gateway.allow("k", 1)
+        gateway._core.tasks.finish(20)
+        assert (gateway.allow("k", 1)).reason == "circuit_open"
+        assert [node.asked for node in nodes] == [2] * 20
+        for node in nodes:
+            node.answers = True
+        own._map._retry_at = 0.0  # The pause is over.
+
+        def admitted() -> bool:
+            return bool((gateway.allow("k", 1000)).outcome == "admitted")
+
+        until(admitted)
+        own._alone, own.cluster = fake, False
+
+
+def test_nodes_that_have_left_are_forgotten(nodes: list[Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed(nodes)
+    with gateway_of(cluster_client(nodes)) as gateway:
+        gateway.allow("k", 5)
+        own = gateway._core.transport
+        left, used = own._server(("127.0.0.1", 1)), own._server(("127.0.0.1", 2))
+        left.used_at = float("-inf")
+        monkeypatch.setattr(transport, "LEFT_S", 0.0)
+        own._refresh()
+        gateway.allow("k", 5)
+        until(lambda: left not in own.servers())
+        # It was used a moment ago: somebody may wait for its reply.
+        assert used in own.servers()
+        assert (gateway.allow("k", 5)).outcome == "admitted"
+
+
 class Watched:
     """A primary, its replica, and a sentinel."""
 
@@ -269,7 +439,7 @@ def test_sentinel_failover(tmp_path: Path) -> None:
     watched = Watched()
     try:
         settings = Settings(away=OPEN, kept=Kept(every=0.1), timeout=1, pause=0.2)
-        with gateway_of(sentinel_client(watched.sentinel.port, "gw"), settings) as gateway:
+        with gateway_of(sentinel_client("gw", watched.sentinel.port), settings) as gateway:
             charged, stop = 0, False
 
             def worker() -> None:
@@ -299,6 +469,37 @@ def test_sentinel_failover(tmp_path: Path) -> None:
             assert watched.servers[1].run("GW.SPENT l") == str(charged)
     finally:
         watched.close()
+
+
+def test_sentinels_that_do_not_answer_hold_up_nobody(own_server: Server) -> None:
+    """They stand before the one that does, as black holes: packets to them are lost, or nothing comes back."""
+    sentinel = Server(with_module=False, sentinel=True)
+    with contextlib.ExitStack() as stack:
+        stack.callback(sentinel.close)
+        sentinel.run(f"SENTINEL MONITOR gw 127.0.0.1 {own_server.port} 1")
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0)) for _ in range(3)]
+        for listening in silent[:2]:
+            # With so many that wait to be accepted, it takes no more.
+            for _ in range(4):
+                one = stack.enter_context(socket.socket())
+                one.setblocking(False)
+                one.connect_ex(listening.getsockname())
+        ports = [listening.getsockname()[1] for listening in silent]
+        settings = Settings(away=OPEN, timeout=5, connect_timeout=5)
+        with gateway_of(sentinel_client("gw", *ports, sentinel.port), settings) as gateway:
+            started = time.monotonic()
+            assert (gateway.allow("k", 5)).outcome == "admitted"
+            # One after another, they take 15 s.
+            assert time.monotonic() - started < 5
+            # The one that has answered dies: it is not asked for ever.
+            pool = gateway._core.transport._alone._pool
+            pool.disconnect()
+            other = Server(with_module=False, sentinel=True)
+            stack.callback(other.close)
+            other.run(f"SENTINEL MONITOR gw 127.0.0.1 {own_server.port} 1")
+            sentinel.stop()
+            pool.sentinel_manager._each.append(type(pool.sentinel_manager._each[0])([("127.0.0.1", other.port)]))
+            assert (gateway.allow("k", 5)).outcome == "admitted"
 
 
 def role(server: Server) -> str:

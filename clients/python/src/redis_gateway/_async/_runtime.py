@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
@@ -32,6 +32,7 @@ __all__ = [
     "closing_source",
     "cluster_nodes",
     "drop",
+    "first_of",
     "is_closed",
     "sleep",
 ]
@@ -84,6 +85,29 @@ else:
             return await asyncio.wait_for(work(*args), seconds)
         except asyncio.TimeoutError:
             raise TimeoutError from None
+
+
+async def first_of(works: Sequence[Work[T]], *args: Any) -> tuple[int, T]:
+    """Runs them at the same time: the place and the result of the first that has one. Raises if none has."""
+    tasks = [asyncio.get_running_loop().create_task(work(*args)) for work in works]
+    pending = set(tasks)
+    try:
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            found = [task for task in done if task.exception() is None]
+            if found:
+                return tasks.index(found[0]), found[0].result()
+    finally:
+        for task in pending:
+            task.add_done_callback(seen)
+            task.cancel()
+    return 0, tasks[0].result()
+
+
+def seen(task: asyncio.Task[Any]) -> None:
+    """Its error is logged or raised elsewhere, or does not matter any more: this marks it as seen."""
+    if not task.cancelled():
+        task.exception()
 
 
 class Mutex:
@@ -165,24 +189,24 @@ class Tasks:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # It is logged or raised to whoever waits; this marks it as seen.
+        seen(task)
 
     async def to_the_end(self, work: Work[T], *args: Any) -> T:
         """Runs it to its end, even if whoever waits for it is cancelled."""
         return await asyncio.shield(self._started(work, *args))
 
     async def finish(self, seconds: float) -> None:
-        """Waits for all that runs, and cancels what runs for longer."""
-        current = asyncio.current_task()
-        tasks = {task for task in self._tasks if task is not current}
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=seconds)
-        for task in late:
+        """Waits for all that runs, also for what that starts, and cancels what runs for longer."""
+        end = asyncio.get_running_loop().time() + seconds
+        while (tasks := self._others()) and (left := end - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(tasks, timeout=left)
+        for task in tasks:
             task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=seconds)
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
+    def _others(self) -> set[asyncio.Task[Any]]:
+        return self._tasks - {asyncio.current_task()}
 
 
 def at_exit(work: Work[Any]) -> None:

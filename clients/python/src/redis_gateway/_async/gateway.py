@@ -56,10 +56,9 @@ class AsyncGateway:
     """Limits, budgets, admissions, cache and logs over the application's own client of redis-py.
 
     It takes the client's address, credentials, TLS and protocol, and opens connections of its own with its own
-    time-outs: at most
-    `Settings.connections` and `Settings.waiting_connections` to each server. The client itself is not used and not
-    closed. It
-    may be a Redis, a RedisCluster, or what Sentinel's `master_for` returns, with any decode setting.
+    time-outs: at most `Settings.connections` and `Settings.waiting_connections` to each server, and 3 for what no
+    request waits for. The client itself is not used and not closed. It may be a Redis, a RedisCluster, or what
+    Sentinel's `master_for` returns, with any decode setting.
 
     Use it as a context, or call `aclose`: then log records and kept charges are sent before the program ends.
     """
@@ -340,11 +339,15 @@ class AsyncGateway:
         await self.aclose(1.0)
 
     async def aclose(self, seconds: float = 5.0) -> None:
-        """Sends what there is to send, waits for what runs, for so many seconds at most, and closes the connections."""
+        """Sends what there is to send, waits for what runs, and closes the connections. All of that takes so many
+        seconds at most, and what a call that is under way then takes: 2 seconds, if the server does not answer."""
         if self._core.closed:
             return
         for logs in self._logs:
-            await logs.aclose()
+            try:
+                self._core.tasks.start(logs.aclose)
+            except RuntimeError:
+                await logs.aclose()  # The program ends: no thread can be started any more.
         await self._core.aclose(seconds)
 
     async def __aenter__(self) -> Self:

@@ -18,6 +18,7 @@ from ..amounts import checked_amount
 from ..decisions import BudgetDecision, LimitDecision, Settlement
 from ..deliveries import Delivery, unix_ms
 from ..failures import Unavailable
+from ..lifetime import Owned
 from ..local import share
 from . import _runtime as runtime
 from .core import AsyncCore
@@ -96,13 +97,14 @@ class AsyncLimits:
         return decision
 
 
-class AsyncHold:
+class AsyncHold(Owned):
     """Money set aside for a request. As a context it is committed at the end, at what `use` told, or else at its
     estimate."""
 
     def __init__(
         self, core: AsyncCore, key: str, hold_id: str, estimate: Amount, decision: BudgetDecision, known: bool
     ) -> None:
+        super().__init__()
         self._core = core
         self._actual: Amount = estimate
         self._ended = False
@@ -133,6 +135,8 @@ class AsyncHold:
         return await self._end(None)
 
     async def _end(self, actual: Amount | None) -> Settlement | None:
+        if not self.mine:
+            return None
         with self._mutex:
             first, self._ended = not self._ended, True
         if not first or not self.ok:
@@ -142,7 +146,7 @@ class AsyncHold:
     async def _deliver(self, actual: Amount | None) -> Settlement:
         try:
             return await self._core.deliver(self._ending(actual))
-        except Exception:
+        except GatewayError:
             # An error reply has changed nothing: it can be ended again.
             self._ended = False
             raise
@@ -227,7 +231,7 @@ class AsyncBudgets:
         return await self._core.run(asked)
 
     def _cancelled(self, key: str, hold_id: str) -> Delivery:
-        # The question may still be on its way: that nobody knows the hold is no answer yet.
+        # The reservation may reach the server after this does: so NOHOLD is not final.
         return Delivery(list(requests.cancel(key, hold_id).args), early=True)
 
     async def charge(

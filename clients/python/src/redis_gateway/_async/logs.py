@@ -38,6 +38,10 @@ class Batch:
         self.one_by_one = False
         """One of them was refused, so each gets a push of its own."""
 
+    def may_have_arrived(self) -> None:
+        if self.first_sent is None:
+            self.first_sent = time.monotonic()
+
 
 class AsyncLogs:
     def __init__(
@@ -77,9 +81,8 @@ class AsyncLogs:
         return len(self._buffer) + (len(self._sending.records) if self._sending is not None else 0)
 
     def push(self, record: Any) -> None:
-        """Takes a record: bytes or a string as they are, anything else as JSON. It waits for nothing. If the buffer
-        is full, its
-        oldest records are dropped, and counted; after the end so is every record."""
+        """Takes a record: bytes or a string as they are, anything else as JSON. It waits for nothing. If the buffer is
+        full, its oldest records are dropped, and counted. After `aclose` every record is."""
         if isinstance(record, bytes):
             encoded = record
         elif isinstance(record, str):
@@ -185,8 +188,8 @@ class AsyncLogs:
                 requests.log_push(self._key, batch.records, json=self._json, reject=self._reject, id=batch.id)
             )
         except Unavailable as error:
-            if error.sent and batch.first_sent is None:
-                batch.first_sent = time.monotonic()
+            if error.sent:
+                batch.may_have_arrived()
             return False
         except QueueFull:
             return False
@@ -201,6 +204,9 @@ class AsyncLogs:
             # arrived yet, and none may be pushed under the batch's id again.
             batch.one_by_one, batch.first_sent = True, None
             return await self._push_each(batch)
+        except BaseException:
+            batch.may_have_arrived()
+            raise
         if pushed.dropped:
             self._drop(pushed.dropped, "queue_full")
         return True
@@ -222,7 +228,8 @@ class AsyncLogs:
         self._mutex = runtime.Mutex()
         self._wake = runtime.Event()
         self._buffer, self._bytes, self._sending = deque(), 0, None
-        self._running = self._flushing = False
+        self._turn = runtime.Places(1)
+        self._running = False
 
     async def aclose(self) -> None:
         """Pushes what there is, once. What the server does not take is dropped, and counted."""
@@ -231,11 +238,12 @@ class AsyncLogs:
                 return
             self._closed = True
         self._wake.set()
-        if await self.flush():
-            return
-        with self._mutex:
-            left = len(self)
-            self._buffer.clear()
-            self._bytes, self._sending = 0, None
-        if left:
-            self._drop(left, "closed")
+        try:
+            await self.flush()
+        finally:
+            with self._mutex:
+                left = len(self)
+                self._buffer.clear()
+                self._bytes, self._sending = 0, None
+            if left:
+                self._drop(left, "closed")

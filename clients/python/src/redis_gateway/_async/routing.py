@@ -9,19 +9,19 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
 
-from .._commands import EXACT, Amount, Pick, format_amount, parse_amount, requests
+from .._commands import EXACT, Amount, Pick, Request, Routed, format_amount, parse_amount, requests
 from .._errors import GatewayError, LeaseEnded, NoAccount
 from ..decisions import CallFailed, Denied, Settlement
 from ..failures import Unavailable
 from ..local import share
 from ..settings import Local
-from .admission import AsyncAdmission, AsyncAdmitter, Group, text_of, zeros
-from .core import AsyncCore
+from .admission import AsyncAdmission, AsyncAdmitter, Group, above_zero, text_of, zeros
+from .core import AsyncAnswer, AsyncAsk, AsyncCore
 from .keeper import AsyncKeeper, milliseconds
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ Failures = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception],
 `(openai.APIConnectionError, openai.InternalServerError)`, or a function. It returns whether the exception does; or a
 CallFailed, which may tell for how long the provider wants no further call."""
 
+AwayMode = Literal["open", "closed"] | Local
+
 MOST_TARGETS = 64
 MOST_SETTLED = 16
 
@@ -46,8 +48,11 @@ def are_types(failures: Failures) -> TypeGuard[type[Exception] | tuple[type[Exce
 
 class AsyncAttempt(AsyncAdmission):
     """A call of one target. As a context it is settled at the end; a CallFailed that is raised in it, or one of the
-    `failures`, ends there, and is counted against the target. Any other exception goes on, and says nothing about how
-    long the target takes."""
+    `failures`, ends there, and is counted against the target. Any other exception goes on. If the target is known to
+    have answered, because a piece of its stream was passed on or `use` has told an amount above 0, that counts as a
+    success. If not, it says nothing about the target: it neither closes nor opens a breaker, the limits on the target's
+    requests get this one back, and other meters keep their estimates. In both cases it says nothing about how long the
+    target takes."""
 
     target: str = ""
     """The target to call; empty if none has room."""
@@ -95,10 +100,13 @@ class AsyncAttempt(AsyncAdmission):
         return found if isinstance(found, CallFailed) else CallFailed() if found else None
 
     async def _broken_off(self) -> Settlement | None:
-        # How long the call would have taken is not known.
         if not self._ending:
             self.succeeded = True
-        return await self._end(self._used, (False, None, None))
+        answered = self.began or any(above_zero(amount) for amount in self._used.values())
+        # A settlement of no requests is the one that is neither a success nor a failure.
+        used = self._used if answered else {"requests": 0, **self._used}
+        # How long the call would have taken is not known.
+        return await self._end(used, (False, None, None))
 
     def _spent(self) -> dict[str, Amount]:
         """What it has used, as the server charges it."""
@@ -137,30 +145,93 @@ class AsyncRouter:
         failures: Failures = (),
     ) -> AsyncAttempt:
         names = [text_of(target) for target in targets]
-        if not names:
+        attempt = self.prepare(names, estimates, ttl, lease_id, failures)
+        away = self._core.settings.away.admission
+        try:
+            await self._core.tasks.to_the_end(self.ask, attempt, names, pick, away, self._core.run)
+        except BaseException:
+            attempt.abandon()
+            raise
+        self.decided(attempt, keep_alive)
+        return attempt
+
+    def prepare(
+        self,
+        targets: list[str],
+        estimates: Mapping[str, Amount],
+        ttl: float | None,
+        lease_id: str | None,
+        failures: Failures,
+    ) -> AsyncAttempt:
+        if not targets:
             raise ValueError("targets: at least one")
         attempt = AsyncAttempt(
             self._core, lease_id or uuid.uuid4().hex, [], estimates, ttl or self._core.settings.lease_ttl, {}
         )
         attempt._failures = failures
-        try:
-            await self._core.tasks.to_the_end(self._ask, attempt, names, pick)
-        except BaseException:
-            attempt.abandon()
-            raise
+        return attempt
+
+    def decided(self, attempt: AsyncAttempt, keep_alive: bool) -> None:
         attempt._started = time.monotonic()
         self._core.telemetry.decided("route", attempt.outcome, attempt.reason)
         if keep_alive and attempt.holds:
             self._keeper.add(attempt)
-        return attempt
 
-    async def _ask(self, attempt: AsyncAttempt, targets: list[str], pick: Pick) -> None:
+    async def ask(self, attempt: AsyncAttempt, targets: list[str], pick: Pick, away: AwayMode, ask: AsyncAsk) -> None:
         try:
-            await self._ask_slots(attempt, targets, pick)
+            await self._ask_slots(attempt, targets, pick, away, ask)
         finally:
             attempt.answered()
 
-    def _grouped(self, targets: list[str]) -> list[list[str]]:
+    async def request(
+        self, admitter: AsyncAdmitter, admission: AsyncAdmission, targets: list[str], pick: Pick, failures: Failures
+    ) -> AsyncAttempt | None:
+        """Asks for the accounts' admission and for the first target: in one round trip, if one server has all of them.
+        None: the accounts refuse, or their server has not all targets, which are asked for later then."""
+        attempt = self.prepare(targets, admission.estimates, admission.ttl, None, failures)
+        asked = [
+            *(admitter.question(group, admission, "DETAIL", False) for group in admission._groups),
+            *(self._question(attempt, group, pick) for group in self.grouped(targets)),
+        ]
+        if len(asked) != 2 or len({self._core.transport.node_of(one.args) for one in asked}) != 1:
+            await admitter.admit(admission, "DETAIL", False, True)
+            return None
+        try:
+            await self._core.tasks.to_the_end(self._ask_together, asked, admitter, admission, attempt, targets, pick)
+        except BaseException:
+            admission.abandon()
+            attempt.abandon()
+            raise
+        admitter.decided(admission, True)
+        if not admission.ok:
+            return None
+        self.decided(attempt, True)
+        return attempt
+
+    async def _ask_together(
+        self,
+        asked: Sequence[Request[Any]],
+        admitter: AsyncAdmitter,
+        admission: AsyncAdmission,
+        attempt: AsyncAttempt,
+        targets: list[str],
+        pick: Pick,
+    ) -> None:
+        try:
+            admitted, routed = await self._core.together(asked)
+        except BaseException as error:
+            # It was broken off: each of the two gives back what it may have got.
+            admitted = routed = AsyncAnswer(error)
+        try:
+            await admitter.ask(admission, "DETAIL", False, admitted)
+        finally:
+            # A target that was picked for accounts that refuse is free again at once.
+            away = self._core.settings.away.admission if admission.ok else "closed"
+            await self.ask(attempt, targets, pick, away, routed)
+            if attempt.ok and not admission.ok:
+                await attempt.undo()
+
+    def grouped(self, targets: list[str]) -> list[list[str]]:
         """Targets that can be named in one call. Those of different slots cannot be compared: the first that admits
         it is taken."""
         groups: dict[tuple[int, int], list[str]] = {}
@@ -172,35 +243,38 @@ class AsyncRouter:
             groups.setdefault((place, at // MOST_TARGETS), []).append(target)
         return list(groups.values())
 
-    async def _ask_slots(self, attempt: AsyncAttempt, targets: list[str], pick: Pick) -> None:
+    def _question(self, attempt: AsyncAttempt, targets: list[str], pick: Pick) -> Request[Routed]:
+        return requests.route(
+            targets,
+            lease_id=attempt.lease_id,
+            ttl_ms=milliseconds(attempt.ttl),
+            amounts=attempt.estimates,
+            pick=pick,
+            rows="REFUSED",
+        )
+
+    async def _ask_slots(
+        self, attempt: AsyncAttempt, targets: list[str], pick: Pick, away: AwayMode, ask: AsyncAsk
+    ) -> None:
         missing = 0
         waits: list[int] = []
-        groups = self._grouped(targets)
+        groups = self.grouped(targets)
         for group in groups:
             # Whoever leaves meanwhile gives back whichever target has been charged.
             attempt._groups = [Group(group[at : at + MOST_SETTLED]) for at in range(0, len(group), MOST_SETTLED)]
             for part in attempt._groups:
                 part.state = "maybe"
             try:
-                routed = await self._core.run(
-                    requests.route(
-                        group,
-                        lease_id=attempt.lease_id,
-                        ttl_ms=milliseconds(attempt.ttl),
-                        amounts=attempt.estimates,
-                        pick=pick,
-                        rows="REFUSED",
-                    )
-                )
+                routed = await ask(self._question(attempt, group, pick))
             except NoAccount:
                 missing += 1
                 attempt._groups = []
                 continue
             except (Unavailable, LeaseEnded) as error:
-                away = error if isinstance(error, Unavailable) else Unavailable("timeout", sent=True)
-                if not away.sent:
+                why = error if isinstance(error, Unavailable) else Unavailable("timeout", sent=True)
+                if not why.sent:
                     attempt._groups = []
-                self._decide_alone(attempt, targets, pick, away)
+                self._decide_alone(attempt, targets, pick, away, why)
                 return
             except GatewayError:
                 attempt._groups = []
@@ -220,8 +294,9 @@ class AsyncRouter:
         known = [wait for wait in waits if wait >= 0]
         attempt.retry_after_ms = min(known) if known else -1
 
-    def _decide_alone(self, attempt: AsyncAttempt, targets: list[str], pick: Pick, error: Unavailable) -> None:
-        away = self._core.settings.away.admission
+    def _decide_alone(
+        self, attempt: AsyncAttempt, targets: list[str], pick: Pick, away: AwayMode, error: Unavailable
+    ) -> None:
         attempt.reason = error.reason
         order = list(targets)
         if pick != "FIRST":
@@ -269,13 +344,16 @@ class AsyncRoutedRequest:
         self,
         router: AsyncRouter,
         admission: AsyncAdmission,
-        targets: Sequence[str | bytes],
+        first: AsyncAttempt | None,
+        targets: list[str],
         pick: Pick,
         most: int,
         failures: Failures,
     ) -> None:
         self._router = router
-        self._targets = [text_of(target) for target in targets]
+        self._first = first
+        """The first attempt, if its target was asked for together with the accounts, and until it is begun."""
+        self._targets = targets
         self._pick: Pick = pick
         self._most = most
         self._failures = failures
@@ -297,15 +375,7 @@ class AsyncRoutedRequest:
         tried = 0
         while left and tried < self._most:
             tried += 1
-            attempt = await self._router.route(
-                left,
-                self.admission.estimates,
-                pick=self._pick,
-                ttl=self.admission.ttl,
-                lease_id=None,
-                keep_alive=True,
-                failures=self._failures,
-            )
+            attempt = await self._next(left)
             if not attempt.ok:
                 if tried == 1:
                     reason, retry_after_ms = attempt.reason, attempt.retry_after_ms
@@ -322,6 +392,21 @@ class AsyncRoutedRequest:
         headers = {"Retry-After": str(-(-retry_after_ms // 1000))} if retry_after_ms >= 0 else {}
         last = next((attempt.error for attempt in reversed(self._attempts) if attempt.error is not None), None)
         raise Denied(reason, retry_after_ms, headers, status) from last
+
+    async def _next(self, targets: list[str]) -> AsyncAttempt:
+        first, self._first = self._first, None
+        if first is not None:
+            first._started = time.monotonic()
+            return first
+        return await self._router.route(
+            targets,
+            self.admission.estimates,
+            pick=self._pick,
+            ttl=self.admission.ttl,
+            lease_id=None,
+            keep_alive=True,
+            failures=self._failures,
+        )
 
     def _used(self) -> dict[str, str]:
         """What all attempts have used together: it is the request's, too. A meter of which none of them has told
@@ -346,9 +431,12 @@ class AsyncRoutedRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         failed: Exception | None = None
-        for attempt in self._attempts:
+        endings: list[Callable[[], Awaitable[object]]] = [attempt.settle for attempt in self._attempts]
+        if self._first is not None:
+            endings.append(self._first.undo)  # Its target was not called.
+        for end in endings:
             try:
-                await attempt.settle()
+                await end()
             except Exception as refused:
                 # The others and the accounts are settled all the same.
                 failed = failed or refused
@@ -370,5 +458,6 @@ async def requested(
     most: int,
     failures: Failures,
 ) -> AsyncRoutedRequest:
-    await admitter.admit(admission, "DETAIL", False, True)
-    return AsyncRoutedRequest(router, admission, targets, pick, most, failures)
+    names = [text_of(target) for target in targets]
+    first = await router.request(admitter, admission, names, pick, failures)
+    return AsyncRoutedRequest(router, admission, first, names, pick, most, failures)

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from redis import ConnectionPool, Redis, RedisCluster
@@ -32,6 +33,7 @@ __all__ = [
     "closing_source",
     "cluster_nodes",
     "drop",
+    "first_of",
     "is_closed",
     "sleep",
 ]
@@ -50,6 +52,31 @@ SOCKET_TIMES = 1.0
 def bounded(seconds: float, work: Work[T], *args: Any) -> T:
     """Runs it. A thread cannot be interrupted: the time-outs of the socket are the bound."""
     return work(*args)
+
+
+def first_of(works: Sequence[Work[T]], *args: Any) -> tuple[int, T]:
+    """Runs them at the same time: the place and the result of the first that has one. Raises if none has. The others end
+    by their own time-outs."""
+    found: queue.SimpleQueue[tuple[int, list[T], Exception | None]] = queue.SimpleQueue()
+
+    def run(place: int) -> None:
+        try:
+            found.put((place, [works[place](*args)], None))
+        except Exception as error:
+            found.put((place, [], error))
+
+    for place in range(len(works)):
+        try:
+            threading.Thread(target=run, args=(place,), daemon=True).start()
+        except RuntimeError:
+            run(place)  # The program ends: no thread can be started any more.
+    for left in range(len(works) - 1, -1, -1):
+        place, results, error = found.get()
+        if results:
+            return place, results[0]
+        if error is not None and left == 0:
+            raise error
+    raise ValueError("works: at least one")
 
 
 class Mutex:
@@ -115,18 +142,21 @@ class Tasks:
 
         thread = threading.Thread(target=run, name=f"redis_gateway.{getattr(work, '__name__', 'task')}", daemon=True)
         self._threads.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            self._threads.discard(thread)
+            raise
 
     def to_the_end(self, work: Work[T], *args: Any) -> T:
         """Runs it to its end. Nothing can interrupt it here."""
         return work(*args)
 
     def finish(self, seconds: float) -> None:
-        """Waits for all that runs, but no longer than this."""
+        """Waits for all that runs, also for what that starts, but no longer than this."""
         end = time.monotonic() + seconds
-        for thread in list(self._threads):
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, end - time.monotonic()))
+        while (threads := self._threads - {threading.current_thread()}) and (left := end - time.monotonic()) > 0:
+            threads.pop().join(left)
 
 
 def at_exit(work: Work[Any]) -> None:

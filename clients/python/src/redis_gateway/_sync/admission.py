@@ -14,16 +14,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from .. import _commands as low
-from .._commands import AdmissionRow, Amount, Request, Rows, requests
+from .._commands import AdmissionRow, Amount, Request, Rows, parse_amount, requests
 from .._errors import GatewayError, LeaseEnded, NoAccount
 from ..amounts import checked_amount
 from ..decisions import Denied, Outcome, Settlement
 from ..deliveries import Delivery, unix_ms
 from ..failures import Unavailable
+from ..lifetime import Owned
 from ..local import share
 from ..settings import Local
 from . import _runtime as runtime
-from .core import Core
+from .core import Ask, Core
 from .keeper import Keeper, milliseconds
 
 if TYPE_CHECKING:
@@ -56,16 +57,19 @@ def text_of(key: str | bytes) -> str:
     return key.decode("utf-8", "surrogateescape") if isinstance(key, bytes) else key
 
 
+def above_zero(amount: Amount) -> bool:
+    return parse_amount(str(amount)) > 0
+
+
 def zeros(estimates: Mapping[str, Amount]) -> dict[str, Amount]:
     return {"requests": 0, **dict.fromkeys(estimates, 0)}
 
 
-class Admission:
+class Admission(Owned):
     """A request that was admitted, denied, or, while the server is away, let through as degraded.
 
-    Use it as a context: it is settled at the end, exactly once, however that comes. Meters whose use is not told by
-    `use` keep
-    their estimates.
+    Use it as a context: it is settled at the end, exactly once, however that comes. Meters of which `use` was not told
+    are charged at their estimates.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Admission:
         ttl: float,
         attributes: Mapping[str, str],
     ) -> None:
+        super().__init__()
         self._core = core
         self._groups = groups
         self._mutex = runtime.Mutex()
@@ -124,9 +129,8 @@ class Admission:
 
     def headers(self, *, meters: Mapping[str, str] | None = None) -> dict[str, str]:
         """The HTTP headers of the response: `Retry-After`, IETF's `RateLimit` and `RateLimit-Policy`, OpenAI's and
-        Anthropic's.
-        They need `rows="DETAIL"`. `meters` gives the usual names of meters that are called otherwise here, such as
-        `{"tpm": "tokens"}`."""
+        Anthropic's. They need `rows="DETAIL"`. `meters` gives the usual names of meters that are called otherwise here,
+        such as `{"tpm": "tokens"}`."""
         told = low.Admission(self.ok, self.retry_after_ms, self.rows)
         return low.admission_headers(told, unix_ms(), meters=meters)
 
@@ -166,6 +170,8 @@ class Admission:
     def _end(
         self, used: Mapping[str, Amount], call: tuple[bool, float | None, float | None] | None
     ) -> Settlement | None:
+        if not self.mine:
+            return None
         with self._mutex:
             first = not self._ending
             self._ending = True
@@ -178,14 +184,22 @@ class Admission:
         self, used: Mapping[str, Amount], call: tuple[bool, float | None, float | None] | None
     ) -> Settlement:
         try:
-            self.settlement = self._core.deliver_all(self._deliveries(used, call))
-        except Exception:
+            settlement = self._core.deliver_all(self._deliveries(used, call))
+        except GatewayError:
             # An error reply has changed nothing: it can be settled again.
             self._ending = False
             raise
-        self._core.telemetry.count("settlements", outcome=self.settlement.outcome)
+        except BaseException:
+            # It was broken off, and is kept.
+            self._ended(Settlement("kept"))
+            raise
+        self._ended(settlement)
         self._core.telemetry.used(used, self._attributes)
-        return self.settlement
+        return settlement
+
+    def _ended(self, settlement: Settlement) -> None:
+        self.settlement = settlement
+        self._core.telemetry.count("settlements", outcome=settlement.outcome)
 
     def _deliveries(
         self, used: Mapping[str, Amount], call: tuple[bool, float | None, float | None] | None
@@ -193,13 +207,12 @@ class Admission:
         """What the server has to be told. `call`: whether it failed, a cooldown, and how long it took."""
         if self.outcome == "denied" and not any(group.state != "not" for group in self._groups):
             return []
-        undone = str(used.get("requests", 1)) == "0"
         failed, cooldown, took = call or (False, None, None)
-        money = used.get(MONEY, self.estimates.get(MONEY))
+        money = used.get(MONEY, self.estimates.get(MONEY, 0))
         made: list[Delivery] = []
         for group in self._groups:
             charges: list[list[str | bytes | int]] = []
-            if money is not None and not undone:
+            if above_zero(money):
                 charges = [
                     list(requests.add_cost(account, money, at_ms=self._admitted_ms, id=self.lease_id).args)
                     for account in self._billed(group)
@@ -270,7 +283,7 @@ class Admission:
         # Nobody can settle it any more. The server keeps the estimates, and is told as soon as there is time.
         # This may run in the middle of anything, also while this thread holds a lock: so it takes none, and only puts
         # itself where others look.
-        if not self._ending and self._answered and self.ok and not self._core.closed:
+        if self.mine and not self._ending and self._answered and self.ok and not self._core.closed:
             self._core.leaked.append(self)
 
     def forgotten(self, figure: str) -> None:
@@ -287,15 +300,8 @@ class Admission:
         self._core.telemetry.count(figure)
         if figure == "admissions_leaked":
             log.error("an admission was never settled: it is settled at its estimates")
-        self.settlement = Settlement("kept")
-        for delivery in self._deliveries(self._used, None):
-            if self._core.keep(delivery).outcome == "given_up":
-                self.settlement = Settlement("given_up")
-
-    def not_mine(self) -> None:
-        """In a process that was forked meanwhile: the parent settles it."""
-        self._mutex = runtime.Mutex()
-        self._ending = True
+        outcomes = [self._core.keep(delivery) for delivery in self._deliveries(self._used, None)]
+        self._ended(next((one for one in outcomes if one.outcome == "given_up"), Settlement("kept")))
 
     # What keeps it alive.
 
@@ -386,26 +392,29 @@ class Admitter:
     def admit(self, admission: Admission, rows: Rows, require: bool, keep_alive: bool) -> None:
         """Asks, to the end, even if whoever asks is cancelled meanwhile."""
         try:
-            self._core.tasks.to_the_end(self._ask, admission, rows, require)
+            self._core.tasks.to_the_end(self.ask, admission, rows, require, self._core.run)
         except BaseException:
             admission.abandon()
             raise
+        self.decided(admission, keep_alive)
+
+    def decided(self, admission: Admission, keep_alive: bool) -> None:
         self._core.telemetry.decided("admission", admission.outcome, admission.reason)
         if keep_alive and admission.holds:
             self._keeper.add(admission)
 
-    def _ask(self, admission: Admission, rows: Rows, require: bool) -> None:
+    def ask(self, admission: Admission, rows: Rows, require: bool, ask: Ask) -> None:
         try:
-            self._ask_each_slot(admission, rows, require)
+            self._ask_each_slot(admission, rows, require, ask)
         finally:
             admission.answered()
 
-    def _ask_each_slot(self, admission: Admission, rows: Rows, require: bool) -> None:
+    def _ask_each_slot(self, admission: Admission, rows: Rows, require: bool, ask: Ask) -> None:
         found: list[AdmissionRow] = []
         for group in admission._groups:
             try:
                 group.state = "maybe"
-                answer = self._ask_slot(group, admission, rows, require)
+                answer = self._ask_slot(group, admission, rows, require, ask)
             except Unavailable as error:
                 if not error.sent:
                     group.state = "not"
@@ -432,8 +441,8 @@ class Admitter:
             group.state = "live"
         admission.outcome = "admitted"
 
-    def _ask_slot(self, group: Group, admission: Admission, rows: Rows, require: bool) -> low.Admission:
-        asked = requests.admit(
+    def question(self, group: Group, admission: Admission, rows: Rows, require: bool) -> Request[low.Admission]:
+        return requests.admit(
             group.accounts,
             lease_id=admission.lease_id,
             ttl_ms=milliseconds(admission.ttl),
@@ -441,16 +450,21 @@ class Admitter:
             require=require,
             rows=rows,
         )
+
+    def _ask_slot(
+        self, group: Group, admission: Admission, rows: Rows, require: bool, ask: Ask
+    ) -> low.Admission:
+        asked = self.question(group, admission, rows, require)
         for _ in group.accounts:
             try:
-                return self._core.run(asked)
+                return ask(asked)
             except NoAccount as error:
                 if not self._make(error.account):
                     raise
             except LeaseEnded:
                 # An answer was lost for so long that the lease has ended meanwhile.
                 raise Unavailable("timeout", sent=True) from None
-        return self._core.run(asked)
+        return ask(asked)
 
     def _make(self, account: str) -> bool:
         """Makes an account from its plan, unless another gateway is quicker."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 import uuid
@@ -15,6 +16,7 @@ from typing import Generic, TypeVar
 from .._commands import Amount, CacheAnswer, CacheFigures, cache_key, requests
 from .._errors import GatewayError, Unblocked
 from ..failures import Unavailable
+from ..lifetime import Owned
 from . import _runtime as runtime
 from .core import Core
 from .keeper import milliseconds
@@ -25,21 +27,23 @@ T = TypeVar("T")
 log = logging.getLogger("redis_gateway")
 
 
-class Flight(Generic[T]):
+class Flight(Owned):
     """A computation that others in this process wait for."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.done = runtime.Event()
-        self.values: list[T] = []
-        """One value if there is one."""
+        self.encoded: bytes | None = None
+        """The answer as it is stored, so that each caller gets one of its own; None if there is none."""
 
 
-class Fetched:
+class Fetched(Owned):
     """What the server has said of a key, to a call of this name."""
 
     __slots__ = ("abandoned", "answer", "answered", "asked", "holder", "token")
 
     def __init__(self, token: int = 0) -> None:
+        super().__init__()
         self.answer: CacheAnswer | None = None
         self.holder = uuid.uuid4().hex
         self.token = token
@@ -72,7 +76,7 @@ class Cache(Generic[T]):
         self._most_computing = computing
         self._computing = runtime.Places(computing)
         self._mutex = runtime.Mutex()
-        self._flights: dict[str, Flight[T]] = {}
+        self._flights: dict[str, Flight] = {}
         self._ttl = ttl
         self._stale = stale
         self._lease = lease
@@ -103,44 +107,65 @@ class Cache(Generic[T]):
     ) -> T:
         """The cached answer to a request, or else the computed one, which is stored.
 
-        Of all who ask for it at the same time, one computes. If that fails, the next one does. A stale answer is
-        returned at
-        once, and refreshed in the background. While the server is away, it computes. `tags`: names under which
-        entries are
+        Of all who ask for it at the same time, one computes, and the others get its answer, each as an object of its
+        own. If it fails, or its answer cannot be encoded, the next one computes. A stale answer is returned at once,
+        and refreshed in the background. While the server is away, it computes. `tags`: names under which entries are
         cleared. `saved`: what each hit saves, such as the price of the call.
         """
         key = self.key(request)
         end = time.monotonic() + self._wait
         while True:
-            with self._mutex:
-                flight = self._flights.get(key)
-                leads = flight is None
-                if flight is None:
-                    flight = self._flights[key] = Flight()
+            flight, leads = self._flight(key)
             if leads:
                 try:
-                    value = self._lead(key, compute, tuple(tags), saved, end)
-                    flight.values.append(value)
-                    return value
+                    return self._lead(key, flight, compute, tuple(tags), saved, end)
                 finally:
-                    with self._mutex:
-                        self._flights.pop(key, None)
-                    flight.done.set()
+                    self._landed(key, flight)
             if not flight.done.wait(max(0.0, end - time.monotonic())):
                 self._core.telemetry.count("cache", result="wait_timeout")
                 return compute()
-            if flight.values:
-                self._core.telemetry.count("cache", result="coalesced")
-                return flight.values[0]
+            found = self._coalesced(flight)
+            if found:
+                return found[0]
+
+    def _flight(self, key: str) -> tuple[Flight, bool]:
+        """The computation of a key, and whether it is the caller's."""
+        with self._mutex:
+            flight = self._flights.get(key)
+            if flight is not None:
+                return flight, False
+            flight = self._flights[key] = Flight()
+            return flight, True
+
+    def _landed(self, key: str, flight: Flight) -> None:
+        """It has ended. What a child was forked from in the middle of it does not end in the child."""
+        if flight.mine:
+            with self._mutex:
+                self._flights.pop(key, None)
+            flight.done.set()
+
+    def _coalesced(self, flight: Flight) -> list[T]:
+        """The answer of another caller's computation, as an object of this caller's own; or nothing."""
+        found = self._decoded(flight.encoded) if flight.encoded is not None else []
+        if found:
+            self._core.telemetry.count("cache", result="coalesced")
+        return found
 
     def _lead(
-        self, key: str, compute: Callable[[], T], tags: tuple[str, ...], saved: Amount | None, end: float
+        self,
+        key: str,
+        flight: Flight,
+        compute: Callable[[], T],
+        tags: tuple[str, ...],
+        saved: Amount | None,
+        end: float,
     ) -> T:
         fetched = self._fetch(key, end)
         answer = fetched.answer
         if answer is not None and answer.value is not None:
             found = self._decoded(answer.value)
             if found:
+                flight.encoded = answer.value
                 if answer.token:
                     self._core.tasks.start(self._refresh, key, compute, answer.token, tags, saved)
                 return found[0]
@@ -149,27 +174,34 @@ class Cache(Generic[T]):
         except BaseException:
             self._give_up(key, fetched)
             raise
-        self._core.tasks.to_the_end(self._keep, key, value, fetched, tags, saved)
+        flight.encoded = self._encoded(value)
+        self._core.tasks.to_the_end(self._keep, key, flight.encoded, fetched, tags, saved)
         return value
 
     def _compute_alone(self, compute: Callable[[], T], end: float) -> T:
         """Without the cache all misses come together: a bounded number is computed at a time."""
-        placed = self._computing.take(max(0.0, end - time.monotonic()))
+        places = self._computing
+        placed = places.take(max(0.0, end - time.monotonic()))
         try:
             return compute()
         finally:
-            if placed:
-                self._computing.free()
+            # In a child that was forked meanwhile they are others.
+            if placed and places is self._computing:
+                places.free()
 
-    def _keep(self, key: str, value: T, fetched: Fetched, tags: tuple[str, ...], saved: Amount | None) -> None:
+    def _keep(
+        self, key: str, encoded: bytes | None, fetched: Fetched, tags: tuple[str, ...], saved: Amount | None
+    ) -> None:
         """Stores it, if the server has given the right to. Whoever has computed a value gets it, also if it cannot be
         stored."""
+        if not fetched.mine:
+            return
         answer = fetched.answer
         if answer is None and fetched.asked and not self._try_again(key, fetched):
             self._core.tasks.start(self._release_later, key, fetched)
             return
         if fetched.token or (answer is not None and answer.state != "PENDING"):
-            self._store(key, value, fetched.token, tags, saved)
+            self._store(key, encoded, fetched, tags, saved)
 
     def _try_again(self, key: str, fetched: Fetched) -> bool:
         """The reply was lost. Under the same name the lease can be had again. Whether it is known now."""
@@ -186,16 +218,17 @@ class Cache(Generic[T]):
     def _refresh(
         self, key: str, compute: Callable[[], T], token: int, tags: tuple[str, ...], saved: Amount | None
     ) -> None:
+        fetched = Fetched(token)
         try:
             value = compute()
         except BaseException as error:
             self._core.telemetry.count("cache", result="refresh_failed")
             log.warning("a cached answer could not be refreshed: %s", type(error).__name__)
-            self._give_up(key, Fetched(token))
+            self._give_up(key, fetched)
             if not isinstance(error, Exception):
                 raise
             return
-        self._store(key, value, token, tags, saved)
+        self._keep(key, self._encoded(value), fetched, tags, saved)
 
     # The server. An error of the cache is a miss.
 
@@ -259,23 +292,29 @@ class Cache(Generic[T]):
             pass
         return self._core.run(at_once)
 
-    def _store(self, key: str, value: T, token: int, tags: tuple[str, ...], saved: Amount | None) -> None:
-        """If it cannot be stored, the fill lease is given up: others must not wait until it ends by itself."""
+    def _encoded(self, value: T) -> bytes | None:
         try:
-            encoded = self._encode(value)
+            return self._encode(value)
         except Exception as error:
             self._core.telemetry.count("cache", result="not_encoded")
             log.error("an answer cannot be cached: %s", type(error).__name__)
-            self._give_up(key, Fetched(token))
+            return None
+
+    def _store(
+        self, key: str, encoded: bytes | None, fetched: Fetched, tags: tuple[str, ...], saved: Amount | None
+    ) -> None:
+        """If it cannot be stored, the fill lease is given up: others must not wait until it ends by itself."""
+        if encoded is None:
+            self._give_up(key, fetched)
             return
         try:
-            self._set(key, encoded, token, tags, saved)
+            self._set(key, encoded, fetched.token, tags, saved)
         except (Unavailable, GatewayError) as error:
             self._core.telemetry.count("cache", result="not_stored")
             log.debug("an answer was not cached: %s", type(error).__name__)
-            self._give_up(key, Fetched(token))
+            self._give_up(key, fetched)
         except BaseException:
-            self._give_up(key, Fetched(token))
+            self._give_up(key, fetched)
             raise
 
     def _set(self, key: str, encoded: bytes, token: int, tags: tuple[str, ...], saved: Amount | None) -> None:
@@ -293,6 +332,8 @@ class Cache(Generic[T]):
 
     def _give_up(self, key: str, fetched: Fetched) -> None:
         """The next one who waits computes."""
+        if not fetched.mine:
+            return
         if fetched.token or fetched.asked:
             self._core.tasks.to_the_end(self._release, key, fetched)
 
@@ -396,13 +437,8 @@ class StreamCache(Generic[T]):
         """
         cache, key = self._cache, self._cache.key(request)
         end = time.monotonic() + cache._wait
-        flight: Flight[list[T]] | None
         while True:
-            with cache._mutex:
-                flight = cache._flights.get(key)
-                leads = flight is None
-                if flight is None:
-                    flight = cache._flights[key] = Flight()
+            flight, leads = cache._flight(key)
             if leads:
                 break
             if not flight.done.wait(max(0.0, end - time.monotonic())):
@@ -410,8 +446,9 @@ class StreamCache(Generic[T]):
                     for piece in pieces:
                         yield piece
                 return
-            if flight.values:
-                for piece in flight.values[0]:
+            coalesced = cache._coalesced(flight)
+            if coalesced:
+                for piece in coalesced[0]:
                     yield piece
                 return
         try:
@@ -419,9 +456,7 @@ class StreamCache(Generic[T]):
                 for piece in led:
                     yield piece
         finally:
-            with cache._mutex:
-                cache._flights.pop(key, None)
-            flight.done.set()
+            cache._landed(key, flight)
 
     def _lead(
         self,
@@ -430,16 +465,16 @@ class StreamCache(Generic[T]):
         tags: tuple[str, ...],
         saved: Amount | None,
         end: float,
-        flight: Flight[list[T]],
+        flight: Flight,
     ) -> Iterator[T]:
         cache = self._cache
         fetched = cache._fetch(key, end)
         answer = fetched.answer
         found = cache._decoded(answer.value) if answer is not None and answer.value is not None else []
         if answer is not None and found:
+            flight.encoded = answer.value
             if answer.token:
                 cache._core.tasks.start(cache._refresh, key, collecting(compute), answer.token, tags, saved)
-            flight.values.append(found[0])
             for piece in found[0]:
                 yield piece
             return
@@ -448,14 +483,22 @@ class StreamCache(Generic[T]):
         try:
             with runtime.closing_source(compute()) as pieces:
                 for piece in pieces:
-                    collected.append(piece)
+                    collected.append(copied(piece))
                     yield piece
             complete = True
         finally:
             if not complete:
                 cache._give_up(key, fetched)
-        flight.values.append(collected)
-        cache._core.tasks.to_the_end(cache._keep, key, collected, fetched, tags, saved)
+        flight.encoded = cache._encoded(collected)
+        cache._core.tasks.to_the_end(cache._keep, key, flight.encoded, fetched, tags, saved)
+
+
+def copied(piece: T) -> T:
+    """The caller may change what it gets: what is stored stays as the model has sent it."""
+    try:
+        return copy.deepcopy(piece)
+    except Exception:
+        return piece  # Such as one with a lock in it, of which there can be no other.
 
 
 def collecting(compute: Callable[[], Iterable[T]]) -> Callable[[], list[T]]:

@@ -2,15 +2,14 @@
 """Connections of the gateway's own, with the settings of the application's client but other time-outs and no retries.
 
 In redis-py time-outs and retries belong to a connection, and its defaults (seconds, and up to ten retries of whatever
-was
-sent) would count a charge twice and keep a request waiting. So the gateway takes address, credentials, TLS, protocol
-and
-database from the client that it is given, and leaves that client and its pool alone.
+was sent) would count a charge twice and keep a request waiting. So the gateway takes address, credentials, TLS,
+protocol and database from the client that it is given, and leaves that client and its pool alone.
 """
 
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,9 +70,39 @@ def pool_kwargs() -> dict[str, Any]:
     return {"maint_notifications_config": MaintNotificationsConfig(enabled=False)}
 
 
-def sentinel_pool(pool: Any, settings: Settings, read_timeout: float, connections: int) -> Any:
-    """A pool that asks the same sentinels for the same primary, but waits for them no longer than for the server."""
-    manager = pool.sentinel_manager
+class Sentinels:
+    """Sentinels, in the place of redis-py's, which asks them one after another. Here all are asked at once, so that one
+    that does not answer holds up nobody, and after that the one that has answered."""
+
+    def __init__(self, each: list[Any]) -> None:
+        self._each = each
+        """A redis-py Sentinel for each of them."""
+        self._last: Any = None
+
+    def discover_master(self, service_name: str) -> Any:
+        return self._discover("discover_master", service_name)
+
+    def discover_slaves(self, service_name: str) -> Any:
+        return self._discover("discover_slaves", service_name)
+
+    def _discover(self, method: str, service_name: str) -> Any:
+        # Also if this is broken off, all are asked the next time.
+        last, self._last = self._last, None
+        if last is not None:
+            try:
+                found = getattr(last, method)(service_name)
+            except (redis_errors.RedisError, OSError):
+                pass
+            else:
+                self._last = last
+                return found
+        place, found = runtime.first_of([getattr(one, method) for one in self._each], service_name)
+        self._last = self._each[place]
+        return found
+
+
+def sentinels_of(manager: Any, settings: Settings) -> Sentinels:
+    """The same sentinels as the application's client has, but they are waited for no longer than the server is."""
     addresses = [
         (sentinel.connection_pool.connection_kwargs["host"], sentinel.connection_pool.connection_kwargs["port"])
         for sentinel in manager.sentinels
@@ -85,7 +114,14 @@ def sentinel_pool(pool: Any, settings: Settings, read_timeout: float, connection
         retry=runtime.Retry(NoBackoff(), 0),
     )
     make: Any = runtime.Sentinel  # redis-py does not type it
-    sentinels = make(addresses, manager.min_other_sentinels, sentinel_kwargs=asking)
+    return Sentinels(
+        [make([address], manager.min_other_sentinels, sentinel_kwargs=asking) for address in addresses]
+    )
+
+
+def sentinel_pool(
+    pool: Any, sentinels: Sentinels, settings: Settings, read_timeout: float, connections: int
+) -> Any:
     return type(pool)(
         pool.service_name,
         sentinels,
@@ -105,6 +141,7 @@ class Server:
         self.name = name
         self.address = address
         self.circuit = Circuit(name, settings.failures, settings.pause)
+        self.used_at = time.monotonic()
         self._settings = settings
         self._pool = pool
         self._waiting = waiting
@@ -118,6 +155,7 @@ class Server:
         """The replies, of which each may be an error. Raises Unavailable if there are none."""
         if not self.circuit.may_ask():
             raise Unavailable("circuit_open", sent=False)
+        self.used_at = time.monotonic()
         settings = self._settings
         places = self._waiting_places if waiting else self._places
         if not places.take(settings.timeout):
@@ -224,11 +262,12 @@ def server_of(client: Any, settings: Settings) -> Server:
     pool = client.connection_pool
     if isinstance(pool, runtime.SentinelConnectionPool):
         named: Any = pool  # redis-py does not type it
+        sentinels = sentinels_of(named.sentinel_manager, settings)
         return Server(
             f"the primary {named.service_name}",
             "",
-            sentinel_pool(pool, settings, settings.timeout, settings.connections),
-            sentinel_pool(pool, settings, settings.waiting_timeout, settings.waiting_connections),
+            sentinel_pool(pool, sentinels, settings, settings.timeout, settings.connections),
+            sentinel_pool(pool, sentinels, settings, settings.waiting_timeout, settings.waiting_connections),
             settings,
         )
     kwargs = pool.connection_kwargs

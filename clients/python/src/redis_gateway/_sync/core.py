@@ -24,7 +24,7 @@ from ..telemetry import Telemetry
 from . import _runtime as runtime
 from .transport import Transport
 
-__all__ = ["Core"]
+__all__ = ["Answer", "Ask", "Core"]
 
 T = TypeVar("T")
 log = logging.getLogger("redis_gateway")
@@ -37,7 +37,7 @@ OUTCOMES: dict[str, Settlement] = {
 BATCH = 100
 # What other processes have left is looked for this often.
 ADOPT_S = 60.0
-BACKGROUND_TIMEOUT_S = 3.0
+BACKGROUND_TIMEOUT_S = 2.0
 
 
 def as_it_is(reply: object) -> object:
@@ -49,10 +49,6 @@ class Unsettled(Protocol):
 
     def forgotten(self, figure: str) -> None:
         """Keeps its settlement, unless it has ended meanwhile."""
-        ...
-
-    def not_mine(self) -> None:
-        """It belongs to the process that this one was forked from."""
         ...
 
 
@@ -67,6 +63,24 @@ def background(settings: Settings) -> Settings:
     )
 
 
+class Ask(Protocol):
+    """Sends a request, and returns its typed reply, or raises."""
+
+    def __call__(self, request: Request[T], /) -> T: ...
+
+
+class Answer:
+    """The reply of a request that was sent together with others, for whoever asks for it alone."""
+
+    def __init__(self, reply: Any) -> None:
+        self.reply = reply
+
+    def __call__(self, request: Request[T], /) -> T:
+        if isinstance(self.reply, BaseException):
+            raise self.reply
+        return request.decode(self.reply)
+
+
 class Core:
     def __init__(self, client: Any, settings: Settings, telemetry: Telemetry) -> None:
         self._client = client
@@ -75,8 +89,9 @@ class Core:
         self.tasks = runtime.Tasks()
         self.transport = Transport(client, settings, self.tasks, telemetry)
         self.background = Transport(client, background(settings), self.tasks, telemetry)
-        """For what nobody waits for and may be large, such as log records: a few connections of its own with a
-        time-out of seconds. How it goes says nothing about the request path, so it does not open that circuit."""
+        """For what no request waits for and may be large, such as log records and what is kept: a few connections of
+        its own with a time-out of seconds. How it goes says nothing about the request path, so it does not open that
+        circuit, and an open circuit does not hold it up."""
         self.windows = LocalWindows()
         self.slots = LocalSlots()
         self.kept = KeptDeliveries(
@@ -112,11 +127,21 @@ class Core:
         )
 
     def run(self, request: Request[T]) -> T:
+        self._look_after()
+        return self.transport.call(request)
+
+    def together(self, requests: Sequence[Request[Any]]) -> list[Answer]:
+        """Sends them in one round trip to each server. What each has brought is had by asking it."""
+        self._look_after()
+        return [Answer(reply) for reply in self.transport.many(requests)]
+
+    def _look_after(self) -> None:
         if self.leaked:
             self.settle_leaked()
         if time.monotonic() >= self._adopt_at:
             self.adopt()
-        return self.transport.call(request)
+        if len(self.kept) and not self._sending:
+            self.start_sending()  # Of a delivery that was broken off.
 
     def adopt(self) -> None:
         """Takes over what processes that are gone have left to be sent."""
@@ -193,12 +218,12 @@ class Core:
             return self.keep(delivery)
         except NoHold:
             reply = b"UNKNOWN"
-        except Exception as error:
+        except GatewayError as error:
             if not_now(error):
                 return self.keep(delivery)
             raise
         except BaseException:
-            # The event loop or the program ends. It may have arrived.
+            # The event loop or the program ends, or something else was thrown in. It may have arrived.
             delivery.first_sent = delivery.first_sent or began
             self.store(delivery)
             raise
@@ -220,12 +245,14 @@ class Core:
         return Settlement("kept" if charged.outcome in ("kept", "given_up") else "charged")
 
     def _ask_again(self, delivery: Delivery) -> bool:
-        """Whether UNKNOWN is no answer yet. At the end only a next process has time for another one."""
+        """Whether it is to be sent again after the reply UNKNOWN. A gateway that closes has no time for that; if there
+        is a directory, the next process has."""
         return delivery.ask_again() and (not self.closed or self.settings.kept.directory is not None)
 
     def _behind(self, delivery: Delivery) -> bool:
         """Whether the server is away, so that there is no need to try."""
-        return all(server.circuit.is_open for server in self.transport.servers())
+        servers = self.transport.servers()
+        return bool(servers) and all(server.circuit.is_open for server in servers)
 
     def keep(self, delivery: Delivery) -> Settlement:
         """Keeps it, and sees to it that it is sent."""
@@ -295,19 +322,27 @@ class Core:
     def _send_batches(self) -> int:
         taken = 0
         left = len(self.kept)
-        while left > 0:
-            batch = self.kept.first(min(BATCH, left))
-            if not batch:
+        # The nodes that do not answer, or refuse whatever comes: each is waited for once.
+        silent: set[object] = set()
+        while left > 0 and None not in silent:
+            batch: list[Delivery] = []
+            found = self.kept.first(min(BATCH, left))
+            if not found:
                 break
-            left -= len(batch)
-            for old in [one for one in batch if self.kept.too_old(one)]:
-                batch.remove(old)
-                self._give_up(old)
+            left -= len(found)
+            for one in found:
+                if self.kept.too_old(one):
+                    self._give_up(one)
+                elif self.background.node_of(one.words) in silent:
+                    self.kept.later(one)
+                else:
+                    batch.append(one)
             if not batch:
+                runtime.sleep(0)  # There may be many, and other tasks get their turn.
                 continue
             began = time.time()
             try:
-                replies = self.transport.many([Request(tuple(one.words), as_it_is, True) for one in batch])
+                replies = self.background.many([Request(tuple(one.words), as_it_is, True) for one in batch])
             except BaseException:
                 for delivery in batch:
                     delivery.first_sent = delivery.first_sent or began
@@ -319,12 +354,14 @@ class Core:
                     away += 1
                     if isinstance(reply, Unavailable) and reply.sent:
                         delivery.first_sent = delivery.first_sent or began
+                    if isinstance(reply, Unavailable) and reply.down:
+                        silent.add(self.background.node_of(delivery.words))
                     self._retry(delivery)
                 else:
                     taken += 1
                     self._taken(delivery, reply)
             if away == len(batch):
-                break
+                silent.update(self.background.node_of(delivery.words) for delivery in batch)
         return taken
 
     def _retry(self, delivery: Delivery) -> None:
@@ -357,14 +394,14 @@ class Core:
         """The outcome of the first one, unless another was kept. An error of one holds up no other: it is raised at the
         end."""
         outcomes: list[Settlement] = []
-        failed: Exception | None = None
+        failed: GatewayError | None = None
         for place, delivery in enumerate(deliveries):
             try:
                 outcomes.append(self.deliver(delivery))
-            except Exception as error:
+            except GatewayError as error:
                 failed = failed or error
             except BaseException:
-                # The event loop or the program ends: the others are kept, too.
+                # The event loop or the program ends, or something else was thrown in: the others are kept, too.
                 for other in deliveries[place + 1 :]:
                     self.store(other)
                 raise
@@ -381,12 +418,14 @@ class Core:
         self.closed = True
         for event in (self.closing, *self.wakers):
             event.set()
-        self.tasks.finish(seconds)
+        end = time.monotonic() + seconds
+        # What is kept gets the rest of the time: enough for a server that does not answer to be waited for.
+        self.tasks.finish(max(seconds - BACKGROUND_TIMEOUT_S, seconds / 2))
         self.settle_living()
         try:
-            # The second time for charges that take the place of settlements that nobody knows.
-            if len(self.kept) and self.send_kept() and len(self.kept):
-                self.send_kept()
+            runtime.bounded(max(0.0, end - time.monotonic()), self._send_last)
+        except TimeoutError:
+            pass  # Whatever may have arrived is marked as such.
         except Exception:
             log.exception("kept settlements and charges were not sent")
         if len(self.kept):
@@ -395,12 +434,15 @@ class Core:
         self.transport.close()
         self.background.close()
 
+    def _send_last(self) -> None:
+        # The second time for charges that take the place of settlements that nobody knows.
+        if len(self.kept) and self.send_kept() and len(self.kept):
+            self.send_kept()
+
     # The process.
 
     def after_fork(self) -> None:
         """In the child: threads, locks, connections and what is to be sent are the parent's."""
-        for admission in list(self.living):
-            admission.not_mine()
         self.living = weakref.WeakSet()
         self.leaked = deque()
         self.telemetry.after_fork()

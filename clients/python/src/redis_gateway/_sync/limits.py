@@ -19,6 +19,7 @@ from ..amounts import checked_amount
 from ..decisions import BudgetDecision, LimitDecision, Settlement
 from ..deliveries import Delivery, unix_ms
 from ..failures import Unavailable
+from ..lifetime import Owned
 from ..local import share
 from . import _runtime as runtime
 from .core import Core
@@ -97,13 +98,14 @@ class Limits:
         return decision
 
 
-class Hold:
+class Hold(Owned):
     """Money set aside for a request. As a context it is committed at the end, at what `use` told, or else at its
     estimate."""
 
     def __init__(
         self, core: Core, key: str, hold_id: str, estimate: Amount, decision: BudgetDecision, known: bool
     ) -> None:
+        super().__init__()
         self._core = core
         self._actual: Amount = estimate
         self._ended = False
@@ -134,6 +136,8 @@ class Hold:
         return self._end(None)
 
     def _end(self, actual: Amount | None) -> Settlement | None:
+        if not self.mine:
+            return None
         with self._mutex:
             first, self._ended = not self._ended, True
         if not first or not self.ok:
@@ -143,7 +147,7 @@ class Hold:
     def _deliver(self, actual: Amount | None) -> Settlement:
         try:
             return self._core.deliver(self._ending(actual))
-        except Exception:
+        except GatewayError:
             # An error reply has changed nothing: it can be ended again.
             self._ended = False
             raise
@@ -228,7 +232,7 @@ class Budgets:
         return self._core.run(asked)
 
     def _cancelled(self, key: str, hold_id: str) -> Delivery:
-        # The question may still be on its way: that nobody knows the hold is no answer yet.
+        # The reservation may reach the server after this does: so NOHOLD is not final.
         return Delivery(list(requests.cancel(key, hold_id).args), early=True)
 
     def charge(

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from .. import _commands as low
 from .._commands import Request, requests
-from .._errors import Unblocked
+from .._errors import GatewayError, Unblocked
 from ..decisions import LockLost, Outcome
 from ..deliveries import Delivery
 from ..failures import Unavailable
+from ..lifetime import Owned
 from ..local import share
 from . import _runtime as runtime
 from .core import Core
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["Locks", "Slot"]
 
 
-class Slot:
+class Slot(Owned):
     """One of the slots of a key, or no slot. With one slot in all it is a lock.
 
     As a context it is released at the end. It is renewed every third of its time until then.
     """
 
     def __init__(self, core: Core, key: str, most: int, ttl: float) -> None:
+        super().__init__()
         self._core = core
         self._ended = False
         self._mutex = runtime.Mutex()
@@ -84,6 +86,8 @@ class Slot:
 
     def release(self) -> bool:
         """Gives it back. Whether it was still taken, as far as is known."""
+        if not self.mine:
+            return False
         with self._mutex:
             first, self._ended = not self._ended, True
         if not first or not self.ok:
@@ -95,12 +99,20 @@ class Slot:
 
     def _release(self) -> bool:
         asked = requests.release(self.key, self.holder)
+        # It ends by itself; if the server cannot be told now, but earlier than that, it is told then.
+        later = Delivery(list(asked.args))
         try:
             return self._core.run(asked)
         except Unavailable as error:
-            # It ends by itself; if the server is back earlier, it is told.
-            self._core.keep(Delivery(list(asked.args), first_sent=time.time() if error.sent else None))
+            later.first_sent = time.time() if error.sent else None
+            self._core.keep(later)
             return not self.lost
+        except GatewayError:
+            raise
+        except BaseException:
+            later.first_sent = time.time()
+            self._core.store(later)
+            raise
 
     def __enter__(self) -> Self:
         return self

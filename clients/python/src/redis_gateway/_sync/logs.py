@@ -39,6 +39,10 @@ class Batch:
         self.one_by_one = False
         """One of them was refused, so each gets a push of its own."""
 
+    def may_have_arrived(self) -> None:
+        if self.first_sent is None:
+            self.first_sent = time.monotonic()
+
 
 class Logs:
     def __init__(
@@ -78,9 +82,8 @@ class Logs:
         return len(self._buffer) + (len(self._sending.records) if self._sending is not None else 0)
 
     def push(self, record: Any) -> None:
-        """Takes a record: bytes or a string as they are, anything else as JSON. It waits for nothing. If the buffer
-        is full, its
-        oldest records are dropped, and counted; after the end so is every record."""
+        """Takes a record: bytes or a string as they are, anything else as JSON. It waits for nothing. If the buffer is
+        full, its oldest records are dropped, and counted. After `close` every record is."""
         if isinstance(record, bytes):
             encoded = record
         elif isinstance(record, str):
@@ -186,8 +189,8 @@ class Logs:
                 requests.log_push(self._key, batch.records, json=self._json, reject=self._reject, id=batch.id)
             )
         except Unavailable as error:
-            if error.sent and batch.first_sent is None:
-                batch.first_sent = time.monotonic()
+            if error.sent:
+                batch.may_have_arrived()
             return False
         except QueueFull:
             return False
@@ -202,6 +205,9 @@ class Logs:
             # arrived yet, and none may be pushed under the batch's id again.
             batch.one_by_one, batch.first_sent = True, None
             return self._push_each(batch)
+        except BaseException:
+            batch.may_have_arrived()
+            raise
         if pushed.dropped:
             self._drop(pushed.dropped, "queue_full")
         return True
@@ -223,7 +229,8 @@ class Logs:
         self._mutex = runtime.Mutex()
         self._wake = runtime.Event()
         self._buffer, self._bytes, self._sending = deque(), 0, None
-        self._running = self._flushing = False
+        self._turn = runtime.Places(1)
+        self._running = False
 
     def close(self) -> None:
         """Pushes what there is, once. What the server does not take is dropped, and counted."""
@@ -232,11 +239,12 @@ class Logs:
                 return
             self._closed = True
         self._wake.set()
-        if self.flush():
-            return
-        with self._mutex:
-            left = len(self)
-            self._buffer.clear()
-            self._bytes, self._sending = 0, None
-        if left:
-            self._drop(left, "closed")
+        try:
+            self.flush()
+        finally:
+            with self._mutex:
+                left = len(self)
+                self._buffer.clear()
+                self._bytes, self._sending = 0, None
+            if left:
+                self._drop(left, "closed")

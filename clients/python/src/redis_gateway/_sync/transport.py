@@ -13,6 +13,7 @@ from redis.crc import key_slot
 
 from .._commands import COMMANDS, Request
 from .._errors import GatewayError
+from ..circuit import Circuit
 from ..failures import Unavailable, code_of, not_now, typed, unavailable
 from ..settings import Settings
 from ..telemetry import Telemetry
@@ -26,13 +27,15 @@ T = TypeVar("T")
 REDIRECTIONS = 5
 # How long a cluster's map may be wrong for: it is asked for anew after a redirection or a failure, but not more often.
 REFRESH_S = 0.5
+# For how long nothing is asked of a node that has left before its connections are closed.
+LEFT_S = 60.0
 
 # What redis-py raises if the server refuses the first commands on a connection.
 LOGIN_REFUSED = (redis_errors.AuthenticationError, redis_errors.AuthorizationError, redis_errors.ResponseError)
 
 
-def key_of(request: Request[Any]) -> bytes | None:
-    name, *words = request.args
+def key_of(words: Sequence[str | bytes | int]) -> bytes | None:
+    name, *words = words
     told = COMMANDS.get(str(name))
     return bytes_of(words[0]) if words and (told is None or told.keyed) else None
 
@@ -60,7 +63,13 @@ class Transport:
         self._class: Any = None
         self._kwargs: dict[str, Any] = {}
         self._asked_at = 0.0
+        self._mutex = runtime.Mutex()
         self._refreshing = False
+        self._refreshed = runtime.Event()
+        self._silent = False
+        # Opens if no node tells which node has which slots while that is not known.
+        self._map = Circuit("the cluster", settings.failures, settings.pause)
+        self._prune_at = float("inf")
 
     def servers(self) -> list[Server]:
         return [self._alone] if self._alone is not None else list(self._servers.values())
@@ -68,6 +77,13 @@ class Transport:
     def place_of(self, key: str | bytes) -> int:
         """Keys with the same place can be named in one call."""
         return key_slot(bytes_of(key)) if self.cluster else 0
+
+    def node_of(self, words: Sequence[str | bytes | int]) -> object:
+        """What tells the node that such a call is sent to from the others of a cluster; None without a cluster, or if
+        its nodes are not known."""
+        if self._alone is not None or not self._slots:
+            return None
+        return self._address(key_of(words))
 
     def call(self, request: Request[T]) -> T:
         """The reply. Raises Unavailable, or the error that the server replied."""
@@ -80,10 +96,13 @@ class Transport:
         """The replies as they came, of which each may be an error; in one round trip to each node."""
         if self._alone is not None:
             return (self._ask(self._alone, requests))[0]
-        self._know_nodes()
+        try:
+            self._know_nodes()
+        except Unavailable as error:
+            return [error] * len(requests)
         groups: dict[tuple[str, int], list[int]] = {}
         for at, request in enumerate(requests):
-            groups.setdefault(self._address(key_of(request)), []).append(at)
+            groups.setdefault(self._address(key_of(request.args)), []).append(at)
         replies: list[Any] = [None] * len(requests)
         for address, places in groups.items():
             answers, sent = self._ask(self._server(address), [requests[at] for at in places])
@@ -98,7 +117,7 @@ class Transport:
             reply = (self._ask(self._alone, [request], waiting=True))[0][0]
         else:
             self._know_nodes()
-            server = self._server(self._address(key_of(request)))
+            server = self._server(self._address(key_of(request.args)))
             replies, sent = self._ask(server, [request], waiting=True)
             reply = replies[0]
             if isinstance(reply, Exception):
@@ -181,11 +200,11 @@ class Transport:
                 return self._after(error, sent)
             if code == "TRYAGAIN":
                 runtime.sleep(0.005)
-                address = self._address(key_of(request))
+                address = self._address(key_of(request.args))
             else:
                 slot, _, place = str(error).removeprefix(code).strip().partition(" ")
                 host, _, port = place.rpartition(":")
-                address = self._remapped(host or self._address(key_of(request))[0], int(port))
+                address = self._remapped(host or self._address(key_of(request.args))[0], int(port))
                 if code == "MOVED":
                     self._slots[int(slot)] = address
                     self._refresh_later()
@@ -216,32 +235,89 @@ class Transport:
         return remap(host, port) if remap else (host, port)
 
     def _know_nodes(self) -> None:
+        """Raises Unavailable if no node has told in time which node has which slots. Nodes are asked once for all who
+        wait for that."""
+        if time.monotonic() >= self._prune_at:
+            self._prune_at = float("inf")
+            self._tasks.start(self._prune)
+        if self._slots:
+            return
         if not self._seeds:
             self._class, self._kwargs, self._seeds = runtime.cluster_nodes(self._client)
-        if not self._slots:
-            self._refresh()
+        if self._map.is_open if self._refreshing else not self._map.may_ask():
+            raise Unavailable("circuit_open", sent=False)
+        if self._begin_refresh():
+            try:
+                self._tasks.start(self._refresh)
+            except RuntimeError:
+                self._refresh()  # The program ends: no thread can be started any more.
+        if not self._refreshed.wait(self.settings.connect_timeout + self.settings.timeout):
+            raise Unavailable("timeout", sent=False)
+        if self._silent:
+            raise Unavailable("connection", sent=False)
 
     def _refresh_later(self) -> None:
-        if self.cluster and not self._refreshing and time.monotonic() - self._asked_at > REFRESH_S:
+        if self.cluster and time.monotonic() - self._asked_at > REFRESH_S and self._begin_refresh():
+            try:
+                self._tasks.start(self._refresh)
+            except RuntimeError:
+                self._refreshing = False
+
+    def _begin_refresh(self) -> bool:
+        """Whether the caller is the one who has to refresh the map."""
+        with self._mutex:
+            if self._refreshing:
+                return False
             self._refreshing = True
-            self._tasks.start(self._refresh)
+            self._refreshed.clear()
+            return True
 
     def _refresh(self) -> None:
-        """Asks any node which node has which slots."""
         self._asked_at = time.monotonic()
+        self._silent = True
         try:
-            known = list(dict.fromkeys([*self._slots.values(), *self._seeds]))
-            random.shuffle(known)
-            for address in known:
-                try:
-                    reply = (self._server(address).ask([[b"CLUSTER", b"SLOTS"]]))[0]
-                except (Unavailable, *LOGIN_REFUSED):
-                    continue
-                if reply and not isinstance(reply, Exception):
-                    self._slots = self._slots_of(reply, address)
-                    return
+            self._silent = not self._ask_for_slots()
         finally:
+            if not self._silent:
+                self._map.succeeded()
+            elif not self._slots:
+                self._map.failed("connection")
+            if set(self._servers) - set(self._slots.values()):
+                self._prune_at = min(self._prune_at, time.monotonic() + LEFT_S)
             self._refreshing = False
+            self._refreshed.set()
+
+    def _ask_for_slots(self) -> bool:
+        """Asks one node after another which node has which slots, until one tells. Whether any of them answers."""
+        known = list(dict.fromkeys([*self._slots.values(), *self._seeds]))
+        random.shuffle(known)
+        refusing: list[tuple[str, int]] = []
+        for address in known:
+            try:
+                reply = (self._server(address).ask([[b"CLUSTER", b"SLOTS"]]))[0]
+            except LOGIN_REFUSED as error:
+                reply = error
+            except Unavailable:
+                continue
+            if isinstance(reply, Exception):
+                if unavailable(reply, connected=True) is None:
+                    refusing.append(address)
+            elif reply:
+                self._slots = self._slots_of(reply, address)
+                return True
+        # A node that answers, but does not tell, is asked first: it says what is wrong, or where a key is.
+        self._seeds = list(dict.fromkeys([*refusing, *self._seeds]))
+        return bool(refusing)
+
+    def _prune(self) -> None:
+        """Closes the connections to nodes that have left, once nothing was asked of them for longer than any call
+        takes."""
+        used_since = time.monotonic() - max(LEFT_S, 2 * self.settings.waiting_timeout)
+        for address in set(self._servers) - set(self._slots.values()):
+            if self._servers[address].used_at < used_since:
+                self._servers.pop(address).close()
+            else:
+                self._prune_at = time.monotonic() + LEFT_S
 
     def _slots_of(self, reply: list[Any], asked: tuple[str, int]) -> dict[int, tuple[str, int]]:
         slots: dict[int, tuple[str, int]] = {}
