@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+import pytest
+
 from proxies import Stack
-from servers import eventually
+from servers import eventually, missing
 from traffic import exact_body, in_turns
 
 
-def test_closed_is_the_default(stack: Stack) -> None:
-    key = stack.key("closed", rpm_limit=100)
+def test_by_default_each_replica_keeps_the_limits_by_itself(stack: Stack) -> None:
+    key = stack.key("local", rpm_limit=3)
     assert stack.chat(key).status_code == 200
+    message = {"model": "claude-ok", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
     with stack.server.frozen():
-        response = stack.chat(key)
-        assert response.status_code == 503
-        assert response.json()["error"]["type"] == "service_unavailable"
+        assert [stack.chat(key).status_code for _ in range(4)] == [200, 200, 200, 429]
+        response = stack.post("/v1/messages", key, message)
+        assert response.status_code == 429
         assert int(response.headers["Retry-After"]) >= 1
-        message = {"model": "claude-ok", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
-        assert stack.post("/v1/messages", key, message).status_code == 503
-    eventually(lambda: stack.chat(key).status_code == 200)
+        assert "rpm of 3 requests in 60 s" in response.text
     stack.settled()
+
+
+@pytest.mark.skipif(bool(missing()), reason=str(missing()))
+def test_closed_refuses() -> None:
+    stack = Stack(redis_gateway={"away": "closed"})
+    try:
+        key = stack.key("closed", rpm_limit=100)
+        assert stack.chat(key).status_code == 200
+        with stack.server.frozen():
+            response = stack.chat(key)
+            assert response.status_code == 503
+            assert response.json()["error"]["type"] == "service_unavailable"
+            assert int(response.headers["Retry-After"]) >= 1
+            message = {"model": "claude-ok", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+            assert stack.post("/v1/messages", key, message).status_code == 503
+        eventually(lambda: stack.chat(key).status_code == 200)
+        stack.settled()
+    finally:
+        stack.close()
 
 
 def test_open_lets_pass_and_charges_later(open_stack: Stack) -> None:

@@ -144,3 +144,29 @@ def test_what_litellm_tells() -> None:
     assert use_of({"standard_logging_object": {**payload, "cache_hit": True}}) == Use(0, 0, Decimal(0))
     assert use_of({"standard_logging_object": {**payload, "response_cost": float("nan")}}).usd == 0
     assert use_of({}) == Use(0, 0, Decimal(0))
+
+
+def test_a_call_that_litellm_does_not_announce_is_charged_what_it_reports_afterwards() -> None:
+    """A stream that is passed through to a provider: no hook before the provider is asked, and an event after the end."""
+
+    async def work(world: World) -> None:
+        call = await world.begin("pass_through_endpoint", stream=True)
+        asyncio.get_running_loop().call_later(0.01, world.calls.succeeded, call, USED)
+
+    assert told(work) == [USED]
+
+
+def test_settled_calls_of_a_connection_are_let_go() -> None:
+    """A server may begin a request in the context of the one before."""
+
+    async def work(world: World) -> None:
+        first = await world.begin(litellm_call_id="first")
+        second = await world.begin("aembedding", litellm_call_id="second")
+        assert second.outer is first
+        world.calls.undo(first)
+        third = await world.begin("aembedding", auth=third_auth, litellm_call_id="third")
+        assert third.outer is second
+        assert second.outer is None
+
+    third_auth = object()
+    assert len(told(work)) == 3

@@ -6,7 +6,6 @@ from decimal import Decimal
 
 import pytest
 
-from redis_gateway import Local
 from redis_gateway_litellm.estimates import Prices, estimate, size
 from redis_gateway_litellm.settings import credentials_of, read_settings
 
@@ -44,9 +43,11 @@ def test_mistakes_are_told(configured: object, text: str) -> None:
     assert text in str(told.value)
 
 
-def test_a_local_limit() -> None:
-    settings = read_settings({"away": "local", "local_rpm": 30, "instances": 3}, {})
-    assert settings.for_client().away.admission == Local(requests=30)
+@pytest.mark.parametrize(("away", "admission"), [("local", "open"), ("open", "open"), ("closed", "closed")])
+def test_while_the_server_is_away(away: str, admission: str) -> None:
+    """Without it, the client lets pass what this process then limits by itself."""
+    assert read_settings({"away": away}, {}).for_client().away.admission == admission
+    assert read_settings({}, {}).away == "local"
 
 
 class Fixed(Prices):

@@ -10,12 +10,17 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar, TypeAlias
 
-from .policies import UNKNOWN, Policy, budget, document, limits, money, of_model
+from .policies import UNKNOWN, Policy, budget, document, entry_of, limits, money
 
 __all__ = ["Account", "Durations", "accounts_of"]
 
 DurationOf: TypeAlias = Callable[[str, Any], "tuple[object, datetime | None]"]
 """The budget_duration of an owner, and when the present period ends."""
+
+
+LONGEST_NAME = 256
+# What the accounts of each owner are called in Redis.
+KINDS = {"user": "user", "team": "team", "organization": "org", "end_user": "end-user"}
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class Account:
     policies: tuple[Policy, ...] = ()
     spent: Decimal = Decimal(0)
     """What LiteLLM says was spent in this period."""
+    complete: bool = True
+    """LiteLLM has told all of its limits. If not, another replica may know more."""
     written: str = field(init=False, compare=False)
     """The policies as a document."""
 
@@ -44,12 +51,35 @@ def accounts_of(
     made: list[Account] = []
 
     def add(
-        kind: str, name: object, scope: str, policies: list[Policy], spent: object = 0, always: bool = False
+        kind: str,
+        name: object,
+        scope: str,
+        policies: list[Policy],
+        spent: object = 0,
+        *,
+        always: bool = False,
+        complete: bool = True,
     ) -> None:
         if name and (policies or always):
-            made.append(
-                Account(f"{{{prefix}}}:{kind}:{name}", scope, tuple(policies), max(money(spent or 0), Decimal(0)))
-            )
+            key = f"{{{prefix}}}:{kind}:{part_of_key(str(name))}"
+            made.append(Account(key, scope, tuple(policies), max(money(spent or 0), Decimal(0)), complete))
+
+    def owner(
+        kind: str,
+        name: object,
+        scope: str,
+        own: list[Policy],
+        most: object,
+        soft: object,
+        spent: object,
+        always: bool = True,
+    ) -> None:
+        """One whose budget_duration LiteLLM may not tell."""
+        duration, reset_at = durations(kind, auth)
+        whose = "an end user" if kind == "end_user" else f"{kind} {name}"
+        own = own + budget(most, soft, duration, reset_at, whose)
+        known = duration != UNKNOWN or (most is None and soft is None)
+        add(KINDS[kind], name, scope, own, spent, always=always, complete=known)
 
     def at(rpm: object, tpm: object, parallel: object = None) -> list[Policy]:
         return limits(rpm, tpm, parallel, token_meter=token_meter)
@@ -57,15 +87,23 @@ def accounts_of(
     def by_model(kind: str, name: object, scope: str, rpm: object, tpm: object, budgets: object = None) -> None:
         if not name or not model:
             return
-        entry = of_model(budgets, model)
-        entry = entry if isinstance(entry, Mapping) else {}
-        policies = at(
-            first(of_model(rpm, model), entry.get("rpm_limit")), first(of_model(tpm, model), entry.get("tpm_limit"))
-        )
-        most = first(entry.get("max_budget"), entry.get("budget_limit"))
-        duration = first(entry.get("budget_duration"), entry.get("time_period"))
-        policies += budget(most, None, duration, None, f"{scope} for {model}")
-        add(f"{kind}-model", f"{name}:{model}", f"{scope} for model {model}", policies)
+        # As with LiteLLM an entry has one counter, for all models that it fits.
+        entry, told = entry_of(budgets, model)
+        told = mapping(told)
+        of_rpm, most_rpm = entry_of(rpm, model)
+        of_tpm, most_tpm = entry_of(tpm, model)
+        most = first(told.get("max_budget"), told.get("budget_limit"))
+        duration = first(told.get("budget_duration"), told.get("time_period"))
+        by_entry: dict[str, list[Policy]] = {}
+        for under, policies in (
+            (of_rpm, at(most_rpm, None)) if of_rpm else (entry, at(told.get("rpm_limit"), None)),
+            (of_tpm, at(None, most_tpm)) if of_tpm else (entry, at(None, told.get("tpm_limit"))),
+            (entry, budget(most, None, duration, None, f"{scope} for {entry}")),
+        ):
+            if under is not None:
+                by_entry.setdefault(under, []).extend(policies)
+        for under, policies in by_entry.items():
+            add(f"{kind}-model", joined(name, under), f"{scope} for model {under}", policies)
 
     own, of_team, of_org = (
         mapping(getattr(auth, name)) for name in ("metadata", "team_metadata", "organization_metadata")
@@ -84,18 +122,16 @@ def accounts_of(
     )
     for tag in tags:
         rpm, tpm = (mapping(own.get(name)).get(tag) for name in ("tag_rpm_limit", "tag_tpm_limit"))
-        add("key-tag", f"{key}:{tag}" if key else None, f"key for tag {tag}", at(rpm, tpm))
+        add("key-tag", joined(key, tag), f"key for tag {tag}", at(rpm, tpm))
 
     user = auth.user_id
-    policies = at(auth.user_rpm_limit, auth.user_tpm_limit)
-    policies += budget(auth.user_max_budget, None, *durations("user", auth), f"user {user}")
-    add("user", user, "user", policies, auth.user_spend, always=True)
+    own_limits = at(auth.user_rpm_limit, auth.user_tpm_limit)
+    owner("user", user, "user", own_limits, auth.user_max_budget, None, auth.user_spend)
     by_model("user", user, "user", None, None, auth.user_model_max_budget)
 
     team = auth.team_id
-    policies = at(auth.team_rpm_limit, auth.team_tpm_limit)
-    policies += budget(auth.team_max_budget, auth.team_soft_budget, *durations("team", auth), f"team {team}")
-    add("team", team, "team", policies, auth.team_spend, always=True)
+    own_limits = at(auth.team_rpm_limit, auth.team_tpm_limit)
+    owner("team", team, "team", own_limits, auth.team_max_budget, auth.team_soft_budget, auth.team_spend)
     by_model(
         "team",
         team,
@@ -104,21 +140,31 @@ def accounts_of(
         of_team.get("model_tpm_limit"),
         auth.team_model_max_budget,
     )
-    add("member", f"{team}:{user}", "team member", at(auth.team_member_rpm_limit, auth.team_member_tpm_limit))
+    member = joined(team, user) if user else None
+    add("member", member, "team member", at(auth.team_member_rpm_limit, auth.team_member_tpm_limit))
 
     org = auth.org_id
-    policies = at(auth.organization_rpm_limit, auth.organization_tpm_limit)
-    policies += budget(auth.organization_max_budget, None, *durations("organization", auth), f"organization {org}")
-    snapshot = getattr(auth, "org_budget_snapshot", None)
-    add("org", org, "organization", policies, getattr(snapshot, "spend", 0), always=True)
+    own_limits = at(auth.organization_rpm_limit, auth.organization_tpm_limit)
+    spent = getattr(getattr(auth, "org_budget_snapshot", None), "spend", 0)
+    owner("organization", org, "organization", own_limits, auth.organization_max_budget, None, spent)
     by_model("org", org, "organization", of_org.get("model_rpm_limit"), of_org.get("model_tpm_limit"))
 
     customer = auth.end_user_id
-    policies = at(auth.end_user_rpm_limit, auth.end_user_tpm_limit)
-    policies += budget(auth.end_user_max_budget, None, *durations("end_user", auth), "an end user")
-    add("end-user", customer, "end user", policies)
+    own_limits = at(auth.end_user_rpm_limit, auth.end_user_tpm_limit)
+    owner("end_user", customer, "end user", own_limits, auth.end_user_max_budget, None, 0, always=False)
     by_model("end-user", customer, "end user", None, None, auth.end_user_model_max_budget)
     return made
+
+
+def part_of_key(name: str) -> str:
+    """A name as a part of a key in Redis: no client makes it long, or one that cannot be sent."""
+    name = name.encode("utf-8", "backslashreplace").decode()
+    return name if len(name) <= LONGEST_NAME else hashlib.sha256(name.encode()).hexdigest()
+
+
+def joined(owner: object, name: object) -> str | None:
+    """Two names as one. Colons of the first are written otherwise, so that no two pairs have the same name."""
+    return f"{str(owner).replace('%', '%25').replace(':', '%3A')}:{name}" if owner else None
 
 
 def hashed(key: object) -> str | None:

@@ -30,12 +30,19 @@ class Fill:
     """What a request knows of a key: under its name, asking again gets the same fill lease again, so that a retry does
     not wait for its own request."""
 
-    __slots__ = ("holder", "stored", "token")
+    __slots__ = ("flight", "holder", "stored", "token")
 
     def __init__(self) -> None:
         self.holder = uuid.uuid4().hex
         self.token = 0
         self.stored = False
+        self.flight: asyncio.Future[bytes | None] | None = None
+        """While it asks, and while it computes: what the others of this process wait for. None if there is no answer,
+        so that the next one asks; cancelled if the cache is away, so that each computes."""
+
+    def landed(self, value: bytes | None) -> None:
+        if self.flight is not None and not self.flight.done():
+            self.flight.set_result(value)
 
 
 class ResponseCache(BaseCache):
@@ -48,6 +55,8 @@ class ResponseCache(BaseCache):
         self._lease_ms = round(lease * 1000)
         self._wait = wait
         self._tasks: set[asyncio.Task[None]] = set()
+        self._flights: dict[str, asyncio.Future[bytes | None]] = {}
+        """By key. One of a process asks the server, and waits there: the connections for that are few."""
 
     def _name(self, key: object) -> str:
         return f"{self._prefix}:cache:{key}"
@@ -67,26 +76,59 @@ class ResponseCache(BaseCache):
 
     async def _get_or_lead(self, call: Call, name: str) -> bytes | None:
         fill = call.fills.setdefault(name, Fill())
-        commands = self._gateway.commands
         end = time.monotonic() + self._wait
+        while (flight := self._flights.get(name)) is not None and flight is not fill.flight:
+            await asyncio.wait((flight,), timeout=max(0.0, end - time.monotonic()))
+            if flight.cancelled() or not flight.done():
+                return None
+            if (found := flight.result()) is not None:
+                return found
+        if fill.flight is None or fill.flight.done():
+            fill.flight = self._take_off(name)
         try:
-            answer = await commands.cache_lease(name, lease_ms=self._lease_ms, holder=fill.holder, category=CATEGORY)
-            while answer.state == "PENDING" and (left_ms := round((end - time.monotonic()) * 1000)) > 0:
-                wait_ms = min(left_ms, PIECE_MS)
-                answer = await commands.cache_lease(
-                    name, lease_ms=self._lease_ms, holder=fill.holder, wait_ms=wait_ms, category=CATEGORY
-                )
+            value = await self._ask(fill, name, end)
+        except (Unavailable, GatewayError):
+            fill.flight.cancel()
+            raise
         except asyncio.CancelledError:
             # The server may have given the lease meanwhile. Under the same name it can be had again, and given up.
             self._start(self._give_up_unknown(name, fill))
             raise
+        if value is not None or not fill.token:
+            fill.landed(value)
+        return value
+
+    def _take_off(self, name: str) -> asyncio.Future[bytes | None]:
+        flight: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._flights[name] = flight
+
+        def ended(_: object) -> None:
+            if self._flights.get(name) is flight:
+                del self._flights[name]
+
+        flight.add_done_callback(ended)
+        return flight
+
+    async def _ask(self, fill: Fill, name: str, end: float) -> bytes | None:
+        commands = self._gateway.commands
+        answer = await commands.cache_lease(name, lease_ms=self._lease_ms, holder=fill.holder, category=CATEGORY)
+        while answer.state == "PENDING" and (left_ms := round((end - time.monotonic()) * 1000)) > 0:
+            wait_ms = min(left_ms, PIECE_MS)
+            answer = await commands.cache_lease(
+                name, lease_ms=self._lease_ms, holder=fill.holder, wait_ms=wait_ms, category=CATEGORY
+            )
         fill.token = answer.token
         return answer.value
 
     async def _give_up_unknown(self, name: str, fill: Fill) -> None:
-        answer = await self._gateway.commands.cache_lease(name, lease_ms=self._lease_ms, holder=fill.holder)
-        fill.token = answer.token
-        await self._give_up(name, fill)
+        try:
+            answer = await self._gateway.commands.cache_lease(name, lease_ms=self._lease_ms, holder=fill.holder)
+            fill.token = answer.token
+            await self._give_up(name, fill)
+        except (Unavailable, GatewayError) as error:
+            log.debug("a fill lease was not given up: %s", type(error).__name__)
+        finally:
+            fill.landed(None)
 
     async def async_set_cache(self, key: Any, value: Any, **kwargs: Any) -> None:
         name, call = self._name(key), current_call()
@@ -103,6 +145,7 @@ class ResponseCache(BaseCache):
             return
         if fill is not None:
             fill.stored, fill.token = True, 0
+            fill.landed(encoded)
 
     async def async_set_cache_pipeline(self, cache_list: Any, **kwargs: Any) -> None:
         for key, value in cache_list:
@@ -113,6 +156,8 @@ class ResponseCache(BaseCache):
         for name, fill in call.fills.items():
             if fill.token and not fill.stored:
                 self._start(self._give_up_later(name, fill, 0.0 if failed else STORED_WITHIN_S))
+            else:
+                fill.landed(None)
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -125,12 +170,13 @@ class ResponseCache(BaseCache):
 
     async def _give_up(self, name: str, fill: Fill) -> None:
         token, fill.token = fill.token, 0
-        if not token or fill.stored:
-            return
         try:
-            await self._gateway.commands.cache_release(name, token)
+            if token and not fill.stored:
+                await self._gateway.commands.cache_release(name, token)
         except (Unavailable, GatewayError) as error:
             log.debug("a fill lease was not given up: %s", type(error).__name__)
+        finally:
+            fill.landed(None)
 
     # LiteLLM's synchronous calls do not reach a proxy's requests.
 

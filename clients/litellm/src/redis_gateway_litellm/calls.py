@@ -47,6 +47,9 @@ class Use:
 
 
 NOTHING = Use(0, 0, Decimal(0))
+# Calls whose provider LiteLLM asks without a word to its callbacks before. What a stream of theirs has used it tells
+# when the request has ended.
+DIRECT = ("pass_through_endpoint",)
 
 
 def whole(value: object) -> int:
@@ -89,7 +92,7 @@ class Call:
         self.id = data.get("litellm_call_id")
         self.outer: Call | None = None
         """The request within which this one is made, such as by a guardrail."""
-        self.asked = False
+        self.asked = call_type in DIRECT
         """A provider was asked, or is going to be."""
         self.pieces = 0
         """Of a stream, passed on to the client."""
@@ -144,6 +147,13 @@ class Calls:
             self.undo(before)
             before = before.outer
         call.outer = before
+        # Requests of one connection may begin in the context of the one before: those that are settled are let go.
+        link = call
+        while link.outer is not None:
+            if link.outer.settling:
+                link.outer = link.outer.outer
+            else:
+                link = link.outer
         context.set(call)
         self._running.add(call)
         task = asyncio.current_task()

@@ -15,6 +15,8 @@ __all__ = ["Estimate", "Prices", "estimate"]
 PRICES_FOR_S = 60.0
 # In English a token is about four bytes: three is on the safe side, and about right where letters have three bytes.
 BYTES_PER_TOKEN = 3
+# A sum of two is still a number that the server takes.
+MOST_TOKENS = 2**52 - 1
 # An image or a recording is sent as text, but is not read as text.
 MOST_OF_A_FILE = 3_000
 INPUT = ("messages", "input", "prompt", "system", "instructions", "contents", "tools", "query", "documents")
@@ -45,13 +47,17 @@ def estimate(data: Mapping[str, Any], call_type: str, output_tokens: int, prices
     inward = sum(-(-size(data.get(name)) // BYTES_PER_TOKEN) for name in INPUT)
     outward = 0
     if not any(word in call_type for word in WITHOUT_OUTPUT):
-        bounds = [data[name] for name in BOUNDS if isinstance(data.get(name), int) and not isinstance(data[name], bool)]
-        outward = max(0, min(bounds)) if bounds else output_tokens
-        answers = data.get("n")
-        outward *= answers if isinstance(answers, int) and answers > 1 else 1
+        # The largest one: which of them a provider reads is not known. Some take 0 and less for "no bound".
+        outward = max((whole(data.get(name)) for name in BOUNDS), default=0) or output_tokens
+        outward = min(outward * max(1, whole(data.get("n"))), MOST_TOKENS)
+    inward = min(inward, MOST_TOKENS)
     model = data.get("model")
     by_input, by_output = prices.of(model) if isinstance(model, str) else (Decimal(0), Decimal(0))
     return Estimate(inward, outward, money(by_input * inward), money(by_output * outward))
+
+
+def whole(value: object) -> int:
+    return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def size(value: object) -> int:

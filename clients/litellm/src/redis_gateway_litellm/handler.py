@@ -14,12 +14,13 @@ from litellm.integrations.custom_logger import CustomLogger
 from redis_gateway import AsyncAdmission, AsyncGateway
 
 from .accounts import Account, Durations, accounts_of
+from .away import LocalLimits
 from .cache import ResponseCache, install_cache
 from .calls import Call, Calls, Use, current_call, use_of
 from .estimates import Prices, estimate
 from .own_limits import attend_to_own_limits, warn_of_unread
 from .records import Records
-from .refusals import headers_of, refusal
+from .refusals import headers_of, local_refusal, refusal
 from .routing import Routing, install_routing
 from .settings import PluginSettings, credentials_of, read_settings
 from .synchronise import Synchroniser
@@ -59,10 +60,13 @@ class Running:
             routing = Routing(self.gateway, self.synchroniser, self.prices, settings)
             self.routing = routing if install_routing(routing) else None
         self.records = Records(self.gateway, settings.log_queue) if settings.log_queue else None
+        self.local = LocalLimits(settings.instances, settings.local_rpm) if settings.away == "local" else None
         self._tasks: set[asyncio.Task[None]] = set()
         attend_to_own_limits(settings.own_limiter == "replace")
 
     def _ended(self, call: Call, use: Use | None) -> None:
+        if self.local is not None and call.admission.outcome == "degraded":
+            self.local.free(call.accounts, call.admission.lease_id)
         if self.cache is not None:
             self.cache.call_ended(call, failed=call.reported is None)
         if self.records is not None:
@@ -113,9 +117,14 @@ class GatewayLogger(CustomLogger):
         guess = estimate(data, call_type, settings.output_tokens, running.prices)
         admission = await self._admit(accounts, guess.amounts())
         headers = headers_of(admission, meter)
+        model = data["model"] if isinstance(data.get("model"), str) else None
         if not admission.ok:
-            model = data.get("model")
-            raise refusal(admission, accounts, headers, model if isinstance(model, str) else None)
+            raise refusal(admission, accounts, headers, model)
+        if admission.outcome == "degraded" and running.local is not None:
+            refused = running.local.take(accounts, guess.amounts(), admission.lease_id)
+            if refused:
+                await admission.undo()
+                raise local_refusal(refused, model)
         call = Call(admission, accounts, guess, call_type, user_api_key_dict, data)
         call.headers = headers
         running.calls.begin(call)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
@@ -21,7 +22,10 @@ MINUTE_MS = 60_000
 DAY_MS = 24 * 60 * MINUTE_MS
 UNITS_MS = {"s": 1_000, "m": MINUTE_MS, "h": 60 * MINUTE_MS, "d": DAY_MS, "w": 7 * DAY_MS}
 NAMED = {"hourly": "1h", "daily": "1d", "weekly": "7d", "monthly": "1mo", "1month": "1mo"}
+LONGEST_WINDOW_MS = 365 * DAY_MS
 MOST_IN_WINDOW = Decimal(9_000_000)
+# More than anybody has, and little enough for the sums of the server and the digits of a Decimal.
+MOST_USD = Decimal(10**12)
 QUANTUM = Decimal("1e-12")
 # What LiteLLM resets at midnight, on Mondays, and on the first of a month.
 CALENDAR = {"1d": "day", "24h": "day", "7d": "week", "1w": "week", "30d": "month", "1mo": "month"}
@@ -29,12 +33,14 @@ complained: set[str] = set()
 
 
 def money(amount: object) -> Decimal:
-    """A float is the number that it shows. Not finite or not a number: 0."""
+    """A float is the number that it shows, at most MOST_USD. Not finite or not a number: 0."""
     try:
         found = Decimal(str(amount))
     except InvalidOperation:
         return Decimal(0)
-    return found.quantize(QUANTUM, rounding=ROUND_CEILING) if found.is_finite() else Decimal(0)
+    if not found.is_finite():
+        return Decimal(0)
+    return max(-MOST_USD, min(found, MOST_USD)).quantize(QUANTUM, rounding=ROUND_CEILING)
 
 
 def plain(amount: Decimal) -> str:
@@ -69,8 +75,8 @@ def whole(value: object) -> int | None:
 
 def budget(most: object, soft: object, duration: object, reset_at: datetime | None, whose: str) -> list[Policy]:
     """The budget of a period, if there is one. `whose` names its owner in what is logged."""
-    most_usd = max(money(most), Decimal(0)) if isinstance(most, (int, float)) else None
-    soft_usd = money(soft) if isinstance(soft, (int, float)) and soft > 0 else None
+    most_usd = max(money(most), Decimal(0)) if amount(most) else None
+    soft_usd = money(soft) if amount(soft) and money(soft) > 0 else None
     if most_usd is None and soft_usd is None:
         return []
     period = period_of(duration, reset_at)
@@ -104,8 +110,18 @@ def budget(most: object, soft: object, duration: object, reset_at: datetime | No
         return []
     if soft_usd is not None:
         complain(f"the soft_budget of {whose} has no equal: its period is not a day, a week or a month")
-    window = {"name": "budget", "kind": "window", "limit": plain(most_usd), "meter": "usd", "decimal": True}
+    if int(period["per_ms"]) > LONGEST_WINDOW_MS:
+        complain(f"the budget_duration of {whose} is too long for a window: only LiteLLM itself checks this budget")
+        return []
+    # It counts billionths.
+    limit = plain(most_usd.quantize(Decimal("1e-9"), rounding=ROUND_FLOOR))
+    window = {"name": "budget", "kind": "window", "limit": limit, "meter": "usd", "decimal": True}
     return [{**window, "fixed": True, **period}]
+
+
+def amount(value: object) -> bool:
+    """Without an end it is no limit."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def period_of(duration: object, reset_at: datetime | None) -> dict[str, Any] | None:
@@ -133,13 +149,30 @@ def complain(text: str) -> None:
         log.warning(text)
 
 
-def of_model(settings: object, model: str) -> Any:
-    """What a setting by model says of this one: under its name, or under a pattern such as `gpt-*`."""
+def entry_of(settings: object, model: str) -> tuple[str | None, Any]:
+    """The entry of a setting by model that governs this one, and its value: that of its name, with or without the
+    provider's, or else the pattern such as `gpt-*` with the most letters."""
     if not isinstance(settings, Mapping):
-        return None
-    if model in settings:
-        return settings[model]
-    patterns = (
-        name for name in sorted(settings, key=len, reverse=True) if isinstance(name, str) and name.endswith("*")
+        return None, None
+    names = (model, model.rpartition("/")[2])
+    patterns = [entry for entry in settings if isinstance(entry, str) and "*" in entry]
+    patterns.sort(key=lambda entry: (len(entry) - entry.count("*"), -entry.count("*"), entry), reverse=True)
+    found = next((name for name in names if name in settings), None) or next(
+        (entry for entry in patterns if any(fits(entry, name) for name in names)), None
     )
-    return next((settings[name] for name in patterns if model.startswith(name[:-1])), None)
+    return found, settings[found] if found is not None else None
+
+
+def fits(pattern: str, name: str) -> bool:
+    """`*` stands for any letters, and nothing else has a meaning. Each piece is taken where it comes first, so that no
+    pattern takes long."""
+    first, *pieces, last = pattern.split("*")
+    if len(name) < len(first) + len(last) or not name.startswith(first) or not name.endswith(last):
+        return False
+    at, end = len(first), len(name) - len(last)
+    for piece in pieces:
+        found = name.find(piece, at, end)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True

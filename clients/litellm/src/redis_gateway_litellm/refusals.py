@@ -11,8 +11,10 @@ from litellm.proxy.common_utils.proxy_rate_limit_error import ProxyRateLimitErro
 from redis_gateway import AsyncAdmission
 
 from .accounts import Account
+from .away import Refused
+from .policies import Policy
 
-__all__ = ["headers_of", "refusal"]
+__all__ = ["headers_of", "local_refusal", "refusal"]
 
 BY_KIND = {"INFLIGHT": "max_parallel_requests", "BUDGET": "budget", "BLOCK": "requests"}
 
@@ -59,9 +61,18 @@ def refusal(
         return away
     scopes = {account.key: account.scope for account in accounts}
     policies = [told(row, scopes.get(row.account, "")) for row in admission.refusals]
-    if not policies:
-        policies = [{"scope": "key", "policy": "local", "kind": "window", "type": "requests"}]
-    again = admission.retry_after_ms
+    return limit_reached(policies, admission.retry_after_ms, headers, model)
+
+
+def local_refusal(refused: Sequence[Refused], model: str | None) -> Exception:
+    """Of this process alone, while the server is away. What is left over all replicas is not known."""
+    policies = [told_locally(*one) for one in refused]
+    return limit_reached(policies, max(wait_ms for _, _, wait_ms in refused), {}, model)
+
+
+def limit_reached(
+    policies: Sequence[Mapping[str, object]], again: int, headers: Mapping[str, str], model: str | None
+) -> Exception:
     when = f"Try again in {-(-again // 1000)} s." if again >= 0 else "Waiting does not help."
     text = "Limit reached: " + "; ".join(sentence(policy) for policy in policies) + f". {when}"
     kinds = {str(policy["type"]) for policy in policies}
@@ -88,6 +99,16 @@ def told(row: Any, scope: str) -> dict[str, object]:
     if row.period_ms is not None and row.period_ms > 0:
         made["period_ms"] = row.period_ms
     return made
+
+
+def told_locally(account: Account, policy: Policy, wait_ms: int) -> dict[str, object]:
+    made: dict[str, object] = {"scope": account.scope, "policy": policy["name"], "kind": policy["kind"]}
+    made["type"] = BY_KIND.get(policy["kind"].upper(), policy.get("meter", "requests"))
+    made["limit"] = policy["max"] if policy["kind"] == "inflight" else policy["limit"]
+    made["retry_after_ms"] = wait_ms
+    if "per_ms" in policy:
+        made["period_ms"] = policy["per_ms"]
+    return {**made, "local": True}
 
 
 def number(value: object) -> object:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from redis_gateway import Away, Kept, Local
+from redis_gateway import Away, Kept
 from redis_gateway import Settings as ClientSettings
 
 __all__ = ["PluginSettings", "read_settings"]
@@ -32,12 +32,14 @@ class PluginSettings:
     timeout: float = 0.2
     """Seconds. The longest wait for the server on the request path. LiteLLM's event loop is busy for tens of
     milliseconds at a time, so that a shorter one tells of the proxy, and not of the server."""
-    away: AwayMode = "closed"
-    """While the server is away: refuse all requests with 503, let all pass, or let `local_rpm` pass."""
+    away: AwayMode = "local"
+    """While the server is away: each process keeps its share of the limits of requests, tokens and requests at a time
+    by itself; or all requests are refused with 503 (`closed`); or all pass (`open`)."""
     local_rpm: int = 60
-    """With `away: local`: requests in a minute for each key, over all instances together."""
+    """With `away: local`: requests in a minute, over all instances together, of an account that has a budget and no
+    limit of requests."""
     instances: int = 1
-    """How many proxy processes there are. Each has its share of `local_rpm`."""
+    """How many proxy processes there are. Each has its share with `away: local`."""
     kept_directory: str = ""
     """Settlements that the server has not taken survive a restart in this directory. Empty: they are kept in memory."""
     output_tokens: int = 1_000
@@ -74,20 +76,20 @@ class PluginSettings:
                 raise ValueError(f"redis_gateway.{name}: one of {', '.join(one for one in allowed if one)}")
         if not self.prefix or not all(letter.isalnum() or letter in "-_.:" for letter in self.prefix):
             raise ValueError("redis_gateway.prefix: letters, digits, -, _, . and :")
-        if self.output_tokens < 0 or self.local_rpm < 0 or self.unreported_after < 0:
+        if min(self.output_tokens, self.local_rpm, self.unreported_after) < 0:
             raise ValueError("redis_gateway: output_tokens, local_rpm and unreported_after are from 0")
         if not 0 < self.cache_lease <= 3_600 or self.cache_wait < 0 or self.cache_ttl < 1:
             raise ValueError("redis_gateway: cache_lease is up to 3600, cache_wait from 0, and cache_ttl from 1")
 
     def for_client(self) -> ClientSettings:
-        admission = Local(requests=self.local_rpm) if self.away == "local" else self.away
         return ClientSettings(
             timeout=self.timeout,
             connect_timeout=self.timeout,
             instances=self.instances,
             # A long answer is not cut off: an admission is kept alive as long as its request runs.
             lease_cap=6 * 3_600.0,
-            away=Away(admission=admission),
+            # What `local` lets pass is decided by LocalLimits.
+            away=Away(admission="closed" if self.away == "closed" else "open"),
             kept=Kept(directory=self.kept_directory or None),
         )
 

@@ -15,7 +15,6 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
 __all__ = [
-    "SOCKET_TIMES",
     "ConnectionPool",
     "Event",
     "Mutex",
@@ -35,6 +34,7 @@ __all__ = [
     "first_of",
     "is_closed",
     "sleep",
+    "socket_timeout",
 ]
 
 T = TypeVar("T")
@@ -44,9 +44,13 @@ sleep = asyncio.sleep
 Work = Callable[..., Coroutine[Any, Any, T]]
 
 
-SOCKET_TIMES = 10.0
-"""`bounded` is the bound. redis-py's own time-outs, which know nothing of a busy event loop, are so much longer."""
 PARTS = 32
+
+
+def socket_timeout(seconds: float) -> float:
+    """For redis-py, whose time-outs know nothing of a busy event loop: `bounded` is the bound, and they are longer."""
+    return max(10 * seconds, 5.0)
+
 
 if sys.version_info >= (3, 11):
 
@@ -135,9 +139,11 @@ class Event:
 
     async def wait(self, seconds: float | None) -> bool:
         """Whether it was set in this time."""
+        if seconds is None:
+            return await self._event.wait()
         try:
-            await asyncio.wait_for(self._event.wait(), seconds)
-        except (TimeoutError, asyncio.TimeoutError):
+            await bounded(seconds, self._event.wait)
+        except TimeoutError:
             return False
         return True
 

@@ -16,7 +16,6 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 __all__ = [
-    "SOCKET_TIMES",
     "ConnectionPool",
     "Event",
     "Mutex",
@@ -36,6 +35,7 @@ __all__ = [
     "first_of",
     "is_closed",
     "sleep",
+    "socket_timeout",
 ]
 
 T = TypeVar("T")
@@ -45,8 +45,9 @@ sleep = time.sleep
 Work = Callable[..., T]
 
 
-SOCKET_TIMES = 1.0
-"""The time-outs of the socket are the bound."""
+def socket_timeout(seconds: float) -> float:
+    """The time-outs of the socket are the bound."""
+    return seconds
 
 
 def bounded(seconds: float, work: Work[T], *args: Any) -> T:
