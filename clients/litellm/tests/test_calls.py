@@ -147,7 +147,7 @@ def test_what_litellm_tells() -> None:
 
 
 def test_a_call_that_litellm_does_not_announce_is_charged_what_it_reports_afterwards() -> None:
-    """A stream that is passed through to a provider: no hook before the provider is asked, and an event after the end."""
+    """A stream that is passed through to a provider: no hook before it is asked, and an event after the end."""
 
     async def work(world: World) -> None:
         call = await world.begin("pass_through_endpoint", stream=True)

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from redis_gateway_litellm.estimates import Prices, estimate, size
+from redis_gateway_litellm.estimates import Prices, estimate, price_of, size
 from redis_gateway_litellm.settings import credentials_of, read_settings
 
 
@@ -66,6 +66,25 @@ def test_estimates() -> None:
     assert estimate({"model": "m", "input": ["x" * 3]}, "aembedding", 1_000, Fixed()).output_tokens == 0
     # A bound that is no number is the provider's business.
     assert estimate({**data, "max_tokens": "many"}, "acompletion", 7, Fixed()).output_tokens == 7
+
+
+def test_a_price_is_looked_up_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiteLLM's get_model_info asks Ollama and Hugging Face, in the middle of the event loop."""
+    import litellm
+
+    def asks(*_: object, **__: object) -> None:
+        raise AssertionError("somebody was asked")
+
+    for name in ("get_model_info", "utils.get_model_info"):
+        monkeypatch.setattr(f"litellm.{name}", asks)
+    known = price_of({"litellm_params": {"model": "openai/gpt-4o"}})
+    assert known == tuple(
+        Decimal(str(litellm.model_cost["gpt-4o"][f"{way}_cost_per_token"])) for way in ("input", "output")
+    )
+    for model in ("ollama/mine", "huggingface/mine/too", None, 7):
+        assert price_of({"litellm_params": {"model": model}}) == (0, 0)
+    told = {"model": "ollama/mine", "input_cost_per_token": "0.5", "output_cost_per_token": float("nan")}
+    assert price_of({"litellm_params": told}) == (Decimal("0.5"), 0)
 
 
 def test_the_size_of_a_request() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from .policies import money, plain
@@ -112,18 +112,26 @@ def deployments(model: str) -> Iterable[Mapping[str, Any]]:
 
 def price_of(deployment: Mapping[str, Any]) -> tuple[Decimal, Decimal]:
     """What the deployment says, or else LiteLLM's table. 0 where nobody knows: LiteLLM says it with the answer."""
-    import litellm
-
     params = deployment.get("litellm_params") or {}
     info = deployment.get("model_info") or {}
-    table: Mapping[str, Any] = {}
-    try:
-        table = litellm.get_model_info(model=info.get("base_model") or params.get("model"))
-    except Exception:
-        table = {}
+    table = listed(info.get("base_model") or params.get("model"))
     prices: list[Decimal] = []
     for name in ("input_cost_per_token", "output_cost_per_token"):
         told = next((source[name] for source in (params, info, table) if source.get(name) is not None), 0)
         # Smaller than the least amount of a charge: no rounding before the multiplication.
-        prices.append(Decimal(str(told)))
+        try:
+            price = Decimal(str(told))
+        except InvalidOperation:
+            price = Decimal(0)
+        prices.append(max(price, Decimal(0)) if price.is_finite() else Decimal(0))
     return prices[0], prices[1]
+
+
+def listed(model: object) -> Mapping[str, Any]:
+    """What LiteLLM's table has. Its `get_model_info` would ask some providers, and hold up the proxy meanwhile."""
+    import litellm
+
+    if not isinstance(model, str):
+        return {}
+    names = (model, model.partition("/")[2], model.rpartition("/")[2])
+    return next((found for name in names if isinstance(found := litellm.model_cost.get(name), Mapping)), {})

@@ -18,6 +18,7 @@ from .away import LocalLimits
 from .cache import ResponseCache, install_cache
 from .calls import Call, Calls, Use, current_call, use_of
 from .estimates import Prices, estimate
+from .metrics import tell_metrics
 from .own_limits import attend_to_own_limits, warn_of_unread
 from .records import Records
 from .refusals import headers_of, local_refusal, refusal
@@ -155,6 +156,15 @@ class GatewayLogger(CustomLogger):
             await self.running.routing.attempt_failed(call, exception)
 
     # Events: what was used.
+
+    async def async_logging_hook(
+        self, kwargs: dict[str, Any], result: Any, call_type: str
+    ) -> tuple[dict[str, Any], Any]:
+        """Before the events of all callbacks, also of those that make metrics."""
+        call = current_call(kwargs.get("litellm_call_id"))
+        if call is not None:
+            tell_metrics(call, kwargs)
+        return kwargs, result
 
     async def async_log_success_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
