@@ -99,6 +99,19 @@ def worst_wait_while_paused(stack: Stack) -> str:
     return f"{max(told.took):.1f} s, {40 - told.codes[200]} not served"
 
 
+def above_the_limit_after_a_pause(stack: Stack) -> str:
+    """The server is back, and nobody has asked it yet."""
+    before = stack.key("before", rpm_limit=100_000)
+    in_turns(stack, before, 20, exact_body())
+    stack.server.freeze()
+    try:
+        in_turns(stack, before, 20, exact_body(), workers=2)
+    finally:
+        stack.server.thaw()
+    told = at_once(stack, stack.key("after", rpm_limit=60), 200, exact_body())
+    return f"{told.codes[200] - 60:+d}"
+
+
 def commands_of_a_request(stack: Stack) -> str:
     key = stack.key(
         "commands", rpm_limit=100_000, tpm_limit=10**8, max_parallel_requests=100, user_id="u", user_rpm_limit=10**6,
@@ -135,8 +148,9 @@ CASES: list[tuple[str, Case]] = [
     ("5 cancelled streams: slots left held after 5 s (#30020, #37558)", slots_after_cancelled_streams),
     ("Commands in Redis for a request of a key, a user and a team", commands_of_a_request),
     ("A request to a provider that answers at once, median of 200", median_of_a_request),
-    # The last: LiteLLM's own limiter counts in its memory for a while afterwards.
+    # The last two: LiteLLM's own limiter counts in its memory for a while afterwards.
     ("The server paused for 5 s: the longest of 40 requests (#35273, #40620)", worst_wait_while_paused),
+    ("200 at once after a pause, 60 a minute: requests above the limit", above_the_limit_after_a_pause),
 ]
 
 
@@ -153,7 +167,7 @@ def main() -> None:
     results: list[list[str]] = []
     for ours in (False, True):
         more = {} if ours else {"litellm_settings": OWN}
-        stack = Stack(replicas=2, redis_gateway={"away": "open", "timeout": 0.2}, **more)
+        stack = Stack(replicas=2, redis_gateway={"instances": 2}, **more)
         try:
             results.append(run(stack, ours))
         finally:

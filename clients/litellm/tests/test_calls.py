@@ -170,3 +170,20 @@ def test_settled_calls_of_a_connection_are_let_go() -> None:
 
     third_auth = object()
     assert len(told(work)) == 3
+
+
+def test_what_was_admitted_for_a_refused_model_is_given_back_before_the_next_question() -> None:
+    """Else a request with one place would be in its own way."""
+
+    async def work(world: World) -> None:
+        auth = object()
+        first = await world.begin(auth=auth)
+        await world.calls.give_back("acompletion", auth)
+        assert first.admission.settlement is not None
+        second = await world.begin(auth=auth)
+        assert second.outer is None
+        world.calls.succeeded(second, USED)
+        await world.calls.give_back("acompletion", auth)
+        assert not second.settling
+
+    assert told(work) == [Use(0, 0, Decimal(0)), USED]

@@ -160,7 +160,7 @@ def test_a_refusal_by_another_plugin_costs_nothing(stack: Stack) -> None:
 
 def test_a_refusal_for_one_model_is_given_back_before_the_next_is_asked(stack: Stack) -> None:
     """LiteLLM asks the hooks again for each model to fall back to."""
-    key = stack.key("plugin-model", max_parallel_requests=10, rpm_limit=100, tpm_limit=100_000)
+    key = stack.key("plugin-model", max_parallel_requests=1, rpm_limit=100, tpm_limit=100_000)
     response = stack.chat(key, text="this is too much")
     assert response.status_code == 200, response.text
     eventually(lambda: stack.accounts()["key"].spent != "0")

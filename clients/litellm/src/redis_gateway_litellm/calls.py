@@ -139,13 +139,18 @@ class Calls:
     def __len__(self) -> int:
         return len(self._running)
 
+    async def give_back(self, call_type: str, auth: object) -> None:
+        """Before a question: if it is asked again for the same request, since another plugin has refused it for the
+        model before, then what was admitted for that one must not be in the way."""
+        before = context.get()
+        if before is not None and before.is_same_request(call_type, auth):
+            task = self.undo(before)
+            if task is not None:
+                await asyncio.shield(task)
+
     def begin(self, call: Call) -> None:
         """From now on the call is settled, whatever happens."""
         before = context.get()
-        if before is not None and before.is_same_request(call.call_type, call.auth):
-            # Another plugin has refused it for the model before: it has asked nobody.
-            self.undo(before)
-            before = before.outer
         call.outer = before
         # Requests of one connection may begin in the context of the one before: those that are settled are let go.
         link = call
@@ -215,13 +220,13 @@ class Calls:
         """In the background, once. None: its use is not known, and its estimates are charged."""
         self._end(call, use, self._settle(call, use))
 
-    def undo(self, call: Call) -> None:
-        self._end(call, NOTHING, self._undo(call))
+    def undo(self, call: Call) -> asyncio.Task[None] | None:
+        return self._end(call, NOTHING, self._undo(call))
 
-    def _end(self, call: Call, use: Use | None, work: Coroutine[Any, Any, None]) -> None:
+    def _end(self, call: Call, use: Use | None, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         if call.settling:
             work.close()
-            return
+            return None
         call.settling = True
         if call.timer is not None:
             call.timer.cancel()
@@ -230,6 +235,7 @@ class Calls:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self._running.discard(call)
+        return task
 
     async def _settle(self, call: Call, use: Use | None) -> None:
         try:

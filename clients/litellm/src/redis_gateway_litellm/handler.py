@@ -116,6 +116,7 @@ class GatewayLogger(CustomLogger):
         if not accounts:
             return
         guess = estimate(data, call_type, settings.output_tokens, running.prices)
+        await running.calls.give_back(call_type, user_api_key_dict)
         admission = await self._admit(accounts, guess.amounts())
         headers = headers_of(admission, meter)
         model = data["model"] if isinstance(data.get("model"), str) else None
