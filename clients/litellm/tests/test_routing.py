@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
+from litellm import Router
+from litellm.proxy import proxy_server
 
 from proxies import Account, Stack
+from redis_gateway_litellm import estimates
 from servers import eventually, missing
 from traffic import at_once, exact_body
 
@@ -67,3 +71,35 @@ def test_a_stream_is_charged_to_its_deployment(stack: Stack) -> None:
     assert stack.chat(stack.key("stream"), stream=True).status_code == 200
     eventually(lambda: [one.spent for one in deployments(stack)] == ["0.05"])
     assert [one.in_flight for one in deployments(stack)] == [0]
+
+
+@pytest.mark.parametrize(
+    ("model", "team", "expected"),
+    [
+        ("plain", None, ["id-plain", "id-plain-2"]),
+        ("alias", None, ["id-plain", "id-plain-2"]),
+        ("openai/any", None, ["id-wild"]),
+        ("id-plain-2", None, ["id-plain-2"]),
+        ("public", "t1", ["id-team"]),
+        ("public", "t2", []),
+        ("nobody", None, []),
+    ],
+)
+def test_every_name_of_a_model_is_found(
+    monkeypatch: pytest.MonkeyPatch, model: str, team: str | None, expected: list[str]
+) -> None:
+    def one(name: str, upstream: str, **info: str) -> dict[str, Any]:
+        return {"model_name": name, "litellm_params": {"model": upstream, "api_key": "none"}, "model_info": info}
+
+    router = Router(
+        model_list=[
+            one("plain", "openai/plain", id="id-plain"),
+            one("plain", "openai/plain", id="id-plain-2"),
+            one("openai/*", "openai/*", id="id-wild"),
+            one("team-model", "openai/team", id="id-team", team_id="t1", team_public_model_name="public"),
+        ],
+        model_group_alias={"alias": "plain"},
+    )
+    monkeypatch.setattr(proxy_server, "llm_router", router)
+    told = {"metadata": {"user_api_key_team_id": team}}
+    assert [found["model_info"]["id"] for found in estimates.deployments(model, estimates.team_of(told))] == expected

@@ -51,7 +51,7 @@ def test_while_the_server_is_away(away: str, admission: str) -> None:
 
 
 class Fixed(Prices):
-    def of(self, model: str) -> tuple[Decimal, Decimal]:
+    def of(self, model: str, team: str | None = None) -> tuple[Decimal, Decimal]:
         return Decimal("0.001"), Decimal("0.002")
 
 

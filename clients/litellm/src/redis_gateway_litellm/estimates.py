@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -52,7 +52,7 @@ def estimate(data: Mapping[str, Any], call_type: str, output_tokens: int, prices
         outward = min(outward * max(1, whole(data.get("n"))), MOST_TOKENS)
     inward = min(inward, MOST_TOKENS)
     model = data.get("model")
-    by_input, by_output = prices.of(model) if isinstance(model, str) else (Decimal(0), Decimal(0))
+    by_input, by_output = prices.of(model, team_of(data)) if isinstance(model, str) else (Decimal(0), Decimal(0))
     return Estimate(inward, outward, money(by_input * inward), money(by_output * outward))
 
 
@@ -83,31 +83,46 @@ class Prices:
     """The highest price of a token of input and of output among the deployments of a model."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[float, tuple[Decimal, Decimal]]] = {}
+        self._known: dict[tuple[str, str | None], tuple[float, tuple[Decimal, Decimal]]] = {}
 
-    def of(self, model: str) -> tuple[Decimal, Decimal]:
+    def of(self, model: str, team: str | None = None) -> tuple[Decimal, Decimal]:
         now = time.monotonic()
-        known = self._known.get(model)
+        known = self._known.get((model, team))
         if known is None or known[0] < now:
             if len(self._known) > 10_000:
                 self._known.clear()
-            known = self._known[model] = (now + PRICES_FOR_S, self._look_up(model))
+            known = self._known[model, team] = (now + PRICES_FOR_S, self._look_up(model, team))
         return known[1]
 
-    def _look_up(self, model: str) -> tuple[Decimal, Decimal]:
-        found = [price_of(one) for one in deployments(model)] or [price_of({"litellm_params": {"model": model}})]
+    def _look_up(self, model: str, team: str | None) -> tuple[Decimal, Decimal]:
+        found = [price_of(one) for one in deployments(model, team)] or [price_of({"litellm_params": {"model": model}})]
         return max(one[0] for one in found), max(one[1] for one in found)
 
 
-def deployments(model: str) -> Iterable[Mapping[str, Any]]:
+def team_of(data: Mapping[str, Any]) -> str | None:
+    """As LiteLLM has written it into a request."""
+    for name in ("metadata", "litellm_metadata"):
+        bucket = data.get(name)
+        team = bucket.get("user_api_key_team_id") if isinstance(bucket, Mapping) else None
+        if isinstance(team, str):
+            return team
+    return None
+
+
+def deployments(model: str, team: str | None = None) -> list[Mapping[str, Any]]:
+    """Those of a model, which may be named by an alias, by a pattern, by the name that its team knows, or by the id of
+    a deployment."""
     from litellm.proxy import proxy_server
 
     router: Any = proxy_server.llm_router
     if router is None:
         return []
-    if hasattr(router, "registry"):
-        return router.registry().deployments(model, source="all") or []
-    return router.get_model_list(model_name=model) or []
+    if not hasattr(router, "registry"):
+        return router.get_model_list(model_name=model, team_id=team) or []
+    registry = router.registry()
+    found = list(registry.deployments(model, team_id=team) or [])
+    one = registry.deployment_dict(model) if not found and registry.has_deployment(model) else None
+    return found or ([one] if one else [])
 
 
 def price_of(deployment: Mapping[str, Any]) -> tuple[Decimal, Decimal]:

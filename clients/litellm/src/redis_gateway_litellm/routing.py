@@ -13,7 +13,7 @@ from redis_gateway import AsyncAttempt, AsyncGateway
 
 from .accounts import Account
 from .calls import Call, Use, current_call
-from .estimates import Estimate, Prices, amounts, deployments, estimate
+from .estimates import Estimate, Prices, amounts, deployments, estimate, team_of
 from .policies import Policy, limits
 from .settings import PluginSettings
 from .synchronise import Synchroniser
@@ -42,7 +42,7 @@ class Routing(CustomRoutingStrategyBase):
         specific_deployment: bool | None = False,
         request_kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        found = {identity(one): one for one in deployments(model)}
+        found = {identity(one): one for one in deployments(model, team_of(request_kwargs or {}))}
         if not found:
             raise no_deployment(model, None)
         call = current_call((request_kwargs or {}).get("litellm_call_id"))
