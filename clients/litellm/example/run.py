@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -46,6 +47,10 @@ def main() -> None:
     arguments.add_argument("--server", default="redis-server", help="redis-server or valkey-server")
     arguments.add_argument("--module", required=True, help="libredis_gateway.so")
     given = arguments.parse_args()
+    if shutil.which(given.server) is None:
+        sys.exit(f"there is no {given.server}: name one with --server")
+    if not os.path.exists(given.module):
+        sys.exit(f"there is no {given.module}: cargo build --release makes it")
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
@@ -88,9 +93,10 @@ def show(proxy: str, server: redis.Redis) -> None:
     print("RateLimit-Policy:", answer.headers["RateLimit-Policy"])
     print("waits at most a minute:", 0 < int(answer.headers["Retry-After"]) <= 60)
     team = "{litellm}:team:research"
-    while server.execute_command("GW.SPENT", team, "DAY") != "0.15":
+    end = time.monotonic() + 30
+    while (spent := server.execute_command("GW.SPENT", team, "DAY")) != "0.15" and time.monotonic() < end:
         time.sleep(0.1)
-    print("the team has spent 0.15 dollars today")
+    print("the team has spent", spent, "dollars today")
 
 
 if __name__ == "__main__":

@@ -94,6 +94,9 @@ def configuration(provider: int, redis_gateway: dict[str, Any], **more: Any) -> 
         "general_settings": {
             "master_key": "os.environ/LITELLM_MASTER_KEY",
             "custom_auth": "auth.settings_of_key",
+            "pass_through_endpoints": [
+                {"path": "/through", "target": f"http://127.0.0.1:{provider}/ok/v1/chat/completions", "auth": True}
+            ],
             **more.get("general_settings", {}),
         },
         "files_settings": [

@@ -31,6 +31,16 @@ def test_the_example_prints_what_the_readme_says() -> None:
     assert done.stdout == block("text example-output"), done.stdout + done.stderr
 
 
+def test_what_is_missing_is_told() -> None:
+    command = [sys.executable, str(HERE / "example" / "run.py")]
+    for given, text in (
+        (["--server", "no-such-server", "--module", __file__], "there is no no-such-server: name one with --server\n"),
+        (["--server", sys.executable, "--module", "no.so"], "there is no no.so: cargo build --release makes it\n"),
+    ):
+        done = subprocess.run([*command, *given], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (1, text)
+
+
 def test_the_readme_shows_the_configuration() -> None:
     line = block("yaml").splitlines()
     assert line == [text for text in (HERE / "example" / "config.yaml").read_text().splitlines() if text in line]

@@ -55,6 +55,16 @@ def test_an_answer_is_charged_once(stack: Stack, path: str, body: dict[str, Any]
     assert requests(stack) == 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_path_that_is_passed_through(stack: Stack, stream: bool) -> None:
+    """LiteLLM does not tell of it before the provider is asked. It knows no price of this one, either."""
+    response = stack.post("/through", key_of(stack, "through"), chat_body(stream=stream))
+    assert response.status_code == 200, response.text
+    assert "four" in response.text
+    account = stack.settled()
+    assert (account.counts["rpm"], account.in_flight, account.held) == (1, 0, "0")
+
+
 def test_embeddings(stack: Stack) -> None:
     response = stack.post("/v1/embeddings", key_of(stack, "embed"), {"model": "embed", "input": ["Hi"]})
     assert response.status_code == 200, response.text
