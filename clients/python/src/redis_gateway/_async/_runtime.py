@@ -62,7 +62,7 @@ if sys.version_info >= (3, 11):
         """
         loop = asyncio.get_running_loop()
         left = PARTS
-        timer: asyncio.TimerHandle | None = None
+        timer: asyncio.TimerHandle
 
         async with asyncio.timeout(None) as scope:
 
@@ -78,8 +78,7 @@ if sys.version_info >= (3, 11):
             try:
                 return await work(*args)
             finally:
-                if timer is not None:
-                    timer.cancel()
+                timer.cancel()
 
 else:
 
