@@ -50,6 +50,15 @@ install_python_client() {
   .tools/python-client/bin/pyright --version >/dev/null || fail "pyright does not start: it needs Node"
 }
 
+install_litellm() {
+  if [ ! -x .tools/python-client/bin/python ]; then
+    echo "the plugin for LiteLLM: it needs what the Python client needs" >>.tools/skipped
+    rm -rf .tools/litellm
+    return
+  fi
+  environment litellm clients/litellm/requirements-dev.txt
+}
+
 install_node() {
   local from=tests/examples/node
   current node "$from/package.json" "$from/package-lock.json" && return
@@ -152,6 +161,7 @@ install_go_client() {
 
 install_python
 install_python_client
+install_litellm
 install_node
 install_typescript_client
 install_go_itself

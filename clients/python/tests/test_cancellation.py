@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
 from _async._runtime import gateway_on
+from redis_gateway import Settings
 from servers import Server
 
 
@@ -169,3 +171,22 @@ async def test_a_record_that_is_pushed_outside_the_loop_is_not_lost(server: Serv
         logs.push({"id": 2})
         await eventually(lambda: len(logs) == 0)
         assert server.run("GW.LOGLEN log") == 2
+
+
+async def test_a_busy_event_loop_is_no_time_out(server: Server) -> None:
+    """The application holds up the loop for longer than the time-out, again and again: the replies are there
+    meanwhile."""
+    settings = Settings(timeout=0.08, connect_timeout=0.08, failures=1_000)
+    async with gateway_on(server.port, settings) as gateway:
+        ended = asyncio.Event()
+
+        async def hold_up() -> None:
+            while not ended.is_set():
+                time.sleep(0.1)
+                await asyncio.sleep(0)
+
+        busy = asyncio.create_task(hold_up())
+        decisions = await asyncio.gather(*(gateway.allow("busy", 100) for _ in range(20)))
+        ended.set()
+        await busy
+    assert [decision.reason for decision in decisions] == [""] * 20

@@ -256,6 +256,30 @@ def test_decisions_while_it_accepts_and_never_replies(own_server: Server) -> Non
             assert time.monotonic() - started < 0.2
 
 
+def test_who_comes_while_one_tries_has_its_outcome(own_server: Server) -> None:
+    """When the server is back, nobody is let through without it because another call has not been answered yet."""
+    settings = shipped(OPEN, pause=60.0, timeout=1.0, connect_timeout=1.0)
+    with gateway_on(own_server.port, settings) as gateway:
+        circuit = gateway._core.transport.servers()[0].circuit
+        gateway.allow("warm", 1)
+
+        def ask() -> Any:
+            return gateway.allow("k", 10_000)
+
+        with own_server.frozen():
+            together(*[ask] * settings.failures)
+            assert circuit.is_open
+            circuit._retry_at = 0.0
+            started = time.monotonic()
+            found = together(*[ask] * 20)
+            assert {decision.outcome for decision in found} == {"degraded"}
+            assert time.monotonic() - started < settings.timeout + longest(settings)
+            assert circuit.is_open
+        circuit._retry_at = 0.0
+        found = together(*[ask] * 20)
+        assert {decision.outcome for decision in found} == {"admitted"}
+
+
 def test_errors_of_the_call_are_no_absence(server: Server) -> None:
     server.run("SET k v")
     with gateway_on(server.port, Settings(timeout=5, connect_timeout=5, failures=2)) as gateway:

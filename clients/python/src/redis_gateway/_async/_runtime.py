@@ -34,6 +34,7 @@ __all__ = [
     "first_of",
     "is_closed",
     "sleep",
+    "socket_timeout",
 ]
 
 T = TypeVar("T")
@@ -43,12 +44,41 @@ sleep = asyncio.sleep
 Work = Callable[..., Coroutine[Any, Any, T]]
 
 
+PARTS = 32
+
+
+def socket_timeout(seconds: float) -> float:
+    """For redis-py, whose time-outs know nothing of a busy event loop: `bounded` is the bound, and they are longer."""
+    return max(10 * seconds, 5.0)
+
+
 if sys.version_info >= (3, 11):
 
     async def bounded(seconds: float, work: Work[T], *args: Any) -> T:
-        """Runs it, and raises TimeoutError if that takes longer."""
-        async with asyncio.timeout(seconds):
-            return await work(*args)
+        """Runs it, and raises TimeoutError if that takes longer.
+
+        The time is measured in parts, each of which ends after what has arrived was read. So if something else holds up
+        the event loop, that counts as one part: a reply that is there, unread, is no time-out.
+        """
+        loop = asyncio.get_running_loop()
+        left = PARTS
+        timer: asyncio.TimerHandle
+
+        async with asyncio.timeout(None) as scope:
+
+            def part_ended() -> None:
+                nonlocal left, timer
+                left -= 1
+                if left:
+                    timer = loop.call_later(seconds / PARTS, part_ended)
+                else:
+                    scope.reschedule(loop.time())
+
+            timer = loop.call_later(seconds / PARTS, part_ended)
+            try:
+                return await work(*args)
+            finally:
+                timer.cancel()
 
 else:
 
@@ -108,9 +138,11 @@ class Event:
 
     async def wait(self, seconds: float | None) -> bool:
         """Whether it was set in this time."""
+        if seconds is None:
+            return await self._event.wait()
         try:
-            await asyncio.wait_for(self._event.wait(), seconds)
-        except (TimeoutError, asyncio.TimeoutError):
+            await bounded(seconds, self._event.wait)
+        except TimeoutError:
             return False
         return True
 
@@ -125,9 +157,12 @@ class Places:
         if not self._places.locked():
             await self._places.acquire()
             return True
+        if seconds is None:
+            await self._places.acquire()
+            return True
         try:
-            await asyncio.wait_for(self._places.acquire(), seconds)
-        except (TimeoutError, asyncio.TimeoutError):
+            await bounded(seconds, self._places.acquire)
+        except TimeoutError:
             return False
         return True
 

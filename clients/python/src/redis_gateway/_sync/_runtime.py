@@ -35,6 +35,7 @@ __all__ = [
     "first_of",
     "is_closed",
     "sleep",
+    "socket_timeout",
 ]
 
 T = TypeVar("T")
@@ -42,6 +43,11 @@ closing = contextlib.closing
 sleep = time.sleep
 
 Work = Callable[..., T]
+
+
+def socket_timeout(seconds: float) -> float:
+    """The time-outs of the socket are the bound."""
+    return seconds
 
 
 def bounded(seconds: float, work: Work[T], *args: Any) -> T:

@@ -45,8 +45,8 @@ LEFT_OUT = {
 def derived_kwargs(kwargs: dict[str, Any], settings: Settings, read_timeout: float) -> dict[str, Any]:
     kept = {name: value for name, value in kwargs.items() if name not in LEFT_OUT}
     kept.update(
-        socket_timeout=read_timeout,
-        socket_connect_timeout=settings.connect_timeout,
+        socket_timeout=runtime.socket_timeout(read_timeout),
+        socket_connect_timeout=runtime.socket_timeout(settings.connect_timeout),
         retry=runtime.Retry(NoBackoff(), 0),
         decode_responses=False,
         encoding="utf-8",
@@ -142,6 +142,8 @@ class Server:
         self.address = address
         self.circuit = Circuit(name, settings.failures, settings.pause)
         self.used_at = time.monotonic()
+        self._tried: runtime.Event | None = None
+        """Set when the call that tries has ended."""
         self._settings = settings
         self._pool = pool
         self._waiting = waiting
@@ -153,8 +155,31 @@ class Server:
 
     def ask(self, commands: Sequence[Sequence[Any]], *, waiting: bool = False) -> list[Any]:
         """The replies, of which each may be an error. Raises Unavailable if there are none."""
-        if not self.circuit.may_ask():
+        was_open = self.circuit.is_open
+        if not self.circuit.may_ask() and not self._back():
             raise Unavailable("circuit_open", sent=False)
+        if was_open and self.circuit.is_open:
+            return self._try(commands, waiting)
+        return self._ask(commands, waiting)
+
+    def _try(self, commands: Sequence[Sequence[Any]], waiting: bool) -> list[Any]:
+        """The one call that finds out whether the server is back."""
+        tried = self._tried = runtime.Event()
+        try:
+            return self._ask(commands, waiting)
+        finally:
+            tried.set()
+
+    def _back(self) -> bool:
+        """Whether the call that tries just now, if there is one, has an answer soon. Whoever is let through without the
+        server meanwhile, or refused, would be so for nothing: the server may be back."""
+        tried = self._tried
+        if tried is None or tried.is_set():
+            return False
+        tried.wait(self._settings.timeout)
+        return not self.circuit.is_open
+
+    def _ask(self, commands: Sequence[Sequence[Any]], waiting: bool) -> list[Any]:
         self.used_at = time.monotonic()
         settings = self._settings
         places = self._waiting_places if waiting else self._places

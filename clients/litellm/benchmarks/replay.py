@@ -1,0 +1,181 @@
+"""What LiteLLM's users report, replayed on two replicas: with LiteLLM's own limiter, and with redis-gateway.
+
+    GW_MODULE=libredis_gateway.so python benchmarks/replay.py
+
+Both have the same server, provider, keys and requests. Needs what the tests need. Prints a table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+HERE = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(HERE / "tests"), str(HERE.parent / "python" / "tests")]
+
+from proxies import Stack  # noqa: E402
+from traffic import at_once, exact_body, in_turns  # noqa: E402
+
+Case = Callable[[Stack], str]
+OWN: dict[str, Any] = {
+    "callbacks": ["plugin.refuses"],
+    # LiteLLM shares its counters by the server of its cache. No answer is cached.
+    "cache": True,
+    "cache_params": {"type": "redis", "supported_call_types": []},
+}
+
+
+def fresh(stack: Stack) -> None:
+    stack.reset()
+    stack.server.run("FLUSHALL")
+
+
+def requests_above_the_limit(stack: Stack) -> str:
+    told = at_once(stack, stack.key("rpm", rpm_limit=60), 200, exact_body())
+    return f"{told.codes[200] - 60:+d}"
+
+
+def tokens_above_the_limit(stack: Stack) -> str:
+    told = at_once(stack, stack.key("tpm", tpm_limit=1_000), 200, exact_body())
+    return f"{told.codes[200] * 30 - 1_000:+d}"
+
+
+def slots_after_cancelled_streams(stack: Stack) -> str:
+    """Of 5 slots: how many requests are served at once after 5 clients have left in mid-stream."""
+    key = stack.key("cancelled", max_parallel_requests=5)
+    for number in range(5):
+        headers = {"Authorization": f"Bearer {key}"}
+        url = stack.urls[number % 2] + "/v1/chat/completions"
+        body = exact_body("waits", stream=True)
+        with (
+            contextlib.suppress(httpx.HTTPError),
+            httpx.Client(timeout=30) as client,
+            client.stream("POST", url, json=body, headers=headers) as answer,
+        ):
+            next(line for line in answer.iter_lines() if "one" in line)
+    stack.release()
+    time.sleep(5)  # Whoever gives them back has had the time.
+    stack.reset()
+    told = at_once(stack, key, 5, exact_body("waits-first"), meanwhile=lambda: release_when(stack, 5))
+    return str(5 - told.codes[200])
+
+
+def release_when(stack: Stack, running: int) -> None:
+    end = time.monotonic() + 5
+    while time.monotonic() < end and stack.seen()["running"] < running:
+        time.sleep(0.05)
+    stack.release()
+
+
+def at_a_time_above_the_limit(stack: Stack) -> str:
+    key = stack.key("parallel", max_parallel_requests=10)
+
+    def meanwhile() -> None:
+        time.sleep(15)
+        stack.release()
+
+    at_once(stack, key, 200, exact_body("waits-first"), meanwhile=meanwhile)
+    return f"{stack.seen()['most'] - 10:+d}"
+
+
+def worst_wait_while_paused(stack: Stack) -> str:
+    """The longest of 40 requests while the server does not answer for 5 seconds, and how many are not served."""
+    key = stack.key("paused", rpm_limit=100_000)
+    in_turns(stack, key, 20, exact_body())
+    stack.server.freeze()
+    began = time.monotonic()
+    try:
+        told = in_turns(stack, key, 40, exact_body(), workers=2)
+        time.sleep(max(0.0, 5 - (time.monotonic() - began)))
+    finally:
+        stack.server.thaw()
+    return f"{max(told.took):.1f} s, {40 - told.codes[200]} not served"
+
+
+def above_the_limit_after_a_pause(stack: Stack) -> str:
+    """The server is back, and nobody has asked it yet."""
+    before = stack.key("before", rpm_limit=100_000)
+    in_turns(stack, before, 20, exact_body())
+    stack.server.freeze()
+    try:
+        in_turns(stack, before, 20, exact_body(), workers=2)
+    finally:
+        stack.server.thaw()
+    told = at_once(stack, stack.key("after", rpm_limit=60), 200, exact_body())
+    return f"{told.codes[200] - 60:+d}"
+
+
+def commands_of_a_request(stack: Stack) -> str:
+    key = stack.key(
+        "commands", rpm_limit=100_000, tpm_limit=10**8, max_parallel_requests=100, user_id="u", user_rpm_limit=10**6,
+        team_id="t", team_rpm_limit=10**6, team_tpm_limit=10**8,
+    )  # fmt: skip
+    in_turns(stack, key, 10, exact_body())
+    time.sleep(3)
+    before = calls(stack)
+    in_turns(stack, key, 50, exact_body())
+    time.sleep(3)
+    return f"{(calls(stack) - before) / 50:.1f}"
+
+
+def calls(stack: Stack) -> int:
+    """Also those within scripts, but not this program's own."""
+    with stack.server.admin() as admin:
+        stats = admin.info("commandstats")
+    ignored = ("info", "ping", "client", "hello", "select", "flushall", "gw.describe", "gw.keepalive", "keys")
+    names = {name.removeprefix("cmdstat_").partition("|")[0]: name for name in stats}
+    return sum(int(stats[full]["calls"]) for name, full in names.items() if name.lower() not in ignored)
+
+
+def median_of_a_request(stack: Stack) -> str:
+    key = stack.key("median", rpm_limit=100_000, tpm_limit=10**8, max_parallel_requests=100)
+    in_turns(stack, key, 20, exact_body(), workers=1)
+    told = in_turns(stack, key, 200, exact_body(), workers=1)
+    return f"{statistics.median(told.took) * 1000:.1f} ms"
+
+
+CASES: list[tuple[str, Case]] = [
+    ("200 at once, 60 a minute: requests above the limit (#26672, #34732)", requests_above_the_limit),
+    ("200 at once, 1,000 tokens a minute: tokens above the limit (#40291, #27736)", tokens_above_the_limit),
+    ("200 at once, 10 at a time: above the limit (#27639)", at_a_time_above_the_limit),
+    ("5 cancelled streams: slots left held after 5 s (#30020, #37558)", slots_after_cancelled_streams),
+    ("Commands in Redis for a request of a key, a user and a team", commands_of_a_request),
+    ("A request to a provider that answers at once, median of 200", median_of_a_request),
+    # The last two: LiteLLM's own limiter counts in its memory for a while afterwards.
+    ("The server paused for 5 s: the longest of 40 requests (#35273, #40620)", worst_wait_while_paused),
+    ("200 at once after a pause, 60 a minute: requests above the limit", above_the_limit_after_a_pause),
+]
+
+
+def run(stack: Stack, ours: bool) -> list[str]:
+    found: list[str] = []
+    for name, case in CASES:
+        fresh(stack)
+        found.append(case(stack))
+        print(f"{'redis-gateway' if ours else 'LiteLLM'}: {name}: {found[-1]}", file=sys.stderr)
+    return found
+
+
+def main() -> None:
+    results: list[list[str]] = []
+    for ours in (False, True):
+        more = {} if ours else {"litellm_settings": OWN}
+        stack = Stack(replicas=2, redis_gateway={"instances": 2}, **more)
+        try:
+            results.append(run(stack, ours))
+        finally:
+            stack.close()
+    print("| | LiteLLM's own limiter | redis-gateway |\n|---|---|---|")
+    for (name, _), own, gateway in zip(CASES, *results, strict=True):
+        print(f"| {name} | {own} | {gateway} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Keeps the policies of accounts as LiteLLM's settings are."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Iterable
+
+from redis_gateway import AsyncGateway, Unavailable
+
+from .accounts import Account
+
+__all__ = ["Synchroniser"]
+
+log = logging.getLogger("redis_gateway_litellm")
+MOST_KNOWN = 100_000
+# Policies are put again after this time: another replica may have put older settings, or somebody has changed them.
+AGAIN_AFTER_S = 600.0
+
+
+class Synchroniser:
+    """Puts the policies of an account when this process meets it for the first time, and when its settings change."""
+
+    def __init__(self, gateway: AsyncGateway, *, present_spend: bool, again_after: float = AGAIN_AFTER_S) -> None:
+        self._gateway = gateway
+        self._present_spend = present_spend
+        self._again_after = again_after
+        # The document, and until when it need not be put again.
+        self._known: dict[str, tuple[str, float]] = {}
+        self._putting: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    async def put(self, accounts: Iterable[Account]) -> None:
+        """Returns when all of them are as they should be, or the server is away: then the admission decides."""
+        for account in accounts:
+            written, until = self._known.get(account.key, ("", 0.0))
+            if written == account.written and time.monotonic() < until:
+                continue
+            name = (account.key, account.written)
+            task = self._putting.get(name)
+            if task is None:
+                # One for all requests that wait for it, and to the end, also if the first of them is cancelled.
+                task = self._putting[name] = asyncio.create_task(self._put(account))
+                task.add_done_callback(lambda _, name=name: self._putting.pop(name, None))  # type: ignore[misc]
+            try:
+                await asyncio.shield(task)
+            except Unavailable:
+                return
+
+    async def _put(self, account: Account) -> None:
+        commands = self._gateway.commands
+        made = await commands.policy_put(account.key, account.written, nx=True)
+        if not made:
+            # An incomplete document takes nothing away from what another replica knows.
+            if account.complete:
+                await commands.policy_put(account.key, account.written)
+        elif self._present_spend and account.spent:
+            # The id makes it once, also if two processes make the account.
+            await commands.add_cost(account.key, account.spent, id="litellm:present-spend")
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        until = time.monotonic() + self._again_after * (0.75 + 0.5 * random.random())
+        self._known[account.key] = (account.written, until)
+
+    def forget(self, accounts: Iterable[Account]) -> None:
+        """The server does not have them any more."""
+        for account in accounts:
+            self._known.pop(account.key, None)

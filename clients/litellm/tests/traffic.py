@@ -1,0 +1,68 @@
+"""Many requests at a time, to all replicas in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from proxies import Stack, chat_body
+
+# With "user" these are 30 bytes, so the estimate is what the provider uses: 10 tokens of input, and 20 of output.
+EXACT = "Tell me of the sea, please"
+
+
+@dataclass
+class Told:
+    """What the clients have seen."""
+
+    codes: Counter[int] = field(default_factory=Counter)
+    took: list[float] = field(default_factory=list)
+
+    def p99(self) -> float:
+        return sorted(self.took)[int(len(self.took) * 0.99)]
+
+
+def exact_body(name: str = "ok", **more: Any) -> dict[str, Any]:
+    return chat_body(name, EXACT, max_tokens=20, **more)
+
+
+def at_once(
+    stack: Stack, key: str, count: int, body: dict[str, Any], *, meanwhile: Callable[[], None] | None = None
+) -> Told:
+    """All at the same time."""
+    return asyncio.run(_send(stack, key, count, body, count, meanwhile))
+
+
+def in_turns(stack: Stack, key: str, count: int, body: dict[str, Any], *, workers: int = 4) -> Told:
+    """So many at a time."""
+    return asyncio.run(_send(stack, key, count, body, workers, None))
+
+
+async def _send(
+    stack: Stack, key: str, count: int, body: dict[str, Any], workers: int, meanwhile: Callable[[], None] | None
+) -> Told:
+    told = Told()
+    numbers = iter(range(count))
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(timeout=120, limits=limits) as client:
+
+        async def work() -> None:
+            for number in numbers:
+                url = stack.urls[number % len(stack.urls)] + "/v1/chat/completions"
+                began = time.monotonic()
+                response = await client.post(url, json=body, headers={"Authorization": f"Bearer {key}"})
+                await response.aread()
+                told.took.append(time.monotonic() - began)
+                told.codes[response.status_code] += 1
+
+        running = [asyncio.create_task(work()) for _ in range(workers)]
+        if meanwhile is not None:
+            await asyncio.to_thread(meanwhile)
+        await asyncio.gather(*running)
+    return told
