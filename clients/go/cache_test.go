@@ -62,7 +62,7 @@ func TestAHitComputesNothing(t *testing.T) {
 	equal(t, fmt.Sprintln(state.Category, state.Tags, state.Saved), "chat [model:small] 0.02\n")
 	figures := must(cache.Figures(background))(t)
 	equal(t, figures[0].Saved.String(), "0.06")
-	equal(t, must(cache.ClearTag(background, "model:small"))(t), 1)
+	equal(t, must(gw.ClearTag(background, "model:small"))(t), 1)
 	equal(t, must(cache.GetOrCompute(background, question, work.compute, options))(t), "answer 2")
 	equal(t, must(cache.Delete(background, question))(t), true)
 	equal(t, must(cache.Delete(background, question))(t), false)

@@ -236,8 +236,19 @@ func TestCluster(t *testing.T) {
 		}
 		equal(t, total, 20)
 		equal(t, len(must(cache.Figures(background))(t)), 3)
-		equal(t, must(cache.ClearTag(background, "all"))(t), 20)
+		equal(t, must(gw.ClearTag(background, "all"))(t), 20)
+		var entries []Entry[int]
+		var requests []any
+		for at := range 20 {
+			entries = append(entries, Entry[int]{at, at})
+			requests = append(requests, at)
+		}
+		ok(t, cache.SetMany(background, entries, nil))
+		for at, one := range must(cache.GetMany(background, append(requests, 20)))(t) {
+			equal(t, one, Cached[int]{at % 20, at < 20})
+		}
 	})
+	t.Run("clears reach every primary", func(t *testing.T) { clearsReachEveryPrimary(t, flush(nodes), client) })
 	t.Run("accounts in several slots", func(t *testing.T) { accountsInSeveralSlots(t, flush(nodes), gw) })
 	t.Run("targets in several slots", func(t *testing.T) { targetsInSeveralSlots(t, flush(nodes), gw) })
 	t.Run("accounts and targets are anywhere", func(t *testing.T) { requestsAnywhere(t, nodes, gw) })
