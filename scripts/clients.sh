@@ -122,20 +122,22 @@ in_go() {
 }
 
 install_go() {
-  local from=tests/examples/go
-  current go "$from/go.mod" "$from/go.sum" && return
+  local from=tests/examples/go pins
+  # The examples use the Go client of this repository, with what that needs.
+  pins=("$from/go.mod" "$from/go.sum" clients/go/go.mod)
+  current go "${pins[@]}" && return
   if ! go_is_new; then
     not_here "Go: it needs Go $(sed -n 's/^go //p' "$from/go.mod") or later"
     return
   fi
-  say "Installing into .tools/go: go-redis"
+  say "Installing into .tools/go: go-redis, and what the Go client needs"
   rm -rf .tools/go
   mkdir -p .tools/go
-  cp "$from/go.mod" "$from/go.sum" .tools/go/
-  # Built here once, so that the tests only compile the examples themselves.
-  in_go go go -C .tools/go mod download && in_go go go -C .tools/go build net/http/httptest github.com/redis/go-redis/v9 ||
+  # Built here once, so that the tests only compile the client and the examples themselves.
+  in_go go go -C "$from" mod download &&
+    in_go go go -C "$from" build net/http/httptest github.com/redis/go-redis/v9 redis-gateway/clients/go ||
     fail "go could not get what $from names"
-  mark go "$from/go.mod" "$from/go.sum"
+  mark go "${pins[@]}"
 }
 
 install_go_client() {
