@@ -173,7 +173,7 @@ pub fn go(files: &[(&str, &str)], arguments: &[&str]) -> Option<String> {
     assert_eq!(unformatted, "", "gofmt would change these");
     printed(&mut go(&["vet", "."]));
     printed(&mut go(&["build", "-o", "gateway", "."]));
-    Some(printed(Command::new(scratch.0.join("gateway")).args(arguments)))
+    Some(printed(Command::new(scratch.0.join("gateway")).args(arguments).current_dir(&scratch.0)))
 }
 
 /// The text of the named block with each of `changes` made, once.
