@@ -58,6 +58,8 @@ pub const RUN: &[&str] = &[
     "queues-python",
     "sessions-before",
     "sessions-python",
+    "go-service-before",
+    "go-service-go",
     "ioredis-scripts",
 ];
 
