@@ -136,6 +136,9 @@ func (s *server) ask(ctx context.Context, calls []call, waiting bool) ([]answer,
 		} else if away.Down {
 			s.circuit.failed(away.Reason)
 		}
+		if s.options.TLSConfig != nil && away.Reason == "connection" && away.Sent {
+			s.leave(client) // Below TLS go-redis does not see that the others have been closed, too.
+		}
 		return nil, err
 	}
 	if err != nil {

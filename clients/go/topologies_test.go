@@ -225,6 +225,26 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// TestConnectionsThatWereClosedUnderTLSAreLeft: after a restart each call would fail that finds one of them in the pool.
+func TestConnectionsThatWereClosedUnderTLSAreLeft(t *testing.T) {
+	server, client := tlsServer(t)
+	gw := gatewayOf(t, client, patient())
+	connections := func() int { return int(gw.core.alone.now.PoolStats().IdleConns) }
+	for connections() < 5 {
+		server.Freeze()
+		var group sync.WaitGroup
+		for range 10 {
+			group.Go(func() { gw.Allow(background, "k", 1_000, nil) })
+		}
+		time.Sleep(10 * time.Millisecond)
+		server.Thaw()
+		group.Wait()
+	}
+	server.Run("CLIENT KILL TYPE normal SKIPME yes")
+	equal(t, gw.Health(background).OK, true)
+	equal(t, must(gw.Allow(background, "k", 1_000, nil))(t).Outcome, Admitted)
+}
+
 // TestTLSUnderLoad: connections are killed meanwhile, in the middle of whatever they do. Nothing is doubled, lost or held.
 func TestTLSUnderLoad(t *testing.T) {
 	server, client := tlsServer(t)
