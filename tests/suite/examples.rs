@@ -58,6 +58,8 @@ pub const RUN: &[&str] = &[
     "queues-python",
     "sessions-before",
     "sessions-python",
+    "go-service-before",
+    "go-service-go",
     "ioredis-scripts",
 ];
 
@@ -151,13 +153,13 @@ pub fn typescript(program: &str, arguments: &[&str]) -> Option<String> {
     Some(printed(tool("tsx").arg("gateway.ts").args(arguments)))
 }
 
-/// Vets the files of a program and runs it, with go-redis.
+/// Vets the files of a program and runs it, with go-redis and the Go client of this repository.
 pub fn go(files: &[(&str, &str)], arguments: &[&str]) -> Option<String> {
     let tools = tools("go")?;
     let scratch = Scratch::new();
-    for name in ["go.mod", "go.sum"] {
-        fs::copy(tools.join(name), scratch.0.join(name)).unwrap();
-    }
+    let client = project_root().join("clients/go");
+    scratch.write("go.mod", &example("go/go.mod").replace("../../../clients/go", client.to_str().unwrap()));
+    scratch.write("go.sum", &example("go/go.sum"));
     for (name, text) in files {
         scratch.write(name, &format!("{}\n", text.trim_end()));
     }
@@ -173,7 +175,7 @@ pub fn go(files: &[(&str, &str)], arguments: &[&str]) -> Option<String> {
     assert_eq!(unformatted, "", "gofmt would change these");
     printed(&mut go(&["vet", "."]));
     printed(&mut go(&["build", "-o", "gateway", "."]));
-    Some(printed(Command::new(scratch.0.join("gateway")).args(arguments)))
+    Some(printed(Command::new(scratch.0.join("gateway")).args(arguments).current_dir(&scratch.0)))
 }
 
 /// The text of the named block with each of `changes` made, once.

@@ -1,5 +1,5 @@
-//! The guides that put the Python client beside what it replaces: what they say of plain commands, and their programs, whose
-//! types are checked and whose output is what the page shows.
+//! The guides that put a client beside what it replaces: what they say of plain commands, and their programs, whose types are
+//! checked and whose output is what the page shows.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -85,6 +85,26 @@ fn jobs_come_back_until_they_are_done() {
 #[test]
 fn a_cache_of_plain_commands_computes_what_another_computes() {
     examples::guide("cache_service_before", "cache-service-before");
+}
+
+#[test]
+fn a_service_of_plain_commands_lets_too_much_through_and_bills_twice() {
+    let server = Server::start().unwrap();
+    let (service, driver) = (named("go-service-before").text(), example("go/service_before.go.txt"));
+    let files = [("service.go", service.as_str()), ("driver.go", driver.as_str())];
+    if let Some(printed) = examples::go(&files, &[&server.port().to_string()]) {
+        assert_eq!(printed, "ok\n");
+    }
+}
+
+#[test]
+fn a_go_service_bills_what_was_used() {
+    let server = Server::start().unwrap();
+    let changes = [("6379", server.port().to_string()), ("50 * time.Millisecond", "time.Minute".to_owned())];
+    let changes = changes.each_ref().map(|(from, to)| (*from, to.as_str()));
+    let program = changed("go-service-go", &changes);
+    let Some(printed) = examples::go(&[("main.go", &program)], &[]) else { return };
+    assert_eq!(printed.trim_end(), named("go-service-go-output").text());
 }
 
 /// The right columns of the tables, as far as no program shows them.
