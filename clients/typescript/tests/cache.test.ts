@@ -3,8 +3,11 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Gateway, type Cache, type CacheOptions } from "../src/index.js";
-import { eventually, Server, unique, withGateway } from "./servers.js";
+import { Core } from "../src/core.js";
+import { Cache, Gateway, json, Telemetry, type CacheOptions } from "../src/index.js";
+import { settingsOf } from "../src/settings.js";
+import { FakeRedis } from "../src/testing/index.js";
+import { eventually, Lines, Server, unique, withGateway } from "./servers.js";
 
 let server: Server;
 before(async () => void (server = await Server.start()));
@@ -27,6 +30,14 @@ function deferred<T>(): { readonly promise: Promise<T>; resolve(value: T): void;
 
 async function blocked(count: number): Promise<void> {
   await eventually(async () => String(await server.run("INFO clients")).includes(`blocked_clients:${String(count)}`));
+}
+
+/** How often the caches of a gateway had this result, whatever their category. */
+function counted(gateway: Gateway, result: string): number {
+  const found = Object.entries(gateway.figures()).filter(([name]) =>
+    new RegExp(`^cache\\{.*result=${result}[,}]`).test(name),
+  );
+  return found.reduce((sum, [, count]) => sum + count, 0);
 }
 
 function cacheOf(
@@ -53,7 +64,7 @@ test("a hit computes nothing", async () => {
     assert.ok(described?.type === "cache-entry");
     assert.deepEqual([described.tags, described.saved, described.category], [["t1"], "0.01", cache.category]);
     assert.equal((await cache.figures())[0]?.hits, 2);
-    assert.equal(await cache.clearTag("t1"), 1);
+    assert.equal(await gateway.clearTag("t1"), 1);
     assert.equal(await cache.get(REQUEST), undefined);
     await cache.set(REQUEST, "again");
     assert.equal(await cache.delete(REQUEST), true);
@@ -66,7 +77,7 @@ test("processes compute once", async () => {
     const category = unique("chat").replace(":", "-");
     const made = deferred<string>();
     const first = cacheOf(one, {}, category).getOrCompute(REQUEST, async () => await made.promise);
-    await eventually(() => one.figures()["cache{result=miss}"] === 1);
+    await eventually(() => counted(one, "miss") === 1);
     const second = cacheOf(other, {}, category).getOrCompute(REQUEST, never);
     await blocked(1);
     made.resolve("Hello");
@@ -85,7 +96,7 @@ test("equal calls in a process compute once", async () => {
     };
     const all = await Promise.all(Array.from({ length: 10 }, async () => await cache.getOrCompute(REQUEST, compute)));
     assert.deepEqual([new Set(all), computed], [new Set(["Hello"]), 1]);
-    assert.equal(gateway.figures()["cache{result=coalesced}"], 9);
+    assert.equal(counted(gateway, "coalesced"), 9);
   });
 });
 
@@ -106,7 +117,7 @@ test("if it fails the next one computes", async () => {
     const category = unique("chat").replace(":", "-");
     const made = deferred<string>();
     const first = cacheOf(one, {}, category).getOrCompute(REQUEST, async () => await made.promise);
-    await eventually(() => one.figures()["cache{result=miss}"] === 1);
+    await eventually(() => counted(one, "miss") === 1);
     const second = cacheOf(other, {}, category).getOrCompute(REQUEST, () => Promise.resolve("second"));
     await blocked(1);
     made.reject(new Error("mine"));
@@ -122,7 +133,7 @@ test("an aborted computation gives its lease up", async () => {
     const first = cacheOf(one, {}, category).getOrCompute(REQUEST, async () => await new Promise(() => undefined), {
       signal: controller.signal,
     });
-    await eventually(() => one.figures()["cache{result=miss}"] === 1);
+    await eventually(() => counted(one, "miss") === 1);
     const second = cacheOf(other, {}, category).getOrCompute(REQUEST, () => Promise.resolve("second"));
     await blocked(1);
     controller.abort();
@@ -155,13 +166,13 @@ test("what cannot be stored gives its lease up", async () => {
     const first = one
       .cache<string>(category, { codec, ttlMs: 1e15 })
       .getOrCompute(REQUEST, async () => await made.promise);
-    await eventually(() => one.figures()["cache{result=miss}"] === 1);
+    await eventually(() => counted(one, "miss") === 1);
     const second = cacheOf(other, {}, category).getOrCompute(REQUEST, () => Promise.resolve("second"));
     await blocked(1);
     made.resolve("first");
     assert.equal(await first, "first");
     assert.equal(await second, "second");
-    assert.equal(one.figures()["cache{result=not_stored}"], 1);
+    assert.equal(counted(one, "not_stored"), 1);
   });
 });
 
@@ -215,7 +226,7 @@ test("a refresh that fails gives its lease up", async () => {
     await sleep(5);
     assert.equal(await cache.getOrCompute(REQUEST, () => Promise.reject(new Error("mine"))), "old");
     await eventually(async () => (await cache.figures())[0]?.releases === 1);
-    assert.equal(gateway.figures()["cache{result=refresh_failed}"], 1);
+    assert.equal(counted(gateway, "refresh_failed"), 1);
     assert.equal(await cache.getOrCompute(REQUEST, () => Promise.resolve("new")), "old");
     await eventually(async () => (await cache.get(REQUEST)) === "new");
   });
@@ -226,7 +237,7 @@ test("waits hold up no other call", async () => {
     const category = unique("chat").replace(":", "-");
     const made = deferred<string>();
     const first = cacheOf(one, {}, category).getOrCompute(REQUEST, async () => await made.promise);
-    await eventually(() => one.figures()["cache{result=miss}"] === 1);
+    await eventually(() => counted(one, "miss") === 1);
     const second = cacheOf(other, {}, category).getOrCompute(REQUEST, never);
     await blocked(1);
     for (let at = 0; at < 20; at++) assert.equal((await other.allow(unique("w"), 1)).outcome, "admitted");
@@ -240,7 +251,7 @@ test("more waiters than connections", async () => {
     const category = unique("chat").replace(":", "-");
     const made = deferred<string>();
     const leading = cacheOf(one, {}, category).getOrCompute(REQUEST, async () => await made.promise);
-    await eventually(() => one.figures()["cache{result=miss}"] === 1);
+    await eventually(() => counted(one, "miss") === 1);
     await withGateway(
       server,
       async (other) => {
@@ -267,7 +278,7 @@ test("a wait is made of parts", async () => {
         const category = unique("chat").replace(":", "-");
         const made = deferred<string>();
         const first = cacheOf(one, {}, category).getOrCompute(REQUEST, async () => await made.promise);
-        await eventually(() => one.figures()["cache{result=miss}"] === 1);
+        await eventually(() => counted(one, "miss") === 1);
         const second = cacheOf(other, {}, category).getOrCompute(REQUEST, never);
         // One wait after the other has ended without a value.
         await eventually(async () => {
@@ -287,7 +298,7 @@ test("an error of the cache is a miss", async () => {
     const cache = cacheOf(gateway);
     await server.run(["SET", cache.key(REQUEST), "x"]);
     assert.equal(await cache.getOrCompute(REQUEST, () => Promise.resolve("computed")), "computed");
-    assert.equal(gateway.figures()["cache{result=error}"], 1);
+    assert.equal(counted(gateway, "error"), 1);
     assert.ok(lines.lines.includes("the cache refuses to answer: WrongType"));
   });
   const away = await Server.start();
@@ -299,7 +310,7 @@ test("an error of the cache is a miss", async () => {
       assert.equal(await cache.getOrCompute(REQUEST, () => Promise.resolve("computed")), "computed");
       assert.equal(await cache.get(REQUEST), undefined);
       await cache.set(REQUEST, "x");
-      assert.equal(gateway.figures()["cache{result=not_stored}"], 1);
+      assert.equal(counted(gateway, "not_stored"), 1);
     },
     { timeoutMs: 50, connectTimeoutMs: 100 },
   );
@@ -311,7 +322,7 @@ test("get is a miss if the server refuses", async () => {
     const cache = cacheOf(gateway);
     await server.run(["SET", cache.key(REQUEST), "x"]);
     assert.equal(await cache.get(REQUEST), undefined);
-    assert.equal(gateway.figures()["cache{result=error}"], 1);
+    assert.equal(counted(gateway, "error"), 1);
   });
 });
 
@@ -397,6 +408,125 @@ test("a stream that breaks off is not stored", async () => {
   });
 });
 
+test("figures are told by category", async () => {
+  // Also those of streams, whose callers wait for each other as well.
+  await withGateway(server, async (gateway) => {
+    const [chat = "", title = ""] = ["chat", "title"].map((name) => unique(name).replace(":", "-"));
+    const streams = gateway.streamCache<string>(chat, { waitMs: 20_000 });
+    const all = Array.from({ length: 3 }, async () => await collect(streams.stream(REQUEST, () => words(2))));
+    assert.deepEqual(await Promise.all(all), Array(3).fill(["word 0", "word 1"]));
+    await gateway.cache(title).get(REQUEST);
+    assert.deepEqual(gateway.figures(), {
+      [`cache{category=${chat},result=miss}`]: 1,
+      [`cache{category=${chat},result=coalesced}`]: 2,
+      [`cache{category=${title},result=miss}`]: 1,
+    });
+    const impatient = gateway.streamCache<string>(chat, { waitMs: 10 });
+    async function* slow(): AsyncGenerator<string> {
+      await eventually(() => counted(gateway, "wait_timeout") === 1);
+      yield "piece";
+    }
+    async function* quick(): AsyncGenerator<string> {
+      yield await Promise.resolve("another");
+    }
+    const both = [slow, quick].map(async (compute) => await collect(impatient.stream({ n: 1 }, compute)));
+    assert.deepEqual(await Promise.all(both), [["piece"], ["another"]]);
+  });
+});
+
+test("many entries go together", async () => {
+  // Each as it would alone.
+  const own = await Server.start();
+  const texts = Array.from({ length: 250 }, (_, at) => `text ${String(at)}`);
+  await withGateway(own, async (gateway) => {
+    const codec = { encode: (value: Buffer) => value, decode: (bytes: Buffer) => bytes };
+    const cache = gateway.cache<Buffer>("embed", { codec });
+    const some = texts.slice(0, 200).map((text) => [text, Buffer.from(text)] as const);
+    await cache.setMany(some, { tags: ["m"], saved: "0.1" });
+    const odd = cache.key(texts[1]);
+    await own.run(["GW.CACHEDEL", odd]);
+    await own.run(["SET", odd, "other"]);
+    const values = (await cache.getMany(texts.values())).map((value) => value?.toString());
+    assert.deepEqual(values, [
+      texts[0],
+      undefined,
+      ...texts.slice(2, 200),
+      ...Array.from({ length: 50 }, () => undefined),
+    ]);
+    assert.deepEqual(gateway.figures(), {
+      "cache{category=embed,result=error}": 1,
+      "cache{category=embed,result=hit}": 199,
+      "cache{category=embed,result=miss}": 50,
+    });
+    assert.equal(await gateway.clearTag("m"), 199);
+    // Large ones, of which one cannot be stored; and one that cannot be encoded, so that none is.
+    await cache.setMany(texts.slice(0, 4).map((text) => [text, Buffer.alloc(200 * 1_024)] as const));
+    assert.equal(counted(gateway, "not_stored"), 1);
+    const found = (await cache.getMany(texts.slice(0, 4))).map((value) => value !== undefined);
+    assert.deepEqual(found, [true, false, true, true]);
+    const wrong = [
+      ["new", Buffer.alloc(0)],
+      ["newer", null as unknown as Buffer],
+    ] as const;
+    await assert.rejects(cache.setMany(wrong), TypeError);
+    assert.deepEqual(await cache.getMany(["new"]), [undefined]);
+    assert.deepEqual(await cache.getMany([]), []);
+    await cache.setMany([]);
+    await own.stop();
+    assert.deepEqual(await cache.getMany(texts.slice(0, 2)), [undefined, undefined]);
+    assert.equal(counted(gateway, "away"), 2);
+  });
+  await own.close();
+});
+
+test("many entries go in batches", async () => {
+  const core = new Core(new FakeRedis(), settingsOf({}), new Telemetry(), new Lines());
+  const trips: number[] = [];
+  const own = core.transport.many.bind(core.transport);
+  core.transport.many = async (sent) => {
+    trips.push(sent.length);
+    return await own(sent);
+  };
+  const cache = new Cache<string>(core, "embed", json<string>(), {});
+  await cache.setMany(Array.from({ length: 250 }, (_, at) => [at, "x"] as const));
+  const found = await cache.getMany(Array.from({ length: 150 }, (_, at) => at));
+  assert.deepEqual(found, Array(150).fill("x"));
+  await cache.setMany(Array.from({ length: 4 }, (_, at) => [at, "x".repeat(200 * 1_024)] as const));
+  // One that is longer than a batch may be goes alone.
+  await cache.setMany([
+    ["long", "x".repeat(600 * 1_024)],
+    ["short", "x"],
+  ]);
+  assert.deepEqual(trips, [100, 100, 50, 100, 50, 2, 2, 1, 1]);
+  await core.close(1_000);
+});
+
+test("lifetimes are the server's or the caller's", async () => {
+  const own = await Server.start();
+  await own.run(["CONFIG", "SET", "gw.cache-ttl", "chat=600"]);
+  await own.run(["CONFIG", "SET", "gw.cache-stale", "chat=60"]);
+  await withGateway(own, async (gateway) => {
+    const lives = async (cache: Cache<string>, seconds: number): Promise<void> => {
+      const left = Number(await own.run(["PTTL", cache.key(REQUEST)])) / 1_000;
+      assert.ok(seconds - 30 < left && left <= seconds, `${String(left)} s, and not ${String(seconds)}`);
+    };
+    for (const [options, seconds] of [
+      [{}, 660],
+      [{ staleMs: 0 }, 600],
+      [{ ttlMs: 100_000 }, 160],
+      [{ ttlMs: 100_000, staleMs: 20_000 }, 120],
+    ] as const) {
+      const cache = cacheOf(gateway, options, "chat");
+      await cache.set(REQUEST, "x");
+      await lives(cache, seconds);
+    }
+    const other = cacheOf(gateway, {}, "title");
+    assert.equal(await other.getOrCompute(REQUEST, () => Promise.resolve("x")), "x");
+    await lives(other, 3_600);
+  });
+  await own.close();
+});
+
 interface Answer {
   text: string;
 }
@@ -413,7 +543,7 @@ test("each caller has an answer of its own", async () => {
       answer.text = "changed";
     }
     assert.deepEqual(await cache.get(REQUEST), { text: "Hello" });
-    assert.equal(gateway.figures()["cache{result=coalesced}"], 2);
+    assert.equal(counted(gateway, "coalesced"), 2);
   });
 });
 

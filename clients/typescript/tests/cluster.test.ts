@@ -229,6 +229,7 @@ class Leaving implements Driver {
       const half = [8_192, 16_383, ["n1", 1]];
       return this.left ? [[0, 16_383, ["n0", 1]]] : [[0, 8_191, ["n0", 1]], half];
     }
+    if (name === "GW.CACHECLEAR") return 1;
     if (host === "n1" && this.left) throw errorOf(`MOVED ${String(calculateSlot(String(key)))} n0:1`);
     return "0";
   }
@@ -250,6 +251,19 @@ test("nodes that have left are forgotten", async () => {
   await eventually(async () => (await ask()) === "0" && transport.servers().length === 1);
   assert.deepEqual(driver.closed, ["n1"]);
   transport.close();
+});
+
+test("clears reach a node that has joined", async () => {
+  const driver = new Leaving();
+  driver.left = true;
+  const gateway = new Gateway(driver, { ...PATIENT, logger: new Lines() });
+  assert.equal(await gateway.clearTag("t"), 1);
+  driver.left = false;
+  for (const clear of [async () => await gateway.clearTag("t"), async () => await gateway.clearPattern("*")]) {
+    // The map is asked for anew, but not more often than twice a second.
+    await eventually(async () => (await clear()) === 2);
+  }
+  await gateway.close();
 });
 
 test("a map of the slots that cannot be read is no map", async () => {
