@@ -192,6 +192,14 @@ export class Gateway {
     return sum(await this.#core.background.everywhere(requests.cacheClearPattern(pattern), { waiting: true }));
   }
 
+  /**
+   * Clears all cache entries, in all databases, on every primary of a cluster; other keys stay. Returns how many there were. A
+   * server has 2 seconds: if one is away, it rejects with Unavailable, and the others are cleared.
+   */
+  async clearAll(): Promise<number> {
+    return sum(await this.#core.background.everywhere(requests.cacheClearAll()));
+  }
+
   /** A buffer in front of the log queue `key`. */
   logs(key: Text, options: LogsOptions = {}): Logs {
     const made = new Logs(this.#core, key, options);

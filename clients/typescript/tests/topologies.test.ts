@@ -341,6 +341,7 @@ test("clears reach every primary", async () => {
             async () => await gateway.clearTag("all"),
             async () => await gateway.clearPattern("title:*"),
             async () => await gateway.cache("title").clear(),
+            async () => await gateway.clearAll(),
           ]) {
             await fill();
             assert.equal(await clear(), 30);
