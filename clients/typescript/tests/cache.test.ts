@@ -3,11 +3,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Core } from "../src/core.js";
-import { Cache, Gateway, json, Telemetry, type CacheOptions } from "../src/index.js";
-import { settingsOf } from "../src/settings.js";
-import { FakeRedis } from "../src/testing/index.js";
-import { eventually, Lines, Server, unique, withGateway } from "./servers.js";
+import { Gateway, type Cache, type CacheOptions } from "../src/index.js";
+import { counted, eventually, Server, unique, withGateway } from "./servers.js";
 
 let server: Server;
 before(async () => void (server = await Server.start()));
@@ -30,14 +27,6 @@ function deferred<T>(): { readonly promise: Promise<T>; resolve(value: T): void;
 
 async function blocked(count: number): Promise<void> {
   await eventually(async () => String(await server.run("INFO clients")).includes(`blocked_clients:${String(count)}`));
-}
-
-/** How often the caches of a gateway had this result, whatever their category. */
-function counted(gateway: Gateway, result: string): number {
-  const found = Object.entries(gateway.figures()).filter(([name]) =>
-    new RegExp(`^cache\\{.*result=${result}[,}]`).test(name),
-  );
-  return found.reduce((sum, [, count]) => sum + count, 0);
 }
 
 function cacheOf(
@@ -406,125 +395,6 @@ test("a stream that breaks off is not stored", async () => {
     assert.equal((await cache.entries.figures())[0]?.releases, 2);
     assert.equal((await collect(cache.stream(REQUEST, () => words(2)))).length, 2);
   });
-});
-
-test("figures are told by category", async () => {
-  // Also those of streams, whose callers wait for each other as well.
-  await withGateway(server, async (gateway) => {
-    const [chat = "", title = ""] = ["chat", "title"].map((name) => unique(name).replace(":", "-"));
-    const streams = gateway.streamCache<string>(chat, { waitMs: 20_000 });
-    const all = Array.from({ length: 3 }, async () => await collect(streams.stream(REQUEST, () => words(2))));
-    assert.deepEqual(await Promise.all(all), Array(3).fill(["word 0", "word 1"]));
-    await gateway.cache(title).get(REQUEST);
-    assert.deepEqual(gateway.figures(), {
-      [`cache{category=${chat},result=miss}`]: 1,
-      [`cache{category=${chat},result=coalesced}`]: 2,
-      [`cache{category=${title},result=miss}`]: 1,
-    });
-    const impatient = gateway.streamCache<string>(chat, { waitMs: 10 });
-    async function* slow(): AsyncGenerator<string> {
-      await eventually(() => counted(gateway, "wait_timeout") === 1);
-      yield "piece";
-    }
-    async function* quick(): AsyncGenerator<string> {
-      yield await Promise.resolve("another");
-    }
-    const both = [slow, quick].map(async (compute) => await collect(impatient.stream({ n: 1 }, compute)));
-    assert.deepEqual(await Promise.all(both), [["piece"], ["another"]]);
-  });
-});
-
-test("many entries go together", async () => {
-  // Each as it would alone.
-  const own = await Server.start();
-  const texts = Array.from({ length: 250 }, (_, at) => `text ${String(at)}`);
-  await withGateway(own, async (gateway) => {
-    const codec = { encode: (value: Buffer) => value, decode: (bytes: Buffer) => bytes };
-    const cache = gateway.cache<Buffer>("embed", { codec });
-    const some = texts.slice(0, 200).map((text) => [text, Buffer.from(text)] as const);
-    await cache.setMany(some, { tags: ["m"], saved: "0.1" });
-    const odd = cache.key(texts[1]);
-    await own.run(["GW.CACHEDEL", odd]);
-    await own.run(["SET", odd, "other"]);
-    const values = (await cache.getMany(texts.values())).map((value) => value?.toString());
-    assert.deepEqual(values, [
-      texts[0],
-      undefined,
-      ...texts.slice(2, 200),
-      ...Array.from({ length: 50 }, () => undefined),
-    ]);
-    assert.deepEqual(gateway.figures(), {
-      "cache{category=embed,result=error}": 1,
-      "cache{category=embed,result=hit}": 199,
-      "cache{category=embed,result=miss}": 50,
-    });
-    assert.equal(await gateway.clearTag("m"), 199);
-    // Large ones, of which one cannot be stored; and one that cannot be encoded, so that none is.
-    await cache.setMany(texts.slice(0, 4).map((text) => [text, Buffer.alloc(200 * 1_024)] as const));
-    assert.equal(counted(gateway, "not_stored"), 1);
-    const found = (await cache.getMany(texts.slice(0, 4))).map((value) => value !== undefined);
-    assert.deepEqual(found, [true, false, true, true]);
-    const wrong = [
-      ["new", Buffer.alloc(0)],
-      ["newer", null as unknown as Buffer],
-    ] as const;
-    await assert.rejects(cache.setMany(wrong), TypeError);
-    assert.deepEqual(await cache.getMany(["new"]), [undefined]);
-    assert.deepEqual(await cache.getMany([]), []);
-    await cache.setMany([]);
-    await own.stop();
-    assert.deepEqual(await cache.getMany(texts.slice(0, 2)), [undefined, undefined]);
-    assert.equal(counted(gateway, "away"), 2);
-  });
-  await own.close();
-});
-
-test("many entries go in batches", async () => {
-  const core = new Core(new FakeRedis(), settingsOf({}), new Telemetry(), new Lines());
-  const trips: number[] = [];
-  const own = core.transport.many.bind(core.transport);
-  core.transport.many = async (sent) => {
-    trips.push(sent.length);
-    return await own(sent);
-  };
-  const cache = new Cache<string>(core, "embed", json<string>(), {});
-  await cache.setMany(Array.from({ length: 250 }, (_, at) => [at, "x"] as const));
-  const found = await cache.getMany(Array.from({ length: 150 }, (_, at) => at));
-  assert.deepEqual(found, Array(150).fill("x"));
-  await cache.setMany(Array.from({ length: 4 }, (_, at) => [at, "x".repeat(200 * 1_024)] as const));
-  // One that is longer than a batch may be goes alone.
-  await cache.setMany([
-    ["long", "x".repeat(600 * 1_024)],
-    ["short", "x"],
-  ]);
-  assert.deepEqual(trips, [100, 100, 50, 100, 50, 2, 2, 1, 1]);
-  await core.close(1_000);
-});
-
-test("lifetimes are the server's or the caller's", async () => {
-  const own = await Server.start();
-  await own.run(["CONFIG", "SET", "gw.cache-ttl", "chat=600"]);
-  await own.run(["CONFIG", "SET", "gw.cache-stale", "chat=60"]);
-  await withGateway(own, async (gateway) => {
-    const lives = async (cache: Cache<string>, seconds: number): Promise<void> => {
-      const left = Number(await own.run(["PTTL", cache.key(REQUEST)])) / 1_000;
-      assert.ok(seconds - 30 < left && left <= seconds, `${String(left)} s, and not ${String(seconds)}`);
-    };
-    for (const [options, seconds] of [
-      [{}, 660],
-      [{ staleMs: 0 }, 600],
-      [{ ttlMs: 100_000 }, 160],
-      [{ ttlMs: 100_000, staleMs: 20_000 }, 120],
-    ] as const) {
-      const cache = cacheOf(gateway, options, "chat");
-      await cache.set(REQUEST, "x");
-      await lives(cache, seconds);
-    }
-    const other = cacheOf(gateway, {}, "title");
-    assert.equal(await other.getOrCompute(REQUEST, () => Promise.resolve("x")), "x");
-    await lives(other, 3_600);
-  });
-  await own.close();
 });
 
 interface Answer {

@@ -17,7 +17,6 @@ import {
   NoPermission,
   NotAuthenticated,
   requests,
-  Unavailable,
   type GatewayClient,
   type GatewayOptions,
 } from "../src/index.js";
@@ -324,38 +323,6 @@ test("every primary is asked", async () => {
       await cache.setMany(Array.from({ length: 30 }, (_, at) => [{ at }, String(at)] as const));
       const found = await cache.getMany(Array.from({ length: 31 }, (_, at) => ({ at })));
       assert.deepEqual(found, [...Array.from({ length: 30 }, (_, at) => String(at)), undefined]);
-    });
-  });
-});
-
-test("clears reach every primary", async () => {
-  await inCluster(async (servers, client) => {
-    await using_(client, async (filling) => {
-      const title = filling.cache<number>("title");
-      const entries = Array.from({ length: 30 }, (_, at) => [{ at }, at] as const);
-      const fill = async (): Promise<void> => await title.setMany(entries, { tags: ["all"] });
-      await using_(
-        client,
-        async (gateway) => {
-          for (const clear of [
-            async () => await gateway.clearTag("all"),
-            async () => await gateway.clearPattern("title:*"),
-            async () => await gateway.cache("title").clear(),
-            async () => await gateway.clearAll(),
-          ]) {
-            await fill();
-            assert.equal(await clear(), 30);
-          }
-          await fill();
-          const [away] = servers;
-          await away?.frozen(async () => await assert.rejects(gateway.clearTag("all"), Unavailable));
-          // The others are cleared all the same.
-          const left = (await title.getMany(entries.map(([request]) => request))).filter((one) => one !== undefined);
-          assert.ok(left.length < 25, String(left.length));
-        },
-        // That of the request path says nothing of clears.
-        { timeoutMs: 1 },
-      );
     });
   });
 });
