@@ -13,7 +13,7 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from redis_gateway import AsyncAdmission, AsyncGateway
 
-from .accounts import Account, Durations, accounts_of
+from .accounts import Account, Duration, Durations, accounts_of
 from .away import LocalLimits
 from .cache import ResponseCache, install_cache
 from .calls import Call, Calls, Use, current_call, use_of
@@ -46,6 +46,8 @@ class Running:
         self.synchroniser = Synchroniser(self.gateway, present_spend=settings.present_spend)
         self.calls = Calls(settings.unreported_after, self._ended)
         self.prices = Prices()
+        self.durations: dict[tuple[str, str], Duration] = {}
+        """Of users, teams, organisations and end users, as LiteLLM has told them last."""
         self.cache: ResponseCache | None = None
         if settings.cache:
             cache = ResponseCache(
@@ -112,7 +114,8 @@ class GatewayLogger(CustomLogger):
         if settings.own_limiter == "replace":
             warn_of_unread(user_api_key_dict)
         meter = token_meter()
-        accounts = accounts_of(user_api_key_dict, data, settings.prefix, token_meter=meter, durations=Durations(cache))
+        durations = Durations(cache, running.durations)
+        accounts = accounts_of(user_api_key_dict, data, settings.prefix, token_meter=meter, durations=durations)
         if not accounts:
             return
         guess = estimate(data, call_type, settings.output_tokens, running.prices)
