@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from proxies import Stack
+from proxies import Stack, eventually
 from redis_gateway_litellm.policies import budget, limits, period_of
-from servers import eventually
 
 REQUESTS = {"name": "rpm", "kind": "window", "limit": 5, "per_ms": 60_000}
 TOKENS = {"name": "tpm", "kind": "window", "limit": 9, "per_ms": 60_000, "meter": "tokens", "give_back": True}

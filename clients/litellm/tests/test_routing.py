@@ -10,10 +10,12 @@ import pytest
 from litellm import Router
 from litellm.proxy import proxy_server
 
-from proxies import Account, Stack
+from proxies import Account, Stack, eventually
 from redis_gateway_litellm import estimates
-from servers import eventually, missing
+from servers import missing
 from traffic import at_once, exact_body
+
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,12 @@ log = logging.getLogger("redis_gateway_litellm")
 
 # Calls that ask no model. What is not known here is admitted and charged.
 FREE = ("aget_", "alist_", "adelete_", "acancel_", "aretrieve_", "afile_", "aupdate_", "acreate_file", "aupload_")
+# Hooks that LiteLLM looks up in the class itself.
+LOOKED_UP = (
+    "async_pre_call_hook",
+    "async_post_call_response_headers_hook",
+    "async_post_call_streaming_iterator_hook",
+)
 TOKEN_METERS = {"input": "input_tokens", "output": "output_tokens"}
 
 
@@ -81,11 +87,15 @@ class Running:
 
 
 class GatewayLogger(CustomLogger):
-    """Name it in `litellm_settings.callbacks` as `redis_gateway_litellm.gateway`.
+    """Name it in `litellm_settings.callbacks` as `redis_gateway_litellm.gateway`, or an object of a subclass."""
 
-    LiteLLM looks for some of the hooks in the class itself, not in its bases: whoever makes a subclass defines
-    `async_pre_call_hook`, `async_post_call_response_headers_hook` and `async_post_call_streaming_iterator_hook` there.
-    """
+    def __init_subclass__(cls, **options: Any) -> None:
+        """LiteLLM looks for some of the hooks in the class itself, not in its bases: it would ask a subclass without
+        them nothing."""
+        super().__init_subclass__(**options)
+        for name in LOOKED_UP:
+            if name not in vars(cls):
+                setattr(cls, name, getattr(cls, name))
 
     def __init__(self, settings: PluginSettings | None = None) -> None:
         super().__init__()
