@@ -58,10 +58,13 @@ class Process:
     def text(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def close(self) -> None:
+    def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        """LiteLLM's proxy waits for its clients before it ends."""
         try:
-            self._process.wait(20)
+            self._process.wait(2)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -213,6 +216,8 @@ class Stack:
 
     def close(self) -> None:
         self.client.close()
+        for process in self._processes:
+            process.terminate()
         for process in self._processes:
             process.close()
         self.server.close()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from decimal import Decimal
 from typing import Any
 
 import httpx
+import litellm
 import pytest
 
 from proxies import LONG, Stack, chat_body, eventually
@@ -77,6 +79,27 @@ def test_a_batch_counts_as_a_request(stack: Stack) -> None:
     assert response.status_code == 200, response.text
     assert used(stack) == {"spent": "0", "tokens": 0}
     assert requests(stack) == 1
+
+
+def test_a_batch_is_charged_once_what_it_has_cost(stack: Stack) -> None:
+    """When somebody asks for it after its end: LiteLLM tells the cost then, each time."""
+    price = litellm.model_cost["gpt-4o-mini"]
+    cost = sum(
+        Decimal(str(price[f"{way}_cost_per_token_batches"])) * tokens for way, tokens in (("input", 10), ("output", 20))
+    )
+    key = stack.key("batch-cost", max_budget=10.0, team_id="t-batch")
+    body = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    assert stack.post("/v1/batches", key, body).status_code == 200
+    for number in range(4):
+        url = f"{stack.urls[number % 2]}/v1/batches/batch_1"
+        answer = httpx.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=LONG)
+        assert answer.json()["status"] == "completed", answer.text
+        eventually(lambda: stack.accounts()["team"].spent != "0")
+    # The marker that keeps it from being charged again in some days.
+    eventually(lambda: "{litellm}:batch:batch_1" in str(stack.server.run("KEYS {litellm}:batch:*")))
+    account = stack.settled()
+    assert (Decimal(account.spent), account.counts) == (cost, {})
+    assert Decimal(stack.accounts()["team"].spent) == cost
 
 
 def test_a_stream_without_usage_is_charged_what_litellm_counts(stack: Stack) -> None:

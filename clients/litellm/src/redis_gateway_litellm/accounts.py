@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from .policies import UNKNOWN, Policy, budget, document, entry_of, limits, money
 
-__all__ = ["Account", "Duration", "Durations", "accounts_of"]
+__all__ = ["Account", "Duration", "Durations", "accounts_of", "key_of", "mapping"]
 
 Duration: TypeAlias = "tuple[object, datetime | None]"
 """The budget_duration of an owner, and when the present period ends."""
@@ -62,7 +62,7 @@ def accounts_of(
         complete: bool = True,
     ) -> None:
         if name and (policies or always):
-            key = f"{{{prefix}}}:{kind}:{part_of_key(str(name))}"
+            key = key_of(prefix, kind, name)
             made.append(Account(key, scope, tuple(policies), max(money(spent or 0), Decimal(0)), complete))
 
     def owner(
@@ -155,6 +155,11 @@ def accounts_of(
     owner("end_user", customer, "end user", own_limits, auth.end_user_max_budget, None, 0, always=False)
     by_model("end-user", customer, "end user", None, None, auth.end_user_model_max_budget)
     return made
+
+
+def key_of(prefix: str, kind: str, name: object) -> str:
+    """Of an account in Redis."""
+    return f"{{{prefix}}}:{kind}:{part_of_key(str(name))}"
 
 
 def part_of_key(name: str) -> str:

@@ -15,6 +15,7 @@ from redis_gateway import AsyncAdmission, AsyncGateway
 
 from .accounts import Account, Duration, Durations, accounts_of
 from .away import LocalLimits
+from .batches import Batches, cost_of_batch
 from .cache import ResponseCache, install_cache
 from .calls import Call, Calls, Use, current_call, use_of
 from .estimates import Prices, estimate
@@ -50,6 +51,7 @@ class Running:
         kind: Any = redis.asyncio.RedisCluster if settings.cluster else redis.asyncio.Redis
         self.gateway = AsyncGateway(kind.from_url(settings.url, **options), settings.for_client())
         self.synchroniser = Synchroniser(self.gateway, present_spend=settings.present_spend)
+        self.batches = Batches(self.gateway, settings.prefix)
         self.calls = Calls(settings.unreported_after, self._ended)
         self.prices = Prices()
         self.durations: dict[tuple[str, str], Duration] = {}
@@ -186,6 +188,9 @@ class GatewayLogger(CustomLogger):
         call = current_call(kwargs.get("litellm_call_id"))
         if call is not None:
             self.running.calls.succeeded(call, use_of(kwargs))
+        cost = cost_of_batch(kwargs, response_obj, self.running.settings.prefix)
+        if cost is not None:
+            await self.running.batches.charge(cost)
 
     async def async_log_failure_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
