@@ -55,6 +55,10 @@ class Process:
             time.sleep(0.1)
         raise AssertionError(f"it is not ready:\n{self.log.read_text(errors='replace')[-3000:]}")
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def text(self) -> str:
         return self.log.read_text(errors="replace")
 
