@@ -8,10 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
-from redis_gateway import AsyncGateway
+from redis_gateway import AsyncGateway, Settings
 from redis_gateway.testing import FakeRedis
 from redis_gateway_litellm.batches import BatchCost, Batches, cost_of_batch
+from servers import Server, missing
 
 KEY = "a" * 64
 OWNERS = {"user_api_key_hash": KEY, "user_api_key_team_id": "t", "user_api_key_user_id": None}
@@ -45,3 +47,22 @@ def test_it_is_charged_once_on_all_replicas() -> None:
             return [str(await one.budgets.spent(account, "TOTAL")) for account in COST.accounts]
 
     assert asyncio.run(main()) == ["0.25", "0.25"]
+
+
+@pytest.mark.skipif(bool(missing()), reason=str(missing()))
+def test_it_is_kept_while_the_server_is_away() -> None:
+    async def main(server: Server) -> str:
+        async with AsyncGateway(Redis(port=server.port), Settings(timeout=5.0, connect_timeout=5.0)) as gateway:
+            server.stop()
+            await Batches(gateway, "litellm").charge(COST)
+            await asyncio.to_thread(server.start)
+            while gateway.kept:
+                await gateway.send_kept()
+                await asyncio.sleep(0.05)
+            return str(await gateway.budgets.spent(COST.accounts[0], "TOTAL"))
+
+    server = Server()
+    try:
+        assert asyncio.run(main(server)) == "0.25"
+    finally:
+        server.close()

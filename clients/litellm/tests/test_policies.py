@@ -164,3 +164,12 @@ def test_present_spend_comes_along(stack: Stack) -> None:
     assert stack.chat(key, max_tokens=20).status_code == 200
     eventually(lambda: stack.accounts()["key"].spent == "1.02")
     assert stack.settled("team").spent == "5.55"
+
+
+def test_present_spend_is_taken_over_again_if_the_account_is_removed(stack: Stack) -> None:
+    for spent in (1.0, 3.0):
+        key = stack.key("again", max_budget=10.0, spend=spent)
+        assert stack.chat(key, max_tokens=20).status_code == 200
+        eventually(lambda expected=f"{spent + 0.05:.2f}": stack.settled().spent == expected)
+        with stack.server.admin() as admin:
+            assert admin.delete(*admin.keys("{litellm}:key:*")) == 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from redis_gateway import AsyncGateway
+from redis_gateway import AsyncGateway, Unavailable
 
 from .accounts import key_of, mapping
 from .policies import money, plain
@@ -59,8 +60,10 @@ class Batches:
         """To all accounts, once, whoever asks how often on which replica. Kept while the server is away."""
         commands = self._gateway.commands
         known_as = key_of(self._prefix, "batch", cost.id)
-        if await commands.cache_fetch(known_as) is not None:
-            return
+        with contextlib.suppress(Unavailable):
+            if await commands.cache_fetch(known_as) is not None:
+                return
         for account in cost.accounts:
             await self._gateway.budgets.charge(account, plain(cost.usd), id=f"litellm:batch:{cost.id}"[:512])
-        await commands.cache_set(known_as, b"charged", px_ms=REMEMBERED_MS)
+        with contextlib.suppress(Unavailable):
+            await commands.cache_set(known_as, b"charged", px_ms=REMEMBERED_MS)
