@@ -4,7 +4,8 @@
 # each phase took and what was skipped.
 #
 # SERVERS names some of the servers: SERVERS="system valkey-8.1". With GW_LIVE=full the tests under load take their full
-# length, a minute and more each, instead of some seconds, and the plugin for LiteLLM is tested whole. GW_SEED is the seed of those on clusters; one that fails prints it.
+# length, a minute and more each, instead of some seconds, and so does the plugin for LiteLLM. GW_SEED is the seed of those
+# on clusters; one that fails prints it.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # The code in the docs runs in its own languages, with the real clients.
