@@ -17,15 +17,20 @@ current() { [ "$(cat ".tools/$1/pins" 2>/dev/null)" = "$(pins "${@:2}")" ]; }
 mark() { pins "${@:2}" >".tools/$1/pins"; }
 
 # environment NAME REQUIREMENTS: a virtual environment of Python with these, in .tools/NAME.
-environment() {
+environment() { try_environment "$1" "$2" || fail "pip could not install what $2 names"; }
+
+# try_environment NAME REQUIREMENTS: the same; says no more than pip does, and leaves nothing, if pip cannot install them.
+try_environment() {
   current "$1" "$2" && return
-  say "Installing into .tools/$1: $(tr '\n' ' ' <"$2")"
+  say "Installing into .tools/$1: $(grep -v '^#' "$2" | tr '\n' ' ')"
   rm -rf ".tools/$1"
   # On Debian and Ubuntu, venv is a package of its own.
   if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then apt_install python3-venv; fi
   python3 -m venv ".tools/$1"
-  ".tools/$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$2" ||
-    fail "pip could not install what $2 names"
+  if ! ".tools/$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$2"; then
+    rm -rf ".tools/$1"
+    return 1
+  fi
   mark "$1" "$2"
 }
 
@@ -56,7 +61,9 @@ install_litellm() {
     rm -rf .tools/litellm
     return
   fi
-  environment litellm clients/litellm/requirements-dev.txt
+  # LiteLLM needs a hundred packages, of which some may not be there for this Python.
+  try_environment litellm clients/litellm/requirements-dev.txt ||
+    echo "the plugin for LiteLLM: pip could not install what clients/litellm/requirements-dev.txt names" >>.tools/skipped
 }
 
 install_node() {

@@ -27,7 +27,7 @@ def test_the_example_prints_what_the_readme_says() -> None:
         pytest.skip(str(missing()))
     command = [sys.executable, str(HERE / "example" / "run.py"), "--server", str(binary()), "--module", str(module())]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(SOURCES)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
     assert done.stdout == block("text example-output"), done.stdout + done.stderr
 
 

@@ -13,8 +13,9 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from redis_gateway import AsyncAdmission, AsyncGateway
 
-from .accounts import Account, Durations, accounts_of
+from .accounts import Account, Duration, Durations, accounts_of
 from .away import LocalLimits
+from .batches import Batches, cost_of_batch
 from .cache import ResponseCache, install_cache
 from .calls import Call, Calls, Use, current_call, use_of
 from .estimates import Prices, estimate
@@ -32,6 +33,12 @@ log = logging.getLogger("redis_gateway_litellm")
 
 # Calls that ask no model. What is not known here is admitted and charged.
 FREE = ("aget_", "alist_", "adelete_", "acancel_", "aretrieve_", "afile_", "aupdate_", "acreate_file", "aupload_")
+# Hooks that LiteLLM looks up in the class itself.
+LOOKED_UP = (
+    "async_pre_call_hook",
+    "async_post_call_response_headers_hook",
+    "async_post_call_streaming_iterator_hook",
+)
 TOKEN_METERS = {"input": "input_tokens", "output": "output_tokens"}
 
 
@@ -44,8 +51,11 @@ class Running:
         kind: Any = redis.asyncio.RedisCluster if settings.cluster else redis.asyncio.Redis
         self.gateway = AsyncGateway(kind.from_url(settings.url, **options), settings.for_client())
         self.synchroniser = Synchroniser(self.gateway, present_spend=settings.present_spend)
+        self.batches = Batches(self.gateway, settings.prefix)
         self.calls = Calls(settings.unreported_after, self._ended)
         self.prices = Prices()
+        self.durations: dict[tuple[str, str], Duration] = {}
+        """Of users, teams, organisations and end users, as LiteLLM has told them last."""
         self.cache: ResponseCache | None = None
         if settings.cache:
             cache = ResponseCache(
@@ -79,11 +89,15 @@ class Running:
 
 
 class GatewayLogger(CustomLogger):
-    """Name it in `litellm_settings.callbacks` as `redis_gateway_litellm.gateway`.
+    """Name it in `litellm_settings.callbacks` as `redis_gateway_litellm.gateway`, or an object of a subclass."""
 
-    LiteLLM looks for some of the hooks in the class itself, not in its bases: whoever makes a subclass defines
-    `async_pre_call_hook`, `async_post_call_response_headers_hook` and `async_post_call_streaming_iterator_hook` there.
-    """
+    def __init_subclass__(cls, **options: Any) -> None:
+        """LiteLLM looks for some of the hooks in the class itself, not in its bases: it would ask a subclass without
+        them nothing."""
+        super().__init_subclass__(**options)
+        for name in LOOKED_UP:
+            if name not in vars(cls):
+                setattr(cls, name, getattr(cls, name))
 
     def __init__(self, settings: PluginSettings | None = None) -> None:
         super().__init__()
@@ -112,7 +126,8 @@ class GatewayLogger(CustomLogger):
         if settings.own_limiter == "replace":
             warn_of_unread(user_api_key_dict)
         meter = token_meter()
-        accounts = accounts_of(user_api_key_dict, data, settings.prefix, token_meter=meter, durations=Durations(cache))
+        durations = Durations(cache, running.durations)
+        accounts = accounts_of(user_api_key_dict, data, settings.prefix, token_meter=meter, durations=durations)
         if not accounts:
             return
         guess = estimate(data, call_type, settings.output_tokens, running.prices)
@@ -173,6 +188,9 @@ class GatewayLogger(CustomLogger):
         call = current_call(kwargs.get("litellm_call_id"))
         if call is not None:
             self.running.calls.succeeded(call, use_of(kwargs))
+        cost = cost_of_batch(kwargs, response_obj, self.running.settings.prefix)
+        if cost is not None:
+            await self.running.batches.charge(cost)
 
     async def async_log_failure_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any

@@ -56,8 +56,8 @@ class Synchroniser:
             if account.complete:
                 await commands.policy_put(account.key, account.written)
         elif self._present_spend and account.spent:
-            # The id makes it once, also if two processes make the account.
-            await commands.add_cost(account.key, account.spent, id="litellm:present-spend")
+            # The id makes it once, also if two processes make the account. It is kept if the server goes away now.
+            await self._gateway.budgets.charge(account.key, account.spent, id="litellm:present-spend")
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
         until = time.monotonic() + self._again_after * (0.75 + 0.5 * random.random())
