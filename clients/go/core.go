@@ -104,7 +104,7 @@ func newCore(client redis.UniversalClient, settings *Settings) (*core, error) {
 	if made.background, err = newTransport(client, &patient, made.watch); err != nil {
 		return nil, err
 	}
-	made.watch.watch("kept", func() []Reading { return []Reading{{Value: float64(made.kept.count())}} })
+	made.watch.watch("kept.waiting", func() []Reading { return []Reading{{Value: float64(made.kept.count())}} })
 	made.watch.watch("circuit.open", made.readings(func(one *circuit) float64 {
 		if one.isOpen() {
 			return 1

@@ -129,7 +129,7 @@ func checkMetrics(t *testing.T, found metricdata.ResourceMetrics) string {
 	for _, name := range []string{
 		"db.client.operation.duration", "gen_ai.client.token.usage", "redis_gateway.decisions", "redis_gateway.settlements",
 		"redis_gateway.cache", "redis_gateway.log_dropped", "redis_gateway.circuit.open", "redis_gateway.away.seconds",
-		"redis_gateway.kept", "redis_gateway.log.buffered",
+		"redis_gateway.kept.waiting", "redis_gateway.log.buffered",
 	} {
 		if !strings.Contains(text, name+" ") {
 			t.Errorf("there is no %s in\n%s", name, text)
@@ -138,19 +138,24 @@ func checkMetrics(t *testing.T, found metricdata.ResourceMetrics) string {
 	return text
 }
 
-// collectedFrom is what a reader collects of a name: of this kind, since a counter may have the same name as a gauge.
-func collectedFrom[T metricdata.Aggregation](t *testing.T, reader sdkmetric.Reader, name string) (none T) {
+// collectedFrom is what a reader collects of a name, which is of this kind and of no other.
+func collectedFrom[T metricdata.Aggregation](t *testing.T, reader sdkmetric.Reader, name string) (found T) {
 	t.Helper()
-	found := metricdata.ResourceMetrics{}
-	ok(t, reader.Collect(background, &found))
-	for _, scope := range found.ScopeMetrics {
+	collected := metricdata.ResourceMetrics{}
+	ok(t, reader.Collect(background, &collected))
+	for _, scope := range collected.ScopeMetrics {
 		for _, one := range scope.Metrics {
-			if data, is := one.Data.(T); is && one.Name == name {
-				return data
+			if one.Name != name {
+				continue
 			}
+			data, is := one.Data.(T)
+			if !is {
+				t.Errorf("%s is also a %T", name, one.Data)
+			}
+			found = data
 		}
 	}
-	return none
+	return found
 }
 
 func TestHistogramsHaveTheBucketsOfTheConventions(t *testing.T) {
@@ -214,16 +219,16 @@ func TestGatewaysOfAProcessShareGauges(t *testing.T) {
 		_, err := gw.Budgets.Charge(background, "l", "1", nil)
 		ok(t, err)
 	}
-	equal(gauge("kept", "gateway"), map[string]float64{"": 1, "third": 2})
+	equal(gauge("kept.waiting", "gateway"), map[string]float64{"": 1, "third": 2})
 	equal(gauge("circuit.open", "server.port"), map[string]float64{strconv.Itoa(one.Port): 0, strconv.Itoa(other.Port): 1})
 	ended, cancel := context.WithCancel(background)
 	cancel()
 	third.Shutdown(ended)
-	equal(gauge("kept", "gateway"), map[string]float64{"": 1})
+	equal(gauge("kept.waiting", "gateway"), map[string]float64{"": 1})
 	first.Shutdown(ended)
 	second.Shutdown(ended)
-	equal(gauge("kept", "gateway"), map[string]float64{})
+	equal(gauge("kept.waiting", "gateway"), map[string]float64{})
 	// A gateway that comes later is there again.
 	gatewayTo(one, "")
-	equal(gauge("kept", "gateway"), map[string]float64{"": 0})
+	equal(gauge("kept.waiting", "gateway"), map[string]float64{"": 0})
 }

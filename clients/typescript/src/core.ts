@@ -86,7 +86,7 @@ export class Core {
     const servers = (read: (circuit: Circuit) => number) => () =>
       this.transport.servers().map(({ circuit, address }) => ({ value: read(circuit), labels: serverLabels(address) }));
     this.#unwatch = [
-      telemetry.watch("kept", () => [{ value: this.kept.size, labels: {} }]),
+      telemetry.watch("kept.waiting", () => [{ value: this.kept.size, labels: {} }]),
       telemetry.watch(
         "circuit.open",
         servers((circuit) => Number(circuit.isOpen)),

@@ -233,7 +233,7 @@ test("spans and metrics", async () => {
   assert.deepEqual(tokens[0]?.attributes, { "gen_ai.token.type": "input", ...attributes });
   assert.equal(exported.gauges.get("redis_gateway.circuit.open")?.()[0]?.value, 1);
   assert.ok((exported.gauges.get("redis_gateway.away.seconds")?.()[0]?.value ?? 0) > 0);
-  assert.equal(exported.gauges.get("redis_gateway.kept")?.()[0]?.value, 0);
+  assert.equal(exported.gauges.get("redis_gateway.kept.waiting")?.()[0]?.value, 0);
   assert.ok(!JSON.stringify([exported.spans, exported.values, lines.lines, gateway.figures()]).includes("secret"));
   await gateway.close();
   client.disconnect();
@@ -298,13 +298,13 @@ test("gateways of a process share gauges", async () => {
   assert.equal((await one.allow("shared", 9)).outcome, "admitted");
   await own.stop();
   for (const away of [two, three, three]) assert.equal(await away.budgets.charge("l", 1), "kept");
-  const kept = await gauge("kept", "gateway");
+  const kept = await gauge("kept.waiting", "gateway");
   assert.deepEqual([kept.get(undefined), kept.get("three")], [1, 2]);
   const open = await gauge("circuit.open", "server.port");
   assert.deepEqual([open.get(server.port), open.get(own.port)], [0, 1]);
   await three.close(100);
   assert.deepEqual(
-    await gauge("kept", "gateway"),
+    await gauge("kept.waiting", "gateway"),
     new Map([
       [undefined, 1],
       ["three", 0],

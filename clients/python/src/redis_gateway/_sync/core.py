@@ -121,7 +121,7 @@ class Core:
         self._sending = False
         self._mutex = runtime.Mutex()
         self.closed = False
-        telemetry.watch("kept", self, lambda core: [(len(core.kept), {})] if not core.closed else [])
+        telemetry.watch("kept.waiting", self, lambda core: [(len(core.kept), {})] if not core.closed else [])
         telemetry.watch("circuit.open", self, lambda core: core.of_servers(lambda one: float(one.circuit.is_open)))
         telemetry.watch("away.seconds", self, lambda core: core.of_servers(lambda one: one.circuit.away_seconds))
 
