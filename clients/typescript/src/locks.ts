@@ -187,7 +187,8 @@ export class Locks {
           slot.keepRelease();
           throw error;
         }
-        if (left > 0 && !error.down && error.reason !== "connections" && !slot.ended) {
+        const goesOn = !slot.ended && !this.core.closed;
+        if (left > 0 && !error.down && error.reason !== "connections" && goesOn) {
           await sleep(Math.min(left, 50));
           continue;
         }

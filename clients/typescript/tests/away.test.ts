@@ -431,7 +431,8 @@ test("closing leaves no connection behind", async () => {
     const client = server.client({ lazyConnect: true });
     const gateway = new Gateway(client, { ...PATIENT, logger: new Lines() });
     assert.equal((await gateway.lock("lock", { ttlMs: 60_000 })).ok, true);
-    const waits = gateway.lock("lock", { waitMs: 60_000 });
+    // Whoever waits for a lock is told at the end that there is none.
+    const waits = gateway.lock("lock", { waitMs: 3_600_000 });
     await eventually(async () => (await clients()).includes("blocked_clients:1"));
     await gateway.close(1);
     assert.equal((await waits).ok, false);

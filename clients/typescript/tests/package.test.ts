@@ -58,10 +58,11 @@ test("the examples run from an empty project", async () => {
     }
   }
   // Each entry can be had as both kinds of module, where what it is for is installed.
-  for (const entry of ["redis-gateway", "redis-gateway/fetch", "redis-gateway/ai", "redis-gateway/testing"]) {
-    await run(process.execPath, ["--input-type=module", "-e", `await import("${entry}")`], { cwd: project });
-    await run(process.execPath, ["-e", `require("${entry}")`], { cwd: project });
-  }
+  const entries = ["redis-gateway", "redis-gateway/fetch", "redis-gateway/ai", "redis-gateway/testing"];
+  const imports = entries.map((entry) => `await import("${entry}");`).join("");
+  await run(process.execPath, ["--input-type=module", "-e", imports], { cwd: project });
+  const requires = entries.map((entry) => `require("${entry}");`).join("");
+  await run(process.execPath, ["-e", requires], { cwd: project });
   // There is one copy of each class, however it is had: `instanceof` holds for errors of either.
   const both = `const { createRequire } = await import("node:module");
     const required = createRequire(process.cwd() + "/x.js");
