@@ -22,6 +22,7 @@ def block(kind: str) -> str:
     return found[1]
 
 
+@pytest.mark.long
 def test_the_example_prints_what_the_readme_says() -> None:
     if missing():
         pytest.skip(str(missing()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from decimal import Decimal
@@ -13,6 +12,7 @@ import litellm
 import pytest
 
 from proxies import LONG, Stack, chat_body, eventually
+from traffic import leave_early
 
 # 10 tokens of input at 0.001, and 20 of output at 0.002.
 WHOLE = {"spent": "0.05", "tokens": 30}
@@ -233,19 +233,6 @@ def test_a_client_that_leaves_messages_in_mid_stream(stack: Stack) -> None:
     assert 0 < float(stack.settled().spent) < 0.03
 
 
-def leave_early(stack: Stack, key: str, body: dict[str, Any]) -> None:
-    """Hangs up when the provider has been asked, and has not answered."""
-
-    async def main() -> None:
-        async with httpx.AsyncClient(base_url=stack.urls[0], timeout=LONG) as client:
-            headers = {"Authorization": f"Bearer {key}"}
-            asking = asyncio.create_task(client.post("/v1/chat/completions", json=body, headers=headers))
-            await asyncio.to_thread(eventually, lambda: stack.seen()["running"] == 1)
-            asking.cancel()
-
-    asyncio.run(main())
-
-
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_before_the_answer(stack: Stack, stream: bool) -> None:
     """LiteLLM goes on until the provider answers. So long the request is held, and then it is charged."""
@@ -255,15 +242,6 @@ def test_a_client_that_leaves_before_the_answer(stack: Stack, stream: bool) -> N
     account = stack.settled()
     assert 0 < float(account.spent) <= 0.05
     assert account.held == "0"
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_call_that_is_broken_off_before_the_answer(lone_stack: Stack, stream: bool) -> None:
-    """With cancel_on_disconnect nobody sees what the provider does: the input is charged, and nothing stays held."""
-    leave_early(lone_stack, key_of(lone_stack, "cancelled"), chat_body("waits-first", stream=stream))
-    account = lone_stack.settled()
-    assert (account.in_flight, account.held, account.counts["rpm"]) == (0, "0", 1)
-    assert 0 < float(account.spent) < 0.02, account.spent
 
 
 # Ids.

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from proxies import Stack, chat_body
+from proxies import LONG, Stack, chat_body, eventually
 
 # With "user" these are 30 bytes, so the estimate is what the provider uses: 10 tokens of input, and 20 of output.
 EXACT = "Tell me of the sea, please"
@@ -91,3 +91,16 @@ async def _send(
         await asyncio.gather(*running)
     told.span = time.monotonic() - all_began
     return told
+
+
+def leave_early(stack: Stack, key: str, body: dict[str, Any]) -> None:
+    """Hangs up when the provider has been asked, and has not answered."""
+
+    async def main() -> None:
+        async with httpx.AsyncClient(base_url=stack.urls[0], timeout=LONG) as client:
+            headers = {"Authorization": f"Bearer {key}"}
+            asking = asyncio.create_task(client.post("/v1/chat/completions", json=body, headers=headers))
+            await asyncio.to_thread(eventually, lambda: stack.seen()["running"] == 1)
+            asking.cancel()
+
+    asyncio.run(main())
