@@ -75,30 +75,8 @@ func (g *Gateway) Lease(ctx context.Context, key string, options *LeaseOptions) 
 	}
 	orDefault(&given.TTL, 30*time.Second)
 	orDefault(&given.RetryAfter, time.Second)
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	batch := &LogBatch{core: g.core, key: key, ttl: given.TTL, retryAfter: given.RetryAfter}
-	// Whoever leaves while it is asked for must not keep it: the asking goes on to its end.
-	asked := make(chan error, 1)
-	if !g.core.start(func() { asked <- batch.ask(ctx, &given) }) {
-		return nil, errClosed
-	}
-	var err error
-	select {
-	case err = <-asked:
-	case <-ctx.Done():
-		g.core.start(func() {
-			<-asked
-			batch.abandon()
-		})
-		return nil, ctx.Err()
-	}
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		batch.abandon()
+	if err := g.core.obtain(ctx, true, func() error { return batch.ask(ctx, &given) }, batch.abandon); err != nil {
 		return nil, err
 	}
 	if batch.OK() {

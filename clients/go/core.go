@@ -139,6 +139,37 @@ func (c *core) start(work func()) bool {
 	return true
 }
 
+// obtain runs ask, which gets something for the caller: in the background if it waits. Whoever leaves meanwhile must not keep it, so the
+// asking goes on to its end, and abandon gives it back then, as it does after an error. The error is that of ask, or the context's.
+func (c *core) obtain(ctx context.Context, waits bool, ask func() error, abandon func()) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	asked := make(chan error, 1)
+	work := func() { asked <- ask() }
+	if !waits {
+		work()
+	} else if !c.start(work) {
+		return errClosed
+	}
+	select {
+	case err := <-asked:
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			abandon()
+		}
+		return err
+	case <-ctx.Done():
+		c.start(func() {
+			<-asked
+			abandon()
+		})
+		return ctx.Err()
+	}
+}
+
 // pause waits, and tells whether the gateway closes meanwhile.
 func (c *core) pause(length time.Duration) bool {
 	timer := time.NewTimer(length)

@@ -27,7 +27,7 @@ type delivery struct {
 	// firstSent is when it may have arrived for the first time; zero if it certainly has not.
 	firstSent time.Time
 
-	// early: what it is about may still be on its way to the server. Then UNKNOWN is no answer yet.
+	// early: what it is about may still be on its way to the server. Then UNKNOWN does not count as an answer yet.
 	early bool
 
 	// againUntil is the end of that: some time after the first answer. Zero before that answer.
@@ -72,7 +72,7 @@ func (d *delivery) mayHaveArrived(at time.Time) {
 	}
 }
 
-// askAgain is called if the reply is UNKNOWN: whether that is no answer yet. A server that was frozen may read this before what was
+// askAgain is called if the reply is UNKNOWN, and tells whether to ask again. A server that was frozen may read this before what was
 // sent earlier on another connection, so the time counts from its first answer.
 func (d *delivery) askAgain() bool {
 	if d.early && d.againUntil.IsZero() {

@@ -84,7 +84,7 @@ type dialError struct{ err error }
 func (e *dialError) Error() string { return e.err.Error() }
 func (e *dialError) Unwrap() error { return e.err }
 
-// failureOf says what an error of go-redis means that is no reply. `sent`: the command may have been sent.
+// failureOf says what an error of go-redis means if it is not the server's reply. `sent`: the command may have been sent.
 func failureOf(err error, sent bool) *UnavailableError {
 	var dial *dialError
 	var operation *net.OpError

@@ -96,7 +96,7 @@ func TestASecondTryDoesNotHideTheFirst(t *testing.T) {
 	equal(t, admission.Outcome(), Degraded)
 	equal(t, admission.groups[0].state, groupMaybe)
 	ok(t, admission.Close())
-	// The first try may have arrived. The second one is refused by a node that is no primary: that says nothing about the first.
+	// The first try may have arrived. The second one is refused by a replica: that says nothing about the first.
 	options := &ChargeOptions{ID: "x"}
 	proxy.loseReplies("GW.ADDCOST")
 	equal(t, must(gw.Budgets.Charge(background, "l", "1", options))(t), KeptForLater)

@@ -199,35 +199,13 @@ func (g *Gateway) acquire(ctx context.Context, slot *Slot, options *SlotOptions)
 		given = *options
 	}
 	orDefault(&given.TTL, 30*time.Second)
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	slot.holder, slot.ttl, slot.outcome = newID(), given.TTL, Denied
 	slot.lost, slot.lose = context.WithCancel(context.Background())
-	// Whoever leaves while it is asked for must not keep it: the asking goes on to its end.
-	asked := make(chan error, 1)
-	work := func() { asked <- slot.ask(ctx, given.Wait) }
-	if given.Wait <= 0 {
-		work()
-	} else if !g.core.start(work) {
-		return nil, errClosed
-	}
-	var err error
-	select {
-	case err = <-asked:
-	case <-ctx.Done():
-		g.core.start(func() {
-			<-asked
-			slot.abandon()
-		})
-		return nil, ctx.Err()
-	}
-	if ctx.Err() != nil {
-		slot.abandon()
-		return nil, ctx.Err()
-	}
-	if err != nil {
-		slot.abandon()
+	ask := func() error { return slot.ask(ctx, given.Wait) }
+	if err := g.core.obtain(ctx, given.Wait > 0, ask, slot.abandon); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
 		return nil, err
 	}
 	family := "slots"

@@ -85,7 +85,7 @@ func settlementOf(reply any) Settlement {
 	return Settled
 }
 
-// askAgain: UNKNOWN is no answer yet. At the end only a next process has time for another one.
+// askAgain: UNKNOWN does not count as an answer yet. At the end only a next process has time for another one.
 func (c *core) askAgain(d *delivery) bool {
 	return c.kept.askAgain(d) && (!c.isClosed() || c.settings.Kept.Directory != "")
 }

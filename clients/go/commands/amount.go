@@ -9,8 +9,8 @@ import (
 	"github.com/shopspring/decimal"
 )
 
-// Amount is an amount of money or of any meter, as a text such as "0.02" or "1500": exact to 12 places, from -10^18 to 10^18. Empty
-// is no amount. [AmountOf] makes one of a number.
+// Amount is an amount of money or of any meter, as a text such as "0.02" or "1500": exact to 12 places, from -10^18 to 10^18. The empty
+// text stands for no amount. [AmountOf] turns a number into one.
 type Amount string
 
 // Number is what [AmountOf] takes.

@@ -47,7 +47,7 @@ func isCode(word string) bool {
 	return word != ""
 }
 
-// Typed makes a type of this package of an error reply. Whatever is no error reply stays as it is.
+// Typed turns an error reply into a type of this package. All other errors stay as they are.
 func Typed(err error) error {
 	var refused redis.Error
 	if errors.As(err, &refused) && !errors.Is(err, redis.Nil) {
