@@ -5,8 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # scripts/clients.sh has installed what it needs, or has said in .tools/skipped why not.
 [ -x .tools/go-client/bin/staticcheck ] || exit 0
-export GW_MODULE=${GW_MODULE:-${CARGO_TARGET_DIR:-$root/target}/release/libredis_gateway.so}
-[ -e "$GW_MODULE" ] || fail "there is no $GW_MODULE" "Build it with cargo build --release."
+use_built_module
 # Nothing is fetched: what go.mod pins is installed.
 export GOMODCACHE=$root/.tools/go-client/cache GOCACHE=$root/.tools/go-client/build
 export GOPROXY=off GOTOOLCHAIN=local GOFLAGS="-modcacherw -trimpath"

@@ -8,8 +8,7 @@ client=$root/clients/python
 python=$root/.tools/python-client/bin
 # scripts/clients.sh has installed it, or has said in .tools/skipped why not.
 [ -x "$python/python" ] || exit 0
-export GW_MODULE=${GW_MODULE:-${CARGO_TARGET_DIR:-$root/target}/release/libredis_gateway.so}
-[ -e "$GW_MODULE" ] || fail "there is no $GW_MODULE" "Build it with cargo build --release."
+use_built_module
 
 cd "$client"
 "$python/python" tools/unasync.py --check

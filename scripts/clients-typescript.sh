@@ -6,8 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 client=$root/clients/typescript
 # scripts/clients.sh has installed it, or has said in .tools/skipped why not.
 [ -d "$client/node_modules" ] || exit 0
-export GW_MODULE=${GW_MODULE:-${CARGO_TARGET_DIR:-$root/target}/release/libredis_gateway.so}
-[ -e "$GW_MODULE" ] || fail "there is no $GW_MODULE" "Build it with cargo build --release."
+use_built_module
 
 cd "$client"
 bin=node_modules/.bin

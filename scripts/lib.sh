@@ -92,6 +92,12 @@ apt_install() {
     fail "apt-get could not install: $*" "Its own message stands above. Install these by hand, then try again."
 }
 
+# use_built_module: the tests run with the module that GW_MODULE names, or with the one that was built here.
+use_built_module() {
+  export GW_MODULE=${GW_MODULE:-${CARGO_TARGET_DIR:-$root/target}/release/libredis_gateway.so}
+  [ -e "$GW_MODULE" ] || fail "there is no $GW_MODULE" "Build it with cargo build --release."
+}
+
 # The server that GW_SERVER names (see testkit/src/binary.rs, which follows the same rules); prints nothing if there is none.
 server_path() {
   local name=${GW_SERVER:-system} file

@@ -4,7 +4,7 @@ import json
 import textwrap
 from typing import Any
 
-from .model import Method, Param, Part, Policy, Shape, Spec
+from .model import Method, Param, Part, Policy, Shape, Spec, type_of
 from .python import named_groups
 
 WIDTH = 120
@@ -83,13 +83,10 @@ class Golang:
     # Types
 
     def type_of(self, shape: Shape) -> str:
-        if isinstance(shape, str):
-            return PLAIN[shape]
-        ((kind, inner),) = shape.items()
-        if kind in ("record", "fields", "word", "union"):
-            return str(inner)
-        made = self.type_of(inner)
-        if kind in ("array", "rest"):
+        return type_of(shape, PLAIN, self.around)
+
+    def around(self, kind: str, made: str, inner: Shape) -> str:
+        if kind == "array":
             return f"[]{made}"
         if kind == "map":
             return f"map[string]{made}"

@@ -5,11 +5,23 @@ caller fills in has a parameter. What needs a choice that the table does not tel
 what a parameter is called) is in replies.json.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 Shape = Any
+
+
+def type_of(shape: Shape, plain: Mapping[str, str], around: Callable[[str, str, Shape], str]) -> str:
+    """A language's type for a shape: by its name in `plain`, or the type that has the shape's name, or what `around`
+    makes of its kind (`array`, `map`, and for what may be missing `optional` or `tail`), the type inside it, and that
+    type's shape."""
+    if isinstance(shape, str):
+        return plain[shape]
+    ((kind, inner),) = shape.items()
+    if kind in ("record", "fields", "word", "union"):
+        return str(inner)
+    return around("array" if kind == "rest" else kind, type_of(inner, plain, around), inner)
 
 
 @dataclass(frozen=True)

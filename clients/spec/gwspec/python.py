@@ -4,7 +4,7 @@ import re
 import textwrap
 from typing import Any
 
-from .model import Method, Param, Part, Policy, Shape, Spec
+from .model import Method, Param, Part, Policy, Shape, Spec, type_of
 
 WIDTH = 120
 HEADER = (
@@ -77,13 +77,10 @@ class Python:
     # Types
 
     def type_of(self, shape: Shape) -> str:
-        if isinstance(shape, str):
-            return PLAIN[shape]
-        ((kind, inner),) = shape.items()
-        if kind in ("record", "fields", "word", "union"):
-            return str(inner)
-        made = self.type_of(inner)
-        if kind in ("array", "rest"):
+        return type_of(shape, PLAIN, self.around)
+
+    def around(self, kind: str, made: str, inner: Shape) -> str:
+        if kind == "array":
             return f"tuple[{made}, ...]"
         if kind == "map":
             return f"dict[str, {made}]"
