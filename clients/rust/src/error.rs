@@ -121,6 +121,9 @@ pub enum Error {
     Unexpected(UnexpectedReply),
     /// There is no reply: an error of redis-rs, such as a lost connection.
     Redis(RedisError),
+    /// The server is away. Of a [`Gateway`](crate::Gateway) alone.
+    #[cfg(feature = "gateway")]
+    Unavailable(crate::Unavailable),
 }
 
 impl Error {
@@ -144,6 +147,8 @@ impl fmt::Display for Error {
             Self::Reply(error) => error.fmt(f),
             Self::Unexpected(error) => error.fmt(f),
             Self::Redis(error) => error.fmt(f),
+            #[cfg(feature = "gateway")]
+            Self::Unavailable(away) => away.fmt(f),
         }
     }
 }
@@ -151,9 +156,8 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Reply(_) => None,
-            Self::Unexpected(_) => None,
             Self::Redis(error) => Some(error),
+            _ => None,
         }
     }
 }

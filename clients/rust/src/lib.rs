@@ -6,6 +6,8 @@ mod amount;
 mod cache_key;
 pub mod commands;
 mod error;
+#[cfg(feature = "gateway")]
+mod gateway;
 mod headers;
 mod reply_errors;
 mod text;
@@ -14,5 +16,7 @@ pub use amount::{Amount, AmountError};
 pub use cache_key::{KeyError, cache_key, canonical};
 pub use commands::Amounts;
 pub use error::{Error, ReplyError, ReplyErrorKind, UnexpectedReply};
+#[cfg(feature = "gateway")]
+pub use gateway::*;
 pub use headers::{HeaderFamily, HeaderOptions, admission_headers, verdict_headers};
 pub use text::Text;
