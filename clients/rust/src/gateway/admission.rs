@@ -80,8 +80,11 @@ impl Asked {
             }
             let mut charges = Vec::new();
             if let Some(spent) = money.filter(|spent| *spent > Amount::ZERO) {
-                let options =
-                    AddCostOptions { at_ms: Some(at_ms), id: Some(self.lease_id.as_str().into()), ..Default::default() };
+                let options = AddCostOptions {
+                    at_ms: Some(at_ms),
+                    id: Some(self.lease_id.as_str().into()),
+                    ..Default::default()
+                };
                 let billed = match &self.target {
                     Some(target) => std::slice::from_ref(target),
                     None => &group.accounts[..],
@@ -154,11 +157,7 @@ impl AdmissionState {
     }
 
     /// Ends it at these amounts, or at what was told. Of several calls at the same time one does it, and the others get its result.
-    pub(super) async fn end(
-        self: &Arc<Self>,
-        amounts: Option<Amounts>,
-        how: HowCalled,
-    ) -> Result<Settlement, Error> {
+    pub(super) async fn end(self: &Arc<Self>, amounts: Option<Amounts>, how: HowCalled) -> Result<Settlement, Error> {
         let own = self.clone();
         // It goes on when nobody waits for it any more.
         self.core

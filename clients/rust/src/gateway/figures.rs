@@ -17,7 +17,7 @@ pub struct Figures {
     /// Settlements by how they ended.
     pub settlements: BTreeMap<&'static str, u64>,
     /// The rest by name: kept, kept_sent, kept_dropped, kept_given_up, kept_refused, settlements_unknown, settlements_refused,
-    /// admissions_dropped, admissions_closed, leases_lost, locks_lost, keep_alive_failed.
+    /// admissions_dropped, admissions_closed, streams_ended, leases_lost, locks_lost, keep_alive_failed.
     pub counts: BTreeMap<&'static str, u64>,
 }
 

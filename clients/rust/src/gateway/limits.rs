@@ -74,13 +74,8 @@ impl Gateway {
             ..Default::default()
         };
         let request = commands::allow(&key, integer(limit), &own);
-        let local = Local {
-            key: key.as_ref().to_vec(),
-            limit,
-            window: options.window,
-            cost: options.cost,
-            peek: options.peek,
-        };
+        let local =
+            Local { key: key.as_ref().to_vec(), limit, window: options.window, cost: options.cost, peek: options.peek };
         self.limited(&request, options.window, local).await
     }
 

@@ -15,6 +15,7 @@ mod limits;
 mod local;
 mod node;
 mod settings;
+mod stream;
 mod transport;
 mod waiting;
 
@@ -30,6 +31,7 @@ pub use failure::Unavailable;
 pub use figures::Figures;
 pub use limits::{AllowOptions, TokensOptions};
 pub use settings::{Away, Kept, LocalLimit, Mode, Plan, Plans, Settings, SettingsError};
+pub use stream::AdmittedStream;
 use tokio::runtime::Handle;
 
 use self::core::Core;
