@@ -85,8 +85,10 @@ impl Asked {
                     id: Some(self.lease_id.as_str().into()),
                     ..Default::default()
                 };
+                // Of several targets that were asked the money is the chosen one's.
                 let billed = match &self.target {
-                    Some(target) => std::slice::from_ref(target),
+                    Some(target) if group.accounts.contains(target) => std::slice::from_ref(target),
+                    Some(_) => &[],
                     None => &group.accounts[..],
                 };
                 charges.extend(billed.iter().map(|account| words_of(&add_cost(account, spent, &options))));
@@ -136,6 +138,8 @@ struct Used {
     amounts: Amounts,
     /// A piece of its answer was passed on.
     began: bool,
+    /// Of an attempt: it was not ended as a failure.
+    succeeded: bool,
 }
 
 impl AdmissionState {
@@ -147,9 +151,29 @@ impl AdmissionState {
         self.used().amounts.clone()
     }
 
+    pub(super) fn has_begun(&self) -> bool {
+        self.used().began
+    }
+
     pub(super) fn has_answered(&self) -> bool {
         let used = self.used();
         used.began || used.amounts.values().any(|amount| *amount > Amount::ZERO)
+    }
+
+    /// It is ended otherwise than as a failure, unless it has ended before.
+    pub(super) fn succeeded(&self) {
+        if !self.has_ended() {
+            self.used().succeeded = true;
+        }
+    }
+
+    pub(super) fn has_succeeded(&self) -> bool {
+        self.used().succeeded
+    }
+
+    /// What was used so far, by all meters that are named.
+    pub(super) fn tell(&self, amounts: Amounts) {
+        self.used().amounts.extend(amounts);
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -194,7 +218,14 @@ impl AdmissionState {
         }
         self.core.lives_no_more(self.living.load(Ordering::Relaxed));
         self.core.watch.count(figure, 1);
-        for delivery in self.asked.deliveries(&self.amounts(), HowCalled::default()) {
+        let mut amounts = self.amounts();
+        let silent = self.asked.target.is_some() && !self.has_answered();
+        self.used().succeeded = true;
+        if silent {
+            // Neither a success of the target nor a failure.
+            amounts.entry("requests".into()).or_insert(Amount::ZERO);
+        }
+        for delivery in self.asked.deliveries(&amounts, HowCalled::default()) {
             self.core.send_soon(delivery);
         }
     }

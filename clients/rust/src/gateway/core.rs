@@ -15,6 +15,7 @@ use super::delivery::{Delivery, KeptQueue};
 use super::figures::Watch;
 use super::ids::jitter;
 use super::local::{LocalSlots, LocalWindows};
+use super::logs::LogsInner;
 use super::settings::Settings;
 use super::transport::Transport;
 use crate::commands::Request;
@@ -45,6 +46,7 @@ pub(super) struct Core {
     sending: tokio::sync::Mutex<()>,
     living: Mutex<HashMap<u64, Weak<AdmissionState>>>,
     next_living: AtomicU64,
+    log_buffers: Mutex<Vec<Weak<LogsInner>>>,
 }
 
 /// What is undone if nobody is there any more to take it.
@@ -84,6 +86,7 @@ impl Core {
             sending: tokio::sync::Mutex::new(()),
             living: Mutex::default(),
             next_living: AtomicU64::new(0),
+            log_buffers: Mutex::default(),
             settings,
         });
         made.runtime.spawn(send_always(Arc::downgrade(&made), made.closing.subscribe()));
@@ -335,10 +338,19 @@ impl Core {
         self.living.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    pub(super) fn log_buffers(&self) -> std::sync::MutexGuard<'_, Vec<Weak<LogsInner>>> {
+        self.log_buffers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     /// Settles what is still running at what it has used so far, and sends what there is to send.
     pub(super) async fn close(self: &Arc<Self>, longest: Duration) {
         if self.closing.send_replace(true) {
             return;
+        }
+        let until = tokio::time::Instant::now() + longest;
+        let mut logs = JoinSet::new();
+        for one in self.log_buffers().drain(..).filter_map(|one| one.upgrade()) {
+            logs.spawn(one.close(until));
         }
         let living: Vec<_> = self.living().values().filter_map(Weak::upgrade).collect();
         for one in living {
@@ -351,7 +363,8 @@ impl Core {
                 own.send_kept().await;
             }
         };
-        let _ = tokio::time::timeout(longest, all).await;
+        let _ = tokio::time::timeout_at(until, all).await;
+        while logs.join_next().await.is_some() {}
         if self.kept.count() > 0 {
             log::warn!("{} settlements and charges were not sent", self.kept.count());
         }

@@ -48,7 +48,7 @@ impl Delivery {
             cmd.arg(&word[..]);
         }
         // All that is kept names a key.
-        Call { cmd, key: self.words.get(1).cloned(), repeatable: true }
+        Call { cmd, key: self.words.get(1).cloned(), repeatable: true, longest: None }
     }
 
     pub(super) fn name(&self) -> String {

@@ -2,7 +2,9 @@
 
 mod admission;
 mod admitter;
+mod batches;
 mod budgets;
+mod cache;
 mod circuit;
 mod cluster;
 mod core;
@@ -10,26 +12,35 @@ mod decisions;
 mod delivery;
 mod failure;
 mod figures;
+mod fill;
 mod ids;
 mod limits;
 mod local;
+mod locks;
+mod logs;
 mod node;
+mod routing;
 mod settings;
 mod stream;
 mod transport;
 mod waiting;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 pub use admission::Admission;
 pub use admitter::AdmitOptions;
+pub use batches::{BatchOptions, LogBatch};
 pub use budgets::{ChargeOptions, Hold};
+pub use cache::{Cache, CacheError, CacheOptions, EntryOptions};
 pub use decisions::{BudgetDecision, Denied, LimitDecision, Outcome, Settlement, TightestBudget};
 pub use failure::Unavailable;
 pub use figures::Figures;
 pub use limits::{AllowOptions, TokensOptions};
+pub use locks::{Slot, SlotOptions};
+pub use logs::{LogOptions, Logs};
+pub use routing::{Attempt, RouteOptions, RoutedRequest};
 pub use settings::{Away, Kept, LocalLimit, Mode, Plan, Plans, Settings, SettingsError};
 pub use stream::AdmittedStream;
 use tokio::runtime::Handle;
@@ -91,7 +102,7 @@ impl Gateway {
 
     /// Asks every primary of a cluster, or the one server there is. An error is that of the first that has failed, after all were asked.
     pub async fn run_everywhere<T: Send + 'static>(&self, request: &Request<T>) -> Result<Vec<T>, Error> {
-        self.core.transport.run_everywhere(request).await
+        self.core.transport.run_everywhere(request, None).await
     }
 
     /// Asks whether a request may go on: all limits and budgets of its accounts at once, which are charged with the estimates. An error
@@ -134,6 +145,7 @@ impl Gateway {
             circuits_open: nodes.iter().filter(|node| node.circuit.is_open()).count(),
             away: nodes.iter().map(|node| node.circuit.away_for()).max().unwrap_or_default(),
             kept: self.core.kept.count(),
+            log_records: self.core.log_buffers().iter().filter_map(Weak::upgrade).map(|logs| logs.len()).sum(),
         }
     }
 
@@ -181,4 +193,6 @@ pub struct Health {
     pub away: Duration,
     /// Settlements and charges that wait to be sent.
     pub kept: usize,
+    /// Log records that wait to be sent, in all buffers.
+    pub log_records: usize,
 }

@@ -19,12 +19,14 @@ pub(super) struct Call {
     pub(super) cmd: Cmd,
     pub(super) key: Option<Vec<u8>>,
     pub(super) repeatable: bool,
+    /// The longest wait for its reply, if it is not the usual one.
+    pub(super) longest: Option<Duration>,
 }
 
 impl Call {
     pub(super) fn of<T>(request: &Request<T>) -> Self {
         let key = request.key().map(<[u8]>::to_vec);
-        Self { cmd: request.cmd().clone(), key, repeatable: request.is_repeatable() }
+        Self { cmd: request.cmd().clone(), key, repeatable: request.is_repeatable(), longest: None }
     }
 }
 
@@ -121,13 +123,13 @@ impl Node {
         let Some(permit) = self.circuit.ask(self.timeout).await else {
             return Err(Error::Unavailable(Unavailable::new("circuit_open", false, true)));
         };
-        let mut found = self.once(&call.cmd, asking).await;
+        let mut found = self.once(call, asking).await;
         if let Err(Error::Unavailable(first)) = &found
             && first.reason == "connection"
             && (!first.sent || call.repeatable)
         {
             let sent = first.sent;
-            found = self.once(&call.cmd, asking).await;
+            found = self.once(call, asking).await;
             // A call that was tried twice may have arrived if one of the tries may have.
             if let Err(Error::Unavailable(second)) = &mut found {
                 second.sent |= sent;
@@ -140,9 +142,9 @@ impl Node {
         found
     }
 
-    async fn once(&self, cmd: &Cmd, asking: bool) -> Result<Value, Error> {
+    async fn once(&self, call: &Call, asking: bool) -> Result<Value, Error> {
         let (number, mut connection) = self.connection().await?;
-        let answer = within(self.timeout, send(&mut connection, cmd, asking)).await;
+        let answer = within(call.longest.unwrap_or(self.timeout), send(&mut connection, &call.cmd, asking)).await;
         let found = read(answer);
         if let Err(Error::Unavailable(away)) = &found
             && matches!(away.reason, "timeout" | "connection" | "readonly" | "masterdown" | "unblocked")

@@ -147,16 +147,20 @@ impl Transport {
     pub(super) async fn run_everywhere<T: Send + 'static>(
         self: &Arc<Self>,
         request: &Request<T>,
+        longest: Option<Duration>,
     ) -> Result<Vec<T>, Error> {
         if self.cluster {
             // Also those that have joined since.
             self.ask_for_slots_and_wait().await;
         }
-        let call = Call::of(request);
+        let call = Call { longest, ..Call::of(request) };
         let mut asked = tokio::task::JoinSet::new();
         for node in self.primaries() {
             let call = call.clone();
             asked.spawn(async move { node.ask(&call, false).await });
+        }
+        if asked.is_empty() {
+            return Err(no_node());
         }
         let (mut made, mut failed) = (Vec::new(), None);
         while let Some(found) = asked.join_next().await {
@@ -238,7 +242,7 @@ impl Transport {
     async fn take_slots(self: &Arc<Self>) {
         let mut cmd = redis::cmd("CLUSTER");
         cmd.arg("SLOTS");
-        let call = Call { cmd, key: None, repeatable: true };
+        let call = Call { cmd, key: None, repeatable: true, longest: None };
         let mut asked = tokio::task::JoinSet::new();
         for node in self.nodes() {
             let call = call.clone();

@@ -244,21 +244,21 @@ async fn a_thousand_interleavings_settle_each_admission_once() {
         }
         tasks.push((what, task));
     }
-    let mut least = Amount::ZERO;
-    let mut cancelled = 0;
+    let (mut least, mut most) = (Amount::ZERO, Amount::ZERO);
     for (what, task) in tasks {
         let ended = task.await;
-        least += Amount::from([1, 0, 1, 3, 2, 1, 0][what]);
+        // Of several ends at the same time the first one counts, whichever that is.
+        least += Amount::from([1, 0, 1, 0, 2, 1, 0][what]);
+        most += Amount::from([1, 0, 1, 3, 2, 1, 1][what]);
         if what == 6 {
             assert!(ended.unwrap_err().is_cancelled());
-            cancelled += 1;
         } else {
             ended.unwrap();
         }
     }
     until("all settlements", || account(&server, "a").in_flight == 0 && gateway.kept() == 0).await;
     let spent = spent_of(&server, "a");
-    assert!(spent >= least && spent <= least + Amount::from(cancelled), "{spent}, at least {least}");
+    assert!(spent >= least && spent <= most, "{spent}, from {least} to {most}");
     assert_eq!(account(&server, "a").ledgers["usd".as_bytes()].held, Amount::ZERO);
     assert_eq!(gateway.figures().count("kept_refused"), 0);
 }

@@ -2,6 +2,10 @@
 
 mod admission;
 mod away;
+mod cache;
 mod kept;
 mod limits;
+mod locks;
+mod logs;
+mod routing;
 mod support;

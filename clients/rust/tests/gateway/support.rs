@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gw_testkit::{DEADLINE, Proxy, Server, await_until, call};
+use gw_testkit::{DEADLINE, Proxy, Server, call};
 use redis::Client;
 use redis_gateway_client::commands::{AccountState, Description, Period, describe, policy_put, spent};
 use redis_gateway_client::{Admission, AdmitOptions, Amount, Amounts, Gateway, Settings};
@@ -96,9 +96,4 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(began.elapsed() < DEADLINE, "still waiting for: {what}");
         tokio::time::sleep(Duration::from_millis(3)).await;
     }
-}
-
-/// Waits until the server answers again.
-pub fn answers(server: &Server) {
-    await_until("the server to answer", DEADLINE, || server.connect().is_ok()).unwrap();
 }
