@@ -291,7 +291,7 @@ async fn entries_are_cleared() {
     cache.set(r#"{"at":2}"#, "2", &options()).await.unwrap();
     cache.get(r#"{"at":1}"#).await.unwrap();
     cache.get_or_compute(r#"{"at":1}"#, &options(), || async { Ok::<_, Infallible>("none") }).await.unwrap();
-    assert_eq!(cache.figures().await.unwrap()[0].saved, amount("0.02"));
+    assert_eq!(cache.figures().await.unwrap()[0].saved, amount("0.04"));
     assert_eq!(cache.clear_tag("doc:1").await.unwrap(), 1);
     assert_eq!(cache.get(r#"{"at":1}"#).await.unwrap(), None);
     assert_eq!(cache.clear_pattern("chat:*").await.unwrap(), 1);
