@@ -26,9 +26,9 @@ const PATTERN_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct CacheOptions {
     /// Who may see the answers: a team, a customer. Two tenants never share one. Default: all may.
     pub tenant: Option<String>,
-    /// For how long an answer is fresh. Default: an hour.
-    pub ttl: Duration,
-    /// For how long after that it is served while it is refreshed. Default: none; then the server's own setting applies.
+    /// For how long an answer is fresh. Default: what the server's `gw.cache-ttl` says for the category.
+    pub ttl: Option<Duration>,
+    /// For how long after that it is served while it is refreshed. Default: what the server's `gw.cache-stale` says for the category.
     pub stale: Option<Duration>,
     /// Longer than a computation may take. Default: 2 minutes.
     pub lease: Duration,
@@ -44,7 +44,7 @@ impl Default for CacheOptions {
     fn default() -> Self {
         Self {
             tenant: None,
-            ttl: Duration::from_secs(3_600),
+            ttl: None,
             stale: None,
             lease: Duration::from_secs(120),
             wait: Duration::from_secs(60),
@@ -157,7 +157,7 @@ impl CacheInner {
 
     async fn set(&self, key: &str, value: &[u8], token: i64, options: &EntryOptions) -> Result<bool, Error> {
         let own = CacheSetOptions {
-            px_ms: Some(milliseconds(self.options.ttl)),
+            px_ms: self.options.ttl.map(milliseconds),
             stale_ms: self.options.stale.map(milliseconds),
             tags: options.tags.iter().map(Text::from).collect(),
             saved: options.saved,

@@ -3,6 +3,7 @@
 mod admission;
 mod admitter;
 mod batches;
+pub mod blocking;
 mod budgets;
 mod cache;
 mod circuit;

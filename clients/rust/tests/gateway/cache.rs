@@ -50,6 +50,21 @@ async fn keys_are_the_tenants_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn entries_live_as_long_as_they_are_told() {
+    let (server, gateway) = started(patient());
+    let mut connection = server.connect().unwrap();
+    call!(connection, "CONFIG", "SET", "gw.cache-ttl", "chat=100" => ());
+    let with = |ttl, stale| gateway.cache("chat", CacheOptions { ttl, stale, ..Default::default() });
+    let minute = Some(Duration::from_secs(60));
+    for (cache, longest) in [(with(None, None), 100_000), (with(minute, None), 60_000), (with(minute, minute), 120_000)]
+    {
+        cache.set(REQUEST, "x", &options()).await.unwrap();
+        let left: i64 = call!(connection, "PTTL", cache.key(REQUEST).unwrap());
+        assert!(left > longest - 50_000 && left <= longest, "{left}, {longest}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_computes_for_all_processes() {
     let (server, gateway) = started(patient());
     let others: Vec<_> = (0..4).map(|_| Gateway::new(&client(server.port()), patient()).unwrap()).collect();
@@ -148,8 +163,11 @@ async fn a_lost_reply_loses_no_lease() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_value_is_refreshed_in_the_background() {
     let (_server, gateway) = started(patient());
-    let settings =
-        CacheOptions { ttl: Duration::from_millis(1), stale: Some(Duration::from_secs(3_600)), ..Default::default() };
+    let settings = CacheOptions {
+        ttl: Some(Duration::from_millis(1)),
+        stale: Some(Duration::from_secs(3_600)),
+        ..Default::default()
+    };
     let cache = gateway.cache("chat", settings);
     cache.set(REQUEST, "old", &options()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;

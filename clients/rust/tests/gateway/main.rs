@@ -2,6 +2,7 @@
 
 mod admission;
 mod away;
+mod blocking;
 mod cache;
 mod kept;
 mod limits;
@@ -9,3 +10,4 @@ mod locks;
 mod logs;
 mod routing;
 mod support;
+mod topologies;
