@@ -1,4 +1,4 @@
-"""Rust's low level: types, readers of replies, and a function that makes the request of each call. All as rustfmt has it."""
+"""Rust's low level: types, readers of replies, and a function that makes the request of each call, as rustfmt has it."""
 
 import json
 import re
@@ -118,7 +118,9 @@ class Rust:
         replies = self.spec.replies
         out = [HEADER, "use std::collections::BTreeMap;\n\nuse super::{Amount, Quantity, Text};\n"]
         for name, about in replies["words"].items():
-            out.append(f"\n{comment(about['doc'])}#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]\n")
+            out.append(
+                f"\n{comment(about['doc'])}#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]\n"
+            )
             out.append(f"#[non_exhaustive]\npub enum {name} {{\n")
             out += [f"    /// `{word}`.\n    {pascal(word.lower())},\n" for word in about["of"]]
             out.append("}\n")
@@ -293,7 +295,11 @@ class Rust:
     def readers(self) -> str:
         replies = self.spec.replies
         used = {name for entry in self.shapes() for name in self.kinds(entry)}
-        out = [HEADER, "use redis::Value;\n\nuse super::types::*;\nuse super::wire::{Fields, FromReply, by_name, by_place, words};\n"]
+        out = [
+            HEADER,
+            "use redis::Value;\n\nuse super::types::*;\n",
+            "use super::wire::{Fields, FromReply, by_name, by_place, words};\n",
+        ]
         out.append("use crate::error::UnexpectedReply;\n")
         for name, about in replies["words"].items():
             pairs = [f"    {pascal(word.lower())} = {quoted(word)}," for word in about["of"]]
@@ -314,11 +320,16 @@ class Rust:
                 by_record.setdefault(record, []).append(word)
             out.append(f"\nimpl FromReply for {name} {{\n")
             out.append("    fn from_reply(reply: Value) -> Result<Self, UnexpectedReply> {\n")
-            out.append(f"        let kind = Fields::peek(&reply, {quoted(about['by'])})?;\n        match kind.as_bytes() {{\n")
+            out.append(
+                f"        let kind = Fields::peek(&reply, {quoted(about['by'])})?;\n        match kind.as_bytes() {{\n"
+            )
             for variant, record in variants.items():
                 test = " | ".join(f"b{quoted(word)}" for word in by_record[record])
                 out.append(f"            {test} => FromReply::from_reply(reply).map(Self::{variant}),\n")
-            out.append(f'            _ => Err(UnexpectedReply::new("a known {about["by"]}", &reply)),\n        }}\n    }}\n}}\n')
+            out.append(
+                f'            _ => Err(UnexpectedReply::new("a known {about["by"]}", &reply)),\n'
+                "        }\n    }\n}\n"
+            )
         return "".join(out)
 
     def shapes(self) -> list[Shape]:
@@ -340,7 +351,11 @@ class Rust:
         out.append("pub(super) const TABLE: &[CommandInfo] = &[\n")
         for name, about in described.items():
             told = self.spec.commands[name]
-            values = [f"name: {quoted(name)}", f"family: {quoted(about['family'])}", f"has_key: {str(bool(told['keys'])).lower()}"]
+            values = [
+                f"name: {quoted(name)}",
+                f"family: {quoted(about['family'])}",
+                f"has_key: {str(bool(told['keys'])).lower()}",
+            ]
             for flag, field in (("readonly", "only_reads"), ("blocking", "may_wait"), ("denyoom", "grows_memory")):
                 values.append(f"{field}: {str(flag in told['flags']).lower()}")
             out.append(items(4, "CommandInfo {", values, "},", " "))
@@ -368,8 +383,14 @@ class Rust:
         words = " | ".join(quoted(word) for word in self.spec.errors["bare"])
         out.append("\n/// Words in capitals that are no code: they begin a text of the code `ERR`.\n")
         out.append(f"pub(crate) fn is_bare(word: &str) -> bool {{\n    matches!(word, {words})\n}}\n")
-        out.append("\n/// The kind of an error reply, whether the server counts as away, and whether the same call may succeed soon.\n")
-        out.append("pub(crate) fn classify(code: &str, text: &str) -> (ReplyErrorKind, bool, bool) {\n    match code {\n")
+        out.append(
+            "\n"
+            "/// The kind of an error reply, whether the server counts as away, "
+            "and whether the same call may succeed soon.\n"
+        )
+        out.append(
+            "pub(crate) fn classify(code: &str, text: &str) -> (ReplyErrorKind, bool, bool) {\n    match code {\n"
+        )
         plain = next(name for name, about in types.items() if about["code"] == "ERR" and "begins" not in about)
         ordered = [one for one in types.items() if one[0] != plain] + [(plain, types[plain])]
         for name, about in ordered:
@@ -410,11 +431,16 @@ class Rust:
     def calls(self) -> str:
         replies = self.spec.replies
         out = [HEADER, "use redis_gateway_client::commands::*;\nuse redis_gateway_client::{Amount, Text};\n"]
-        out.append("use serde_json::{Value as Json, json};\n\nuse super::arguments::{Argument, Arguments, Call};\nuse super::plain::Plain;\n")
+        out.append(
+            "use serde_json::{Value as Json, json};\n\n"
+            "use super::arguments::{Argument, Arguments, Call};\nuse super::plain::Plain;\n"
+        )
         for method in self.spec.methods:
             required, optional = self.required(method), self.optional(method)
             passed = []
-            out.append(f"\nfn {snake(method.name)}({'a' if required or optional else '_'}: &mut Arguments) -> Call {{\n")
+            out.append(
+                f"\nfn {snake(method.name)}({'a' if required or optional else '_'}: &mut Arguments) -> Call {{\n"
+            )
             for param in required:
                 type = "u64" if param.name == "cursor" else param.words or ARGUMENTS[param.type][1]
                 out.append(f"    let {param.name}: {type} = a.need({quoted(param.name)});\n")
@@ -431,7 +457,9 @@ class Rust:
                 passed.append("&options")
             call = f"redis_gateway_client::commands::{snake(method.name)}"
             out.append(f"    Call::of({call}({', '.join(passed)}))\n}}\n")
-        out.append("\ntype Make = fn(&mut Arguments) -> Call;\n\n/// The function that makes the call of each method.\n")
+        out.append(
+            "\ntype Make = fn(&mut Arguments) -> Call;\n\n/// The function that makes the call of each method.\n"
+        )
         out.append("pub const CALLS: &[(&str, Make)] = &[\n")
         out += [f"    ({quoted(method.name)}, {snake(method.name)}),\n" for method in self.spec.methods]
         out.append("];\n")
@@ -441,25 +469,42 @@ class Rust:
             taken = {True: "take", False: "need"}
             values = [f"{one.name}: a.{taken[one.optional]}({quoted(one.name)})" for one in params]
             out.append(items(4, f"Policy::from({policy.name} {{", values, "})", " ") + "}\n")
-        out.append("\nimpl Argument for Policy {\n    fn of(value: &Json) -> Self {\n        let mut a = Arguments::of(value);\n")
+        out.append(
+            "\nimpl Argument for Policy {\n    fn of(value: &Json) -> Self {\n"
+            "        let mut a = Arguments::of(value);\n"
+        )
         out.append('        match a.need::<String>("kind").as_str() {\n')
         for policy in self.spec.policies:
             out.append(f"            {quoted(policy.name)} => {snake_type(policy.name)}(&mut a),\n")
         out.append('            other => panic!("no policy {other}"),\n        }\n    }\n}\n')
         for name, about in replies["words"].items():
-            out.append(f"\nimpl Argument for {name} {{\n    fn of(value: &Json) -> Self {{\n        match value.as_str().unwrap() {{\n")
+            out.append(
+                f"\nimpl Argument for {name} {{\n    fn of(value: &Json) -> Self {{\n"
+                "        match value.as_str().unwrap() {\n"
+            )
             out += [f"            {quoted(word)} => Self::{pascal(word.lower())},\n" for word in about["of"]]
             out.append('            other => panic!("no word {other}"),\n        }\n    }\n}\n')
-            out.append(f"\nimpl Plain for {name} {{\n    fn plain(&self) -> Json {{\n        json!(self.as_str())\n    }}\n}}\n")
+            out.append(
+                f"\nimpl Plain for {name} {{\n    fn plain(&self) -> Json {{\n"
+                "        json!(self.as_str())\n    }\n}\n"
+            )
         for name, about in replies["records"].items():
             out.append(f"\nimpl Plain for {name} {{\n    fn plain(&self) -> Json {{\n        json!({{\n")
-            out += [f"            {quoted(field)}: self.{self.name_of(field)}.plain(),\n" for field, _, _ in about["fields"]]
+            out += [
+                f"            {quoted(field)}: self.{self.name_of(field)}.plain(),\n" for field, _, _ in about["fields"]
+            ]
             out.append("        })\n    }\n}\n")
         for name, variants in self.unions().items():
-            out.append(f"\nimpl Plain for {name} {{\n    fn plain(&self) -> Json {{\n        let (kind, mut made) = match self {{\n")
+            out.append(
+                f"\nimpl Plain for {name} {{\n    fn plain(&self) -> Json {{\n"
+                "        let (kind, mut made) = match self {\n"
+            )
             for variant, record in variants.items():
                 out.append(f"            Self::{variant}(found) => ({quoted(record)}, found.plain()),\n")
-            out.append('            other => panic!("{other:?}"),\n        };\n        made["kind"] = json!(kind);\n        made\n    }\n}\n')
+            out.append(
+                '            other => panic!("{other:?}"),\n        };\n'
+                '        made["kind"] = json!(kind);\n        made\n    }\n}\n'
+            )
         return "".join(out)
 
 

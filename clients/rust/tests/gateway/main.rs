@@ -8,6 +8,7 @@ mod kept;
 mod limits;
 mod locks;
 mod logs;
+mod readme;
 mod routing;
 mod support;
 mod topologies;
