@@ -8,7 +8,7 @@ export GW_MODULE=${GW_MODULE:-${CARGO_TARGET_DIR:-$root/target}/release/libredis
 
 package=(--package redis-gateway-client)
 cargo fmt "${package[@]}" --check
-cargo clippy --quiet "${package[@]}" --no-default-features -- -D warnings
+cargo clippy --quiet "${package[@]}" --no-default-features --features cluster -- -D warnings
 cargo clippy --quiet "${package[@]}" --all-features --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --quiet "${package[@]}" --all-features --no-deps
 # What users get has all that it needs, and nothing of the tests.
