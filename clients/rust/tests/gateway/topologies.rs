@@ -133,6 +133,21 @@ async fn accounts_and_targets_of_a_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_entries_of_a_cluster() {
+    let cluster = Cluster::start(&Server::options(), 3, 0).unwrap();
+    let gateway = Gateway::cluster(&client(cluster.ports()[0]), patient()).unwrap();
+    let cache = gateway.cache("chat", CacheOptions::default());
+    let requests: Vec<String> = (0..150).map(|at| format!(r#"{{"at":{at}}}"#)).collect();
+    let entries: Vec<_> = requests.iter().map(|request| (request, request)).collect();
+    assert_eq!(cache.set_many(&entries, &EntryOptions::default()).await.unwrap(), 150);
+    // Slots have moved since: what was redirected is asked for alone.
+    let (from, to) = (&cluster.nodes()[0], &cluster.nodes()[1]);
+    cluster.reshard(300, from, to).unwrap();
+    let found = cache.get_many(&requests).await.unwrap();
+    assert!(found.iter().zip(&requests).all(|(value, request)| value.as_deref() == Some(request.as_bytes())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_primary_is_asked() {
     let mut cluster = Cluster::start(&Server::options(), 3, 0).unwrap();
     let gateway = Gateway::cluster(&client(cluster.ports()[0]), patient()).unwrap();
