@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::Gateway;
@@ -106,21 +106,48 @@ pub(super) struct CacheInner {
     pub(super) category: String,
     pub(super) options: CacheOptions,
     /// A place for each computation without the cache.
-    computing: Semaphore,
+    computing: Arc<Semaphore>,
     flights: Mutex<HashMap<String, Arc<Flight>>>,
 }
 
 /// A computation that others in this process wait for.
-struct Flight {
+pub(super) struct Flight {
     value: OnceLock<Arc<[u8]>>,
     done: watch::Sender<bool>,
 }
 
+impl Flight {
+    /// Whether it ends by then.
+    pub(super) async fn ended(&self, end: Instant) -> bool {
+        let mut done = self.done.subscribe();
+        tokio::time::timeout_at(end, done.wait_for(|done| *done)).await.is_ok()
+    }
+
+    pub(super) fn value(&self) -> Option<&Arc<[u8]>> {
+        self.value.get()
+    }
+}
+
 /// The duty to end a flight, also if whoever leads it leaves.
-struct Lead {
+pub(super) struct Lead {
     cache: Arc<CacheInner>,
     key: String,
     flight: Arc<Flight>,
+}
+
+impl Lead {
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    pub(super) fn cache(&self) -> &Arc<CacheInner> {
+        &self.cache
+    }
+
+    /// What others get when the flight ends.
+    pub(super) fn share(&self, value: Arc<[u8]>) {
+        let _ = self.flight.value.set(value);
+    }
 }
 
 impl Drop for Lead {
@@ -149,6 +176,11 @@ impl CacheInner {
         }
     }
 
+    /// A place to compute in: without the cache all misses come together. None if none is free by then.
+    pub(super) async fn place(&self, end: Instant) -> Option<OwnedSemaphorePermit> {
+        tokio::time::timeout_at(end, self.computing.clone().acquire_owned()).await.ok()?.ok()
+    }
+
     /// What was found, which is counted.
     fn got(&self, found: Result<Option<Vec<u8>>, Error>) -> Option<Vec<u8>> {
         match found {
@@ -164,7 +196,7 @@ impl CacheInner {
     }
 
     /// Joins the computation of a key, or begins it.
-    fn fly(self: &Arc<Self>, key: &str) -> Result<Lead, Arc<Flight>> {
+    pub(super) fn fly(self: &Arc<Self>, key: &str) -> Result<Lead, Arc<Flight>> {
         let mut flights = self.flights();
         if let Some(found) = flights.get(key) {
             return Err(found.clone());
@@ -191,7 +223,13 @@ impl CacheInner {
     }
 
     /// Stores a value, if the server has given the right to. Whoever has computed it gets it, also if it cannot be stored.
-    async fn store(&self, mut fill: Fill, answer: Option<&CacheAnswer>, value: &[u8], options: &EntryOptions) {
+    pub(super) async fn store(
+        &self,
+        mut fill: Fill,
+        answer: Option<&CacheAnswer>,
+        value: &[u8],
+        options: &EntryOptions,
+    ) {
         if answer.is_none() && !fill.is_known_again().await {
             return; // It is given up later.
         }
@@ -213,7 +251,7 @@ impl Gateway {
     /// A cache of answers. The category is the kind of request, by which statistics and expiry go, and the beginning of the keys: it has
     /// no colon.
     pub fn cache(&self, category: &str, options: CacheOptions) -> Cache {
-        let computing = Semaphore::new(options.computing.clamp(1, Semaphore::MAX_PERMITS));
+        let computing = Arc::new(Semaphore::new(options.computing.clamp(1, Semaphore::MAX_PERMITS)));
         let core = self.core.clone();
         let inner = CacheInner { core, category: category.to_owned(), options, computing, flights: Mutex::default() };
         Cache { state: Arc::new(inner) }
@@ -251,12 +289,11 @@ impl Cache {
                 Ok(lead) => return self.lead(lead, options, compute, end).await.map_err(CacheError::Compute),
                 Err(flight) => flight,
             };
-            let mut done = flight.done.subscribe();
-            if tokio::time::timeout_at(end, done.wait_for(|done| *done)).await.is_err() {
+            if !flight.ended(end).await {
                 self.state.count("wait_timeout");
                 return compute().await.map(|value| value.into().into()).map_err(CacheError::Compute);
             }
-            if let Some(value) = flight.value.get() {
+            if let Some(value) = flight.value() {
                 self.state.count("coalesced");
                 return Ok(value.clone());
             }
@@ -279,28 +316,31 @@ impl Cache {
         let mut answer = fill.fetch(end).await;
         if let Some(value) = answer.as_mut().and_then(|answer| answer.value.take()) {
             let value: Arc<[u8]> = value.into();
-            let _ = lead.flight.value.set(value.clone());
+            lead.share(value.clone());
             if fill.token() != 0 {
                 self.refresh(fill, options.clone(), compute);
             }
             return Ok(value);
         }
-        // Without the cache all misses come together.
         let place = match &answer {
-            None => tokio::time::timeout_at(end, self.state.computing.acquire()).await.ok(),
+            None => self.state.place(end).await,
             Some(_) => None,
         };
         // If it fails, or nobody waits for it any more, the fill lease is given up.
         let value: Arc<[u8]> = compute().await?.into().into();
         drop(place);
-        let _ = lead.flight.value.set(value.clone());
+        lead.share(value.clone());
         self.state.store(fill, answer.as_ref(), &value, options).await;
         Ok(value)
     }
 
     /// Computes a stale answer anew, in the background, for as long as the fill lease lives.
-    fn refresh<T, E, F>(&self, mut fill: Fill, options: EntryOptions, compute: impl FnOnce() -> F + Send + 'static)
-    where
+    pub(super) fn refresh<T, E, F>(
+        &self,
+        mut fill: Fill,
+        options: EntryOptions,
+        compute: impl FnOnce() -> F + Send + 'static,
+    ) where
         T: Into<Vec<u8>>,
         E: Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,

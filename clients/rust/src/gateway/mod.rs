@@ -24,6 +24,7 @@ mod node;
 mod routing;
 mod settings;
 mod stream;
+mod streamcache;
 mod transport;
 mod waiting;
 
@@ -45,6 +46,7 @@ pub use logs::{LogOptions, Logs};
 pub use routing::{Attempt, RouteOptions, RoutedRequest};
 pub use settings::{Away, Kept, LocalLimit, Mode, Plan, Plans, Settings, SettingsError};
 pub use stream::AdmittedStream;
+pub use streamcache::CachedStream;
 use tokio::runtime::Handle;
 
 use self::core::Core;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use gw_testkit::{Direction, Links, call};
 use redis_gateway_client::{CacheError, CacheOptions, EntryOptions, Gateway, KeyError, Settings};
 
@@ -315,6 +316,81 @@ async fn entries_are_cleared() {
     assert_eq!(cache.clear_pattern("chat:*").await.unwrap(), 1);
     cache.set(r#"{"at":3}"#, "3", &options()).await.unwrap();
     assert_eq!(cache.clear().await.unwrap(), 1);
+}
+
+fn pieces(texts: &[&str]) -> impl futures_util::Stream<Item = Result<String, &'static str>> + Send + Unpin + use<> {
+    let texts: Vec<_> =
+        texts.iter().map(|&text| if text == "!" { Err("broken") } else { Ok(text.to_owned()) }).collect();
+    futures_util::stream::iter(texts)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_stored_when_it_is_complete() {
+    let (_server, gateway) = started(patient());
+    let cache = gateway.cache("chat", CacheOptions::default());
+    // One that fails, and one that nobody reads to its end.
+    let mut broken = cache.stream(REQUEST, &options(), || pieces(&["Hel", "!", "lo"])).await.unwrap();
+    assert_eq!(broken.next().await, Some(Ok("Hel".into())));
+    assert_eq!(broken.next().await, Some(Err("broken")));
+    assert_eq!(broken.next().await, None);
+    let mut left = cache.stream(REQUEST, &options(), || pieces(&["Hel", "lo"])).await.unwrap();
+    assert_eq!(left.next().await, Some(Ok("Hel".into())));
+    drop(left);
+    // Somebody who asks meanwhile gets the pieces when the answer is complete.
+    let mut first = cache.stream(REQUEST, &options(), || pieces(&["Hel", "lo"])).await.unwrap();
+    assert_eq!(first.next().await, Some(Ok("Hel".into())));
+    let own = cache.clone();
+    let second = tokio::spawn(async move {
+        let stream = own.stream(REQUEST, &EntryOptions::default(), || pieces(&["own"])).await.unwrap();
+        stream.collect::<Vec<_>>().await
+    });
+    tokio::task::yield_now().await;
+    assert_eq!(first.next().await, Some(Ok("lo".into())));
+    assert_eq!(first.next().await, None);
+    assert_eq!(second.await.unwrap(), [Ok("Hel".to_owned()), Ok("lo".to_owned())]);
+    until("it to be stored", || {
+        counted(&gateway).contains_key("hit") || {
+            let own = cache.clone();
+            tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(async move { own.get(REQUEST).await })
+            })
+            .unwrap()
+            .is_some()
+        }
+    })
+    .await;
+    let replayed = cache.stream(REQUEST, &options(), || pieces(&["own"])).await.unwrap();
+    assert_eq!(replayed.collect::<Vec<_>>().await, [Ok("Hel".to_owned()), Ok("lo".to_owned())]);
+    // An answer of another form is computed anew.
+    cache.set(REQUEST, "plain", &options()).await.unwrap();
+    let anew = cache.stream(REQUEST, &options(), || pieces(&["new"])).await.unwrap();
+    assert_eq!(anew.collect::<Vec<_>>().await, [Ok("new".to_owned())]);
+    let counts = counted(&gateway);
+    assert!(counts["miss"] >= 3, "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_stream_is_refreshed() {
+    let (_server, gateway) = started(patient());
+    let settings = CacheOptions {
+        ttl: Some(Duration::from_millis(1)),
+        stale: Some(Duration::from_secs(3_600)),
+        ..Default::default()
+    };
+    let cache = gateway.cache("chat", settings);
+    cache.set(REQUEST, r#"["old"]"#, &options()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let old = cache.stream(REQUEST, &options(), || pieces(&["new"])).await.unwrap();
+    assert_eq!(old.collect::<Vec<_>>().await, [Ok("old".to_owned())]);
+    let began = std::time::Instant::now();
+    while cache.get(REQUEST).await.unwrap().as_deref() != Some(br#"["new"]"#) {
+        assert!(began.elapsed() < gw_testkit::DEADLINE);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // While the server is away, it is computed.
+    let away = Gateway::new(&client(1), Settings::default()).unwrap().cache("chat", CacheOptions::default());
+    let computed = away.stream(REQUEST, &options(), || pieces(&["1", "2"])).await.unwrap();
+    assert_eq!(computed.collect::<Vec<_>>().await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
