@@ -8,7 +8,7 @@ use super::failure::Unavailable;
 use super::ids::new_id;
 use super::local::share;
 use super::settings::{Mode, duration_of, milliseconds};
-use crate::commands::{self, Amount, Amounts, PolicyPutOptions, Rows, Text, policy_put};
+use crate::commands::{self, Amount, Amounts, PolicyPutOptions, Request, Rows, Text, policy_put};
 use crate::error::{Error, ReplyError, ReplyErrorKind};
 
 /// The most accounts in one call.
@@ -73,20 +73,42 @@ pub(super) async fn admit(
     estimates: Amounts,
     options: AdmitOptions,
 ) -> Result<Admission, Error> {
+    let mut asked = prepare_for(&core, accounts, estimates, &options)?;
+    ask_each(&core, &mut asked, &options, None).await?;
+    Ok(decided(&core, asked, &options))
+}
+
+pub(super) fn prepare_for(
+    core: &Core,
+    accounts: Vec<Text>,
+    estimates: Amounts,
+    options: &AdmitOptions,
+) -> Result<Asked, Error> {
     if accounts.is_empty() {
         return Err(Error::Reply(ReplyError::new("ERR", "at least one: account")));
     }
-    let mut asked = prepare(&core, grouped(&core, accounts), estimates, &options)?;
-    ask_each(&core, &mut asked, &options).await?;
-    core.watch.decided("admission", asked.outcome, asked.reason);
-    Ok(Admission::new(&core, asked, !options.no_keep_alive))
+    prepare(core, grouped(core, accounts), estimates, options)
 }
 
-/// Asks slot by slot. An error is one of the call; then nothing is admitted.
-async fn ask_each(core: &Arc<Core>, asked: &mut Asked, options: &AdmitOptions) -> Result<(), Error> {
+pub(super) fn decided(core: &Arc<Core>, asked: Asked, options: &AdmitOptions) -> Admission {
+    core.watch.decided("admission", asked.outcome, asked.reason);
+    Admission::new(core, asked, !options.no_keep_alive)
+}
+
+/// The answer to a question that was sent together with others.
+pub(super) type Answer = Option<Result<redis::Value, Error>>;
+
+/// Asks slot by slot. An error is one of the call; then nothing is admitted. `first` is the answer of the first slot, if it has been
+/// asked.
+pub(super) async fn ask_each(
+    core: &Arc<Core>,
+    asked: &mut Asked,
+    options: &AdmitOptions,
+    mut first: Answer,
+) -> Result<(), Error> {
     for at in 0..asked.groups.len() {
         asked.groups[at].standing = Standing::Maybe;
-        match ask_group(core, asked, at, options).await {
+        match ask_group(core, asked, at, options, first.take()).await {
             Ok(found) => {
                 asked.rows.extend(found.rows);
                 if !found.admitted {
@@ -121,15 +143,10 @@ async fn ask_each(core: &Arc<Core>, asked: &mut Asked, options: &AdmitOptions) -
     Ok(())
 }
 
-async fn ask_group(
-    core: &Arc<Core>,
-    asked: &Asked,
-    at: usize,
-    options: &AdmitOptions,
-) -> Result<commands::Admission, Error> {
-    let accounts = &asked.groups[at].accounts;
-    let request = commands::admit(
-        accounts,
+/// What a group is asked.
+pub(super) fn question(asked: &Asked, at: usize, options: &AdmitOptions) -> Request<commands::Admission> {
+    commands::admit(
+        &asked.groups[at].accounts,
         &asked.lease_id,
         milliseconds(asked.ttl),
         &commands::AdmitOptions {
@@ -138,10 +155,24 @@ async fn ask_group(
             rows: Some(options.rows.unwrap_or(Rows::Detail)),
             ..Default::default()
         },
-    );
+    )
+}
+
+async fn ask_group(
+    core: &Arc<Core>,
+    asked: &Asked,
+    at: usize,
+    options: &AdmitOptions,
+    mut first: Answer,
+) -> Result<commands::Admission, Error> {
+    let accounts = &asked.groups[at].accounts;
+    let request = question(asked, at, options);
     let mut made = 0;
     loop {
-        let found = core.run(&request).await;
+        let found = match first.take() {
+            Some(answer) => answer.and_then(|reply| request.decode(reply)),
+            None => core.run(&request).await,
+        };
         match found.as_ref().err().and_then(Error::kind) {
             // An answer was lost for so long that the lease has ended meanwhile.
             Some(ReplyErrorKind::LeaseEnded { .. }) => {

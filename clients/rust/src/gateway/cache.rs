@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::Gateway;
-use super::core::Core;
+use super::core::{Core, code_of};
 use super::fill::Fill;
 use super::node::Call;
 use super::settings::milliseconds;
@@ -172,7 +172,7 @@ impl CacheInner {
             self.count("away");
         } else {
             self.count("error");
-            log::warn!("the cache refuses to answer: {}", error.reply().map_or("no reply", |reply| &reply.code));
+            log::warn!("the cache refuses to answer: {}", code_of(error));
         }
     }
 
@@ -241,7 +241,7 @@ impl CacheInner {
             Ok(_) => fill.used(),
             Err(error) => {
                 self.count("not_stored");
-                log::debug!("an answer was not stored: {error}");
+                log::debug!("an answer was not stored: {}", code_of(&error));
             }
         }
     }
@@ -378,7 +378,7 @@ impl Cache {
         let key = self.key(request)?;
         if let Err(error) = self.state.set(&key, value.as_ref(), 0, options).await {
             self.state.count("not_stored");
-            log::debug!("an answer was not stored: {error}");
+            log::debug!("an answer was not stored: {}", code_of(&error));
         }
         Ok(())
     }

@@ -417,7 +417,8 @@ fn closed() -> Error {
     Error::Unavailable(super::failure::Unavailable::new("closed", false, false))
 }
 
-fn code_of(error: &Error) -> &str {
+/// What a log line may say of an error: its text may name keys.
+pub(super) fn code_of(error: &Error) -> &str {
     error.reply().map_or("no reply", |error| error.code.as_str())
 }
 

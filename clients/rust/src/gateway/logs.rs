@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 
 use super::Gateway;
-use super::core::{Core, ended};
+use super::core::{Core, code_of, ended};
 use super::delivery::passed;
 use super::ids::new_id;
 use crate::commands::{LogPushOptions, log_push};
@@ -267,7 +267,7 @@ impl LogsInner {
             }
             Err(error) if error.kind() == Some(&ReplyErrorKind::QueueFull) || error.is_not_now() => Some(false),
             Err(error) if batch.records.len() == 1 => {
-                log::error!("a log record was refused: {}", error.reply().map_or("no reply", |reply| &reply.code));
+                log::error!("a log record was refused: {}", code_of(&error));
                 self.drop_records(1, "refused");
                 Some(true)
             }

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use super::Gateway;
 use super::admission::{Admission, AdmissionState, Asked, Group, HowCalled, Standing};
-use super::admitter::{AdmitOptions, admit, prepare};
+use super::admitter::{AdmitOptions, Answer, ask_each, decided, prepare, prepare_for, question, undo};
 use super::core::{Core, GiveBack};
 use super::decisions::{Denied, Outcome, Settlement};
 use super::failure::Unavailable;
 use super::ids::jitter;
 use super::local::share;
+use super::node::Call;
 use super::settings::{Mode, duration_of, milliseconds};
-use crate::commands::{self, Amounts, Pick, RouteRows, Text, route};
+use crate::commands::{self, Amounts, Pick, Request, RouteRows, Routed, Text, route};
 use crate::error::{Error, ReplyError, ReplyErrorKind};
 
 /// The most targets in one call.
@@ -139,20 +140,58 @@ impl Gateway {
         options: &RouteOptions,
     ) -> Result<RoutedRequest, Error> {
         let accounts = accounts.into_iter().map(Into::into).collect();
-        let targets: Vec<Text> = targets.into_iter().map(Into::into).collect();
-        let admitted = admit(self.core.clone(), accounts, estimates, options.admit.clone());
-        let admission = self.core.finish(admitted).await?;
-        let options =
-            RouteOptions { admit: AdmitOptions { lease_id: None, ..options.admit.clone() }, ..options.clone() };
-        Ok(RoutedRequest {
-            core: self.core.clone(),
-            admission,
-            targets,
-            options,
-            began: Instant::now(),
-            attempts: Vec::new(),
-        })
+        let targets = targets.into_iter().map(Into::into).collect();
+        self.core.finish(begin(self.core.clone(), accounts, targets, estimates, options.clone())).await
     }
+}
+
+/// Asks for the accounts' admission and for the first target: in one round trip, if one server has all of them. Else the target is
+/// asked for later.
+async fn begin(
+    core: Arc<Core>,
+    accounts: Vec<Text>,
+    targets: Vec<Text>,
+    estimates: Amounts,
+    options: RouteOptions,
+) -> Result<RoutedRequest, Error> {
+    let own = options.admit.clone();
+    let options = RouteOptions { admit: AdmitOptions { lease_id: None, ..options.admit }, ..options };
+    let pick = options.pick.unwrap_or(Pick::Fast);
+    let mut asked = prepare_for(&core, accounts, estimates.clone(), &own)?;
+    let mut picked = prepare(&core, Vec::new(), estimates, &options.admit)?;
+    let mut first = None;
+    let parts = grouped(&core, &targets);
+    let mut together = (None, None);
+    if let ([_], [part]) = (&asked.groups[..], &parts[..]) {
+        let calls = [Call::of(&question(&asked, 0, &own)), Call::of(&target_question(&picked, part, pick))];
+        let [home, other] = [&calls[0], &calls[1]].map(|call| core.transport.known_node(call));
+        if home.zip(other).is_some_and(|(home, other)| Arc::ptr_eq(&home, &other)) {
+            let mut answers = core.transport.send_together(calls.into()).await.into_iter();
+            together = (answers.next(), answers.next());
+        }
+    }
+    let was_together = together.1.is_some();
+    let admitted = ask_each(&core, &mut asked, &own, together.0).await;
+    if was_together {
+        let may = admitted.is_ok() && asked.is_ok();
+        let found = ask_targets(&core, &mut picked, &targets, pick, together.1, may).await;
+        if may && found.is_ok() {
+            core.watch.decided("route", picked.outcome, picked.reason);
+            first = Some(attempt_of(&core, picked, &options.admit));
+        } else {
+            // What was picked for accounts that refuse is free again at once.
+            for delivery in picked.deliveries(&picked.zeros(), HowCalled::default()) {
+                core.send_soon(delivery);
+            }
+        }
+        if let (Ok(()), Err(error)) = (&admitted, found) {
+            let _ = undo(&core, &mut asked).await;
+            return Err(error);
+        }
+    }
+    admitted?;
+    let admission = decided(&core, asked, &own);
+    Ok(RoutedRequest { core, admission, targets, options, began: Instant::now(), first, attempts: Vec::new() })
 }
 
 /// Targets that can be named in one call. Those of different slots cannot be compared: the first that admits it is taken.
@@ -179,24 +218,42 @@ async fn pick_one(
         return Err(Error::Reply(ReplyError::new("ERR", "at least one: target")));
     }
     let mut asked = prepare(&core, Vec::new(), estimates, &options)?;
-    ask_each(&core, &mut asked, &targets, pick).await?;
+    ask_targets(&core, &mut asked, &targets, pick, None, true).await?;
     core.watch.decided("route", asked.outcome, asked.reason);
-    let target = asked.target.clone();
-    let admission = Admission::new(&core, asked, !options.no_keep_alive);
-    Ok(Attempt { admission, target, began: Instant::now() })
+    Ok(attempt_of(&core, asked, &options))
 }
 
-/// Asks slot by slot. An error is one of the call; then nothing is admitted.
-async fn ask_each(core: &Arc<Core>, asked: &mut Asked, targets: &[Text], pick: Pick) -> Result<(), Error> {
+fn attempt_of(core: &Arc<Core>, asked: Asked, options: &AdmitOptions) -> Attempt {
+    let target = asked.target.clone();
+    let admission = Admission::new(core, asked, !options.no_keep_alive);
+    Attempt { admission, target, began: Instant::now() }
+}
+
+/// What the targets of a slot are asked.
+fn target_question(asked: &Asked, part: &[Text], pick: Pick) -> Request<Routed> {
+    let own =
+        commands::RouteOptions { amounts: asked.estimates.clone(), pick: Some(pick), rows: Some(RouteRows::Refused) };
+    route(part, &asked.lease_id, milliseconds(asked.ttl), &own)
+}
+
+/// Asks slot by slot. An error is one of the call; then nothing is admitted. `first` is the answer of the first slot, if it has been
+/// asked, and `alone` whether something may be let through without the server.
+async fn ask_targets(
+    core: &Arc<Core>,
+    asked: &mut Asked,
+    targets: &[Text],
+    pick: Pick,
+    mut first: Answer,
+    alone: bool,
+) -> Result<(), Error> {
     let parts = grouped(core, targets);
     let mut missing = 0;
     for part in &parts {
-        let own = commands::RouteOptions {
-            amounts: asked.estimates.clone(),
-            pick: Some(pick),
-            rows: Some(RouteRows::Refused),
+        let request = target_question(asked, part, pick);
+        let found = match first.take() {
+            Some(answer) => answer.and_then(|reply| request.decode(reply)),
+            None => core.run(&request).await,
         };
-        let found = core.run(&route(part, &asked.lease_id, milliseconds(asked.ttl), &own)).await;
         let away = match found {
             Ok(found) => {
                 if let Some(target) = found.target {
@@ -228,7 +285,9 @@ async fn ask_each(core: &Arc<Core>, asked: &mut Asked, targets: &[Text], pick: P
             let standing = Standing::Maybe;
             asked.groups = part.chunks(ACCOUNTS).map(|some| Group { accounts: some.to_vec(), standing }).collect();
         }
-        decide_alone(core, asked, targets, pick, &away);
+        if alone {
+            decide_alone(core, asked, targets, pick, &away);
+        }
         return Ok(());
     }
     asked.reason = Some(if missing == parts.len() { "no_account" } else { "limit" });
@@ -282,6 +341,8 @@ pub struct RoutedRequest {
     targets: Vec<Text>,
     options: RouteOptions,
     began: Instant,
+    /// The first attempt, if its target was asked for together with the accounts, and until it is begun.
+    first: Option<Attempt>,
     attempts: Vec<Arc<AdmissionState>>,
 }
 
@@ -307,8 +368,14 @@ impl RoutedRequest {
         }
         let pick = self.options.pick.unwrap_or(Pick::Fast);
         let estimates = self.admission.state.asked.estimates.clone();
-        let asked = pick_one(self.core.clone(), self.targets.clone(), estimates, pick, self.options.admit.clone());
-        let attempt = self.core.finish(asked).await?;
+        let attempt = match self.first.take() {
+            Some(first) => Attempt { began: Instant::now(), ..first },
+            None => {
+                let own = self.options.admit.clone();
+                let asked = pick_one(self.core.clone(), self.targets.clone(), estimates, pick, own);
+                self.core.finish(asked).await?
+            }
+        };
         let Some(target) = attempt.target().filter(|_| attempt.is_ok()) else {
             return Ok(Err(if tried == 0 { attempt.denied() } else { failed }));
         };
@@ -341,6 +408,9 @@ impl RoutedRequest {
 
     /// Has the accounts pay what all attempts have used, once. If all have failed before they used anything, they pay nothing.
     pub async fn settle(&self) -> Result<Settlement, Error> {
+        if let Some(unused) = &self.first {
+            unused.undo().await?; // Its target was not called.
+        }
         match self.used() {
             Some(used) => self.admission.state.end(Some(used), HowCalled::default()).await,
             None => self.admission.undo().await,
@@ -348,8 +418,20 @@ impl RoutedRequest {
     }
 }
 
+impl GiveBack for RoutedRequest {
+    fn give_back(mut self) {
+        if let Some(unused) = self.first.take() {
+            unused.give_back();
+        }
+        self.admission.state.undo_in_background();
+    }
+}
+
 impl Drop for RoutedRequest {
     fn drop(&mut self) {
+        if let Some(unused) = self.first.take() {
+            unused.give_back();
+        }
         match self.used() {
             Some(used) => self.admission.state.tell(used),
             None => self.admission.state.tell(self.admission.state.asked.zeros()),

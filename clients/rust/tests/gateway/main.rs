@@ -10,5 +10,6 @@ mod locks;
 mod logs;
 mod readme;
 mod routing;
+mod secrets;
 mod support;
 mod topologies;

@@ -94,7 +94,8 @@ async fn accounts_that_may_not_end_a_request() {
     let mut request = gateway.request(["a"], ["{t}1"], amounts(&[]), &options()).await.unwrap();
     let denied = request.next().await.unwrap().unwrap_err();
     assert_eq!((denied.reason, denied.status), ("limit", 429));
-    assert_eq!(account(&server, "{t}1").in_flight, 0);
+    // What was picked for them is free again.
+    until("the target to be free", || account(&server, "{t}1").in_flight == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,6 +146,38 @@ async fn a_meter_that_an_attempt_does_not_tell_counts_at_its_estimate() {
     drop(request);
     until("the request to be settled", || account(&server, "a").in_flight == 0).await;
     assert_eq!(spent_of(&server, "a"), amount("3"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_and_targets_are_asked_in_one_round_trip() {
+    let (server, proxy, gateway) = behind_proxy(patient());
+    policies(&server, "{t}1", &[IN_FLIGHT]);
+    policies(&server, "a", &[r#"{"name":"now","kind":"inflight","max":2}"#]);
+    let own = RouteOptions::default();
+    let ask = || gateway.request(["a"], ["{t}1"], amounts(&[("usd", "1")]), &own);
+    let mut first = ask().await.unwrap();
+    assert_eq!((account(&server, "a").in_flight, account(&server, "{t}1").in_flight), (1, 1));
+    // The question is not asked again: its connection is gone.
+    proxy.cut(gw_testkit::Links::All);
+    let attempt = first.next().await.unwrap().unwrap();
+    proxy.heal();
+    attempt.settle().await.unwrap();
+    first.settle().await.unwrap();
+    // A target that refuses is told by the first attempt, and the accounts pay nothing.
+    let busy = gateway.route(["{t}1"], amounts(&[]), &options()).await.unwrap();
+    let mut second = ask().await.unwrap();
+    assert_eq!(second.next().await.unwrap().unwrap_err().reason, "limit");
+    second.settle().await.unwrap();
+    busy.settle().await.unwrap();
+    // Accounts that refuse have what was picked for them given back.
+    policies(&server, "a", &[&rpm(0)]);
+    let mut third = ask().await.unwrap();
+    assert_eq!(third.next().await.unwrap().unwrap_err().reason, "limit");
+    until("the target to be free", || account(&server, "{t}1").in_flight == 0).await;
+    // A request that nobody begins.
+    policies(&server, "a", &[BUDGET]);
+    drop(ask().await.unwrap());
+    until("all to be free", || account(&server, "{t}1").in_flight + account(&server, "a").in_flight == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
