@@ -176,6 +176,20 @@ impl Gateway {
         Self::made(|| super::Gateway::cluster(client, settings))
     }
 
+    /// The gateway of the primary that sentinels know by a name: see [`Gateway::sentinel`](crate::Gateway::sentinel).
+    ///
+    /// # Panics
+    ///
+    /// If the system has no thread for it.
+    pub fn sentinel(
+        sentinels: &[redis::Client],
+        name: &str,
+        client: &redis::Client,
+        settings: Settings,
+    ) -> Result<Self, SettingsError> {
+        Self::made(|| super::Gateway::sentinel(sentinels, name, client, settings))
+    }
+
     fn made(make: impl FnOnce() -> Result<super::Gateway, SettingsError>) -> Result<Self, SettingsError> {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("redis-gateway").enable_all().build();
         let runtime = runtime.expect("a thread for the gateway");

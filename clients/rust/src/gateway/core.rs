@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use redis::{Client, Value};
+use redis::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
@@ -18,6 +18,7 @@ use super::local::{LocalSlots, LocalWindows};
 use super::logs::LogsInner;
 use super::settings::Settings;
 use super::transport::Transport;
+use super::way::Way;
 use crate::commands::Request;
 use crate::error::{Error, ReplyErrorKind};
 
@@ -68,7 +69,7 @@ impl<T: GiveBack> Drop for Parcel<T> {
 }
 
 impl Core {
-    pub(super) fn new(client: &Client, cluster: bool, settings: Settings, runtime: Handle) -> Arc<Self> {
+    pub(super) fn new(way: &Way, settings: Settings, runtime: Handle) -> Arc<Self> {
         let patient = Settings {
             timeout: settings.timeout.max(BACKGROUND_TIMEOUT),
             connect_timeout: settings.connect_timeout.max(BACKGROUND_TIMEOUT),
@@ -77,8 +78,8 @@ impl Core {
             ..settings.clone()
         };
         let made = Arc::new(Self {
-            transport: Transport::new(client, cluster, &settings),
-            background: Transport::new(client, cluster, &patient),
+            transport: Transport::new(way, &settings),
+            background: Transport::new(way, &patient),
             watch: Watch::default(),
             windows: LocalWindows::default(),
             slots: LocalSlots::default(),

@@ -27,6 +27,7 @@ mod stream;
 mod streamcache;
 mod transport;
 mod waiting;
+mod way;
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -50,6 +51,7 @@ pub use streamcache::CachedStream;
 use tokio::runtime::Handle;
 
 use self::core::Core;
+use self::way::{To, Way};
 use crate::commands::{Amounts, Request, Text, stats};
 use crate::error::Error;
 
@@ -75,8 +77,7 @@ impl Gateway {
     ///
     /// Outside of a tokio runtime.
     pub fn new(client: &redis::Client, settings: Settings) -> Result<Self, SettingsError> {
-        settings.check()?;
-        Ok(Self { core: Core::new(client, false, settings, Handle::current()) })
+        Self::made(client, To::Server, settings)
     }
 
     /// The gateway of a cluster, of which `client` knows one node. The others are asked for, with the same settings.
@@ -85,8 +86,27 @@ impl Gateway {
     ///
     /// Outside of a tokio runtime.
     pub fn cluster(client: &redis::Client, settings: Settings) -> Result<Self, SettingsError> {
+        Self::made(client, To::Cluster, settings)
+    }
+
+    /// The gateway of the primary that sentinels know by a name. They are asked for it whenever a connection is made, all at once, and the
+    /// first one that answers is taken. `client` has the settings of the connections to the primary: its address is not used.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn sentinel(
+        sentinels: &[redis::Client],
+        name: &str,
+        client: &redis::Client,
+        settings: Settings,
+    ) -> Result<Self, SettingsError> {
+        Self::made(client, To::Sentinel { sentinels: sentinels.into(), name: name.into() }, settings)
+    }
+
+    fn made(client: &redis::Client, to: To, settings: Settings) -> Result<Self, SettingsError> {
         settings.check()?;
-        Ok(Self { core: Core::new(client, true, settings, Handle::current()) })
+        Ok(Self { core: Core::new(&Way { client: client.clone(), to }, settings, Handle::current()) })
     }
 
     /// Sends a typed command with the time-outs of the request path. While the server is away, that is the error.

@@ -3,13 +3,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisResult, Value};
+use redis::{AsyncConnectionConfig, Cmd, RedisResult, Value};
 use tokio::sync::Semaphore;
 
 use super::circuit::Circuit;
 use super::failure::{Unavailable, away_reply, not_connected};
 use super::settings::Settings;
 use super::waiting::{Waited, within};
+use super::way::Way;
 use crate::commands::Request;
 use crate::error::{Error, ReplyError};
 
@@ -34,7 +35,7 @@ impl Call {
 pub(super) struct Node {
     pub(super) address: String,
     pub(super) circuit: Circuit,
-    client: Client,
+    way: Way,
     timeout: Duration,
     connect_timeout: Duration,
     /// The connection that all calls share.
@@ -54,11 +55,11 @@ struct Shared {
 }
 
 impl Node {
-    pub(super) fn new(client: Client, address: String, settings: &Settings) -> Self {
+    pub(super) fn new(way: Way, address: String, settings: &Settings) -> Self {
         Self {
             circuit: Circuit::new(&address, settings.failures, settings.pause),
             address,
-            client,
+            way,
             timeout: settings.timeout,
             connect_timeout: settings.connect_timeout,
             shared: tokio::sync::Mutex::default(),
@@ -70,8 +71,9 @@ impl Node {
 
     async fn connect(&self) -> Result<MultiplexedConnection, Error> {
         let longest = self.connect_timeout;
+        let client = self.way.now(longest).await?;
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(longest)).set_response_timeout(None);
-        match within(longest + self.timeout, self.client.get_multiplexed_async_connection_with_config(&config)).await {
+        match within(longest + self.timeout, client.get_multiplexed_async_connection_with_config(&config)).await {
             Waited::AtOnce(made) | Waited::InTime(made) => made.map_err(not_connected),
             Waited::Late => Err(Error::Unavailable(Unavailable::new("timeout", false, true))),
         }

@@ -2,20 +2,21 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redis::{Client, ConnectionAddr, Value};
+use redis::Value;
 use tokio::sync::watch;
 
 use super::cluster::{SLOTS, parse_slots, slot_of};
 use super::failure::Unavailable;
 use super::node::{Call, Node};
 use super::settings::Settings;
+use super::way::{To, Way};
 use crate::commands::Request;
 use crate::error::{Error, ReplyErrorKind};
 
 /// The way to the servers: one of them, or the nodes of a cluster.
 pub(super) struct Transport {
     settings: Settings,
-    seed: Client,
+    way: Way,
     cluster: bool,
     map: Mutex<Map>,
     /// How often the cluster was asked which node has which slots; whoever waits for that looks at it.
@@ -31,16 +32,19 @@ struct Map {
 }
 
 impl Transport {
-    pub(super) fn new(client: &Client, cluster: bool, settings: &Settings) -> Arc<Self> {
+    pub(super) fn new(way: &Way, settings: &Settings) -> Arc<Self> {
         let made = Self {
             settings: settings.clone(),
-            seed: client.clone(),
-            cluster,
+            way: way.clone(),
+            cluster: way.is_cluster(),
             map: Mutex::default(),
             asked: watch::Sender::new(0),
         };
-        let address = made.seed.get_connection_info().addr().to_string();
-        made.map().nodes.insert(address.clone(), Arc::new(Node::new(made.seed.clone(), address, settings)));
+        let address = match &way.to {
+            To::Sentinel { name, .. } => name.to_string(),
+            _ => way.client.get_connection_info().addr().to_string(),
+        };
+        made.map().nodes.insert(address.clone(), Arc::new(Node::new(way.clone(), address, settings)));
         Arc::new(made)
     }
 
@@ -226,19 +230,9 @@ impl Transport {
         if let Some(known) = map.nodes.get(&address) {
             return known.clone();
         }
-        let info = self.seed.get_connection_info().clone();
-        let port = port.parse().unwrap_or(6379);
-        let place = match info.addr() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
-                host: host.to_owned(),
-                port,
-                insecure: *insecure,
-                tls_params: tls_params.clone(),
-            },
-            _ => ConnectionAddr::Tcp(host.to_owned(), port),
-        };
-        let client = Client::open(info.set_addr(place)).unwrap_or_else(|_| self.seed.clone());
-        let made = Arc::new(Node::new(client, address.clone(), &self.settings));
+        let client = self.way.at(host, port.parse().unwrap_or(6379)).unwrap_or_else(|_| self.way.client.clone());
+        let way = Way { client, to: To::Server };
+        let made = Arc::new(Node::new(way, address.clone(), &self.settings));
         map.nodes.insert(address, made.clone());
         made
     }

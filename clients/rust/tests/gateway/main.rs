@@ -11,5 +11,6 @@ mod logs;
 mod readme;
 mod routing;
 mod secrets;
+mod sentinel;
 mod support;
 mod topologies;
