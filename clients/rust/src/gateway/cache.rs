@@ -1,0 +1,369 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use super::Gateway;
+use super::core::Core;
+use super::fill::Fill;
+use super::settings::milliseconds;
+use crate::cache_key::{KeyError, cache_key};
+use crate::commands::{
+    Amount, CacheAnswer, CacheFigures, CacheSetOptions, CacheState, Text, cache_clear_category, cache_clear_pattern,
+    cache_clear_tag, cache_del, cache_get, cache_set, cache_stats_category,
+};
+use crate::error::Error;
+
+/// A pattern is looked for among all keys.
+const PATTERN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What [`Gateway::cache`] may be told.
+#[derive(Clone, Debug)]
+pub struct CacheOptions {
+    /// Who may see the answers: a team, a customer. Two tenants never share one. Default: all may.
+    pub tenant: Option<String>,
+    /// For how long an answer is fresh. Default: what the server's `gw.cache-ttl` says for the category.
+    pub ttl: Option<Duration>,
+    /// For how long after that it is served while it is refreshed. Default: what the server's `gw.cache-stale` says for the category.
+    pub stale: Option<Duration>,
+    /// Longer than a computation may take. Default: 2 minutes.
+    pub lease: Duration,
+    /// The longest wait for the computation of another. Then it is computed without it. Default: a minute.
+    pub wait: Duration,
+    /// Members of requests that do not change the answer, such as `stream` and `user`.
+    pub ignore: Vec<String>,
+    /// So many are computed at a time while the cache is away. Default: 64.
+    pub computing: usize,
+}
+
+impl Default for CacheOptions {
+    fn default() -> Self {
+        Self {
+            tenant: None,
+            ttl: None,
+            stale: None,
+            lease: Duration::from_secs(120),
+            wait: Duration::from_secs(60),
+            ignore: Vec::new(),
+            computing: 64,
+        }
+    }
+}
+
+/// What is told of an entry.
+#[derive(Clone, Debug, Default)]
+pub struct EntryOptions {
+    /// Names under which entries are cleared.
+    pub tags: Vec<String>,
+    /// What each hit saves, such as the price of the call.
+    pub saved: Option<Amount>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheError<E> {
+    /// The request has no key.
+    Key(KeyError),
+    /// The computation has failed.
+    Compute(E),
+}
+
+impl<E: fmt::Display> fmt::Display for CacheError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(error) => error.fmt(f),
+            Self::Compute(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for CacheError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Key(_) => None,
+            Self::Compute(error) => Some(error),
+        }
+    }
+}
+
+/// The response cache: one computation for all who ask for the same, in this process and in all others. Clones share everything.
+#[derive(Clone)]
+pub struct Cache {
+    pub(super) state: Arc<CacheInner>,
+}
+
+pub(super) struct CacheInner {
+    pub(super) core: Arc<Core>,
+    pub(super) category: String,
+    pub(super) options: CacheOptions,
+    /// A place for each computation without the cache.
+    computing: Semaphore,
+    flights: Mutex<HashMap<String, Arc<Flight>>>,
+}
+
+/// A computation that others in this process wait for.
+struct Flight {
+    value: OnceLock<Arc<[u8]>>,
+    done: watch::Sender<bool>,
+}
+
+/// The duty to end a flight, also if whoever leads it leaves.
+struct Lead {
+    cache: Arc<CacheInner>,
+    key: String,
+    flight: Arc<Flight>,
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.cache.flights().remove(&self.key);
+        self.flight.done.send_replace(true);
+    }
+}
+
+impl CacheInner {
+    fn flights(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Flight>>> {
+        self.flights.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(super) fn count(&self, result: &'static str) {
+        self.core.watch.cache(&self.category, result);
+    }
+
+    /// An error of the cache, which is a miss.
+    pub(super) fn failed(&self, error: &Error) {
+        if error.unavailable().is_some() {
+            self.count("away");
+        } else {
+            self.count("error");
+            log::warn!("the cache refuses to answer: {}", error.reply().map_or("no reply", |reply| &reply.code));
+        }
+    }
+
+    /// Joins the computation of a key, or begins it.
+    fn fly(self: &Arc<Self>, key: &str) -> Result<Lead, Arc<Flight>> {
+        let mut flights = self.flights();
+        if let Some(found) = flights.get(key) {
+            return Err(found.clone());
+        }
+        let flight = Arc::new(Flight { value: OnceLock::new(), done: watch::Sender::new(false) });
+        flights.insert(key.to_owned(), flight.clone());
+        Ok(Lead { cache: self.clone(), key: key.to_owned(), flight })
+    }
+
+    async fn set(&self, key: &str, value: &[u8], token: i64, options: &EntryOptions) -> Result<bool, Error> {
+        let own = CacheSetOptions {
+            px_ms: self.options.ttl.map(milliseconds),
+            stale_ms: self.options.stale.map(milliseconds),
+            tags: options.tags.iter().map(Text::from).collect(),
+            saved: options.saved,
+            token: (token != 0).then_some(token),
+            ..Default::default()
+        };
+        self.core.run(&cache_set(key, value, &own)).await
+    }
+
+    /// Stores a value, if the server has given the right to. Whoever has computed it gets it, also if it cannot be stored.
+    async fn store(&self, mut fill: Fill, answer: Option<&CacheAnswer>, value: &[u8], options: &EntryOptions) {
+        if answer.is_none() && !fill.is_known_again().await {
+            return; // It is given up later.
+        }
+        let token = fill.token();
+        if token == 0 && answer.is_none_or(|answer| answer.state == CacheState::Pending) {
+            return;
+        }
+        match self.set(fill.key(), value, token, options).await {
+            Ok(_) => fill.used(),
+            Err(error) => {
+                self.count("not_stored");
+                log::debug!("an answer was not stored: {error}");
+            }
+        }
+    }
+}
+
+impl Gateway {
+    /// A cache of answers. The category is the kind of request, by which statistics and expiry go, and the beginning of the keys: it has
+    /// no colon.
+    pub fn cache(&self, category: &str, options: CacheOptions) -> Cache {
+        let computing = Semaphore::new(options.computing.clamp(1, Semaphore::MAX_PERMITS));
+        let core = self.core.clone();
+        let inner = CacheInner { core, category: category.to_owned(), options, computing, flights: Mutex::default() };
+        Cache { state: Arc::new(inner) }
+    }
+}
+
+impl Cache {
+    /// The key of a request, which is JSON text: the same in all languages, and never that of another tenant.
+    pub fn key(&self, request: impl AsRef<[u8]>) -> Result<String, KeyError> {
+        let options = &self.state.options;
+        let ignore: Vec<_> = options.ignore.iter().map(String::as_str).collect();
+        cache_key(&self.state.category, options.tenant.as_deref(), request, &ignore)
+    }
+
+    /// The cached answer to a request, which is JSON text, or else the computed one, which is stored.
+    ///
+    /// Of all who ask for it at the same time one computes, and the others get its answer. If that fails, or whoever computes leaves,
+    /// the next one computes. A stale answer is returned at once, and refreshed in the background. While the server is away, it is
+    /// computed, a bounded number at a time. An error is one of the computation or of the key: none of the cache.
+    pub async fn get_or_compute<T, E, F>(
+        &self,
+        request: impl AsRef<[u8]>,
+        options: &EntryOptions,
+        compute: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<Arc<[u8]>, CacheError<E>>
+    where
+        T: Into<Vec<u8>>,
+        E: Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let key = self.key(request).map_err(CacheError::Key)?;
+        let end = Instant::now() + self.state.options.wait;
+        loop {
+            let flight = match self.state.fly(&key) {
+                Ok(lead) => return self.lead(lead, options, compute, end).await.map_err(CacheError::Compute),
+                Err(flight) => flight,
+            };
+            let mut done = flight.done.subscribe();
+            if tokio::time::timeout_at(end, done.wait_for(|done| *done)).await.is_err() {
+                self.state.count("wait_timeout");
+                return compute().await.map(|value| value.into().into()).map_err(CacheError::Compute);
+            }
+            if let Some(value) = flight.value.get() {
+                self.state.count("coalesced");
+                return Ok(value.clone());
+            }
+        }
+    }
+
+    async fn lead<T, E, F>(
+        &self,
+        lead: Lead,
+        options: &EntryOptions,
+        compute: impl FnOnce() -> F + Send + 'static,
+        end: Instant,
+    ) -> Result<Arc<[u8]>, E>
+    where
+        T: Into<Vec<u8>>,
+        E: Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let mut fill = Fill::new(&self.state, &lead.key);
+        let mut answer = fill.fetch(end).await;
+        if let Some(value) = answer.as_mut().and_then(|answer| answer.value.take()) {
+            let value: Arc<[u8]> = value.into();
+            let _ = lead.flight.value.set(value.clone());
+            if fill.token() != 0 {
+                self.refresh(fill, options.clone(), compute);
+            }
+            return Ok(value);
+        }
+        // Without the cache all misses come together.
+        let place = match &answer {
+            None => tokio::time::timeout_at(end, self.state.computing.acquire()).await.ok(),
+            Some(_) => None,
+        };
+        // If it fails, or nobody waits for it any more, the fill lease is given up.
+        let value: Arc<[u8]> = compute().await?.into().into();
+        drop(place);
+        let _ = lead.flight.value.set(value.clone());
+        self.state.store(fill, answer.as_ref(), &value, options).await;
+        Ok(value)
+    }
+
+    /// Computes a stale answer anew, in the background, for as long as the fill lease lives.
+    fn refresh<T, E, F>(&self, mut fill: Fill, options: EntryOptions, compute: impl FnOnce() -> F + Send + 'static)
+    where
+        T: Into<Vec<u8>>,
+        E: Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let state = self.state.clone();
+        self.state.core.spawn(async move {
+            let computed = tokio::time::timeout(state.options.lease, compute()).await;
+            let computed = computed.ok().and_then(Result::ok).map(Into::<Vec<u8>>::into);
+            let Some(value) = computed else {
+                state.count("refresh_failed");
+                log::warn!("a cached answer could not be refreshed");
+                return;
+            };
+            match state.set(fill.key(), &value, fill.token(), &options).await {
+                Ok(_) => fill.used(),
+                Err(_) => state.count("not_stored"),
+            }
+        });
+    }
+
+    /// The cached answer, fresh or stale. It computes nothing and asks for no lease. If the server is away or refuses, there is none, and
+    /// that is counted.
+    pub async fn get(&self, request: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>, KeyError> {
+        let key = self.key(request)?;
+        match self.state.core.run(&cache_get(&key)).await {
+            Ok(found) => {
+                self.state.count(if found.is_some() { "hit" } else { "miss" });
+                Ok(found)
+            }
+            Err(error) => {
+                self.state.failed(&error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Stores an answer. If the server is away or refuses, it is not stored, and that is counted.
+    pub async fn set(
+        &self,
+        request: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: &EntryOptions,
+    ) -> Result<(), KeyError> {
+        let key = self.key(request)?;
+        if let Err(error) = self.state.set(&key, value.as_ref(), 0, options).await {
+            self.state.count("not_stored");
+            log::debug!("an answer was not stored: {error}");
+        }
+        Ok(())
+    }
+
+    /// Whether there was an entry, which is gone now.
+    pub async fn delete(&self, request: impl AsRef<[u8]>) -> Result<bool, CacheError<Error>> {
+        let key = self.key(request).map_err(CacheError::Key)?;
+        let deleted = self.state.core.run(&cache_del(&[key])).await.map_err(CacheError::Compute)?;
+        Ok(deleted > 0)
+    }
+
+    /// Clears the category, of all tenants, on every primary, and returns how many entries those were.
+    pub async fn clear(&self) -> Result<i64, Error> {
+        let request = cache_clear_category(&self.state.category);
+        Ok(self.state.core.background.run_everywhere(&request, None).await?.into_iter().sum())
+    }
+
+    /// Clears all entries with the tag, of all categories, on every primary, and returns how many those were.
+    pub async fn clear_tag(&self, tag: &str) -> Result<i64, Error> {
+        let request = cache_clear_tag(tag);
+        Ok(self.state.core.background.run_everywhere(&request, None).await?.into_iter().sum())
+    }
+
+    /// Clears all entries whose keys match a pattern such as `chat:acme:*`, on every primary, and returns how many those were.
+    pub async fn clear_pattern(&self, pattern: &str) -> Result<i64, Error> {
+        let request = cache_clear_pattern(pattern);
+        let cleared = self.state.core.background.run_everywhere(&request, Some(PATTERN_TIMEOUT)).await?;
+        Ok(cleared.into_iter().sum())
+    }
+
+    /// Hits, misses and what was saved, of each primary.
+    pub async fn figures(&self) -> Result<Vec<CacheFigures>, Error> {
+        let request = cache_stats_category(&self.state.category);
+        Ok(self.state.core.transport.run_everywhere(&request, None).await?.into_iter().flatten().collect())
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("category", &self.state.category).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,212 @@
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, Cmd, RedisResult, Value};
+use tokio::sync::Semaphore;
+
+use super::circuit::Circuit;
+use super::failure::{Unavailable, away_reply, not_connected};
+use super::settings::Settings;
+use super::waiting::{Waited, within};
+use crate::commands::Request;
+use crate::error::{Error, ReplyError};
+
+/// What is sent: a command with its key.
+#[derive(Clone)]
+pub(super) struct Call {
+    pub(super) cmd: Cmd,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) repeatable: bool,
+    /// The longest wait for its reply, if it is not the usual one.
+    pub(super) longest: Option<Duration>,
+}
+
+impl Call {
+    pub(super) fn of<T>(request: &Request<T>) -> Self {
+        let key = request.key().map(<[u8]>::to_vec);
+        Self { cmd: request.cmd().clone(), key, repeatable: request.is_repeatable(), longest: None }
+    }
+}
+
+/// One server, with the gateway's own connections to it.
+pub(super) struct Node {
+    pub(super) address: String,
+    pub(super) circuit: Circuit,
+    client: Client,
+    timeout: Duration,
+    connect_timeout: Duration,
+    /// The connection that all calls share.
+    shared: tokio::sync::Mutex<Shared>,
+    attempts: AtomicU64,
+    /// Connections on which calls wait inside the server, that are free now.
+    idle: Mutex<Vec<MultiplexedConnection>>,
+    waiting: Semaphore,
+}
+
+#[derive(Default)]
+struct Shared {
+    connection: Option<MultiplexedConnection>,
+    /// Which one it is, so that a call leaves only the connection on which it has failed.
+    number: u64,
+    failure: Option<Error>,
+}
+
+impl Node {
+    pub(super) fn new(client: Client, address: String, settings: &Settings) -> Self {
+        Self {
+            circuit: Circuit::new(&address, settings.failures, settings.pause),
+            address,
+            client,
+            timeout: settings.timeout,
+            connect_timeout: settings.connect_timeout,
+            shared: tokio::sync::Mutex::default(),
+            attempts: AtomicU64::new(0),
+            idle: Mutex::default(),
+            waiting: Semaphore::new(settings.waiting_connections),
+        }
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, Error> {
+        let longest = self.connect_timeout;
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(longest)).set_response_timeout(None);
+        match within(longest + self.timeout, self.client.get_multiplexed_async_connection_with_config(&config)).await {
+            Waited::AtOnce(made) | Waited::InTime(made) => made.map_err(not_connected),
+            Waited::Late => Err(Error::Unavailable(Unavailable::new("timeout", false, true))),
+        }
+    }
+
+    /// The connection that all calls share. It is made once for all that wait for it, and they fail together.
+    async fn connection(&self) -> Result<(u64, MultiplexedConnection), Error> {
+        let before = self.attempts.load(Ordering::Acquire);
+        let mut shared = self.shared.lock().await;
+        if let Some(connection) = &shared.connection {
+            return Ok((shared.number, connection.clone()));
+        }
+        if self.attempts.load(Ordering::Acquire) != before
+            && let Some(failure) = &shared.failure
+        {
+            return Err(failure.clone());
+        }
+        let made = self.connect().await;
+        self.attempts.fetch_add(1, Ordering::AcqRel);
+        match made {
+            Ok(connection) => {
+                shared.number += 1;
+                shared.connection = Some(connection.clone());
+                shared.failure = None;
+                Ok((shared.number, connection))
+            }
+            Err(failure) => {
+                shared.failure = Some(failure.clone());
+                Err(failure)
+            }
+        }
+    }
+
+    /// The next call makes a new connection.
+    async fn leave(&self, number: u64) {
+        let mut shared = self.shared.lock().await;
+        if shared.number == number {
+            shared.connection = None;
+        }
+        self.lock_idle().clear();
+    }
+
+    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<MultiplexedConnection>> {
+        self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Sends a call, if the circuit lets it. A second time on a new connection if the first one was lost, and if that changes nothing.
+    pub(super) async fn ask(&self, call: &Call, asking: bool) -> Result<Value, Error> {
+        let Some(permit) = self.circuit.ask(self.timeout).await else {
+            return Err(Error::Unavailable(Unavailable::new("circuit_open", false, true)));
+        };
+        let mut found = self.once(call, asking).await;
+        if let Err(Error::Unavailable(first)) = &found
+            && first.reason == "connection"
+            && (!first.sent || call.repeatable)
+        {
+            let sent = first.sent;
+            found = self.once(call, asking).await;
+            // A call that was tried twice may have arrived if one of the tries may have.
+            if let Err(Error::Unavailable(second)) = &mut found {
+                second.sent |= sent;
+            }
+        }
+        match &found {
+            Err(Error::Unavailable(away)) if away.down => permit.failed(away.reason),
+            _ => permit.succeeded(),
+        }
+        found
+    }
+
+    async fn once(&self, call: &Call, asking: bool) -> Result<Value, Error> {
+        let (number, mut connection) = self.connection().await?;
+        let answer = within(call.longest.unwrap_or(self.timeout), send(&mut connection, &call.cmd, asking)).await;
+        let found = read(answer);
+        if let Err(Error::Unavailable(away)) = &found
+            && matches!(away.reason, "timeout" | "connection" | "readonly" | "masterdown" | "unblocked")
+        {
+            self.leave(number).await;
+        }
+        found
+    }
+
+    /// Sends a call that waits in the server for so long, on a connection of its own. If nobody waits for it any more, the connection
+    /// is closed, which ends the wait in the server.
+    pub(super) async fn ask_waiting(&self, cmd: &Cmd, wait: Duration, patience: Duration) -> Result<Value, Error> {
+        if self.circuit.is_open() {
+            return Err(Error::Unavailable(Unavailable::new("circuit_open", false, true)));
+        }
+        let full = || Error::Unavailable(Unavailable::new("connections", false, false));
+        let taken = tokio::time::timeout(wait.max(self.timeout), self.waiting.acquire()).await;
+        let _place = taken.map_err(|_| full())?.map_err(|_| full())?;
+        let idle = self.lock_idle().pop();
+        let mut first = idle.is_some();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        loop {
+            let answer = within(wait + patience, send(&mut connection, cmd, false)).await;
+            // It was lost while nobody used it.
+            if first && matches!(&answer, Waited::AtOnce(Err(error)) if error.code().is_none()) {
+                first = false;
+                connection = self.connect().await?;
+                continue;
+            }
+            let found = read(answer);
+            if !matches!(&found, Err(Error::Unavailable(_))) {
+                self.lock_idle().push(connection);
+            }
+            return found;
+        }
+    }
+}
+
+async fn send(connection: &mut MultiplexedConnection, cmd: &Cmd, asking: bool) -> RedisResult<Value> {
+    if !asking {
+        return connection.send_packed_command(cmd).await;
+    }
+    let mut pipe = redis::pipe();
+    pipe.cmd("ASKING").add_command(cmd.clone());
+    let mut replies = connection.req_packed_commands(&pipe, 1, 1).await?;
+    Ok(replies.pop().unwrap_or_default())
+}
+
+fn read(answer: Waited<RedisResult<Value>>) -> Result<Value, Error> {
+    let (answer, at_once) = match answer {
+        Waited::AtOnce(answer) => (answer, true),
+        Waited::InTime(answer) => (answer, false),
+        Waited::Late => return Err(Error::Unavailable(Unavailable::new("timeout", true, true))),
+    };
+    match answer.map_err(Error::from) {
+        Ok(Value::ServerError(error)) => Err(away_reply(ReplyError::from(&error))),
+        Err(Error::Reply(error)) => Err(away_reply(error)),
+        // The connection had been lost before: the call never reached it.
+        Err(Error::Redis(_)) => Err(Error::Unavailable(Unavailable::new("connection", !at_once, true))),
+        other => other,
+    }
+}

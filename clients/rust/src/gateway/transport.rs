@@ -1,0 +1,283 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use redis::{Client, ConnectionAddr, Value};
+use tokio::sync::watch;
+
+use super::cluster::{SLOTS, parse_slots, slot_of};
+use super::failure::Unavailable;
+use super::node::{Call, Node};
+use super::settings::Settings;
+use crate::commands::Request;
+use crate::error::{Error, ReplyErrorKind};
+
+/// The way to the servers: one of them, or the nodes of a cluster.
+pub(super) struct Transport {
+    settings: Settings,
+    seed: Client,
+    cluster: bool,
+    map: Mutex<Map>,
+    /// How often the cluster was asked which node has which slots; whoever waits for that looks at it.
+    asked: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Map {
+    nodes: HashMap<String, Arc<Node>>,
+    /// By slot: the node's address.
+    slots: Vec<Option<Arc<Node>>>,
+    asking: bool,
+}
+
+impl Transport {
+    pub(super) fn new(client: &Client, cluster: bool, settings: &Settings) -> Arc<Self> {
+        let made = Self {
+            settings: settings.clone(),
+            seed: client.clone(),
+            cluster,
+            map: Mutex::default(),
+            asked: watch::Sender::new(0),
+        };
+        let address = made.seed.get_connection_info().addr().to_string();
+        made.map().nodes.insert(address.clone(), Arc::new(Node::new(made.seed.clone(), address, settings)));
+        Arc::new(made)
+    }
+
+    fn map(&self) -> std::sync::MutexGuard<'_, Map> {
+        self.map.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// All nodes that are known.
+    pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
+        self.map().nodes.values().cloned().collect()
+    }
+
+    /// Where a key is: keys at one place can be named in one call.
+    pub(super) fn place_of(&self, key: &[u8]) -> u16 {
+        if self.cluster { slot_of(key) } else { 0 }
+    }
+
+    /// The node of a call, as far as it is known.
+    pub(super) fn known_node(&self, call: &Call) -> Option<Arc<Node>> {
+        let map = self.map();
+        match (&call.key, self.cluster) {
+            (Some(key), true) => map.slots.get(usize::from(slot_of(key))).cloned().flatten(),
+            _ => map.slots.iter().flatten().next().or_else(|| map.nodes.values().next()).cloned(),
+        }
+    }
+
+    async fn node_of(self: &Arc<Self>, call: &Call) -> Result<Arc<Node>, Error> {
+        if !self.cluster {
+            return self.known_node(call).ok_or_else(no_node);
+        }
+        if self.map().slots.is_empty() {
+            self.ask_for_slots_and_wait().await;
+        }
+        let found = if self.map().slots.is_empty() { None } else { self.known_node(call) };
+        if found.is_none() {
+            self.ask_for_slots();
+        }
+        found.ok_or_else(no_node)
+    }
+
+    /// Sends a call on the request path.
+    pub(super) async fn send(self: &Arc<Self>, call: &Call) -> Result<Value, Error> {
+        let end = tokio::time::Instant::now() + self.settings.timeout;
+        let mut node = self.node_of(call).await?;
+        let mut asking = false;
+        for _ in 0..8 {
+            let found = node.ask(call, asking).await;
+            let Err(Error::Unavailable(away)) = &found else {
+                if let Err(Error::Reply(error)) = &found
+                    && let ReplyErrorKind::Redirected { address, .. } = &error.kind
+                    && self.cluster
+                {
+                    asking = error.code == "ASK";
+                    if !asking {
+                        self.ask_for_slots();
+                    }
+                    node = self.node_at(address, &node.address);
+                    continue;
+                }
+                return found;
+            };
+            if !self.cluster || away.sent && !call.repeatable {
+                return found;
+            }
+            let now = tokio::time::Instant::now();
+            if away.reason == "tryagain" && now < end {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                continue;
+            }
+            if away.down {
+                self.ask_for_slots();
+            }
+            return found;
+        }
+        Err(Error::Unavailable(Unavailable::new("moved", false, false)))
+    }
+
+    /// Sends a request on the request path, and reads its reply.
+    pub(super) async fn run<T>(self: &Arc<Self>, request: &Request<T>) -> Result<T, Error> {
+        let reply = self.send(&Call::of(request)).await?;
+        request.decode(reply)
+    }
+
+    /// Sends a request that waits in the server for so long.
+    pub(super) async fn wait<T>(self: &Arc<Self>, request: &Request<T>, wait: Duration) -> Result<T, Error> {
+        let patience = (self.settings.waiting_timeout - self.settings.longest_wait()).max(self.settings.timeout);
+        let mut node = self.node_of(&Call::of(request)).await?;
+        for _ in 0..4 {
+            match node.ask_waiting(request.cmd(), wait, patience).await {
+                Err(Error::Reply(error)) if self.cluster => {
+                    let ReplyErrorKind::Redirected { address, .. } = &error.kind else {
+                        return Err(Error::Reply(error));
+                    };
+                    self.ask_for_slots();
+                    node = self.node_at(address, &node.address);
+                }
+                found => return request.decode(found?),
+            }
+        }
+        Err(Error::Unavailable(Unavailable::new("moved", false, false)))
+    }
+
+    /// Asks every primary, also if one of them fails: then the error of the first that has failed comes after that.
+    pub(super) async fn run_everywhere<T: Send + 'static>(
+        self: &Arc<Self>,
+        request: &Request<T>,
+        longest: Option<Duration>,
+    ) -> Result<Vec<T>, Error> {
+        if self.cluster {
+            // Also those that have joined since.
+            self.ask_for_slots_and_wait().await;
+        }
+        let call = Call { longest, ..Call::of(request) };
+        let mut asked = tokio::task::JoinSet::new();
+        for node in self.primaries() {
+            let call = call.clone();
+            asked.spawn(async move { node.ask(&call, false).await });
+        }
+        if asked.is_empty() {
+            return Err(no_node());
+        }
+        let (mut made, mut failed) = (Vec::new(), None);
+        while let Some(found) = asked.join_next().await {
+            match found.map_err(|_| no_node()).and_then(|found| found).and_then(|reply| request.decode(reply)) {
+                Ok(one) => made.push(one),
+                Err(error) => failed = Some(failed.unwrap_or(error)),
+            }
+        }
+        failed.map_or(Ok(made), Err)
+    }
+
+    fn primaries(&self) -> Vec<Arc<Node>> {
+        if !self.cluster {
+            return self.nodes();
+        }
+        let mut found: Vec<Arc<Node>> = Vec::new();
+        for node in self.map().slots.iter().flatten() {
+            if !found.iter().any(|known| Arc::ptr_eq(known, node)) {
+                found.push(node.clone());
+            }
+        }
+        found
+    }
+
+    // The map of a cluster.
+
+    /// The node at an address that another node has told: an empty host is that node's own.
+    fn node_at(&self, address: &str, told_by: &str) -> Arc<Node> {
+        let (host, port) = address.rsplit_once(':').unwrap_or((address, "6379"));
+        let own = told_by.rsplit_once(':').map_or(told_by, |(host, _)| host);
+        let host = if host.is_empty() { own } else { host };
+        let address = format!("{host}:{port}");
+        let mut map = self.map();
+        if let Some(known) = map.nodes.get(&address) {
+            return known.clone();
+        }
+        let info = self.seed.get_connection_info().clone();
+        let port = port.parse().unwrap_or(6379);
+        let place = match info.addr() {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+                host: host.to_owned(),
+                port,
+                insecure: *insecure,
+                tls_params: tls_params.clone(),
+            },
+            _ => ConnectionAddr::Tcp(host.to_owned(), port),
+        };
+        let client = Client::open(info.set_addr(place)).unwrap_or_else(|_| self.seed.clone());
+        let made = Arc::new(Node::new(client, address.clone(), &self.settings));
+        map.nodes.insert(address, made.clone());
+        made
+    }
+
+    /// Asks in the background which node has which slots: once for all who want to know.
+    fn ask_for_slots(self: &Arc<Self>) {
+        {
+            let mut map = self.map();
+            if map.asking {
+                return;
+            }
+            map.asking = true;
+        }
+        let own = self.clone();
+        tokio::spawn(async move {
+            own.take_slots().await;
+            own.map().asking = false;
+            own.asked.send_modify(|asked| *asked += 1);
+        });
+    }
+
+    /// The same, and waits for it no longer than for a call.
+    async fn ask_for_slots_and_wait(self: &Arc<Self>) {
+        let mut asked = self.asked.subscribe();
+        self.ask_for_slots();
+        let longest = self.settings.timeout + self.settings.connect_timeout;
+        let _ = tokio::time::timeout(longest, asked.changed()).await;
+    }
+
+    async fn take_slots(self: &Arc<Self>) {
+        let mut cmd = redis::cmd("CLUSTER");
+        cmd.arg("SLOTS");
+        let call = Call { cmd, key: None, repeatable: true, longest: None };
+        let mut asked = tokio::task::JoinSet::new();
+        for node in self.nodes() {
+            let call = call.clone();
+            asked.spawn(async move { (node.address.clone(), node.ask(&call, false).await) });
+        }
+        while let Some(Ok((told_by, found))) = asked.join_next().await {
+            let Some(ranges) = found.ok().and_then(parse_slots) else { continue };
+            let mut slots = vec![None; SLOTS];
+            let mut used = HashMap::new();
+            for (first, last, address) in ranges {
+                let node = self.node_at(&address, &told_by);
+                used.insert(node.address.clone(), node.clone());
+                for slot in slots.iter_mut().take(usize::from(last) + 1).skip(usize::from(first)) {
+                    *slot = Some(node.clone());
+                }
+            }
+            if used.is_empty() {
+                continue;
+            }
+            let mut map = self.map();
+            map.slots = slots;
+            // Nodes without slots are left, and so are those that have left the cluster: their connections close with the last call.
+            map.nodes = used;
+            return;
+        }
+    }
+
+    /// Closes the connections once the calls on them have ended.
+    pub(super) fn close(&self) {
+        let mut map = self.map();
+        map.nodes.clear();
+        map.slots.clear();
+    }
+}
+
+fn no_node() -> Error {
+    Error::Unavailable(Unavailable::new("connection", false, true))
+}
