@@ -272,7 +272,7 @@ fn write_double(out: &mut String, value: f64) {
     }
     let (digits, point) = digits_of(value.abs());
     let count = digits.len() as i32;
-    if point > 21 || point < -5 {
+    if !(-5..=21).contains(&point) {
         out.push_str(&digits[..1]);
         if count > 1 {
             out.push('.');

@@ -1,4 +1,4 @@
-"""Rust's low level: types, readers of replies, and a function that makes the request of each call, as rustfmt has it."""
+"""Rust's low level: types, readers of replies, and a function for the request of each call, as rustfmt has it."""
 
 import json
 import re

@@ -87,10 +87,11 @@ impl<T> Request<T> {
         self.decode(self.cmd.query::<Value>(connection)?)
     }
 
-    /// Sends it over an async connection, and waits for the reply. [`Request::query_cluster_async`] is for connections to a cluster.
+    /// Sends it over an async connection (feature `aio`), and waits for the reply. [`Request::query_cluster_async`] is for connections to a cluster.
     ///
     /// Connections of redis-rs that several tasks share answer one call after another: a call that waits in the server
     /// (`block_ms`, `wait_ms`) needs a connection of its own.
+    #[cfg(feature = "aio")]
     pub async fn query_async(&self, connection: &mut impl redis::aio::ConnectionLike) -> Result<T, Error> {
         self.decode(self.cmd.query_async::<Value>(connection).await?)
     }
@@ -98,7 +99,6 @@ impl<T> Request<T> {
 
 #[cfg(feature = "cluster")]
 mod cluster {
-    use redis::Value;
     use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 
     use super::{Error, Request};
@@ -120,16 +120,13 @@ mod cluster {
             self.decode(connection.route_command(&self.cmd, self.routing())?)
         }
 
-        /// The same for an async connection.
+        /// The same for an async connection (feature `cluster-async`).
+        #[cfg(feature = "cluster-async")]
         pub async fn query_cluster_async(
             &self,
             connection: &mut redis::cluster_async::ClusterConnection,
         ) -> Result<T, Error> {
-            self.decode(self.route(connection).await?)
-        }
-
-        async fn route(&self, connection: &mut redis::cluster_async::ClusterConnection) -> redis::RedisResult<Value> {
-            connection.route_command(self.cmd.clone(), self.routing()).await
+            self.decode(connection.route_command(self.cmd.clone(), self.routing()).await?)
         }
     }
 }

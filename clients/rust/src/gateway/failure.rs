@@ -41,8 +41,6 @@ fn away_code(code: &str) -> Option<(&'static str, bool)> {
         "UNBLOCKED" => ("unblocked", false),
         "TRYAGAIN" => ("tryagain", false),
         "OOM" => ("oom", false),
-        "MOVED" => ("moved", false),
-        "ASK" => ("ask", false),
         _ => return None,
     })
 }

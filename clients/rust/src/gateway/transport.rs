@@ -88,20 +88,18 @@ impl Transport {
         let mut asking = false;
         for _ in 0..8 {
             let found = node.ask(call, asking).await;
-            let Err(Error::Unavailable(away)) = &found else {
-                if let Err(Error::Reply(error)) = &found
-                    && let ReplyErrorKind::Redirected { address, .. } = &error.kind
-                    && self.cluster
-                {
-                    asking = error.code == "ASK";
-                    if !asking {
-                        self.ask_for_slots();
-                    }
-                    node = self.node_at(address, &node.address);
-                    continue;
+            if let Some((address, once)) = redirection(&found) {
+                if !self.cluster {
+                    break;
                 }
-                return found;
-            };
+                asking = once;
+                if !once {
+                    self.ask_for_slots();
+                }
+                node = self.node_at(&address, &node.address);
+                continue;
+            }
+            let Err(Error::Unavailable(away)) = &found else { return found };
             if !self.cluster || away.sent && !call.repeatable {
                 return found;
             }
@@ -129,16 +127,13 @@ impl Transport {
         let patience = (self.settings.waiting_timeout - self.settings.longest_wait()).max(self.settings.timeout);
         let mut node = self.node_of(&Call::of(request)).await?;
         for _ in 0..4 {
-            match node.ask_waiting(request.cmd(), wait, patience).await {
-                Err(Error::Reply(error)) if self.cluster => {
-                    let ReplyErrorKind::Redirected { address, .. } = &error.kind else {
-                        return Err(Error::Reply(error));
-                    };
-                    self.ask_for_slots();
-                    node = self.node_at(address, &node.address);
-                }
-                found => return request.decode(found?),
+            let found = node.ask_waiting(request.cmd(), wait, patience).await;
+            let Some((address, once)) = redirection(&found) else { return request.decode(found?) };
+            if !self.cluster || once {
+                break; // The slot is moving: whoever asks again is sent to its new node then.
             }
+            self.ask_for_slots();
+            node = self.node_at(&address, &node.address);
         }
         Err(Error::Unavailable(Unavailable::new("moved", false, false)))
     }
@@ -275,6 +270,15 @@ impl Transport {
         let mut map = self.map();
         map.nodes.clear();
         map.slots.clear();
+    }
+}
+
+/// Where another node is to be asked instead, and whether for this call alone.
+fn redirection(found: &Result<Value, Error>) -> Option<(String, bool)> {
+    let Err(Error::Reply(error)) = found else { return None };
+    match &error.kind {
+        ReplyErrorKind::Redirected { address, .. } => Some((address.clone(), error.code == "ASK")),
+        _ => None,
     }
 }
 

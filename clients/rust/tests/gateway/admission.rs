@@ -178,7 +178,8 @@ async fn a_stream_settles_however_it_ends() {
     let usage = |cents: &u32| amounts(&[("usd", &format!("0.{cents:02}"))]);
     let mut total = Amount::ZERO;
     // The pieces with what was used so far, how many of them are taken, and what the stream costs.
-    let cases: [(&[Result<u32, Broken>], usize, &str); 6] = [
+    type Pieces = &'static [Result<u32, Broken>];
+    let cases: [(Pieces, usize, &str); 6] = [
         (&[Ok(10), Ok(20)], 3, "0.2"),
         (&[Ok(10), Err(Broken)], 3, "0.1"),
         (&[Err(Broken)], 2, "0"),

@@ -59,7 +59,8 @@ async fn the_settings_decide_by_family() {
         let budget = gateway.within_budget("b", &[], None).await.unwrap();
         assert_eq!(budget.is_ok(), mode == Mode::Open);
         let figures = gateway.figures().decisions;
-        assert!(figures.keys().all(|(_, _, reason)| ["connection", "circuit_open", "local_limit"].contains(reason)));
+        let reasons = ["connection", "timeout", "circuit_open", "local_limit"];
+        assert!(figures.keys().all(|(_, _, reason)| reasons.contains(reason)));
     }
 }
 
@@ -76,7 +77,7 @@ async fn a_limit_above_0_has_a_local_share() {
 async fn the_circuit_opens_and_closes() {
     let (server, proxy, gateway) = behind_proxy(brisk());
     let options = AllowOptions::default();
-    assert_eq!(gateway.allow("k", 100, &options).await.unwrap().outcome, Outcome::Admitted);
+    ready(&gateway).await;
     proxy.cut(Links::All);
     let mut reason = None;
     until("an open circuit", || {
@@ -165,11 +166,11 @@ async fn lost_connections_are_replaced() {
     let (server, gateway) = started(patient());
     let options = AllowOptions::default();
     let mut client = server.connect().unwrap();
-    for left in (90..100).rev() {
+    for left in (95..100).rev() {
         assert_eq!(gateway.allow("k", 100, &options).await.unwrap().remaining, left);
         call!(client, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes" => i64);
         // The client has heard of it.
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 
@@ -212,14 +213,14 @@ async fn a_pause_doubles_nothing() {
 #[tokio::test]
 async fn a_busy_runtime_is_no_time_out() {
     let (_server, gateway) = started(Settings { away: away(Mode::Open), ..Settings::default() });
-    gateway.run(&redis_gateway_client::commands::stats()).await.ok();
-    for _ in 0..5 {
+    ready(&gateway).await;
+    for _ in 0..3 {
         let own = gateway.clone();
         let asked = tokio::spawn(async move { own.allow("k", 100, &AllowOptions::default()).await.unwrap() });
         // The call is sent, and then nobody reads.
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
-        std::thread::sleep(Duration::from_millis(120));
+        std::thread::sleep(Duration::from_secs(1));
         assert_eq!(asked.await.unwrap().outcome, Outcome::Admitted);
     }
 }

@@ -61,7 +61,7 @@ async fn what_is_kept_without_an_answer_is_remembered_as_sent() {
 async fn an_early_unknown_is_not_final() {
     let (server, proxy, gateway) = behind_proxy(Settings { away: open(), ..brisk() });
     policies(&server, "a", &[BUDGET, IN_FLIGHT]);
-    gateway.charge("k", amount("1"), &ChargeOptions::default()).await.unwrap();
+    ready(&gateway).await;
     // The question gets to the server after its settlement.
     proxy.delay(Duration::from_millis(400));
     let degraded = gateway.admit(["a"], amounts(&[("usd", "2")]), &AdmitOptions::default()).await.unwrap();
@@ -135,7 +135,7 @@ async fn what_may_have_been_forgotten_is_not_booked() {
     call!(server.connect().unwrap(), "FLUSHALL" => ());
     proxy.delay(Duration::ZERO);
     until("the settlement to be done", || gateway.kept() == 0).await;
-    until("its end", || gateway.figures().count("kept_given_up") + gateway.figures().count("kept_sent") == 1).await;
+    until("its end", || gateway.figures().count("kept_given_up") + gateway.figures().count("kept_sent") > 0).await;
     assert_eq!(gateway.figures().count("settlements_unknown"), 0);
 }
 

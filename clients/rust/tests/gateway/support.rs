@@ -97,3 +97,12 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(3)).await;
     }
 }
+
+/// Waits until a gateway with short time-outs has its connection.
+pub async fn ready(gateway: &Gateway) {
+    let began = std::time::Instant::now();
+    while !gateway.health().await.ok {
+        assert!(began.elapsed() < DEADLINE, "the server does not answer");
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+}

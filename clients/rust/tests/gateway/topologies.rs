@@ -114,9 +114,8 @@ async fn accounts_and_targets_of_a_cluster() {
     let held = gateway.admit([accounts[2].as_str()], amounts(&[]), &options).await.unwrap();
     let denied = gateway.admit(accounts.clone(), amounts(&[("usd", "2")]), &options).await.unwrap();
     assert_eq!((denied.is_ok(), denied.reason()), (false, Some("limit")));
-    for place in 0..2 {
-        let found = account(&cluster.nodes()[place], &accounts[place]);
-        assert_eq!((found.in_flight, spent_of(&cluster.nodes()[place], &accounts[place])), (0, amount("2")));
+    for (node, name) in cluster.nodes().iter().zip(&accounts).take(2) {
+        assert_eq!((account(node, name).in_flight, spent_of(node, name)), (0, amount("2")));
     }
     held.settle().await.unwrap();
     // Targets in several slots.
