@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from proxies import Account, Stack, eventually
 from redis_gateway import AsyncGateway
 from redis_gateway_litellm import PluginSettings, estimates
+from redis_gateway_litellm.background import Background
 from redis_gateway_litellm.estimates import Prices
 from redis_gateway_litellm.routing import Routing
 from redis_gateway_litellm.synchronise import Synchroniser
@@ -128,7 +129,8 @@ def test_while_the_server_is_away(away: Any) -> None:
 
     async def main() -> Any:
         async with AsyncGateway(Redis(port=free_port()), settings.for_client()) as gateway:
-            routing = Routing(gateway, Synchroniser(gateway, present_spend=False), Prices(), settings)
+            synchroniser = Synchroniser(gateway, present_spend=False)
+            routing = Routing(gateway, Background(), synchroniser, Prices(), settings)
             return await routing.async_get_available_deployment("plain")
 
     if away == "closed":

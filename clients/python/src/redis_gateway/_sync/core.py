@@ -134,6 +134,10 @@ class Core:
         self._look_after()
         return self.transport.call(request)
 
+    def asking(self, away: str | None) -> Ask:
+        """What a decision asks: the server; or nobody, since it was away just before, for this reason."""
+        return self.run if away is None else Answer(Unavailable(away, sent=False))
+
     def wait_or_run(self, asked: Callable[[float], Request[T]], wait: float) -> T:
         """Asks with a wait in the server of that many seconds. Asks without one if it is 0, if the server ends the wait
         early, or if all connections on which calls wait are taken: who wants to wait on asks now and then."""
