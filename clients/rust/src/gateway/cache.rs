@@ -10,16 +10,21 @@ use tokio::time::Instant;
 use super::Gateway;
 use super::core::Core;
 use super::fill::Fill;
+use super::node::Call;
 use super::settings::milliseconds;
 use crate::cache_key::{KeyError, cache_key};
 use crate::commands::{
-    Amount, CacheAnswer, CacheFigures, CacheSetOptions, CacheState, Text, cache_clear_category, cache_clear_pattern,
-    cache_clear_tag, cache_del, cache_get, cache_set, cache_stats_category,
+    Amount, CacheAnswer, CacheFigures, CacheSetOptions, CacheState, Request, Text, cache_clear_category,
+    cache_clear_pattern, cache_clear_tag, cache_del, cache_get, cache_set, cache_stats_category,
 };
 use crate::error::Error;
 
 /// A pattern is looked for among all keys.
 const PATTERN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The most entries of a round trip, and the most bytes of their values: a longer value is sent alone.
+const TOGETHER: usize = 100;
+const TOGETHER_BYTES: usize = 512 * 1024;
 
 /// What [`Gateway::cache`] may be told.
 #[derive(Clone, Debug)]
@@ -144,6 +149,20 @@ impl CacheInner {
         }
     }
 
+    /// What was found, which is counted.
+    fn got(&self, found: Result<Option<Vec<u8>>, Error>) -> Option<Vec<u8>> {
+        match found {
+            Ok(found) => {
+                self.count(if found.is_some() { "hit" } else { "miss" });
+                found
+            }
+            Err(error) => {
+                self.failed(&error);
+                None
+            }
+        }
+    }
+
     /// Joins the computation of a key, or begins it.
     fn fly(self: &Arc<Self>, key: &str) -> Result<Lead, Arc<Flight>> {
         let mut flights = self.flights();
@@ -155,7 +174,7 @@ impl CacheInner {
         Ok(Lead { cache: self.clone(), key: key.to_owned(), flight })
     }
 
-    async fn set(&self, key: &str, value: &[u8], token: i64, options: &EntryOptions) -> Result<bool, Error> {
+    fn setting(&self, key: &str, value: &[u8], token: i64, options: &EntryOptions) -> Request<bool> {
         let own = CacheSetOptions {
             px_ms: self.options.ttl.map(milliseconds),
             stale_ms: self.options.stale.map(milliseconds),
@@ -164,7 +183,11 @@ impl CacheInner {
             token: (token != 0).then_some(token),
             ..Default::default()
         };
-        self.core.run(&cache_set(key, value, &own)).await
+        cache_set(key, value, &own)
+    }
+
+    async fn set(&self, key: &str, value: &[u8], token: i64, options: &EntryOptions) -> Result<bool, Error> {
+        self.core.run(&self.setting(key, value, token, options)).await
     }
 
     /// Stores a value, if the server has given the right to. Whoever has computed it gets it, also if it cannot be stored.
@@ -302,16 +325,7 @@ impl Cache {
     /// that is counted.
     pub async fn get(&self, request: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>, KeyError> {
         let key = self.key(request)?;
-        match self.state.core.run(&cache_get(&key)).await {
-            Ok(found) => {
-                self.state.count(if found.is_some() { "hit" } else { "miss" });
-                Ok(found)
-            }
-            Err(error) => {
-                self.state.failed(&error);
-                Ok(None)
-            }
-        }
+        Ok(self.state.got(self.state.core.run(&cache_get(&key)).await))
     }
 
     /// Stores an answer. If the server is away or refuses, it is not stored, and that is counted.
@@ -327,6 +341,51 @@ impl Cache {
             log::debug!("an answer was not stored: {error}");
         }
         Ok(())
+    }
+
+    /// The cached answers to many requests, in one round trip to each server: each as [`get`](Self::get) has it.
+    pub async fn get_many(&self, requests: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Vec<u8>>>, KeyError> {
+        let keys: Vec<String> = requests.iter().map(|request| self.key(request)).collect::<Result<_, _>>()?;
+        let mut made = Vec::with_capacity(keys.len());
+        for part in keys.chunks(TOGETHER) {
+            let asked: Vec<_> = part.iter().map(cache_get).collect();
+            let answers = self.state.core.transport.send_together(asked.iter().map(Call::of).collect()).await;
+            for (request, answer) in asked.iter().zip(answers) {
+                made.push(self.state.got(answer.and_then(|reply| request.decode(reply))));
+            }
+        }
+        Ok(made)
+    }
+
+    /// Stores many answers, in one round trip to each server for each half a megabyte, and returns how many were stored. What is not
+    /// stored is counted.
+    pub async fn set_many(
+        &self,
+        entries: &[(impl AsRef<[u8]>, impl AsRef<[u8]>)],
+        options: &EntryOptions,
+    ) -> Result<usize, KeyError> {
+        let mut asked = Vec::with_capacity(entries.len());
+        for (request, value) in entries {
+            let value = value.as_ref();
+            asked.push((value.len(), self.state.setting(&self.key(request)?, value, 0, options)));
+        }
+        let mut stored = 0;
+        let mut left = &asked[..];
+        while !left.is_empty() {
+            let mut bytes = 0;
+            let fits = left.iter().take(TOGETHER).take_while(|(size, _)| {
+                bytes += size;
+                bytes <= TOGETHER_BYTES
+            });
+            let (part, rest) = left.split_at(fits.count().max(1));
+            left = rest;
+            let calls = part.iter().map(|(_, request)| Call::of(request)).collect();
+            let answers = self.state.core.transport.send_together(calls).await;
+            let taken = answers.iter().filter(|answer| answer.is_ok()).count();
+            stored += taken;
+            (taken..part.len()).for_each(|_| self.state.count("not_stored"));
+        }
+        Ok(stored)
     }
 
     /// Whether there was an entry, which is gone now.

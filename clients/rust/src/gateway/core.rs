@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use redis::{Client, Value};
 use tokio::runtime::Handle;
@@ -25,6 +25,9 @@ use crate::error::{Error, ReplyErrorKind};
 const BATCH: usize = 100;
 /// The time-out of what nobody waits for.
 const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What other processes have left is looked for this often.
+const ADOPT_EVERY: Duration = Duration::from_secs(60);
 
 /// What all parts of a gateway share: the way to the server, what runs in the background, what is counted and kept.
 pub(super) struct Core {
@@ -79,7 +82,7 @@ impl Core {
             watch: Watch::default(),
             windows: LocalWindows::default(),
             slots: LocalSlots::default(),
-            kept: KeptQueue::new(settings.kept.count),
+            kept: KeptQueue::new(&settings.kept),
             runtime,
             closing: watch::Sender::new(false),
             added: Notify::new(),
@@ -236,6 +239,14 @@ impl Core {
     /// Tries once to send what is kept, and returns how much was taken.
     pub(super) async fn send_kept(self: &Arc<Self>) -> usize {
         let _turn = self.sending.lock().await;
+        // A process that is killed meanwhile leaves the first without the second.
+        self.kept.under_way(true);
+        let taken = self.send_each().await;
+        self.kept.under_way(false);
+        taken
+    }
+
+    async fn send_each(self: &Arc<Self>) -> usize {
         let mut taken = 0;
         // The nodes that do not answer, or refuse whatever comes: each is waited for once.
         let mut silent: Vec<Option<String>> = Vec::new();
@@ -368,6 +379,7 @@ impl Core {
         if self.kept.count() > 0 {
             log::warn!("{} settlements and charges were not sent", self.kept.count());
         }
+        self.kept.close();
         self.transport.close();
         self.background.close();
     }
@@ -375,7 +387,16 @@ impl Core {
 
 /// Sends what is kept as soon as something is, and then from time to time, until the gateway closes or is dropped.
 async fn send_always(core: Weak<Core>, mut closing: watch::Receiver<bool>) {
+    let mut adopted: Option<Instant> = None;
     while let Some(own) = core.upgrade() {
+        if adopted.is_none_or(|at| at.elapsed() > ADOPT_EVERY) {
+            adopted = Some(Instant::now());
+            let (_, given_up) = own.kept.adopt();
+            if given_up > 0 {
+                own.watch.count("kept_given_up", given_up as u64);
+                log::error!("{given_up} settlements and charges were given up: they were left too long ago");
+            }
+        }
         if own.kept.count() > 0 {
             own.send_kept().await;
         }

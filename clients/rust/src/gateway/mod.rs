@@ -11,6 +11,7 @@ mod cluster;
 mod core;
 mod decisions;
 mod delivery;
+mod disk;
 mod failure;
 mod figures;
 mod fill;

@@ -154,6 +154,49 @@ impl Node {
         found
     }
 
+    /// Sends calls that can be repeated together, in one round trip. Each has the answer that it would have alone.
+    pub(super) async fn ask_together(&self, calls: &[Call]) -> Vec<Result<Value, Error>> {
+        let all = |error: Error| calls.iter().map(|_| Err(error.clone())).collect();
+        let Some(permit) = self.circuit.ask(self.timeout).await else {
+            return all(Error::Unavailable(Unavailable::new("circuit_open", false, true)));
+        };
+        let mut found = self.once_together(calls).await;
+        if matches!(&found, Err(Error::Unavailable(away)) if away.reason == "connection") {
+            found = self.once_together(calls).await;
+        }
+        match found {
+            Ok(replies) => {
+                permit.succeeded();
+                replies
+            }
+            Err(error) => {
+                if let Some(away) = error.unavailable() {
+                    permit.failed(away.reason);
+                }
+                all(error)
+            }
+        }
+    }
+
+    async fn once_together(&self, calls: &[Call]) -> Result<Vec<Result<Value, Error>>, Error> {
+        let (number, mut connection) = self.connection().await?;
+        let mut pipe = redis::pipe();
+        for call in calls {
+            pipe.add_command(call.cmd.clone());
+        }
+        let answer = within(self.timeout, connection.req_packed_commands(&pipe, 0, calls.len())).await;
+        let lost = |reason| Err(Error::Unavailable(Unavailable::new(reason, true, true)));
+        let found = match answer {
+            Waited::AtOnce(Ok(replies)) | Waited::InTime(Ok(replies)) if replies.len() == calls.len() => Ok(replies),
+            Waited::AtOnce(_) | Waited::InTime(_) => lost("connection"),
+            Waited::Late => lost("timeout"),
+        };
+        if found.is_err() {
+            self.leave(number).await;
+        }
+        Ok(found?.into_iter().map(|reply| read(Waited::InTime(Ok(reply)))).collect())
+    }
+
     /// Sends a call that waits in the server for so long, on a connection of its own. If nobody waits for it any more, the connection
     /// is closed, which ends the wait in the server.
     pub(super) async fn ask_waiting(&self, cmd: &Cmd, wait: Duration, patience: Duration) -> Result<Value, Error> {

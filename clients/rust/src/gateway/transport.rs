@@ -116,6 +116,40 @@ impl Transport {
         Err(Error::Unavailable(Unavailable::new("moved", false, false)))
     }
 
+    /// Sends calls that can be repeated together: in one round trip to each node. Each has the answer that it would have alone.
+    pub(super) async fn send_together(self: &Arc<Self>, calls: Vec<Call>) -> Vec<Result<Value, Error>> {
+        let mut made: Vec<Option<Result<Value, Error>>> = calls.iter().map(|_| None).collect();
+        let mut parts: Vec<(Arc<Node>, Vec<usize>)> = Vec::new();
+        for (at, call) in calls.iter().enumerate() {
+            match self.node_of(call).await {
+                Err(error) => made[at] = Some(Err(error)),
+                Ok(node) => match parts.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &node)) {
+                    Some((_, places)) => places.push(at),
+                    None => parts.push((node, vec![at])),
+                },
+            }
+        }
+        let mut asked = tokio::task::JoinSet::new();
+        for (node, places) in parts {
+            let own: Vec<Call> = places.iter().map(|&at| calls[at].clone()).collect();
+            asked.spawn(async move { (places, node.ask_together(&own).await) });
+        }
+        while let Some(Ok((places, answers))) = asked.join_next().await {
+            for (at, answer) in places.into_iter().zip(answers) {
+                made[at] = Some(answer);
+            }
+        }
+        let mut all = Vec::with_capacity(made.len());
+        for (call, answer) in calls.iter().zip(made) {
+            let answer = answer.unwrap_or_else(|| Err(no_node()));
+            // Its slot has moved, or is moving.
+            let moved = redirection(&answer).is_some()
+                || matches!(&answer, Err(Error::Unavailable(away)) if away.reason == "tryagain");
+            all.push(if moved { self.send(call).await } else { answer });
+        }
+        all
+    }
+
     /// Sends a request on the request path, and reads its reply.
     pub(super) async fn run<T>(self: &Arc<Self>, request: &Request<T>) -> Result<T, Error> {
         let reply = self.send(&Call::of(request)).await?;

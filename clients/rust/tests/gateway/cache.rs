@@ -219,7 +219,7 @@ async fn waiting_calls_hold_up_no_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_wait_is_made_of_several_calls() {
-    let (server, gateway) = started(Settings { waiting_timeout: Duration::from_millis(500), ..Settings::default() });
+    let (server, gateway) = started(Settings { waiting_timeout: Duration::from_millis(500), ..patient() });
     let mut connection = server.connect().unwrap();
     let cache = gateway.cache("chat", CacheOptions::default());
     let key = cache.key(REQUEST).unwrap();
@@ -229,7 +229,7 @@ async fn a_long_wait_is_made_of_several_calls() {
     let task = tokio::spawn(async move {
         own.get_or_compute(REQUEST, &EntryOptions::default(), || async { Ok::<_, Infallible>("own") }).await
     });
-    // Longer than the time-out of the connection on which it waits.
+    // Longer than one call may wait.
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     call!(connection, "GW.CACHESET", &key, "theirs", "TOKEN", token => ());
     assert_eq!(&*task.await.unwrap().unwrap(), b"theirs");
@@ -315,6 +315,30 @@ async fn entries_are_cleared() {
     assert_eq!(cache.clear_pattern("chat:*").await.unwrap(), 1);
     cache.set(r#"{"at":3}"#, "3", &options()).await.unwrap();
     assert_eq!(cache.clear().await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_entries_in_one_round_trip() {
+    let (server, gateway) = started(patient());
+    let cache = gateway.cache("chat", CacheOptions::default());
+    let requests: Vec<String> = (0..250).map(|at| format!(r#"{{"at":{at}}}"#)).collect();
+    let long = "x".repeat(600 * 1024);
+    let entries: Vec<_> = requests.iter().take(240).map(|request| (request, request)).collect();
+    assert_eq!(cache.set_many(&entries, &options()).await.unwrap(), 240);
+    assert_eq!(cache.set_many(&[("1", &long), ("2", &long)], &options()).await.unwrap(), 2);
+    // One of them cannot be read: it is a miss, and spoils no other.
+    call!(server.connect().unwrap(), "SET", cache.key(&requests[7]).unwrap(), "x" => ());
+    let found = cache.get_many(&requests).await.unwrap();
+    for (at, (request, value)) in requests.iter().zip(&found).enumerate() {
+        let there = at < 240 && at != 7;
+        assert_eq!(value.as_deref(), there.then_some(request.as_bytes()), "{at}");
+    }
+    assert_eq!(cache.get_many(&["1", "2"]).await.unwrap(), [Some(long.clone().into()), Some(long.into())]);
+    let counts = counted(&gateway);
+    assert_eq!((counts["hit"], counts["miss"], counts["error"]), (241, 10, 1));
+    let away = Gateway::new(&client(1), Settings::default()).unwrap().cache("chat", CacheOptions::default());
+    assert_eq!(away.get_many(&requests[..2]).await.unwrap(), [None, None]);
+    assert_eq!(away.set_many(&entries[..2], &options()).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

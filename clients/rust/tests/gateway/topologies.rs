@@ -133,6 +133,21 @@ async fn accounts_and_targets_of_a_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_entries_of_a_cluster() {
+    let cluster = Cluster::start(&Server::options(), 3, 0).unwrap();
+    let gateway = Gateway::cluster(&client(cluster.ports()[0]), patient()).unwrap();
+    let cache = gateway.cache("chat", CacheOptions::default());
+    let requests: Vec<String> = (0..150).map(|at| format!(r#"{{"at":{at}}}"#)).collect();
+    let entries: Vec<_> = requests.iter().map(|request| (request, request)).collect();
+    assert_eq!(cache.set_many(&entries, &EntryOptions::default()).await.unwrap(), 150);
+    // Slots have moved since: what was redirected is asked for alone.
+    let (from, to) = (&cluster.nodes()[0], &cluster.nodes()[1]);
+    cluster.reshard(300, from, to).unwrap();
+    let found = cache.get_many(&requests).await.unwrap();
+    assert!(found.iter().zip(&requests).all(|(value, request)| value.as_deref() == Some(request.as_bytes())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_primary_is_asked() {
     let mut cluster = Cluster::start(&Server::options(), 3, 0).unwrap();
     let gateway = Gateway::cluster(&client(cluster.ports()[0]), patient()).unwrap();
@@ -249,4 +264,71 @@ async fn a_failover_doubles_nothing() {
     }
     until("all to arrive", || gateway.kept() == 0).await;
     assert_eq!(spent_of(cluster.node(promoted).unwrap(), &key), Amount::from(charged));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_have_left_are_forgotten() {
+    let mut cluster = Cluster::start(&Server::options(), 2, 0).unwrap();
+    let added = cluster.add_primary().unwrap();
+    cluster.reshard(20, cluster.node(cluster.ports()[0]).unwrap(), cluster.node(added).unwrap()).unwrap();
+    let gateway = Gateway::cluster(&client(cluster.ports()[1]), patient()).unwrap();
+    let key = account_at(&cluster, 2, "k");
+    gateway.charge(&key, amount("1"), &Default::default()).await.unwrap();
+    let mut connection = cluster.node(added).unwrap().connect().unwrap();
+    let mut clients = || {
+        let list: String = call!(connection, "CLIENT", "LIST", "TYPE", "normal" => String);
+        list.lines().filter(|line| line.contains("lib-name=redis-rs") || line.contains("cmd=gw.")).count()
+    };
+    assert!(clients() > 0);
+    let home = cluster.node(cluster.ports()[0]).unwrap();
+    cluster.reshard(20, cluster.node(added).unwrap(), home).unwrap();
+    // The next call is sent to the slot's new node, and the map is asked for.
+    gateway.charge(&key, amount("1"), &Default::default()).await.unwrap();
+    until("the connections to be closed", || clients() == 0).await;
+    assert_eq!(spent_of(home, &key), amount("2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_start_with_dead_nodes_costs_no_more_than_another_call() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    // A node that accepts connections, and never replies.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let counted = accepted.clone();
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        for stream in listener.incoming() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            open.push(stream);
+        }
+    });
+    let hour = Duration::from_secs(3_600);
+    let gateway = Gateway::cluster(&client(port), Settings { pause: hour, ..Settings::default() }).unwrap();
+    let burst = || async {
+        let tasks: Vec<_> = (0..20)
+            .map(|_| {
+                let own = gateway.clone();
+                tokio::spawn(async move { own.allow("k", 1_000_000, &AllowOptions::default()).await.unwrap().outcome })
+            })
+            .collect();
+        for task in tasks {
+            assert_eq!(task.await.unwrap(), Outcome::Degraded);
+        }
+    };
+    let began = std::time::Instant::now();
+    burst().await;
+    // The nodes are asked once for all calls.
+    assert!(accepted.load(Ordering::SeqCst) <= 2, "{accepted:?}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    while gateway.health().await.circuits_open == 0 {
+        burst().await;
+    }
+    let asked = accepted.load(Ordering::SeqCst);
+    for _ in 0..5 {
+        burst().await;
+    }
+    assert_eq!(accepted.load(Ordering::SeqCst), asked);
 }
