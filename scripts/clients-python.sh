@@ -18,12 +18,6 @@ cd "$client"
 
 # The tests wait more than they work, so they run in several parts at the same time, beside the type checkers.
 export PYTHONDONTWRITEBYTECODE=1
-parts=()
-# part NAME COMMAND ...: starts a part; what it prints goes to .tools/client-NAME.out.
-part() {
-  timeout --foreground 10m "${@:2}" >"$root/.tools/client-$1.out" 2>&1 &
-  parts+=("$1:$!")
-}
 pytest=(-m pytest -p no:cacheprovider --no-header -rs)
 part mypy "$python/mypy" --cache-dir "$root/.tools/mypy-python-client"
 part pyright "$python/pyright" --pythonpath "$python/python"
@@ -36,16 +30,4 @@ part others "$python/python" "${pytest[@]}" tests/test_c[ai]*.py tests/test_[d-u
 part oldest-redis-py "$root/.tools/python-client-oldest/bin/python" "${pytest[@]}" \
   tests/_async/test_admission.py tests/_sync/test_admission.py tests/_async/test_away.py
 
-failed=0
-for one in "${parts[@]}"; do
-  out=$root/.tools/client-${one%:*}.out
-  if wait "${one#*:}"; then
-    printf '%s: %s\n' "${one%:*}" "$(tail -1 "$out")"
-    grep '^SKIPPED' "$out" || true
-  else
-    failed=1
-    printf '%s has failed:\n' "${one%:*}"
-    cat "$out"
-  fi
-done
-exit "$failed"
+end_parts

@@ -17,7 +17,7 @@ lints=$!
 rm -rf .build
 "$bin/tsc" --project tests/tsconfig.json
 node tools/build.mjs
-timeout --foreground 10m node --expose-gc --test --test-concurrency=4 --test-timeout=150000 --test-reporter=tap .build/tests/*.test.js >"$root/.tools/typescript-tests.out" 2>&1 || {
+timeout --foreground 10m node --expose-gc --test --test-concurrency=4 --test-timeout=300000 --test-reporter=tap .build/tests/*.test.js >"$root/.tools/typescript-tests.out" 2>&1 || {
   cat "$root/.tools/typescript-tests.out"
   kill "$lints" 2>/dev/null || true
   exit 1

@@ -17,15 +17,20 @@ current() { [ "$(cat ".tools/$1/pins" 2>/dev/null)" = "$(pins "${@:2}")" ]; }
 mark() { pins "${@:2}" >".tools/$1/pins"; }
 
 # environment NAME REQUIREMENTS: a virtual environment of Python with these, in .tools/NAME.
-environment() {
+environment() { try_environment "$1" "$2" || fail "pip could not install what $2 names"; }
+
+# try_environment NAME REQUIREMENTS: the same; says no more than pip does, and leaves nothing, if pip cannot install them.
+try_environment() {
   current "$1" "$2" && return
-  say "Installing into .tools/$1: $(tr '\n' ' ' <"$2")"
+  say "Installing into .tools/$1: $(grep -v '^#' "$2" | tr '\n' ' ')"
   rm -rf ".tools/$1"
   # On Debian and Ubuntu, venv is a package of its own.
   if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then apt_install python3-venv; fi
   python3 -m venv ".tools/$1"
-  ".tools/$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$2" ||
-    fail "pip could not install what $2 names"
+  if ! ".tools/$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$2"; then
+    rm -rf ".tools/$1"
+    return 1
+  fi
   mark "$1" "$2"
 }
 
@@ -56,7 +61,9 @@ install_litellm() {
     rm -rf .tools/litellm
     return
   fi
-  environment litellm clients/litellm/requirements-dev.txt
+  # LiteLLM needs a hundred packages, of which some may not be there for this Python.
+  try_environment litellm clients/litellm/requirements-dev.txt ||
+    echo "the plugin for LiteLLM: pip could not install what clients/litellm/requirements-dev.txt names" >>.tools/skipped
 }
 
 install_node() {
@@ -89,10 +96,13 @@ install_typescript_client() {
   mark typescript-client "$from/package.json" "$from/package-lock.json"
 }
 
+# go_needed: the newest Go that a module of the examples or the client needs.
+go_needed() { sed -n 's/^go //p' tests/examples/go/go.mod clients/go/{,otel/,bifrost/}go.mod | sort -V | tail -1; }
+
 # go_is_new: whether there is a Go that the examples and the client can be built with.
 go_is_new() {
   local needed
-  needed=$(sed -n 's/^go //p' tests/examples/go/go.mod)
+  needed=$(go_needed)
   command -v go >/dev/null &&
     [ "$(printf 'go%s\n' "$needed" "$(GOTOOLCHAIN=local go env GOVERSION | sed 's/^go//')" | sort -V | head -1)" = "go$needed" ]
 }
@@ -122,36 +132,38 @@ in_go() {
 }
 
 install_go() {
-  local from=tests/examples/go
-  current go "$from/go.mod" "$from/go.sum" && return
+  local from=tests/examples/go pins
+  # The examples use the Go client of this repository, with what that needs.
+  pins=("$from/go.mod" "$from/go.sum" clients/go/go.mod)
+  current go "${pins[@]}" && return
   if ! go_is_new; then
-    not_here "Go: it needs Go $(sed -n 's/^go //p' "$from/go.mod") or later"
+    not_here "Go: it needs Go $(go_needed) or later"
     return
   fi
-  say "Installing into .tools/go: go-redis"
+  say "Installing into .tools/go: go-redis, and what the Go client needs"
   rm -rf .tools/go
   mkdir -p .tools/go
-  cp "$from/go.mod" "$from/go.sum" .tools/go/
-  # Built here once, so that the tests only compile the examples themselves.
-  in_go go go -C .tools/go mod download && in_go go go -C .tools/go build net/http/httptest github.com/redis/go-redis/v9 ||
+  # Built here once, so that the tests only compile the client and the examples themselves.
+  in_go go go -C "$from" mod download &&
+    in_go go go -C "$from" build net/http/httptest github.com/redis/go-redis/v9 redis-gateway/clients/go ||
     fail "go could not get what $from names"
-  mark go "$from/go.mod" "$from/go.sum"
+  mark go "${pins[@]}"
 }
 
 install_go_client() {
   local from=clients/go
   if ! go_is_new; then
-    echo "the Go client: it needs Go $(sed -n 's/^go //p' tests/examples/go/go.mod) or later" >>.tools/skipped
+    echo "the Go client: it needs Go $(go_needed) or later" >>.tools/skipped
     rm -rf .tools/go-client
     return
   fi
-  local pins=("$from/go.mod" "$from/go.sum" "$from"/{otel,tools}/go.{mod,sum} tests/examples/go/go.{mod,sum})
+  local pins=("$from/go.mod" "$from/go.sum" "$from"/{otel,bifrost,tools}/go.{mod,sum} tests/examples/go/go.{mod,sum})
   current go-client "${pins[@]}" && return
   say "Installing into .tools/go-client: what clients/go needs, and staticcheck"
   rm -rf .tools/go-client
   mkdir -p .tools/go-client
   # The README's example is built with the go-redis of the guides' examples.
-  for module in "$from" "$from/otel" tests/examples/go; do
+  for module in "$from" "$from/otel" "$from/bifrost" tests/examples/go; do
     in_go go-client go -C "$module" mod download || fail "go could not get what $module names"
   done
   in_go go-client env GOBIN="$root/.tools/go-client/bin" go -C "$from/tools" install tool ||

@@ -32,6 +32,30 @@ end_phase() {
   phase_name=''
 }
 
+# part NAME COMMAND ...: starts a part of a script that runs beside its others. What it prints goes to .tools/client-NAME.out.
+parts=()
+part() {
+  timeout --foreground "${part_limit:-10m}" "${@:2}" >"$root/.tools/client-$1.out" 2>&1 &
+  parts+=("$1:$!")
+}
+
+# end_parts: waits for all parts; prints the last line of each, or everything if it has failed. Returns whether none has.
+end_parts() {
+  local one out failed=0
+  for one in "${parts[@]}"; do
+    out=$root/.tools/client-${one%:*}.out
+    if wait "${one#*:}"; then
+      printf '%s: %s\n' "${one%:*}" "$(tail -1 "$out")"
+      grep '^SKIPPED' "$out" || true
+    else
+      failed=1
+      printf '%s has failed:\n' "${one%:*}"
+      cat "$out"
+    fi
+  done
+  return "$failed"
+}
+
 # skip WHAT: says what cannot run on this machine; print_phases says it again at the end.
 skip() {
   skipped+=("$1")

@@ -4,7 +4,8 @@
 # each phase took and what was skipped.
 #
 # SERVERS names some of the servers: SERVERS="system valkey-8.1". With GW_LIVE=full the tests under load take their full
-# length, a minute and more each, instead of some seconds. GW_SEED is the seed of those on clusters; one that fails prints it.
+# length, a minute and more each, instead of some seconds, and so does the plugin for LiteLLM. GW_SEED is the seed of those
+# on clusters; one that fails prints it.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # The code in the docs runs in its own languages, with the real clients.
@@ -81,6 +82,10 @@ SERVERS="${names[*]}" scripts/clients-spec.sh
 
 phase "The Python client on ${names[0]}"
 GW_SERVER=${names[0]} scripts/clients-python.sh
+
+phase "The plugin for LiteLLM on ${names[0]}"
+if [ "${GW_LIVE:-}" != full ]; then export GW_LITELLM=fast; fi
+GW_SERVER=${names[0]} scripts/clients-litellm.sh
 
 phase "The TypeScript client on ${names[0]}"
 GW_SERVER=${names[0]} scripts/clients-typescript.sh

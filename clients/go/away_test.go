@@ -111,6 +111,50 @@ func TestDecisionsWhileItAcceptsAndNeverReplies(t *testing.T) {
 	server.Thaw()
 }
 
+// TestWhoComesWhileOneTriesHasItsOutcome: when the server is back, none is let through without it because another's answer is on its
+// way.
+func TestWhoComesWhileOneTriesHasItsOutcome(t *testing.T) {
+	settings := &Settings{Away: open, Timeout: 2 * time.Second, ConnectTimeout: 2 * time.Second, Pause: time.Hour, Failures: 5}
+	server, gw := started(t, settings)
+	circuit := gw.core.transport.alone.circuit
+	must(gw.Allow(background, "warm", 1, nil))(t)
+	ask := func(count int, want Outcome) {
+		t.Helper()
+		var group sync.WaitGroup
+		for range count {
+			group.Go(func() {
+				if decision, err := gw.Allow(background, "k", 10_000, nil); err != nil || decision.Outcome != want {
+					t.Errorf("%+v, %v", decision, err)
+				}
+			})
+		}
+		group.Wait()
+	}
+	pauseIsOver := func() {
+		circuit.mutex.Lock()
+		defer circuit.mutex.Unlock()
+		circuit.retryAt = time.Time{}
+	}
+	server.Freeze()
+	ask(settings.Failures, Degraded)
+	equal(t, circuit.isOpen(), true)
+	pauseIsOver()
+	began := time.Now()
+	ask(20, Degraded)
+	if took := time.Since(began); took > settings.Timeout+longest {
+		t.Errorf("they took %v", took)
+	}
+	equal(t, circuit.isOpen(), true)
+	began = time.Now()
+	ask(20, Degraded) // None tries, so none waits.
+	if took := time.Since(began); took > settings.Timeout {
+		t.Errorf("they took %v", took)
+	}
+	server.Thaw()
+	pauseIsOver()
+	ask(20, Admitted)
+}
+
 func TestLocalLimitsAreAShare(t *testing.T) {
 	server := servers.Start(t, servers.Options{})
 	server.Stop()

@@ -15,10 +15,11 @@ type CacheOptions[T any] struct {
 	// Tenant is who may see the answers: a team, a customer. Two tenants never share one. Nil: all may.
 	Tenant *string
 
-	// TTL is for how long an answer is fresh. Default: an hour.
+	// TTL is for how long an answer is fresh. Default: what the server's `gw.cache-ttl` says of the category, else an hour.
 	TTL time.Duration
 
-	// Stale is for how long after that it is served while it is refreshed. Default: not at all.
+	// Stale is for how long after that it is served while it is refreshed; negative: not at all. Default: what the server's
+	// `gw.cache-stale` says of the category, else not at all.
 	Stale time.Duration
 
 	// Lease is longer than a computation may take. Default: 2 minutes.
@@ -76,7 +77,6 @@ func NewCache[T any](gateway *Gateway, category string, options *CacheOptions[T]
 		made.options = *options
 	}
 	own := &made.options
-	orDefault(&own.TTL, time.Hour)
 	orDefault(&own.Lease, 2*time.Minute)
 	orDefault(&own.Wait, time.Minute)
 	orDefault(&own.Computing, 64)
@@ -88,6 +88,11 @@ func NewCache[T any](gateway *Gateway, category string, options *CacheOptions[T]
 	}
 	made.computing = make(chan struct{}, own.Computing)
 	return made
+}
+
+// count counts what a request of the cache got, or what became of an answer.
+func (c *Cache[T]) count(result string, labels ...Label) {
+	c.core.watch.count("cache", 1, append([]Label{{"category", c.category}, {"result", result}}, labels...)...)
 }
 
 // Key is the key of a request: the same in all languages, and never that of another tenant. See [commands.CacheKey] for what a
@@ -118,7 +123,7 @@ func (c *Cache[T]) GetOrCompute(
 		}
 		switch waited(ctx, own.done, time.Until(end)) {
 		case waitLong:
-			c.core.watch.cache("wait_timeout")
+			c.count("wait_timeout")
 			return compute(ctx)
 		case waitCancelled:
 			return none, ctx.Err()
@@ -136,7 +141,7 @@ func (c *Cache[T]) shared(own *flight) (value T, is bool) {
 	}
 	value, is = c.decoded(bytes.Clone(own.text))
 	if is {
-		c.core.watch.cache("coalesced")
+		c.count("coalesced")
 	}
 	return value, is
 }
@@ -257,7 +262,7 @@ func (c *Cache[T]) cached(found *fetched, own *flight) (value T, is bool) {
 func (c *Cache[T]) encoded(value T) (text []byte, is bool) {
 	text, err := c.options.Encode(value)
 	if err != nil {
-		c.core.watch.cache("not_encoded")
+		c.count("not_encoded")
 		c.core.settings.Logger.Error("an answer cannot be cached: it cannot be encoded")
 	}
 	return text, err == nil
@@ -266,7 +271,7 @@ func (c *Cache[T]) encoded(value T) (text []byte, is bool) {
 func (c *Cache[T]) decoded(text []byte) (none T, is bool) {
 	value, err := c.options.Decode(text)
 	if err != nil {
-		c.core.watch.cache("not_decoded")
+		c.count("not_decoded")
 		c.core.settings.Logger.Warn("a cached answer cannot be read")
 		return none, false
 	}
@@ -297,7 +302,7 @@ func (c *Cache[T]) refresh(
 		}
 		// A panic is that of the request's own function, which has its answer: it must not end the program.
 		panicked := recover()
-		c.core.watch.cache("refresh_failed")
+		c.count("refresh_failed")
 		c.core.settings.Logger.Warn("a cached answer could not be refreshed", "panicked", panicked != nil)
 		c.giveUp(key, &fetched{token: token})
 	}()
@@ -316,15 +321,25 @@ func (c *Cache[T]) store(ctx context.Context, key string, text []byte, encoded b
 		return
 	}
 	if encoded {
-		c.core.watch.cache("not_stored")
+		c.count("not_stored")
 	}
 	c.giveUp(key, &fetched{token: token})
 }
 
 func (c *Cache[T]) set(ctx context.Context, key string, text []byte, token int64, options *EntryOptions) error {
-	given := &commands.CacheSetOptions{PxMs: commands.Int(milliseconds(c.options.TTL))}
+	_, err := ask(ctx, c.core.transport, c.setting(key, text, token, options))
+	return err
+}
+
+func (c *Cache[T]) setting(key string, text []byte, token int64, options *EntryOptions) commands.Request[bool] {
+	given := &commands.CacheSetOptions{}
+	if c.options.TTL > 0 {
+		given.PxMs = commands.Int(milliseconds(c.options.TTL))
+	}
 	if c.options.Stale > 0 {
 		given.StaleMs = commands.Int(milliseconds(c.options.Stale))
+	} else if c.options.Stale < 0 {
+		given.StaleMs = commands.Int(0)
 	}
 	if options != nil {
 		given.Tags, given.Saved = options.Tags, options.Saved
@@ -332,102 +347,5 @@ func (c *Cache[T]) set(ctx context.Context, key string, text []byte, token int64
 	if token != 0 {
 		given.Token = commands.Int(token)
 	}
-	_, err := ask(ctx, c.core.transport, commands.CacheSetRequest(key, text, given))
-	return err
-}
-
-// Entries.
-
-// Get is the cached answer, fresh or stale. It computes nothing and asks for no lease. If the server is away or refuses, there is
-// none, and that is counted. An error is that of the key, or the context's.
-func (c *Cache[T]) Get(ctx context.Context, request any) (value T, found bool, err error) {
-	key, err := c.Key(request)
-	if err != nil {
-		return value, false, err
-	}
-	text, err := ask(ctx, c.core.transport, commands.CacheGetRequest(key))
-	if ended := ctx.Err(); ended != nil {
-		return value, false, ended
-	}
-	if err != nil {
-		c.failed(err)
-		return value, false, nil
-	}
-	if text != nil {
-		value, found = c.decoded(text)
-	}
-	if found {
-		c.core.watch.cache("hit")
-	} else {
-		c.core.watch.cache("miss")
-	}
-	return value, found, nil
-}
-
-// failed counts an error of the cache, which is a miss.
-func (c *Cache[T]) failed(err error) {
-	if away := unavailable(err); away != nil {
-		c.core.watch.cache("away", Label{"reason", away.Reason})
-		return
-	}
-	c.core.watch.cache("error")
-	c.core.settings.Logger.Warn("the cache refuses to answer", "code", codeOf(err))
-}
-
-// Set stores an answer; if the server is away or refuses, it is not stored, and that is counted. An error is that of the key or of
-// Encode. The options may be nil.
-func (c *Cache[T]) Set(ctx context.Context, request any, value T, options *EntryOptions) error {
-	key, err := c.Key(request)
-	if err != nil {
-		return err
-	}
-	text, err := c.options.Encode(value)
-	if err != nil {
-		return err
-	}
-	if c.set(ctx, key, text, 0, options) != nil {
-		c.core.watch.cache("not_stored")
-	}
-	return nil
-}
-
-// Delete tells whether there was an entry. It returns an [UnavailableError] if the server is away.
-func (c *Cache[T]) Delete(ctx context.Context, request any) (bool, error) {
-	key, err := c.Key(request)
-	if err != nil {
-		return false, err
-	}
-	count, err := ask(ctx, c.core.transport, commands.CacheDelRequest([]string{key}))
-	return count > 0, err
-}
-
-// ClearTag clears all entries with the tag, of all categories, and returns how many those were. It returns an [UnavailableError] if a
-// server is away.
-func (c *Cache[T]) ClearTag(ctx context.Context, tag string) (int64, error) {
-	return sum(askEverywhere(ctx, c.core.transport, commands.CacheClearTagRequest(tag)))
-}
-
-// Clear clears the category, of all tenants, and returns how many entries those were. It returns an [UnavailableError] if a server is
-// away.
-func (c *Cache[T]) Clear(ctx context.Context) (int64, error) {
-	return sum(askEverywhere(ctx, c.core.transport, commands.CacheClearCategoryRequest(c.category)))
-}
-
-func sum(counts []int64, err error) (total int64, _ error) {
-	for _, count := range counts {
-		total += count
-	}
-	return total, err
-}
-
-// Figures are hits, misses and what was saved, of each server.
-func (c *Cache[T]) Figures(ctx context.Context) ([]commands.CacheFigures, error) {
-	found, err := askEverywhere(ctx, c.core.transport, commands.CacheStatsCategoryRequest(c.category))
-	var made []commands.CacheFigures
-	for _, figures := range found {
-		if figures != nil {
-			made = append(made, *figures)
-		}
-	}
-	return made, err
+	return commands.CacheSetRequest(key, text, given)
 }

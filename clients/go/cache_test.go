@@ -62,7 +62,7 @@ func TestAHitComputesNothing(t *testing.T) {
 	equal(t, fmt.Sprintln(state.Category, state.Tags, state.Saved), "chat [model:small] 0.02\n")
 	figures := must(cache.Figures(background))(t)
 	equal(t, figures[0].Saved.String(), "0.06")
-	equal(t, must(cache.ClearTag(background, "model:small"))(t), 1)
+	equal(t, must(gw.ClearTag(background, "model:small"))(t), 1)
 	equal(t, must(cache.GetOrCompute(background, question, work.compute, options))(t), "answer 2")
 	equal(t, must(cache.Delete(background, question))(t), true)
 	equal(t, must(cache.Delete(background, question))(t), false)
@@ -263,7 +263,7 @@ func TestStaleIsServedAndRefreshed(t *testing.T) {
 	// A refresh that fails gives its lease up.
 	failing := &counting{err: errors.New("the model")}
 	equal(t, must(cache.GetOrCompute(background, question, failing.compute, nil))(t), "answer 1")
-	servers.Eventually(t, "it has failed", func() bool { return gw.Figures()["cache{result=refresh_failed}"] == 1 })
+	servers.Eventually(t, "it has failed", func() bool { return gw.Figures()["cache{category=chat,result=refresh_failed}"] == 1 })
 	servers.Eventually(t, "it is refreshed", func() bool {
 		must(cache.GetOrCompute(background, question, work.compute, nil))(t)
 		return work.calls.Load() >= 2
@@ -290,11 +290,11 @@ func TestAnErrorOfTheCacheIsAMiss(t *testing.T) {
 	equal(t, must(cache.GetOrCompute(background, question, work.compute, nil))(t), "answer 1")
 	_, found, err := cache.Get(background, question)
 	equal(t, fmt.Sprint(found, err), "false <nil>")
-	equal(t, gw.Figures()["cache{result=error}"], 2)
+	equal(t, gw.Figures()["cache{category=chat,result=error}"], 2)
 	server.Run("FLUSHALL")
 	must(gw.Commands.CacheSet(background, must(cache.Key(question))(t), []byte("not JSON"), nil))(t)
 	equal(t, must(cache.GetOrCompute(background, question, work.compute, nil))(t), "answer 2")
-	equal(t, gw.Figures()["cache{result=not_decoded}"], 1)
+	equal(t, gw.Figures()["cache{category=chat,result=not_decoded}"], 1)
 }
 
 func TestWithoutTheCacheABoundedNumberIsComputed(t *testing.T) {

@@ -93,10 +93,23 @@ func (c *cluster) servers() []*server {
 	return found
 }
 
-// primaries are the nodes that have slots.
+// primaries are the nodes that have slots now. Calls without a key are not redirected, so no reply tells that there are others by now.
 func (c *cluster) primaries(ctx context.Context) ([]*server, error) {
 	if err := c.know(ctx); err != nil {
 		return nil, err
+	}
+	c.refreshLater()
+	c.mutex.Lock()
+	asking := c.asking
+	c.mutex.Unlock()
+	if asking != nil {
+		timer := time.NewTimer(c.settings.ConnectTimeout + c.settings.Timeout)
+		defer timer.Stop()
+		select {
+		case <-asking:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
 	}
 	c.mutex.Lock()
 	found := slices.Collect(maps.Keys(c.primarySet()))
@@ -160,18 +173,18 @@ func (c *cluster) know(ctx context.Context) error {
 		c.mutex.Unlock()
 		return nil
 	}
-	asking := c.asking
+	asking, longest := c.asking, c.settings.ConnectTimeout+c.settings.Timeout
 	switch {
 	case asking == nil && c.circuit.mayAsk():
 		asking = c.ask()
 	case c.circuit.isOpen():
-		asking = nil // Another call tries.
+		longest = c.settings.Timeout // Another call tries.
 	}
 	c.mutex.Unlock()
 	if asking == nil {
 		return &UnavailableError{Reason: "circuit_open", Down: true}
 	}
-	timer := time.NewTimer(c.settings.ConnectTimeout + c.settings.Timeout)
+	timer := time.NewTimer(longest)
 	defer timer.Stop()
 	select {
 	case <-asking:

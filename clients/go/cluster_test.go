@@ -158,7 +158,7 @@ func whatIsKeptForASilentNode(t *testing.T, nodes []*servers.Server, client *red
 		equal(t, own.kept.add(d), true)
 	}
 	count := len(charges[0])
-	equal(t, sendBatch < count && count < 300, true)
+	equal(t, batchCalls < count && count < 300, true)
 	nodes[0].Freeze()
 	sent := gw.SendKept(background)
 	nodes[0].Thaw()

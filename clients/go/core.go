@@ -14,6 +14,12 @@ const (
 	// What other processes have left is looked for this often.
 	adoptEvery        = time.Minute
 	backgroundTimeout = 3 * time.Second
+	// For a command that looks at every key of a server.
+	scanTimeout = time.Minute
+	// The most commands that are sent together, and their bytes: few enough to arrive within the time-out over a slow network, and to
+	// hold up no other command of the server for long. A longer one is sent alone.
+	batchCalls = 100
+	batchBytes = 512 * 1024
 )
 
 // newID makes an id at random, of which no two are alike.
@@ -58,8 +64,8 @@ type core struct {
 	watch    *telemetry
 	*transport
 
-	// background is for what nobody waits for and may be large, such as log records: a few connections of its own with a time-out of
-	// seconds. How it goes says nothing about the request path, so it does not open that circuit.
+	// background is for what no request waits for and may be large, such as log records and clears: a few connections of its own with a
+	// time-out of seconds. How it goes says nothing about the request path, so it does not open that circuit.
 	background *transport
 
 	windows *localWindows
@@ -89,6 +95,7 @@ func newCore(client redis.UniversalClient, settings *Settings) (*core, error) {
 	patient := *settings
 	patient.Timeout = max(settings.Timeout, backgroundTimeout)
 	patient.Connections, patient.WaitingConnections = 2, 1
+	patient.WaitingTimeout = max(settings.WaitingTimeout, scanTimeout)
 	patient.Failures = 1 << 30 // Its calls are few, so they need no circuit: each of them tries.
 	var err error
 	if made.transport, err = newTransport(client, settings, made.watch); err != nil {
@@ -97,7 +104,7 @@ func newCore(client redis.UniversalClient, settings *Settings) (*core, error) {
 	if made.background, err = newTransport(client, &patient, made.watch); err != nil {
 		return nil, err
 	}
-	made.watch.watch("kept", func() []Reading { return []Reading{{Value: float64(made.kept.count())}} })
+	made.watch.watch("kept.waiting", func() []Reading { return []Reading{{Value: float64(made.kept.count())}} })
 	made.watch.watch("circuit.open", made.readings(func(one *circuit) float64 {
 		if one.isOpen() {
 			return 1
@@ -235,6 +242,7 @@ func (c *core) close(ctx context.Context) error {
 	if left := c.kept.count(); left > 0 {
 		c.settings.Logger.Warn("settlements and charges were not sent", "count", left)
 	}
+	c.watch.close()
 	c.kept.close()
 	c.transport.close()
 	c.background.close()

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -91,36 +92,14 @@ func (c *Cache[T]) told(found *fetched, answer commands.CacheAnswer, err error) 
 	}
 	found.asked = false
 	found.answer, found.token = &answer, answer.Token
-	switch answer.State {
-	case commands.CacheStateHit:
-		c.core.watch.cache("hit")
-	case commands.CacheStateStale:
-		c.core.watch.cache("stale")
-	case commands.CacheStateMiss:
-		c.core.watch.cache("miss")
-	default:
-		c.core.watch.cache("pending")
-	}
+	c.count(strings.ToLower(string(answer.State)))
 }
 
 func (c *Cache[T]) asked(ctx context.Context, key, holder string, wait time.Duration) (commands.CacheAnswer, error) {
-	options := commands.CacheLeaseOptions{Holder: holder}
-	lease := milliseconds(c.options.Lease)
-	if wait > 0 {
-		waiting := options
-		waiting.WaitMs = commands.Int(milliseconds(wait))
-		request := commands.CacheLeaseRequest(key, lease, &waiting)
-		reply, err := c.core.wait(ctx, callOf(request))
-		switch away := unavailable(err); {
-		case away != nil && away.Reason == "connections":
-			// All connections on which calls wait are taken: it asks now and then instead.
-			c.core.pause(min(wait, 100*time.Millisecond))
-		case away != nil && away.Reason == "unblocked":
-		default:
-			return decoded(request, reply, err)
-		}
-	}
-	return ask(ctx, c.core.transport, commands.CacheLeaseRequest(key, lease, &options))
+	return waitOrAsk(ctx, c.core, func(wait time.Duration) commands.Request[commands.CacheAnswer] {
+		options := &commands.CacheLeaseOptions{Holder: holder, WaitMs: waitMs(wait)}
+		return commands.CacheLeaseRequest(key, milliseconds(c.options.Lease), options)
+	}, wait)
 }
 
 // tryAgain: the reply was lost. Under the same name the lease can be had again. It tells whether it is known now.
@@ -142,7 +121,7 @@ func (c *Cache[T]) giveUp(key string, found *fetched) {
 		return
 	}
 	if !c.released(key, found) {
-		c.core.watch.cache("not_released")
+		c.count("not_released")
 		c.core.start(func() { c.releaseLater(key, found) })
 	}
 }

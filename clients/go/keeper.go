@@ -100,7 +100,7 @@ func (k *keeper) next() []lease {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
 	var found []lease
-	for now := time.Now(); len(k.due) > 0 && len(found) < sendBatch && !k.due[0].at.After(now); {
+	for now := time.Now(); len(k.due) > 0 && len(found) < batchCalls && !k.due[0].at.After(now); {
 		found = append(found, heap.Pop(&k.due).(dueLease).lease)
 	}
 	return found

@@ -157,19 +157,7 @@ func (s *Slot) Release(ctx context.Context) (bool, error) {
 		s.core.slots.free(s.key, s.holder)
 		return true, nil
 	}
-	request := commands.ReleaseRequest(s.key, s.holder)
-	began := time.Now()
-	released, err := ask(context.WithoutCancel(ctx), s.core.transport, request)
-	if away := unavailable(err); away != nil {
-		// It ends by itself; if the server is back earlier, it is told.
-		d := newDelivery(request)
-		if away.Sent {
-			d.mayHaveArrived(began)
-		}
-		s.core.keep(d)
-		return !lost, nil
-	}
-	return released, err
+	return s.core.tell(ctx, commands.ReleaseRequest(s.key, s.holder), !lost)
 }
 
 // Close releases it, for `defer`.
@@ -314,22 +302,10 @@ func (s *Slot) renewed(ctx context.Context) bool {
 }
 
 func (s *Slot) once(ctx context.Context, wait time.Duration) (commands.Slot, error) {
-	at := commands.AcquireRequest(s.key, s.most, s.holder, milliseconds(s.ttl), nil)
-	if wait <= 0 {
-		return ask(ctx, s.core.transport, at)
-	}
-	options := &commands.AcquireOptions{BlockMs: commands.Int(milliseconds(wait))}
-	request := commands.AcquireRequest(s.key, s.most, s.holder, milliseconds(s.ttl), options)
-	reply, err := s.core.wait(ctx, callOf(request))
-	switch away := unavailable(err); {
-	case away != nil && away.Reason == "connections":
-		// All connections on which calls wait are taken: it asks now and then instead.
-		s.core.pause(min(wait, 100*time.Millisecond))
-	case away != nil && away.Reason == "unblocked":
-	default:
-		return decoded(request, reply, err)
-	}
-	return ask(ctx, s.core.transport, at)
+	return waitOrAsk(ctx, s.core, func(wait time.Duration) commands.Request[commands.Slot] {
+		options := &commands.AcquireOptions{BlockMs: waitMs(wait)}
+		return commands.AcquireRequest(s.key, s.most, s.holder, milliseconds(s.ttl), options)
+	}, wait)
 }
 
 func (s *Slot) decideAlone(away *UnavailableError) {

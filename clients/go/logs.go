@@ -10,13 +10,8 @@ import (
 	"redis-gateway/clients/go/commands"
 )
 
-const (
-	// The server remembers the id of a push for `gw.log-id-ms`, ten minutes by default.
-	pushRemembered = 540 * time.Second
-	// The most bytes of a batch: small enough to arrive within the time-out over a slow network, and to hold up no other command of
-	// the server for long. A longer record is pushed alone.
-	batchBytes = 512 * 1024
-)
+// The server remembers the id of a push for `gw.log-id-ms`, ten minutes by default.
+const pushRemembered = 540 * time.Second
 
 // LogOptions are what [Gateway.Logs] may be told. What is zero has its default.
 type LogOptions struct {

@@ -16,7 +16,7 @@ type trips struct{ count atomic.Int64 }
 
 func (*trips) Count(string, int64, []Label)            {}
 func (*trips) Tokens(string, int64, map[string]string) {}
-func (*trips) Watch(string, func() []Reading)          {}
+func (*trips) Watch(string, func() []Reading) func()   { return func() {} }
 func (o *trips) Call(context.Context, string, string) func(string) {
 	o.count.Add(1)
 	return func(string) {}

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"math/rand/v2"
 	"time"
-)
 
-const sendBatch = 100
+	"redis-gateway/clients/go/commands"
+)
 
 // Deliveries: what must arrive.
 
@@ -56,6 +56,23 @@ func (c *core) deliver(ctx context.Context, d *delivery) (Settlement, error) {
 		return KeptForLater, nil
 	}
 	return Charged, nil
+}
+
+// tell tells the server that a slot or a batch has ended, and returns what it replies: whether it was still held. If the server is away,
+// it is told when it is back, and this returns `otherwise`. By then it may have ended by itself; nobody else's is concerned.
+func (c *core) tell(ctx context.Context, request commands.Request[bool], otherwise bool) (bool, error) {
+	began := time.Now()
+	held, err := ask(context.WithoutCancel(ctx), c.transport, request)
+	away := unavailable(err)
+	if away == nil {
+		return held, err
+	}
+	d := newDelivery(request)
+	if away.Sent {
+		d.mayHaveArrived(began)
+	}
+	c.keep(d)
+	return otherwise, nil
 }
 
 func settlementOf(reply any) Settlement {
@@ -130,7 +147,7 @@ func (c *core) sendKept(ctx context.Context) int {
 	// The nodes that do not answer, or refuse whatever comes: each is waited for once.
 	silent := map[*server]bool{}
 	for left := c.kept.count(); left > 0 && ctx.Err() == nil && !silent[nil]; {
-		batch := c.kept.first(min(sendBatch, left))
+		batch := c.kept.first(min(batchCalls, left))
 		if len(batch) == 0 {
 			break
 		}

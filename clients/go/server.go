@@ -103,9 +103,11 @@ func (s *server) client(timeout time.Duration, connections int) *redis.Client {
 // ask returns the replies, of which each may be an error; or an error if there are none. `ctx` may have a deadline, but is not
 // cancelled: what was asked is asked to its end.
 func (s *server) ask(ctx context.Context, calls []call, waiting bool) ([]answer, error) {
-	if !s.circuit.mayAsk() {
+	tried, may := s.circuit.begin(ctx, s.settings.Timeout)
+	if !may {
 		return nil, &UnavailableError{Reason: "circuit_open", Down: true}
 	}
+	defer tried()
 	s.used()
 	limit := s.settings.Timeout
 	if waiting {
@@ -133,6 +135,9 @@ func (s *server) ask(ctx context.Context, calls []call, waiting bool) ([]answer,
 			<-asker.Done()
 		} else if away.Down {
 			s.circuit.failed(away.Reason)
+		}
+		if s.options.TLSConfig != nil && away.Reason == "connection" && away.Sent {
+			s.leave(client) // Below TLS go-redis does not see that the others have been closed, too.
 		}
 		return nil, err
 	}

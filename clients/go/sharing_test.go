@@ -156,7 +156,7 @@ func TestARefreshThatPanics(t *testing.T) {
 	servers.Eventually(t, "the refresh has panicked", func() bool {
 		value := must(cache.GetOrCompute(background, question, func(context.Context) (string, error) { panic("mine") }, nil))(t)
 		equal(t, value, "old")
-		return gw.Figures()["cache{result=refresh_failed}"] > 0
+		return gw.Figures()["cache{category=chat,result=refresh_failed}"] > 0
 	})
 }
 

@@ -76,7 +76,7 @@ func (s *StreamCache[T]) Stream(
 			}
 			switch waited(ctx, own.done, time.Until(end)) {
 			case waitLong:
-				cache.core.watch.cache("wait_timeout")
+				cache.count("wait_timeout")
 				compute(ctx)(yield)
 				return
 			case waitCancelled:

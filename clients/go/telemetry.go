@@ -27,8 +27,8 @@ type Observer interface {
 	// Tokens is told of tokens that a settled request has used. `kind` is input or output. The attributes are those of the admission.
 	Tokens(kind string, tokens int64, attributes map[string]string)
 
-	// Watch is told of a figure that can be read at any time, such as the length of a queue.
-	Watch(name string, read func() []Reading)
+	// Watch is told of a figure that can be read at any time, such as the length of a queue, until `stop` is called: the gateway closes.
+	Watch(name string, read func() []Reading) (stop func())
 }
 
 // Reading is the value of a figure at the time when it is read.
@@ -42,6 +42,7 @@ type telemetry struct {
 	observer Observer
 	mutex    sync.Mutex
 	counts   map[string]int64
+	watched  []func() // Stop that.
 }
 
 func newTelemetry(observer Observer) *telemetry {
@@ -70,10 +71,6 @@ func (t *telemetry) decided(family string, outcome Outcome, reason string) {
 		reason = "none"
 	}
 	t.count("decisions", 1, Label{"family", family}, Label{"outcome", string(outcome)}, Label{"reason", reason})
-}
-
-func (t *telemetry) cache(result string, labels ...Label) {
-	t.count("cache", 1, append([]Label{{"result", result}}, labels...)...)
 }
 
 var nothing = func(error) {}
@@ -111,8 +108,23 @@ func (t *telemetry) used(amounts Amounts, attributes map[string]string) {
 }
 
 func (t *telemetry) watch(name string, read func() []Reading) {
-	if t.observer != nil {
-		t.observer.Watch(name, read)
+	if t.observer == nil {
+		return
+	}
+	stop := t.observer.Watch(name, read)
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	t.watched = append(t.watched, stop)
+}
+
+// close: nothing is read any more.
+func (t *telemetry) close() {
+	t.mutex.Lock()
+	watched := t.watched
+	t.watched = nil
+	t.mutex.Unlock()
+	for _, stop := range watched {
+		stop()
 	}
 }
 

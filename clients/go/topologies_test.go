@@ -195,17 +195,104 @@ func certificate(t *testing.T, directory string) *x509.CertPool {
 	return pool
 }
 
-func TestTLS(t *testing.T) {
+// tlsServer is one that wants a certificate of its clients, with such a client.
+func tlsServer(t *testing.T) (*servers.Server, *redis.Client) {
+	t.Helper()
 	directory, port := t.TempDir(), servers.FreePort(t)
 	pool := certificate(t, directory)
-	cert := filepath.Join(directory, "cert")
-	servers.Start(t, servers.Options{Optional: true, Arguments: []string{
-		"--tls-port", strconv.Itoa(port), "--tls-cert-file", cert, "--tls-key-file", filepath.Join(directory, "key"),
-		"--tls-ca-cert-file", cert, "--tls-auth-clients", "no",
+	cert, key := filepath.Join(directory, "cert"), filepath.Join(directory, "key")
+	server := servers.Start(t, servers.Options{Optional: true, Arguments: []string{
+		"--tls-port", strconv.Itoa(port), "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert,
+		"--tls-auth-clients", "yes",
 	}})
-	client := redis.NewClient(&redis.Options{Addr: fmt.Sprintf("localhost:%d", port), TLSConfig: &tls.Config{RootCAs: pool}})
-	defer client.Close()
+	own := must(tls.LoadX509KeyPair(cert, key))(t)
+	client := redis.NewClient(&redis.Options{
+		Addr: fmt.Sprintf("localhost:%d", port), TLSConfig: &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{own}},
+	})
+	t.Cleanup(func() { client.Close() })
+	return server, client
+}
+
+func TestTLS(t *testing.T) {
+	_, client := tlsServer(t)
 	allParts(t, client)
+	trusting := &tls.Config{RootCAs: client.Options().TLSConfig.RootCAs}
+	without := redis.NewClient(&redis.Options{Addr: client.Options().Addr, TLSConfig: trusting})
+	defer without.Close()
+	gw := gatewayOf(t, without, &Settings{Timeout: 5 * time.Second, ConnectTimeout: 5 * time.Second})
+	if health := gw.Health(background); health.OK || health.Reason != "connection" {
+		t.Errorf("%+v", health)
+	}
+}
+
+// TestConnectionsThatWereClosedUnderTLSAreLeft: after a restart each call would fail that finds one of them in the pool.
+func TestConnectionsThatWereClosedUnderTLSAreLeft(t *testing.T) {
+	server, client := tlsServer(t)
+	gw := gatewayOf(t, client, patient())
+	connections := func() int { return int(gw.core.alone.now.PoolStats().IdleConns) }
+	for connections() < 5 {
+		server.Freeze()
+		var group sync.WaitGroup
+		for range 10 {
+			group.Go(func() { gw.Allow(background, "k", 1_000, nil) })
+		}
+		time.Sleep(10 * time.Millisecond)
+		server.Thaw()
+		group.Wait()
+	}
+	server.Run("CLIENT KILL TYPE normal SKIPME yes")
+	equal(t, gw.Health(background).OK, true)
+	equal(t, must(gw.Allow(background, "k", 1_000, nil))(t).Outcome, Admitted)
+}
+
+// TestTLSUnderLoad: connections are killed meanwhile, in the middle of whatever they do. Nothing is doubled, lost or held.
+func TestTLSUnderLoad(t *testing.T) {
+	server, client := tlsServer(t)
+	gw := gatewayOf(t, client, &Settings{
+		Away: open, Kept: Kept{Every: 100 * time.Millisecond}, Timeout: 10 * time.Second, ConnectTimeout: 10 * time.Second, Failures: 1_000,
+	})
+	for _, policy := range []string{"month BUDGET 1000000 MONTH", "all WINDOW 1000000 PER 3600000", "parallel INFLIGHT 1000"} {
+		server.Run("GW.POLICYSET {a} " + policy)
+	}
+	const workers, rounds = 10, 30
+	var served, admissions atomic.Int64
+	var group sync.WaitGroup
+	for worker := range workers {
+		group.Go(func() {
+			for round := range rounds {
+				admission, err := gw.Admit(background, []string{"{a}"}, Amounts{"usd": "5"}, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				err = errors.Join(admission.Use(Amounts{"usd": "0.01"}), admission.Close())
+				_, failed := gw.Budgets.Charge(background, "{a}:extra", "1", &ChargeOptions{ID: fmt.Sprint(worker, ":", round)})
+				if err != nil || failed != nil || !admission.OK() {
+					t.Error(err, failed, admission.Reason())
+				}
+				if admission.Outcome() == Admitted {
+					admissions.Add(1)
+				}
+				served.Add(1)
+			}
+		})
+	}
+	for kills := int64(15); kills < workers*rounds; kills += 30 {
+		servers.Eventually(t, "so many are served", func() bool { return served.Load() >= kills || t.Failed() })
+		server.Run("CLIENT KILL TYPE normal SKIPME yes")
+	}
+	group.Wait()
+	servers.Eventually(t, "what is kept has arrived", func() bool { return gw.Kept() == 0 })
+	state := accountOf(t, gw, "{a}")
+	equal(t, state.InFlight, 0)
+	equal(t, len(state.Leases), 0)
+	equal(t, spentOf(t, gw, "{a}"), "3")
+	equal(t, spentOf(t, gw, "{a}:extra"), fmt.Sprint(workers*rounds))
+	// One that was let through without the server may not have been counted.
+	if counted, err := strconv.ParseInt(fmt.Sprint(state.Counts["all"]), 10, 64); err != nil || counted < admissions.Load() ||
+		counted > workers*rounds {
+		t.Error(counted, err, admissions.Load())
+	}
 }
 
 // Clusters.
@@ -236,8 +323,19 @@ func TestCluster(t *testing.T) {
 		}
 		equal(t, total, 20)
 		equal(t, len(must(cache.Figures(background))(t)), 3)
-		equal(t, must(cache.ClearTag(background, "all"))(t), 20)
+		equal(t, must(gw.ClearTag(background, "all"))(t), 20)
+		var entries []Entry[int]
+		var requests []any
+		for at := range 20 {
+			entries = append(entries, Entry[int]{at, at})
+			requests = append(requests, at)
+		}
+		ok(t, cache.SetMany(background, entries, nil))
+		for at, one := range must(cache.GetMany(background, append(requests, 20)))(t) {
+			equal(t, one, Cached[int]{at % 20, at < 20})
+		}
 	})
+	t.Run("clears reach every primary", func(t *testing.T) { clearsReachEveryPrimary(t, flush(nodes), client) })
 	t.Run("accounts in several slots", func(t *testing.T) { accountsInSeveralSlots(t, flush(nodes), gw) })
 	t.Run("targets in several slots", func(t *testing.T) { targetsInSeveralSlots(t, flush(nodes), gw) })
 	t.Run("accounts and targets are anywhere", func(t *testing.T) { requestsAnywhere(t, nodes, gw) })

@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -118,8 +120,9 @@ func (t *transport) wait(ctx context.Context, one call) (any, error) {
 	return answers[0].reply, after(answers[0].err, sent)
 }
 
-// everywhere returns the replies of all primaries, for calls that name no key.
-func (t *transport) everywhere(ctx context.Context, one call) ([]any, error) {
+// everywhere returns the replies of all primaries, for calls that name no key. All are asked at once, so one that is away holds up no
+// other; then there is an error of one. `waiting`: within Settings.WaitingTimeout.
+func (t *transport) everywhere(ctx context.Context, one call, waiting bool) ([]any, error) {
 	primaries := []*server{t.alone}
 	if t.cluster != nil {
 		var err error
@@ -127,15 +130,16 @@ func (t *transport) everywhere(ctx context.Context, one call) ([]any, error) {
 			return nil, err
 		}
 	}
-	var replies []any
-	for _, server := range primaries {
-		answers, sent := t.ask(ctx, server, []call{one}, false)
-		if err := after(answers[0].err, sent); err != nil {
-			return nil, err
-		}
-		replies = append(replies, answers[0].reply)
+	replies, failed := make([]any, len(primaries)), make([]error, len(primaries))
+	var group sync.WaitGroup
+	for at, server := range primaries {
+		group.Go(func() {
+			answers, sent := t.ask(ctx, server, []call{one}, waiting)
+			replies[at], failed[at] = answers[0].reply, after(answers[0].err, sent)
+		})
 	}
-	return replies, nil
+	group.Wait()
+	return replies, cmp.Or(failed...)
 }
 
 // ask returns the replies of one server, and whether an earlier try, which had no reply, may have arrived.
@@ -211,9 +215,40 @@ func decoded[T any](request commands.Request[T], reply any, err error) (T, error
 	return request.Decode(reply)
 }
 
+// waitOrAsk asks with a wait inside the server. It asks without one if it is 0, if the server ends the wait early, or if all connections
+// on which calls wait are taken: whoever wants to wait on asks now and then.
+func waitOrAsk[T any](
+	ctx context.Context, c *core, request func(wait time.Duration) commands.Request[T], wait time.Duration,
+) (T, error) {
+	if wait > 0 {
+		waiting := request(wait)
+		reply, err := c.wait(ctx, callOf(waiting))
+		switch away := unavailable(err); {
+		case away != nil && away.Reason == "connections":
+			c.pause(min(wait, 100*time.Millisecond))
+		case away != nil && away.Reason == "unblocked":
+		default:
+			return decoded(waiting, reply, err)
+		}
+	}
+	return ask(ctx, c.transport, request(0))
+}
+
+// waitMs is the time of a wait as an option of a command; nil if it does not wait.
+func waitMs(wait time.Duration) *int64 {
+	if wait <= 0 {
+		return nil
+	}
+	return commands.Int(milliseconds(wait))
+}
+
 // askEverywhere sends a request to all primaries.
 func askEverywhere[T any](ctx context.Context, t *transport, request commands.Request[T]) ([]T, error) {
-	replies, err := t.everywhere(ctx, callOf(request))
+	replies, err := t.everywhere(ctx, callOf(request), false)
+	return decodedAll(request, replies, err)
+}
+
+func decodedAll[T any](request commands.Request[T], replies []any, err error) ([]T, error) {
 	if err != nil {
 		return nil, err
 	}

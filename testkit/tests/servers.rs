@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicUsize;
 
 use gw_testkit::redis::cmd;
 use gw_testkit::{
-    Binary, Caller, Discovery, Layout, Options, Outcome, Server, await_in_sync, call, digest, info, replication_offset,
-    reply, slot_of, try_call,
+    Binary, Caller, Cluster, Discovery, Layout, Options, Outcome, Server, await_in_sync, call, digest, info,
+    replication_offset, reply, slot_of, try_call,
 };
 
 fn bare() -> Options {
@@ -133,4 +133,20 @@ fn confirmed_calls_do_not_stand_in_the_way_of_a_move() {
     cluster.move_keys(slot, from, to).unwrap();
     cluster.end_move(slot, to).unwrap();
     write("{a}:after");
+}
+
+/// A slot that comes back at once, before the nodes have told each other anything, stays where it was moved last.
+#[test]
+fn a_slot_moves_there_and_back() {
+    let cluster = Cluster::start(&bare(), 2, 1).unwrap();
+    let home = cluster.primary_of("{a}").unwrap();
+    let away = cluster.primaries().into_iter().find(|node| node.port() != home.port()).unwrap();
+    let mut client = home.connect().unwrap();
+    let slot = slot_of(&mut client, "{a}").unwrap();
+    for round in 0..20 {
+        let _: () = call!(client, "SET", "{a}", round);
+        cluster.move_slot(slot, home, away).unwrap();
+        cluster.move_slot(slot, away, home).unwrap();
+        assert_eq!(reply!(client, "GET", "{a}"), format!("\"{round}\""));
+    }
 }

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::markdown::named;
@@ -49,6 +50,8 @@ pub const RUN: &[&str] = &[
     "log-shipping-python",
     "cache-service-before",
     "cache-service-python",
+    "typescript-cache-before",
+    "typescript-cache-service",
     "embeddings-before",
     "embeddings-python",
     "embeddings-js",
@@ -58,6 +61,8 @@ pub const RUN: &[&str] = &[
     "queues-python",
     "sessions-before",
     "sessions-python",
+    "go-service-before",
+    "go-service-go",
     "ioredis-scripts",
 ];
 
@@ -134,30 +139,68 @@ pub fn python(program: &str, arguments: &[&str]) -> Option<String> {
     Some(printed(python_tool("python", &scratch)?.args(["-W", "error", "gateway.py"]).args(arguments)))
 }
 
-/// Checks a program's types, strictly, and runs it in Node with ioredis.
-pub fn typescript(program: &str, arguments: &[&str]) -> Option<String> {
-    let modules = tools("node")?.join("node_modules");
+/// The TypeScript client of this repository, built of its sources as they are now; `None`, with a message, if what it is
+/// built with is not installed.
+fn typescript_client() -> Option<PathBuf> {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    let client = project_root().join("clients/typescript");
+    if !client.join("node_modules").exists() {
+        skipped("there is no clients/typescript/node_modules; scripts/clients.sh makes it");
+        return None;
+    }
+    BUILT.get_or_init(|| {
+        // The last file that the build writes.
+        let mut newer = Command::new("find");
+        newer.args(["src", "tools", "package.json", "-newer", "dist/esm/package.json"]).current_dir(&client);
+        if newer.output().is_ok_and(|found| found.status.success() && found.stdout.is_empty()) {
+            return;
+        }
+        printed(Command::new("node").arg("tools/build.mjs").current_dir(&client));
+    });
+    Some(client)
+}
+
+/// A folder with `gateway.ts`, whose types are checked, strictly. It finds ioredis and the TypeScript client of this
+/// repository there.
+pub fn node_project(program: &str) -> Option<Scratch> {
+    let installed = tools("node")?.join("node_modules");
+    let client = typescript_client()?;
     let scratch = Scratch::new();
     scratch.write("package.json", r#"{"type": "module"}"#);
     scratch.write("gateway.ts", program);
-    symlink(&modules, scratch.0.join("node_modules")).unwrap();
-    let tool = |name: &str| {
-        let mut command = Command::new(modules.join(".bin").join(name));
-        command.current_dir(&scratch.0);
-        command
-    };
+    let modules = scratch.0.join("node_modules");
+    fs::create_dir(&modules).unwrap();
+    for package in fs::read_dir(&installed).unwrap() {
+        let package = package.unwrap();
+        symlink(package.path(), modules.join(package.file_name())).unwrap();
+    }
+    symlink(client, modules.join("redis-gateway")).unwrap();
     let strict = ["--noEmit", "--strict", "--noUncheckedIndexedAccess", "--target", "es2022", "--module", "nodenext"];
-    printed(tool("tsc").args(strict).arg("gateway.ts"));
-    Some(printed(tool("tsx").arg("gateway.ts").args(arguments)))
+    let mut tsc = Command::new(installed.join(".bin/tsc"));
+    printed(tsc.args(strict).args(["--types", "node", "gateway.ts"]).current_dir(&scratch.0));
+    Some(scratch)
 }
 
-/// Vets the files of a program and runs it, with go-redis.
+/// Node, in such a folder, with its program.
+pub fn node(project: &Scratch) -> Command {
+    let mut command = Command::new("node");
+    command.args(["--import", "tsx", "gateway.ts"]).current_dir(&project.0);
+    command
+}
+
+/// Checks a program's types, and runs it in Node with ioredis and the TypeScript client of this repository.
+pub fn typescript(program: &str, arguments: &[&str]) -> Option<String> {
+    let project = node_project(program)?;
+    Some(printed(node(&project).args(arguments)))
+}
+
+/// Vets the files of a program and runs it, with go-redis and the Go client of this repository.
 pub fn go(files: &[(&str, &str)], arguments: &[&str]) -> Option<String> {
     let tools = tools("go")?;
     let scratch = Scratch::new();
-    for name in ["go.mod", "go.sum"] {
-        fs::copy(tools.join(name), scratch.0.join(name)).unwrap();
-    }
+    let client = project_root().join("clients/go");
+    scratch.write("go.mod", &example("go/go.mod").replace("../../../clients/go", client.to_str().unwrap()));
+    scratch.write("go.sum", &example("go/go.sum"));
     for (name, text) in files {
         scratch.write(name, &format!("{}\n", text.trim_end()));
     }
@@ -173,7 +216,7 @@ pub fn go(files: &[(&str, &str)], arguments: &[&str]) -> Option<String> {
     assert_eq!(unformatted, "", "gofmt would change these");
     printed(&mut go(&["vet", "."]));
     printed(&mut go(&["build", "-o", "gateway", "."]));
-    Some(printed(Command::new(scratch.0.join("gateway")).args(arguments)))
+    Some(printed(Command::new(scratch.0.join("gateway")).args(arguments).current_dir(&scratch.0)))
 }
 
 /// The text of the named block with each of `changes` made, once.
@@ -202,7 +245,7 @@ fn ten_minutes_in_python() {
 
 #[test]
 fn ten_minutes_in_typescript() {
-    let timeout = ("TIMEOUT_MS = 250", "TIMEOUT_MS = 60_000");
+    let timeout = ("timeoutMs: 250", "timeoutMs: 60_000");
     whole_program("start-typescript", timeout, |program| typescript(program, &[]));
 }
 

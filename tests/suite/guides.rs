@@ -1,5 +1,5 @@
-//! The guides that put the Python client beside what it replaces: what they say of plain commands, and their programs, whose
-//! types are checked and whose output is what the page shows.
+//! The guides that put a client beside what it replaces: what they say of plain commands, and their programs, whose types are
+//! checked and whose output is what the page shows.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -87,6 +87,26 @@ fn a_cache_of_plain_commands_computes_what_another_computes() {
     examples::guide("cache_service_before", "cache-service-before");
 }
 
+#[test]
+fn a_service_of_plain_commands_lets_too_much_through_and_bills_twice() {
+    let server = Server::start().unwrap();
+    let (service, driver) = (named("go-service-before").text(), example("go/service_before.go.txt"));
+    let files = [("service.go", service.as_str()), ("driver.go", driver.as_str())];
+    if let Some(printed) = examples::go(&files, &[&server.port().to_string()]) {
+        assert_eq!(printed, "ok\n");
+    }
+}
+
+#[test]
+fn a_go_service_bills_what_was_used() {
+    let server = Server::start().unwrap();
+    let changes = [("6379", server.port().to_string()), ("50 * time.Millisecond", "time.Minute".to_owned())];
+    let changes = changes.each_ref().map(|(from, to)| (*from, to.as_str()));
+    let program = changed("go-service-go", &changes);
+    let Some(printed) = examples::go(&[("main.go", &program)], &[]) else { return };
+    assert_eq!(printed.trim_end(), named("go-service-go-output").text());
+}
+
 /// The right columns of the tables, as far as no program shows them.
 #[test]
 fn the_client_does_not_fall_into_the_same_traps() {
@@ -106,6 +126,31 @@ impl Drop for Ended {
     }
 }
 
+/// A socket that listens, on which a program is to serve: calls wait there until it has started.
+fn listening() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+/// What the calls of a page print, block by block. One shell makes all of them, since they share what the first defines.
+fn printed_by_calls(names: &[String], port: u16) -> Vec<String> {
+    let blocks: Vec<_> = names.iter().map(|name| named(name).text()).collect();
+    let script = blocks.join("\necho ----\n").replace("localhost:8000", &format!("127.0.0.1:{port}"));
+    let output = printed(Command::new("bash").args(["-euo", "pipefail", "-c", &script]));
+    output.trim_end().split("\n----\n").map(str::to_owned).collect()
+}
+
+/// The calls of a cache service, whose last block is a burst.
+fn check_calls(service: &str, port: u16) {
+    let names = ["calls", "clears", "burst"].map(|part| format!("{service}-{part}"));
+    let outputs = printed_by_calls(&names, port);
+    let [calls, clears, burst] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!(*calls, named(&format!("{service}-calls-output")).text());
+    assert_eq!(*clears, named(&format!("{service}-clears-output")).text());
+    assert_eq!(counted(burst), counted(&named(&format!("{service}-burst-output")).text()), "{burst}");
+}
+
 /// The service, and the calls of the page in their order.
 #[test]
 fn the_cache_service_answers_clears_and_counts() {
@@ -113,23 +158,34 @@ fn the_cache_service_answers_clears_and_counts() {
     let scratch = Scratch::new();
     scratch.write("cache_service.py", &program("cache-service-python", &server));
     let Some(mut uvicorn) = python_tool("uvicorn", &scratch) else { return };
-    // It listens on this socket: calls wait there until it has started.
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let (listener, port) = listening();
     uvicorn.args(["cache_service:app", "--fd", "0", "--log-level", "warning"]).stdin(OwnedFd::from(listener));
     let _service = Ended(uvicorn.spawn().unwrap());
     drop(uvicorn);
+    check_calls("cache-service", port);
+}
 
-    // One shell for all of them, since they share a function.
-    let parts = ["cache-service-calls", "cache-service-clears", "cache-service-burst"];
-    let script = parts.map(|name| named(name).text()).join("\necho ----\n");
-    let script = script.replace("localhost:8000", &format!("127.0.0.1:{port}"));
-    let output = printed(Command::new("bash").args(["-euo", "pipefail", "-c", &script]));
-    let outputs: Vec<_> = output.trim_end().split("\n----\n").collect();
-    let [calls, clears, burst] = outputs[..] else { panic!("{output}") };
-    assert_eq!(calls, named("cache-service-calls-output").text());
-    assert_eq!(clears, named("cache-service-clears-output").text());
-    assert_eq!(counted(burst), counted(&named("cache-service-burst-output").text()), "{burst}");
+#[test]
+fn a_typescript_cache_of_plain_commands_computes_what_another_computes() {
+    let server = Server::start().unwrap();
+    let program = format!("{}\n{}", named("typescript-cache-before").text(), example("node/cache_before.ts"));
+    if let Some(printed) = examples::typescript(&program, &[&server.port().to_string()]) {
+        assert_eq!(printed, "ok\n");
+    }
+}
+
+#[test]
+fn the_typescript_cache_answers_clears_and_counts() {
+    let server = Server::start().unwrap();
+    let port = server.port().to_string();
+    let changes =
+        [("6379", port.as_str()), ("listen(8000", "listen({ fd: 0 }"), ("timeoutMs: 50", "timeoutMs: 60_000")];
+    let Some(project) = examples::node_project(&changed("typescript-cache-service", &changes)) else { return };
+    let (listener, port) = listening();
+    let mut node = examples::node(&project);
+    let _service = Ended(node.stdin(OwnedFd::from(listener)).spawn().unwrap());
+    drop(node);
+    check_calls("typescript-cache", port);
 }
 
 /// What the last calls print, without a difference that is a matter of moments: those of the twenty that come after the

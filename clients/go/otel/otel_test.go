@@ -5,6 +5,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +44,7 @@ func TestSpansAndMetrics(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: server.Address(), Password: "secret-password"})
 	defer client.Close()
 	gw, err := gateway.New(client, &gateway.Settings{
-		Timeout: 20 * time.Second, ConnectTimeout: 20 * time.Second, Observer: New(tracers, meters),
+		Timeout: 20 * time.Second, ConnectTimeout: 20 * time.Second, Observer: New(&Options{Tracers: tracers, Meters: meters}),
 		Away: gateway.Away{Admission: gateway.ModeOpen}, Logger: slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	ok(t, err)
@@ -126,11 +129,106 @@ func checkMetrics(t *testing.T, found metricdata.ResourceMetrics) string {
 	for _, name := range []string{
 		"db.client.operation.duration", "gen_ai.client.token.usage", "redis_gateway.decisions", "redis_gateway.settlements",
 		"redis_gateway.cache", "redis_gateway.log_dropped", "redis_gateway.circuit.open", "redis_gateway.away.seconds",
-		"redis_gateway.kept", "redis_gateway.log.buffered",
+		"redis_gateway.kept.waiting", "redis_gateway.log.buffered",
 	} {
 		if !strings.Contains(text, name+" ") {
 			t.Errorf("there is no %s in\n%s", name, text)
 		}
 	}
 	return text
+}
+
+// collectedFrom is what a reader collects of a name, which is of this kind and of no other.
+func collectedFrom[T metricdata.Aggregation](t *testing.T, reader sdkmetric.Reader, name string) (found T) {
+	t.Helper()
+	collected := metricdata.ResourceMetrics{}
+	ok(t, reader.Collect(background, &collected))
+	for _, scope := range collected.ScopeMetrics {
+		for _, one := range scope.Metrics {
+			if one.Name != name {
+				continue
+			}
+			data, is := one.Data.(T)
+			if !is {
+				t.Errorf("%s is also a %T", name, one.Data)
+			}
+			found = data
+		}
+	}
+	return found
+}
+
+func TestHistogramsHaveTheBucketsOfTheConventions(t *testing.T) {
+	reader := sdkmetric.NewManualReader()
+	told := New(&Options{Meters: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))})
+	told.Call(background, "GW.ADMIT", "")("")
+	told.Tokens("input", 5, nil)
+	duration := collectedFrom[metricdata.Histogram[float64]](t, reader, "db.client.operation.duration").DataPoints[0].Bounds
+	if got := fmt.Sprint(duration); got != "[0.001 0.005 0.01 0.05 0.1 0.5 1 5 10]" {
+		t.Error(got)
+	}
+	tokens := collectedFrom[metricdata.Histogram[int64]](t, reader, "gen_ai.client.token.usage").DataPoints[0].Bounds
+	for at, bound := range tokens {
+		if bound != math.Pow(4, float64(at)) || len(tokens) != 14 {
+			t.Error(tokens)
+		}
+	}
+}
+
+// TestGatewaysOfAProcessShareGauges: OpenTelemetry keeps one value for each set of attributes. None of the gateways must be missing in
+// it.
+func TestGatewaysOfAProcessShareGauges(t *testing.T) {
+	one, other := servers.Start(t, servers.Options{}), servers.Start(t, servers.Options{})
+	reader := sdkmetric.NewManualReader()
+	meters := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+	gatewayTo := func(server *servers.Server, name string) *gateway.Gateway {
+		gw, err := gateway.New(server.Client(), &gateway.Settings{
+			Timeout: 20 * time.Second, ConnectTimeout: 20 * time.Second, Failures: 1, Pause: time.Hour,
+			Kept: gateway.Kept{Every: time.Hour}, Logger: slog.New(slog.DiscardHandler),
+			Observer: New(&Options{Meters: meters, Gateway: name}),
+		})
+		ok(t, err)
+		t.Cleanup(func() { gw.Close() })
+		return gw
+	}
+	gauge := func(name string, label attribute.Key) map[string]float64 {
+		made := map[string]float64{}
+		for _, point := range collectedFrom[metricdata.Gauge[float64]](t, reader, "redis_gateway."+name).DataPoints {
+			value, is := point.Attributes.Value(label)
+			if is {
+				made[value.Emit()] = point.Value
+			} else {
+				made[""] = point.Value
+			}
+		}
+		return made
+	}
+	equal := func(got, want map[string]float64) {
+		t.Helper()
+		if !maps.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+	first, second, third := gatewayTo(one, ""), gatewayTo(other, ""), gatewayTo(other, "third")
+	for at, key := range []string{"a", "b", "b"} {
+		ok(t, first.Logs(key, &gateway.LogOptions{Every: time.Hour}).Push(at))
+	}
+	equal(gauge("log.buffered", "gateway"), map[string]float64{"": 3, "third": 0})
+	other.Stop()
+	for _, gw := range []*gateway.Gateway{second, third, third} {
+		_, err := gw.Budgets.Charge(background, "l", "1", nil)
+		ok(t, err)
+	}
+	equal(gauge("kept.waiting", "gateway"), map[string]float64{"": 1, "third": 2})
+	equal(gauge("circuit.open", "server.port"), map[string]float64{strconv.Itoa(one.Port): 0, strconv.Itoa(other.Port): 1})
+	ended, cancel := context.WithCancel(background)
+	cancel()
+	third.Shutdown(ended)
+	equal(gauge("kept.waiting", "gateway"), map[string]float64{"": 1})
+	first.Shutdown(ended)
+	second.Shutdown(ended)
+	equal(gauge("kept.waiting", "gateway"), map[string]float64{})
+	// A gateway that comes later is there again.
+	gatewayTo(one, "")
+	equal(gauge("kept.waiting", "gateway"), map[string]float64{"": 0})
 }

@@ -8,7 +8,6 @@ Both have the same server, provider, keys and requests. Needs what the tests nee
 from __future__ import annotations
 
 import contextlib
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -21,14 +20,26 @@ HERE = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(HERE / "tests"), str(HERE.parent / "python" / "tests")]
 
 from proxies import Stack  # noqa: E402
-from traffic import at_once, exact_body, in_turns  # noqa: E402
+from traffic import Told, at_once, exact_body, for_seconds, in_turns  # noqa: E402
 
 Case = Callable[[Stack], str]
 OWN: dict[str, Any] = {
-    "callbacks": ["plugin.refuses"],
-    # LiteLLM shares its counters by the server of its cache. No answer is cached.
-    "cache": True,
-    "cache_params": {"type": "redis", "supported_call_types": []},
+    "litellm_settings": {
+        "callbacks": ["plugin.refuses"],
+        # LiteLLM shares its counters by the server of its cache. No answer is cached.
+        "cache": True,
+        "cache_params": {"type": "redis", "supported_call_types": []},
+    },
+    # Else it checks no budgets of keys that a custom_auth hands out.
+    "general_settings": {"custom_auth_run_common_checks": True},
+}
+
+
+OWN_ROUTER: dict[str, Any] = {
+    # The strategy that keeps a deployment's limits over all replicas.
+    "routing_strategy": "usage-based-routing-v2",
+    "redis_host": "os.environ/REDIS_HOST",
+    "redis_port": "os.environ/REDIS_PORT",
 }
 
 
@@ -67,6 +78,12 @@ def slots_after_cancelled_streams(stack: Stack) -> str:
     return str(5 - told.codes[200])
 
 
+def above_the_limits_of_deployments(stack: Stack) -> str:
+    """Two deployments of a model, with 2 requests a minute and 1."""
+    told = at_once(stack, stack.key("deployments"), 20, exact_body("two"))
+    return f"{told.codes[200] - 3:+d}"
+
+
 def release_when(stack: Stack, running: int) -> None:
     end = time.monotonic() + 5
     while time.monotonic() < end and stack.seen()["running"] < running:
@@ -85,18 +102,45 @@ def at_a_time_above_the_limit(stack: Stack) -> str:
     return f"{stack.seen()['most'] - 10:+d}"
 
 
-def worst_wait_while_paused(stack: Stack) -> str:
-    """The longest of 40 requests while the server does not answer for 5 seconds, and how many are not served."""
-    key = stack.key("paused", rpm_limit=100_000)
-    in_turns(stack, key, 20, exact_body())
+def dollars_above_the_budget(stack: Stack) -> str:
+    """2.02 dollars are 40 answers of 0.05. Before, one after another: whether the budget is checked at all."""
+    told = in_turns(stack, stack.key("one-by-one", max_budget=0.32, spend=0.0), 20, exact_body(), workers=1)
+    if told.codes[200] == 20:
+        return "not checked"
+    told = at_once(stack, stack.key("usd", max_budget=2.02, spend=0.0), 200, exact_body())
+    return f"{max(0.0, told.codes[200] * 0.05 - 2.02):.2f}"
+
+
+def waits_while_paused(stack: Stack) -> str:
+    """While the server does not answer for 5 seconds: how much longer the slowest in a hundred takes than before, the
+    longest wait, and how many requests are not served."""
+    key = stack.key("paused", rpm_limit=1_000_000)
+    calm = in_turns(stack, key, 200, exact_body(), workers=2)
     stack.server.freeze()
     began = time.monotonic()
     try:
-        told = in_turns(stack, key, 40, exact_body(), workers=2)
-        time.sleep(max(0.0, 5 - (time.monotonic() - began)))
+        told = for_seconds(stack, key, 5.0, exact_body(), workers=2)
     finally:
+        time.sleep(max(0.0, 5.0 - (time.monotonic() - began)))
         stack.server.thaw()
-    return f"{max(told.took):.1f} s, {40 - told.codes[200]} not served"
+    return waits(calm, told)
+
+
+def waits_while_dead(stack: Stack) -> str:
+    """The same with a server that is killed. The one that is started afterwards has no data."""
+    key = stack.key("killed", rpm_limit=1_000_000)
+    calm = in_turns(stack, key, 200, exact_body(), workers=2)
+    stack.server.stop()
+    try:
+        told = for_seconds(stack, key, 5.0, exact_body(), workers=2)
+    finally:
+        stack.server.start()
+    return waits(calm, told)
+
+
+def waits(calm: Told, told: Told) -> str:
+    refused = told.codes.total() - told.codes[200]
+    return f"{told.p99() - calm.p99():+.2f} s; {max(told.took):.1f} s; {refused} of {told.codes.total()} not served"
 
 
 def above_the_limit_after_a_pause(stack: Stack) -> str:
@@ -112,19 +156,6 @@ def above_the_limit_after_a_pause(stack: Stack) -> str:
     return f"{told.codes[200] - 60:+d}"
 
 
-def commands_of_a_request(stack: Stack) -> str:
-    key = stack.key(
-        "commands", rpm_limit=100_000, tpm_limit=10**8, max_parallel_requests=100, user_id="u", user_rpm_limit=10**6,
-        team_id="t", team_rpm_limit=10**6, team_tpm_limit=10**8,
-    )  # fmt: skip
-    in_turns(stack, key, 10, exact_body())
-    time.sleep(3)
-    before = calls(stack)
-    in_turns(stack, key, 50, exact_body())
-    time.sleep(3)
-    return f"{(calls(stack) - before) / 50:.1f}"
-
-
 def calls(stack: Stack) -> int:
     """Also those within scripts, but not this program's own."""
     with stack.server.admin() as admin:
@@ -134,47 +165,45 @@ def calls(stack: Stack) -> int:
     return sum(int(stats[full]["calls"]) for name, full in names.items() if name.lower() not in ignored)
 
 
-def median_of_a_request(stack: Stack) -> str:
-    key = stack.key("median", rpm_limit=100_000, tpm_limit=10**8, max_parallel_requests=100)
-    in_turns(stack, key, 20, exact_body(), workers=1)
-    told = in_turns(stack, key, 200, exact_body(), workers=1)
-    return f"{statistics.median(told.took) * 1000:.1f} ms"
-
-
 CASES: list[tuple[str, Case]] = [
     ("200 at once, 60 a minute: requests above the limit (#26672, #34732)", requests_above_the_limit),
     ("200 at once, 1,000 tokens a minute: tokens above the limit (#40291, #27736)", tokens_above_the_limit),
+    ("200 at once, 2.02 dollars: dollars above the budget (#26672, #33325)", dollars_above_the_budget),
     ("200 at once, 10 at a time: above the limit (#27639)", at_a_time_above_the_limit),
     ("5 cancelled streams: slots left held after 5 s (#30020, #37558)", slots_after_cancelled_streams),
-    ("Commands in Redis for a request of a key, a user and a team", commands_of_a_request),
-    ("A request to a provider that answers at once, median of 200", median_of_a_request),
-    # The last two: LiteLLM's own limiter counts in its memory for a while afterwards.
-    ("The server paused for 5 s: the longest of 40 requests (#35273, #40620)", worst_wait_while_paused),
+    # The last three: LiteLLM's own limiter counts in its memory for a while afterwards.
+    ("The server paused for 5 s: 99th percentile longer by; longest (#35273, #40620)", waits_while_paused),
     ("200 at once after a pause, 60 a minute: requests above the limit", above_the_limit_after_a_pause),
+    ("The server killed for 5 s: 99th percentile longer by; longest (#24181, #34299)", waits_while_dead),
 ]
 
 
-def run(stack: Stack, ours: bool) -> list[str]:
+# With routing on, which the others do not have.
+OF_DEPLOYMENTS: list[tuple[str, Case]] = [
+    ("20 at once, deployments with 3 a minute: above the limit (#5783, #33032)", above_the_limits_of_deployments),
+]
+
+
+def run(cases: list[tuple[str, Case]], ours: bool, **more: Any) -> list[str]:
+    stack = Stack(replicas=2, **more)
     found: list[str] = []
-    for name, case in CASES:
-        fresh(stack)
-        found.append(case(stack))
-        print(f"{'redis-gateway' if ours else 'LiteLLM'}: {name}: {found[-1]}", file=sys.stderr)
+    try:
+        for name, case in cases:
+            fresh(stack)
+            found.append(case(stack))
+            print(f"{'redis-gateway' if ours else 'LiteLLM'}: {name}: {found[-1]}", file=sys.stderr)
+    finally:
+        stack.close()
     return found
 
 
 def main() -> None:
-    results: list[list[str]] = []
-    for ours in (False, True):
-        more = {} if ours else {"litellm_settings": OWN}
-        stack = Stack(replicas=2, redis_gateway={"instances": 2}, **more)
-        try:
-            results.append(run(stack, ours))
-        finally:
-            stack.close()
+    routing = {"instances": 2, "routing": "ROOM", "allowed_failures": 0}
+    own = run(CASES, False, **OWN) + run(OF_DEPLOYMENTS, False, **OWN, router_settings=OWN_ROUTER)
+    gateway = run(CASES, True, redis_gateway={"instances": 2}) + run(OF_DEPLOYMENTS, True, redis_gateway=routing)
     print("| | LiteLLM's own limiter | redis-gateway |\n|---|---|---|")
-    for (name, _), own, gateway in zip(CASES, *results, strict=True):
-        print(f"| {name} | {own} | {gateway} |")
+    for (name, _), one, other in zip(CASES + OF_DEPLOYMENTS, own, gateway, strict=True):
+        print(f"| {name} | {one} | {other} |")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ from aiohttp import web
 
 PROMPT = 10
 COMPLETION = 20
+BATCH_MODEL = "gpt-4o-mini"
+"""One whose price LiteLLM knows."""
 WORDS = ("one ", "two ", "three ", "four")
 Events = AsyncIterator[tuple[str, "dict[str, Any] | str"]]
 
@@ -60,9 +62,12 @@ class Provider:
             self.running -= 1
 
     async def _answer(self, request: web.Request, behaviour: str, path: str) -> web.StreamResponse:
-        if path in ("files", "batches"):
+        if path.startswith(("files", "batches")):
             await request.read()
-            return web.json_response(batch() if path == "batches" else a_file())
+            if path.endswith("/content"):
+                return web.json_response(batch_line())
+            ended = path.startswith("batches/")
+            return web.json_response(batch(ended) if path.startswith("batches") else a_file())
         body = await request.json()
         problem = {"fails": (500, "server_error"), "busy": (429, "rate_limit_error"), "refuses": (400, "bad")}
         if behaviour in problem:
@@ -157,16 +162,23 @@ def embedding(body: dict[str, Any]) -> dict[str, Any]:
     return {"object": "list", "model": body["model"], "data": data, "usage": usage}
 
 
-def batch() -> dict[str, Any]:
+def batch(ended: bool) -> dict[str, Any]:
+    more = {"status": "completed", "output_file_id": "file-2"} if ended else {"status": "validating"}
     return {
+        **more,
         "id": "batch_1",
         "object": "batch",
         "endpoint": "/v1/chat/completions",
         "input_file_id": "file-1",
         "completion_window": "24h",
-        "status": "validating",
         "created_at": 1,
     }
+
+
+def batch_line() -> dict[str, Any]:
+    """The only line of a batch's output."""
+    body = whole("chat/completions", {"model": BATCH_MODEL})
+    return {"id": "r", "custom_id": "1", "response": {"status_code": 200, "body": body}, "error": None}
 
 
 def a_file() -> dict[str, Any]:

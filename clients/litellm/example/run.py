@@ -33,7 +33,8 @@ def free_port() -> int:
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 120
+    # LiteLLM takes its time on a busy machine.
+    end = time.monotonic() + 300
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(httpx.HTTPError):
             if httpx.get(url, timeout=5).status_code == 200:

@@ -1,4 +1,4 @@
-"""Another plugin of the proxy, which refuses what says so, after redis-gateway has admitted it."""
+"""Another plugin of the proxy, which refuses what says so, after redis-gateway has admitted it; and a subclass."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy.common_utils.proxy_rate_limit_error import ProxyRateLimitError
+
+from redis_gateway_litellm import GatewayLogger
 
 
 class Refuses(CustomLogger):
@@ -21,3 +23,10 @@ class Refuses(CustomLogger):
 
 
 refuses = Refuses()
+
+
+class Gateway(GatewayLogger):
+    """Changes nothing. LiteLLM looks for some hooks in it alone."""
+
+
+gateway = Gateway()

@@ -11,13 +11,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import yaml
 
-from servers import Server, eventually, free_port
+import servers
+from servers import Server, free_port
 
 HERE = Path(__file__).resolve().parent
 SOURCES = [str(HERE.parents[1] / name / "src") for name in ("litellm", "python")]
@@ -25,6 +27,12 @@ PRICES = {"input_cost_per_token": 0.001, "output_cost_per_token": 0.002}
 COST = "0.05"
 """Of an answer: 10 tokens of input and 20 of output."""
 MASTER = "sk-master-6f0c29d5e7b1"
+LONG = 60.0
+"""Seconds in which all happens that happens, also on a machine with much else to do."""
+
+
+def eventually(condition: Callable[[], object], seconds: float = LONG) -> None:
+    servers.eventually(condition, seconds)
 
 
 class Process:
@@ -37,7 +45,7 @@ class Process:
                 command, stdout=out, stderr=out, cwd=directory, env={**os.environ, **environment}
             )
 
-    def wait_ready(self, url: str, seconds: float = 120.0) -> None:
+    def wait_ready(self, url: str, seconds: float = 5 * LONG) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             assert self._process.poll() is None, f"it has ended:\n{self.log.read_text(errors='replace')[-3000:]}"
@@ -47,13 +55,20 @@ class Process:
             time.sleep(0.1)
         raise AssertionError(f"it is not ready:\n{self.log.read_text(errors='replace')[-3000:]}")
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def text(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def close(self) -> None:
+    def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        """LiteLLM's proxy waits for its clients before it ends."""
         try:
-            self._process.wait(20)
+            self._process.wait(2)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -205,6 +220,8 @@ class Stack:
 
     def close(self) -> None:
         self.client.close()
+        for process in self._processes:
+            process.terminate()
         for process in self._processes:
             process.close()
         self.server.close()

@@ -11,6 +11,7 @@ import pytest
 
 from redis_gateway import AsyncGateway
 from redis_gateway.testing import FakeRedis
+from redis_gateway_litellm.background import Background
 from redis_gateway_litellm.calls import Call, Calls, Use, current_call, use_of
 from redis_gateway_litellm.estimates import Estimate
 
@@ -23,7 +24,7 @@ class World:
     def __init__(self, unreported_after: float = 30.0) -> None:
         self.gateway = AsyncGateway(FakeRedis())
         self.ended: list[tuple[Call, Use | None]] = []
-        self.calls = Calls(unreported_after, lambda call, use: self.ended.append((call, use)))
+        self.calls = Calls(unreported_after, lambda call, use: self.ended.append((call, use)), Background())
 
     async def begin(self, call_type: str = "acompletion", auth: object = None, **data: Any) -> Call:
         admission = await self.gateway.admit(ACCOUNT, ESTIMATE.amounts())

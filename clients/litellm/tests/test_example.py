@@ -22,12 +22,13 @@ def block(kind: str) -> str:
     return found[1]
 
 
+@pytest.mark.long
 def test_the_example_prints_what_the_readme_says() -> None:
     if missing():
         pytest.skip(str(missing()))
     command = [sys.executable, str(HERE / "example" / "run.py"), "--server", str(binary()), "--module", str(module())]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(SOURCES)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
     assert done.stdout == block("text example-output"), done.stdout + done.stderr
 
 

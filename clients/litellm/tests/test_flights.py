@@ -8,6 +8,7 @@ from typing import Any
 
 from redis_gateway import AsyncGateway, Settings
 from redis_gateway.testing import FakeRedis
+from redis_gateway_litellm.background import Background
 from redis_gateway_litellm.cache import ResponseCache
 from redis_gateway_litellm.calls import Call, Calls
 from redis_gateway_litellm.estimates import Estimate, Prices, estimate
@@ -20,8 +21,11 @@ class World:
 
     def __init__(self, gateway: AsyncGateway) -> None:
         self.gateway = gateway
-        self.cache = ResponseCache(gateway, "litellm", ttl=60, lease=30.0, wait=20.0)
-        self.calls = Calls(30.0, lambda call, use: self.cache.call_ended(call, failed=call.reported is None))
+        background = Background()
+        self.cache = ResponseCache(gateway, background, "litellm", ttl=60, lease=30.0, wait=20.0)
+        self.calls = Calls(
+            30.0, lambda call, use: self.cache.call_ended(call, failed=call.reported is None), background
+        )
         self.asked = 0
 
     async def request(self, answers: Callable[[], Awaitable[Any]]) -> Any:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
-from proxies import Stack
-from servers import eventually, missing
+from proxies import Stack, eventually
 
 NAME = re.compile(r"^(litellm_\w+)\{([^}]*)\} (\S+)$", re.MULTILINE)
 
@@ -22,27 +19,22 @@ def metrics(stack: Stack, key: str) -> dict[str, float]:
     return found
 
 
-@pytest.mark.skipif(bool(missing()), reason=str(missing()))
-def test_what_operators_know() -> None:
-    stack = Stack(litellm_settings={"callbacks": ["redis_gateway_litellm.gateway", "prometheus"]})
-    try:
-        key = stack.key(
-            "metrics",
-            rpm_limit=5,
-            tpm_limit=10_000,
-            max_budget=10.0,
-            team_id="t",
-            team_rpm_limit=7,
-            metadata={"model_rpm_limit": {"ok": 3}},
-        )
-        assert [stack.chat(key, max_tokens=20).status_code for _ in range(2)] == [200, 200]
-        eventually(lambda: metrics(stack, key).get("litellm_api_key_rate_limit_used_metric requests") == 2, 30)
-        found = metrics(stack, key)
-        assert found["litellm_api_key_rate_limit_allowed_metric requests"] == 5
-        assert found["litellm_api_key_rate_limit_allowed_metric tokens"] == 10_000
-        assert found["litellm_team_rate_limit_allowed_metric requests"] == 7
-        assert found["litellm_team_rate_limit_used_metric requests"] == 2
-        assert found["litellm_remaining_api_key_requests_for_model"] == 1
-        stack.settled()
-    finally:
-        stack.close()
+def test_what_operators_know(stack: Stack) -> None:
+    key = stack.key(
+        "metrics",
+        rpm_limit=5,
+        tpm_limit=10_000,
+        max_budget=10.0,
+        team_id="t",
+        team_rpm_limit=7,
+        metadata={"model_rpm_limit": {"ok": 3}},
+    )
+    assert [stack.chat(key, max_tokens=20).status_code for _ in range(2)] == [200, 200]
+    eventually(lambda: metrics(stack, key).get("litellm_api_key_rate_limit_used_metric requests") == 2)
+    found = metrics(stack, key)
+    assert found["litellm_api_key_rate_limit_allowed_metric requests"] == 5
+    assert found["litellm_api_key_rate_limit_allowed_metric tokens"] == 10_000
+    assert found["litellm_team_rate_limit_allowed_metric requests"] == 7
+    assert found["litellm_team_rate_limit_used_metric requests"] == 2
+    assert found["litellm_remaining_api_key_requests_for_model"] == 1
+    stack.settled()

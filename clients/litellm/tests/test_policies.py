@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from proxies import Stack
+from proxies import Stack, eventually
 from redis_gateway_litellm.policies import budget, limits, period_of
-from servers import eventually
 
 REQUESTS = {"name": "rpm", "kind": "window", "limit": 5, "per_ms": 60_000}
 TOKENS = {"name": "tpm", "kind": "window", "limit": 9, "per_ms": 60_000, "meter": "tokens", "give_back": True}
@@ -165,3 +164,12 @@ def test_present_spend_comes_along(stack: Stack) -> None:
     assert stack.chat(key, max_tokens=20).status_code == 200
     eventually(lambda: stack.accounts()["key"].spent == "1.02")
     assert stack.settled("team").spent == "5.55"
+
+
+def test_present_spend_is_taken_over_again_if_the_account_is_removed(stack: Stack) -> None:
+    for spent in (1.0, 3.0):
+        key = stack.key("again", max_budget=10.0, spend=spent)
+        assert stack.chat(key, max_tokens=20).status_code == 200
+        eventually(lambda expected=f"{spent + 0.05:.2f}": stack.settled().spent == expected)
+        with stack.server.admin() as admin:
+            assert admin.delete(*admin.keys("{litellm}:key:*")) == 1

@@ -6,8 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from proxies import Stack
-from servers import eventually
+from proxies import Stack, eventually
 
 
 def records(stack: Stack, key: str, count: int) -> list[dict[str, Any]]:

@@ -9,8 +9,7 @@ import httpx
 import openai
 import pytest
 
-from proxies import Stack, chat_body
-from servers import eventually
+from proxies import Stack, chat_body, eventually
 
 
 def error_of(response: httpx.Response) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from redis_gateway_litellm.estimates import Prices, estimate, price_of, size
+from redis_gateway_litellm.handler import LOOKED_UP, GatewayLogger
 from redis_gateway_litellm.settings import credentials_of, read_settings
 
 
@@ -95,3 +96,18 @@ def test_the_size_of_a_request() -> None:
     assert size("data:image/png;base64," + "A" * 1_000_000) == 3_000
     # Tokens instead of text.
     assert size([1, 2, 3]) == 9
+
+
+def test_a_subclass_has_the_hooks_that_litellm_looks_up_in_it() -> None:
+    class Plain(GatewayLogger):
+        pass
+
+    class Own(GatewayLogger):
+        async def async_pre_call_hook(self, *_: object, **__: object) -> None:
+            raise NotImplementedError
+
+    own = Own.async_pre_call_hook
+    assert set(LOOKED_UP) <= set(vars(Plain))
+    assert set(LOOKED_UP) <= set(vars(Own))
+    assert vars(Own)["async_pre_call_hook"] is own
+    assert set(LOOKED_UP) <= set(vars(GatewayLogger))

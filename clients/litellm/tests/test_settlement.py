@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+from decimal import Decimal
 from typing import Any
 
 import httpx
+import litellm
 import pytest
 
-from proxies import Stack, chat_body
-from servers import eventually
+from proxies import LONG, Stack, chat_body, eventually
+from traffic import leave_early
 
 # 10 tokens of input at 0.001, and 20 of output at 0.002.
 WHOLE = {"spent": "0.05", "tokens": 30}
@@ -77,6 +79,27 @@ def test_a_batch_counts_as_a_request(stack: Stack) -> None:
     assert response.status_code == 200, response.text
     assert used(stack) == {"spent": "0", "tokens": 0}
     assert requests(stack) == 1
+
+
+def test_a_batch_is_charged_once_what_it_has_cost(stack: Stack) -> None:
+    """When somebody asks for it after its end: LiteLLM tells the cost then, each time."""
+    price = litellm.model_cost["gpt-4o-mini"]
+    cost = sum(
+        Decimal(str(price[f"{way}_cost_per_token_batches"])) * tokens for way, tokens in (("input", 10), ("output", 20))
+    )
+    key = stack.key("batch-cost", max_budget=10.0, team_id="t-batch")
+    body = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    assert stack.post("/v1/batches", key, body).status_code == 200
+    for number in range(4):
+        url = f"{stack.urls[number % 2]}/v1/batches/batch_1"
+        answer = httpx.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=LONG)
+        assert answer.json()["status"] == "completed", answer.text
+        eventually(lambda: stack.accounts()["team"].spent != "0")
+    # The marker that keeps it from being charged again in some days.
+    eventually(lambda: "{litellm}:batch:batch_1" in str(stack.server.run("KEYS {litellm}:batch:*")))
+    account = stack.settled()
+    assert (Decimal(account.spent), account.counts) == (cost, {})
+    assert Decimal(stack.accounts()["team"].spent) == cost
 
 
 def test_a_stream_without_usage_is_charged_what_litellm_counts(stack: Stack) -> None:
@@ -213,40 +236,12 @@ def test_a_client_that_leaves_messages_in_mid_stream(stack: Stack) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_before_the_answer(stack: Stack, stream: bool) -> None:
     """LiteLLM goes on until the provider answers. So long the request is held, and then it is charged."""
-    key = key_of(stack, "early")
-    with pytest.raises(httpx.ReadTimeout):
-        stack.client.post(
-            "/v1/chat/completions",
-            json=chat_body("waits-first", stream=stream),
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=0.5,
-        )
-    eventually(lambda: stack.seen()["running"] == 1)
-    assert stack.accounts()["key"].in_flight == 1
+    leave_early(stack, key_of(stack, "early"), chat_body("waits-first", stream=stream))
+    assert stack.seen()["running"] == stack.accounts()["key"].in_flight == 1
     stack.release()
     account = stack.settled()
     assert 0 < float(account.spent) <= 0.05
     assert account.held == "0"
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_call_that_is_broken_off_before_the_answer(open_stack: Stack, stream: bool) -> None:
-    """With cancel_on_disconnect nobody sees what the provider does: the input is charged, and nothing stays held."""
-    stack = open_stack
-    stack.reset()
-    stack.server.run("FLUSHALL")
-    key = key_of(stack, "cancelled")
-    with pytest.raises(httpx.ReadTimeout):
-        stack.client.post(
-            "/v1/chat/completions",
-            json=chat_body("waits-first", stream=stream),
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=1.0,
-        )
-    account = stack.settled()
-    assert (account.in_flight, account.held) == (0, "0")
-    assert 0 < float(account.spent) < 0.02, account.spent
-    assert stack.settled().counts["rpm"] == 1
 
 
 # Ids.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from _async._runtime import gateway_on
 from redis_gateway import Settings
+from redis_gateway._async._runtime import bounded
 from servers import Server
 
 
@@ -190,3 +192,43 @@ async def test_a_busy_event_loop_is_no_time_out(server: Server) -> None:
         ended.set()
         await busy
     assert [decision.reason for decision in decisions] == [""] * 20
+
+
+class TurnsOfALoop(asyncio.SelectorEventLoop):
+    """An event loop with a clock of its own, on which each turn takes so long."""
+
+    def __init__(self, turn: float) -> None:
+        super().__init__()
+        self._turn = turn
+        self._now = 0.0
+
+    def time(self) -> float:
+        return self._now
+
+    def _run_once(self) -> None:
+        self._now += self._turn
+        self.call_soon(lambda: None)  # It waits for nothing.
+        super()._run_once()  # type: ignore[misc]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="before Python 3.11 a time-out is one of the clock")
+@pytest.mark.parametrize(
+    ("seconds", "turn", "least", "most"),
+    [(0.2, 0.001, 0.2, 0.22), (0.2, 0.01, 0.2, 0.25), (0.2, 0.1, 3.0, 3.6), (0.0, 0.001, 0.0, 0.02)],
+)
+def test_a_time_out_is_longer_only_if_the_loop_is_held_up(
+    seconds: float, turn: float, least: float, most: float
+) -> None:
+    """Turns of 10 ms are usual: 0.2 s stay 0.2 s. Of one that takes 100 ms a 32nd counts."""
+    loop = TurnsOfALoop(turn)
+
+    async def main() -> float:
+        began = loop.time()
+        with pytest.raises(TimeoutError):
+            await bounded(seconds, asyncio.sleep, 1_000.0)
+        return loop.time() - began
+
+    try:
+        assert least <= loop.run_until_complete(main()) <= most
+    finally:
+        loop.close()

@@ -91,7 +91,7 @@ def test_spans_and_metrics(own_server: Server, exported: tuple[Any, Any], caplog
         "redis_gateway.decisions",
         "redis_gateway.circuit.open",
         "redis_gateway.away.seconds",
-        "redis_gateway.kept",
+        "redis_gateway.kept.waiting",
         "redis_gateway.log.buffered",
     ):
         assert f'"{name}"' in metrics, name
@@ -139,11 +139,11 @@ def test_gateways_of_a_process_share_gauges(server: Server, own_server: Server, 
         own_server.stop()
         for away in (two, three, three):
             away.budgets.charge("l", 1)
-        assert gauge("kept", "gateway") == {None: 1, "three": 2}
+        assert gauge("kept.waiting", "gateway") == {None: 1, "three": 2}
         open_at = gauge("circuit.open", "server.port")
         assert (open_at[server.port], open_at[own_server.port]) == (0, 1)
         three.close(0.1)
-        assert gauge("kept", "gateway") == {None: 1}
+        assert gauge("kept.waiting", "gateway") == {None: 1}
         own_server.start()
 
 

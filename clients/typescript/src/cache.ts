@@ -4,13 +4,13 @@ import { Buffer } from "node:buffer";
 import type { Amount } from "./amounts.js";
 import { cacheKey } from "./cacheKey.js";
 import { requests, type CacheFigures } from "./commands/index.js";
-import type { Core } from "./core.js";
+import { BATCH, BATCH_BYTES, type Ask, type Core } from "./core.js";
 import { GatewayError } from "./errors.js";
 import { Unavailable } from "./failures.js";
 import { Fill, type FillOptions } from "./fill.js";
-import { iteratorOf, passedOn, type Source } from "./streams.js";
 import { bounded, nameOf, Places, TimedOut, unlessAborted, wholeMs } from "./tasks.js";
-import { bytesOf } from "./wire.js";
+import type { Labels } from "./telemetry.js";
+import { bytesOf, type Request } from "./wire.js";
 
 /** How values become bytes, and bytes values. */
 export interface Codec<T> {
@@ -21,9 +21,15 @@ export interface Codec<T> {
 export interface CacheOptions {
   /** Who may see the answers: a team, a customer. Two tenants never share one. No colon. */
   readonly tenant?: string | undefined;
-  /** For how many milliseconds an answer is fresh. Default: an hour. */
+  /**
+   * For how many milliseconds an answer is fresh. Default: what the server's `gw.cache-ttl` says of the category, else an
+   * hour.
+   */
   readonly ttlMs?: number | undefined;
-  /** For how many milliseconds after that it is served while it is refreshed. Default: 0. */
+  /**
+   * For how many milliseconds after that it is served while it is refreshed. Default: what the server's `gw.cache-stale`
+   * says of the category, else 0.
+   */
   readonly staleMs?: number | undefined;
   /** Longer than a computation may take, in milliseconds. Default: 2 minutes. */
   readonly leaseMs?: number | undefined;
@@ -62,7 +68,7 @@ function jsonOf(value: unknown): string {
  * A computation that others in this process wait for. It yields the answer as it is stored, of which each of them makes an
  * object of its own; or nothing, if it has failed or cannot be encoded.
  */
-type Flight = Promise<Buffer | undefined>;
+export type Flight = Promise<Buffer | undefined>;
 
 interface Led<T> {
   readonly value: T;
@@ -76,8 +82,8 @@ export class Cache<T> {
   readonly tenant: string | undefined;
   readonly #flights = new Map<string, Flight>();
   readonly #computing: Places;
-  readonly #ttlMs: number;
-  readonly #staleMs: number;
+  readonly #pxMs: number | undefined;
+  readonly #staleMs: number | undefined;
   readonly #ignore: readonly string[];
   readonly #fill: FillOptions;
 
@@ -89,8 +95,8 @@ export class Cache<T> {
     options: CacheOptions,
   ) {
     this.tenant = options.tenant;
-    this.#ttlMs = options.ttlMs ?? 3_600_000;
-    this.#staleMs = options.staleMs ?? 0;
+    this.#pxMs = options.ttlMs === undefined ? undefined : wholeMs(options.ttlMs);
+    this.#staleMs = options.staleMs === undefined ? undefined : Math.round(options.staleMs);
     this.#ignore = options.ignore ?? [];
     this.#fill = { leaseMs: options.leaseMs ?? 120_000, waitMs: options.waitMs ?? 60_000 };
     this.#computing = new Places(options.computing ?? 64);
@@ -121,14 +127,11 @@ export class Cache<T> {
         encoded = await unlessAborted(signal, bounded(Math.max(0, end - performance.now()), flight), nothing);
       } catch (error) {
         if (!(error instanceof TimedOut)) throw error;
-        this.core.telemetry.count("cache", { result: "wait_timeout" });
+        this.count("wait_timeout");
         return await compute(signal);
       }
-      const found = this.decoded(encoded ?? null);
-      if (found !== undefined) {
-        this.core.telemetry.count("cache", { result: "coalesced" });
-        return found.value;
-      }
+      const found = this.coalesced(encoded);
+      if (found !== undefined) return found.value;
     }
   }
 
@@ -150,7 +153,7 @@ export class Cache<T> {
 
   async #lead(key: string, compute: Compute<T>, options: ComputeOptions, end: number): Promise<Led<T>> {
     const { signal } = options;
-    const fill = new Fill(this.core, key, this.#fill);
+    const fill = this.fill(key);
     await unlessAborted(signal, this.core.tasks.track(fill.ask(end)), () => fill.abandon());
     const stored = fill.answer?.value ?? undefined;
     const found = this.decoded(stored ?? null);
@@ -184,7 +187,18 @@ export class Cache<T> {
   // For streams, too.
 
   fill(key: string): Fill {
-    return new Fill(this.core, key, this.#fill);
+    return new Fill(this.core, key, this.#fill, (result, labels) => this.count(result, labels));
+  }
+
+  count(result: string, labels: Labels = {}): void {
+    this.core.telemetry.count("cache", { category: this.category, result, ...labels });
+  }
+
+  /** The answer of another caller's computation, as an object of this caller's own; undefined if it has none. */
+  coalesced(encoded: Buffer | undefined): { readonly value: T } | undefined {
+    const found = this.decoded(encoded ?? null);
+    if (found !== undefined) this.count("coalesced");
+    return found;
   }
 
   get waitMs(): number {
@@ -197,7 +211,7 @@ export class Cache<T> {
       try {
         value = await compute();
       } catch (error) {
-        this.core.telemetry.count("cache", { result: "refresh_failed" });
+        this.count("refresh_failed");
         this.core.logger.warn(`a cached answer could not be refreshed: ${nameOf(error)}`);
         await fill.giveUp();
         return;
@@ -215,37 +229,44 @@ export class Cache<T> {
 
   /** If it cannot be stored, the fill lease is given up: others must not wait until it ends by itself. */
   async #store(key: string, encoded: Buffer | undefined, fill: Fill, options: EntryOptions): Promise<void> {
-    if (encoded === undefined || !(await this.#set(key, encoded, fill.token, options))) await fill.giveUp();
+    const stored = encoded !== undefined && (await this.#stored(this.#setting(key, encoded, fill.token, options)));
+    if (!stored) await fill.giveUp();
   }
 
   /** Undefined if it cannot be encoded. */
   encoded(value: T): Buffer | undefined {
     try {
-      const made = this.codec.encode(value);
-      return typeof made === "string" ? bytesOf(made) : Buffer.from(made);
+      return this.#bytes(value);
     } catch (error) {
-      this.core.telemetry.count("cache", { result: "not_encoded" });
+      this.count("not_encoded");
       this.core.logger.error(`an answer cannot be cached: ${nameOf(error)}`);
       return undefined;
     }
   }
 
-  /** Whether it could be stored. */
-  async #set(key: string, encoded: Uint8Array | string, token: number, options: EntryOptions): Promise<boolean> {
-    const tags = options.tags !== undefined && options.tags.length > 0 ? options.tags : undefined;
-    const asked = requests.cacheSet(key, encoded, {
-      pxMs: wholeMs(this.#ttlMs),
-      staleMs: this.#staleMs > 0 ? wholeMs(this.#staleMs) : undefined,
-      tags,
-      saved: options.saved,
+  #bytes(value: T): Buffer {
+    const made = this.codec.encode(value);
+    return typeof made === "string" ? bytesOf(made) : Buffer.from(made);
+  }
+
+  #setting(key: string, encoded: Buffer, token: number, { tags, saved }: EntryOptions): Request<boolean> {
+    return requests.cacheSet(key, encoded, {
+      pxMs: this.#pxMs,
+      staleMs: this.#staleMs,
+      tags: tags !== undefined && tags.length > 0 ? tags : undefined,
+      saved,
       token: token > 0 ? token : undefined,
     });
+  }
+
+  /** Whether it could be stored. */
+  async #stored(asked: Request<boolean>, ask: Ask = this.core.ask): Promise<boolean> {
     try {
-      await this.core.run(asked);
+      await ask(asked);
       return true;
     } catch (error) {
       if (!(error instanceof Unavailable || error instanceof GatewayError)) throw error;
-      this.core.telemetry.count("cache", { result: "not_stored" });
+      this.count("not_stored");
       return false;
     }
   }
@@ -256,7 +277,7 @@ export class Cache<T> {
     try {
       return { value: this.codec.decode(value) };
     } catch (error) {
-      this.core.telemetry.count("cache", { result: "not_decoded" });
+      this.count("not_decoded");
       this.core.logger.warn(`a cached answer cannot be read: ${nameOf(error)}`);
       return undefined;
     }
@@ -266,23 +287,43 @@ export class Cache<T> {
 
   /** The cached answer, fresh or stale; undefined if there is none. It computes nothing and asks for no lease. */
   async get(request: unknown): Promise<T | undefined> {
-    const { telemetry, logger } = this.core;
+    return (await this.getMany([request]))[0];
+  }
+
+  /**
+   * What `get` returns for each of them, in their order. A hundred are asked for in one round trip to each server. A value
+   * is one that `codec` makes, so an entry that has `undefined` in it cannot be told from none.
+   */
+  async getMany(askedFor: Iterable<unknown>): Promise<(T | undefined)[]> {
+    const asked = Array.from(askedFor, (request) => requests.cacheGet(this.key(request)));
+    const found: (T | undefined)[] = [];
+    for (let at = 0; at < asked.length; at += BATCH) {
+      const batch = asked.slice(at, at + BATCH);
+      const answers = await this.core.together(batch);
+      for (const [place, request] of batch.entries()) {
+        found.push(await this.#got(request, answers[place] ?? this.core.ask));
+      }
+    }
+    return found;
+  }
+
+  async #got(request: Request<Buffer | null>, ask: Ask): Promise<T | undefined> {
     let value: Buffer | null;
     try {
-      value = await this.core.run(requests.cacheGet(this.key(request)));
+      value = await ask(request);
     } catch (error) {
       if (error instanceof Unavailable) {
-        telemetry.count("cache", { result: "away", reason: error.reason });
+        this.count("away", { reason: error.reason });
       } else if (error instanceof GatewayError) {
-        telemetry.count("cache", { result: "error" });
-        logger.warn(`the cache refuses to answer: ${nameOf(error)}`);
+        this.count("error");
+        this.core.logger.warn(`the cache refuses to answer: ${nameOf(error)}`);
       } else {
         throw error;
       }
       return undefined;
     }
     const found = this.decoded(value);
-    telemetry.count("cache", { result: found === undefined ? "miss" : "hit" });
+    this.count(found === undefined ? "miss" : "hit");
     return found?.value;
   }
 
@@ -290,7 +331,31 @@ export class Cache<T> {
    * Stores an answer. If the server is away or refuses, it is not stored, and that is counted. Throws what `encode` throws.
    */
   async set(request: unknown, value: T, options: EntryOptions = {}): Promise<void> {
-    await this.#set(this.key(request), this.codec.encode(value), 0, options);
+    await this.setMany([[request, value]], options);
+  }
+
+  /**
+   * Does for each request and its answer what `set` does, all with the same tags: a hundred, or what has 512 KiB, are stored
+   * in one round trip to each server. If `encode` throws, none is stored.
+   */
+  async setMany(entries: Iterable<readonly [request: unknown, value: T]>, options: EntryOptions = {}): Promise<void> {
+    const pairs = Array.from(entries, ([request, value]) => [this.key(request), this.#bytes(value)] as const);
+    let batch: Request<boolean>[] = [];
+    let bytes = 0;
+    for (const [key, encoded] of pairs) {
+      if (batch.length === BATCH || (batch.length > 0 && bytes + encoded.length > BATCH_BYTES)) {
+        await this.#storeBatch(batch);
+        [batch, bytes] = [[], 0];
+      }
+      batch.push(this.#setting(key, encoded, 0, options));
+      bytes += encoded.length;
+    }
+    if (batch.length > 0) await this.#storeBatch(batch);
+  }
+
+  async #storeBatch(batch: readonly Request<boolean>[]): Promise<void> {
+    const answers = await this.core.together(batch);
+    for (const [place, request] of batch.entries()) await this.#stored(request, answers[place]);
   }
 
   /** Whether there was an entry. Rejects with Unavailable if the server is away. */
@@ -298,14 +363,12 @@ export class Cache<T> {
     return (await this.core.run(requests.cacheDel(this.key(request)))) > 0;
   }
 
-  /** Clears all entries with the tag, of all categories. Rejects with Unavailable if a server is away. */
-  async clearTag(tag: string): Promise<number> {
-    return sum(await this.core.transport.everywhere(requests.cacheClearTag(tag)));
-  }
-
-  /** Clears the category, of all tenants. Rejects with Unavailable if a server is away. */
+  /**
+   * Clears the category, of all tenants, on every primary of a cluster. Returns how many entries there were. A server has 2
+   * seconds: if one is away, it rejects with Unavailable, and the others are cleared.
+   */
   async clear(): Promise<number> {
-    return sum(await this.core.transport.everywhere(requests.cacheClearCategory(this.category)));
+    return sum(await this.core.background.everywhere(requests.cacheClearCategory(this.category)));
   }
 
   /** Hits, misses and what was saved, of each server. */
@@ -315,98 +378,7 @@ export class Cache<T> {
   }
 }
 
-/** A cache of answers that come in pieces. An answer is stored when it is complete, and replayed piece by piece. */
-export class StreamCache<T> {
-  readonly #flights = new Map<string, Flight>();
-
-  /** Made by `Gateway.streamCache`. */
-  constructor(
-    private readonly core: Core,
-    readonly entries: Cache<readonly T[]>,
-  ) {}
-
-  /**
-   * The pieces of the cached answer, or else those that are computed, as they come.
-   *
-   * Who asks for the same meanwhile gets the pieces when the answer is complete. If it is broken off, the next one
-   * computes.
-   */
-  async *stream(
-    request: unknown,
-    compute: () => Source<T>,
-    options: EntryOptions = {},
-  ): AsyncGenerator<T, void, undefined> {
-    const key = this.entries.key(request);
-    const end = performance.now() + this.entries.waitMs;
-    for (let flight = this.#flights.get(key); flight !== undefined; flight = this.#flights.get(key)) {
-      const left = Math.max(0, end - performance.now());
-      const late = Symbol("late");
-      const encoded = await bounded(left, flight).catch(() => late);
-      if (typeof encoded === "symbol") {
-        yield* pieces(compute());
-        return;
-      }
-      const found = this.entries.decoded(encoded ?? null);
-      if (found !== undefined) {
-        yield* found.value;
-        return;
-      }
-    }
-    let land: (encoded: Buffer | undefined) => void = nothing;
-    this.#flights.set(key, new Promise((resolve) => (land = resolve)));
-    try {
-      yield* this.#lead(key, compute, options, end, land);
-    } finally {
-      this.#flights.delete(key);
-      land(undefined);
-    }
-  }
-
-  async *#lead(
-    key: string,
-    compute: () => Source<T>,
-    options: EntryOptions,
-    end: number,
-    land: (encoded: Buffer | undefined) => void,
-  ): AsyncGenerator<T, void, undefined> {
-    const fill = this.entries.fill(key);
-    await this.core.tasks.track(fill.ask(end));
-    const stored = fill.answer?.value ?? undefined;
-    const found = this.entries.decoded(stored ?? null);
-    if (found !== undefined) {
-      if (fill.token > 0) this.entries.refresh(key, async () => await collected(compute()), fill, options);
-      land(stored);
-      yield* found.value;
-      return;
-    }
-    const made: T[] = [];
-    // Called when the first piece is asked for: if that fails, it ends like a stream that breaks off.
-    const source = { [Symbol.asyncIterator]: () => iteratorOf(compute()) };
-    const watched = passedOn(source, {
-      piece: (piece) => void made.push(piece),
-      failed: () => Promise.resolve(),
-      ended: async (complete) => {
-        if (!complete) await this.core.tasks.track(fill.giveUp());
-      },
-    });
-    yield* watched;
-    const encoded = this.entries.encoded(made);
-    land(encoded);
-    await this.core.tasks.track(this.entries.keep(key, encoded, fill, options));
-  }
-}
-
-async function* pieces<T>(source: Source<T>): AsyncGenerator<T, void, undefined> {
-  yield* { [Symbol.asyncIterator]: () => iteratorOf(source) };
-}
-
-async function collected<T>(source: Source<T>): Promise<T[]> {
-  const made: T[] = [];
-  for await (const piece of pieces(source)) made.push(piece);
-  return made;
-}
-
-function sum(counts: readonly number[]): number {
+export function sum(counts: readonly number[]): number {
   return counts.reduce((one, other) => one + other, 0);
 }
 

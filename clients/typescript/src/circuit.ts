@@ -34,7 +34,7 @@ export class Circuit {
     if (this.#openedAt === null) return true;
     const now = this.clock();
     if (now < this.#retryAt) return false;
-    // This call tries; the others wait until it is known how that went, or another pause has passed.
+    // This call tries; nobody else does until it is known how that went, or another pause has passed.
     this.#retryAt = now + this.#nextPause();
     return true;
   }

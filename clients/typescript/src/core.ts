@@ -1,14 +1,15 @@
 // What all parts of a gateway share: the way to the server, what runs in the background, what is counted and kept.
 
+import type { Circuit } from "./circuit.js";
 import type { Settlement } from "./decisions.js";
-import { KeptDeliveries, type Delivery } from "./deliveries.js";
+import { Delivery, KeptDeliveries } from "./deliveries.js";
 import type { Driver } from "./drivers/driver.js";
 import { NoHold } from "./errors.js";
 import { notNow, Unavailable } from "./failures.js";
 import { LocalSlots, LocalWindows } from "./local.js";
 import type { Settings } from "./settings.js";
-import { bounded, Event, nameOf, Tasks, TimedOut, type Logger } from "./tasks.js";
-import type { Telemetry } from "./telemetry.js";
+import { bounded, Event, nameOf, sleep, Tasks, TimedOut, wholeMs, type Logger } from "./tasks.js";
+import { serverLabels, type Telemetry } from "./telemetry.js";
 import { Transport } from "./transport.js";
 import { text, type Request } from "./wire.js";
 
@@ -20,10 +21,15 @@ const OUTCOMES: ReadonlyMap<string, Settlement> = new Map([
   ["LATE", "late"],
   ["REPEATED", "repeated"],
 ]);
-const BATCH = 100;
+/** The most commands that are sent together: few enough to hold up no other command of the server for long. */
+export const BATCH = 100;
+/** Their most bytes: few enough to arrive within the time-out over a slow network. A longer one is sent alone. */
+export const BATCH_BYTES = 512 * 1024;
 // What other processes have left is looked for this often.
 const ADOPT_MS = 60_000;
 const BACKGROUND_TIMEOUT_MS = 2_000;
+// For a command that looks at every key of a server.
+const SCAN_TIMEOUT_MS = 60_000;
 
 /** An admission that has not ended. */
 export interface Unsettled {
@@ -53,6 +59,7 @@ export class Core {
   readonly #underWay = new Set<Delivery>();
   readonly closing = new Event();
   closed = false;
+  readonly #unwatch: readonly (() => void)[];
   #adoptAt: number;
   #sending = false;
 
@@ -70,22 +77,25 @@ export class Core {
       timeoutMs: Math.max(settings.timeoutMs, BACKGROUND_TIMEOUT_MS),
       connections: 2,
       waitingConnections: 1,
+      waitingTimeoutMs: Math.max(settings.waitingTimeoutMs, SCAN_TIMEOUT_MS),
       failures: Infinity,
     };
     this.background = new Transport(driver, background, this.tasks, telemetry, logger);
     this.kept = new KeptDeliveries(settings.kept, logger);
     this.#adoptAt = settings.kept.directory === undefined ? Infinity : -Infinity;
-    const servers = (read: (server: ReturnType<Transport["servers"]>[number]) => number) => () =>
-      this.transport.servers().map((server) => ({ value: read(server), labels: { server: server.address } }));
-    telemetry.watch("kept", () => [{ value: this.kept.size, labels: {} }]);
-    telemetry.watch(
-      "circuit.open",
-      servers(({ circuit }) => Number(circuit.isOpen)),
-    );
-    telemetry.watch(
-      "away.seconds",
-      servers(({ circuit }) => circuit.awayMs / 1000),
-    );
+    const servers = (read: (circuit: Circuit) => number) => () =>
+      this.transport.servers().map(({ circuit, address }) => ({ value: read(circuit), labels: serverLabels(address) }));
+    this.#unwatch = [
+      telemetry.watch("kept.waiting", () => [{ value: this.kept.size, labels: {} }]),
+      telemetry.watch(
+        "circuit.open",
+        servers((circuit) => Number(circuit.isOpen)),
+      ),
+      telemetry.watch(
+        "away.seconds",
+        servers((circuit) => circuit.awayMs / 1000),
+      ),
+    ];
   }
 
   async run<T>(request: Request<T>): Promise<T> {
@@ -94,6 +104,30 @@ export class Core {
   }
 
   readonly ask: Ask = async (request) => await this.run(request);
+
+  /**
+   * Asks with a wait in the server of so many milliseconds. Asks without one if it is 0, if the server ends the wait early,
+   * or if all connections on which calls wait are taken: who wants to wait on asks now and then.
+   */
+  async waitOrRun<T>(asked: (waitMs: number | undefined) => Request<T>, waitMs: number): Promise<T> {
+    if (waitMs > 0) {
+      try {
+        return await this.transport.wait(asked(wholeMs(waitMs)));
+      } catch (error) {
+        const reason = error instanceof Unavailable ? error.reason : "";
+        if (reason !== "connections" && reason !== "unblocked") throw error;
+        await sleep(Math.min(waitMs, 100));
+      }
+    }
+    return await this.run(asked(undefined));
+  }
+
+  /** The longest wait of one call in the server: the time-out of its connection tells in time that the server is away. */
+  get longestWaitMs(): number {
+    const { waitingTimeoutMs } = this.settings;
+    // The server looks ten times a second whose wait is over.
+    return Math.min(0.8 * waitingTimeoutMs, waitingTimeoutMs - 250);
+  }
 
   /** Sends them in one round trip to each server. What each has brought is had by asking it. */
   async together(requests: readonly Request<unknown>[]): Promise<Ask[]> {
@@ -184,6 +218,28 @@ export class Core {
   }
 
   /**
+   * Tells the server that a slot or a batch has ended. Undefined if it is away: then it is told when it is back. By then it
+   * may have ended by itself, and what is told later concerns nobody else's.
+   */
+  async tell(asked: Request<boolean>): Promise<boolean | undefined> {
+    const began = Date.now();
+    try {
+      return await this.run(asked);
+    } catch (error) {
+      if (!(error instanceof Unavailable)) throw error;
+      this.tellLater(asked, error.sent ? began : null);
+      return undefined;
+    }
+  }
+
+  /** `firstSent`: when it may have arrived for the first time, unix milliseconds. */
+  tellLater(asked: Request<boolean>, firstSent: number | null = null): void {
+    const delivery = new Delivery(asked.args);
+    delivery.firstSent = firstSent;
+    this.keep(delivery);
+  }
+
+  /**
    * The outcome of the first one, unless another was kept. An error of one holds up no other: it is thrown at the end.
    */
   async deliverAll(deliveries: readonly Delivery[]): Promise<Settlement> {
@@ -234,6 +290,7 @@ export class Core {
     if (this.closed) return;
     this.closed = true;
     this.closing.set();
+    for (const stop of this.#unwatch) stop();
     const end = performance.now() + ms;
     // What is kept gets the rest of the time: enough for a server that does not answer to be waited for.
     await this.tasks.finish(Math.max(ms - BACKGROUND_TIMEOUT_MS, ms / 2));

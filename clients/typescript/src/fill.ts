@@ -4,7 +4,9 @@ import { requests, type CacheAnswer } from "./commands/index.js";
 import type { Core } from "./core.js";
 import { GatewayError } from "./errors.js";
 import { Unavailable } from "./failures.js";
-import { nameOf, sleep, wholeMs } from "./tasks.js";
+import { nameOf, wholeMs } from "./tasks.js";
+import type { Labels } from "./telemetry.js";
+import type { Request } from "./wire.js";
 
 export interface FillOptions {
   readonly leaseMs: number;
@@ -27,6 +29,7 @@ export class Fill {
     private readonly core: Core,
     private readonly key: string,
     private readonly options: FillOptions,
+    private readonly count: (result: string, labels?: Labels) => void,
   ) {}
 
   /** Asks for the value, or for the right to compute it, until then. An error of the cache is a miss. */
@@ -58,29 +61,27 @@ export class Fill {
   async giveUp(): Promise<void> {
     if (this.token === 0 && !this.#asked) return;
     if (await this.#released()) return;
-    this.core.telemetry.count("cache", { result: "not_released" });
+    this.count("not_released");
     this.core.tasks.start(async () => await this.#releaseLater());
   }
 
   async #askUntil(end: number): Promise<void> {
-    const { telemetry, logger, settings } = this.core;
     this.#asked = true;
     let answer: CacheAnswer;
     try {
       answer = await this.#ask(0);
       for (let left = end - performance.now(); answer.state === "PENDING" && !this.#abandoned && left > 0;) {
-        // A part of the wait: so the connection's time-out tells in time that the server is away.
-        answer = await this.#ask(Math.min(left, settings.waitingTimeoutMs * 0.8));
+        answer = await this.#ask(Math.min(left, this.core.longestWaitMs));
         left = end - performance.now();
       }
     } catch (error) {
       if (error instanceof Unavailable) {
         this.#asked = error.sent;
-        telemetry.count("cache", { result: "away", reason: error.reason });
+        this.count("away", { reason: error.reason });
       } else if (error instanceof GatewayError) {
         this.#asked = false;
-        telemetry.count("cache", { result: "error" });
-        logger.warn(`the cache refuses to answer: ${nameOf(error)}`);
+        this.count("error");
+        this.core.logger.warn(`the cache refuses to answer: ${nameOf(error)}`);
       } else {
         throw error;
       }
@@ -89,22 +90,14 @@ export class Fill {
     this.#asked = false;
     this.answer = answer;
     this.token = answer.token;
-    telemetry.count("cache", { result: answer.state.toLowerCase() });
+    this.count(answer.state.toLowerCase());
   }
 
   async #ask(waitMs: number): Promise<CacheAnswer> {
-    const options = { leaseMs: wholeMs(this.options.leaseMs), holder: this.#holder };
-    if (waitMs > 0) {
-      try {
-        return await this.core.transport.wait(requests.cacheLease(this.key, { ...options, waitMs: wholeMs(waitMs) }));
-      } catch (error) {
-        const reason = error instanceof Unavailable ? error.reason : "";
-        if (reason !== "connections" && reason !== "unblocked") throw error;
-        // All connections on which calls wait are taken: it asks now and then instead.
-        await sleep(Math.min(waitMs, 100));
-      }
-    }
-    return await this.core.run(requests.cacheLease(this.key, options));
+    const leaseMs = wholeMs(this.options.leaseMs);
+    const asked = (waitMs: number | undefined): Request<CacheAnswer> =>
+      requests.cacheLease(this.key, { leaseMs, holder: this.#holder, waitMs });
+    return await this.core.waitOrRun(asked, waitMs);
   }
 
   /** The reply was lost. Whether it is known now whether there is a lease. */

@@ -2,7 +2,8 @@
 
 import type { Amounts } from "./amounts.js";
 import { Admitter, type Admission, type AdmitOptions, type Plan } from "./admission.js";
-import { Cache, json, StreamCache, type CacheOptions, type Codec } from "./cache.js";
+import { Batches, type LeaseOptions, type LogBatch } from "./batches.js";
+import { Cache, json, sum, type CacheOptions, type Codec } from "./cache.js";
 import { Commands, requests } from "./commands/index.js";
 import { Core } from "./core.js";
 import type { Health, LimitDecision } from "./decisions.js";
@@ -14,6 +15,7 @@ import { Budgets, Limits, type AllowOptions, type TokensOptions } from "./limits
 import { Locks, type Slot, type SlotOptions } from "./locks.js";
 import { Logs, type LogsOptions } from "./logs.js";
 import { RoutedRequest, Router, type Attempt, type RequestOptions, type RouteOptions } from "./routing.js";
+import { StreamCache } from "./streamCache.js";
 import { settingsOf, type Settings, type SettingsInput } from "./settings.js";
 import { nameOf, type Logger } from "./tasks.js";
 import { Telemetry } from "./telemetry.js";
@@ -58,6 +60,7 @@ export class Gateway {
   readonly #router: Router;
   readonly #limits: Limits;
   readonly #locks: Locks;
+  readonly #batches: Batches;
   readonly #logs: Logs[] = [];
   readonly #atExit = (): void => this.#core.keepAll();
   #closing: Promise<void> | undefined;
@@ -72,6 +75,7 @@ export class Gateway {
     this.#router = new Router(this.#core, keeper);
     this.#limits = new Limits(this.#core);
     this.#locks = new Locks(this.#core, keeper);
+    this.#batches = new Batches(this.#core, keeper);
     this.commands = new GatewayCommands(this.#core);
     this.budgets = new Budgets(this.#core);
     // At its end a program cannot wait for a server any more, but it can write.
@@ -169,11 +173,65 @@ export class Gateway {
     return new StreamCache(this.#core, this.cache<readonly T[]>(category, options));
   }
 
+  /**
+   * Clears all cache entries with the tag, of all categories, on every primary of a cluster. Returns how many there were. A
+   * server has 2 seconds: if one is away, it rejects with Unavailable, and the others are cleared.
+   */
+  async clearTag(tag: string): Promise<number> {
+    return sum(await this.#core.background.everywhere(requests.cacheClearTag(tag)));
+  }
+
+  /**
+   * Clears all cache entries whose keys match, as in `SCAN … MATCH`, such as `chat:acme:*`, in the selected database, on
+   * every primary of a cluster. Returns how many there were.
+   *
+   * It takes as long as a scan of all keys; a server has 60 seconds. If one is away, it rejects with Unavailable, and the
+   * others are cleared; with the reason `timeout`, the scan goes on in that server. Prefer tags and categories.
+   */
+  async clearPattern(pattern: string): Promise<number> {
+    return sum(await this.#core.background.everywhere(requests.cacheClearPattern(pattern), { waiting: true }));
+  }
+
+  /**
+   * Clears all cache entries, in all databases, on every primary of a cluster; other keys stay. Returns how many there were. A
+   * server has 2 seconds: if one is away, it rejects with Unavailable, and the others are cleared.
+   */
+  async clearAll(): Promise<number> {
+    return sum(await this.#core.background.everywhere(requests.cacheClearAll()));
+  }
+
   /** A buffer in front of the log queue `key`. */
   logs(key: Text, options: LogsOptions = {}): Logs {
     const made = new Logs(this.#core, key, options);
     this.#logs.push(made);
     return made;
+  }
+
+  /**
+   * Leases the oldest records of a log queue, waiting up to `waitMs` for one. Acknowledge them when the work is done: at the
+   * end of a block with `await using` they are given back if they are not, and delivered again.
+   *
+   * The lease is renewed in the background. If the program dies, the records are delivered again. They may be delivered
+   * twice: make the work harmless to repeat. Rejects with Unavailable if the server is away.
+   */
+  async lease(key: Text, options: LeaseOptions = {}): Promise<LogBatch> {
+    return await this.#batches.lease(key, options);
+  }
+
+  /**
+   * The same for the whole of the work: the records are acknowledged when it has ended, or given back if it fails. Returns
+   * what it returns, or undefined, without calling it, if there was no record in time.
+   */
+  async withLease<T>(
+    key: Text,
+    work: (batch: LogBatch) => Promise<T>,
+    options: LeaseOptions = {},
+  ): Promise<T | undefined> {
+    await using batch = await this.lease(key, options);
+    if (!batch.ok) return undefined;
+    const result = await work(batch);
+    await batch.acknowledge();
+    return result;
   }
 
   // The whole.

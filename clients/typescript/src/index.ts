@@ -20,10 +20,10 @@ export {
 } from "./headers.js";
 export { bytesOf, textOf, UnexpectedReply, type Argument, type Request, type Text } from "./wire.js";
 export { Admission, type AdmitOptions, type Plan, type Usage } from "./admission.js";
+export { LogBatch, type LeaseOptions } from "./batches.js";
 export {
   Cache,
   json,
-  StreamCache,
   type CacheOptions,
   type Codec,
   type Compute,
@@ -56,8 +56,9 @@ export { Slot, type SlotOptions } from "./locks.js";
 export { Logs, type LogsOptions } from "./logs.js";
 export { Attempt, RoutedRequest, type Failures, type RequestOptions } from "./routing.js";
 export type { Away, Kept, Local, Mode, Settings, SettingsInput } from "./settings.js";
+export { StreamCache } from "./streamCache.js";
 export type { Source } from "./streams.js";
 export type { Logger } from "./tasks.js";
-export { Telemetry, type Gauge, type Labels } from "./telemetry.js";
+export { Telemetry, type Gauge, type Labels, type Reading } from "./telemetry.js";
 /** The types of the low level, also those whose names the classes here have. */
 export type * as low from "./commands/types.js";

@@ -3,7 +3,6 @@
 import { requests, type Slot as Answer } from "./commands/index.js";
 import type { Core } from "./core.js";
 import { LockLost, type Outcome } from "./decisions.js";
-import { Delivery } from "./deliveries.js";
 import { Unavailable } from "./failures.js";
 import type { Keeper, Lease } from "./keeper.js";
 import { share } from "./local.js";
@@ -111,17 +110,8 @@ export class Slot implements Lease {
   }
 
   async #release(): Promise<boolean> {
-    const asked = requests.release(this.key, this.holder);
     const lost = this.lost;
-    const began = Date.now();
-    try {
-      return await this.core.run(asked);
-    } catch (error) {
-      if (!(error instanceof Unavailable)) throw error;
-      // It ends by itself; if the server is back earlier, it is told.
-      this.keepRelease(error.sent ? began : null);
-      return !lost;
-    }
+    return (await this.core.tell(requests.release(this.key, this.holder))) ?? !lost;
   }
 
   // For those that take and renew it.
@@ -137,10 +127,8 @@ export class Slot implements Lease {
     this.keeper.remove(this);
   }
 
-  keepRelease(firstSent: number | null): void {
-    const delivery = new Delivery(requests.release(this.key, this.holder).args);
-    delivery.firstSent = firstSent;
-    this.core.keep(delivery);
+  keepRelease(): void {
+    this.core.tellLater(requests.release(this.key, this.holder));
   }
 
   liveSince(at: number): void {
@@ -177,7 +165,7 @@ export class Locks {
     // Whoever leaves while it is asked for must not keep it.
     const left = (): void => {
       slot.leave();
-      slot.keepRelease(null);
+      slot.keepRelease();
       if (slot.outcome === "degraded") this.core.slots.free(nameOfKey(key), slot.holder);
     };
     await unlessAborted(signal, this.core.tasks.track(this.#ask(slot, waitMs, lock)), left);
@@ -188,20 +176,19 @@ export class Locks {
 
   async #ask(slot: Slot, waitMs: number, lock: boolean): Promise<void> {
     const end = performance.now() + waitMs;
-    // A part of the wait: so the connection's time-out tells in time that the server is away.
-    const longest = this.core.settings.waitingTimeoutMs * 0.8;
     for (;;) {
       const askedAt = performance.now();
       const left = end - askedAt;
       let answer: Answer;
       try {
-        answer = await this.#once(slot, left > 0 ? Math.min(left, longest) : 0);
+        answer = await this.#once(slot, Math.min(left, this.core.longestWaitMs));
       } catch (error) {
         if (!(error instanceof Unavailable)) {
-          slot.keepRelease(null);
+          slot.keepRelease();
           throw error;
         }
-        if (left > 0 && !error.down && error.reason !== "connections" && !slot.ended) {
+        const goesOn = !slot.ended && !this.core.closed;
+        if (left > 0 && !error.down && error.reason !== "connections" && goesOn) {
           await sleep(Math.min(left, 50));
           continue;
         }
@@ -218,7 +205,7 @@ export class Locks {
         slot.outcome = "admitted";
         slot.reason = "";
         // Whoever asked has left meanwhile.
-        if (slot.ended) slot.keepRelease(null);
+        if (slot.ended) slot.keepRelease();
         return;
       }
       slot.reason = "limit";
@@ -241,23 +228,15 @@ export class Locks {
 
   async #once(slot: Slot, waitMs: number): Promise<Answer> {
     const ttlMs = wholeMs(slot.ttlMs);
-    if (waitMs > 0) {
-      const asked = requests.acquire(slot.key, slot.max, slot.holder, { ttlMs, blockMs: wholeMs(waitMs) });
-      try {
-        return await this.core.transport.wait(asked);
-      } catch (error) {
-        if (!(error instanceof Unavailable) || error.reason !== "connections") throw error;
-        // All connections on which calls wait are taken: it asks now and then instead.
-        await sleep(Math.min(waitMs, 100));
-      }
-    }
-    return await this.core.run(requests.acquire(slot.key, slot.max, slot.holder, { ttlMs }));
+    const asked = (blockMs: number | undefined): Request<Answer> =>
+      requests.acquire(slot.key, slot.max, slot.holder, { ttlMs, blockMs });
+    return await this.core.waitOrRun(asked, waitMs);
   }
 
   #decideAlone(slot: Slot, lock: boolean, error: Unavailable): void {
     const mode = lock ? "closed" : this.core.settings.away.slots;
     slot.reason = error.reason;
-    if (error.sent) slot.keepRelease(null);
+    if (error.sent) slot.keepRelease();
     if (mode === "open") {
       slot.outcome = "degraded";
     } else if (mode === "local") {

@@ -2,7 +2,7 @@
 
 import { Buffer } from "node:buffer";
 import { requests } from "./commands/index.js";
-import type { Core } from "./core.js";
+import { BATCH_BYTES, type Core } from "./core.js";
 import { GatewayError, QueueFull } from "./errors.js";
 import { notNow, Unavailable } from "./failures.js";
 import { Event, nameOf } from "./tasks.js";
@@ -10,9 +10,6 @@ import type { Text } from "./wire.js";
 
 // The server remembers the id of a push for `gw.log-id-ms`, ten minutes by default.
 const REMEMBERED_MS = 540_000;
-// The most bytes of a batch: small enough to arrive within the time-out over a slow network, and to hold up no other
-// command of the server for long. A longer record is pushed alone.
-const BATCH_BYTES = 512 * 1024;
 
 export interface LogsOptions {
   /** The most records in the buffer. Default: 10,000. */
@@ -51,6 +48,7 @@ export class Logs {
   #running = false;
   #closed = false;
   readonly #wake = new Event();
+  readonly #unwatch: () => void;
   readonly #most: number;
   readonly #mostBytes: number;
   readonly #batch: number;
@@ -66,7 +64,7 @@ export class Logs {
     this.#mostBytes = options.bytes ?? 16 * 1024 * 1024;
     this.#batch = options.batch ?? 500;
     this.#everyMs = options.everyMs ?? 1_000;
-    core.telemetry.watch("log.buffered", () => [{ value: this.size, labels: {} }]);
+    this.#unwatch = core.telemetry.watch("log.buffered", () => [{ value: this.size, labels: {} }]);
   }
 
   /** Records that the server has not taken yet. */
@@ -113,6 +111,7 @@ export class Logs {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    this.#unwatch();
     this.#wake.set();
     if (await this.flush()) return;
     const left = this.size;

@@ -32,6 +32,8 @@ export class Server {
   readonly #waiting = new Set<Connection>();
   readonly #places: Places;
   #closed = false;
+  /** The one call that finds out whether the server is back. */
+  #trial: Promise<unknown[]> | undefined;
 
   constructor(
     private readonly driver: Driver,
@@ -48,7 +50,32 @@ export class Server {
   /** The replies, of which each may be a GatewayError. Rejects with Unavailable if there are none. */
   async ask(commands: readonly Command[], options: { readonly waiting?: boolean } = {}): Promise<unknown[]> {
     if (this.#closed) throw new Unavailable("connection", { sent: false, down: false });
-    if (!this.circuit.mayAsk()) throw new Unavailable("circuit_open", { sent: false });
+    if (!this.circuit.isOpen) return await this.#ask(commands, options);
+    if (this.circuit.mayAsk()) return await this.#try(commands, options);
+    if (await this.#back()) return await this.#ask(commands, options);
+    throw new Unavailable("circuit_open", { sent: false });
+  }
+
+  async #try(commands: readonly Command[], options: { readonly waiting?: boolean }): Promise<unknown[]> {
+    const trial = (this.#trial = this.#ask(commands, options));
+    try {
+      return await trial;
+    } finally {
+      if (this.#trial === trial) this.#trial = undefined;
+    }
+  }
+
+  /**
+   * Whether the call that tries just now, if there is one, has an answer soon. Whoever is let through without the server
+   * meanwhile, or refused, would be so for nothing: the server may be back.
+   */
+  async #back(): Promise<boolean> {
+    if (this.#trial === undefined) return false;
+    await bounded(this.settings.timeoutMs, this.#trial).catch(() => undefined);
+    return !this.circuit.isOpen;
+  }
+
+  async #ask(commands: readonly Command[], options: { readonly waiting?: boolean }): Promise<unknown[]> {
     this.usedAt = performance.now();
     let replies: unknown[];
     try {

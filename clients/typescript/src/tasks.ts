@@ -15,18 +15,44 @@ export async function sleep(ms: number): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, ms));
 }
 
+// A time is measured in so many parts.
+const PARTS = 20;
+// The longest that a timer can wait.
+const LONGEST_MS = 2 ** 31 - 1;
+
+/**
+ * Calls back when this time has passed, and returns what prevents that.
+ *
+ * It is measured in parts, between which the event loop reads what has arrived. A part counts as two at most, however long
+ * something else has held up the loop: so whatever waits has some turns of the loop to come true, and that a reply lies
+ * unread is no time-out.
+ */
+function whenPassed(ms: number, late: () => void): () => void {
+  const part = Math.min(ms / PARTS, LONGEST_MS);
+  let left = ms;
+  let last = performance.now();
+  let reading: NodeJS.Immediate | undefined;
+  const timer = setTimeout(function ended(): void {
+    const now = performance.now();
+    left -= Math.min(now - last, 2 * part);
+    last = now;
+    if (left > 0) timer.refresh();
+    // Timers come before sockets in a turn of the loop: what has arrived is read once more.
+    else reading = setImmediate(late);
+  }, part);
+  return () => {
+    clearTimeout(timer);
+    clearImmediate(reading);
+  };
+}
+
 /** The result, or TimedOut if that takes longer. What has arrived by then counts, also if nobody had time to read it. */
 export async function bounded<T>(ms: number, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    // A process that was busy runs its timers before it reads its sockets: so it reads them once more.
-    timer = setTimeout(() => setImmediate(() => reject(new TimedOut(`nothing within ${String(ms)} ms`))), ms);
+  return await new Promise<T>((resolve, reject) => {
+    const stop = whenPassed(ms, () => reject(new TimedOut(`nothing within ${String(ms)} ms`)));
+    work.then(stop, stop);
+    work.then(resolve, reject);
   });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** Something that happens once, until it is cleared. */
@@ -57,8 +83,7 @@ export class Event {
         this.#waiting.delete(wake);
         resolve(set);
       };
-      // The longest that a timer can wait.
-      const timer = setTimeout(wake, Math.min(Math.max(0, ms), 2 ** 31 - 1), false);
+      const timer = setTimeout(wake, Math.min(Math.max(0, ms), LONGEST_MS), false);
       if (options.background === true) timer.unref();
       this.#waiting.add(wake);
     });
@@ -82,13 +107,13 @@ export class Places {
     }
     return await new Promise((resolve) => {
       const wake = (taken: boolean): void => {
-        clearTimeout(timer);
+        stop();
         resolve(taken);
       };
-      const timer = setTimeout(() => {
+      const stop = whenPassed(ms, () => {
         this.#waiting.splice(this.#waiting.indexOf(wake), 1);
-        wake(false);
-      }, ms);
+        resolve(false);
+      });
       this.#waiting.push(wake);
     });
   }

@@ -6,7 +6,20 @@ import type { Used } from "./amounts.js";
 export type Labels = Readonly<Record<string, string>>;
 
 /** A figure that is read when it is asked for, such as the length of a queue. */
-export type Gauge = () => readonly { readonly value: number; readonly labels: Labels }[];
+export type Gauge = () => readonly Reading[];
+
+export interface Reading {
+  readonly value: number;
+  readonly labels: Readonly<Record<string, string | number>>;
+}
+
+/** Of `host:port`, or of the path of a socket, by OpenTelemetry's conventions. */
+export function serverLabels(server: string): Reading["labels"] {
+  const colon = server.lastIndexOf(":");
+  const port = Number(server.slice(colon + 1));
+  if (colon < 0 || !Number.isInteger(port)) return server === "" ? {} : { "server.address": server };
+  return { "server.address": server.slice(0, colon), "server.port": port };
+}
 
 /** Figures of one gateway. `OpenTelemetry` of `redis-gateway/otel` sends them on. */
 export class Telemetry {
@@ -26,8 +39,10 @@ export class Telemetry {
   // eslint-disable-next-line @typescript-eslint/no-empty-function -- for those that send it on
   used(_amounts: Used, _attributes: Labels): void {}
 
-  // eslint-disable-next-line @typescript-eslint/no-empty-function -- for those that send it on
-  watch(_name: string, _gauge: Gauge): void {}
+  /** Reads the gauge from now on, until what is returned is called. */
+  watch(_name: string, _gauge: Gauge): () => void {
+    return () => undefined;
+  }
 
   /** A call to the server. `operation` is the command's name, or PIPELINE. */
   async call<T>(_operation: string, _server: string, work: () => Promise<T>): Promise<T> {

@@ -114,18 +114,27 @@ export class Transport {
     return read(request, await this.#followed(request, replies[0], sent, how));
   }
 
-  /** The replies of all primaries, for commands that name no key. */
-  async everywhere<T>(request: Request<T>): Promise<T[]> {
-    if (this.#alone !== undefined) return [await this.call(request)];
+  /**
+   * The replies of all primaries, for commands that name no key. All are asked before the error of one is thrown.
+   * `waiting`: within `Settings.waitingTimeoutMs`.
+   */
+  async everywhere<T>(request: Request<T>, how: Pick<How, "waiting"> = {}): Promise<T[]> {
+    const servers = await this.#primaries();
+    const asked = await Promise.all(servers.map(async (server) => await this.#ask(server, [request], how)));
+    return asked.map(({ replies }) => read(request, replies[0]));
+  }
+
+  /** Those of now. Without a key nothing is redirected, so no reply tells that there are others by now. */
+  async #primaries(): Promise<Server[]> {
+    if (this.#alone !== undefined) return [this.#alone];
     await this.#knowNodes();
+    if (this.#refreshing !== undefined || performance.now() - this.#askedAt > REFRESH_MS) {
+      const { connectTimeoutMs, timeoutMs } = this.settings;
+      await bounded(connectTimeoutMs + timeoutMs, this.tasks.track(this.#refresh())).catch(() => undefined);
+    }
     // A node that refuses to tell which node has which slots also says why.
     const known = this.#slots.size > 0 ? this.#slots.values() : this.#seeds.slice(0, 1);
-    const addresses = named([...known]);
-    return await Promise.all(
-      Array.from(addresses.values(), async (address) => {
-        return read(request, (await this.#ask(this.#server(address), [request])).replies[0]);
-      }),
-    );
+    return Array.from(named([...known]).values(), (address) => this.#server(address));
   }
 
   close(): void {

@@ -4,7 +4,15 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createClient } from "redis";
-import { Gateway, InvalidArgument, NoPermission, Unavailable, WrongType, type GatewayOptions } from "../src/index.js";
+import {
+  Gateway,
+  InvalidArgument,
+  NoPermission,
+  Slot,
+  Unavailable,
+  WrongType,
+  type GatewayOptions,
+} from "../src/index.js";
 import { account, eventually, Lines, PATIENT, Server, unique, withGateway } from "./servers.js";
 
 const MONTH = { name: "month", kind: "budget", amount: "1000", period: "month" };
@@ -136,6 +144,72 @@ test("local limits are a share", async () => {
       },
       quick({ instances: 4, away }),
     );
+  });
+});
+
+test("who comes while one tries has its outcome", async () => {
+  // When the server is back, nobody is let through without it because another call has not been answered yet.
+  await withServer(async (server) => {
+    const pauseMs = 400;
+    // The longest pause.
+    const passed = async (): Promise<void> => await sleep(1.25 * pauseMs);
+    await withGateway(
+      server,
+      async (gateway) => {
+        const ask = async (count: number): Promise<Set<string>> => {
+          const asked = Array.from({ length: count }, async () => (await gateway.allow("k", 10_000)).outcome);
+          return new Set(await Promise.all(asked));
+        };
+        assert.deepEqual(await ask(1), new Set(["admitted"]));
+        await server.frozen(async () => {
+          assert.deepEqual(await ask(5), new Set(["degraded"]));
+          assert.equal((await gateway.health()).circuitsOpen, 1);
+          await passed();
+          assert.deepEqual(await ask(20), new Set(["degraded"]));
+        });
+        const stats = String(await server.run("INFO commandstats"));
+        assert.ok(Number(/cmdstat_gw\.allow:calls=(\d+)/.exec(stats)?.[1]) <= 7);
+        await passed();
+        assert.deepEqual(await ask(20), new Set(["admitted"]));
+      },
+      { ...quick({ away: { limits: "open" } }), timeoutMs: 2_000, connectTimeoutMs: 1_000, failures: 5, pauseMs },
+    );
+  });
+});
+
+test("a busy event loop is no time-out", async () => {
+  // The application holds up the loop for longer than the time-out, again and again: the replies are there meanwhile.
+  await withServer(async (server) => {
+    const { port } = server;
+    const nodeRedis = createClient({ socket: { port, host: "127.0.0.1" } });
+    nodeRedis.on("error", () => undefined);
+    await nodeRedis.connect();
+    const ioredis = server.client();
+    for (const client of [ioredis, nodeRedis]) {
+      const times = { timeoutMs: 80, connectTimeoutMs: 10, waitingConnections: 1, failures: 1_000 };
+      const gateway = new Gateway(client, { ...times, logger: new Lines() });
+      const over = new AbortController();
+      const held = (async () => {
+        while (!over.signal.aborted) {
+          const end = performance.now() + 100;
+          while (performance.now() < end);
+          await new Promise(setImmediate);
+        }
+      })();
+      // Connecting takes several turns of the loop, and the two that wait in the server share a connection.
+      const decisions = await Promise.all([
+        ...Array.from({ length: 20 }, async () => await gateway.allow("busy", 1_000)),
+        gateway.slot("slot", 2, { waitMs: 10 }),
+        gateway.slot("slot", 2, { waitMs: 10 }),
+      ]);
+      over.abort();
+      await held;
+      assert.deepEqual(new Set(decisions.map(({ outcome, reason }) => `${outcome} ${reason}`)), new Set(["admitted "]));
+      for (const slot of decisions) if (slot instanceof Slot) await slot.release();
+      await gateway.close();
+    }
+    ioredis.disconnect();
+    nodeRedis.destroy();
   });
 });
 
@@ -357,7 +431,8 @@ test("closing leaves no connection behind", async () => {
     const client = server.client({ lazyConnect: true });
     const gateway = new Gateway(client, { ...PATIENT, logger: new Lines() });
     assert.equal((await gateway.lock("lock", { ttlMs: 60_000 })).ok, true);
-    const waits = gateway.lock("lock", { waitMs: 60_000 });
+    // Whoever waits for a lock is told at the end that there is none.
+    const waits = gateway.lock("lock", { waitMs: 3_600_000 });
     await eventually(async () => (await clients()).includes("blocked_clients:1"));
     await gateway.close(1);
     assert.equal((await waits).ok, false);

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Gateway, type Cache, type CacheOptions } from "../src/index.js";
-import { eventually, Server, unique, withGateway } from "./servers.js";
+import { counted, eventually, Server, unique, withGateway } from "./servers.js";
 
 let server: Server;
 before(async () => void (server = await Server.start()));
@@ -53,7 +53,7 @@ test("a hit computes nothing", async () => {
     assert.ok(described?.type === "cache-entry");
     assert.deepEqual([described.tags, described.saved, described.category], [["t1"], "0.01", cache.category]);
     assert.equal((await cache.figures())[0]?.hits, 2);
-    assert.equal(await cache.clearTag("t1"), 1);
+    assert.equal(await gateway.clearTag("t1"), 1);
     assert.equal(await cache.get(REQUEST), undefined);
     await cache.set(REQUEST, "again");
     assert.equal(await cache.delete(REQUEST), true);
@@ -66,7 +66,7 @@ test("processes compute once", async () => {
     const category = unique("chat").replace(":", "-");
     const made = deferred<string>();
     const first = cacheOf(one, {}, category).getOrCompute(REQUEST, async () => await made.promise);
-    await eventually(() => one.figures()["cache{result=miss}"] === 1);
+    await eventually(() => counted(one, "miss") === 1);
     const second = cacheOf(other, {}, category).getOrCompute(REQUEST, never);
     await blocked(1);
     made.resolve("Hello");
@@ -85,7 +85,7 @@ test("equal calls in a process compute once", async () => {
     };
     const all = await Promise.all(Array.from({ length: 10 }, async () => await cache.getOrCompute(REQUEST, compute)));
     assert.deepEqual([new Set(all), computed], [new Set(["Hello"]), 1]);
-    assert.equal(gateway.figures()["cache{result=coalesced}"], 9);
+    assert.equal(counted(gateway, "coalesced"), 9);
   });
 });
 
@@ -106,7 +106,7 @@ test("if it fails the next one computes", async () => {
     const category = unique("chat").replace(":", "-");
     const made = deferred<string>();
     const first = cacheOf(one, {}, category).getOrCompute(REQUEST, async () => await made.promise);
-    await eventually(() => one.figures()["cache{result=miss}"] === 1);
+    await eventually(() => counted(one, "miss") === 1);
     const second = cacheOf(other, {}, category).getOrCompute(REQUEST, () => Promise.resolve("second"));
     await blocked(1);
     made.reject(new Error("mine"));
@@ -122,7 +122,7 @@ test("an aborted computation gives its lease up", async () => {
     const first = cacheOf(one, {}, category).getOrCompute(REQUEST, async () => await new Promise(() => undefined), {
       signal: controller.signal,
     });
-    await eventually(() => one.figures()["cache{result=miss}"] === 1);
+    await eventually(() => counted(one, "miss") === 1);
     const second = cacheOf(other, {}, category).getOrCompute(REQUEST, () => Promise.resolve("second"));
     await blocked(1);
     controller.abort();
@@ -155,13 +155,13 @@ test("what cannot be stored gives its lease up", async () => {
     const first = one
       .cache<string>(category, { codec, ttlMs: 1e15 })
       .getOrCompute(REQUEST, async () => await made.promise);
-    await eventually(() => one.figures()["cache{result=miss}"] === 1);
+    await eventually(() => counted(one, "miss") === 1);
     const second = cacheOf(other, {}, category).getOrCompute(REQUEST, () => Promise.resolve("second"));
     await blocked(1);
     made.resolve("first");
     assert.equal(await first, "first");
     assert.equal(await second, "second");
-    assert.equal(one.figures()["cache{result=not_stored}"], 1);
+    assert.equal(counted(one, "not_stored"), 1);
   });
 });
 
@@ -215,7 +215,7 @@ test("a refresh that fails gives its lease up", async () => {
     await sleep(5);
     assert.equal(await cache.getOrCompute(REQUEST, () => Promise.reject(new Error("mine"))), "old");
     await eventually(async () => (await cache.figures())[0]?.releases === 1);
-    assert.equal(gateway.figures()["cache{result=refresh_failed}"], 1);
+    assert.equal(counted(gateway, "refresh_failed"), 1);
     assert.equal(await cache.getOrCompute(REQUEST, () => Promise.resolve("new")), "old");
     await eventually(async () => (await cache.get(REQUEST)) === "new");
   });
@@ -226,7 +226,7 @@ test("waits hold up no other call", async () => {
     const category = unique("chat").replace(":", "-");
     const made = deferred<string>();
     const first = cacheOf(one, {}, category).getOrCompute(REQUEST, async () => await made.promise);
-    await eventually(() => one.figures()["cache{result=miss}"] === 1);
+    await eventually(() => counted(one, "miss") === 1);
     const second = cacheOf(other, {}, category).getOrCompute(REQUEST, never);
     await blocked(1);
     for (let at = 0; at < 20; at++) assert.equal((await other.allow(unique("w"), 1)).outcome, "admitted");
@@ -240,7 +240,7 @@ test("more waiters than connections", async () => {
     const category = unique("chat").replace(":", "-");
     const made = deferred<string>();
     const leading = cacheOf(one, {}, category).getOrCompute(REQUEST, async () => await made.promise);
-    await eventually(() => one.figures()["cache{result=miss}"] === 1);
+    await eventually(() => counted(one, "miss") === 1);
     await withGateway(
       server,
       async (other) => {
@@ -267,7 +267,7 @@ test("a wait is made of parts", async () => {
         const category = unique("chat").replace(":", "-");
         const made = deferred<string>();
         const first = cacheOf(one, {}, category).getOrCompute(REQUEST, async () => await made.promise);
-        await eventually(() => one.figures()["cache{result=miss}"] === 1);
+        await eventually(() => counted(one, "miss") === 1);
         const second = cacheOf(other, {}, category).getOrCompute(REQUEST, never);
         // One wait after the other has ended without a value.
         await eventually(async () => {
@@ -287,7 +287,7 @@ test("an error of the cache is a miss", async () => {
     const cache = cacheOf(gateway);
     await server.run(["SET", cache.key(REQUEST), "x"]);
     assert.equal(await cache.getOrCompute(REQUEST, () => Promise.resolve("computed")), "computed");
-    assert.equal(gateway.figures()["cache{result=error}"], 1);
+    assert.equal(counted(gateway, "error"), 1);
     assert.ok(lines.lines.includes("the cache refuses to answer: WrongType"));
   });
   const away = await Server.start();
@@ -299,7 +299,7 @@ test("an error of the cache is a miss", async () => {
       assert.equal(await cache.getOrCompute(REQUEST, () => Promise.resolve("computed")), "computed");
       assert.equal(await cache.get(REQUEST), undefined);
       await cache.set(REQUEST, "x");
-      assert.equal(gateway.figures()["cache{result=not_stored}"], 1);
+      assert.equal(counted(gateway, "not_stored"), 1);
     },
     { timeoutMs: 50, connectTimeoutMs: 100 },
   );
@@ -311,7 +311,7 @@ test("get is a miss if the server refuses", async () => {
     const cache = cacheOf(gateway);
     await server.run(["SET", cache.key(REQUEST), "x"]);
     assert.equal(await cache.get(REQUEST), undefined);
-    assert.equal(gateway.figures()["cache{result=error}"], 1);
+    assert.equal(counted(gateway, "error"), 1);
   });
 });
 
@@ -413,7 +413,7 @@ test("each caller has an answer of its own", async () => {
       answer.text = "changed";
     }
     assert.deepEqual(await cache.get(REQUEST), { text: "Hello" });
-    assert.equal(gateway.figures()["cache{result=coalesced}"], 2);
+    assert.equal(counted(gateway, "coalesced"), 2);
   });
 });
 

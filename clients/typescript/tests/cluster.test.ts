@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import calculateSlot from "cluster-key-slot";
 import { Cluster } from "ioredis";
-import { Gateway, requests, Telemetry, type Address, type Connection, type Driver } from "../src/index.js";
+import { Gateway, requests, Telemetry, Unavailable, type Address, type Connection, type Driver } from "../src/index.js";
 import { Core } from "../src/core.js";
 import { Delivery } from "../src/deliveries.js";
 import { driverOf } from "../src/drivers/index.js";
@@ -229,6 +229,7 @@ class Leaving implements Driver {
       const half = [8_192, 16_383, ["n1", 1]];
       return this.left ? [[0, 16_383, ["n0", 1]]] : [[0, 8_191, ["n0", 1]], half];
     }
+    if (name === "GW.CACHECLEAR") return 1;
     if (host === "n1" && this.left) throw errorOf(`MOVED ${String(calculateSlot(String(key)))} n0:1`);
     return "0";
   }
@@ -250,6 +251,46 @@ test("nodes that have left are forgotten", async () => {
   await eventually(async () => (await ask()) === "0" && transport.servers().length === 1);
   assert.deepEqual(driver.closed, ["n1"]);
   transport.close();
+});
+
+test("clears reach every primary", async () => {
+  const nodes = await cluster();
+  const client = clusterClient(nodes);
+  const filling = new Gateway(client, { ...PATIENT, logger: new Lines() });
+  // The time-out of the request path says nothing of clears.
+  const gateway = new Gateway(client, { ...PATIENT, timeoutMs: 1, logger: new Lines() });
+  const title = filling.cache<number>("title");
+  const entries = Array.from({ length: 30 }, (_, at) => [{ at }, at] as const);
+  const fill = async (): Promise<void> => await title.setMany(entries, { tags: ["all"] });
+  for (const clear of [
+    async () => await gateway.clearTag("all"),
+    async () => await gateway.clearPattern("title:*"),
+    async () => await gateway.cache("title").clear(),
+    async () => await gateway.clearAll(),
+  ]) {
+    await fill();
+    assert.equal(await clear(), 30);
+  }
+  await fill();
+  await nodes[0]?.frozen(async () => await assert.rejects(gateway.clearTag("all"), Unavailable));
+  // The others are cleared all the same.
+  const left = (await title.getMany(entries.map(([request]) => request))).filter((one) => one !== undefined);
+  assert.ok(left.length < 25, String(left.length));
+  for (const one of [filling, gateway]) await one.close();
+  client.disconnect();
+});
+
+test("clears reach a node that has joined", async () => {
+  const driver = new Leaving();
+  driver.left = true;
+  const gateway = new Gateway(driver, { ...PATIENT, logger: new Lines() });
+  assert.equal(await gateway.clearTag("t"), 1);
+  driver.left = false;
+  for (const clear of [async () => await gateway.clearTag("t"), async () => await gateway.clearPattern("*")]) {
+    // The map is asked for anew, but not more often than twice a second.
+    await eventually(async () => (await clear()) === 2);
+  }
+  await gateway.close();
 });
 
 test("a map of the slots that cannot be read is no map", async () => {

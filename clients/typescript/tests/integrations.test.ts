@@ -4,6 +4,13 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { LanguageModelV4, LanguageModelV4StreamPart, LanguageModelV4Usage } from "@ai-sdk/provider";
 import type { Attributes, Meter, Span, Tracer } from "@opentelemetry/api";
+import {
+  AggregationTemporality,
+  InMemoryMetricExporter,
+  MeterProvider,
+  PeriodicExportingMetricReader,
+  type MetricData,
+} from "@opentelemetry/sdk-metrics";
 import { Hono } from "hono";
 import { admissionMiddleware } from "../src/ai.js";
 import { admitted, honoAdmission, type HonoContext } from "../src/fetch.js";
@@ -226,10 +233,88 @@ test("spans and metrics", async () => {
   assert.deepEqual(tokens[0]?.attributes, { "gen_ai.token.type": "input", ...attributes });
   assert.equal(exported.gauges.get("redis_gateway.circuit.open")?.()[0]?.value, 1);
   assert.ok((exported.gauges.get("redis_gateway.away.seconds")?.()[0]?.value ?? 0) > 0);
-  assert.equal(exported.gauges.get("redis_gateway.kept")?.()[0]?.value, 0);
+  assert.equal(exported.gauges.get("redis_gateway.kept.waiting")?.()[0]?.value, 0);
   assert.ok(!JSON.stringify([exported.spans, exported.values, lines.lines, gateway.figures()]).includes("secret"));
   await gateway.close();
   client.disconnect();
+  await own.close();
+});
+
+/** OpenTelemetry's own SDK: the metrics that it would export now. */
+function collecting(): { readonly meter: Meter; readonly collect: () => Promise<MetricData[]> } {
+  const exporter = new InMemoryMetricExporter(AggregationTemporality.CUMULATIVE);
+  const reader = new PeriodicExportingMetricReader({ exporter, exportIntervalMillis: 2 ** 31 - 1 });
+  const meter = new MeterProvider({ readers: [reader] }).getMeter("redis-gateway");
+  return {
+    meter,
+    collect: async () => {
+      const { resourceMetrics } = await reader.collect();
+      return resourceMetrics.scopeMetrics.flatMap(({ metrics }) => metrics);
+    },
+  };
+}
+
+test("histograms have the buckets of the conventions", async () => {
+  const { meter, collect } = collecting();
+  const boundaries: Record<string, unknown> = {};
+  await withGateway(
+    server,
+    async (gateway) => {
+      const key = await account(gateway, "a", MONTH);
+      await (await gateway.admit(key, { usd: 1 })).settle({ input_tokens: 7 });
+      for (const { descriptor, dataPoints } of await collect()) {
+        const value = dataPoints[0]?.value;
+        if (typeof value === "object" && "buckets" in value) boundaries[descriptor.name] = value.buckets.boundaries;
+      }
+    },
+    { telemetry: new OpenTelemetry({ meter }) },
+  );
+  assert.deepEqual(boundaries, {
+    "db.client.operation.duration": [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10],
+    "gen_ai.client.token.usage": [
+      1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216, 67_108_864,
+    ],
+  });
+});
+
+test("gateways of a process share gauges", async () => {
+  // OpenTelemetry keeps one value for each set of attributes: none of the gateways must be missing in it.
+  const { meter, collect } = collecting();
+  const gauge = async (name: string, label: string): Promise<Map<unknown, unknown>> => {
+    const found = (await collect()).find(({ descriptor }) => descriptor.name === `redis_gateway.${name}`);
+    return new Map(found?.dataPoints.map(({ attributes, value }) => [attributes[label], value]));
+  };
+  const own = await Server.start();
+  const settings = { ...PATIENT, logger: new Lines(), failures: 1, pauseMs: 3_600_000, kept: { everyMs: 3_600_000 } };
+  const clients = [server.client(), own.client(), own.client()] as const;
+  const [one, two, three] = [
+    new Gateway(clients[0], { ...settings, telemetry: new OpenTelemetry({ meter }) }),
+    new Gateway(clients[1], { ...settings, telemetry: new OpenTelemetry({ meter }) }),
+    new Gateway(clients[2], { ...settings, telemetry: new OpenTelemetry({ meter, name: "three" }) }),
+  ] as const;
+  const [a, b] = [one.logs("log:a", { everyMs: 3_600_000 }), one.logs("log:b", { everyMs: 3_600_000 })];
+  for (const logs of [a, b, b]) logs.push({});
+  assert.deepEqual(await gauge("log.buffered", "gateway"), new Map([[undefined, 3]]));
+  assert.equal((await one.allow("shared", 9)).outcome, "admitted");
+  await own.stop();
+  for (const away of [two, three, three]) assert.equal(await away.budgets.charge("l", 1), "kept");
+  const kept = await gauge("kept.waiting", "gateway");
+  assert.deepEqual([kept.get(undefined), kept.get("three")], [1, 2]);
+  const open = await gauge("circuit.open", "server.port");
+  assert.deepEqual([open.get(server.port), open.get(own.port)], [0, 1]);
+  await three.close(100);
+  assert.deepEqual(
+    await gauge("kept.waiting", "gateway"),
+    new Map([
+      [undefined, 1],
+      ["three", 0],
+    ]),
+  );
+  assert.equal(a.size, 1);
+  await a.close();
+  assert.deepEqual(await gauge("log.buffered", "gateway"), new Map([[undefined, 2]]));
+  await Promise.all([one.close(), two.close(100)]);
+  for (const client of clients) client.disconnect();
   await own.close();
 });
 

@@ -278,3 +278,11 @@ export async function account(gateway: Gateway, name: string, ...policies: objec
   await gateway.commands.policyPut(key, JSON.stringify({ policies }));
   return key;
 }
+
+/** How often the caches of a gateway had this result, whatever their category. */
+export function counted(gateway: Gateway, result: string): number {
+  const found = Object.entries(gateway.figures()).filter(([name]) =>
+    new RegExp(`^cache\\{.*result=${result}[,}]`).test(name),
+  );
+  return found.reduce((sum, [, count]) => sum + count, 0);
+}

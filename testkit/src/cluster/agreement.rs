@@ -26,8 +26,9 @@ fn view_of(node: &Server) -> Result<Option<Vec<Known>>, Error> {
 }
 
 impl Cluster {
-    /// Waits until every node that can answer knows the same nodes in the same roles, finds each slot served, and is
-    /// connected to its primary.
+    /// Waits until every node that can answer knows the same nodes in the same roles and the same epochs, finds each slot
+    /// served, and is connected to its primary. An owner that does not know of another one's newer epoch makes its own claim no
+    /// newer, and a late message takes the slot from it.
     ///
     /// # Errors
     /// If that does not happen in time: then with what the nodes know.

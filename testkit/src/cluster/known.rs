@@ -12,6 +12,8 @@ pub(super) struct Known {
     flags: String,
     /// The id of its primary, if it is a replica.
     pub(super) primary: Option<String>,
+    /// How new its claim to its slots is, or its primary's: of two that claim the same, the newer one has it.
+    epoch: String,
     /// As in `0-99 200`, without those that are moving.
     slots: String,
 }
@@ -30,13 +32,14 @@ impl Known {
 fn parse(reply: &str) -> Vec<Known> {
     let known = reply.lines().filter_map(|line| {
         let words: Vec<_> = line.split(' ').collect();
-        let [id, _, flags, primary, _, _, _, _, slots @ ..] = words.as_slice() else { return None };
+        let [id, _, flags, primary, _, _, epoch, _, slots @ ..] = words.as_slice() else { return None };
         let slots: Vec<_> = slots.iter().filter(|word| !word.starts_with('[')).copied().collect();
         Some(Known {
             id: (*id).to_owned(),
             is_myself: flags.starts_with("myself,"),
             flags: flags.trim_start_matches("myself,").to_owned(),
             primary: Some(*primary).filter(|id| *id != "-").map(str::to_owned),
+            epoch: (*epoch).to_owned(),
             slots: slots.join(" "),
         })
     });
@@ -63,6 +66,7 @@ mod tests {
             (&None, "master", "0-99 200", true)
         );
         assert_eq!((&*failed.id, &*failed.flags, &*failed.slots), ("292f", "master,fail", ""));
+        assert_eq!([&replica, &myself, &failed].map(|node| &*node.epoch), ["4", "1", "3"]);
         assert_eq!((replica.slot_count(), myself.slot_count()), (0, 101));
         assert_eq!(parse("no such reply\n"), []);
     }

@@ -1,22 +1,24 @@
 // Serves HTTP with the adapter: one request that is answered whole, one whose client leaves.
 import { createServer, get } from "node:http";
 import type { AddressInfo } from "node:net";
-import { Redis as Connection } from "ioredis";
+import { Redis } from "ioredis";
+import { Gateway as Connected } from "redis-gateway";
 
 async function* model(request: ChatRequest, signal: AbortSignal): AsyncGenerator<Piece> {
   for (let step = 1; step < 4; step++) {
-    if (step === 3 && request.cacheKey === "chat:left") {
+    if (step === 3 && request.prompt === "left") {
       await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
     }
     yield { text: `piece${step} `, ...(step === 3 ? { usage: { tokens: 300, usd: "0.03" } } : {}) };
   }
 }
 
-const redis = new Connection({ port: Number(process.argv[2]), commandTimeout: 60_000 });
+const redis = new Redis({ port: Number(process.argv[2]), lazyConnect: true });
+const service = new Service(new Connected(redis, { timeoutMs: 60_000 }), model);
 const done: Promise<void>[] = [];
 const server = createServer((incoming, response) => {
-  const cacheKey = `chat:${(incoming.url ?? "").slice(1)}`;
-  done.push(respond(redis, { team: "ml", key: "7", user: "42", tokens: 1000, usd: "0.1", cacheKey }, model, response));
+  const prompt = (incoming.url ?? "").slice(1);
+  done.push(respond(service, { team: "ml", key: "7", user: "42", tokens: 1000, usd: "0.1", prompt }, response));
 });
 await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
 
@@ -41,4 +43,5 @@ const answers = [await fetchText("whole"), await fetchText("left")];
 await Promise.all(done);
 console.log(JSON.stringify(answers));
 server.close();
+await service.gateway.close();
 redis.disconnect();

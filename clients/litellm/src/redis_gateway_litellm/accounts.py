@@ -12,13 +12,14 @@ from typing import Any, ClassVar, TypeAlias
 
 from .policies import UNKNOWN, Policy, budget, document, entry_of, limits, money
 
-__all__ = ["Account", "Durations", "accounts_of"]
+__all__ = ["Account", "Duration", "Durations", "accounts_of", "key_of", "mapping"]
 
-DurationOf: TypeAlias = Callable[[str, Any], "tuple[object, datetime | None]"]
+Duration: TypeAlias = "tuple[object, datetime | None]"
 """The budget_duration of an owner, and when the present period ends."""
-
+DurationOf: TypeAlias = Callable[[str, Any], Duration]
 
 LONGEST_NAME = 256
+MOST_KNOWN = 100_000
 # What the accounts of each owner are called in Redis.
 KINDS = {"user": "user", "team": "team", "organization": "org", "end_user": "end-user"}
 
@@ -61,7 +62,7 @@ def accounts_of(
         complete: bool = True,
     ) -> None:
         if name and (policies or always):
-            key = f"{{{prefix}}}:{kind}:{part_of_key(str(name))}"
+            key = key_of(prefix, kind, name)
             made.append(Account(key, scope, tuple(policies), max(money(spent or 0), Decimal(0)), complete))
 
     def owner(
@@ -156,6 +157,11 @@ def accounts_of(
     return made
 
 
+def key_of(prefix: str, kind: str, name: object) -> str:
+    """Of an account in Redis."""
+    return f"{{{prefix}}}:{kind}:{part_of_key(str(name))}"
+
+
 def part_of_key(name: str) -> str:
     """A name as a part of a key in Redis: no client makes it long, or one that cannot be sent."""
     name = name.encode("utf-8", "backslashreplace").decode()
@@ -206,19 +212,30 @@ class Durations:
     }
     FIELDS: ClassVar = {"user": "user_id", "team": "team_id", "organization": "org_id", "end_user": "end_user_id"}
 
-    def __init__(self, cache: Any) -> None:
-        self._memory = getattr(cache, "in_memory_cache", None)
+    def __init__(self, cache: Any, known: dict[tuple[str, str], Duration] | None = None) -> None:
+        """`cache` is LiteLLM's, of keys and their owners. Only this process's memory is read: nobody is asked. LiteLLM
+        forgets an organisation after some seconds, so what it has told before is in `known`."""
+        self._known = {} if known is None else known
+        memory = getattr(cache, "in_memory_cache", None)
+        # With `enable_redis_auth_cache` what is in memory is elsewhere.
+        self._local = getattr(cache, "get_local", None) or getattr(memory, "get_cache", None)
 
-    def __call__(self, kind: str, auth: Any) -> tuple[object, datetime | None]:
+    def __call__(self, kind: str, auth: Any) -> Duration:
         told = mapping(auth.metadata).get(f"{kind}_budget_duration", UNKNOWN)
         if told != UNKNOWN:
             return (None if told == "total" else told), None
         name = getattr(auth, self.FIELDS[kind])
-        found = self._memory.get_cache(self.NAMES[kind].format(name)) if self._memory is not None and name else None
+        if self._local is None or not name:
+            return UNKNOWN, None
+        found = self._local(self.NAMES[kind].format(name))
         for holder in (found, field_of(found, "litellm_budget_table")):
             if has_field(holder, "budget_duration"):
-                return field_of(holder, "budget_duration"), moment(field_of(holder, "budget_reset_at"))
-        return UNKNOWN, None
+                if len(self._known) >= MOST_KNOWN:
+                    self._known.clear()
+                told = field_of(holder, "budget_duration"), moment(field_of(holder, "budget_reset_at"))
+                self._known[kind, name] = told
+                return told
+        return self._known.get((kind, name), (UNKNOWN, None))
 
 
 def has_field(holder: object, name: str) -> bool:

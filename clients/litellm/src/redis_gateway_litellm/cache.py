@@ -14,6 +14,7 @@ from litellm.caching.base_cache import BaseCache
 
 from redis_gateway import AsyncGateway, GatewayError, Unavailable
 
+from .background import Background
 from .calls import Call, current_call
 
 __all__ = ["Fill", "ResponseCache", "install_cache"]
@@ -48,13 +49,15 @@ class Fill:
 class ResponseCache(BaseCache):
     """What LiteLLM's `litellm.cache` keeps its answers in."""
 
-    def __init__(self, gateway: AsyncGateway, prefix: str, *, ttl: int, lease: float, wait: float) -> None:
+    def __init__(
+        self, gateway: AsyncGateway, background: Background, prefix: str, *, ttl: int, lease: float, wait: float
+    ) -> None:
         super().__init__(default_ttl=ttl)
         self._gateway = gateway
+        self._background = background
         self._prefix = prefix
         self._lease_ms = round(lease * 1000)
         self._wait = wait
-        self._tasks: set[asyncio.Task[None]] = set()
         self._flights: dict[str, asyncio.Future[bytes | None]] = {}
         """By key. One of a process asks the server, and waits there: the connections for that are few."""
 
@@ -64,6 +67,8 @@ class ResponseCache(BaseCache):
     async def async_get_cache(self, key: Any, **kwargs: Any) -> Any:
         """The answer, or None: then whoever asks computes it. An error of the cache is a miss."""
         call = current_call()
+        if call is not None and call.away is not None:
+            return None
         try:
             if call is None or call.settling:
                 value = await self._gateway.commands.cache_fetch(self._name(key), category=CATEGORY)
@@ -72,6 +77,8 @@ class ResponseCache(BaseCache):
             return json.loads(value) if value is not None else None
         except (Unavailable, GatewayError, ValueError) as error:
             log.debug("the cache was not asked: %s", type(error).__name__)
+            if call is not None and isinstance(error, Unavailable):
+                call.found_away(error.reason)
             return None
 
     async def _get_or_lead(self, call: Call, name: str) -> bytes | None:
@@ -79,7 +86,9 @@ class ResponseCache(BaseCache):
         end = time.monotonic() + self._wait
         while (flight := self._flights.get(name)) is not None and flight is not fill.flight:
             await asyncio.wait((flight,), timeout=max(0.0, end - time.monotonic()))
-            if flight.cancelled() or not flight.done():
+            if flight.cancelled():
+                raise Unavailable("cache", sent=False)
+            if not flight.done():
                 return None
             if (found := flight.result()) is not None:
                 return found
@@ -87,12 +96,15 @@ class ResponseCache(BaseCache):
             fill.flight = self._take_off(name)
         try:
             value = await self._ask(fill, name, end)
-        except (Unavailable, GatewayError):
+        except Unavailable:
             fill.flight.cancel()
+            raise
+        except GatewayError:
+            fill.landed(None)
             raise
         except asyncio.CancelledError:
             # The server may have given the lease meanwhile. Under the same name it can be had again, and given up.
-            self._start(self._give_up_unknown(name, fill))
+            self._background.start(self._give_up_unknown(name, fill))
             raise
         if value is not None or not fill.token:
             fill.landed(value)
@@ -155,14 +167,9 @@ class ResponseCache(BaseCache):
         """Those who wait for an answer that does not come ask by themselves."""
         for name, fill in call.fills.items():
             if fill.token and not fill.stored:
-                self._start(self._give_up_later(name, fill, 0.0 if failed else STORED_WITHIN_S))
+                self._background.start(self._give_up_later(name, fill, 0.0 if failed else STORED_WITHIN_S))
             else:
                 fill.landed(None)
-
-    def _start(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _give_up_later(self, name: str, fill: Fill, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from redis_gateway import AsyncAdmission, AsyncAttempt
+from redis_gateway import AsyncAdmission, AsyncAttempt, Settlement
 
 from .accounts import Account
+from .background import Background
 from .estimates import Estimate, amounts
 from .policies import money
 
-__all__ = ["Call", "Calls", "Use", "current_call"]
+__all__ = ["Call", "Calls", "Use", "current_call", "why_away"]
 
 log = logging.getLogger("redis_gateway_litellm")
 
@@ -71,6 +72,11 @@ def use_of(told: Mapping[str, Any]) -> Use:
     return Use(whole(inward), whole(outward), max(money(cost or 0), Decimal(0)))
 
 
+def why_away(decision: AsyncAdmission) -> str | None:
+    """Why the server has not decided, if it was away."""
+    return decision.reason if decision.outcome == "degraded" or decision.status_code == 503 else None
+
+
 class Call:
     """A request of a client, from its admission to its settlement."""
 
@@ -90,6 +96,8 @@ class Call:
         self.auth = auth
         self.model = data.get("model")
         self.id = data.get("litellm_call_id")
+        self.away = why_away(admission)
+        """Why the server was away for this request. It has waited for it once, and asks it nothing more."""
         self.outer: Call | None = None
         """The request within which this one is made, such as by a guardrail."""
         self.asked = call_type in DIRECT
@@ -112,6 +120,17 @@ class Call:
         self.settling = False
         self.timer: asyncio.TimerHandle | None = None
 
+    def found_away(self, why: str | None) -> None:
+        """The server was away for this request, and so for those within which it is made."""
+        call: Call | None = self
+        while why is not None and call is not None:
+            call.away = why
+            call = call.outer
+
+    def told(self, settlement: Settlement | None) -> None:
+        """How the server has taken something of this request: what was kept it has not."""
+        self.found_away("kept" if settlement is not None and settlement.outcome == "kept" else None)
+
     def is_same_request(self, call_type: str, auth: object) -> bool:
         """Whether a question is asked again for this request: before any provider is asked LiteLLM does that for each
         model to fall back to."""
@@ -129,12 +148,14 @@ def current_call(call_id: object = None) -> Call | None:
 class Calls:
     """The calls of this process that are not settled yet."""
 
-    def __init__(self, unreported_after: float, ended: Callable[[Call, Use | None], None]) -> None:
+    def __init__(
+        self, unreported_after: float, ended: Callable[[Call, Use | None], None], background: Background
+    ) -> None:
         """`ended` is told of each call, with what it has used: None if that is not known."""
         self._unreported_after = unreported_after
         self._ended = ended
         self._running: set[Call] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = background
 
     def __len__(self) -> int:
         return len(self._running)
@@ -145,13 +166,31 @@ class Calls:
         before = context.get()
         if before is not None and before.is_same_request(call_type, auth):
             task = self.undo(before)
-            if task is not None:
+            if task is not None and before.away is None:
                 await asyncio.shield(task)
+                before.told(before.admission.settlement)
+
+    def away(self) -> str | None:
+        """Why the server was away for an earlier question of the same request, if it was."""
+        call = context.get()
+        while call is not None and (call.away is None or call.request_ended):
+            call = call.outer
+        return call.away if call is not None else None
 
     def begin(self, call: Call) -> None:
         """From now on the call is settled, whatever happens."""
-        before = context.get()
-        call.outer = before
+        self._running.add(call)
+        self._attach(call)
+
+    def refused(self, call: Call) -> None:
+        """By this process, while the server is away. LiteLLM may ask again, for another model."""
+        call.settling = True
+        self._background.start(self._undo(call))
+        self._attach(call)
+
+    def _attach(self, call: Call) -> None:
+        """To the request of this context."""
+        call.outer = context.get()
         # Requests of one connection may begin in the context of the one before: those that are settled are let go.
         link = call
         while link.outer is not None:
@@ -159,8 +198,8 @@ class Calls:
                 link.outer = link.outer.outer
             else:
                 link = link.outer
+        call.found_away(call.away)
         context.set(call)
-        self._running.add(call)
         task = asyncio.current_task()
         if task is not None:
             task.add_done_callback(lambda _: self.request_ended(call))
@@ -220,10 +259,10 @@ class Calls:
         """In the background, once. None: its use is not known, and its estimates are charged."""
         self._end(call, use, self._settle(call, use))
 
-    def undo(self, call: Call) -> asyncio.Task[None] | None:
+    def undo(self, call: Call) -> asyncio.Task[object] | None:
         return self._end(call, NOTHING, self._undo(call))
 
-    def _end(self, call: Call, use: Use | None, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+    def _end(self, call: Call, use: Use | None, work: Coroutine[Any, Any, None]) -> asyncio.Task[object] | None:
         if call.settling:
             work.close()
             return None
@@ -231,11 +270,8 @@ class Calls:
         if call.timer is not None:
             call.timer.cancel()
         self._ended(call, use)
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         self._running.discard(call)
-        return task
+        return self._background.start(work)
 
     async def _settle(self, call: Call, use: Use | None) -> None:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
@@ -13,8 +12,10 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from redis_gateway import AsyncAdmission, AsyncGateway
 
-from .accounts import Account, Durations, accounts_of
+from .accounts import Duration, Durations, accounts_of
 from .away import LocalLimits
+from .background import Background
+from .batches import Batches, cost_of_batch
 from .cache import ResponseCache, install_cache
 from .calls import Call, Calls, Use, current_call, use_of
 from .estimates import Prices, estimate
@@ -32,6 +33,12 @@ log = logging.getLogger("redis_gateway_litellm")
 
 # Calls that ask no model. What is not known here is admitted and charged.
 FREE = ("aget_", "alist_", "adelete_", "acancel_", "aretrieve_", "afile_", "aupdate_", "acreate_file", "aupload_")
+# Hooks that LiteLLM looks up in the class itself.
+LOOKED_UP = (
+    "async_pre_call_hook",
+    "async_post_call_response_headers_hook",
+    "async_post_call_streaming_iterator_hook",
+)
 TOKEN_METERS = {"input": "input_tokens", "output": "output_tokens"}
 
 
@@ -44,12 +51,17 @@ class Running:
         kind: Any = redis.asyncio.RedisCluster if settings.cluster else redis.asyncio.Redis
         self.gateway = AsyncGateway(kind.from_url(settings.url, **options), settings.for_client())
         self.synchroniser = Synchroniser(self.gateway, present_spend=settings.present_spend)
-        self.calls = Calls(settings.unreported_after, self._ended)
+        self.batches = Batches(self.gateway, settings.prefix)
+        self.background = Background()
+        self.calls = Calls(settings.unreported_after, self._ended, self.background)
         self.prices = Prices()
+        self.durations: dict[tuple[str, str], Duration] = {}
+        """Of users, teams, organisations and end users, as LiteLLM has told them last."""
         self.cache: ResponseCache | None = None
         if settings.cache:
             cache = ResponseCache(
                 self.gateway,
+                self.background,
                 settings.prefix,
                 ttl=settings.cache_ttl,
                 lease=settings.cache_lease,
@@ -58,11 +70,10 @@ class Running:
             self.cache = cache if install_cache(cache) else None
         self.routing: Routing | None = None
         if settings.routing:
-            routing = Routing(self.gateway, self.synchroniser, self.prices, settings)
+            routing = Routing(self.gateway, self.background, self.synchroniser, self.prices, settings)
             self.routing = routing if install_routing(routing) else None
         self.records = Records(self.gateway, settings.log_queue) if settings.log_queue else None
         self.local = LocalLimits(settings.instances, settings.local_rpm) if settings.away == "local" else None
-        self._tasks: set[asyncio.Task[None]] = set()
         attend_to_own_limits(settings.own_limiter == "replace")
 
     def _ended(self, call: Call, use: Use | None) -> None:
@@ -73,17 +84,19 @@ class Running:
         if self.records is not None:
             self.records.call_ended(call, use)
         if self.routing is not None:
-            task = asyncio.get_running_loop().create_task(self.routing.call_ended(call, use))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self.background.start(self.routing.call_ended(call, use))
 
 
 class GatewayLogger(CustomLogger):
-    """Name it in `litellm_settings.callbacks` as `redis_gateway_litellm.gateway`.
+    """Name it in `litellm_settings.callbacks` as `redis_gateway_litellm.gateway`, or an object of a subclass."""
 
-    LiteLLM looks for some of the hooks in the class itself, not in its bases: whoever makes a subclass defines
-    `async_pre_call_hook`, `async_post_call_response_headers_hook` and `async_post_call_streaming_iterator_hook` there.
-    """
+    def __init_subclass__(cls, **options: Any) -> None:
+        """LiteLLM looks for some of the hooks in the class itself, not in its bases: it would ask a subclass without
+        them nothing."""
+        super().__init_subclass__(**options)
+        for name in LOOKED_UP:
+            if name not in vars(cls):
+                setattr(cls, name, getattr(cls, name))
 
     def __init__(self, settings: PluginSettings | None = None) -> None:
         super().__init__()
@@ -112,36 +125,30 @@ class GatewayLogger(CustomLogger):
         if settings.own_limiter == "replace":
             warn_of_unread(user_api_key_dict)
         meter = token_meter()
-        accounts = accounts_of(user_api_key_dict, data, settings.prefix, token_meter=meter, durations=Durations(cache))
+        durations = Durations(cache, running.durations)
+        accounts = accounts_of(user_api_key_dict, data, settings.prefix, token_meter=meter, durations=durations)
         if not accounts:
             return
         guess = estimate(data, call_type, settings.output_tokens, running.prices)
         await running.calls.give_back(call_type, user_api_key_dict)
-        admission = await self._admit(accounts, guess.amounts())
+        keys = [account.key for account in accounts]
+
+        async def ask(away: str | None) -> AsyncAdmission:
+            return await running.gateway.admit(keys, guess.amounts(), require=True, away=away)
+
+        admission = await running.synchroniser.decided(accounts, ask, running.calls.away())
         headers = headers_of(admission, meter)
         model = data["model"] if isinstance(data.get("model"), str) else None
         if not admission.ok:
             raise refusal(admission, accounts, headers, model)
+        call = Call(admission, accounts, guess, call_type, user_api_key_dict, data)
+        call.headers = headers
         if admission.outcome == "degraded" and running.local is not None:
             refused = running.local.take(accounts, guess.amounts(), admission.lease_id)
             if refused:
-                await admission.undo()
+                running.calls.refused(call)
                 raise local_refusal(refused, model)
-        call = Call(admission, accounts, guess, call_type, user_api_key_dict, data)
-        call.headers = headers
         running.calls.begin(call)
-
-    async def _admit(self, accounts: list[Account], estimates: Mapping[str, int | str]) -> AsyncAdmission:
-        running = self.running
-        keys = [account.key for account in accounts]
-        await running.synchroniser.put(accounts)
-        admission = await running.gateway.admit(keys, estimates, require=True)
-        if admission.reason == "no_account":
-            # The server has lost them, or somebody has removed them.
-            running.synchroniser.forget(accounts)
-            await running.synchroniser.put(accounts)
-            admission = await running.gateway.admit(keys, estimates, require=True)
-        return admission
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
         """A provider is going to be asked: by the first try, a retry or a fallback."""
@@ -173,6 +180,9 @@ class GatewayLogger(CustomLogger):
         call = current_call(kwargs.get("litellm_call_id"))
         if call is not None:
             self.running.calls.succeeded(call, use_of(kwargs))
+        cost = cost_of_batch(kwargs, response_obj, self.running.settings.prefix)
+        if cost is not None:
+            await self.running.batches.charge(cost)
 
     async def async_log_failure_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any

@@ -12,7 +12,8 @@ from litellm.types.router import CustomRoutingStrategyBase
 from redis_gateway import AsyncAttempt, AsyncGateway
 
 from .accounts import Account
-from .calls import Call, Use, current_call
+from .background import Background
+from .calls import Call, Use, current_call, why_away
 from .estimates import Estimate, Prices, amounts, deployments, estimate, team_of
 from .policies import Policy, limits
 from .settings import PluginSettings
@@ -27,9 +28,15 @@ class Routing(CustomRoutingStrategyBase):
     """LiteLLM asks it for a deployment: for the first try of a request, for each retry and for each fallback."""
 
     def __init__(
-        self, gateway: AsyncGateway, synchroniser: Synchroniser, prices: Prices, settings: PluginSettings
+        self,
+        gateway: AsyncGateway,
+        background: Background,
+        synchroniser: Synchroniser,
+        prices: Prices,
+        settings: PluginSettings,
     ) -> None:
         self._gateway = gateway
+        self._background = background
         self._synchroniser = synchroniser
         self._prices = prices
         self._settings = settings
@@ -47,23 +54,25 @@ class Routing(CustomRoutingStrategyBase):
             raise no_deployment(model, None)
         call = current_call((request_kwargs or {}).get("litellm_call_id"))
         accounts = {name: self._account(name, one) for name, one in found.items()}
-        await self._synchroniser.put(accounts.values())
         # Those that have failed this request come last.
         tried = {attempt.target for attempt in call.attempts} if call is not None else set()
         keys = [one.key for one in accounts.values()]
         targets = [key for key in keys if key not in tried] or keys
         guess = call.estimate if call is not None else self._guess(model, messages, input, request_kwargs)
         pick: Any = self._settings.routing
-        attempt = await self._gateway.route(targets, guess.amounts(), pick=pick)
-        if attempt.reason == "no_account":
-            self._synchroniser.forget(accounts.values())
-            await self._synchroniser.put(accounts.values())
-            attempt = await self._gateway.route(targets, guess.amounts(), pick=pick)
+
+        async def ask(away: str | None) -> AsyncAttempt:
+            return await self._gateway.route(targets, guess.amounts(), pick=pick, away=away)
+
+        before = call.away if call is not None else None
+        attempt = await self._synchroniser.decided(accounts.values(), ask, before)
+        if call is not None:
+            call.found_away(why_away(attempt))
         if not attempt.ok:
             raise no_deployment(model, attempt)
         if call is None:
             # A call that is no client's request: nobody tells how it ends, so it is only counted.
-            await attempt.settle()
+            self._background.start(attempt.settle())
         else:
             call.attempts.append(attempt)
         return next(found[name] for name, account in accounts.items() if account.key == attempt.target)
@@ -74,10 +83,15 @@ class Routing(CustomRoutingStrategyBase):
             return
         attempt = call.attempts[-1]
         if blames_deployment(error):
-            await attempt.failed(retry_after_of(error))
+            ending = attempt.failed(retry_after_of(error))
         else:
             attempt.unused()
-            await attempt.settle()
+            ending = attempt.settle()
+        if call.away is not None:
+            self._background.start(ending)
+        else:
+            # Before the next deployment is asked for: this one has to be known to have failed, and to be free.
+            call.told(await ending)
 
     async def call_ended(self, call: Call, use: Use | None) -> None:
         if not call.attempts:

@@ -18,6 +18,7 @@ __all__ = ["PluginSettings", "read_settings"]
 AwayMode = Literal["closed", "open", "local"]
 OwnLimiter = Literal["replace", "keep"]
 Pick = Literal["", "FIRST", "ROOM", "FAST"]
+CONNECT_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class PluginSettings:
     def for_client(self) -> ClientSettings:
         return ClientSettings(
             timeout=self.timeout,
-            connect_timeout=self.timeout,
+            # A new connection may take both together, and a request waits for `timeout` at most.
+            connect_timeout=CONNECT_S,
             instances=self.instances,
             # A long answer is not cut off: an admission is kept alive as long as its request runs.
             lease_cap=6 * 3_600.0,

@@ -6,15 +6,17 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import TypeVar
 
-from redis_gateway import AsyncGateway, Unavailable
+from redis_gateway import AsyncAdmission, AsyncGateway, Unavailable
 
 from .accounts import Account
 
 __all__ = ["Synchroniser"]
 
 log = logging.getLogger("redis_gateway_litellm")
+Decision = TypeVar("Decision", bound=AsyncAdmission)
 MOST_KNOWN = 100_000
 # Policies are put again after this time: another replica may have put older settings, or somebody has changed them.
 AGAIN_AFTER_S = 600.0
@@ -31,8 +33,20 @@ class Synchroniser:
         self._known: dict[str, tuple[str, float]] = {}
         self._putting: dict[tuple[str, str], asyncio.Task[None]] = {}
 
-    async def put(self, accounts: Iterable[Account]) -> None:
-        """Returns when all of them are as they should be, or the server is away: then the admission decides."""
+    async def decided(
+        self, accounts: Collection[Account], ask: Callable[[str | None], Awaitable[Decision]], away: str | None
+    ) -> Decision:
+        """What `ask` has decided on these accounts, once their policies are as they should be. `away`: why the server
+        was away for this request before. Then it is not asked, and neither if it is away now: `ask` is told why."""
+        decision = await ask(away if away is not None else await self.put(accounts))
+        if decision.reason == "no_account":
+            # The server has lost them, or somebody has removed them.
+            self.forget(accounts)
+            decision = await ask(await self.put(accounts))
+        return decision
+
+    async def put(self, accounts: Iterable[Account]) -> str | None:
+        """Returns when all of them are as they should be, or why the server is away."""
         for account in accounts:
             written, until = self._known.get(account.key, ("", 0.0))
             if written == account.written and time.monotonic() < until:
@@ -45,8 +59,9 @@ class Synchroniser:
                 task.add_done_callback(lambda _, name=name: self._putting.pop(name, None))  # type: ignore[misc]
             try:
                 await asyncio.shield(task)
-            except Unavailable:
-                return
+            except Unavailable as error:
+                return error.reason
+        return None
 
     async def _put(self, account: Account) -> None:
         commands = self._gateway.commands
@@ -56,14 +71,13 @@ class Synchroniser:
             if account.complete:
                 await commands.policy_put(account.key, account.written)
         elif self._present_spend and account.spent:
-            # The id makes it once, also if two processes make the account.
-            await commands.add_cost(account.key, account.spent, id="litellm:present-spend")
+            # The id makes it once, also if two processes make the account. It is kept if the server goes away now.
+            await self._gateway.budgets.charge(account.key, account.spent, id="litellm:present-spend")
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
         until = time.monotonic() + self._again_after * (0.75 + 0.5 * random.random())
         self._known[account.key] = (account.written, until)
 
     def forget(self, accounts: Iterable[Account]) -> None:
-        """The server does not have them any more."""
         for account in accounts:
             self._known.pop(account.key, None)

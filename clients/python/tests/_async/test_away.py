@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from redis_gateway import Away, InvalidArgument, Kept, Local, Settings, Unavailable, WrongType
+from redis_gateway import AsyncGateway, Away, InvalidArgument, Kept, Local, Settings, Unavailable, WrongType
+from redis_gateway.testing import FakeRedis
 from servers import Server
 
 from ._runtime import gateway_on, in_thread, sleep, together, until
@@ -72,6 +73,24 @@ async def test_decisions_while_it_is_dead(own_server: Server, caplog: pytest.Log
             assert not (await gateway.health()).ok
     # Each gateway has said once that the server is away.
     assert sum("is away" in record.message for record in caplog.records) == 2
+
+
+async def test_whoever_knows_that_it_is_away_asks_nobody() -> None:
+    for away, outcome in ((OPEN, "degraded"), (CLOSED, "denied")):
+        fake = FakeRedis()
+        async with AsyncGateway(fake, shipped(away)) as gateway:
+            admission = await gateway.admit("a", {"usd": 1}, away="timeout")
+            attempt = await gateway.route(["t1", "t2"], {"usd": 1}, away=admission.reason)
+            assert (admission.outcome, admission.reason) == (attempt.outcome, attempt.reason) == (outcome, "timeout")
+            assert not fake.calls
+            await attempt.settle(usd=2)
+            await admission.settle(usd=2)
+            # It answers again: what was used is charged.
+            charged = [(call[0], call[1]) for call in fake.calls]
+            if away is OPEN:
+                assert charged == [(b"GW.ADDCOST", attempt.target.encode()), (b"GW.ADDCOST", b"a")]
+            else:
+                assert not charged
 
 
 async def test_local_limits_are_a_share(own_server: Server) -> None:

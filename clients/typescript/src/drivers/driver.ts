@@ -41,6 +41,11 @@ export interface Driver {
   connect(timeoutMs: number, address?: Address): Promise<Connection>;
 }
 
+/** For the clients, whose time-outs know nothing of a busy event loop: `bounded` is the bound, and they are longer. */
+export function longer(timeoutMs: number): number {
+  return Math.max(10 * timeoutMs, 5_000);
+}
+
 /** The error as a type of this package if it is an error reply, whose text begins with its code; else as it is. */
 export function replied(error: unknown): GatewayError | undefined {
   if (!(error instanceof Error)) return undefined;

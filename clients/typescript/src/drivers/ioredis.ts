@@ -3,7 +3,7 @@
 import { GatewayError } from "../errors.js";
 import { bounded } from "../tasks.js";
 import type { Argument } from "../wire.js";
-import { replied, shown, type Address, type Connection, type Driver, type Nodes } from "./driver.js";
+import { longer, replied, shown, type Address, type Connection, type Driver, type Nodes } from "./driver.js";
 
 /** What is used of ioredis. */
 interface Redis {
@@ -71,7 +71,7 @@ const OVERRIDES = {
 };
 
 async function connect(template: Redis, timeoutMs: number, overrides: object): Promise<Connection> {
-  const timeouts = { connectTimeout: timeoutMs, sentinelCommandTimeout: timeoutMs };
+  const timeouts = { connectTimeout: longer(timeoutMs), sentinelCommandTimeout: longer(timeoutMs) };
   const redis = template.duplicate({ ...OVERRIDES, ...timeouts, ...overrides });
   let failure: unknown;
   redis.on("error", (error) => (failure = error));

@@ -3,7 +3,7 @@
 import { Buffer } from "node:buffer";
 import { bounded } from "../tasks.js";
 import type { Argument } from "../wire.js";
-import { replied, shown, type Address, type Connection, type Driver, type Nodes } from "./driver.js";
+import { longer, replied, shown, type Address, type Connection, type Driver, type Nodes } from "./driver.js";
 
 /** What is used of node-redis. */
 interface Client {
@@ -53,7 +53,7 @@ async function connect(template: Client, timeoutMs: number, socket: object): Pro
     socket: {
       ...template.options?.socket,
       ...socket,
-      connectTimeout: timeoutMs,
+      connectTimeout: longer(timeoutMs),
       socketTimeout: undefined,
       reconnectStrategy: false,
     },

@@ -45,6 +45,8 @@ Work = Callable[..., Coroutine[Any, Any, T]]
 
 
 PARTS = 32
+HELD_UP_S = 0.025
+"""Whoever holds up an event loop for longer does something else meanwhile. Shorter turns are its usual work."""
 
 
 def socket_timeout(seconds: float) -> float:
@@ -58,23 +60,27 @@ if sys.version_info >= (3, 11):
         """Runs it, and raises TimeoutError if that takes longer.
 
         The time is measured in parts, each of which ends after what has arrived was read. So if something else holds up
-        the event loop, that counts as one part: a reply that is there, unread, is no time-out.
+        the event loop, that counts as one part, however long it is: a reply that is there, unread, is no time-out.
         """
         loop = asyncio.get_running_loop()
-        left = PARTS
+        part, left = max(seconds, 0.001) / PARTS, PARTS
+        due = loop.time() + part
         timer: asyncio.TimerHandle
 
         async with asyncio.timeout(None) as scope:
 
             def part_ended() -> None:
-                nonlocal left, timer
-                left -= 1
-                if left:
-                    timer = loop.call_later(seconds / PARTS, part_ended)
+                nonlocal left, due, timer
+                late = loop.time() - due
+                ended = 1 if late > HELD_UP_S else 1 + int(late / part)
+                left -= ended
+                if left > 0:
+                    due = loop.time() + part if late > HELD_UP_S else due + ended * part
+                    timer = loop.call_at(due, part_ended)
                 else:
                     scope.reschedule(loop.time())
 
-            timer = loop.call_later(seconds / PARTS, part_ended)
+            timer = loop.call_at(due, part_ended)
             try:
                 return await work(*args)
             finally:

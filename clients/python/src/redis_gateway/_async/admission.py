@@ -388,10 +388,12 @@ class AsyncAdmitter:
             own[-1].accounts.append(account)
         return made
 
-    async def admit(self, admission: AsyncAdmission, rows: Rows, require: bool, keep_alive: bool) -> None:
+    async def admit(
+        self, admission: AsyncAdmission, rows: Rows, require: bool, keep_alive: bool, away: str | None = None
+    ) -> None:
         """Asks, to the end, even if whoever asks is cancelled meanwhile."""
         try:
-            await self._core.tasks.to_the_end(self.ask, admission, rows, require, self._core.run)
+            await self._core.tasks.to_the_end(self.ask, admission, rows, require, self._core.asking(away))
         except BaseException:
             admission.abandon()
             raise

@@ -120,7 +120,7 @@ class AsyncCore:
         self._sending = False
         self._mutex = runtime.Mutex()
         self.closed = False
-        telemetry.watch("kept", self, lambda core: [(len(core.kept), {})] if not core.closed else [])
+        telemetry.watch("kept.waiting", self, lambda core: [(len(core.kept), {})] if not core.closed else [])
         telemetry.watch("circuit.open", self, lambda core: core.of_servers(lambda one: float(one.circuit.is_open)))
         telemetry.watch("away.seconds", self, lambda core: core.of_servers(lambda one: one.circuit.away_seconds))
 
@@ -132,6 +132,10 @@ class AsyncCore:
     async def run(self, request: Request[T]) -> T:
         self._look_after()
         return await self.transport.call(request)
+
+    def asking(self, away: str | None) -> AsyncAsk:
+        """What a decision asks: the server; or nobody, since it was away just before, for this reason."""
+        return self.run if away is None else AsyncAnswer(Unavailable(away, sent=False))
 
     async def wait_or_run(self, asked: Callable[[float], Request[T]], wait: float) -> T:
         """Asks with a wait in the server of that many seconds. Asks without one if it is 0, if the server ends the wait

@@ -102,6 +102,7 @@ class AsyncGateway:
         require: bool = False,
         keep_alive: bool = True,
         attributes: Mapping[str, str] | None = None,
+        away: str | None = None,
     ) -> AsyncAdmission:
         """Asks whether a request may go on, and charges its estimates to all accounts, or to none.
 
@@ -121,9 +122,11 @@ class AsyncGateway:
             require: Deny if one of the accounts does not exist. If `plans` of the gateway knows a plan for it, it is
             made.
             attributes: Attributes for OpenTelemetry's token metrics, such as `gen_ai.request.model`.
+            away: The server was away, for this reason, when this request asked it something else: decides as then,
+            without asking, so that a request waits for a server that does not answer once.
         """
         admission = self._admitter.prepare(accounts, estimates or {}, ttl, lease_id, attributes)
-        await self._admitter.admit(admission, rows, require, keep_alive)
+        await self._admitter.admit(admission, rows, require, keep_alive, away)
         return admission
 
     async def route(
@@ -136,9 +139,11 @@ class AsyncGateway:
         lease_id: str | None = None,
         keep_alive: bool = True,
         failures: Failures = (),
+        away: str | None = None,
     ) -> AsyncAttempt:
         """Picks one of several targets that has room for a request, and charges the estimates to it. `failures`: which
-        exceptions say that the target has failed, besides CallFailed: their types, or a function."""
+        exceptions say that the target has failed, besides CallFailed: their types, or a function. `away`: as in
+        `admit`, such as the reason of a degraded admission."""
         return await self._router.route(
             targets,
             estimates or {},
@@ -147,6 +152,7 @@ class AsyncGateway:
             lease_id=lease_id,
             keep_alive=keep_alive,
             failures=failures,
+            away=away,
         )
 
     async def request(

@@ -143,12 +143,13 @@ class AsyncRouter:
         lease_id: str | None,
         keep_alive: bool,
         failures: Failures = (),
+        away: str | None = None,
     ) -> AsyncAttempt:
         names = [text_of(target) for target in targets]
         attempt = self.prepare(names, estimates, ttl, lease_id, failures)
-        away = self._core.settings.away.admission
+        mode = self._core.settings.away.admission
         try:
-            await self._core.tasks.to_the_end(self.ask, attempt, names, pick, away, self._core.run)
+            await self._core.tasks.to_the_end(self.ask, attempt, names, pick, mode, self._core.asking(away))
         except BaseException:
             attempt.abandon()
             raise

@@ -389,10 +389,12 @@ class Admitter:
             own[-1].accounts.append(account)
         return made
 
-    def admit(self, admission: Admission, rows: Rows, require: bool, keep_alive: bool) -> None:
+    def admit(
+        self, admission: Admission, rows: Rows, require: bool, keep_alive: bool, away: str | None = None
+    ) -> None:
         """Asks, to the end, even if whoever asks is cancelled meanwhile."""
         try:
-            self._core.tasks.to_the_end(self.ask, admission, rows, require, self._core.run)
+            self._core.tasks.to_the_end(self.ask, admission, rows, require, self._core.asking(away))
         except BaseException:
             admission.abandon()
             raise

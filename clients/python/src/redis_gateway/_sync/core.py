@@ -121,7 +121,7 @@ class Core:
         self._sending = False
         self._mutex = runtime.Mutex()
         self.closed = False
-        telemetry.watch("kept", self, lambda core: [(len(core.kept), {})] if not core.closed else [])
+        telemetry.watch("kept.waiting", self, lambda core: [(len(core.kept), {})] if not core.closed else [])
         telemetry.watch("circuit.open", self, lambda core: core.of_servers(lambda one: float(one.circuit.is_open)))
         telemetry.watch("away.seconds", self, lambda core: core.of_servers(lambda one: one.circuit.away_seconds))
 
@@ -133,6 +133,10 @@ class Core:
     def run(self, request: Request[T]) -> T:
         self._look_after()
         return self.transport.call(request)
+
+    def asking(self, away: str | None) -> Ask:
+        """What a decision asks: the server; or nobody, since it was away just before, for this reason."""
+        return self.run if away is None else Answer(Unavailable(away, sent=False))
 
     def wait_or_run(self, asked: Callable[[float], Request[T]], wait: float) -> T:
         """Asks with a wait in the server of that many seconds. Asks without one if it is 0, if the server ends the wait

@@ -144,12 +144,13 @@ class Router:
         lease_id: str | None,
         keep_alive: bool,
         failures: Failures = (),
+        away: str | None = None,
     ) -> Attempt:
         names = [text_of(target) for target in targets]
         attempt = self.prepare(names, estimates, ttl, lease_id, failures)
-        away = self._core.settings.away.admission
+        mode = self._core.settings.away.admission
         try:
-            self._core.tasks.to_the_end(self.ask, attempt, names, pick, away, self._core.run)
+            self._core.tasks.to_the_end(self.ask, attempt, names, pick, mode, self._core.asking(away))
         except BaseException:
             attempt.abandon()
             raise
