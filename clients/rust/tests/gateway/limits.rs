@@ -56,8 +56,9 @@ async fn a_hold_ends_once() {
     let hold = gateway.reserve("k", amount("2"), &budgets("10"), MINUTES).await.unwrap();
     assert!(hold.is_ok());
     assert_eq!(hold.decision().tightest.unwrap().held, amount("2"));
-    let (first, second) = tokio::join!(hold.commit(amount("1.5")), hold.cancel());
+    let (first, second) = tokio::join!(hold.commit(amount("1.5")), hold.commit(amount("1.5")));
     assert_eq!([first.unwrap(), second.unwrap()], [Settlement::Settled; 2]);
+    assert_eq!(hold.cancel().await.unwrap(), Settlement::Settled);
     assert_eq!(spent_of(&server, "k"), amount("1.5"));
     let cancelled = gateway.reserve("k", amount("2"), &budgets("10"), MINUTES).await.unwrap();
     cancelled.cancel().await.unwrap();
