@@ -17,6 +17,7 @@ mod figures;
 mod fill;
 mod ids;
 mod limits;
+mod link;
 mod local;
 mod locks;
 mod logs;

@@ -3,13 +3,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Cmd, RedisResult, Value};
+use redis::{Cmd, RedisResult, Value};
 use tokio::sync::Semaphore;
 
 use super::circuit::Circuit;
 use super::failure::{Unavailable, away_reply, not_connected};
+use super::link::Link;
 use super::settings::Settings;
-use super::waiting::{Waited, within};
+use super::waiting::within;
 use super::way::Way;
 use crate::commands::Request;
 use crate::error::{Error, ReplyError};
@@ -42,13 +43,13 @@ pub(super) struct Node {
     shared: tokio::sync::Mutex<Shared>,
     attempts: AtomicU64,
     /// Connections on which calls wait inside the server, that are free now.
-    idle: Mutex<Vec<MultiplexedConnection>>,
+    idle: Mutex<Vec<Link>>,
     waiting: Semaphore,
 }
 
 #[derive(Default)]
 struct Shared {
-    connection: Option<MultiplexedConnection>,
+    link: Option<Link>,
     /// Which one it is, so that a call leaves only the connection on which it has failed.
     number: u64,
     failure: Option<Error>,
@@ -69,22 +70,21 @@ impl Node {
         }
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, Error> {
+    async fn connect(&self) -> Result<Link, Error> {
         let longest = self.connect_timeout;
         let client = self.way.now(longest).await?;
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(longest)).set_response_timeout(None);
-        match within(longest + self.timeout, client.get_multiplexed_async_connection_with_config(&config)).await {
-            Waited::AtOnce(made) | Waited::InTime(made) => made.map_err(not_connected),
-            Waited::Late => Err(Error::Unavailable(Unavailable::new("timeout", false, true))),
+        match within(longest + self.timeout, Link::connect(&client, longest)).await {
+            Some(made) => made.map_err(not_connected),
+            None => Err(Error::Unavailable(Unavailable::new("timeout", false, true))),
         }
     }
 
     /// The connection that all calls share. It is made once for all that wait for it, and they fail together.
-    async fn connection(&self) -> Result<(u64, MultiplexedConnection), Error> {
+    async fn connection(&self) -> Result<(u64, Link), Error> {
         let before = self.attempts.load(Ordering::Acquire);
         let mut shared = self.shared.lock().await;
-        if let Some(connection) = &shared.connection {
-            return Ok((shared.number, connection.clone()));
+        if let Some(link) = shared.link.as_ref().filter(|link| !link.is_lost()) {
+            return Ok((shared.number, link.clone()));
         }
         if self.attempts.load(Ordering::Acquire) != before
             && let Some(failure) = &shared.failure
@@ -94,11 +94,11 @@ impl Node {
         let made = self.connect().await;
         self.attempts.fetch_add(1, Ordering::AcqRel);
         match made {
-            Ok(connection) => {
+            Ok(link) => {
                 shared.number += 1;
-                shared.connection = Some(connection.clone());
+                shared.link = Some(link.clone());
                 shared.failure = None;
-                Ok((shared.number, connection))
+                Ok((shared.number, link))
             }
             Err(failure) => {
                 shared.failure = Some(failure.clone());
@@ -111,12 +111,12 @@ impl Node {
     async fn leave(&self, number: u64) {
         let mut shared = self.shared.lock().await;
         if shared.number == number {
-            shared.connection = None;
+            shared.link = None;
         }
         self.lock_idle().clear();
     }
 
-    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<MultiplexedConnection>> {
+    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Link>> {
         self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
@@ -145,8 +145,8 @@ impl Node {
     }
 
     async fn once(&self, call: &Call, asking: bool) -> Result<Value, Error> {
-        let (number, mut connection) = self.connection().await?;
-        let answer = within(call.longest.unwrap_or(self.timeout), send(&mut connection, &call.cmd, asking)).await;
+        let (number, mut link) = self.connection().await?;
+        let answer = within(call.longest.unwrap_or(self.timeout), send(&mut link.connection, &call.cmd, asking)).await;
         let found = read(answer);
         if let Err(Error::Unavailable(away)) = &found
             && matches!(away.reason, "timeout" | "connection" | "readonly" | "masterdown" | "unblocked")
@@ -181,53 +181,48 @@ impl Node {
     }
 
     async fn once_together(&self, calls: &[Call]) -> Result<Vec<Result<Value, Error>>, Error> {
-        let (number, mut connection) = self.connection().await?;
+        let (number, mut link) = self.connection().await?;
         let mut pipe = redis::pipe();
         for call in calls {
             pipe.add_command(call.cmd.clone());
         }
-        let answer = within(self.timeout, connection.req_packed_commands(&pipe, 0, calls.len())).await;
+        let answer = within(self.timeout, link.connection.req_packed_commands(&pipe, 0, calls.len())).await;
         let lost = |reason| Err(Error::Unavailable(Unavailable::new(reason, true, true)));
         let found = match answer {
-            Waited::AtOnce(Ok(replies)) | Waited::InTime(Ok(replies)) if replies.len() == calls.len() => Ok(replies),
-            Waited::AtOnce(_) | Waited::InTime(_) => lost("connection"),
-            Waited::Late => lost("timeout"),
+            Some(Ok(replies)) if replies.len() == calls.len() => Ok(replies),
+            Some(_) => lost("connection"),
+            None => lost("timeout"),
         };
         if found.is_err() {
             self.leave(number).await;
         }
-        Ok(found?.into_iter().map(|reply| read(Waited::InTime(Ok(reply)))).collect())
+        Ok(found?.into_iter().map(|reply| read(Some(Ok(reply)))).collect())
     }
 
     /// Sends a call that waits in the server for so long, on a connection of its own. If nobody waits for it any more, the connection
     /// is closed, which ends the wait in the server.
-    pub(super) async fn ask_waiting(&self, cmd: &Cmd, wait: Duration, patience: Duration) -> Result<Value, Error> {
+    pub(super) async fn ask_waiting(&self, call: &Call, wait: Duration, patience: Duration) -> Result<Value, Error> {
         if self.circuit.is_open() {
             return Err(Error::Unavailable(Unavailable::new("circuit_open", false, true)));
         }
         let full = || Error::Unavailable(Unavailable::new("connections", false, false));
         let taken = tokio::time::timeout(wait.max(self.timeout), self.waiting.acquire()).await;
         let _place = taken.map_err(|_| full())?.map_err(|_| full())?;
-        let idle = self.lock_idle().pop();
-        let mut first = idle.is_some();
-        let mut connection = match idle {
-            Some(connection) => connection,
+        let idle = {
+            let mut idle = self.lock_idle();
+            // They may have been lost while nobody used them.
+            idle.retain(|link| !link.is_lost());
+            idle.pop()
+        };
+        let mut link = match idle {
+            Some(link) => link,
             None => self.connect().await?,
         };
-        loop {
-            let answer = within(wait + patience, send(&mut connection, cmd, false)).await;
-            // It was lost while nobody used it.
-            if first && matches!(&answer, Waited::AtOnce(Err(error)) if error.code().is_none()) {
-                first = false;
-                connection = self.connect().await?;
-                continue;
-            }
-            let found = read(answer);
-            if !matches!(&found, Err(Error::Unavailable(_))) {
-                self.lock_idle().push(connection);
-            }
-            return found;
+        let found = read(within(wait + patience, send(&mut link.connection, &call.cmd, false)).await);
+        if !matches!(&found, Err(Error::Unavailable(_))) {
+            self.lock_idle().push(link);
         }
+        found
     }
 }
 
@@ -241,17 +236,12 @@ async fn send(connection: &mut MultiplexedConnection, cmd: &Cmd, asking: bool) -
     Ok(replies.pop().unwrap_or_default())
 }
 
-fn read(answer: Waited<RedisResult<Value>>) -> Result<Value, Error> {
-    let (answer, at_once) = match answer {
-        Waited::AtOnce(answer) => (answer, true),
-        Waited::InTime(answer) => (answer, false),
-        Waited::Late => return Err(Error::Unavailable(Unavailable::new("timeout", true, true))),
-    };
+fn read(answer: Option<RedisResult<Value>>) -> Result<Value, Error> {
+    let Some(answer) = answer else { return Err(Error::Unavailable(Unavailable::new("timeout", true, true))) };
     match answer.map_err(Error::from) {
         Ok(Value::ServerError(error)) => Err(away_reply(ReplyError::from(&error))),
         Err(Error::Reply(error)) => Err(away_reply(error)),
-        // The connection had been lost before: the call never reached it.
-        Err(Error::Redis(_)) => Err(Error::Unavailable(Unavailable::new("connection", !at_once, true))),
+        Err(Error::Redis(_)) => Err(Error::Unavailable(Unavailable::new("connection", true, true))),
         other => other,
     }
 }

@@ -163,9 +163,10 @@ impl Transport {
     /// Sends a request that waits in the server for so long.
     pub(super) async fn wait<T>(self: &Arc<Self>, request: &Request<T>, wait: Duration) -> Result<T, Error> {
         let patience = (self.settings.waiting_timeout - self.settings.longest_wait()).max(self.settings.timeout);
-        let mut node = self.node_of(&Call::of(request)).await?;
+        let call = Call::of(request);
+        let mut node = self.node_of(&call).await?;
         for _ in 0..4 {
-            let found = node.ask_waiting(request.cmd(), wait, patience).await;
+            let found = node.ask_waiting(&call, wait, patience).await;
             let Some((address, once)) = redirection(&found) else { return request.decode(found?) };
             if !self.cluster || once {
                 break; // The slot is moving: whoever asks again is sent to its new node then.

@@ -5,7 +5,7 @@ use redis::{AsyncConnectionConfig, Client, ConnectionAddr, RedisResult};
 use tokio::task::JoinSet;
 
 use super::failure::{Unavailable, not_connected};
-use super::waiting::{Waited, within};
+use super::waiting::within;
 use crate::error::Error;
 
 /// Where connections lead, and with which settings.
@@ -48,9 +48,9 @@ impl Way {
         };
         let none = || Error::Unavailable(Unavailable::new("connection", false, true));
         match within(longest, first).await {
-            Waited::AtOnce(Some((host, port))) | Waited::InTime(Some((host, port))) => self.at(&host, port),
-            Waited::AtOnce(None) | Waited::InTime(None) => Err(none()),
-            Waited::Late => Err(Error::Unavailable(Unavailable::new("timeout", false, true))),
+            Some(Some((host, port))) => self.at(&host, port),
+            Some(None) => Err(none()),
+            None => Err(Error::Unavailable(Unavailable::new("timeout", false, true))),
         }
     }
 
