@@ -54,6 +54,8 @@ use crate::Text;
 
 /// The beginning of 2026, in unix milliseconds.
 const BEGIN: i64 = 1_767_225_600_000;
+/// The clock goes no further, so that every time computed from it is an integer.
+const END: i64 = 1 << 52;
 
 /// A server in memory, for tests. It ends when it is dropped. Threads may share it.
 pub struct Fake {
@@ -89,11 +91,12 @@ impl Fake {
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         let state = &mut self.server.shared.lock().state;
-        state.now = state.now.saturating_add(by);
+        state.now = state.now.saturating_add(by).min(END);
     }
 
     /// Whether the server is away: then its connections are closed, and so are new ones, at once. No call reaches it any more when this
-    /// has returned; what it knows, it keeps.
+    /// has returned; what it knows, it keeps. For all that a client can tell, the call by which it finds its connection closed may have
+    /// arrived.
     ///
     /// A gateway goes on as it does without a server. After [`Settings::failures`](crate::Settings::failures) failures in a row it asks
     /// again only when [`Settings::pause`](crate::Settings::pause) is over, also if the server is back before.
