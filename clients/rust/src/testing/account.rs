@@ -76,6 +76,10 @@ impl Row {
         }
     }
 
+    pub(super) fn is_cooldown(&self) -> bool {
+        self.kind == "COOLDOWN"
+    }
+
     pub(super) fn fields(self, detail: bool) -> Reply {
         let mut made = vec![self.account.into(), self.policy.into(), self.allowed.into()];
         made.extend([self.limit, self.left, self.retry.into(), self.reset.into()]);
@@ -93,7 +97,7 @@ pub(super) fn refuse(rows: &[Row]) -> bool {
 
 /// The longest wait of the rows that refuse; -1 if waiting does not help.
 pub(super) fn wait_of(rows: &[Row]) -> i64 {
-    longest(rows.iter().filter(|row| !row.allowed).map(|row| row.retry))
+    longest(rows.iter().filter(|row| !row.allowed && !row.shadow).map(|row| row.retry))
 }
 
 /// The longest of waits; -1 if one of them is.
@@ -159,12 +163,12 @@ impl Account {
             Kind::Bucket => {
                 limit = policy.limit;
                 made.period = policy.per_ms;
-                let (rate, full, cost) = (policy.rate(), policy.full(), policy.parts(least));
+                let (rate, cost) = (policy.rate(), policy.parts(least));
                 let own = policy.flown(now);
-                (made.allowed, made.retry) = own.ask(rate, full, cost);
-                made.reset = own.reset_after(rate, full);
+                (made.allowed, made.retry) = own.ask(rate, cost);
+                made.reset = own.reset_after(rate);
                 // Of a token that is there in part, nothing is left.
-                let gone = full.saturating_sub(own.level);
+                let gone = own.gone();
                 let per = i128::from(policy.per_ms);
                 used = policy.units(from_billionths(gone / per + i128::from(gone % per > 0)));
             }

@@ -10,6 +10,8 @@ struct Question {
     keys: Vec<Text>,
     lease: Text,
     rows: Option<String>,
+    /// All targets are asked, also those behind the first that has room.
+    all: bool,
     ttl: Option<i64>,
     cooldown: i64,
     required: bool,
@@ -22,6 +24,7 @@ fn question(words: &mut Words, most: i64) -> Done<Question> {
         keys: words.keys(most)?,
         lease: Text::default(),
         rows: None,
+        all: false,
         ttl: None,
         cooldown: 0,
         required: false,
@@ -37,8 +40,8 @@ fn question(words: &mut Words, most: i64) -> Done<Question> {
             "COOLDOWN" => made.cooldown = words.time(&option)?,
             "TOOK" => drop(words.integer(&option, 0..=LONGEST)?),
             "ROWS" => made.rows = Some(words.option()?),
-            // The first that admits it, whatever this says.
-            "PICK" => drop(words.take(&option)?),
+            // The first that has room is taken, whatever this says.
+            "PICK" => made.all = words.option()? != "FIRST",
             "REQUIRE" => made.required = true,
             "SHADOW" => made.shadow = true,
             "FAILED" => {}
@@ -51,6 +54,16 @@ fn question(words: &mut Words, most: i64) -> Done<Question> {
 impl Question {
     fn ttl(&self) -> Done<i64> {
         self.ttl.map_or_else(|| refused("missing option", "TTL"), Ok)
+    }
+
+    /// Which rows are replied.
+    fn rows(&self, words: &[&str], usual: &str) -> Done<String> {
+        let Some(found) = &self.rows else { return Ok(usual.to_owned()) };
+        if words.contains(&found.as_str()) {
+            return Ok(found.clone());
+        }
+        let (last, others) = words.split_last().unwrap_or((&"", &[]));
+        refused(&format!("not {} or {last}", others.join(", ")), found)
     }
 
     /// It is asked for one request, unless it says otherwise.
@@ -68,6 +81,10 @@ fn no_account<T>(key: &Text) -> Done<T> {
     Err(Stop::Refused(format!("NOACCOUNT no such account: {key}")))
 }
 
+fn lease_ended<T>(lease: &Text) -> Done<T> {
+    Err(Stop::Refused(format!("LEASEENDED lease has ended: {lease}")))
+}
+
 struct Decision {
     allowed: bool,
     retry: i64,
@@ -83,7 +100,7 @@ fn decide(state: &mut State, keys: &[Text], asked: &Question) -> Done<Decision> 
         let Some(own) = state.account(key)? else { return no_account(key) };
         let known = own.admissions.get(&asked.lease);
         if known.is_some_and(|one| one.settled || one.end <= now) {
-            return Err(Stop::Refused(format!("LEASEENDED lease has ended: {}", asked.lease)));
+            return lease_ended(&asked.lease);
         }
         let known = known.is_some();
         before.push((!known).then(|| own.rows(key, &asked.amounts, now)));
@@ -99,7 +116,10 @@ fn decide(state: &mut State, keys: &[Text], asked: &Question) -> Done<Decision> 
         }
         let mut after = own.rows(key, &asked.amounts, now);
         match before {
-            None => after.iter_mut().for_each(|row| (row.allowed, row.retry) = (true, 0)),
+            None => {
+                after.retain(|row| !row.is_cooldown());
+                after.iter_mut().for_each(|row| (row.allowed, row.retry) = (true, 0));
+            }
             // What is left now, and what was decided before.
             Some(before) if !refused || asked.shadow => {
                 for (row, before) in after.iter_mut().zip(before) {
@@ -119,6 +139,7 @@ pub(super) fn admit(state: &mut State, words: &mut Words) -> Done {
     let mut asked = question(words, 15)?;
     asked.count();
     asked.ttl()?;
+    let which = asked.rows(&["ALL", "REFUSED", "NONE", "DETAIL"], "ALL")?;
     let mut keys = Vec::new();
     for key in &asked.keys {
         if state.account(key)?.is_some() {
@@ -128,7 +149,7 @@ pub(super) fn admit(state: &mut State, words: &mut Words) -> Done {
         }
     }
     let made = decide(state, &keys, &asked)?;
-    let rows = told(made.rows, asked.rows.as_deref().unwrap_or("ALL"));
+    let rows = told(made.rows, &which);
     Ok(vec![made.allowed.into(), made.retry.into(), rows].into())
 }
 
@@ -136,12 +157,16 @@ pub(super) fn route(state: &mut State, words: &mut Words) -> Done {
     let mut asked = question(words, 63)?;
     asked.count();
     asked.ttl()?;
+    let which = asked.rows(&["ALL", "REFUSED", "NONE"], "NONE")?;
     let now = state.now;
     let (mut exists, mut known, mut free) = (false, None, None);
     for key in &asked.keys {
         let Some(own) = state.account(key)? else { continue };
         exists = true;
-        if own.admissions.contains_key(&asked.lease) {
+        if let Some(one) = own.admissions.get(&asked.lease) {
+            if one.settled || one.end <= now {
+                return lease_ended(&asked.lease);
+            }
             known = known.or(Some(key));
         } else if free.is_none() && !refuse(&own.rows(key, &asked.amounts, now)) {
             free = Some(key);
@@ -155,6 +180,9 @@ pub(super) fn route(state: &mut State, words: &mut Words) -> Done {
     for key in &asked.keys {
         if Some(key) == chosen {
             rows.extend(decide(state, std::slice::from_ref(key), &asked)?.rows);
+            if !asked.all {
+                break;
+            }
             continue;
         }
         match state.account(key)? {
@@ -168,7 +196,7 @@ pub(super) fn route(state: &mut State, words: &mut Words) -> Done {
             }
         }
     }
-    let rows = told(rows, asked.rows.as_deref().unwrap_or("NONE"));
+    let rows = told(rows, &which);
     // Whichever has room first.
     let retry = waits.into_iter().filter(|&wait| wait >= 0).min().unwrap_or(-1);
     Ok(match chosen {

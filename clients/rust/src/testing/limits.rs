@@ -68,36 +68,48 @@ impl Window {
 #[derive(Clone)]
 pub(super) struct Bucket {
     pub(super) level: i128,
-    pub(super) at: i64,
+    /// The most that it held at that time.
+    full: i128,
+    at: i64,
 }
 
 /// The billionths of a token.
 pub(super) const TOKEN: i128 = 1_000_000_000;
 
 impl Bucket {
+    pub(super) fn new(full: i128, now: i64) -> Self {
+        Self { level: full, full, at: now }
+    }
+
     pub(super) fn flow(&mut self, now: i64, rate: i128, full: i128) {
-        let come = rate.saturating_mul(i128::from(now - self.at));
-        self.level = self.level.saturating_add(come).min(full);
-        self.at = now;
+        let level = self.level.saturating_add(rate.saturating_mul(i128::from(now - self.at)));
+        // One that is full is as good as a new one, whatever it holds now.
+        let level = if level >= self.full { full } else { level.min(full) };
+        *self = Self { level, full, at: now };
     }
 
     /// Whether it is allowed, and in how many milliseconds it would be; -1: never.
-    pub(super) fn ask(&self, rate: i128, full: i128, cost: i128) -> (bool, i64) {
+    pub(super) fn ask(&self, rate: i128, cost: i128) -> (bool, i64) {
         if cost <= self.level {
             (true, 0)
-        } else if cost > full {
+        } else if cost > self.full {
             (false, -1)
         } else {
-            (false, divided_up(cost - self.level, rate))
+            (false, divided_up(cost.saturating_sub(self.level), rate))
         }
     }
 
-    pub(super) fn take(&mut self, cost: i128, full: i128) {
-        self.level = self.level.saturating_sub(cost).min(full);
+    pub(super) fn take(&mut self, cost: i128) {
+        self.level = self.level.saturating_sub(cost).min(self.full);
     }
 
-    pub(super) fn reset_after(&self, rate: i128, full: i128) -> i64 {
-        divided_up(full.saturating_sub(self.level), rate)
+    /// What is missing in it.
+    pub(super) fn gone(&self) -> i128 {
+        self.full.saturating_sub(self.level)
+    }
+
+    pub(super) fn reset_after(&self, rate: i128) -> i64 {
+        divided_up(self.gone(), rate)
     }
 }
 
@@ -206,18 +218,18 @@ pub(super) fn tokens(state: &mut State, words: &mut Words) -> Done {
     let parts = TOKEN * i128::from(per);
     let cost = i128::from(cost_of(given, &mode)?) * parts;
     let (flow, full, now) = (i128::from(rate) * TOKEN, i128::from(burst) * parts, state.now);
-    let mut own = state.at::<Bucket>(&key)?.cloned().unwrap_or(Bucket { level: full, at: now });
+    let mut own = state.at::<Bucket>(&key)?.cloned().unwrap_or(Bucket::new(full, now));
     own.flow(now, flow, full);
-    let (mut allowed, mut retry) = own.ask(flow, full, cost);
+    let (mut allowed, mut retry) = own.ask(flow, cost);
     if mode == Mode::Force {
         (allowed, retry) = (true, 0);
     }
-    if allowed && mode != Mode::Peek {
-        own.take(cost, full);
+    if allowed && mode != Mode::Peek && cost != 0 {
+        own.take(cost);
         state.put(key, own.clone());
     }
     let left = i64::try_from(own.level.max(0) / parts).unwrap_or(i64::MAX);
-    Ok(vec![allowed.into(), burst.into(), left.into(), retry.into(), own.reset_after(flow, full).into()].into())
+    Ok(vec![allowed.into(), burst.into(), left.into(), retry.into(), own.reset_after(flow).into()].into())
 }
 
 pub(super) fn acquire(state: &mut State, words: &mut Words) -> Done {

@@ -81,14 +81,14 @@ impl Policy {
         units.trillionths() / 1_000 * i128::from(self.per_ms)
     }
 
-    pub(super) fn full(&self) -> i128 {
+    fn full(&self) -> i128 {
         self.parts(self.limit)
     }
 
     /// The bucket as it is now.
     pub(super) fn flown(&mut self, now: i64) -> &mut Bucket {
         let (rate, full) = (self.rate(), self.full());
-        let own = self.bucket.get_or_insert(Bucket { level: full, at: now });
+        let own = self.bucket.get_or_insert(Bucket::new(full, now));
         own.flow(now, rate, full);
         own
     }
@@ -99,8 +99,8 @@ impl Policy {
         match self.kind {
             Kind::Window => self.window.take(at, units, self.fixed),
             Kind::Bucket => {
-                let (cost, full) = (self.parts(units), self.full());
-                self.flown(now).take(cost, full);
+                let cost = self.parts(units);
+                self.flown(now).take(cost);
             }
             _ => {}
         }

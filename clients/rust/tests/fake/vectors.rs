@@ -208,3 +208,62 @@ fn errors() {
     }
     assert_eq!(fake.missing(), Vec::<String>::new());
 }
+
+/// What a server replies to these, and the vectors do not have.
+#[test]
+fn details_are_the_servers() {
+    let fake = Fake::start().unwrap();
+    let mut connection = fake.client().get_connection().unwrap();
+    let mut ask = |line: &str| match sent(&mut connection, &words_of(&line.into())) {
+        Ok(reply) => told(&reply),
+        Err(error) => error.to_string(),
+    };
+    // A policy in SHADOW has no say in how long to wait.
+    ask("GW.POLICYSET a tried WINDOW 3 PER 60000 SHADOW");
+    ask("GW.POLICYSET a off BLOCK FOR 5000");
+    assert_eq!(ask("GW.ADMIT a LEASE 1 TTL 1000 requests 7 ROWS NONE"), "[0, 5000, []]");
+    assert_eq!(ask("GW.ADMIT a LEASE 1 TTL 1000 ROWS SOME"), "ERR not ALL, REFUSED, NONE or DETAIL: SOME");
+    // Targets behind the one that is taken are not asked.
+    ask("GW.POLICYSET {t}1 rpm WINDOW 1 PER 60000");
+    ask("GW.POLICYSET {t}2 rpm WINDOW 0 PER 60000");
+    let route = "GW.ROUTE {t}0 WITH 2 {t}1 {t}2 LEASE 1 TTL 60000 ROWS";
+    assert_eq!(ask(&format!("{route} REFUSED")), "[{t}1, 0, [[{t}0, NOACCOUNT, 0, 0, 0, -1, -1]]]");
+    assert_eq!(ask(&format!("{route} DETAIL")), "ERR not ALL, REFUSED or NONE: DETAIL");
+    // A lease that lives is admitted again, whatever else is in the way.
+    ask("GW.ADMIT {t}1 LEASE 2 TTL 60000 requests 0");
+    ask("GW.SETTLE {t}1 LEASE 2 FAILED COOLDOWN 60000");
+    assert_eq!(ask("GW.ADMIT {t}1 LEASE 1 TTL 60000"), "[1, 0, [[{t}1, rpm, 1, 1, 0, 0, 60000]]]");
+    ask("GW.SETTLE {t}1 LEASE 1");
+    assert_eq!(ask(&format!("{route} NONE")), "LEASEENDED lease has ended: 1");
+    // A bucket keeps what it has when it may hold more, unless it is full.
+    assert_eq!(ask("GW.TOKENS full 10 5 PER 60000 COST 0"), "[1, 5, 5, 0, 0]");
+    assert_eq!(ask("GW.TOKENS full 10 20 PER 60000 COST 0"), "[1, 20, 20, 0, 0]");
+    assert_eq!(ask("GW.TOKENS part 10 5 PER 60000 COST 3"), "[1, 5, 2, 0, 18000]");
+    assert_eq!(ask("GW.TOKENS part 10 20 PER 60000 COST 1"), "[1, 20, 1, 0, 114000]");
+    // Each kind of policy in detail, but for breakers.
+    ask("GW.POLICYSET d tpm BUCKET 10 20 PER 60000 METER tokens");
+    ask("GW.POLICYSET d now INFLIGHT 1");
+    ask("GW.POLICYSET d words BUDGET 40 TOTAL METER tokens");
+    ask("GW.POLICYSET d cents WINDOW 2.5 PER 60000 DECIMAL METER usd");
+    assert_eq!(
+        ask("GW.ADMIT d LEASE 1 TTL 30000 tokens 15 usd 0.25 ROWS DETAIL"),
+        "[1, 0, [[d, tpm, 1, 20, 5, 0, 90000, BUCKET, tokens, 60000, 15], [d, now, 1, 1, 0, 0, 30000, INFLIGHT, , -1, 1], \
+         [d, words, 1, 40, 25, 0, -1, BUDGET, tokens, -1, 15], [d, cents, 1, 2.5, 2.25, 0, 60000, WINDOW, usd, 60000, 0.25]]]"
+    );
+    ask("GW.SETTLE d LEASE 1 tokens 30 usd 0.5");
+    assert_eq!(
+        ask("GW.ADMIT d LEASE 2 TTL 30000 tokens 11"),
+        "[0, -1, [[d, tpm, 0, 20, 0, 126000, 180000], [d, now, 1, 1, 1, 0, 0], [d, words, 0, 40, 10, -1, -1], \
+         [d, cents, 1, 2.5, 2, 0, 60000]]]"
+    );
+}
+
+/// A reply, for people.
+fn told(reply: &Value) -> String {
+    match reply {
+        Value::Int(number) => number.to_string(),
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Value::Array(all) => format!("[{}]", all.iter().map(told).collect::<Vec<_>>().join(", ")),
+        other => format!("{other:?}"),
+    }
+}
