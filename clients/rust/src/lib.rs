@@ -10,6 +10,8 @@ mod error;
 mod gateway;
 mod headers;
 mod reply_errors;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod text;
 
 pub use amount::{Amount, AmountError};
