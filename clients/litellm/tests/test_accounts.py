@@ -172,6 +172,34 @@ def test_policies_that_somebody_has_changed_are_put_again() -> None:
     assert asyncio.run(main()) == [[], ["rpm"]]
 
 
+def test_the_present_spend_is_kept_if_the_server_goes_away_right_after_making_the_account() -> None:
+    """The account is there, so nobody else charges it. It is charged when the server is back, once."""
+
+    class GoesAway(FakeRedis):
+        def execute(self, *words: str | bytes | int) -> Any:
+            reply = super().execute(*words)
+            self.away = words[0] == b"GW.POLICYPUT"
+            return reply
+
+    team = Account("{litellm}:team:t", "team", tuple(budget(5, None, None, None, "t")), Decimal("1.25"))
+
+    async def main() -> list[Decimal]:
+        fake = GoesAway()
+        async with AsyncGateway(fake) as gateway:
+            first, second = (Synchroniser(gateway, present_spend=True) for _ in range(2))
+            assert await first.put([team]) is None
+            assert (fake.away, gateway.kept) == (True, 1)
+            fake.away = False
+            spent = [await gateway.budgets.spent(team.key, "TOTAL")]
+            assert await gateway.send_kept() == 1
+            await first.put([team])
+            await second.put([team])
+            fake.away = False
+            return [*spent, await gateway.budgets.spent(team.key, "TOTAL")]
+
+    assert asyncio.run(main()) == [0, Decimal("1.25")]
+
+
 # While the server is away.
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from redis_gateway import AsyncGateway, Settings
+from redis_gateway import AsyncGateway
 from redis_gateway.testing import FakeRedis
 from redis_gateway_litellm.background import Background
 from redis_gateway_litellm.cache import ResponseCache
@@ -39,14 +39,31 @@ class World:
         return found
 
 
-def run(work: Callable[[World], Awaitable[None]], settings: Settings | None = None) -> World:
+def run(work: Callable[[World], Awaitable[None]], *, fake: FakeRedis | None = None) -> World:
     async def main() -> World:
-        async with AsyncGateway(FakeRedis(), settings or Settings()) as gateway:
+        async with AsyncGateway(fake or FakeRedis()) as gateway:
             world = World(gateway)
             await asyncio.wait_for(work(world), 30)
             return world
 
     return asyncio.run(main())
+
+
+def test_a_stream_that_is_stored_twice_is_stored_once() -> None:
+    """As LiteLLM does with some streams. The second time the fill lease is over: it could replace a newer answer."""
+    fake = FakeRedis()
+
+    async def answers() -> str:
+        return "answer"
+
+    async def work(world: World) -> None:
+        assert await world.request(answers) == "answer"
+        await world.cache.async_set_cache("k", "the same, later")
+        assert [call[0] for call in fake.calls].count(b"GW.CACHESET") == 1
+        # A request of its own stores what it has got.
+        assert await asyncio.create_task(world.request(answers)) == "answer"
+
+    assert run(work, fake=fake).asked == 1
 
 
 def test_more_wait_than_there_are_connections_for_waiting() -> None:

@@ -19,6 +19,9 @@ AwayMode = Literal["closed", "open", "local"]
 OwnLimiter = Literal["replace", "keep"]
 Pick = Literal["", "FIRST", "ROOM", "FAST"]
 CONNECT_S = 0.001
+# As many requests may ask at the same moment. More of them wait for a connection, and take the server for away if that
+# takes `timeout`. A connection is made when it is needed.
+CONNECTIONS = 200
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,9 @@ class PluginSettings:
     """`url` is a node of a cluster."""
     prefix: str = "litellm"
     """The hash tag of all keys: a request's accounts are in one slot. Letters, digits, `-`, `_`, `.` and `:`."""
-    timeout: float = 0.2
-    """Seconds. The longest wait for the server on the request path. LiteLLM's event loop is busy for tens of
-    milliseconds at a time, so that a shorter one tells of the proxy, and not of the server."""
+    timeout: float = 0.15
+    """Seconds. The longest wait of a request for a server that does not answer. LiteLLM's event loop is busy for tens
+    of milliseconds at a time, so that a much shorter one tells of the proxy, and not of the server."""
     away: AwayMode = "local"
     """While the server is away: each process keeps its share of the limits of requests, tokens and requests at a time
     by itself; or all requests are refused with 503 (`closed`); or all pass (`open`)."""
@@ -87,6 +90,7 @@ class PluginSettings:
             timeout=self.timeout,
             # A new connection may take both together, and a request waits for `timeout` at most.
             connect_timeout=CONNECT_S,
+            connections=CONNECTIONS,
             instances=self.instances,
             # A long answer is not cut off: an admission is kept alive as long as its request runs.
             lease_cap=6 * 3_600.0,
