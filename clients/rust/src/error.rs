@@ -57,26 +57,6 @@ impl fmt::Display for ReplyError {
 
 impl std::error::Error for ReplyError {}
 
-/// Takes the fields out of the texts of errors.
-pub(crate) struct Texts;
-
-impl Texts {
-    /// What follows the words.
-    pub(crate) fn after(text: &str, words: &str) -> String {
-        text.strip_prefix(words).unwrap_or_default().to_owned()
-    }
-
-    /// What is before the first mark, and what is behind it. `digits`: the first has nothing but digits.
-    pub(crate) fn around(text: &str, mark: &str, digits: bool) -> (String, String) {
-        match text.split_once(mark) {
-            Some((first, second)) if !digits || first.bytes().all(|letter| letter.is_ascii_digit()) => {
-                (first.to_owned(), second.to_owned())
-            }
-            _ => Default::default(),
-        }
-    }
-}
-
 /// A reply of a shape that this version of the client does not know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -111,6 +91,33 @@ impl fmt::Display for UnexpectedReply {
 
 impl std::error::Error for UnexpectedReply {}
 
+/// The server is away: no reply in time, no connection, or a reply that says that it cannot serve now.
+#[cfg(feature = "gateway")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unavailable {
+    /// Such as `timeout`, `connection`, `connections` (all are taken), `circuit_open`, `loading`, `oom`.
+    pub reason: &'static str,
+    /// The server may have done what it was asked to.
+    pub sent: bool,
+    /// It is the server as a whole. Else only this call was refused: `oom`, `tryagain`, `connections`.
+    pub down: bool,
+}
+
+#[cfg(feature = "gateway")]
+impl Unavailable {
+    pub(crate) fn new(reason: &'static str, sent: bool, down: bool) -> Self {
+        Self { reason, sent, down }
+    }
+}
+
+#[cfg(feature = "gateway")]
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server is away: {}", self.reason)
+    }
+}
+
 /// Why a call has no result.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -123,7 +130,7 @@ pub enum Error {
     Redis(RedisError),
     /// The server is away. Of a [`Gateway`](crate::Gateway) alone.
     #[cfg(feature = "gateway")]
-    Unavailable(crate::Unavailable),
+    Unavailable(Unavailable),
 }
 
 impl Error {
@@ -138,6 +145,33 @@ impl Error {
     /// What the error reply is about, if it is one.
     pub fn kind(&self) -> Option<&ReplyErrorKind> {
         self.reply().map(|error| &error.kind)
+    }
+}
+
+#[cfg(feature = "gateway")]
+impl Error {
+    /// Why the server is away, if it is that.
+    pub fn unavailable(&self) -> Option<&Unavailable> {
+        match self {
+            Self::Unavailable(away) => Some(away),
+            _ => None,
+        }
+    }
+
+    /// What must arrive is to be sent again later: the server is away, or refuses whatever comes, because of how it or its users are
+    /// set up, or because of a bug.
+    pub(crate) fn is_not_now(&self) -> bool {
+        match self {
+            Self::Unavailable(_) => true,
+            Self::Reply(error) => matches!(
+                error.kind,
+                ReplyErrorKind::NotAuthenticated
+                    | ReplyErrorKind::NoPermission
+                    | ReplyErrorKind::ModuleMissing
+                    | ReplyErrorKind::InternalError
+            ),
+            _ => false,
+        }
     }
 }
 

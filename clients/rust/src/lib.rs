@@ -6,6 +6,7 @@ mod amount;
 mod cache_key;
 pub mod commands;
 mod error;
+mod error_texts;
 #[cfg(feature = "gateway")]
 mod gateway;
 mod headers;

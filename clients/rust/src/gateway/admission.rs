@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::OnceCell;
 
-use super::core::{Core, GiveBack, ended};
+use super::core::{Core, GiveBack, Running, ended};
 use super::decisions::{Denied, Outcome, Settlement, status_of};
 use super::delivery::{Delivery, words_of};
 use super::settings::milliseconds;
@@ -211,8 +211,21 @@ impl AdmissionState {
             .await
     }
 
+    /// Whoever asked has left before the answer.
+    pub(super) fn undo_in_background(&self) {
+        if self.settled.initialized() || self.left.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.core.lives_no_more(self.living.load(Ordering::Relaxed));
+        for delivery in self.asked.deliveries(&self.asked.zeros(), HowCalled::default()) {
+            self.core.send_soon(delivery);
+        }
+    }
+}
+
+impl Running for AdmissionState {
     /// Nobody settles it any more, so it is settled in the background at what is known. `figure` counts it.
-    pub(super) fn ended_by(&self, figure: &'static str) {
+    fn ended_by(&self, figure: &'static str) {
         if !self.asked.is_ok() || self.settled.initialized() || self.left.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -226,17 +239,6 @@ impl AdmissionState {
             amounts.entry("requests".into()).or_insert(Amount::ZERO);
         }
         for delivery in self.asked.deliveries(&amounts, HowCalled::default()) {
-            self.core.send_soon(delivery);
-        }
-    }
-
-    /// Whoever asked has left before the answer.
-    pub(super) fn undo_in_background(&self) {
-        if self.settled.initialized() || self.left.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        self.core.lives_no_more(self.living.load(Ordering::Relaxed));
-        for delivery in self.asked.deliveries(&self.asked.zeros(), HowCalled::default()) {
             self.core.send_soon(delivery);
         }
     }
@@ -263,7 +265,8 @@ impl Admission {
             living: AtomicU64::new(u64::MAX),
         });
         if state.asked.is_ok() {
-            state.living.store(core.lives(&state), Ordering::Relaxed);
+            let running = Arc::downgrade(&state);
+            state.living.store(core.lives(running), Ordering::Relaxed);
             if keep_alive && state.asked.groups.iter().any(|group| group.standing != Standing::Not) {
                 core.spawn(kept_alive(Arc::downgrade(&state), state.asked.ttl));
             }

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant, SystemTime};
 use super::admission::{Admission, Asked, Group, HowCalled, Standing};
 use super::core::Core;
 use super::decisions::Outcome;
-use super::failure::Unavailable;
+use super::handle::Gateway;
 use super::ids::new_id;
 use super::local::share;
 use super::settings::{Mode, duration_of, milliseconds};
 use crate::commands::{self, Amount, Amounts, PolicyPutOptions, Request, Rows, Text, policy_put};
-use crate::error::{Error, ReplyError, ReplyErrorKind};
+use crate::error::{Error, ReplyError, ReplyErrorKind, Unavailable};
 
 /// The most accounts in one call.
 const ACCOUNTS: usize = 16;
@@ -28,6 +28,23 @@ pub struct AdmitOptions {
     pub require: bool,
     /// It is not kept alive.
     pub no_keep_alive: bool,
+}
+
+impl Gateway {
+    /// Asks whether a request may go on: all limits and budgets of its accounts at once, which are charged with the estimates. An error
+    /// is one of the call: then nothing is charged, and neither is anything if nobody waits for the answer any more.
+    ///
+    /// Estimates are by meter, from 0 to 10^18; the meter `usd` is the money that is booked if the server forgets the admission.
+    pub async fn admit<A: Into<Text>>(
+        &self,
+        accounts: impl IntoIterator<Item = A>,
+        estimates: Amounts,
+        options: &AdmitOptions,
+    ) -> Result<Admission, Error> {
+        let accounts = accounts.into_iter().map(Into::into).collect();
+        let asked = admit(self.core.clone(), accounts, estimates, options.clone());
+        self.core.finish(asked).await
+    }
 }
 
 pub(super) fn prepare(

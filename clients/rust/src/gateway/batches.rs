@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::Gateway;
 use super::core::{Core, ended};
 use super::delivery::{Delivery, Words, words_of};
+use super::handle::Gateway;
 use super::settings::milliseconds;
 use crate::commands::{
     Batch, LogExtendOptions, LogLeaseOptions, LogNackOptions, log_ack, log_extend, log_lease, log_nack,

@@ -10,10 +10,16 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use super::{
-    AdmitOptions, AllowOptions, BatchOptions, BudgetDecision, Cache, CacheError, CacheOptions, ChargeOptions, Denied,
-    EntryOptions, LimitDecision, RouteOptions, Settings, SettingsError, Settlement, SlotOptions, TokensOptions,
-};
+use super::admitter::AdmitOptions;
+use super::batches::BatchOptions;
+use super::budgets::ChargeOptions;
+use super::cache::{Cache, CacheError, EntryOptions};
+use super::decisions::{BudgetDecision, Denied, LimitDecision, Settlement};
+use super::flights::CacheOptions;
+use super::limits::{AllowOptions, TokensOptions};
+use super::locks::SlotOptions;
+use super::routing::RouteOptions;
+use super::settings::{Settings, SettingsError};
 use crate::commands::{Amount, Amounts, Budget, Request, Text};
 use crate::error::Error;
 
@@ -25,17 +31,17 @@ pub struct Waits<T> {
 }
 
 /// A request that was admitted, denied, or let through as degraded: see [`Admission`](crate::Admission).
-pub type Admission = Waits<super::Admission>;
+pub type Admission = Waits<super::admission::Admission>;
 /// Money that is set aside for a request: see [`Hold`](crate::Hold).
-pub type Hold = Waits<super::Hold>;
+pub type Hold = Waits<super::budgets::Hold>;
 /// A slot, or a lock: see [`Slot`](crate::Slot).
-pub type Slot = Waits<super::Slot>;
+pub type Slot = Waits<super::locks::Slot>;
 /// A call of one target: see [`Attempt`](crate::Attempt).
-pub type Attempt = Waits<super::Attempt>;
+pub type Attempt = Waits<super::routing::Attempt>;
 /// A request that is served by one of several targets: see [`RoutedRequest`](crate::RoutedRequest).
-pub type RoutedRequest = Waits<super::RoutedRequest>;
+pub type RoutedRequest = Waits<super::routing::RoutedRequest>;
 /// Records that are leased for a piece of work: see [`LogBatch`](crate::LogBatch).
-pub type LogBatch = Waits<super::LogBatch>;
+pub type LogBatch = Waits<super::batches::LogBatch>;
 
 impl<T> Deref for Waits<T> {
     type Target = T;
@@ -51,7 +57,7 @@ impl<T: fmt::Debug> fmt::Debug for Waits<T> {
     }
 }
 
-impl Waits<super::Admission> {
+impl Waits<super::admission::Admission> {
     /// Ends the admission at what was told, once.
     pub fn settle(&self) -> Result<Settlement, Error> {
         self.runtime.block_on(self.inner.settle())
@@ -63,7 +69,7 @@ impl Waits<super::Admission> {
     }
 }
 
-impl Waits<super::Hold> {
+impl Waits<super::budgets::Hold> {
     /// Charges what it has cost.
     pub fn commit(&self, actual: Amount) -> Result<Settlement, Error> {
         self.runtime.block_on(self.inner.commit(actual))
@@ -75,14 +81,14 @@ impl Waits<super::Hold> {
     }
 }
 
-impl Waits<super::Slot> {
+impl Waits<super::locks::Slot> {
     /// Gives it back. Whether it was still taken, as far as is known.
     pub fn release(&self) -> Result<bool, Error> {
         self.runtime.block_on(self.inner.release())
     }
 }
 
-impl Waits<super::Attempt> {
+impl Waits<super::routing::Attempt> {
     /// Ends the attempt as a success of the target, with the time that it took.
     pub fn settle(&self) -> Result<Settlement, Error> {
         self.runtime.block_on(self.inner.settle())
@@ -99,7 +105,7 @@ impl Waits<super::Attempt> {
     }
 }
 
-impl Waits<super::RoutedRequest> {
+impl Waits<super::routing::RoutedRequest> {
     /// The next attempt, or why there is none.
     pub fn next_attempt(&mut self) -> Result<Result<Attempt, Denied>, Error> {
         let found = self.runtime.block_on(self.inner.next())?;
@@ -112,7 +118,7 @@ impl Waits<super::RoutedRequest> {
     }
 }
 
-impl Waits<super::LogBatch> {
+impl Waits<super::batches::LogBatch> {
     /// Acknowledges the batch. Whether it was still leased, as far as is known.
     pub fn done(self) -> Result<bool, Error> {
         self.runtime.block_on(self.inner.done())
@@ -147,7 +153,7 @@ pub struct Gateway {
 }
 
 struct Own {
-    inner: super::Gateway,
+    inner: super::handle::Gateway,
     runtime: Runtime,
 }
 
@@ -164,7 +170,7 @@ impl Gateway {
     ///
     /// If the system has no thread for it.
     pub fn new(client: &redis::Client, settings: Settings) -> Result<Self, SettingsError> {
-        Self::made(|| super::Gateway::new(client, settings))
+        Self::made(|| super::handle::Gateway::new(client, settings))
     }
 
     /// The gateway of a cluster, of which `client` knows one node.
@@ -173,7 +179,7 @@ impl Gateway {
     ///
     /// If the system has no thread for it.
     pub fn cluster(client: &redis::Client, settings: Settings) -> Result<Self, SettingsError> {
-        Self::made(|| super::Gateway::cluster(client, settings))
+        Self::made(|| super::handle::Gateway::cluster(client, settings))
     }
 
     /// The gateway of the primary that sentinels know by a name: see [`Gateway::sentinel`](crate::Gateway::sentinel).
@@ -187,10 +193,10 @@ impl Gateway {
         client: &redis::Client,
         settings: Settings,
     ) -> Result<Self, SettingsError> {
-        Self::made(|| super::Gateway::sentinel(sentinels, name, client, settings))
+        Self::made(|| super::handle::Gateway::sentinel(sentinels, name, client, settings))
     }
 
-    fn made(make: impl FnOnce() -> Result<super::Gateway, SettingsError>) -> Result<Self, SettingsError> {
+    fn made(make: impl FnOnce() -> Result<super::handle::Gateway, SettingsError>) -> Result<Self, SettingsError> {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("redis-gateway").enable_all().build();
         let runtime = runtime.expect("a thread for the gateway");
         let entered = runtime.enter();
@@ -200,7 +206,7 @@ impl Gateway {
     }
 
     /// The async gateway: for all that does not wait, such as [`figures`](crate::Gateway::figures) and [`logs`](crate::Gateway::logs).
-    pub fn inner(&self) -> &super::Gateway {
+    pub fn inner(&self) -> &super::handle::Gateway {
         &self.own.inner
     }
 

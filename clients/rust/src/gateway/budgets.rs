@@ -5,17 +5,16 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::OnceCell;
 
-use super::Gateway;
 use super::core::{Core, GiveBack};
 use super::decisions::{BudgetDecision, Outcome, Settlement, TightestBudget};
 use super::delivery::{Delivery, words_of};
-use super::failure::Unavailable;
+use super::handle::Gateway;
 use super::ids::new_id;
 use super::settings::{Mode, duration_of, milliseconds};
 use crate::commands::{
     self, AddCostOptions, Amount, Budget, ReserveOptions, Text, WithinBudgetOptions, add_cost, cancel, commit,
 };
-use crate::error::Error;
+use crate::error::{Error, Unavailable};
 
 /// What [`Gateway::charge`] may be told.
 #[derive(Clone, Debug, Default)]

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -9,18 +10,17 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::admission::AdmissionState;
 use super::decisions::Settlement;
-use super::delivery::{Delivery, KeptQueue};
+use super::delivery::Delivery;
 use super::figures::Watch;
 use super::ids::jitter;
+use super::kept::KeptQueue;
 use super::local::{LocalSlots, LocalWindows};
-use super::logs::LogsInner;
 use super::settings::Settings;
 use super::transport::Transport;
 use super::way::Way;
 use crate::commands::Request;
-use crate::error::{Error, ReplyErrorKind};
+use crate::error::{Error, ReplyErrorKind, Unavailable};
 
 /// So many are sent at once.
 const BATCH: usize = 100;
@@ -48,9 +48,24 @@ pub(super) struct Core {
     added: Notify,
     /// Held while what is kept is sent.
     sending: tokio::sync::Mutex<()>,
-    living: Mutex<HashMap<u64, Weak<AdmissionState>>>,
+    living: Mutex<HashMap<u64, Weak<dyn Running>>>,
     next_living: AtomicU64,
-    log_buffers: Mutex<Vec<Weak<LogsInner>>>,
+    log_buffers: Mutex<Vec<Weak<dyn Buffered>>>,
+}
+
+/// What has to be ended when the gateway closes, unless it has ended by then.
+pub(super) trait Running: Send + Sync {
+    /// Ends it in the background. `figure` counts it.
+    fn ended_by(&self, figure: &'static str);
+}
+
+/// A buffer that is flushed when the gateway closes.
+pub(super) trait Buffered: Send + Sync {
+    /// How many records wait in it.
+    fn len(&self) -> usize;
+
+    /// Sends what there is, once, until then.
+    fn close(self: Arc<Self>, until: tokio::time::Instant) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
 /// What is undone if nobody is there any more to take it.
@@ -336,9 +351,9 @@ impl Core {
 
     // Admissions that nobody has settled.
 
-    pub(super) fn lives(&self, admission: &Arc<AdmissionState>) -> u64 {
+    pub(super) fn lives(&self, admission: Weak<dyn Running>) -> u64 {
         let number = self.next_living.fetch_add(1, Ordering::Relaxed);
-        self.living().insert(number, Arc::downgrade(admission));
+        self.living().insert(number, admission);
         number
     }
 
@@ -346,11 +361,20 @@ impl Core {
         self.living().remove(&number);
     }
 
-    fn living(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Weak<AdmissionState>>> {
+    fn living(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Weak<dyn Running>>> {
         self.living.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    pub(super) fn log_buffers(&self) -> std::sync::MutexGuard<'_, Vec<Weak<LogsInner>>> {
+    pub(super) fn add_log_buffer(&self, buffer: Weak<dyn Buffered>) {
+        self.log_buffers().push(buffer);
+    }
+
+    /// How many log records wait to be sent, in all buffers.
+    pub(super) fn log_records(&self) -> usize {
+        self.log_buffers().iter().filter_map(Weak::upgrade).map(|logs| logs.len()).sum()
+    }
+
+    fn log_buffers(&self) -> std::sync::MutexGuard<'_, Vec<Weak<dyn Buffered>>> {
         self.log_buffers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
@@ -415,7 +439,7 @@ pub(super) async fn ended(closing: &mut watch::Receiver<bool>) {
 }
 
 fn closed() -> Error {
-    Error::Unavailable(super::failure::Unavailable::new("closed", false, false))
+    Error::Unavailable(Unavailable::new("closed", false, false))
 }
 
 /// What a log line may say of an error: its text may name keys.

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::cache::CacheInner;
+use super::flights::CacheInner;
 use super::ids::new_id;
 use super::settings::milliseconds;
 use crate::commands::{CacheAnswer, CacheLeaseOptions, CacheState, Request, cache_lease, cache_release};

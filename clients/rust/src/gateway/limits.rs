@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use super::Gateway;
 use super::decisions::{LimitDecision, Outcome};
+use super::handle::Gateway;
 use super::local::share;
 use super::settings::{Mode, duration_of, milliseconds};
 use crate::commands::{self, LimitMode, Request, Verdict};

@@ -5,16 +5,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::Gateway;
 use super::core::{Core, ended};
 use super::decisions::Outcome;
 use super::delivery::{Delivery, words_of};
-use super::failure::Unavailable;
+use super::handle::Gateway;
 use super::ids::new_id;
 use super::local::share;
 use super::settings::{Mode, duration_of, milliseconds};
 use crate::commands::{self, AcquireOptions, Text, acquire, release, renew};
-use crate::error::Error;
+use crate::error::{Error, Unavailable};
 
 /// What [`Gateway::slot`] and [`Gateway::lock`] may be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,13 +1,15 @@
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
-use super::Gateway;
-use super::core::{Core, code_of, ended};
+use super::core::{Buffered, Core, code_of, ended};
 use super::delivery::passed;
+use super::handle::Gateway;
 use super::ids::new_id;
 use crate::commands::{LogPushOptions, log_push};
 use crate::error::{Error, ReplyErrorKind};
@@ -102,7 +104,8 @@ impl Gateway {
             full: Notify::new(),
             turn: tokio::sync::Mutex::new(()),
         });
-        self.core.log_buffers().push(Arc::downgrade(&state));
+        let buffered = Arc::downgrade(&state);
+        self.core.add_log_buffer(buffered);
         self.core.spawn(push_always(Arc::downgrade(&state)));
         Logs { state }
     }
@@ -163,10 +166,6 @@ impl Logs {
 impl LogsInner {
     fn buffer(&self) -> std::sync::MutexGuard<'_, Buffer> {
         self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.buffer().len()
     }
 
     fn drop_records(&self, count: usize, reason: &'static str) {
@@ -276,7 +275,7 @@ impl LogsInner {
     }
 
     /// Pushes what there is, once. What the server does not take within the time is dropped, and counted.
-    pub(super) async fn close(self: Arc<Self>, until: tokio::time::Instant) {
+    async fn end(&self, until: tokio::time::Instant) {
         if std::mem::replace(&mut self.buffer().closed, true) {
             return;
         }
@@ -294,6 +293,16 @@ impl LogsInner {
         if left > 0 {
             self.drop_records(left, "closed");
         }
+    }
+}
+
+impl Buffered for LogsInner {
+    fn len(&self) -> usize {
+        self.buffer().len()
+    }
+
+    fn close(self: Arc<Self>, until: tokio::time::Instant) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move { self.end(until).await })
     }
 }
 

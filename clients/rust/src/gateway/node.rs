@@ -7,13 +7,13 @@ use redis::{Cmd, RedisResult, Value};
 use tokio::sync::Semaphore;
 
 use super::circuit::Circuit;
-use super::failure::{Unavailable, away_reply, not_connected};
+use super::failure::{away_reply, not_connected};
 use super::link::Link;
 use super::settings::Settings;
 use super::waiting::within;
 use super::way::Way;
 use crate::commands::Request;
-use crate::error::{Error, ReplyError};
+use crate::error::{Error, ReplyError, Unavailable};
 
 /// What is sent: a command with its key.
 #[derive(Clone)]

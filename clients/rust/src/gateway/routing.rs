@@ -3,18 +3,17 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Gateway;
 use super::admission::{Admission, AdmissionState, Asked, Group, HowCalled, Standing};
 use super::admitter::{AdmitOptions, Answer, ask_each, decided, prepare, prepare_for, question, undo};
 use super::core::{Core, GiveBack};
 use super::decisions::{Denied, Outcome, Settlement};
-use super::failure::Unavailable;
+use super::handle::Gateway;
 use super::ids::jitter;
 use super::local::share;
 use super::node::Call;
 use super::settings::{Mode, duration_of, milliseconds};
 use crate::commands::{self, Amounts, Pick, Request, RouteRows, Routed, Text, route};
-use crate::error::{Error, ReplyError, ReplyErrorKind};
+use crate::error::{Error, ReplyError, ReplyErrorKind, Unavailable};
 
 /// The most targets in one call.
 const TARGETS: usize = 64;

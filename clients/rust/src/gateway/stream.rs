@@ -4,6 +4,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 
 use super::admission::Admission;
+use super::core::Running;
 use crate::commands::Amounts;
 
 /// A model's answer that is passed on piece by piece, with its admission: see [`Admission::stream`].

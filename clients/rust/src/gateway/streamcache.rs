@@ -8,8 +8,9 @@ use futures_core::Stream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::cache::{Cache, CacheInner, EntryOptions, Lead};
+use super::cache::{Cache, EntryOptions};
 use super::fill::Fill;
+use super::flights::{CacheInner, Lead};
 use crate::cache_key::KeyError;
 use crate::commands::CacheAnswer;
 

@@ -6,12 +6,11 @@ use redis::Value;
 use tokio::sync::watch;
 
 use super::cluster::{SLOTS, parse_slots, slot_of};
-use super::failure::Unavailable;
 use super::node::{Call, Node};
 use super::settings::Settings;
 use super::way::{To, Way};
 use crate::commands::Request;
-use crate::error::{Error, ReplyErrorKind};
+use crate::error::{Error, ReplyErrorKind, Unavailable};
 
 /// The way to the servers: one of them, or the nodes of a cluster.
 pub(super) struct Transport {

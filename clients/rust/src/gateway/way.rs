@@ -4,9 +4,9 @@ use std::time::Duration;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, RedisResult};
 use tokio::task::JoinSet;
 
-use super::failure::{Unavailable, not_connected};
+use super::failure::not_connected;
 use super::waiting::within;
-use crate::error::Error;
+use crate::error::{Error, Unavailable};
 
 /// Where connections lead, and with which settings.
 #[derive(Clone)]
