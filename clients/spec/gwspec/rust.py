@@ -116,7 +116,8 @@ class Rust:
 
     def types(self) -> str:
         replies = self.spec.replies
-        out = [HEADER, "use std::collections::BTreeMap;\n\nuse super::{Amount, Quantity, Text};\n"]
+        out = [HEADER, "use std::collections::BTreeMap;\n\nuse super::values::Quantity;\n"]
+        out.append("use crate::amount::Amount;\nuse crate::text::Text;\n")
         for name, about in replies["words"].items():
             out.append(
                 f"\n{comment(about['doc'])}#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]\n"
@@ -175,8 +176,8 @@ class Rust:
         return "".join(f"{comment(self.told(one), 4)}    pub {one.name}: {self.field_type(one)},\n" for one in params)
 
     def options(self) -> str:
-        out = [HEADER, "use super::wire::Words;\nuse super::{"]
-        out.append(", ".join(sorted({"Amount", "Amounts", "Text", *self.argument_words()})) + "};\n")
+        out = [HEADER, "use super::types::{", ", ".join(sorted(self.argument_words())), "};\n"]
+        out.append("use super::values::Amounts;\nuse super::wire::Words;\nuse crate::amount::Amount;\nuse crate::text::Text;\n")
         for method in self.spec.methods:
             optional = self.optional(method)
             if optional:
@@ -236,7 +237,9 @@ class Rust:
             return [f"words.list({token}, {borrowed});" if part.token else f"words.all({borrowed});"]
         if part.kind == "pairs" and param.type == "amounts":
             return [f"words.amounts(&{name});"]
-        kinds = {"keys": "keys", "budgets": "budgets", "pairs": "versions", "policy": "policy"}
+        if part.kind == "policy":
+            return [f"{name}.words(&mut words);"]
+        kinds = {"keys": "keys", "budgets": "budgets", "pairs": "versions"}
         return [f"words.{kinds[part.kind]}({name});"]
 
     def repeatable(self, method: Method) -> str:
@@ -271,9 +274,10 @@ class Rust:
         return "stored" if shape == "stored" else "FromReply::from_reply"
 
     def requests(self) -> str:
-        out = [HEADER, "use std::collections::BTreeMap;\n\nuse super::options::*;\nuse super::types::*;\n"]
+        out = [HEADER, "use std::collections::BTreeMap;\n\nuse super::budget::Budget;\nuse super::options::*;\n"]
+        out.append("use super::request::Request;\nuse super::types::*;\nuse super::values::KeyVersion;\n")
         out.append("use super::wire::{FromReply, Words, stored};\n")
-        out.append("use super::{Amount, Budget, KeyVersion, Request, Text};\n")
+        out.append("use crate::amount::Amount;\nuse crate::text::Text;\n")
         for method in self.spec.methods:
             name = snake(method.name)
             params = [f"{one.name}: {self.argument_type(one)}" for one in self.required(method)]
@@ -347,7 +351,7 @@ class Rust:
 
     def table(self) -> str:
         described = self.spec.replies["commands"]
-        out = [HEADER, "use super::CommandInfo;\n\n/// The commands, as the server tells of them.\n"]
+        out = [HEADER, "use super::info::CommandInfo;\n\n/// The commands, as the server tells of them.\n"]
         out.append("pub(super) const TABLE: &[CommandInfo] = &[\n")
         for name, about in described.items():
             told = self.spec.commands[name]
@@ -366,7 +370,7 @@ class Rust:
 
     def errors(self) -> str:
         types = self.spec.errors["types"]
-        out = [HEADER, "use crate::error::{ReplyError, Texts};\n\n/// What an error reply is about.\n"]
+        out = [HEADER, "use crate::error::ReplyError;\nuse crate::error_texts::Texts;\n\n/// What an error reply is about.\n"]
         out.append("#[derive(Clone, Debug, PartialEq, Eq)]\n#[non_exhaustive]\npub enum ReplyErrorKind {\n")
         for name, about in types.items():
             groups = named_groups(about.get("text", ""))
@@ -424,7 +428,7 @@ class Rust:
             fields = " { .. }" if named_groups(about.get("text", "")) else ""
             out.append(f"            Self::{name}{fields} => {quoted(name)},\n")
         out.append('            Self::Other => "Other",\n        }\n    }\n}\n')
-        return "".join(out).replace("use crate::error::{ReplyError, Texts};", "use crate::error::Texts;")
+        return "".join(out).replace("use crate::error::ReplyError;\n", "")
 
     # What the tests of the vectors need.
 

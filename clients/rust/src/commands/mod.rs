@@ -31,71 +31,27 @@
 //! have goes by position; what it may have is in a struct of options, of which `&Default::default()` leaves everything out.
 //! Durations are in milliseconds and times in unix milliseconds, by the server's clock, as their names say.
 
+mod budget;
+mod info;
 mod options;
 mod replies;
 mod request;
 mod requests;
 mod table;
 mod types;
+mod values;
 mod wire;
 
-use std::collections::BTreeMap;
-
+pub use budget::Budget;
+pub use info::CommandInfo;
 pub use options::*;
 pub use request::Request;
 pub use requests::*;
 pub use types::*;
+pub use values::{Amounts, KeyVersion, Quantity};
 
 pub use crate::amount::Amount;
 pub use crate::text::Text;
-
-/// Amounts by meter. They are sent in the order of their names, so that equal calls have equal words.
-pub type Amounts = BTreeMap<Text, Amount>;
-
-/// A count of whole units, or an exact decimal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quantity {
-    /// Whole units.
-    Whole(i64),
-    /// A decimal: of budgets and `DECIMAL` policies.
-    Decimal(Amount),
-}
-
-/// The most that may be spent in a period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// The most. Range: 0 to 10^18.
-    pub amount: Amount,
-    /// The calendar period, or the total.
-    pub period: Period,
-}
-
-/// A ledger with the version up to which it was stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyVersion {
-    /// The ledger's key.
-    pub key: Text,
-    /// The version of the change.
-    pub version: i64,
-}
-
-/// What is known of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CommandInfo {
-    /// Its name, such as `GW.ADMIT`.
-    pub name: &'static str,
-    /// limits, slots, budgets, log, cache, admission or node.
-    pub family: &'static str,
-    /// Whether its first argument is a key, by which a cluster's node is found.
-    pub has_key: bool,
-    /// Whether it changes nothing, so that replicas answer it.
-    pub only_reads: bool,
-    /// Whether it may wait in the server, with BLOCK or WAIT.
-    pub may_wait: bool,
-    /// Whether it is refused while the memory is full.
-    pub grows_memory: bool,
-}
 
 /// All commands of the module, by name.
 pub fn all_commands() -> &'static [CommandInfo] {

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::budget::Budget;
 use super::options::*;
+use super::request::Request;
 use super::types::*;
+use super::values::KeyVersion;
 use super::wire::{FromReply, Words, stored};
-use super::{Amount, Budget, KeyVersion, Request, Text};
+use crate::amount::Amount;
+use crate::text::Text;
 
 /// Takes one of `max` slots for a holder until its time to live has passed. Replies acquired, in_use, max,
 /// retry_after_ms, fencing_token. With BLOCK it waits if there is none, in the order of arrival. (`GW.ACQUIRE`)
@@ -768,7 +772,7 @@ pub fn policy_set(
     let mut words = Words::keyed("GW.POLICYSET");
     words.add(account.as_ref());
     words.add(name.as_ref());
-    words.policy(policy);
+    policy.words(&mut words);
     words.option("METER", &options.meter);
     words.flag("GIVEBACK", options.give_back);
     words.flag("SHADOW", options.shadow);

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Amount, Quantity, Text};
+use super::values::Quantity;
+use crate::amount::Amount;
+use crate::text::Text;
 
 /// A calendar period; weeks begin on Monday.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

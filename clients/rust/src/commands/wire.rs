@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use redis::{Cmd, ToSingleRedisArg, Value};
 
+use super::budget::Budget;
 use super::request::{Decode, Request};
-use super::{Amount, Amounts, Budget, KeyVersion, Policy, Quantity, Text};
+use super::values::{Amounts, KeyVersion, Quantity};
+use crate::amount::Amount;
 use crate::error::UnexpectedReply;
+use crate::text::Text;
 
 /// The words of a call.
 pub(super) struct Words {
@@ -99,10 +102,6 @@ impl Words {
         for one in budgets {
             self.cmd.arg(one.amount).arg(one.period);
         }
-    }
-
-    pub(super) fn policy(&mut self, policy: &Policy) {
-        policy.words(self);
     }
 }
 
@@ -317,7 +316,7 @@ macro_rules! words {
         impl FromReply for $name {
             fn from_reply(reply: redis::Value) -> Result<Self, UnexpectedReply> {
                 let unexpected = UnexpectedReply::new(concat!("one of", $(" ", $word),+), &reply);
-                match super::Text::from_reply(reply)?.as_str() {
+                match crate::text::Text::from_reply(reply)?.as_str() {
                     $(Some($word) => Ok(Self::$variant),)+
                     _ => Err(unexpected),
                 }

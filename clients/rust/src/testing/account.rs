@@ -6,7 +6,9 @@ use super::dates::{end_of, length_of};
 use super::ledger::Ledger;
 use super::limits::{TOKEN, until_room, whole_units};
 use super::policy::{Kind, Policy};
+use super::state::State;
 use super::wire::Reply;
+use super::words::Done;
 use crate::commands::Period;
 use crate::{Amount, Text};
 
@@ -107,6 +109,14 @@ pub(super) fn longest(waits: impl Iterator<Item = i64>) -> i64 {
 
 fn is_money(meter: &Text) -> bool {
     *meter == "usd"
+}
+
+impl State {
+    /// An account that limits something; a ledger alone is none.
+    pub(super) fn account(&mut self, key: &Text) -> Done<Option<&mut Account>> {
+        let now = self.now;
+        Ok(self.at::<Account>(key)?.filter(|own| own.exists(now)))
+    }
 }
 
 impl Account {

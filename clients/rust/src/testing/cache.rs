@@ -1,7 +1,6 @@
-//! The cache, and who computes which of its values.
+//! The cache.
 
-use std::collections::HashMap;
-
+use super::fills::Cleared;
 use super::logs::json_problem;
 use super::state::State;
 use super::wire::Reply;
@@ -25,61 +24,6 @@ impl Entry {
     fn begin(&mut self, now: i64) {
         self.fresh_until = now + self.fresh;
         self.until = self.fresh_until + self.stale;
-    }
-}
-
-struct FillLease {
-    token: i64,
-    end: i64,
-    holder: Option<Text>,
-}
-
-/// What was cleared.
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum Cleared {
-    All,
-    Category(Text),
-    Tag(Text),
-}
-
-pub(super) struct FillLeases {
-    leases: HashMap<Text, FillLease>,
-    last: i64,
-    /// The last token before each clear.
-    cleared: HashMap<Cleared, i64>,
-}
-
-impl FillLeases {
-    pub(super) fn new() -> Self {
-        Self { leases: HashMap::new(), last: 1_000_000, cleared: HashMap::new() }
-    }
-
-    /// The token, 0 if another call has the lease; and how long the lease lasts.
-    fn ask(&mut self, key: &Text, now: i64, length: i64, holder: Option<Text>) -> (i64, i64) {
-        match self.leases.get(key).filter(|own| own.end > now) {
-            Some(own) if holder.is_some() && own.holder == holder => (own.token, own.end - now),
-            Some(own) => (0, own.end - now),
-            None => {
-                self.last += 1;
-                self.leases.insert(key.clone(), FillLease { token: self.last, end: now + length, holder });
-                (self.last, length)
-            }
-        }
-    }
-
-    fn end(&mut self, key: &Text, token: i64, now: i64) -> bool {
-        let held = self.leases.get(key).is_some_and(|own| own.end > now && own.token == token);
-        if held {
-            self.leases.remove(key);
-        }
-        held
-    }
-
-    /// Whether nothing that the value belongs to was cleared since the token was given.
-    fn may_store(&self, token: i64, entry: &Entry) -> bool {
-        let tags = entry.tags.iter().cloned().map(Cleared::Tag);
-        let mut names = [Cleared::All, Cleared::Category(entry.category.clone())].into_iter().chain(tags);
-        !names.any(|name| self.cleared.get(&name).is_some_and(|&last| last >= token))
     }
 }
 
@@ -194,7 +138,7 @@ pub(super) fn set(state: &mut State, words: &mut Words) -> Done {
     }
     state.at::<Entry>(&key)?;
     if let Some(token) = token
-        && !(state.fills.end(&key, token, now) && state.fills.may_store(token, &made))
+        && !(state.fills.end(&key, token, now) && state.fills.may_store(token, &made.category, &made.tags))
     {
         return Ok(Reply::Nil);
     }

@@ -35,10 +35,14 @@
 mod account;
 mod admissions;
 mod cache;
+mod charges;
 mod dates;
+mod execute;
+mod fills;
 mod ledger;
 mod limits;
 mod logs;
+mod policies;
 mod policy;
 mod server;
 mod state;

@@ -2,11 +2,9 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::account::Account;
 use super::dates::period_of;
 use super::limits::{Bucket, Window};
-use super::state::State;
-use super::words::{Done, LONGEST, MOST, Words, missing, refused, unknown_option, unsigned};
+use super::words::{Done, MOST, Words, missing, refused, unsigned};
 use crate::commands::Period;
 use crate::{Amount, Text};
 
@@ -107,7 +105,7 @@ impl Policy {
     }
 
     /// Goes on with what another has counted, if it counts the same.
-    fn inherit(&mut self, old: &mut Self) {
+    pub(super) fn inherit(&mut self, old: &mut Self) {
         let alike = std::mem::discriminant(&self.kind) == std::mem::discriminant(&old.kind);
         if alike && self.meter == old.meter && self.billionths == old.billionths {
             self.window = std::mem::take(&mut old.window);
@@ -115,7 +113,7 @@ impl Policy {
         }
     }
 
-    fn of_words(name: Text, words: &mut Words, now: i64) -> Done<Self> {
+    pub(super) fn of_words(name: Text, words: &mut Words, now: i64) -> Done<Self> {
         let word = words.option()?;
         let zero = Amount::ZERO;
         let mut made = Self {
@@ -183,7 +181,7 @@ impl Policy {
     }
 
     /// A policy of GW.POLICYPUT's document, by way of GW.POLICYSET's words.
-    fn of_members(members: &Map<String, Json>, now: i64) -> Done<Self> {
+    pub(super) fn of_members(members: &Map<String, Json>, now: i64) -> Done<Self> {
         let text = |name: &str| -> Done<Text> {
             match members.get(name) {
                 Some(Json::String(text)) => Ok(text.into()),
@@ -237,63 +235,4 @@ impl Policy {
             None => Ok(made),
         }
     }
-}
-
-// The commands.
-
-pub(super) fn policy_set(state: &mut State, words: &mut Words) -> Done {
-    let (key, name) = (words.take("key")?, words.name("name", 64)?);
-    let mut made = Policy::of_words(name, words, state.now)?;
-    let all = &mut state.made::<Account>(key)?.policies;
-    let old = all.iter_mut().find(|old| old.name == made.name);
-    let new = old.is_none();
-    match old {
-        Some(old) => {
-            made.inherit(old);
-            *old = made;
-        }
-        None => all.push(made),
-    }
-    Ok(new.into())
-}
-
-pub(super) fn policy_put(state: &mut State, words: &mut Words) -> Done {
-    let (key, document, now) = (words.take("key")?, words.take("json")?, state.now);
-    while let Some(option) = words.next_option() {
-        match option.as_str() {
-            "NX" => {
-                if state.account(&key)?.is_some() {
-                    return Ok(0.into());
-                }
-            }
-            // It stays.
-            "IDLE" => drop(words.integer(&option, 1..=LONGEST)?),
-            _ => return unknown_option(&option),
-        }
-    }
-    let read: Option<Json> = serde_json::from_slice(&document).ok();
-    let Some(Json::Array(found)) = read.as_ref().and_then(|read| read.get("policies")) else {
-        return refused("not a document of policies", "json");
-    };
-    let mut all = Vec::new();
-    for one in found {
-        let Some(members) = one.as_object() else { return refused("not a document of policies", "json") };
-        all.push(Policy::of_members(members, now)?);
-    }
-    let own = state.made::<Account>(key)?;
-    for one in &mut all {
-        if let Some(old) = own.policies.iter_mut().find(|old| old.name == one.name) {
-            one.inherit(old);
-        }
-    }
-    own.policies = all;
-    Ok(1.into())
-}
-
-pub(super) fn policy_del(state: &mut State, words: &mut Words) -> Done {
-    let (key, name) = (words.take("key")?, words.take("name")?);
-    let Some(own) = state.account(&key)? else { return Ok(0.into()) };
-    let before = own.policies.len();
-    own.policies.retain(|one| one.name != name);
-    Ok((own.policies.len() < before).into())
 }
