@@ -177,7 +177,8 @@ class Rust:
 
     def options(self) -> str:
         out = [HEADER, "use super::types::{", ", ".join(sorted(self.argument_words())), "};\n"]
-        out.append("use super::values::Amounts;\nuse super::wire::Words;\nuse crate::amount::Amount;\nuse crate::text::Text;\n")
+        out.append("use super::values::Amounts;\nuse super::wire::Words;\n")
+        out.append("use crate::amount::Amount;\nuse crate::text::Text;\n")
         for method in self.spec.methods:
             optional = self.optional(method)
             if optional:
@@ -370,7 +371,8 @@ class Rust:
 
     def errors(self) -> str:
         types = self.spec.errors["types"]
-        out = [HEADER, "use crate::error::ReplyError;\nuse crate::error_texts::Texts;\n\n/// What an error reply is about.\n"]
+        out = [HEADER, "use crate::error::ReplyError;\nuse crate::error_texts::Texts;\n"]
+        out.append("\n/// What an error reply is about.\n")
         out.append("#[derive(Clone, Debug, PartialEq, Eq)]\n#[non_exhaustive]\npub enum ReplyErrorKind {\n")
         for name, about in types.items():
             groups = named_groups(about.get("text", ""))
