@@ -13,7 +13,7 @@ tests=(clients/python/tests/vectors.py clients/python/tests/test_commands*.py cl
 for name in ${SERVERS:-system}; do
   for what in table vectors; do GW_SERVER=$name python3 clients/spec/generate.py "$what" --check; done
 done
-for language in python typescript go; do python3 clients/spec/generate.py "$language" --check; done
+for language in python typescript go rust; do python3 clients/spec/generate.py "$language" --check; done
 python3 clients/spec/conformance.py
 "$python/python" - <<'PYTHON'
 import json

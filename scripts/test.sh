@@ -93,6 +93,9 @@ GW_SERVER=${names[0]} scripts/clients-typescript.sh
 phase "The Go client on ${names[0]}"
 GW_SERVER=${names[0]} scripts/clients-go.sh
 
+phase "The Rust client on ${names[0]}"
+GW_SERVER=${names[0]} scripts/clients-rust.sh
+
 # The suite mostly waits, for servers to start and leases to end. So more tests run at once than there are cores.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 

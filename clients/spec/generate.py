@@ -6,6 +6,7 @@ generate.py vectors   what every client must pass, from a server
 generate.py python    the low level of clients/python, from commands.json, replies.json and errors.json
 generate.py go        the low level of clients/go, from the same
 generate.py typescript   that of clients/typescript
+generate.py rust      that of clients/rust
 generate.py all       all of these
 """
 
@@ -17,6 +18,7 @@ from gwspec.golang import Golang
 from gwspec.model import Spec
 from gwspec.paths import ROOT, SPEC, Output, Stale, dump, load
 from gwspec.python import Python
+from gwspec.rust import Rust
 from gwspec.server import Server
 from gwspec.typescript import TypeScript
 
@@ -45,6 +47,11 @@ def write_typescript(output: Output) -> None:
         output.write(ROOT / "clients/typescript/src" / name, text)
 
 
+def write_rust(output: Output) -> None:
+    for name, text in Rust(load_spec()).files().items():
+        output.write(ROOT / "clients/rust" / name, text)
+
+
 def write_vectors(output: Output) -> None:
     vectors.write(load_spec(), output)
 
@@ -55,6 +62,7 @@ STEPS = {
     "python": write_python,
     "typescript": write_typescript,
     "go": write_go,
+    "rust": write_rust,
 }
 
 

@@ -73,9 +73,6 @@ pub struct Row<T> {
     pub reset_after_ms: i64,
 }
 
-/// The reply of `GW.WITHINBUDGET`: within, period, budget, spent, held, remaining, reset_after_ms.
-pub type WithinBudget = (u8, String, String, String, String, String, i64);
-
 /// Account, policy, allowed, limit, remaining, retry_after_ms, reset_after_ms.
 type RawRow = (String, String, u8, String, String, i64, i64);
 pub type RawAdmission = (u8, i64, Vec<RawRow>);

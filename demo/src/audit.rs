@@ -1,6 +1,6 @@
 //! Checks the run: compares what the clients saw with the server's state at the end, and with what must hold.
 
-use crate::admission::{Admission, Row, WithinBudget};
+use crate::admission::{Admission, Row};
 use crate::clock::{Pace, Timed};
 use crate::content;
 use crate::gateway::{CACHE_CATEGORY, Journey, LOG_KEY};
@@ -10,7 +10,8 @@ use crate::replay::Run;
 use crate::text::grouped;
 use crate::workload::{Request, Workload};
 use anyhow::{Context, Result, bail, ensure};
-use redis::{Connection, Value, cmd};
+use redis::{Connection, cmd};
+use redis_gateway_client::commands::{Description, cache_stats_category, describe};
 use std::collections::HashMap;
 
 /// One check.
@@ -185,12 +186,12 @@ impl Audit<'_> {
     fn nothing_held(&self, connection: &mut Connection) -> Result<String> {
         let mut count = 0;
         for account in self.accounts() {
-            let question = cmd("GW.WITHINBUDGET").arg(account).arg(0).arg("TOTAL").take();
-            let (_, _, _, _, held, ..): WithinBudget = question.query(connection)?;
-            ensure!(held == "0", "{account}: {held} is held");
-            let mut state: HashMap<String, Value> = cmd("GW.DESCRIBE").arg(account).query(connection)?;
-            let leases = state.remove("leases").with_context(|| format!("GW.DESCRIBE {account} has no leases"))?;
-            ensure!(leases == Value::Array(Vec::new()), "{account}: still in flight: {leases:?}");
+            let Some(Description::Account(state)) = describe(account).query(connection)? else {
+                bail!("{account} is no account");
+            };
+            let held = state.ledgers.values().find(|ledger| !ledger.held.is_zero());
+            ensure!(held.is_none(), "{account}: money is held: {held:?}");
+            ensure!(state.leases.is_empty(), "{account}: still in flight: {:?}", state.leases);
             count += 1;
         }
         Ok(format!("no lease and no money in {count} accounts"))
@@ -223,18 +224,13 @@ impl Audit<'_> {
     }
 
     fn cache_statistics(&self, connection: &mut Connection) -> Result<String> {
-        let fields: Option<HashMap<String, String>> =
-            cmd("GW.CACHESTATS").arg("CATEGORY").arg(CACHE_CATEGORY).query(connection)?;
-        let fields = fields.unwrap_or_default();
-        let field = |name: &str| -> Result<usize> {
-            let text = fields.get(name).with_context(|| format!("GW.CACHESTATS has no {name}"))?;
-            text.parse().with_context(|| format!("GW.CACHESTATS {name}: {text}"))
-        };
+        let figures = cache_stats_category(CACHE_CATEGORY).query(connection)?;
+        let figures = figures.with_context(|| format!("GW.CACHESTATS knows no {CACHE_CATEGORY}"))?;
         let count = |wanted: fn(&Journey) -> bool| self.run.journeys.iter().filter(|journey| wanted(journey)).count();
         let (hits, sets) = (count(|journey| journey.cached), count(Journey::answered_by_model));
         let misses = self.run.journeys.len() - hits;
-        let server = (field("hits")?, field("misses")?, field("sets")?);
-        let own = (hits, misses, sets);
+        let server = [figures.hits, figures.misses, figures.sets];
+        let own = [hits, misses, sets].map(|count| count as i64);
         ensure!(server == own, "hits, misses, sets: the server counts {server:?}, the client {own:?}");
         let [hits, misses, sets] = [hits, misses, sets].map(grouped);
         Ok(format!("{hits} hits, {misses} misses and {sets} entries set, on both sides"))

@@ -27,7 +27,7 @@ use clap::Parser;
 use clock::Pace;
 use gw_testkit::Server;
 use models::Model;
-use redis::cmd;
+use redis_gateway_client::commands::{Budget, Period, within_budget};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -124,7 +124,8 @@ fn await_month_with_room(connection: &mut redis::Connection, workload: &Workload
     const MARGIN: Duration = Duration::from_secs(30);
     let needed = pace.shortened(workload.duration()) + MARGIN;
     let Some(team) = workload.teams.first() else { return Ok(()) };
-    let (.., left_ms): admission::WithinBudget = cmd("GW.WITHINBUDGET").arg(&team.account).arg(1).query(connection)?;
+    let month = [Budget { amount: 1.into(), period: Period::Month }];
+    let left_ms = within_budget(&team.account, &month, &Default::default()).query(connection)?.reset_after_ms;
     let left = Duration::from_millis(u64::try_from(left_ms).context("the month has no end")?);
     if left < needed {
         println!("the month ends in {left:.0?}: waiting for the next");

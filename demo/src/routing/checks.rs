@@ -27,7 +27,7 @@ pub fn checks(plan: &Plan, run: &Run) -> Vec<Check> {
 /// No window has more than its limit. The server decided between the question and the call's arrival, and only what is
 /// certain by that counts.
 fn limits(plan: &Plan, run: &Run) -> Result<String> {
-    let window_ms = millis(plan.policy_window);
+    let window_ms = millis(plan.policy_window) as u64;
     let mut decisions = 0;
     for (index, deployment) in plan.fleet.iter().enumerate() {
         // Calls that failed gave back what they had taken.

@@ -4,7 +4,12 @@ use super::deployments::Answer;
 use super::plan::{FAILURES, Plan};
 use super::router::{Choice, Router};
 use anyhow::{Context, Result, ensure};
-use redis::{Connection, cmd};
+use redis::Connection;
+use redis_gateway_client::Amount;
+use redis_gateway_client::commands::{
+    self, BreakerPolicy, Outcome, Policy, PolicySetOptions, RouteOptions, SettleOptions, WindowPolicy, policy_set,
+    route, settle,
+};
 use std::time::Duration;
 
 /// In which order the targets are named, and which one is picked.
@@ -29,23 +34,27 @@ pub fn target(plan: &Plan, deployment: usize) -> String {
 pub fn set_policies(plan: &Plan, connection: &mut Connection) -> Result<()> {
     let [window_ms, failures_ms, open_ms] = [plan.policy_window, plan.failures_within, plan.open].map(millis);
     for (index, deployment) in plan.fleet.iter().enumerate() {
-        let policy = |name| cmd("GW.POLICYSET").arg(target(plan, index)).arg(name).take();
+        let window = |limit: u64| -> Result<Policy> {
+            Ok(WindowPolicy { limit: Amount::try_from(limit)?, window_ms, ..Default::default() }.into())
+        };
+        let failures = FAILURES.try_into()?;
         let policies = [
-            policy("rpm").arg(("WINDOW", deployment.requests, "PER", window_ms)).take(),
-            policy("tpm").arg(("WINDOW", deployment.tokens, "PER", window_ms, "METER", "tokens")).take(),
-            policy("up").arg(("BREAKER", FAILURES, "PER", failures_ms, "OPEN", open_ms)).take(),
+            ("rpm", window(deployment.requests)?, None),
+            ("tpm", window(deployment.tokens)?, Some("tokens".into())),
+            ("up", BreakerPolicy { failures, per_ms: failures_ms, open_ms }.into(), None),
         ];
-        for policy in policies {
-            let new: u8 = policy.query(connection).context("GW.POLICYSET")?;
-            ensure!(new == 1, "GW.POLICYSET of a policy that was there before");
+        for (name, policy, meter) in policies {
+            let options = PolicySetOptions { meter, ..Default::default() };
+            let new = policy_set(target(plan, index), name, &policy, &options).query(connection)?;
+            ensure!(new, "GW.POLICYSET of a policy that was there before");
         }
     }
     Ok(())
 }
 
 /// A whole number of milliseconds, rounded up.
-pub fn millis(time: Duration) -> u64 {
-    time.as_nanos().div_ceil(1_000_000) as u64
+pub fn millis(time: Duration) -> i64 {
+    time.as_nanos().div_ceil(1_000_000) as i64
 }
 
 pub struct Module {
@@ -71,38 +80,34 @@ impl Module {
 impl Router for Module {
     fn choose(&mut self, tokens: u64, failed: &[usize]) -> Result<Choice> {
         /// More than any call takes.
-        const TTL_MS: u64 = 30_000;
+        const TTL_MS: i64 = 30_000;
         self.attempts += 1;
         let mut order: Vec<usize> = (0..self.targets.len()).collect();
         if self.pick == Pick::RoundRobin {
             order.rotate_left((self.client + self.attempts) % self.targets.len());
         }
         order.retain(|deployment| !failed.contains(deployment));
-        let mut route = cmd("GW.ROUTE");
-        let (first, others) = order.split_first().context("every deployment has failed")?;
-        route.arg(&self.targets[*first]);
-        if !others.is_empty() {
-            route.arg("WITH").arg(others.len());
-            for &other in others {
-                route.arg(&self.targets[other]);
-            }
-        }
-        route.arg("LEASE").arg(self.lease_id()).arg("TTL").arg(TTL_MS).arg("tokens").arg(tokens).arg("PICK");
-        route.arg(match self.pick {
-            Pick::First | Pick::RoundRobin => "FIRST",
-            Pick::Room => "ROOM",
-            Pick::Fast => "FAST",
-        });
-        let (picked, retry_after_ms, _): (Option<String>, i64, Vec<()>) =
-            route.query(&mut self.connection).context("GW.ROUTE")?;
-        match picked {
+        ensure!(!order.is_empty(), "every deployment has failed");
+        let targets: Vec<_> = order.iter().map(|&deployment| &self.targets[deployment]).collect();
+        let options = RouteOptions {
+            amounts: [("tokens".into(), Amount::try_from(tokens)?)].into(),
+            pick: Some(match self.pick {
+                Pick::First | Pick::RoundRobin => commands::Pick::First,
+                Pick::Room => commands::Pick::Room,
+                Pick::Fast => commands::Pick::Fast,
+            }),
+            ..Default::default()
+        };
+        let found = route(&targets, self.lease_id(), TTL_MS, &options).query(&mut self.connection)?;
+        match found.target {
             Some(picked) => {
-                let place = self.targets.iter().position(|target| *target == picked);
+                let place = self.targets.iter().position(|target| picked == target.as_str());
                 let place = place.filter(|place| order.contains(place));
                 Ok(Choice::To(place.with_context(|| format!("GW.ROUTE replied {picked}"))?))
             }
             None => {
-                let wait_ms = u64::try_from(retry_after_ms).context("GW.ROUTE says that waiting does not help")?;
+                let wait_ms =
+                    u64::try_from(found.retry_after_ms).context("GW.ROUTE says that waiting does not help")?;
                 ensure!(wait_ms > 0, "GW.ROUTE refuses and says to ask again at once");
                 Ok(Choice::Wait(Duration::from_millis(wait_ms)))
             }
@@ -110,18 +115,17 @@ impl Router for Module {
     }
 
     fn tell(&mut self, deployment: usize, tokens: u64, answer: Answer) -> Result<()> {
-        let mut settle = cmd("GW.SETTLE");
-        settle.arg(&self.targets[deployment]).arg("LEASE").arg(self.lease_id());
-        if answer.served {
-            settle.arg("tokens").arg(tokens).arg("TOOK").arg(millis(answer.after));
+        let options = if answer.served {
+            let amounts = [("tokens".into(), Amount::try_from(tokens)?)].into();
+            SettleOptions { amounts, took_ms: Some(millis(answer.after)), ..Default::default() }
         } else {
-            settle.arg("requests").arg(0).arg("tokens").arg(0).arg("FAILED");
-            if !answer.retry_after.is_zero() {
-                settle.arg("COOLDOWN").arg(millis(answer.retry_after));
-            }
-        }
-        let outcome: String = settle.query(&mut self.connection).context("GW.SETTLE")?;
-        ensure!(outcome == "SETTLED", "GW.SETTLE replied {outcome}");
+            let amounts = [("requests".into(), Amount::ZERO), ("tokens".into(), Amount::ZERO)].into();
+            let cooldown_ms = (!answer.retry_after.is_zero()).then(|| millis(answer.retry_after));
+            SettleOptions { amounts, failed: true, cooldown_ms, ..Default::default() }
+        };
+        let request = settle(&[&self.targets[deployment]], self.lease_id(), &options);
+        let outcome = request.query(&mut self.connection)?;
+        ensure!(outcome == Outcome::Settled, "GW.SETTLE replied {outcome}");
         Ok(())
     }
 }

@@ -1,0 +1,5 @@
+//! The fake of the server: a gateway over it, and what clients/spec/vectors says.
+
+mod gateway;
+mod readme;
+mod vectors;
