@@ -27,10 +27,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
 /// # Errors
 /// If the listener fails.
 pub async fn serve(listener: TcpListener, jobs: Jobs, ended: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-    let router = axum::Router::new()
-        .route("/healthz", get(health))
-        .route("/readyz", get(ready))
-        .with_state(jobs);
+    let router = axum::Router::new().route("/healthz", get(health)).route("/readyz", get(ready)).with_state(jobs);
     Ok(axum::serve(listener, router).with_graceful_shutdown(ended).await?)
 }
 

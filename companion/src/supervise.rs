@@ -118,7 +118,12 @@ fn supervise(name: &str, mut job: Job, reporter: &Reporter, stop: &Stop) {
             backoff.reset();
         }
         let pause = backoff.next();
-        tracing::error!(job = name, error = format!("{error:#}"), pause_ms = pause.as_millis() as u64, "failed; starting again");
+        tracing::error!(
+            job = name,
+            error = format!("{error:#}"),
+            pause_ms = pause.as_millis() as u64,
+            "failed; starting again"
+        );
         reporter.waiting(&format_args!("{error:#}"));
         stop.pause(pause);
     }

@@ -10,22 +10,23 @@
 //! A process that dies before step 3 has stored nothing; one that dies before step 4 leaves the acknowledgement to the
 //! next. One that was away for longer than its lease cannot change anything: each command names the delivery that it got.
 
-pub mod key;
+mod key;
 mod object;
 mod queue;
-pub mod store;
+pub mod settings;
+mod store;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use url::Url;
 
-use crate::config::{Format, Ship};
 use crate::nodes::Seed;
 use crate::stop::{Backoff, Stop};
 use crate::supervise::{Job, Reporter};
 use key::Template;
 use queue::{Batch, Queue};
+use settings::{Format, Ship};
 use store::{Created, Store};
 
 /// What ships one queue, as often as it is started.

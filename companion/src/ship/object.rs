@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use flate2::write::GzEncoder;
 use serde::de::IgnoredAny;
 
-use crate::config::Format;
+use super::settings::Format;
 
 /// zstd's own default.
 const ZSTD_LEVEL: i32 = 3;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
+use toml::Spanned;
 
 /// Reads a duration: an integer with a unit.
-pub fn parse(text: &str) -> Option<Duration> {
+fn parse(text: &str) -> Option<Duration> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (count, unit) = text.split_at(digits);
     let count: u64 = count.parse().ok()?;
@@ -19,10 +20,19 @@ pub fn parse(text: &str) -> Option<Duration> {
     count.checked_mul(ms).map(Duration::from_millis)
 }
 
-pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     let expected = || de::Error::custom(format!("not a duration such as 500ms, 30s, 10m or 1h: {text:?}"));
     parse(&text).ok_or_else(expected)
+}
+
+/// A duration of a configuration, with its place there: for `deserialize_with`.
+pub fn spanned<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Spanned<Duration>, D::Error> {
+    #[derive(Deserialize)]
+    struct Written(#[serde(deserialize_with = "deserialize")] Duration);
+    let written = Spanned::<Written>::deserialize(deserializer)?;
+    let span = written.span();
+    Ok(Spanned::new(span, written.into_inner().0))
 }
 
 #[cfg(test)]
