@@ -207,7 +207,8 @@ async fn a_call_that_nobody_waits_for_is_told() {
     let gateway = Gateway::new(&client, settings(told.observer())).unwrap();
     assert!(gateway.health().await.ok);
     server.pause().unwrap();
-    let left = gateway.allow("k", 1, &AllowOptions::default());
+    let options = AllowOptions::default();
+    let left = gateway.allow("k", 1, &options);
     assert!(tokio::time::timeout(Duration::from_millis(20), left).await.is_err());
     server.go_on().unwrap();
     let spans = told.spans.get_finished_spans().unwrap();
