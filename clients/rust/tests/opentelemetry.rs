@@ -105,7 +105,7 @@ async fn spans_and_metrics() {
         logs.push("secret-record, which is no JSON");
         logs.flush().await;
         assert_eq!(logs.dropped(), 1);
-        server.shut_down().unwrap();
+        server.kill();
         gateway.admit(["secret-key"], [].into(), &AdmitOptions::default()).await.unwrap();
     };
     work.with_context(context.clone()).await;
