@@ -4,10 +4,12 @@ use super::core::Core;
 use super::node::Node;
 use super::observer::Reading;
 
+type Read = fn(&Core) -> Vec<Reading>;
+
 /// Has the figures of a gateway read whenever they are collected, until it closes.
 pub(super) fn watch(core: &Arc<Core>) {
     let Some(observer) = &core.settings.observer else { return };
-    let figures: [(&'static str, fn(&Core) -> Vec<Reading>); 4] = [
+    let figures: [(&'static str, Read); 4] = [
         ("kept.waiting", |core| vec![Reading::new(core.kept.count() as f64, None)]),
         ("log.buffered", |core| vec![Reading::new(core.log_records() as f64, None)]),
         ("circuit.open", |core| of_servers(core, |node| f64::from(node.circuit.is_open()))),
