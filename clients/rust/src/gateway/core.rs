@@ -16,7 +16,6 @@ use super::figures::Watch;
 use super::ids::jitter;
 use super::kept::KeptQueue;
 use super::local::{LocalSlots, LocalWindows};
-use super::readings;
 use super::settings::Settings;
 use super::telling::in_trace;
 use super::transport::Transport;
@@ -110,7 +109,6 @@ impl Core {
             log_buffers: Mutex::default(),
             settings,
         });
-        readings::watch(&made);
         made.runtime.spawn(send_always(Arc::downgrade(&made), made.closing.subscribe()));
         made
     }
