@@ -34,7 +34,12 @@ def schema_file() -> Path:
 def tables(schema: str) -> str:
     """LiteLLM's tables with their keys, as SQL: what prisma would make of its schema, without foreign keys and indexes.
     prisma's own tool for this is one more binary."""
-    statements = []
+    enums = dict(re.findall(r"^enum (\w+) \{\n(.*?)^\}", schema, re.MULTILINE | re.DOTALL))
+    types = TYPES | {name: f'"{name}"' for name in enums}
+    statements = [
+        f'create type "{name}" as enum ({", ".join(f"{value!r}" for value in values.split())});'
+        for name, values in enums.items()
+    ]
     for model, body in re.findall(r"^model (\w+) \{\n(.*?)^\}", schema, re.MULTILINE | re.DOTALL):
         columns, keys, names = [], [], {}
         for line in body.splitlines():
@@ -45,14 +50,14 @@ def tables(schema: str) -> str:
                 listed = ", ".join(f'"{names[name.split("(")[0].strip()]}"' for name in fields[1].split(","))
                 keys.append(f"{'primary key' if line.startswith('@@id') else 'unique'} ({listed})")
             field = re.match(r"(\w+)\s+(\w+)(\[\])?(\?)?(.*)", line)
-            if not field or field[2] not in TYPES:
+            if not field or field[2] not in types:
                 continue
             name, kind, many, optional, more = field.groups()
             renamed = re.search(r'@map\("(\w+)"\)', more)
             names[name] = renamed[1] if renamed else name
-            kind = "bigserial" if "autoincrement()" in more else TYPES[kind]
+            kind = "bigserial" if "autoincrement()" in more else types[kind]
             column = f'"{names[name]}" {kind}{many or ""}{"" if optional or many else " not null"}'
-            default = re.search(r'@default\((now\(\)|"(?:[^"\\]|\\.)*"|true|false|\[\]|-?[\d.]+)\)', more)
+            default = re.search(r'@default\((now\(\)|"(?:[^"\\]|\\.)*"|true|false|\[\]|-?[\d.]+|\w+)\)', more)
             if default:
                 text = default[1].replace("\\", "").strip('"').replace("[]", "{}" if many else "[]")
                 column += " default " + ("now()" if default[1] == "now()" else f"'{text}'")

@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import os
 import sys
-import tempfile
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -32,6 +31,7 @@ from proxies import LONG, MASTER, Stack, eventually  # noqa: E402
 from traffic import exact_body  # noqa: E402
 
 PRICE = Decimal("0.05")
+RUNS = 3
 USERS = 150
 """More than the 100 rows that LiteLLM writes at a time."""
 
@@ -42,7 +42,6 @@ class Case:
     def __init__(self, ours: bool) -> None:
         self.ours = ours
         self.database = Database()
-        self._home = tempfile.mkdtemp(prefix="gw-spend-")
         self.database.run(
             'insert into "LiteLLM_BudgetTable" (budget_id, max_budget, created_by, updated_by, updated_at) '
             "values ('large', 1e6, '', '', now()); "
@@ -160,34 +159,41 @@ class Case:
 
 
 def run(ours: bool) -> list[str]:
+    """Of each row what was found in each run, and of the last one once: it ends the replicas."""
     case = Case(ours)
-    found = []
+    found: list[list[str]] = [[] for _ in ROWS]
+    names = [f"user-{number:03}" for number in range(USERS)]
+    cost = Decimal(0)
     try:
-        names = [f"user-{number:03}" for number in range(USERS)]
-        before, locked = case.rows_written(), case.deadlocks()
-        cost = case.send([names, names[::-1]])
-        if ours:
-            spent = case.settled_in_ledgers(cost)
-            found += [f"{cost - spent:.2f}", f"{cost - case.followed():.2f}"]
-        else:
-            spent = case.settled_in_tables("LiteLLM_EndUserTable", cost)
-            found += [f"{cost - spent:.2f}", f"{cost - case.settled_in_tables('LiteLLM_DailyEndUserSpend', cost):.2f}"]
-        # PostgreSQL's statistics come up to a second late.
-        time.sleep(2)
-        requests = int(cost / PRICE)
-        found += [str(case.deadlocks() - locked), f"{(case.rows_written() - before) / requests:.1f}"]
-        # The last: one replica ends at once, the other one as when it is deployed anew.
+        for _ in range(RUNS):
+            before, locked = case.rows_written(), case.deadlocks()
+            now = case.send([names, names[::-1]])
+            cost += now
+            if ours:
+                left = [cost - case.settled_in_ledgers(cost), cost - case.followed()]
+            else:
+                left = [
+                    cost - case.settled_in_tables(f"LiteLLM_{name}", cost)
+                    for name in ("EndUserTable", "DailyEndUserSpend")
+                ]
+            # PostgreSQL's statistics come up to a second late.
+            time.sleep(2)
+            rows = Decimal(case.rows_written() - before) / int(now / PRICE)
+            told = [f"{left[0]:.2f}", f"{left[1]:.2f}", str(case.deadlocks() - locked), f"{rows:.1f}"]
+            for row, one in zip(found[:-1], told, strict=True):
+                row.append(one)
+            print(f"{'redis-gateway' if ours else 'LiteLLM'}: {told}", file=sys.stderr)
         cost += case.send([names[:50], names[50:100]])
         time.sleep(1)
-        case.stack.proxies[0].kill()
-        case.stack.proxies[1].terminate()
-        for proxy in case.stack.proxies:
-            proxy.close()
-        left = case.settled_in_ledgers(cost) if ours else case.settled_in_tables("LiteLLM_EndUserTable", cost)
-        found.append(f"{cost - left:.2f}")
+        one, other = case.stack.proxies
+        one.kill()
+        other.terminate()
+        other.wait()
+        last = case.settled_in_ledgers(cost) if ours else case.settled_in_tables("LiteLLM_EndUserTable", cost)
+        found[-1].append(f"{cost - last:.2f}")
     finally:
         case.close()
-    return found
+    return [", ".join(row) for row in found]
 
 
 ROWS = [

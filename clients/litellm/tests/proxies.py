@@ -70,6 +70,9 @@ class Process:
     def kill(self) -> None:
         self._process.kill()
 
+    def wait(self) -> None:
+        self._process.wait(LONG)
+
     def close(self) -> None:
         """LiteLLM's proxy waits for its clients before it ends."""
         try:
@@ -176,10 +179,14 @@ class Stack:
             self.proxies.append(Process(f"proxy-{number}", command, self.directory, environment))
             self.urls.append(f"http://127.0.0.1:{port}")
         self._processes += self.proxies
-        self._processes[0].wait_ready(f"{self.provider_url}/seen")
-        for url, proxy in zip(self.urls, self.proxies, strict=True):
-            proxy.wait_ready(f"{url}/health/liveliness")
         self.client = httpx.Client(base_url=self.urls[0], timeout=60)
+        try:
+            self._processes[0].wait_ready(f"{self.provider_url}/seen")
+            for url, proxy in zip(self.urls, self.proxies, strict=True):
+                proxy.wait_ready(f"{url}/health/liveliness")
+        except BaseException:
+            self.close()
+            raise
 
     def _write_keys(self) -> None:
         written = self._keys_file.with_suffix(".new")
