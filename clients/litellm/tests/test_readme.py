@@ -83,7 +83,7 @@ def test_the_example_prints_what_the_readme_says(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_the_tests_are_found_as_the_readme_runs_them() -> None:
-    """Only collected: this is one of them."""
+    """These here, and only collected: this is one of them."""
     install, tests = blocks()["sh tests"].splitlines()
     *command, requirements, _, client, _, plugin = shlex.split(install)
     assert command == ["pip", "install", "-r"]
@@ -92,7 +92,7 @@ def test_the_tests_are_found_as_the_readme_runs_them() -> None:
     done = run(sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--no-index", "-r", requirements)
     assert done.returncode == 0, done.stderr
     tests = tests.replace("../../target/release/libredis_gateway.so", str(module()))
-    tests = re.sub(r"pytest$", f"{sys.executable} -m pytest -p no:cacheprovider --collect-only", tests)
+    tests = re.sub(r"pytest$", f"{sys.executable} -m pytest -p no:cacheprovider --collect-only {__file__}", tests)
     done = run("sh", "-ec", tests)
     assert done.returncode == 0 and f"{Path(__file__).name}::" in done.stdout, done.stdout + done.stderr
 
