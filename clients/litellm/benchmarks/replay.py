@@ -159,7 +159,8 @@ def above_the_limit_after_a_pause(stack: Stack) -> str:
 
 
 def on_a_cluster(stack: Stack) -> str:
-    """The limit of a key for a model binds, beside those of its user and team: these may lie on all three nodes."""
+    """The report: such a request fails, as a script gets keys of several slots. The limit of a key for a model binds,
+    beside those of its user and team: these may lie on all three nodes."""
     settings = {"user_id": "ann", "user_rpm_limit": 5_000, "team_id": "research", "team_rpm_limit": 5_000}
     key = stack.key("cluster", rpm_limit=5_000, metadata={"model_rpm_limit": {"spare": 60}}, **settings)
     # No other model is tried in its place.
