@@ -18,7 +18,7 @@ pub const TEXT_MAX_BYTES: usize = 2_048;
 /// Aligned to 8 bytes like everything that it is stored with: the 16 of an `i128` would add half as much to a policy in
 /// padding.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[repr(packed(8))]
+#[repr(Rust, packed(8))]
 pub struct Amount(i128);
 
 /// Why a text is not an amount.
