@@ -32,3 +32,10 @@ race=()
 [ "${GW_LIVE:-}" != full ] || race=(-race)
 timeout --foreground 10m go test "${race[@]}" -count=1 -timeout 9m ./... || { kill "${others[@]}" 2>/dev/null || true; exit 1; }
 for other in "${others[@]}"; do wait "$other"; done
+# All of Bifrost has a hundred modules, which are fetched and compiled in the long run of the tests only.
+if [ "${GW_LIVE:-}" = full ]; then
+  cd bifrost/whole
+  env -u GOPROXY go mod download
+  go vet ./...
+  timeout --foreground 10m go test -count=1 -timeout 9m ./...
+fi

@@ -3,8 +3,7 @@
 # its package, and the README's example, built in a crate of its own that takes it by its path.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-export GW_MODULE=${GW_MODULE:-${CARGO_TARGET_DIR:-$root/target}/release/libredis_gateway.so}
-[ -e "$GW_MODULE" ] || fail "there is no $GW_MODULE" "Build it with cargo build --release."
+use_built_module
 
 package=(--package redis-gateway-client)
 # The whole workspace's format and lints are checked elsewhere, which also says so if the toolchain has none of these.

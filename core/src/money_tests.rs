@@ -190,7 +190,7 @@ fn naive(text: &str) -> Result<String, AmountError> {
     }
     let picos = String::from_utf8(kept).expect("digits");
     let picos = picos.trim_start_matches('0');
-    let max = Amount::MAX.0.to_string();
+    let max = Amount::MAX.picos().to_string();
     if picos.len() > max.len() || picos.len() == max.len() && picos > max.as_str() {
         return Err(AmountError::OutOfRange);
     }

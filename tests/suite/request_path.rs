@@ -143,7 +143,7 @@ fn a_request_ends_in_every_way_in_go() {
 
 #[test]
 fn a_request_ends_in_every_way_in_rust() {
-    check(|ports| Some(request_path_rust::drive(ports)));
+    check_headers(CLIENTS_HEADERS, |ports| Some(request_path_rust::drive(ports)));
 }
 
 /// Behind an HTTP server: one answer is whole, and the client of the other leaves after two of its pieces.

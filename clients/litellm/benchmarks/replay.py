@@ -1,8 +1,9 @@
 """What LiteLLM's users report, replayed on two replicas: with LiteLLM's own limiter, and with redis-gateway.
 
-    GW_MODULE=libredis_gateway.so python benchmarks/replay.py
+    GW_MODULE=libredis_gateway.so python benchmarks/replay.py [CASE ...]
 
-Both have the same server, provider, keys and requests. Needs what the tests need. Prints a table.
+Both have the same server, provider, keys and requests. Needs what the tests need. Prints a table, of all cases or of
+those that are named. What is reported of spend in the database is in spend.py, which needs more.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ OWN_ROUTER: dict[str, Any] = {
 
 def fresh(stack: Stack) -> None:
     stack.reset()
-    stack.server.run("FLUSHALL")
+    for node in stack.nodes:
+        node.run("FLUSHALL")
 
 
 def requests_above_the_limit(stack: Stack) -> str:
@@ -156,6 +158,19 @@ def above_the_limit_after_a_pause(stack: Stack) -> str:
     return f"{told.codes[200] - 60:+d}"
 
 
+def on_a_cluster(stack: Stack) -> str:
+    """The report: such a request fails, as a script gets keys of several slots. The limit of a key for a model binds,
+    beside those of its user and team: these may lie on all three nodes."""
+    settings = {"user_id": "ann", "user_rpm_limit": 5_000, "team_id": "research", "team_rpm_limit": 5_000}
+    key = stack.key("cluster", rpm_limit=5_000, metadata={"model_rpm_limit": {"spare": 60}}, **settings)
+    # No other model is tried in its place.
+    told = at_once(stack, key, 200, exact_body("spare"))
+    failed = told.codes.total() - told.codes[200] - told.codes[429]
+    log = "".join(proxy.text() for proxy in stack.proxies)
+    errors = sum(log.count(text) for text in ("CROSSSLOT", "must map to the same key slot", "falling back"))
+    return f"{told.codes[200] - 60:+d}; {failed} failed; {errors} errors in the log"
+
+
 def calls(stack: Stack) -> int:
     """Also those within scripts, but not this program's own."""
     with stack.server.admin() as admin:
@@ -184,6 +199,11 @@ OF_DEPLOYMENTS: list[tuple[str, Case]] = [
 ]
 
 
+ON_A_CLUSTER: list[tuple[str, Case]] = [
+    ("A cluster of 3, 200 at once, 60 a minute for a model: above the limit (#15066)", on_a_cluster),
+]
+
+
 def run(cases: list[tuple[str, Case]], ours: bool, **more: Any) -> list[str]:
     stack = Stack(replicas=2, **more)
     found: list[str] = []
@@ -197,13 +217,28 @@ def run(cases: list[tuple[str, Case]], ours: bool, **more: Any) -> list[str]:
     return found
 
 
+# What they run with: LiteLLM's own limiter, and redis-gateway.
+PARTS: list[tuple[list[tuple[str, Case]], dict[str, Any], dict[str, Any]]] = [
+    (CASES, OWN, {"redis_gateway": {"instances": 2}}),
+    (
+        OF_DEPLOYMENTS,
+        {**OWN, "router_settings": OWN_ROUTER},
+        {"redis_gateway": {"instances": 2, "routing": "ROOM", "allowed_failures": 0}},
+    ),
+    (ON_A_CLUSTER, {**OWN, "cluster": True}, {"redis_gateway": {"instances": 2}, "cluster": True}),
+]
+
+
 def main() -> None:
-    routing = {"instances": 2, "routing": "ROOM", "allowed_failures": 0}
-    own = run(CASES, False, **OWN) + run(OF_DEPLOYMENTS, False, **OWN, router_settings=OWN_ROUTER)
-    gateway = run(CASES, True, redis_gateway={"instances": 2}) + run(OF_DEPLOYMENTS, True, redis_gateway=routing)
+    asked = sys.argv[1:]
+    parts = [([case for case in cases if not asked or case[1].__name__ in asked], *both) for cases, *both in PARTS]
     print("| | LiteLLM's own limiter | redis-gateway |\n|---|---|---|")
-    for (name, _), one, other in zip(CASES + OF_DEPLOYMENTS, own, gateway, strict=True):
-        print(f"| {name} | {one} | {other} |")
+    for cases, own, ours in parts:
+        if not cases:
+            continue
+        found = zip(cases, run(cases, False, **own), run(cases, True, **ours), strict=True)
+        for (name, _), one, other in found:
+            print(f"| {name} | {one} | {other} |", flush=True)
 
 
 if __name__ == "__main__":

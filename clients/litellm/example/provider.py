@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -28,6 +29,8 @@ PROMPT = 10
 COMPLETION = 20
 BATCH_MODEL = "gpt-4o-mini"
 """One whose price LiteLLM knows."""
+NUMBERS = itertools.count(1)
+"""Of its answers: LiteLLM's database has one row for each id."""
 WORDS = ("one ", "two ", "three ", "four")
 Events = AsyncIterator[tuple[str, "dict[str, Any] | str"]]
 
@@ -118,7 +121,7 @@ def whole(path: str, body: dict[str, Any]) -> dict[str, Any]:
     text = "".join(WORDS)
     if path == "messages":
         return {
-            "id": "msg_1",
+            "id": f"msg_{next(NUMBERS)}",
             "type": "message",
             "role": "assistant",
             "model": body["model"],
@@ -130,7 +133,7 @@ def whole(path: str, body: dict[str, Any]) -> dict[str, Any]:
     if path == "responses":
         return response_object(body, text)
     return {
-        "id": "chatcmpl-1",
+        "id": f"chatcmpl-{next(NUMBERS)}",
         "object": "chat.completion",
         "created": 1,
         "model": body["model"],
@@ -194,7 +197,7 @@ def a_file() -> dict[str, Any]:
 
 
 async def chat(body: dict[str, Any], behaviour: str) -> Events:
-    base = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
+    base = {"id": f"chatcmpl-{next(NUMBERS)}", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
     for word in WORDS:
         delta = {"role": "assistant", "content": word}
         yield "piece", {**base, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}

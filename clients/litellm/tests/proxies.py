@@ -19,11 +19,13 @@ import httpx
 import yaml
 
 import servers
+from readme import blocks
 from servers import Server, free_port
 
 HERE = Path(__file__).resolve().parent
 SOURCES = [str(HERE.parents[1] / name / "src") for name in ("litellm", "python")]
 PRICES = {"input_cost_per_token": 0.001, "output_cost_per_token": 0.002}
+README_CONFIGURATION: dict[str, Any] = yaml.safe_load(blocks()["yaml"])
 COST = "0.05"
 """Of an answer: 10 tokens of input and 20 of output."""
 MASTER = "sk-master-6f0c29d5e7b1"
@@ -65,6 +67,12 @@ class Process:
     def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        self._process.kill()
+
+    def wait(self) -> None:
+        self._process.wait(LONG)
+
     def close(self) -> None:
         """LiteLLM's proxy waits for its clients before it ends."""
         try:
@@ -102,7 +110,7 @@ def configuration(provider: int, redis_gateway: dict[str, Any], **more: Any) -> 
             **more.get("router_settings", {}),
         },
         "litellm_settings": {
-            "callbacks": ["redis_gateway_litellm.gateway", "plugin.refuses"],
+            "callbacks": [*README_CONFIGURATION["litellm_settings"]["callbacks"], "plugin.refuses"],
             "redis_gateway": redis_gateway,
             **more.get("litellm_settings", {}),
         },
@@ -121,11 +129,12 @@ def configuration(provider: int, redis_gateway: dict[str, Any], **more: Any) -> 
 
 
 class Stack:
-    """A server, a provider, and so many replicas of the proxy."""
+    """A server or a cluster of three, a provider, and so many replicas of the proxy."""
 
     def __init__(self, replicas: int = 1, redis_gateway: dict[str, Any] | None = None, **more: Any) -> None:
         self.directory = tempfile.mkdtemp(prefix="gw-litellm-")
-        self.server = Server()
+        self.nodes = servers.cluster() if more.get("cluster") else [Server()]
+        self.server = self.nodes[0]
         self.keys: dict[str, dict[str, Any]] = {}
         self._keys_file = Path(self.directory, "keys.json")
         self._write_keys()
@@ -141,7 +150,11 @@ class Stack:
                 {},
             )
         ]
-        settings = {"url": f"redis://127.0.0.1:{self.server.port}/0", **(redis_gateway or {})}
+        settings = {
+            "url": f"redis://127.0.0.1:{self.server.port}/0",
+            "cluster": len(self.nodes) > 1,
+            **(redis_gateway or {}),
+        }
         config = Path(self.directory, "config.yaml")
         config.write_text(yaml.safe_dump(configuration(provider_port, settings, **more)))
         environment = {
@@ -154,6 +167,9 @@ class Stack:
         if more.get("litellm_settings", {}).get("cache_params", {}).get("type") == "redis":
             # LiteLLM's own use of the server.
             environment |= {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(self.server.port)}
+            if len(self.nodes) > 1:
+                nodes = [{"host": "127.0.0.1", "port": node.port} for node in self.nodes]
+                environment["REDIS_CLUSTER_NODES"] = json.dumps(nodes)
         self.urls: list[str] = []
         self.proxies: list[Process] = []
         program = str(Path(sys.executable).parent / "litellm")
@@ -163,10 +179,14 @@ class Stack:
             self.proxies.append(Process(f"proxy-{number}", command, self.directory, environment))
             self.urls.append(f"http://127.0.0.1:{port}")
         self._processes += self.proxies
-        self._processes[0].wait_ready(f"{self.provider_url}/seen")
-        for url, proxy in zip(self.urls, self.proxies, strict=True):
-            proxy.wait_ready(f"{url}/health/liveliness")
         self.client = httpx.Client(base_url=self.urls[0], timeout=60)
+        try:
+            self._processes[0].wait_ready(f"{self.provider_url}/seen")
+            for url, proxy in zip(self.urls, self.proxies, strict=True):
+                proxy.wait_ready(f"{url}/health/liveliness")
+        except BaseException:
+            self.close()
+            raise
 
     def _write_keys(self) -> None:
         written = self._keys_file.with_suffix(".new")
@@ -224,7 +244,8 @@ class Stack:
             process.terminate()
         for process in self._processes:
             process.close()
-        self.server.close()
+        for node in self.nodes:
+            node.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

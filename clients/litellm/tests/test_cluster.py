@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from litellm.caching.dual_cache import DualCache
@@ -27,18 +28,29 @@ def nodes() -> Iterator[list[Server]]:
         node.close()
 
 
-def test_all_policies_of_a_request_are_asked_at_once(nodes: list[Server]) -> None:
-    auth = UserAPIKeyAuth(
-        api_key="sk-cluster",
-        rpm_limit=100,
-        user_id="ann",
-        user_rpm_limit=2,
-        team_id="research",
-        team_rpm_limit=100,
-        org_id="lab",
-        organization_rpm_limit=100,
-        metadata={"model_rpm_limit": {"gpt-4o": 50}},
-    )
+# Each of them would be in a slot of its own, if accounts were not kept in one.
+LIMITS: dict[str, Any] = {
+    "rpm_limit": 100,
+    "user_id": "ann",
+    "user_rpm_limit": 100,
+    "team_id": "research",
+    "team_rpm_limit": 100,
+    "org_id": "lab",
+    "organization_rpm_limit": 100,
+    "metadata": {"model_rpm_limit": {"gpt-4o": 100}},
+}
+
+
+@pytest.mark.parametrize(
+    "binds",
+    [{"user_rpm_limit": 2}, {"metadata": {"model_rpm_limit": {"gpt-4o": 2}}}],
+    ids=["of the user", "of the key for the model"],
+)
+def test_all_policies_of_a_request_are_asked_at_once(nodes: list[Server], binds: dict[str, Any]) -> None:
+    """Exactly so many pass as the smallest limit says, whichever it is: no node says CROSSSLOT."""
+    for node in nodes:
+        node.run("FLUSHALL")
+    auth = UserAPIKeyAuth(api_key="sk-cluster", **{**LIMITS, **binds})
 
     async def request(logger: GatewayLogger, number: int) -> int:
         data = {"model": "gpt-4o", "messages": [], "litellm_call_id": f"call-{number}"}

@@ -1,4 +1,9 @@
-#![doc = include_str!("../README.md")]
+// The README's programs need these.
+#![cfg_attr(all(feature = "opentelemetry", feature = "testing"), doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(all(feature = "opentelemetry", feature = "testing")),
+    doc = "Rate limits, budgets, admission, a response cache and a log queue for LLM gateways: the client of redis-gateway."
+)]
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
 

@@ -4,7 +4,7 @@ import json
 import re
 import textwrap
 
-from .model import Method, Param, Part, Policy, Shape, Spec
+from .model import Method, Param, Part, Policy, Shape, Spec, type_of
 from .python import named_groups
 
 WIDTH = 120
@@ -94,13 +94,11 @@ class Rust:
     # Types
 
     def type_of(self, shape: Shape) -> str:
-        if isinstance(shape, str):
-            return PLAIN[shape]
-        ((kind, inner),) = shape.items()
-        if kind in ("record", "fields", "word", "union"):
-            return str(inner)
-        made = self.type_of(inner)
-        if kind in ("array", "rest"):
+        return type_of(shape, PLAIN, self.around)
+
+    @staticmethod
+    def around(kind: str, made: str, _inner: Shape) -> str:
+        if kind == "array":
             return f"Vec<{made}>"
         return f"BTreeMap<Text, {made}>" if kind == "map" else f"Option<{made}>"
 

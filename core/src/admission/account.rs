@@ -10,7 +10,8 @@ use super::expired::Expired;
 use super::idle::Idle;
 use super::ledgers::Ledgers;
 use super::moment::Moment;
-use super::policy::{AccountPolicy, Kind, Policy, ShortName, State};
+use super::name::ShortName;
+use super::policy::{AccountPolicy, Kind, Policy, State};
 use super::row::{Count, Used};
 use super::settled::Settled;
 use super::taken::Admission;
@@ -39,7 +40,8 @@ pub struct Account {
     /// The largest serial that a policy has had.
     pub(super) last_serial: u64,
     /// Only in an account without money: one that has no budget and [was never charged](Self::was_charged).
-    pub(super) idle: Option<Idle>,
+    /// Boxed because few accounts have it.
+    pub(super) idle: Option<Box<Idle>>,
     /// `None` before the first cooldown or latency.
     pub(super) target: Option<Box<Target>>,
 }
@@ -132,12 +134,12 @@ impl Account {
 
     /// How long the account outlives its last admission, in milliseconds; `None` if it does not expire.
     pub fn idle_ms(&self) -> Option<u64> {
-        self.idle.map(|idle| idle.idle_ms.get())
+        self.idle.as_ref().map(|idle| idle.idle_ms.get())
     }
 
     /// When the account expires, by the server's clock; `None` if it does not. Never before a live lease ends.
     pub fn expires_at_ms(&self) -> Option<i64> {
-        self.idle.map(|idle| idle.expires_at_ms)
+        self.idle.as_ref().map(|idle| idle.expires_at_ms)
     }
 
     /// Sets how long the account outlives its last admission; with `None` it does not expire. The caller has checked
@@ -146,7 +148,7 @@ impl Account {
         // Leases end by the account's clock, the key by the server's, so both are brought together first.
         self.advance(now);
         let (now_ms, busy_ms) = (now.stamp.at_ms, self.busy_ms(now.stamp.at_ms));
-        self.idle = idle_ms.map(|idle_ms| Idle::new(idle_ms, now_ms, busy_ms));
+        self.idle = idle_ms.map(|idle_ms| Box::new(Idle::new(idle_ms, now_ms, busy_ms)));
     }
 
     /// Makes an account that got money stay. Returns whether it would have expired.
@@ -174,7 +176,7 @@ impl Account {
     /// Whether a ledger of the account was ever charged, credited, or held money other than for admissions under way.
     /// Such a ledger must not be forgotten.
     pub fn was_charged(&self) -> bool {
-        self.ledgers.iter().any(|entry| entry.ledger.is_used())
+        self.ledgers.iter().any(|(_, ledger)| ledger.is_used())
     }
 
     /// Whether money that is charged to the account's ledger without an admission counts in a policy.
@@ -201,12 +203,12 @@ impl Account {
 
     /// The account's own ledger, which counts money.
     pub fn ledger(&self) -> &Ledger {
-        &self.ledgers.money().ledger
+        self.ledgers.money()
     }
 
     /// Like [`Self::ledger`], to change it.
     pub fn ledger_mut(&mut self) -> &mut Ledger {
-        &mut self.ledgers.money_mut().ledger
+        self.ledgers.money_mut()
     }
 
     /// The ledger of a meter; creates it if there is none. It stays, with its credits, even if all policies that use it
@@ -216,13 +218,13 @@ impl Account {
     /// If the account has too many ledgers; nothing was changed.
     pub fn open_ledger(&mut self, meter: &[u8]) -> Result<&mut Ledger, Exceeded> {
         self.ledgers.open(meter)?;
-        let entry = self.ledgers.iter_mut().find(|entry| *entry.meter == *meter);
-        entry.map(|entry| &mut entry.ledger).ok_or(Exceeded::Ledgers)
+        let own = self.ledgers.iter_mut().find(|&(own, _)| own == meter);
+        own.map(|(_, ledger)| ledger).ok_or(Exceeded::Ledgers)
     }
 
     /// All ledgers with their meters, money first.
     pub fn ledgers(&self) -> impl Iterator<Item = (&[u8], &Ledger)> {
-        self.ledgers.iter().map(|entry| (&*entry.meter, &entry.ledger))
+        self.ledgers.iter()
     }
 
     /// What each window and bucket has counted, by the policy's name.
@@ -320,7 +322,7 @@ impl Account {
     /// thousand accounts, most of those places are in no cache.
     pub(super) fn fetch(&self) {
         let policies = self.policies.iter().fold(0, |words, own| words ^ own.fetch());
-        let ledgers = self.ledgers.iter().fold(0, |words, entry| words ^ entry.ledger.fetch());
+        let ledgers = self.ledgers.iter().fold(0, |words, (_, ledger)| words ^ ledger.fetch());
         let ended = self.expired.fetch() ^ self.settled.len() as u64;
         let times = self.at_ms ^ self.live.changed_at_ms() ^ self.expired.changed_at_ms();
         std::hint::black_box(policies ^ self.live.fetch() ^ ended ^ (ledgers ^ times).unsigned_abs());

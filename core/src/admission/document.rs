@@ -14,7 +14,8 @@ use serde_json::value::RawValue;
 
 use super::bounds::POLICIES_MAX;
 use super::form::{Draft, Form, Given, Mistake, Said, check_policy_name};
-use super::policy::{Policy, ShortName};
+use super::name::ShortName;
+use super::policy::Policy;
 use crate::json;
 
 /// The longest document that is read, in bytes: several times that of an account with the most policies.

@@ -6,7 +6,8 @@ use std::borrow::Cow;
 
 use super::amounts::{REQUESTS, USD};
 use super::bounds::{BILLIONTHS_MAX, NAME_BYTES_MAX};
-use super::policy::{Kind, Policy, ShortName};
+use super::name::ShortName;
+use super::policy::{Kind, Policy};
 use super::row::OBSTACLES;
 use crate::breaker::Threshold;
 use crate::bucket::Flow;

@@ -13,7 +13,7 @@ use crate::{PERIOD_MAX_MS, TIME_MAX_MS};
 /// times in that time, not with each admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Idle {
-    /// 1 ms to 366 days. Not zero, so that an account without one takes no further space for saying so.
+    /// 1 ms to 366 days. Not zero, which is how an account that does not expire is saved.
     pub idle_ms: NonZeroU64,
     /// When the account expires, by the server's clock.
     pub expires_at_ms: i64,

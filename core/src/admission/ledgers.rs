@@ -4,87 +4,102 @@
 
 use super::amounts::USD;
 use super::bounds::{Exceeded, LEDGERS_MAX};
-use super::policy::{ShortName, load_name};
+use super::name::ShortName;
+use super::policy::load_name;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::ledger::Ledger;
-use crate::memory::{allocated_bytes, spilled_bytes};
+use crate::memory::allocated_bytes;
 use crate::stored::{Stored, load_nested, save_nested};
 
-/// A ledger, and the meter that it counts.
+/// A ledger of another meter than money, and the meter that it counts.
 #[derive(Debug, Clone)]
-pub(super) struct MeterLedger {
-    pub meter: ShortName,
-    pub ledger: Ledger,
+struct MeterLedger {
+    meter: ShortName,
+    ledger: Ledger,
 }
 
 /// The ledgers of an account. Ledgers are never removed, because admissions identify them by their order.
 #[derive(Debug, Clone)]
 pub(super) struct Ledgers {
-    money: MeterLedger,
-    /// In the order in which budgets or credits first named their meters.
-    others: Vec<MeterLedger>,
+    money: Ledger,
+    /// In the order in which budgets or credits first named their meters. Boxed because most accounts have none.
+    #[allow(clippy::box_collection)]
+    others: Option<Box<Vec<MeterLedger>>>,
 }
 
 impl Ledgers {
     pub fn new(ledger: Ledger) -> Self {
-        Self { money: MeterLedger { meter: ShortName::from_slice(USD), ledger }, others: Vec::new() }
+        Self { money: ledger, others: None }
     }
 
     /// The account's own ledger.
-    pub fn money(&self) -> &MeterLedger {
+    pub fn money(&self) -> &Ledger {
         &self.money
     }
 
-    pub fn money_mut(&mut self) -> &mut MeterLedger {
+    pub fn money_mut(&mut self) -> &mut Ledger {
         &mut self.money
     }
 
     /// The ledger of a meter.
     pub fn meter(&self, meter: &[u8]) -> Option<&Ledger> {
-        self.iter().find(|entry| *entry.meter == *meter).map(|entry| &entry.ledger)
+        self.iter().find(|&(own, _)| own == meter).map(|(_, ledger)| ledger)
     }
 
     /// All ledgers with their meters, money first.
-    pub fn iter(&self) -> impl Iterator<Item = &MeterLedger> {
-        std::iter::once(&self.money).chain(&self.others)
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Ledger)> {
+        let others = self.others.iter().flat_map(|others| others.iter());
+        std::iter::once((USD, &self.money)).chain(others.map(|other| (&*other.meter, &other.ledger)))
     }
 
     /// Like [`Self::iter`], to change them.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut MeterLedger> {
-        std::iter::once(&mut self.money).chain(&mut self.others)
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&[u8], &mut Ledger)> {
+        let others = self.others.iter_mut().flat_map(|others| others.iter_mut());
+        std::iter::once((USD, &mut self.money)).chain(others.map(|other| (&*other.meter, &mut other.ledger)))
     }
 
     pub fn len(&self) -> usize {
-        1 + self.others.len()
+        1 + self.others.as_ref().map_or(0, |others| others.len())
     }
 
     /// Creates a ledger for a meter, unless there is one.
     pub fn open(&mut self, meter: &[u8]) -> Result<(), Exceeded> {
-        if self.iter().any(|entry| *entry.meter == *meter) {
+        if self.meter(meter).is_some() {
             return Ok(());
         }
         if self.len() >= LEDGERS_MAX {
             return Err(Exceeded::Ledgers);
         }
-        self.others.push(MeterLedger { meter: ShortName::from_slice(meter), ledger: Ledger::default() });
+        self.push(MeterLedger { meter: ShortName::from_slice(meter), ledger: Ledger::default() });
         Ok(())
     }
 
+    fn push(&mut self, other: MeterLedger) {
+        let others = self.others.get_or_insert_default();
+        // Few accounts get a second one.
+        others.reserve_exact(1);
+        others.push(other);
+    }
+
     pub fn memory_bytes(&self) -> usize {
-        let bytes = |entry: &MeterLedger| spilled_bytes(&entry.meter) + entry.ledger.memory_bytes();
-        allocated_bytes(self.others.capacity() * size_of::<MeterLedger>()) + self.iter().map(bytes).sum::<usize>()
+        let others = self.others.as_ref().map_or(0, |others| {
+            let list = allocated_bytes(size_of::<Vec<MeterLedger>>());
+            let meters: usize = others.iter().map(|other| other.meter.memory_bytes()).sum();
+            list + allocated_bytes(others.capacity() * size_of::<MeterLedger>()) + meters
+        });
+        others + self.iter().map(|(_, ledger)| ledger.memory_bytes()).sum::<usize>()
     }
 
     pub fn allocations(&self) -> usize {
-        1 + self.iter().map(|entry| 1 + entry.ledger.allocations()).sum::<usize>()
+        2 + self.iter().map(|(_, ledger)| 1 + ledger.allocations()).sum::<usize>()
     }
 
     pub fn save(&self, out: &mut dyn Writer) {
-        save_nested(&self.money.ledger, out);
-        out.uint(self.others.len() as u64);
-        for entry in &self.others {
-            out.bytes(&entry.meter);
-            save_nested(&entry.ledger, out);
+        save_nested(&self.money, out);
+        out.uint(self.len() as u64 - 1);
+        for (meter, ledger) in self.iter().skip(1) {
+            out.bytes(meter);
+            save_nested(ledger, out);
         }
     }
 
@@ -92,10 +107,10 @@ impl Ledgers {
         let mut ledgers = Self::new(load_nested(from)?);
         for _ in 0..from.uint_max(LEDGERS_MAX as u64 - 1, "more ledgers than an account has")? {
             let meter = load_name(from)?;
-            if ledgers.iter().any(|entry| entry.meter == meter) {
+            if ledgers.meter(&meter).is_some() {
                 return Err(Corrupt("a meter twice"));
             }
-            ledgers.others.push(MeterLedger { meter, ledger: load_nested(from)? });
+            ledgers.push(MeterLedger { meter, ledger: load_nested(from)? });
         }
         Ok(ledgers)
     }

@@ -7,7 +7,6 @@ use smallvec::SmallVec;
 use super::account::{Account, live_for_ms};
 use super::amounts::{Amounts, REQUESTS};
 use super::bounds::{EXPIRED_KEPT_MS, Exceeded, SETTLED_KEPT_MS};
-use super::ledgers::MeterLedger;
 use super::moment::Moment;
 use super::policy::{Kind, State};
 use super::row::Row;
@@ -16,7 +15,7 @@ use super::target::Report;
 use crate::TIME_MAX_MS;
 use crate::breaker::{Outcome, Turn};
 use crate::calendar::Day;
-use crate::ledger::Overflow;
+use crate::ledger::{Ledger, Overflow};
 use crate::money::Amount;
 
 /// A refused request leaves up to this many ended leases in place.
@@ -76,7 +75,7 @@ impl Account {
         let at_ms = self.time_ms(now.stamp.at_ms);
         let ended = self.live.len().saturating_sub(self.live.in_use(at_ms) as usize);
         let behind = now.stamp.at_ms.saturating_add(self.ahead_ms) < self.at_ms
-            || self.ledgers.iter().any(|entry| entry.ledger.is_ahead_of(now.stamp.at_ms));
+            || self.ledgers.iter().any(|(_, ledger)| ledger.is_ahead_of(now.stamp.at_ms));
         // The decision would miss what they give back. It would also miss money if this clock is ahead of the ledgers'.
         let missed = || self.ahead_ms > 0 || self.policies.iter().any(|own| own.policy.give_back);
         let due = behind || ended > ENDED_MAX || (ended > 0 && missed());
@@ -91,9 +90,8 @@ impl Account {
     /// # Errors
     /// If a ledger does not have room.
     pub fn can_hold(&self, now_ms: i64, amounts: &Amounts) -> Result<(), Exceeded> {
-        let holds = |entry: &MeterLedger| amounts.estimate(&entry.meter).is_some_and(|amount| amount > Amount::ZERO);
-        let full = |entry: &MeterLedger| holds(entry) && !entry.ledger.can_hold(now_ms);
-        if self.ledgers.iter().any(full) {
+        let holds = |meter: &[u8]| amounts.estimate(meter).is_some_and(|amount| amount > Amount::ZERO);
+        if self.ledgers.iter().any(|(meter, ledger)| holds(meter) && !ledger.can_hold(now_ms)) {
             return Err(Exceeded::Holds);
         }
         Ok(())
@@ -101,8 +99,8 @@ impl Account {
 
     /// Milliseconds until the next hold ends.
     pub(super) fn hold_ends_after_ms(&self, now_ms: i64) -> i64 {
-        let next_ms = |entry: &MeterLedger| entry.ledger.holds(now_ms).next().map(|(.., left_ms)| left_ms);
-        self.ledgers.iter().filter_map(next_ms).min().unwrap_or(1).max(1)
+        let next_ms = |ledger: &Ledger| ledger.holds(now_ms).next().map(|(.., left_ms)| left_ms);
+        self.ledgers.iter().filter_map(|(_, ledger)| next_ms(ledger)).min().unwrap_or(1).max(1)
     }
 
     /// Admits a request: takes the estimates for `ttl_ms`, whatever the policies say. `rows` are this account's answers
@@ -125,11 +123,11 @@ impl Account {
         }
         let expires_at_ms = now.stamp.at_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
         let mut estimates = SmallVec::new();
-        for (index, entry) in self.ledgers.iter_mut().enumerate() {
-            let Some(estimate) = amounts.estimate(&entry.meter).filter(|&estimate| estimate > Amount::ZERO) else {
+        for (index, (meter, ledger)) in self.ledgers.iter_mut().enumerate() {
+            let Some(estimate) = amounts.estimate(meter).filter(|&estimate| estimate > Amount::ZERO) else {
                 continue;
             };
-            entry.ledger.set_aside(id, now.day, estimate, expires_at_ms, &now.stamp);
+            ledger.set_aside(id, now.day, estimate, expires_at_ms, &now.stamp);
             estimates.resize(index, Amount::ZERO);
             estimates.push(estimate);
         }
@@ -188,7 +186,7 @@ impl Account {
         let admission = self.unsettled(standing, id)?;
         let estimates = admission.estimates.iter().copied().chain(std::iter::repeat(Amount::ZERO));
         let used = self.ledgers.iter().zip(estimates);
-        let used = used.map(|(entry, estimate)| actuals.of(&entry.meter).unwrap_or(estimate));
+        let used = used.map(|((meter, _), estimate)| actuals.of(meter).unwrap_or(estimate));
         Some((admission.day, used.collect()))
     }
 
@@ -202,7 +200,7 @@ impl Account {
     }
 
     fn can_spend(&self, day: Day, used: &[Amount]) -> Result<(), Overflow> {
-        self.ledgers.iter().zip(used).try_for_each(|(entry, &used)| entry.ledger.totals_with(day, used).map(drop))
+        self.ledgers.iter().zip(used).try_for_each(|((_, ledger), &used)| ledger.totals_with(day, used).map(drop))
     }
 
     /// Ends an admission: the estimates are replaced by what was used, in the window's tick and on the day of the
@@ -224,10 +222,10 @@ impl Account {
         self.can_spend(day, &used)?;
         let version = self.ledger().version();
         let at_ms = self.advance(now);
-        for (entry, used) in self.ledgers.iter_mut().zip(used) {
-            entry.ledger.release(id);
+        for ((_, ledger), used) in self.ledgers.iter_mut().zip(used) {
+            ledger.release(id);
             if used != Amount::ZERO {
-                entry.ledger.charge(day, used, now.stamp.keep_days, now.stamp.version)?;
+                ledger.charge(day, used, now.stamp.keep_days, now.stamp.version)?;
                 self.idle = None;
             }
         }
@@ -288,9 +286,9 @@ impl Account {
         }
         let Some(lease) = self.live.take(id) else { return false };
         let expires_at_ms = now.stamp.at_ms.saturating_add_unsigned(ttl_ms).min(TIME_MAX_MS);
-        for (entry, &estimate) in self.ledgers.iter_mut().zip(&lease.payload.estimates) {
+        for ((_, ledger), &estimate) in self.ledgers.iter_mut().zip(&lease.payload.estimates) {
             if estimate > Amount::ZERO {
-                entry.ledger.set_aside(id, lease.payload.day, estimate, expires_at_ms, &now.stamp);
+                ledger.set_aside(id, lease.payload.day, estimate, expires_at_ms, &now.stamp);
             }
         }
         self.live.hold(at_ms, lease.holder, ttl_ms, lease.payload);
@@ -304,8 +302,9 @@ impl Account {
         let at_ms = self.time_ms(now.stamp.at_ms);
         self.ahead_ms = self.ahead_ms.max(at_ms.saturating_sub(now.stamp.at_ms).min(TIME_MAX_MS));
         self.at_ms = at_ms;
-        for entry in self.ledgers.iter_mut().filter(|entry| entry.ledger.is_ahead_of(now.stamp.at_ms)) {
-            entry.ledger.forget(now.stamp.at_ms);
+        let ledgers = self.ledgers.iter_mut().map(|(_, ledger)| ledger);
+        for ledger in ledgers.filter(|ledger| ledger.is_ahead_of(now.stamp.at_ms)) {
+            ledger.forget(now.stamp.at_ms);
         }
         for _ in 0..ENDED_PER_CHANGE {
             let Some(lease) = self.live.take_ended(at_ms) else { break };
@@ -318,8 +317,8 @@ impl Account {
 
     /// Ends a lease by time: see the [family's documentation](super).
     fn end(&mut self, at_ms: i64, id: Arc<[u8]>, ended_ms: i64, mut admission: Admission) {
-        for entry in self.ledgers.iter_mut().take(admission.estimates.len()) {
-            entry.ledger.release(&id);
+        for (_, ledger) in self.ledgers.iter_mut().take(admission.estimates.len()) {
+            ledger.release(&id);
         }
         for taken in &mut admission.taken {
             let own = self.policies.iter_mut().find(|own| own.serial == taken.serial);

@@ -50,6 +50,7 @@ mod idle;
 mod ledgers;
 mod life;
 mod moment;
+mod name;
 mod policy;
 mod route;
 mod row;
@@ -67,7 +68,8 @@ pub use bounds::{
 pub use decide::{Decision, Indexes, Question, Request, Rows, Told, Undecided, admit};
 pub use life::{Reset, Settlement};
 pub use moment::Moment;
-pub use policy::{AccountPolicy, Kind, Policy, ShortName};
+pub use name::ShortName;
+pub use policy::{AccountPolicy, Kind, Policy};
 pub use route::{Noted, Pick, Route, TARGETS_MAX, route};
 pub use row::{Answer, Count, Figures, OBSTACLES, Row, Soft, Used};
 pub use taken::{Admission, Standing};

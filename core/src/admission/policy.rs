@@ -2,10 +2,9 @@
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
-use smallvec::SmallVec;
-
 use super::amounts::{Amounts, USD, billionths, billionths_given_back, whole_units};
 use super::bounds::{BILLIONTHS_MAX, NAME_BYTES_MAX};
+use super::name::ShortName;
 use super::row::{Count, Figures, Used};
 use super::tally::Tally;
 use crate::breaker::{Breaker, Threshold};
@@ -13,15 +12,10 @@ use crate::bucket::{Flow, TokenBucket};
 use crate::calendar::{Day, Period};
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::limit::Verdict;
-use crate::memory::{allocated_bytes, spilled_bytes};
 use crate::money::Amount;
 use crate::stored::{Stored, load_nested, save_nested};
 use crate::window::{Rule, Shape, SlidingWindow};
 use crate::{PERIOD_MAX_MS, UNITS_MAX};
-
-/// The name of a policy or a meter. Names of up to 16 bytes lie in the struct, so that decisions follow no pointer to
-/// them.
-pub type ShortName = SmallVec<[u8; 16]>;
 
 /// The kind of a policy, with its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,9 +136,11 @@ pub struct AccountPolicy {
 /// The state of a policy. Leases and spend belong to the account, not to a policy.
 #[derive(Debug, Clone)]
 pub(super) enum State {
-    Window(SlidingWindow),
+    /// `None` stands for a window that has counted nothing yet. Windows and buckets are boxed, because not every policy
+    /// is one, and all policies of an account lie side by side.
+    Window(Option<Box<SlidingWindow>>),
     /// `None` stands for a full bucket.
-    Bucket(Option<TokenBucket>),
+    Bucket(Option<Box<TokenBucket>>),
     /// The first day of the last period in which the budget's soft limit was announced.
     Budget(Option<Day>),
     /// Boxed because few accounts have one.
@@ -155,7 +151,7 @@ pub(super) enum State {
 impl State {
     pub(super) fn new(kind: &Kind) -> Self {
         match kind {
-            Kind::Window(_) => State::Window(SlidingWindow::default()),
+            Kind::Window(_) => State::Window(None),
             Kind::Bucket(_) => State::Bucket(None),
             Kind::Budget { .. } => State::Budget(None),
             Kind::Breaker(_) => State::Breaker(Box::default()),
@@ -224,7 +220,8 @@ impl AccountPolicy {
     pub(super) fn decide(&mut self, at_ms: i64, units: Option<u64>) -> Option<Verdict> {
         let cost = units.unwrap_or(1);
         match (&mut self.state, self.policy.kind) {
-            (State::Window(window), Kind::Window(rule)) => Some(window.decide(at_ms, rule, cost)),
+            (State::Window(Some(window)), Kind::Window(rule)) => Some(window.decide(at_ms, rule, cost)),
+            (State::Window(None), Kind::Window(rule)) => Some(SlidingWindow::default().decide(at_ms, rule, cost)),
             (State::Bucket(Some(bucket)), Kind::Bucket(flow)) => Some(bucket.decide(at_ms, flow, cost)),
             (State::Bucket(None), Kind::Bucket(flow)) => Some(TokenBucket::full(at_ms, flow).decide(at_ms, flow, cost)),
             _ => None,
@@ -235,14 +232,18 @@ impl AccountPolicy {
     /// whole limit is free again.
     pub(super) fn take(&mut self, at_ms: i64, units: u64) -> Option<(i64, i64)> {
         match (&mut self.state, self.policy.kind) {
-            (State::Window(window), Kind::Window(rule)) if units == 0 => Some((window.kept_at_ms(at_ms, rule), 0)),
+            (State::Window(window), Kind::Window(rule)) if units == 0 => {
+                let kept_at_ms = window.as_mut().map(|window| window.kept_at_ms(at_ms, rule));
+                Some((kept_at_ms.unwrap_or_else(|| rule.tick_at_ms(at_ms)), 0))
+            }
             (State::Window(window), Kind::Window(rule)) => {
+                let window = window.get_or_insert_default();
                 window.record(at_ms, rule, units);
                 Some((window.newest_at_ms(), window.reset_after_ms(at_ms)))
             }
             (State::Bucket(_), Kind::Bucket(_)) if units == 0 => Some((at_ms, 0)),
             (State::Bucket(bucket), Kind::Bucket(flow)) => {
-                let bucket = bucket.get_or_insert_with(|| TokenBucket::full(at_ms, flow));
+                let bucket = bucket.get_or_insert_with(|| Box::new(TokenBucket::full(at_ms, flow)));
                 bucket.record(at_ms, flow, units.cast_signed());
                 Some((at_ms, bucket.reset_after_ms()))
             }
@@ -253,9 +254,13 @@ impl AccountPolicy {
     /// Adds `more` units to those taken at `taken_ms`; gives units back if `more` is negative.
     pub(super) fn correct(&mut self, at_ms: i64, taken_ms: i64, more: i64) {
         match (&mut self.state, self.policy.kind) {
-            (State::Window(window), Kind::Window(rule)) => window.adjust(at_ms, rule, taken_ms, more),
+            (State::Window(None), Kind::Window(_)) if more == 0 => {}
+            (State::Window(window), Kind::Window(rule)) => {
+                window.get_or_insert_default().adjust(at_ms, rule, taken_ms, more);
+            }
             (State::Bucket(bucket), Kind::Bucket(flow)) if more != 0 && (more > 0 || bucket.is_some()) => {
-                bucket.get_or_insert_with(|| TokenBucket::full(at_ms, flow)).record(at_ms, flow, more);
+                let bucket = bucket.get_or_insert_with(|| Box::new(TokenBucket::full(at_ms, flow)));
+                bucket.record(at_ms, flow, more);
             }
             _ => {}
         }
@@ -270,13 +275,13 @@ impl AccountPolicy {
         match (&mut self.state, self.policy.kind) {
             _ if units == 0 => {}
             (State::Window(window), Kind::Window(rule)) if is_charge && spent_ms >= at_ms => {
-                window.record(at_ms, rule, units);
+                window.get_or_insert_default().record(at_ms, rule, units);
             }
             (State::Window(window), Kind::Window(rule)) if is_charge => {
-                window.adjust(at_ms, rule, rule.tick_at_ms(spent_ms), units.cast_signed());
+                window.get_or_insert_default().adjust(at_ms, rule, rule.tick_at_ms(spent_ms), units.cast_signed());
             }
             (State::Window(window), Kind::Window(rule)) if rule.covers(at_ms, spent_ms) => {
-                window.give_back(at_ms, rule, units);
+                window.get_or_insert_default().give_back(at_ms, rule, units);
             }
             (State::Bucket(_), _) => {
                 let units = units.cast_signed();
@@ -306,7 +311,9 @@ impl AccountPolicy {
     pub(super) fn count(&mut self, at_ms: i64) -> Option<i64> {
         match (&mut self.state, self.policy.kind) {
             // By the rule in force, which may differ from that of the last admission.
-            (State::Window(window), Kind::Window(rule)) => Some(window.used_at(at_ms, rule).cast_signed()),
+            (State::Window(window), Kind::Window(rule)) => {
+                Some(window.as_mut().map_or(0, |window| window.used_at(at_ms, rule).cast_signed()))
+            }
             (State::Bucket(Some(bucket)), _) => Some(bucket.state(at_ms).tokens()),
             (State::Bucket(None), Kind::Bucket(flow)) => Some(flow.burst.cast_signed()),
             _ => None,
@@ -316,9 +323,9 @@ impl AccountPolicy {
     /// Prefetches what a decision reads; returns a word that depends on it.
     pub(super) fn fetch(&self) -> u64 {
         let state = match &self.state {
-            State::Window(window) => window.fetch(),
+            State::Window(Some(window)) => window.fetch(),
             State::Bucket(Some(bucket)) => bucket.fetch(),
-            State::Bucket(None) | State::Budget(_) | State::Breaker(_) | State::Stateless => 0,
+            State::Window(None) | State::Bucket(None) | State::Budget(_) | State::Breaker(_) | State::Stateless => 0,
         };
         let kind = match self.policy.kind {
             Kind::Window(rule) => rule.limit,
@@ -333,11 +340,12 @@ impl AccountPolicy {
 
     pub(super) fn memory_bytes(&self) -> usize {
         let state = match &self.state {
-            State::Window(window) => window.memory_bytes(),
-            State::Breaker(breaker) => allocated_bytes(size_of::<Breaker>()) + breaker.memory_bytes(),
-            State::Bucket(_) | State::Budget(_) | State::Stateless => 0,
+            State::Window(Some(window)) => window.total_bytes(),
+            State::Bucket(Some(bucket)) => bucket.total_bytes(),
+            State::Breaker(breaker) => breaker.total_bytes(),
+            State::Window(None) | State::Bucket(None) | State::Budget(_) | State::Stateless => 0,
         };
-        [&self.name, &self.policy.meter].into_iter().map(spilled_bytes).sum::<usize>() + state
+        self.name.memory_bytes() + self.policy.meter.memory_bytes() + state
     }
 
     pub(super) fn save(&self, out: &mut dyn Writer) {
@@ -345,11 +353,12 @@ impl AccountPolicy {
         self.policy.save(out);
         out.uint(self.serial);
         match &self.state {
-            State::Window(window) => save_nested(window, out),
+            State::Window(Some(window)) => save_nested(&**window, out),
+            State::Window(None) => save_nested(&SlidingWindow::default(), out),
             State::Bucket(bucket) => {
                 out.uint(bucket.is_some().into());
                 if let Some(bucket) = bucket {
-                    save_nested(bucket, out);
+                    save_nested(&**bucket, out);
                 }
             }
             State::Budget(told) => {
@@ -368,10 +377,13 @@ impl AccountPolicy {
         let policy = Policy::load(from)?;
         let serial = from.uint()?;
         let state = match policy.kind {
-            Kind::Window(_) => State::Window(load_nested(from)?),
+            Kind::Window(_) => {
+                let window: SlidingWindow = load_nested(from)?;
+                State::Window((!window.is_new()).then(|| Box::new(window)))
+            }
             Kind::Bucket(_) => match from.uint_max(1, "a bucket or none")? {
                 0 => State::Bucket(None),
-                _ => State::Bucket(Some(load_nested(from)?)),
+                _ => State::Bucket(Some(Box::new(load_nested(from)?))),
             },
             Kind::Budget { period, .. } => match from.uint_max(1, "a period that was told, or none")? {
                 0 => State::Budget(None),

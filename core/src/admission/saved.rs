@@ -23,7 +23,7 @@ impl Stored for Account {
     fn save(&self, out: &mut dyn Writer) {
         [self.ahead_ms, self.at_ms].into_iter().for_each(|time_ms| out.int(time_ms));
         out.uint(self.last_serial);
-        Idle::save(self.idle.as_ref(), out);
+        Idle::save(self.idle.as_deref(), out);
         out.uint(self.target.is_some().into());
         self.target.iter().for_each(|target| save_nested(&**target, out));
         out.uint(self.policies.len() as u64);
@@ -37,7 +37,8 @@ impl Stored for Account {
     fn load(from: &mut dyn Reader, _encoding: u32) -> Result<Self, Corrupt> {
         let (ahead_ms, at_ms) = (from.time_ms("a clock ahead")?, from.time_ms("time")?);
         let last_serial = from.uint_max(u64::MAX >> 1, "serial")?;
-        let mut account = Self { ahead_ms, at_ms, last_serial, idle: Idle::load(from)?, ..Self::default() };
+        let mut account =
+            Self { ahead_ms, at_ms, last_serial, idle: Idle::load(from)?.map(Box::new), ..Self::default() };
         if from.uint_max(1, "neither a target nor none")? == 1 {
             account.target = Some(Box::new(load_nested(from)?));
         }
@@ -61,8 +62,10 @@ impl Stored for Account {
         let list = spilled_bytes(&self.policies);
         let policies: usize = self.policies.iter().map(AccountPolicy::memory_bytes).sum();
         let target = self.target.as_ref().map_or(0, |_| allocated_bytes(size_of::<Target>()));
+        let idle = self.idle.as_ref().map_or(0, |_| allocated_bytes(size_of::<Idle>()));
         list + policies
             + target
+            + idle
             + self.ledgers.memory_bytes()
             + self.live.memory_bytes()
             + self.expired.memory_bytes()

@@ -795,3 +795,19 @@ fn a_cooldown_needs_no_policy_and_the_later_end_wins() {
     assert_eq!((account.cooldown_ms(NOW + 4_999), account.cooldown_ms(NOW + 5_000)), (1, 0));
     assert_eq!(saved(&reloaded(&account)), saved(&account));
 }
+
+/// What an account takes with up to four policies before its first request, which docs/src/operating/sizing.md states.
+#[test]
+fn an_idle_account_is_small() {
+    let mut account = Account::default();
+    for (name, policy) in [
+        ("rpm", window(1_000, 60_000, "requests")),
+        ("tpm", bucket(1_000, 1_000, 60_000, "tokens")),
+        ("streams", in_flight(10)),
+        ("money", budget("100", Period::Month, "usd")),
+    ] {
+        account.set(name.as_bytes(), policy).unwrap();
+    }
+    assert_eq!(account.total_bytes(), 768);
+    assert_eq!(account.clone().total_bytes(), 768);
+}

@@ -19,14 +19,18 @@ pub enum Shape {
 }
 
 /// The limit of a window.
+///
+/// The shape comes first also in memory: what an enum with a rule needs to tell its variants apart then lies in the
+/// shape's own tag, in front of the other variants' fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
 pub struct Rule {
+    /// When units leave it.
+    pub shape: Shape,
     /// The most units in a window: 0 to 2^53.
     pub limit: u64,
     /// The window's length in milliseconds: 1 to 366 days.
     pub window_ms: u64,
-    /// When units leave it.
-    pub shape: Shape,
 }
 
 impl Rule {

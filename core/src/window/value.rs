@@ -197,6 +197,13 @@ impl SlidingWindow {
         }
     }
 
+    /// Whether nothing was ever recorded, so that the window is a new one.
+    pub fn is_new(&self) -> bool {
+        let new = Self::default();
+        let is_empty = self.sealed.is_none() && self.open.pairs.is_empty();
+        is_empty && (self.rule, self.newest_ms, self.expires_at_ms) == (new.rule, new.newest_ms, new.expires_at_ms)
+    }
+
     /// The time that is recorded for the newest units.
     pub fn newest_at_ms(&self) -> i64 {
         self.newest_ms
@@ -217,7 +224,9 @@ impl SlidingWindow {
 
     /// Prefetches what the next decision reads; returns a word that depends on it.
     pub fn fetch(&self) -> u64 {
-        self.open.pairs.last().map_or(0, |&byte| byte.into()) ^ self.units_end
+        // A word from each cache line of the window.
+        let own = self.units_end ^ self.live.units ^ self.release.0 ^ self.rule.limit;
+        self.open.pairs.last().map_or(0, |&byte| byte.into()) ^ own
     }
 
     /// The key's expiry in unix milliseconds: never before its last unit has left the window.

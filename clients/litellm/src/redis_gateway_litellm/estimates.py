@@ -118,7 +118,9 @@ def deployments(model: str, team: str | None = None) -> list[Mapping[str, Any]]:
     if router is None:
         return []
     if not hasattr(router, "registry"):
-        return router.get_model_list(model_name=model, team_id=team) or []
+        # LiteLLM 1.108 does not list a deployment by its id.
+        listed = router.get_model_list(model_name=model, team_id=team)
+        return listed or [one for one in router.model_list if one["model_info"]["id"] == model]
     registry = router.registry()
     found = list(registry.deployments(model, team_id=team) or [])
     one = registry.deployment_dict(model) if not found and registry.has_deployment(model) else None

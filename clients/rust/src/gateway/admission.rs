@@ -62,6 +62,8 @@ pub(super) struct Asked {
     pub(super) groups: Vec<Group>,
     /// The target of an attempt. Its money is booked to it alone if the server does not know the lease.
     pub(super) target: Option<Text>,
+    /// Those of its tokens; none if others tell of them.
+    pub(super) attributes: Option<Vec<(String, String)>>,
 }
 
 impl Asked {
@@ -111,6 +113,12 @@ impl Asked {
             made.push(delivery);
         }
         made
+    }
+
+    fn tell_tokens(&self, core: &Core, used: &Amounts) {
+        if let Some(attributes) = &self.attributes {
+            core.watch.used(used, attributes);
+        }
     }
 
     /// Nothing was used, and the request does not count.
@@ -197,6 +205,7 @@ impl AdmissionState {
                     }
                     let settlement = own.core.deliver_all(own.asked.deliveries(&amounts, how)).await?;
                     own.core.watch.settled(settlement.name());
+                    own.asked.tell_tokens(&own.core, &amounts);
                     own.core.lives_no_more(own.living.load(Ordering::Relaxed));
                     Ok(settlement)
                 });
@@ -232,6 +241,7 @@ impl Running for AdmissionState {
         self.core.lives_no_more(self.living.load(Ordering::Relaxed));
         self.core.watch.count(figure, 1);
         let mut amounts = self.amounts();
+        self.asked.tell_tokens(&self.core, &amounts);
         let silent = self.asked.target.is_some() && !self.has_answered();
         self.used().succeeded = true;
         if silent {

@@ -28,6 +28,8 @@ pub struct AdmitOptions {
     pub require: bool,
     /// It is not kept alive.
     pub no_keep_alive: bool,
+    /// Attributes of its tokens for [`Settings::observer`](super::Settings::observer), such as `gen_ai.request.model`.
+    pub attributes: Vec<(String, String)>,
 }
 
 impl Gateway {
@@ -68,6 +70,7 @@ pub(super) fn prepare(
         rows: Vec::new(),
         groups,
         target: None,
+        attributes: Some(options.attributes.clone()),
     })
 }
 

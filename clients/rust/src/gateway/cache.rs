@@ -86,7 +86,7 @@ impl CacheInner {
     fn setting(&self, key: &str, value: &[u8], token: i64, options: &EntryOptions) -> Request<bool> {
         let own = CacheSetOptions {
             px_ms: self.options.ttl.map(milliseconds),
-            stale_ms: self.options.stale.map(milliseconds),
+            stale_ms: self.options.stale.map(|stale| if stale.is_zero() { 0 } else { milliseconds(stale) }),
             tags: options.tags.iter().map(Text::from).collect(),
             saved: options.saved,
             token: (token != 0).then_some(token),

@@ -17,6 +17,7 @@ use super::ids::jitter;
 use super::kept::KeptQueue;
 use super::local::{LocalSlots, LocalWindows};
 use super::settings::Settings;
+use super::telling::in_trace;
 use super::transport::Transport;
 use super::way::Way;
 use crate::commands::Request;
@@ -95,7 +96,7 @@ impl Core {
         let made = Arc::new(Self {
             transport: Transport::new(way, &settings),
             background: Transport::new(way, &patient),
-            watch: Watch::default(),
+            watch: Watch::new(settings.observer.clone()),
             windows: LocalWindows::default(),
             slots: LocalSlots::default(),
             kept: KeptQueue::new(&settings.kept),
@@ -137,11 +138,11 @@ impl Core {
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         let (sender, receiver) = oneshot::channel::<Result<Parcel<T>, Error>>();
-        self.spawn(async move {
+        self.spawn(in_trace(async move {
             let made = work.await.map(|made| Parcel(Some(made)));
             // If nobody is there, the parcel gives back what is in it.
             drop(sender.send(made));
-        });
+        }));
         match receiver.await {
             Ok(Ok(mut parcel)) => parcel.0.take().ok_or_else(closed),
             Ok(Err(error)) => Err(error),
@@ -154,7 +155,7 @@ impl Core {
         self: &Arc<Self>,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        self.runtime.spawn(work).await.unwrap_or_else(|_| Err(closed()))
+        self.runtime.spawn(in_trace(work)).await.unwrap_or_else(|_| Err(closed()))
     }
 
     // What must arrive.

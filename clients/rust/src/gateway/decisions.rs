@@ -15,6 +15,16 @@ pub enum Outcome {
     Degraded,
 }
 
+impl Outcome {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::Denied => "denied",
+            Self::Degraded => "degraded",
+        }
+    }
+}
+
 /// How an admission or a hold has ended, or what became of a charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use super::core::Core;
 use super::figures::Figures;
+use super::readings;
 use super::settings::{Settings, SettingsError};
 use super::way::{To, Way};
 use crate::commands::Request;
@@ -64,7 +65,9 @@ impl Gateway {
 
     fn made(client: &redis::Client, to: To, settings: Settings) -> Result<Self, SettingsError> {
         settings.check()?;
-        Ok(Self { core: Core::new(&Way { client: client.clone(), to }, settings, Handle::current()) })
+        let core = Core::new(&Way { client: client.clone(), to }, settings, Handle::current());
+        readings::watch(&core);
+        Ok(Self { core })
     }
 
     /// Sends a typed command with the time-outs of the request path. While the server is away, that is the error.

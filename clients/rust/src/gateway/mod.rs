@@ -26,10 +26,15 @@ mod local;
 mod locks;
 mod logs;
 mod node;
+mod observer;
+mod readings;
 mod routing;
 mod settings;
 mod stream;
 mod streamcache;
+#[cfg(feature = "opentelemetry")]
+mod telemetry;
+mod telling;
 mod transport;
 mod waiting;
 mod way;
@@ -47,9 +52,12 @@ pub use health::Health;
 pub use limits::{AllowOptions, TokensOptions};
 pub use locks::{Slot, SlotOptions};
 pub use logs::{LogOptions, Logs};
+pub use observer::{CallEnd, Label, Observer, ReadFigure, Reading};
 pub use routing::{Attempt, RouteOptions, RoutedRequest};
 pub use settings::{Away, Kept, LocalLimit, Mode, Plan, Plans, Settings, SettingsError};
 pub use stream::AdmittedStream;
 pub use streamcache::CachedStream;
+#[cfg(feature = "opentelemetry")]
+pub use telemetry::OpenTelemetry;
 
 pub use crate::error::Unavailable;

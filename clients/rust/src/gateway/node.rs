@@ -1,15 +1,19 @@
-use std::sync::Mutex;
+use std::borrow::Cow;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{Cmd, RedisResult, Value};
+use redis::{Arg, Cmd, RedisResult, Value};
 use tokio::sync::Semaphore;
 
 use super::circuit::Circuit;
 use super::failure::{away_reply, not_connected};
 use super::link::Link;
+use super::observer::Observer;
 use super::settings::Settings;
+use super::telling::Telling;
 use super::waiting::within;
 use super::way::Way;
 use crate::commands::Request;
@@ -30,6 +34,14 @@ impl Call {
         let key = request.key().map(<[u8]>::to_vec);
         Self { cmd: request.cmd().clone(), key, repeatable: request.is_repeatable(), longest: None }
     }
+
+    /// The command's name.
+    fn operation(&self) -> Cow<'_, str> {
+        match self.cmd.args_iter().next() {
+            Some(Arg::Simple(name)) => String::from_utf8_lossy(name),
+            _ => Cow::Borrowed("UNKNOWN"),
+        }
+    }
 }
 
 /// One server, with the gateway's own connections to it.
@@ -45,6 +57,7 @@ pub(super) struct Node {
     /// Connections on which calls wait inside the server, that are free now.
     idle: Mutex<Vec<Link>>,
     waiting: Semaphore,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 #[derive(Default)]
@@ -67,6 +80,7 @@ impl Node {
             attempts: AtomicU64::new(0),
             idle: Mutex::default(),
             waiting: Semaphore::new(settings.waiting_connections),
+            observer: settings.observer.clone(),
         }
     }
 
@@ -125,13 +139,14 @@ impl Node {
         let Some(permit) = self.circuit.ask(self.timeout).await else {
             return Err(Error::Unavailable(Unavailable::new("circuit_open", false, true)));
         };
-        let mut found = self.once(call, asking).await;
+        let operation = call.operation();
+        let mut found = self.told(&operation, self.once(call, asking)).await;
         if let Err(Error::Unavailable(first)) = &found
             && first.reason == "connection"
             && (!first.sent || call.repeatable)
         {
             let sent = first.sent;
-            found = self.once(call, asking).await;
+            found = self.told(&operation, self.once(call, asking)).await;
             // A call that was tried twice may have arrived if one of the tries may have.
             if let Err(Error::Unavailable(second)) = &mut found {
                 second.sent |= sent;
@@ -162,9 +177,9 @@ impl Node {
         let Some(permit) = self.circuit.ask(self.timeout).await else {
             return all(Error::Unavailable(Unavailable::new("circuit_open", false, true)));
         };
-        let mut found = self.once_together(calls).await;
+        let mut found = self.told("PIPELINE", self.once_together(calls)).await;
         if matches!(&found, Err(Error::Unavailable(away)) if away.reason == "connection") {
-            found = self.once_together(calls).await;
+            found = self.told("PIPELINE", self.once_together(calls)).await;
         }
         match found {
             Ok(replies) => {
@@ -214,14 +229,25 @@ impl Node {
             idle.retain(|link| !link.is_lost());
             idle.pop()
         };
-        let mut link = match idle {
-            Some(link) => link,
-            None => self.connect().await?,
+        let asked = async {
+            let mut link = match idle {
+                Some(link) => link,
+                None => self.connect().await?,
+            };
+            let found = read(within(wait + patience, send(&mut link.connection, &call.cmd, false)).await);
+            if !matches!(&found, Err(Error::Unavailable(_))) {
+                self.lock_idle().push(link);
+            }
+            found
         };
-        let found = read(within(wait + patience, send(&mut link.connection, &call.cmd, false)).await);
-        if !matches!(&found, Err(Error::Unavailable(_))) {
-            self.lock_idle().push(link);
-        }
+        self.told(&call.operation(), asked).await
+    }
+
+    /// Does it, and tells the observer how it goes.
+    async fn told<T>(&self, operation: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let telling = Telling::begin(self.observer.as_ref(), operation, &self.address);
+        let found = work.await;
+        telling.ended(&found);
         found
     }
 }

@@ -104,7 +104,8 @@ impl Gateway {
     ) -> Result<Attempt, Error> {
         let targets = targets.into_iter().map(Into::into).collect();
         let pick = options.pick.unwrap_or(Pick::First);
-        self.core.finish(pick_one(self.core.clone(), targets, estimates, pick, options.admit.clone())).await
+        let asked = prepare(&self.core, Vec::new(), estimates, &options.admit)?;
+        self.core.finish(pick_one(self.core.clone(), asked, targets, pick, options.admit.clone())).await
     }
 
     /// Admits a request for its accounts. [`RoutedRequest::next`] then goes from target to target until one serves it.
@@ -158,6 +159,7 @@ async fn begin(
     let pick = options.pick.unwrap_or(Pick::Fast);
     let mut asked = prepare_for(&core, accounts, estimates.clone(), &own)?;
     let mut picked = prepare(&core, Vec::new(), estimates, &options.admit)?;
+    picked.attributes = None; // The accounts' admission tells of the tokens of all attempts.
     let mut first = None;
     let parts = grouped(&core, &targets);
     let mut together = (None, None);
@@ -208,15 +210,14 @@ fn grouped(core: &Core, targets: &[Text]) -> Vec<Vec<Text>> {
 
 async fn pick_one(
     core: Arc<Core>,
+    mut asked: Asked,
     targets: Vec<Text>,
-    estimates: Amounts,
     pick: Pick,
     options: AdmitOptions,
 ) -> Result<Attempt, Error> {
     if targets.is_empty() {
         return Err(Error::Reply(ReplyError::new("ERR", "at least one: target")));
     }
-    let mut asked = prepare(&core, Vec::new(), estimates, &options)?;
     ask_targets(&core, &mut asked, &targets, pick, None, true).await?;
     core.watch.decided("route", asked.outcome, asked.reason);
     Ok(attempt_of(&core, asked, &options))
@@ -371,8 +372,9 @@ impl RoutedRequest {
             Some(first) => Attempt { began: Instant::now(), ..first },
             None => {
                 let own = self.options.admit.clone();
-                let asked = pick_one(self.core.clone(), self.targets.clone(), estimates, pick, own);
-                self.core.finish(asked).await?
+                let mut asked = prepare(&self.core, Vec::new(), estimates, &own)?;
+                asked.attributes = None;
+                self.core.finish(pick_one(self.core.clone(), asked, self.targets.clone(), pick, own)).await?
             }
         };
         let Some(target) = attempt.target().filter(|_| attempt.is_ok()) else {

@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::observer::Observer;
+
 /// What is decided while the server is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -131,6 +133,8 @@ pub struct Settings {
     /// Finds the plan of an account that does not exist. Default: none; such accounts limit nothing, or are denied if
     /// [`AdmitOptions::require`](super::AdmitOptions::require) says so.
     pub plans: Option<Plans>,
+    /// Is told what is decided and how it goes: `OpenTelemetry`, with the feature `opentelemetry`. Default: none.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl Default for Settings {
@@ -148,6 +152,7 @@ impl Default for Settings {
             away: Away::default(),
             kept: Kept::default(),
             plans: None,
+            observer: None,
         }
     }
 }

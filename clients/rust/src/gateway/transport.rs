@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::cluster::{SLOTS, parse_slots, slot_of};
 use super::node::{Call, Node};
 use super::settings::Settings;
+use super::telling::in_trace;
 use super::way::{To, Way};
 use crate::commands::Request;
 use crate::error::{Error, ReplyErrorKind, Unavailable};
@@ -135,7 +136,7 @@ impl Transport {
         let mut asked = tokio::task::JoinSet::new();
         for (node, places) in parts {
             let own: Vec<Call> = places.iter().map(|&at| calls[at].clone()).collect();
-            asked.spawn(async move { (places, node.ask_together(&own).await) });
+            asked.spawn(in_trace(async move { (places, node.ask_together(&own).await) }));
         }
         while let Some(Ok((places, answers))) = asked.join_next().await {
             for (at, answer) in places.into_iter().zip(answers) {
@@ -190,7 +191,7 @@ impl Transport {
         let mut asked = tokio::task::JoinSet::new();
         for node in self.primaries() {
             let call = call.clone();
-            asked.spawn(async move { node.ask(&call, false).await });
+            asked.spawn(in_trace(async move { node.ask(&call, false).await }));
         }
         if asked.is_empty() {
             return Err(no_node());

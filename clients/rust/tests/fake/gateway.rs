@@ -186,10 +186,3 @@ fn a_pipeline_that_is_longer_than_a_buffer() {
     assert_eq!(replies.len(), 40);
     assert_eq!(replies[19], redis::Value::BulkString(value));
 }
-
-#[test]
-fn the_readmes_test_is_the_one_that_runs() {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let block = text.split("```rust,ignore\n").nth(1).and_then(|rest| rest.split("```").next());
-    assert_eq!(block, Some(include_str!("readme.rs")));
-}

@@ -1,5 +1,4 @@
 //! The fake of the server: a gateway over it, and what clients/spec/vectors says.
 
 mod gateway;
-mod readme;
 mod vectors;

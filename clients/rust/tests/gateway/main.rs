@@ -13,4 +13,5 @@ mod routing;
 mod secrets;
 mod sentinel;
 mod support;
+mod tls;
 mod topologies;
