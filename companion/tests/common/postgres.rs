@@ -32,7 +32,8 @@ impl Postgres {
         }
         let mut postgres = Self { programs, folder, server: None };
         let mut initdb = postgres.program("initdb");
-        let made = initdb.args(["-D", "data", "-A", "trust", "-U", "test", "-E", "UTF8", "--no-sync"]).status().unwrap();
+        let made =
+            initdb.args(["-D", "data", "-A", "trust", "-U", "test", "-E", "UTF8", "--no-sync"]).status().unwrap();
         assert!(made.success(), "{}", postgres.log());
         postgres.start_again();
         Some(postgres)
