@@ -98,6 +98,12 @@ use_built_module() {
   [ -e "$GW_MODULE" ] || fail "there is no $GW_MODULE" "Build it with cargo build --release."
 }
 
+# use_postgres: the tests start servers of their own with the programs of Debian's package.
+use_postgres() {
+  local installed=(/usr/lib/postgresql/*/bin/initdb)
+  [ -x "${installed[0]}" ] || apt_install postgresql
+}
+
 # The server that GW_SERVER names (see testkit/src/binary.rs, which follows the same rules); prints nothing if there is none.
 server_path() {
   local name=${GW_SERVER:-system} file

@@ -71,7 +71,7 @@ FUZZ_SEED=1 FUZZ_RUNS=${FUZZ_RUNS:-20000} FUZZ_SECONDS=${FUZZ_SECONDS:-5} script
 phase "Tests, compiled"
 cargo test --no-run --package gw-testkit --test servers
 cargo test --no-run --test suite --test cluster
-cargo test --no-run --package gw-cost-sync --package gw-log-shipper --package gw-demo --test '*'
+cargo test --no-run --package gw-cost-sync --package gw-demo --test '*'
 
 phase "Clients, installed"
 scripts/clients.sh
@@ -109,7 +109,7 @@ for name in "${names[@]}"; do
   phase "Clusters on $(server_version "$server") ($name)"
   GW_SERVER=$name timeout --foreground 15m cargo test --test cluster
   phase "Examples and the demo on $(server_version "$server") ($name)"
-  GW_SERVER=$name timeout --foreground 15m cargo test --package gw-cost-sync --package gw-log-shipper --package gw-demo --test '*'
+  GW_SERVER=$name timeout --foreground 15m cargo test --package gw-cost-sync --package gw-demo --test '*'
 done
 
 finished="All tests passed, on: ${names[*]}"

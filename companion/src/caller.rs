@@ -58,6 +58,10 @@ impl Caller {
 
     /// Sends a command to the node that was right last, and then to wherever it is redirected.
     fn follow(&mut self, command: &Cmd) -> RedisResult<Value> {
+        if self.seed.is_watched() && self.connections.is_empty() {
+            // Whenever there was an error, the primary may be another server now.
+            self.turn_to(&self.seed.primary()?);
+        }
         let (mut node, mut asking) = (self.nodes[0].clone(), false);
         let mut redirections = REDIRECTIONS;
         loop {

@@ -1,6 +1,8 @@
 //! The nodes of a server or a cluster, found from one address. The programs in this folder have it in common.
 
-use redis::{Connection, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult, Value};
+use redis::{
+    Connection, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError, RedisResult, Value,
+};
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -31,9 +33,13 @@ impl Address {
 }
 
 /// The address that a program is given. User, password, database and TLS are the same for all nodes.
+#[derive(Clone)]
 pub struct Seed {
     info: ConnectionInfo,
     address: Address,
+    /// Who is asked for the primary; none if the address is that of the server itself, or of any node of a cluster.
+    sentinels: Vec<ConnectionInfo>,
+    service: String,
 }
 
 impl Seed {
@@ -47,7 +53,49 @@ impl Seed {
             }
             other => Address { host: other.to_string(), port: 0 },
         };
-        Ok(Seed { info, address })
+        Ok(Seed { info, address, sentinels: Vec::new(), service: String::new() })
+    }
+
+    /// The same, but the primary is whichever server the sentinels name for the service. Each sentinel is `host:port`, or
+    /// a URL with a user and password of its own.
+    ///
+    /// # Errors
+    /// If one is neither.
+    pub fn watched_by(mut self, sentinels: &[String], service: &str) -> RedisResult<Seed> {
+        let info = |sentinel: &String| match sentinel.contains("://") {
+            true => sentinel.as_str().into_connection_info(),
+            false => format!("redis://{sentinel}").into_connection_info(),
+        };
+        self.sentinels = sentinels.iter().map(info).collect::<RedisResult<_>>()?;
+        service.clone_into(&mut self.service);
+        Ok(self)
+    }
+
+    /// Whether sentinels know who the primary is.
+    pub fn is_watched(&self) -> bool {
+        !self.sentinels.is_empty()
+    }
+
+    /// The server to ask first: the primary by the word of the first sentinel that answers, or else the address itself.
+    ///
+    /// # Errors
+    /// If there are sentinels, and none names a primary.
+    pub fn primary(&self) -> RedisResult<Address> {
+        let mut last = None;
+        for sentinel in &self.sentinels {
+            match self.ask(sentinel) {
+                Ok(Some((host, port))) => return Ok(Address { host, port }),
+                Ok(None) => last = Some(no_primary(format!("the sentinels do not know {}", self.service))),
+                Err(error) => last = Some(error),
+            }
+        }
+        last.map_or_else(|| Ok(self.address.clone()), Err)
+    }
+
+    fn ask(&self, sentinel: &ConnectionInfo) -> RedisResult<Option<(String, u16)>> {
+        let mut connection = redis::Client::open(sentinel.clone())?.get_connection_with_timeout(CONNECT_TIMEOUT)?;
+        connection.set_read_timeout(Some(CONNECT_TIMEOUT))?;
+        redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service).query(&mut connection)
     }
 
     pub fn address(&self) -> &Address {
@@ -72,6 +120,11 @@ impl Seed {
         connection.set_write_timeout(Some(patience))?;
         Ok(connection)
     }
+}
+
+/// Passes by itself, as a server that is away does.
+fn no_primary(message: String) -> RedisError {
+    RedisError::from((ErrorKind::Io, "no primary", message))
 }
 
 /// Slots, and the nodes that serve them.
@@ -174,5 +227,8 @@ mod tests {
         assert_eq!(*Seed::new("redis://user:word@host:7/2").unwrap().address(), address("host", 7));
         assert_eq!(*Seed::new("redis://[::1]:7").unwrap().address(), address("::1", 7));
         assert!(Seed::new("host").is_err());
+        let sentinels = ["host:26379".to_owned(), "redis://:word@host:26380".to_owned()];
+        assert!(Seed::new("redis://host").unwrap().watched_by(&sentinels, "main").unwrap().is_watched());
+        assert!(Seed::new("redis://host").unwrap().watched_by(&["a b".to_owned()], "main").is_err());
     }
 }

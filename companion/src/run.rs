@@ -73,7 +73,7 @@ fn log_to_stderr(format: LogFormat) {
 }
 
 fn run(config: &Config) -> Result<()> {
-    let server = config.server.url.as_ref().read().map_err(anyhow::Error::msg)?;
+    let seed = config.server.seed().map_err(|(_, error)| anyhow::Error::msg(error))?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = http::bind(config.http.listen).await?;
@@ -82,7 +82,7 @@ fn run(config: &Config) -> Result<()> {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let (stop, mut supervisor) = (Stop::default(), Supervisor::default());
         for part in &config.ship {
-            for (name, job) in ship::jobs(part, &server)? {
+            for (name, job) in ship::jobs(part, &seed) {
                 supervisor.start(name, &stop, job);
             }
         }

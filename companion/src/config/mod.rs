@@ -28,6 +28,38 @@ pub struct Config {
 pub struct Server {
     /// `redis://user:password@host:port/database`, `rediss://` with TLS, `redis+unix:///path`.
     pub url: Spanned<Secret>,
+    /// Sentinels that know the primary, as `host:port` or a URL with a password. Of the `url`, host and port then do not
+    /// matter.
+    #[serde(default = "Server::default_sentinels")]
+    pub sentinels: Spanned<Vec<Secret>>,
+    /// The name that the sentinels have for the primary.
+    pub service: Option<String>,
+}
+
+impl Server {
+    fn default_sentinels() -> Spanned<Vec<Secret>> {
+        Spanned::new(0..0, Vec::new())
+    }
+
+    /// Where the nodes are found from.
+    ///
+    /// # Errors
+    /// The value that is wrong.
+    pub fn seed(&self) -> Result<Seed, WrongAt> {
+        let url = self.url.as_ref().read().map_err(|error| wrong(&self.url, format!("url: {error}")))?;
+        let seed = Seed::new(&url).map_err(|_| wrong(&self.url, "url: not the URL of a Redis or Valkey server"))?;
+        let sentinels = self.sentinels.as_ref().iter().map(Secret::read).collect::<Result<Vec<_>, _>>();
+        let sentinels = sentinels.map_err(|error| wrong(&self.sentinels, format!("sentinels: {error}")))?;
+        match &self.service {
+            None if sentinels.is_empty() => Ok(seed),
+            None => Err(wrong(&self.sentinels, "sentinels: without the name of a `service`")),
+            Some(_) if sentinels.is_empty() => Err(wrong(&self.url, "service: without `sentinels`")),
+            Some(service) => {
+                let told = || wrong(&self.sentinels, "sentinels: not host:port, or the URL of a sentinel");
+                seed.watched_by(&sentinels, service).map_err(|_| told())
+            }
+        }
+    }
 }
 
 /// Where health and metrics are served.
@@ -94,9 +126,7 @@ fn parse(file: &Path, text: &str) -> Result<Config, Wrong> {
 
 /// What types alone do not tell.
 fn check(config: &Config) -> Result<(), WrongAt> {
-    let url = config.server.url.as_ref().read();
-    let url = url.map_err(|error| wrong(&config.server.url, format!("url: {error}")))?;
-    Seed::new(&url).map_err(|_| wrong(&config.server.url, "url: not the URL of a Redis or Valkey server"))?;
+    config.server.seed()?;
     ship::check(&config.ship)
 }
 
@@ -126,13 +156,23 @@ mod tests {
             ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\nlease = \"1 s\"\n", 6, "not a duration"),
             ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\nlease = \"1ms\"\n", 6, "lease: not between"),
             ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\nrecords = 0\n", 6, "records: not between"),
+            ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\nbytes = 0\n", 6, "bytes: not between"),
+            ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\nlinger = \"2h\"\n", 6, "linger: not up to"),
+            ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\nthreads = 0\n", 6, "threads: not between"),
             ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\nkey = \"{day}\"\n", 6, "key: "),
+            ("[[ship]]\nqueues = [\"a\"]\nto = \"postgres://host/db\"\n", 5, "to: a database needs a `table`"),
+            ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\ntable = \"logs\"\n", 6, "table: only"),
+            ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\ncolumns = []\n", 6, "columns: only"),
             ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\nformat = \"csv\"\n", 6, "unknown variant `csv`"),
         ] {
             let told = problem(&format!("{server}{rest}"));
             assert!(told.starts_with(&format!("gw.toml:{line}: ")) && told.contains(message), "{rest}: {told}");
         }
         assert!(problem("[server]\nurl = \"http://host\"\n").starts_with("gw.toml:2: url: "));
+        let sentinels = problem("[server]\nurl = \"redis://host\"\nsentinels = [\"host:26379\"]\n");
+        assert!(sentinels.starts_with("gw.toml:3: sentinels: without"), "{sentinels}");
+        let sentinels = problem("[server]\nurl = \"redis://host\"\nservice = \"main\"\n");
+        assert!(sentinels.starts_with("gw.toml:2: service: without"), "{sentinels}");
         for secret in ["{ env = \"NO_SUCH_VARIABLE\" }", "{ file = \"/no/such/file\" }"] {
             let told = problem(&format!("[server]\nurl = {secret}\n"));
             assert!(

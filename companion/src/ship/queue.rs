@@ -5,7 +5,8 @@ use std::time::Duration;
 use gateway_core::queue::BatchId;
 use redis_gateway_client::Error;
 use redis_gateway_client::commands::{
-    LogAckOptions, LogExtendOptions, LogLeaseOptions, LogNackOptions, Request, log_ack, log_extend, log_lease, log_nack,
+    LogAckOptions, LogExtendOptions, LogLeaseOptions, LogNackOptions, Request, log_ack, log_extend, log_lease,
+    log_nack, log_stats,
 };
 
 use crate::caller::Caller;
@@ -13,7 +14,7 @@ use crate::nodes::Seed;
 use crate::stop::Stop;
 use crate::supervise::Reporter;
 
-/// How long a pop waits at the server for records. The end of the run has to wait for it.
+/// How long a pop waits at the server for records, if it waits. The end of the run has to wait for it.
 const BLOCK: Duration = Duration::from_secs(1);
 
 pub struct Batch {
@@ -42,13 +43,25 @@ impl<'a> Queue<'a> {
         &self.key
     }
 
-    /// Leases up to `count` records, after a short wait at most; `None` if there are none.
-    pub fn lease(&mut self, count: u32) -> anyhow::Result<Option<Batch>> {
-        let block_ms = i64::try_from(BLOCK.as_millis()).ok();
-        let options = LogLeaseOptions { count: Some(count.into()), block_ms, ..Default::default() };
+    /// Leases up to so many records and bytes; `None` if there are none. If `waits`, a short time may pass before.
+    pub fn lease(&mut self, count: u32, bytes: u32, waits: bool) -> anyhow::Result<Option<Batch>> {
+        let block_ms = i64::try_from(BLOCK.as_millis()).ok().filter(|_| waits);
+        let (count, max_bytes) = (Some(count.into()), Some(bytes.into()));
+        let options = LogLeaseOptions { count, max_bytes, block_ms, ..Default::default() };
         let Some(batch) = self.call(&log_lease(&self.key, self.lease_ms, &options))? else { return Ok(None) };
         let id = BatchId::parse(batch.batch_id.as_ref()).ok_or_else(|| anyhow::anyhow!("not the id of a batch"))?;
         Ok(Some(Batch { id, records: batch.records, delivery: batch.delivery }))
+    }
+
+    /// Whether a batch is as large as it can be, or the oldest record has waited for `linger`.
+    pub fn is_worth_it(&mut self, count: u32, bytes: u32, linger: Duration) -> Result<bool, Error> {
+        let Some(stats) = self.call(&log_stats(&self.key))? else { return Ok(false) };
+        // The bytes are told of waiting and leased records together.
+        let records = i128::from(stats.length) + i128::from(stats.leased);
+        let waiting_bytes = i128::from(stats.record_bytes) * i128::from(stats.length) / records.max(1);
+        let is_full = stats.length >= count.into() || waiting_bytes >= bytes.into();
+        let is_old = u128::from(stats.oldest_age_ms.unsigned_abs()) >= linger.as_millis();
+        Ok(stats.length > 0 && (is_full || is_old))
     }
 
     /// Acknowledges the batch, which is stored. This and the next methods return false if another shipper has the batch

@@ -6,29 +6,43 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::columns::{self, Column};
 use super::key::Template;
-use super::store;
-use crate::values::{Wrong, spanned_duration, wrong};
+use super::{store, table};
+use crate::values::{Secret, Wrong, spanned_duration, wrong};
 
-/// Log queues, and the object store that their records go to.
-#[derive(Debug, Deserialize)]
+/// Log queues, and where their records go.
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ship {
-    /// Keys of queues.
+    /// Keys of queues, and patterns such as `logs:*`.
     pub queues: Spanned<Vec<String>>,
-    /// A folder, or an address such as `s3://bucket/folder`, `gs://…`, `az://…`.
-    pub to: Spanned<String>,
+    /// A folder, an address such as `s3://bucket/folder`, `gs://…`, `az://…`, or a database: `postgres://…`.
+    pub to: Spanned<Secret>,
     #[serde(default)]
     pub format: Format,
     /// The names of objects, without their ending.
     #[serde(default = "Ship::default_key")]
     pub key: Spanned<String>,
+    /// The columns of Parquet objects; inferred if there are none.
+    pub columns: Option<Spanned<Vec<Column>>>,
+    /// The table of a database.
+    pub table: Option<Spanned<String>>,
     /// The most records in an object.
     #[serde(default = "Ship::default_records")]
     pub records: Spanned<u32>,
+    /// The most bytes of records in an object.
+    #[serde(default = "Ship::default_bytes")]
+    pub bytes: Spanned<u32>,
+    /// How long records wait for others, so that objects are not too small.
+    #[serde(default = "Ship::default_linger", deserialize_with = "spanned_duration")]
+    pub linger: Spanned<Duration>,
     /// After this time a batch goes to another instance, if this one has died.
     #[serde(default = "Ship::default_lease", deserialize_with = "spanned_duration")]
     pub lease: Spanned<Duration>,
+    /// How many queues are shipped at the same time.
+    #[serde(default = "Ship::default_threads")]
+    pub threads: Spanned<usize>,
 }
 
 /// The form of an object.
@@ -41,6 +55,20 @@ pub enum Format {
     /// The same, compressed with gzip.
     #[serde(rename = "ndjson.gz")]
     NdjsonGz,
+    /// A Parquet file, its columns compressed with zstd.
+    #[serde(rename = "parquet")]
+    Parquet,
+}
+
+impl Format {
+    /// The ending of an object's name.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Format::NdjsonZst => "jsonl.zst",
+            Format::NdjsonGz => "jsonl.gz",
+            Format::Parquet => "parquet",
+        }
+    }
 }
 
 impl Ship {
@@ -52,8 +80,20 @@ impl Ship {
         Spanned::new(0..0, 10_000)
     }
 
+    fn default_bytes() -> Spanned<u32> {
+        Spanned::new(0..0, 1_048_576)
+    }
+
+    fn default_linger() -> Spanned<Duration> {
+        Spanned::new(0..0, Duration::ZERO)
+    }
+
     fn default_lease() -> Spanned<Duration> {
         Spanned::new(0..0, Duration::from_secs(60))
+    }
+
+    fn default_threads() -> Spanned<usize> {
+        Spanned::new(0..0, 4)
     }
 }
 
@@ -75,11 +115,39 @@ pub fn check(parts: &[Ship]) -> Result<(), Wrong> {
         if !(1..=10_000).contains(part.records.as_ref()) {
             return Err(wrong(&part.records, "records: not between 1 and 10000"));
         }
+        if !(1..=1_048_576).contains(part.bytes.as_ref()) {
+            return Err(wrong(&part.bytes, "bytes: not between 1 and 1048576"));
+        }
+        if *part.linger.as_ref() > Duration::from_secs(3_600) {
+            return Err(wrong(&part.linger, "linger: not up to 1h"));
+        }
         if !(Duration::from_millis(100)..=Duration::from_secs(86_400)).contains(part.lease.as_ref()) {
             return Err(wrong(&part.lease, "lease: not between 100ms and 24h"));
         }
+        if !(1..=64).contains(part.threads.as_ref()) {
+            return Err(wrong(&part.threads, "threads: not between 1 and 64"));
+        }
         Template::parse(part.key.as_ref()).map_err(|error| wrong(&part.key, format!("key: {error}")))?;
-        store::address(part.to.as_ref()).map_err(|error| wrong(&part.to, format!("to: {error:#}")))?;
+        check_target(part)?;
     }
     Ok(())
+}
+
+fn check_target(part: &Ship) -> Result<(), Wrong> {
+    let to = part.to.as_ref().read().map_err(|error| wrong(&part.to, format!("to: {error}")))?;
+    if let Some(columns) = &part.columns {
+        if part.format != Format::Parquet {
+            return Err(wrong(columns, "columns: only with format = \"parquet\""));
+        }
+        columns::check(columns.as_ref()).map_err(|error| wrong(columns, format!("columns: {error}")))?;
+    }
+    match (&part.table, table::is_database(&to)) {
+        (Some(name), true) => {
+            table::check_name(name.as_ref()).map_err(|error| wrong(name, format!("table: {error}")))?;
+            table::check_address(&to).map_err(|error| wrong(&part.to, format!("to: {error}")))
+        }
+        (None, true) => Err(wrong(&part.to, "to: a database needs a `table`")),
+        (Some(name), false) => Err(wrong(name, "table: only with a database as `to`")),
+        (None, false) => store::address(&to).map(drop).map_err(|error| wrong(&part.to, format!("to: {error:#}"))),
+    }
 }
