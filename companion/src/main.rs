@@ -2,7 +2,9 @@
 
 mod caller;
 mod config;
+mod fleet;
 mod http;
+mod metrics;
 mod nodes;
 mod run;
 mod ship;

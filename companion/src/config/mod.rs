@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::metrics::settings::{self as metrics, Metrics};
 use crate::nodes::Seed;
 use crate::ship::settings::{self as ship, Ship};
 use crate::values::{Secret, Wrong as WrongAt, wrong};
@@ -18,6 +19,8 @@ pub struct Config {
     pub server: Server,
     #[serde(default)]
     pub http: Http,
+    #[serde(default)]
+    pub metrics: Metrics,
     #[serde(default)]
     pub ship: Vec<Ship>,
 }
@@ -97,6 +100,7 @@ fn check(config: &Config) -> Result<(), WrongAt> {
     let url = config.server.url.as_ref().read();
     let url = url.map_err(|error| wrong(&config.server.url, format!("url: {error}")))?;
     Seed::new(&url).map_err(|_| wrong(&config.server.url, "url: not the URL of a Redis or Valkey server"))?;
+    metrics::check(&config.metrics)?;
     ship::check(&config.ship)
 }
 
