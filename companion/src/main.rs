@@ -1,15 +1,18 @@
 //! `gw`: runs beside the server, and carries what is in it to where people look.
 
+mod bench;
 mod caller;
 mod config;
-mod fleet;
+mod doctor;
 mod http;
+mod members;
 mod metrics;
 mod nodes;
 mod run;
 mod ship;
 mod stop;
 mod supervise;
+mod target;
 mod values;
 
 use std::process::ExitCode;
@@ -26,12 +29,16 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::Args),
+    Doctor(doctor::Args),
     /// Runs every job of a configuration until SIGINT or SIGTERM. Any number of instances may run at once
     Run(run::Args),
 }
 
 fn main() -> ExitCode {
     match Args::parse().command {
+        Command::Bench(bench) => bench.run(),
+        Command::Doctor(doctor) => doctor.run(),
         Command::Run(run) => run.run(),
     }
 }

@@ -23,8 +23,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use redis::RedisResult;
 
-use crate::fleet::Role;
 use crate::http::Jobs;
+use crate::members::Role;
 use crate::nodes::{Address, Seed};
 use crate::supervise::Health;
 use node::{Answer, Question};

@@ -11,7 +11,7 @@ use redis_gateway_client::commands::{
     top_denied, top_meter,
 };
 
-use crate::fleet::{self, Info, Role};
+use crate::members::{self, Info, Role};
 use crate::nodes::{Address, Seed};
 
 /// The sections of INFO that are shown.
@@ -58,7 +58,7 @@ pub fn ask(seed: &Seed, node: &Address, question: &Question, patience: Duration)
     let started = Instant::now();
     let mut connection = seed.connect(node, patience)?;
     let info = Info::ask(&mut connection, &SECTIONS)?;
-    let members = fleet::members(&mut connection, node, &info)?;
+    let members = members::members(&mut connection, node, &info)?;
     let mut asked = Asked { connection, answer: Answer { info, members, ..Answer::default() } };
     asked.module()?;
     if asked.answer.info.role() == Role::Primary {
@@ -96,7 +96,7 @@ impl Asked {
     /// What is of the data: primaries alone are asked.
     fn data(&mut self, question: &Question) -> RedisResult<()> {
         let slots = match self.answer.info.text("cluster_enabled") {
-            "1" => Some(fleet::own_slots(&mut self.connection)?),
+            "1" => Some(members::own_slots(&mut self.connection)?),
             _ => None,
         };
         let is_here = |key: &&String| {

@@ -6,7 +6,7 @@ use super::node::Answer;
 use super::samples::{Samples, label_of};
 use super::settings::Metrics;
 use super::table::{self as t, Family};
-use crate::fleet::{Role, pair};
+use crate::members::{Role, pair};
 
 /// Adds all of a node's series.
 pub fn add(samples: &mut Samples, node: &str, answer: &Answer, bounds: &Metrics, shipped: &[String]) {

@@ -36,7 +36,8 @@ impl Info {
         Ok(Info::read(&text))
     }
 
-    fn read(text: &str) -> Info {
+    /// Reads lines of names and values, which other commands reply, too.
+    pub fn read(text: &str) -> Info {
         let fields = text.lines().filter_map(|line| line.split_once(':'));
         let named = fields.map(|(name, value)| match pair(value, "name") {
             // Each module has a line of the same name.
