@@ -1,6 +1,8 @@
 //! `gw`: runs beside the server, and carries what is in it to where people look.
 
 mod bench;
+#[cfg(test)]
+mod book;
 mod caller;
 mod config;
 mod doctor;

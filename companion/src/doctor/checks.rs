@@ -1,6 +1,7 @@
 //! What the book advises, held against what was found.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::finding::{Finding, Kind};
 use super::kinds as k;
@@ -124,7 +125,10 @@ impl Check<'_> {
             return;
         }
         let bind = self.setting("bind");
-        let is_local = |address: &str| matches!(address.trim_start_matches('-'), "127.0.0.1" | "::1" | "localhost");
+        let is_local = |address: &str| {
+            let address = address.trim_start_matches('-');
+            address == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        };
         let is_reached = bind.is_empty() || !bind.split_whitespace().all(is_local);
         let bind = if bind.is_empty() { "all addresses" } else { bind }.to_owned();
         let is_open = is_reached && self.node.is_open && self.setting("protected-mode") == "no";

@@ -394,3 +394,20 @@ const BEHIND: &[&Family] = &[
     &BUDGET_USED,
     &BUDGET_ELAPSED,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::book;
+
+    #[test]
+    fn the_book_lists_all_metrics() {
+        let row = |Family { kind, name, labels, help }: &Family| {
+            let kind = format!("{kind:?}").to_lowercase();
+            let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+            format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", "))
+        };
+        let table = "| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n";
+        book::assert_shows("metrics.md", "metrics", &all().map(row).fold(table.to_owned(), |text, row| text + &row));
+    }
+}
