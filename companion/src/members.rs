@@ -1,6 +1,7 @@
 //! All nodes of a server with replicas or of a cluster, replicas included: for what looks at each of them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use redis::{Connection, RedisResult};
 
@@ -90,17 +91,41 @@ pub fn pair<'a>(field: &'a str, name: &str) -> Option<&'a str> {
 /// `cluster`.
 ///
 /// # Errors
-/// If the connection fails, or in a cluster the user may not call `CLUSTER SLOTS`.
+/// If the connection fails, or in a cluster the user may not call `CLUSTER SLOTS` and `CLUSTER NODES`.
 pub fn members(connection: &mut Connection, of: &Address, info: &Info) -> RedisResult<BTreeMap<Address, Role>> {
-    if info.text("cluster_enabled") == "1" {
-        let mut members = BTreeMap::new();
-        for shard in nodes::shards(connection, of)? {
-            members.insert(shard.primary, Role::Primary);
-            members.extend(shard.replicas.into_iter().map(|replica| (replica, Role::Replica)));
-        }
-        return Ok(members);
+    if info.text("cluster_enabled") != "1" {
+        return Ok(replicated(of, info));
     }
-    Ok(replicated(of, info))
+    let shards = nodes::shards(connection, of)?;
+    // `CLUSTER SLOTS` has no nodes that have failed, nor replicas that have not got anything yet.
+    let text: String = redis::cmd("CLUSTER").arg("NODES").query(connection)?;
+    let by_name = shards.iter().any(|shard| shard.primary.host.parse::<IpAddr>().is_err());
+    let mut members = clustered(&text, of, by_name);
+    for shard in shards {
+        members.insert(shard.primary, Role::Primary);
+        members.extend(shard.replicas.into_iter().map(|replica| (replica, Role::Replica)));
+    }
+    Ok(members)
+}
+
+/// `id ip:port@bus-port,hostname flags …`, of each node a line. The cluster's nodes prefer addresses or names.
+fn clustered(text: &str, of: &Address, by_name: bool) -> BTreeMap<Address, Role> {
+    let member = |line: &str| {
+        let mut words = line.split(' ').skip(1);
+        let (address, flags) = (words.next()?, words.next()?);
+        let has = |flag: &str| flags.split(',').any(|one| one == flag);
+        if has("noaddr") || has("handshake") {
+            return None;
+        }
+        let (told, behind) = address.split_once('@').unwrap_or((address, ""));
+        let name = behind.split(',').nth(1).filter(|name| by_name && !name.is_empty());
+        let (ip, port) = told.rsplit_once(':')?;
+        // A node that has met no other does not know its own address.
+        let host = name.unwrap_or(if ip.is_empty() { &of.host } else { ip });
+        let role = if has("slave") { Role::Replica } else { Role::Primary };
+        Some((Address { host: host.to_owned(), port: port.parse().ok()? }, role))
+    };
+    text.lines().filter_map(member).collect()
 }
 
 /// A primary knows its replicas, and a replica its primary.
@@ -167,6 +192,18 @@ mod tests {
         let both = BTreeMap::from([(a.clone(), Role::Primary), (b.clone(), Role::Replica)]);
         assert_eq!(replicated(&a, &primary), both);
         assert_eq!(replicated(&b, &Info::read("role:slave\nmaster_host:a\nmaster_port:1\n")), both);
+    }
+
+    #[test]
+    fn nodes_of_a_cluster_are_read() {
+        let text = "e1 10.0.0.1:7001@17001,a.example master,fail - 0 1 2 connected 0-5460\n\
+                    e2 :7002@17002 myself,slave e1 0 0 1 connected\n\
+                    e3 :0@0 master,noaddr - 0 0 1 disconnected\n";
+        let of = address("seed", 7002);
+        let members =
+            |first: &str| BTreeMap::from([(address(first, 7001), Role::Primary), (of.clone(), Role::Replica)]);
+        assert_eq!(clustered(text, &of, false), members("10.0.0.1"));
+        assert_eq!(clustered(text, &of, true), members("a.example"));
     }
 
     #[test]

@@ -163,8 +163,12 @@ fn a_cluster_is_followed_and_a_node_that_hangs_is_down() {
         let up = series(text).filter(|(name, _, is)| *name == "gw_up" && *is == value);
         up.map(|(_, labels, _)| labels.to_owned()).collect::<BTreeSet<_>>()
     };
-    await_until("all nodes to be up", DEADLINE, || up(&gw.metrics(), 1.0).len() == 6).unwrap();
-    let text = gw.metrics();
+    let mut text = String::new();
+    let are_up = || {
+        text = gw.metrics();
+        up(&text, 1.0).len() == 6
+    };
+    await_until("all nodes to be up", DEADLINE, are_up).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let (primaries, replicas): (Vec<_>, Vec<_>) =
         up(&text, 1.0).into_iter().partition(|labels| labels.contains("primary"));
     assert_eq!((primaries.len(), replicas.len()), (3, 3));

@@ -65,7 +65,7 @@ impl Prometheus {
         let escaped: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let (head, body) = get(&self.address, &format!("/api/v1/query?query={escaped}"));
         // While it starts, it says that it is not ready.
-        if head.starts_with("HTTP/1.0 503") || head.starts_with("HTTP/1.1 503") {
+        if head.contains(" 503 ") {
             return None;
         }
         let answer: serde_json::Value = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{head}\n{body}"));
