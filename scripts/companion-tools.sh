@@ -15,4 +15,5 @@ use_prometheus() {
     ! dpkg-deb --extract "$folder"/prometheus_*.deb "$folder"; then
     skip "a real Prometheus and promtool: apt-get cannot download them"
   fi
+  rm -f "$folder"/prometheus_*.deb
 }

@@ -7,7 +7,7 @@ mod measure;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use redis::Connection;
 use serde::Serialize;
 
@@ -85,9 +85,9 @@ impl Args {
     fn measure(&self) -> Result<Report> {
         let (seed, time) = (self.target.seed()?, Duration::from_secs(self.seconds));
         let load = Load::new();
-        let node = node_of(&seed, load.slot()).with_context(|| format!("cannot ask {}", seed.address()))?;
+        let node = node_of(&seed, load.slot())?;
         let connect = || seed.connect(&node, PATIENCE);
-        let mut connection = connect().with_context(|| format!("cannot connect to {node}"))?;
+        let mut connection = connect().map_err(|error| anyhow!("{node}: {error}"))?;
         let round_trip = measure::times(time, || redis::cmd("PING").exec(&mut connection))?;
         load.prepare(&mut connection)?;
         let rates = self.rates(&load, time, &connect);
@@ -119,7 +119,8 @@ impl Args {
 
 /// The primary that has the keys.
 fn node_of(seed: &Seed, slot: u16) -> Result<Address> {
-    let mut connection = seed.connect(seed.address(), PATIENCE)?;
+    let connected = seed.connect(seed.address(), PATIENCE);
+    let mut connection = connected.map_err(|error| anyhow!("{}: {error}", seed.address()))?;
     let shards = nodes::shards(&mut connection, seed.address())?;
     let shard = shards.into_iter().find(|shard| shard.slots.contains(&slot));
     Ok(shard.context("nobody serves the slot")?.primary)

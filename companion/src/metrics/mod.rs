@@ -134,10 +134,9 @@ impl Exporter {
                 let known = nodes.entry(member.clone()).or_insert_with(|| Known::new(None));
                 let is_new = known.role.is_none();
                 (known.role, known.heard) = (Some(role), Instant::now());
-                if is_new && *member != address && !waiting.contains(member) && !answers.contains_key(member) {
-                    if self.ask(member, known, deadline, &sender) {
-                        waiting.insert(member.clone());
-                    }
+                let was_asked = *member == address || waiting.contains(member) || answers.contains_key(member);
+                if is_new && !was_asked && self.ask(member, known, deadline, &sender) {
+                    waiting.insert(member.clone());
                 }
             }
             answers.insert(address, answer);

@@ -120,7 +120,7 @@ impl Asked {
             self.top(question)?;
         }
         if question.feed {
-            let options = CostChangesOptions { count: Some(1), ..Default::default() };
+            let options = CostChangesOptions { count: Some(1) };
             let changes = self.call(&cost_changes(&options))?;
             self.answer.feed = changes.map(|changes| changes.ledgers.first().map_or(0, |ledger| ledger.version));
         }
