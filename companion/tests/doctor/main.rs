@@ -176,7 +176,11 @@ fn replicas_are_checked_and_compared() {
     let primary = advised().clock(&clock).start().unwrap();
     let replica = advised().clock(&other_clock).replica_of(&primary).start().unwrap();
     let (mut client, mut follower) = (primary.connect().unwrap(), replica.connect().unwrap());
-    let is_up = || info(&mut client, "replication").get("connected_slaves").is_some_and(|count| count == "1");
+    // Each knows of the other, at a time of its own.
+    let is_up = || {
+        info(&mut client, "replication")["connected_slaves"] == "1"
+            && info(&mut follower, "replication")["master_link_status"] == "up"
+    };
     await_until("the replica to be connected", DEADLINE, is_up).unwrap();
     let url = format!("redis://127.0.0.1:{}", primary.port());
     let good = ids(&url);
