@@ -1,9 +1,10 @@
-//! Health and metrics over HTTP.
+//! Health over HTTP, and whatever else is served with it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json};
@@ -12,7 +13,8 @@ use tokio::net::TcpListener;
 
 use crate::supervise::{Health, Supervisor};
 
-type Jobs = Arc<dyn Fn() -> Vec<Health> + Send + Sync>;
+/// Asks for the health of all jobs.
+pub type Jobs = Arc<dyn Fn() -> Vec<Health> + Send + Sync>;
 
 /// Binds the address.
 ///
@@ -22,12 +24,18 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-/// Serves until `ended` is ready, and then until running requests are answered.
+/// Serves health and `others` until `ended` is ready, and then until running requests are answered.
 ///
 /// # Errors
 /// If the listener fails.
-pub async fn serve(listener: TcpListener, jobs: Jobs, ended: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-    let router = axum::Router::new().route("/healthz", get(health)).route("/readyz", get(ready)).with_state(jobs);
+pub async fn serve(
+    listener: TcpListener,
+    jobs: Jobs,
+    others: Router,
+    ended: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
+    let router =
+        Router::new().route("/healthz", get(health)).route("/readyz", get(ready)).with_state(jobs).merge(others);
     Ok(axum::serve(listener, router).with_graceful_shutdown(ended).await?)
 }
 

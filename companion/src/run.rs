@@ -11,9 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config};
+use crate::metrics::Exporter;
+use crate::ship::settings::Ship;
 use crate::stop::Stop;
 use crate::supervise::Supervisor;
-use crate::{http, ship};
+use crate::{http, metrics, ship};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -74,6 +76,8 @@ fn log_to_stderr(format: LogFormat) {
 
 fn run(config: &Config) -> Result<()> {
     let seed = config.server.seed().map_err(|(_, error)| anyhow::Error::msg(error))?;
+    let shipped = config.ship.iter().flat_map(Ship::named_queues).collect();
+    let exporter = Exporter::new(config.metrics.clone(), &seed, shipped);
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = http::bind(config.http.listen).await?;
@@ -97,7 +101,8 @@ fn run(config: &Config) -> Result<()> {
             }
         };
         let jobs = http::jobs_of(&supervisor);
-        http::serve(listener, jobs, ended).await?;
+        let others = metrics::router(exporter, Arc::clone(&jobs));
+        http::serve(listener, jobs, others, ended).await?;
         let supervisor = Arc::into_inner(supervisor).context("the jobs are still being asked for")?;
         // A job that waits for a server or store ends within its time-outs; a second signal does not wait for it.
         tokio::task::spawn_blocking(move || supervisor.join()).await?;

@@ -32,7 +32,7 @@ impl Reporter {
     pub fn waiting(&self, error: &dyn fmt::Display) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (state.is_well, state.since) = (false, if state.is_well { SystemTime::now() } else { state.since });
-        state.error = Some(error.to_string());
+        (state.error, state.last_error) = (Some(error.to_string()), Some(SystemTime::now()));
     }
 }
 
@@ -40,6 +40,7 @@ struct State {
     is_well: bool,
     since: SystemTime,
     error: Option<String>,
+    last_error: Option<SystemTime>,
     starts: u64,
 }
 
@@ -52,6 +53,9 @@ pub struct Health {
     pub since: u64,
     /// How often it was started.
     pub starts: u64,
+    /// In unix seconds: when it last had an error, if it ever had one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -68,7 +72,7 @@ pub struct Supervisor {
 impl Supervisor {
     /// Starts a job under a name, which appears in logs and in the health.
     pub fn start(&mut self, name: String, stop: &Stop, job: Job) {
-        let state = State { is_well: false, since: SystemTime::now(), error: None, starts: 0 };
+        let state = State { is_well: false, since: SystemTime::now(), error: None, last_error: None, starts: 0 };
         let state = Arc::new(Mutex::new(state));
         let (reporter, stop) = (Reporter(Arc::clone(&state)), stop.clone());
         let thread = thread::Builder::new().name(name.clone()).spawn({
@@ -85,9 +89,10 @@ impl Supervisor {
     pub fn health(&self) -> Vec<Health> {
         let health = self.jobs.iter().map(|(name, state, _)| {
             let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            let since = state.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+            let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
             let State { is_well, starts, .. } = *state;
-            Health { job: name.clone(), is_well, since, starts, error: state.error.clone() }
+            let (since, last_error) = (seconds(state.since), state.last_error.map(seconds));
+            Health { job: name.clone(), is_well, since, starts, last_error, error: state.error.clone() }
         });
         health.collect()
     }

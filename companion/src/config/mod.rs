@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::metrics::settings::{self as metrics, Metrics};
 use crate::nodes::Seed;
 use crate::ship::settings::{self as ship, Ship};
 use crate::values::{Secret, Wrong as WrongAt, wrong};
@@ -18,6 +19,8 @@ pub struct Config {
     pub server: Server,
     #[serde(default)]
     pub http: Http,
+    #[serde(default)]
+    pub metrics: Metrics,
     #[serde(default)]
     pub ship: Vec<Ship>,
 }
@@ -127,6 +130,7 @@ fn parse(file: &Path, text: &str) -> Result<Config, Wrong> {
 /// What types alone do not tell.
 fn check(config: &Config) -> Result<(), WrongAt> {
     config.server.seed()?;
+    metrics::check(&config.metrics)?;
     ship::check(&config.ship)
 }
 

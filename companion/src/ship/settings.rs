@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::columns::{self, Column};
 use super::key::Template;
-use super::{store, table};
+use super::{queues, store, table};
 use crate::values::{Secret, Wrong, spanned_duration, wrong};
 
 /// Log queues, and where their records go.
@@ -72,6 +72,11 @@ impl Format {
 }
 
 impl Ship {
+    /// The queues that are named by their keys, not by a pattern.
+    pub fn named_queues(&self) -> Vec<String> {
+        self.queues.as_ref().iter().filter(|queue| !queues::is_pattern(queue)).cloned().collect()
+    }
+
     fn default_key() -> Spanned<String> {
         Spanned::new(0..0, "date={date}/hour={hour}/{queue}-{batch}".to_owned())
     }
