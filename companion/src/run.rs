@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{self, Config};
 use crate::stop::Stop;
 use crate::supervise::Supervisor;
-use crate::{http, ship};
+use crate::{http, ship, sync};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -85,6 +85,10 @@ fn run(config: &Config) -> Result<()> {
             for (name, job) in ship::jobs(part, &server)? {
                 supervisor.start(name, &stop, job);
             }
+        }
+        if let Some(part) = &config.sync {
+            let (name, job) = sync::job(part, &server)?;
+            supervisor.start(name, &stop, job);
         }
         let supervisor = Arc::new(supervisor);
         tracing::info!(%address, jobs = supervisor.health().len(), "started");

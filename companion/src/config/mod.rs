@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use crate::nodes::Seed;
 use crate::ship::settings::{self as ship, Ship};
+use crate::sync::settings::{self as sync, Sync};
 use crate::values::{Secret, Wrong as WrongAt, wrong};
 
 /// What `gw run` does.
@@ -20,6 +21,7 @@ pub struct Config {
     pub http: Http,
     #[serde(default)]
     pub ship: Vec<Ship>,
+    pub sync: Option<Sync>,
 }
 
 /// The server, or any node of a cluster.
@@ -97,7 +99,8 @@ fn check(config: &Config) -> Result<(), WrongAt> {
     let url = config.server.url.as_ref().read();
     let url = url.map_err(|error| wrong(&config.server.url, format!("url: {error}")))?;
     Seed::new(&url).map_err(|_| wrong(&config.server.url, "url: not the URL of a Redis or Valkey server"))?;
-    ship::check(&config.ship)
+    ship::check(&config.ship)?;
+    config.sync.as_ref().map_or(Ok(()), sync::check)
 }
 
 #[cfg(test)]
@@ -128,6 +131,8 @@ mod tests {
             ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\nrecords = 0\n", 6, "records: not between"),
             ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\nkey = \"{day}\"\n", 6, "key: "),
             ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\nformat = \"csv\"\n", 6, "unknown variant `csv`"),
+            ("[sync]\nto = \"mysql://host\"\n", 4, "to: not postgres://"),
+            ("[sync]\nto = \"sqlite:spend.sqlite\"\npause = \"1ms\"\n", 5, "pause: not between"),
         ] {
             let told = problem(&format!("{server}{rest}"));
             assert!(told.starts_with(&format!("gw.toml:{line}: ")) && told.contains(message), "{rest}: {told}");
