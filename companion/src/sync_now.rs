@@ -12,6 +12,9 @@ pub struct Args {
     /// The configuration
     #[arg(long, env = "GW_CONFIG", default_value = "gw.toml")]
     config: PathBuf,
+    /// Stores every ledger whole, also what was acknowledged before: for a new database
+    #[arg(long)]
+    whole: bool,
 }
 
 impl Args {
@@ -28,6 +31,7 @@ impl Args {
     fn catch_up(&self) -> Result<()> {
         let config = config::read(&self.config)?;
         let part = config.sync.as_ref().context("the configuration has no [sync]")?;
-        sync::catch_up(part, &config.server.url.as_ref().read().map_err(anyhow::Error::msg)?)
+        let server = config.server.url.as_ref().read().map_err(anyhow::Error::msg)?;
+        sync::catch_up(part, &server, self.whole)
     }
 }

@@ -8,6 +8,7 @@ use gateway_core::slot::slot_of;
 use jiff::civil::{Date, time};
 use jiff::tz::TimeZone;
 use redis::{Connection, Value};
+use redis_gateway_client::Error;
 use redis_gateway_client::commands::{AddCostOptions, CreditOptions, Description, Period, add_cost, credit, describe};
 
 use super::difference::{Difference, Step, Sums};
@@ -66,7 +67,11 @@ impl Server {
         let connection = self.connection_for(key)?;
         for _ in 0..TRIES {
             redis::cmd("WATCH").arg(key).exec(connection)?;
-            let there = match found(describe(key).query(connection)?, version, wanted) {
+            let described = match describe(key).query(connection) {
+                Err(Error::Reply(error)) if error.code == "WRONGTYPE" => Err(OTHER_TYPE),
+                described => Ok(described?),
+            };
+            let there = match described.and_then(|described| found(described, version, wanted)) {
                 Ok(there) => there,
                 Err(outcome) => {
                     redis::cmd("UNWATCH").exec(connection)?;
@@ -98,6 +103,8 @@ impl Server {
     }
 }
 
+const OTHER_TYPE: Outcome = Outcome::Left("its key has a value of another type");
+
 /// What the server has, if it may be brought to what is wanted.
 fn found(described: Option<Description>, version: i64, wanted: &Sums) -> Result<Sums, Outcome> {
     match described {
@@ -119,7 +126,7 @@ fn found(described: Option<Description>, version: i64, wanted: &Sums) -> Result<
             });
             if is_untouched { Ok(Sums::default()) } else { Err(Outcome::Left("an account that has spent since")) }
         }
-        Some(_) => Err(Outcome::Left("its key has a value of another type")),
+        Some(_) => Err(OTHER_TYPE),
     }
 }
 

@@ -68,6 +68,25 @@ impl Feed {
         Ok((changes.more, changes.ledgers.into_iter().map(listed).collect::<Result<_>>()?))
     }
 
+    /// Has all ledgers listed whole: no ledger has the version 0.
+    pub fn list_whole(&mut self) -> Result<()> {
+        for of_type in ["gw-ledger", "gw-accnts"] {
+            let mut cursor = 0_u64;
+            loop {
+                let mut scan = redis::cmd("SCAN");
+                scan.arg(cursor).arg("COUNT").arg(1_000).arg("TYPE").arg(of_type);
+                let (next, keys): (u64, Vec<Vec<u8>>) = scan.query(&mut self.connection)?;
+                let keys = keys.iter().map(|key| Version { account: name_of(key), version: 0 });
+                self.tell_versions(&keys.collect::<Vec<_>>())?;
+                if next == 0 {
+                    break;
+                }
+                cursor = next;
+            }
+        }
+        Ok(())
+    }
+
     /// Sends key and version of each ledger.
     fn standings(&mut self, command: fn(&[KeyVersion]) -> Request<Vec<i64>>, of: &[Version]) -> Result<Standings> {
         let mut standings = Standings::default();

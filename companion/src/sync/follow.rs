@@ -102,6 +102,18 @@ impl Follower {
         failure.map_or(Ok(found), Err)
     }
 
+    /// Has every primary list all of its ledgers, whatever was acknowledged.
+    ///
+    /// # Errors
+    /// Those of a server.
+    pub fn list_whole(&mut self) -> Result<()> {
+        let primaries: BTreeSet<_> = self.ask_for_shards()?.into_iter().map(|shard| shard.primary).collect();
+        for primary in primaries {
+            Feed::connect(&self.seed, &primary)?.list_whole().with_context(|| primary.to_string())?;
+        }
+        Ok(())
+    }
+
     fn ask_for_shards(&mut self) -> Result<Vec<Shard>> {
         let mut failure = None;
         for _ in 0..self.informants.len() {

@@ -78,13 +78,17 @@ fn run(address: &Address, seed: Seed, pause: Duration, stop: &Stop, reporter: &R
 }
 
 /// Follows until nothing is left to store, as a cron job would want. A slot that is just moving is left to the next run.
+/// `whole` has every ledger listed first, whatever was acknowledged for another database.
 ///
 /// # Errors
 /// Those of the database and of the server, and if another process goes on working.
-pub fn catch_up(config: &Sync, server: &str) -> Result<()> {
+pub fn catch_up(config: &Sync, server: &str, whole: bool) -> Result<()> {
     let mut database = ledgers::open(&config.address().map_err(anyhow::Error::msg)?)?;
     await_lead(&mut *database)?;
     let mut follower = Follower::new(Seed::new(server)?, database);
+    if whole {
+        follower.list_whole()?;
+    }
     loop {
         match follower.round() {
             Ok(Found::Nothing) => return Ok(()),

@@ -7,7 +7,7 @@ use gw_testkit::{DEADLINE, Random, Server, await_in_sync, await_until, call};
 
 use crate::companion::Companion;
 use crate::database::Database;
-use crate::ledgers::assert_in_step;
+use crate::ledgers::{assert_equal, assert_in_step};
 use crate::traffic::Traffic;
 
 fn address(server: &Server) -> String {
@@ -68,13 +68,14 @@ fn whatever_is_killed_postgresql_is_exact() {
     kill_everything(&mut server, database, gw_testkit::live(10, 300));
 }
 
-fn fail_over(primary: &Server, database: &Database) {
-    let replica = Server::options().replica_of(primary).start().unwrap();
+fn fail_over(database: &Database) {
+    let primary = Server::start().unwrap();
+    let replica = Server::options().replica_of(&primary).start().unwrap();
     let (mut client, mut reader) = (primary.connect().unwrap(), replica.connect().unwrap());
     await_in_sync(&mut client, &mut reader);
     let mut traffic = Traffic::new(0xfa11_0ce5);
     traffic.changes(&mut client, 3_000);
-    let companion = Companion::new(primary.dir(), &address(primary), &database.address());
+    let companion = Companion::new(primary.dir(), &address(&primary), &database.address());
     assert_in_step(&companion, &mut client, database);
     await_in_sync(&mut client, &mut reader);
     // The replica hears no more: what follows is stored, and lost.
@@ -88,10 +89,32 @@ fn fail_over(primary: &Server, database: &Database) {
 
 #[test]
 fn a_failover_that_loses_changes_is_followed() {
-    let primary = Server::start().unwrap();
-    fail_over(&primary, &Database::sqlite(primary.dir()));
-    if let Some(database) = Database::postgres() {
-        fail_over(&primary, &database);
+    let folder = Server::start().unwrap();
+    for database in [Some(Database::sqlite(folder.dir())), Database::postgres()].into_iter().flatten() {
+        fail_over(&database);
+    }
+}
+
+/// What one database has acknowledged is listed for another one, if that is asked for.
+#[test]
+fn a_new_database_gets_what_another_one_has_acknowledged() {
+    let server = Server::start().unwrap();
+    let mut client = server.connect().unwrap();
+    Traffic::new(8).changes(&mut client, 3_000);
+    call!(client, "GW.POLICYSET", "with:policy", "month", "BUDGET", 20, "MONTH" => ());
+    call!(client, "GW.ADDCOST", "with:policy", "3" => ());
+    call!(client, "SET", "text", "x" => ());
+    let databases = [Some(Database::sqlite(server.dir())), Database::postgres()];
+    let mut rows = databases.into_iter().flatten().map(|database| {
+        let companion = Companion::new(server.dir(), &address(&server), &database.address());
+        assert!(companion.command(&["sync", "--whole"]).status().unwrap().success());
+        database.rows()
+    });
+    let first = rows.next().unwrap();
+    let of_policy = first.keys().filter(|row| row.0 == "with:policy").count();
+    assert!(first.len() > 500 && of_policy == 4, "{} rows, {of_policy}", first.len());
+    for other in rows {
+        assert_equal(&other, &first);
     }
 }
 

@@ -11,4 +11,5 @@ mod ledgers;
 #[path = "../common/postgres.rs"]
 mod postgres;
 mod restore;
+mod speed;
 mod traffic;
