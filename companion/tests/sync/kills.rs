@@ -58,14 +58,14 @@ fn kill_everything(server: &mut Server, mut database: Database, kills: u64) {
 fn whatever_is_killed_sqlite_is_exact() {
     let mut server = Server::options().aof().start().unwrap();
     let database = Database::sqlite(server.dir());
-    kill_everything(&mut server, database, gw_testkit::live(10, 300));
+    kill_everything(&mut server, database, gw_testkit::live(6, 300));
 }
 
 #[test]
 fn whatever_is_killed_postgresql_is_exact() {
     let Some(database) = Database::postgres() else { return };
     let mut server = Server::options().aof().start().unwrap();
-    kill_everything(&mut server, database, gw_testkit::live(10, 300));
+    kill_everything(&mut server, database, gw_testkit::live(6, 300));
 }
 
 fn fail_over(database: &Database) {
