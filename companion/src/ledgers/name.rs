@@ -27,7 +27,7 @@ pub fn key_of(name: &str) -> Option<Vec<u8>> {
     let mut key = Vec::with_capacity(name.len());
     let mut rest = name;
     while let Some(at) = rest.find('\\') {
-        key.extend_from_slice(rest[..at].as_bytes());
+        key.extend_from_slice(&rest.as_bytes()[..at]);
         rest = &rest[at + 1..];
         if let Some(after) = rest.strip_prefix('\\') {
             key.push(b'\\');

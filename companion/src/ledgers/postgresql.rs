@@ -191,6 +191,16 @@ impl Database for Postgresql {
     }
 }
 
+/// The rows of several ledgers, as arrays.
+#[derive(Default)]
+struct Columns<'a> {
+    accounts: Vec<&'a str>,
+    periods: Vec<&'static str>,
+    first_days: Vec<String>,
+    amounts: Vec<String>,
+    versions: Vec<i64>,
+}
+
 fn write(transaction: &mut Transaction, statements: &Statements, plan: &Plan) -> Result<()> {
     let names: Vec<&str> = plan.stored.iter().map(|ledger| &*ledger.account).collect();
     let versions: Vec<i64> = plan.stored.iter().map(|ledger| ledger.version).collect();
@@ -209,18 +219,19 @@ fn write(transaction: &mut Transaction, statements: &Statements, plan: &Plan) ->
     let of_spend: fn(&Ledger) -> &[Row] = |ledger| &ledger.spend;
     let of_credits: fn(&Ledger) -> &[Row] = |ledger| &ledger.credits;
     for (statement, rows_of) in statements.store.iter().zip([of_spend, of_credits]) {
-        let mut columns: (Vec<&str>, Vec<&str>, Vec<String>, Vec<String>, Vec<i64>) = Default::default();
+        let mut columns = Columns::default();
         for ledger in &plan.stored {
             for row in rows_of(ledger) {
-                columns.0.push(&ledger.account);
-                columns.1.push(word_of(row.period));
-                columns.2.push(row.first_day.to_string());
-                columns.3.push(row.amount.to_string());
-                columns.4.push(ledger.version);
+                columns.accounts.push(&ledger.account);
+                columns.periods.push(word_of(row.period));
+                columns.first_days.push(row.first_day.to_string());
+                columns.amounts.push(row.amount.to_string());
+                columns.versions.push(ledger.version);
             }
         }
-        if !columns.0.is_empty() {
-            transaction.execute(statement, &[&columns.0, &columns.1, &columns.2, &columns.3, &columns.4])?;
+        let Columns { accounts, periods, first_days, amounts, versions } = columns;
+        if !accounts.is_empty() {
+            transaction.execute(statement, &[&accounts, &periods, &first_days, &amounts, &versions])?;
         }
     }
     let mut weeks: (Vec<&str>, Vec<String>, Vec<i64>) = Default::default();
