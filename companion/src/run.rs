@@ -15,7 +15,7 @@ use crate::metrics::Exporter;
 use crate::ship::settings::Ship;
 use crate::stop::Stop;
 use crate::supervise::Supervisor;
-use crate::{http, metrics, ship};
+use crate::{http, metrics, ship, sync};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -89,6 +89,10 @@ fn run(config: &Config) -> Result<()> {
             for (name, job) in ship::jobs(part, &seed) {
                 supervisor.start(name, &stop, job);
             }
+        }
+        if let Some(part) = &config.sync {
+            let (name, job) = sync::job(part, &seed)?;
+            supervisor.start(name, &stop, job);
         }
         let supervisor = Arc::new(supervisor);
         tracing::info!(%address, jobs = supervisor.health().len(), "started");

@@ -130,8 +130,8 @@ fn every_session_prints_what_its_page_shows() {
 const LANGUAGES: [&str; 7] = ["python", "ts", "js", "go", "rust", "sql", "lua"];
 /// The script for redis_exporter, which redis.conf's user `monitor` can run.
 pub const EXPORTER_SCRIPT: &str = "exporter";
-/// The names of the blocks that the tests of this file run; examples.rs has the others.
-const RUN: &[&str] = &[EXPORTER_SCRIPT, "redis-rs"];
+/// The names of the blocks that the tests of this file run, and those that the companion's tests do; examples.rs has the others.
+const RUN: &[&str] = &[EXPORTER_SCRIPT, "redis-rs", "sync-postgresql", "sync-report", "sync-sqlite"];
 
 #[test]
 fn all_code_is_run_by_a_test() {

@@ -10,6 +10,7 @@ use toml::Spanned;
 use crate::metrics::settings::{self as metrics, Metrics};
 use crate::nodes::Seed;
 use crate::ship::settings::{self as ship, Ship};
+use crate::sync::settings::{self as sync, Sync};
 use crate::values::{Secret, Wrong as WrongAt, wrong};
 
 /// What `gw run` does.
@@ -23,6 +24,7 @@ pub struct Config {
     pub metrics: Metrics,
     #[serde(default)]
     pub ship: Vec<Ship>,
+    pub sync: Option<Sync>,
 }
 
 /// The server, or any node of a cluster.
@@ -131,7 +133,8 @@ fn parse(file: &Path, text: &str) -> Result<Config, Wrong> {
 fn check(config: &Config) -> Result<(), WrongAt> {
     config.server.seed()?;
     metrics::check(&config.metrics)?;
-    ship::check(&config.ship)
+    ship::check(&config.ship)?;
+    config.sync.as_ref().map_or(Ok(()), sync::check)
 }
 
 #[cfg(test)]
@@ -168,6 +171,8 @@ mod tests {
             ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\ntable = \"logs\"\n", 6, "table: only"),
             ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\ncolumns = []\n", 6, "columns: only"),
             ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\nformat = \"csv\"\n", 6, "unknown variant `csv`"),
+            ("[sync]\nto = \"mysql://host\"\n", 4, "to: not postgres://"),
+            ("[sync]\nto = \"sqlite:spend.sqlite\"\npause = \"1ms\"\n", 5, "pause: not between"),
         ] {
             let told = problem(&format!("{server}{rest}"));
             assert!(told.starts_with(&format!("gw.toml:{line}: ")) && told.contains(message), "{rest}: {told}");

@@ -1,10 +1,8 @@
 //! One database follows all primaries of a cluster, with the rights of its role, while slots move, primaries fail over
-//! and lose changes, and the worker is killed. Afterwards it has what the calls of the clients have added.
+//! and lose changes, and companions are killed. Afterwards it has what the calls of the clients have added.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -15,6 +13,9 @@ use gw_testkit::{
     Caller, Cluster, DEADLINE, Discovery, Layout, Outcome, Random, Server, await_until, call, live, project_root, seed,
     slot_of,
 };
+
+use crate::companion::Companion;
+use crate::database::Database;
 
 const TAGS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -32,26 +33,18 @@ fn role(name: &str) -> String {
     line.unwrap().to_owned()
 }
 
-fn worker(port: u16, file: &Path) -> Command {
-    let mut worker = Command::new(env!("CARGO_BIN_EXE_gw-cost-sync"));
-    worker.arg(format!("redis://accountant:CHANGE-ME@127.0.0.1:{port}")).arg(file).stderr(Stdio::null());
-    worker
+/// A companion that knows the address of one node.
+fn companion(cluster: &Cluster, port: u16, database: &Database) -> Companion {
+    let server = format!("redis://accountant:CHANGE-ME@127.0.0.1:{port}");
+    Companion::new(cluster.nodes()[0].dir(), &server, &database.address())
 }
 
-fn kill(mut process: Child) {
-    process.kill().unwrap();
-    process.wait().unwrap();
-}
-
-fn database_sums(file: &Path) -> Sums {
-    let database = rusqlite::Connection::open(file).unwrap();
-    let text = "SELECT CAST(account AS TEXT), first_day, amount FROM spend WHERE period <> 'MONTH'";
-    let mut rows = database.prepare(text).unwrap();
-    let rows = rows.query_map([], |row| {
-        let amount: String = row.get(2)?;
-        Ok(((row.get(0)?, row.get(1)?), amount.parse().unwrap()))
-    });
-    rows.unwrap().map(Result::unwrap).collect()
+fn database_sums(database: &Database) -> Sums {
+    let rows = database
+        .rows()
+        .into_iter()
+        .filter(|((_, table, period, _), _)| table == "spend" && (period == "TOTAL" || period == "DAY"));
+    rows.map(|((account, _, _, first_day), amount)| ((account, first_day), amount.parse().unwrap())).collect()
 }
 
 /// Charges ledgers, each charge once, until `stop`.
@@ -82,14 +75,14 @@ fn move_a_slot(cluster: &Cluster, random: &mut Random) {
 
 #[test]
 fn one_database_follows_all_primaries() {
+    // Each database has shown what it can do by itself; that of the larger deployments is here, if there is one.
     let rounds = live(3, 30);
     let seed = seed(0xda7a_ba5e);
     let options = Server::options().config(role("user accountant "));
     let mut cluster = Layout::new(&options, 3, 1).behind_proxies().start().unwrap();
     let (stop, confirmed_by) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(1)));
-    let folder = cluster.nodes()[0].dir().to_owned();
-    let file = folder.join("spend.sqlite");
-    // The worker knows one address, and that of another node after the first is gone.
+    let database = Database::postgres().unwrap_or_else(|| Database::sqlite(cluster.nodes()[0].dir()));
+    // The companion knows one address, and that of another node after the first is gone.
     let ports = cluster.ports();
     let writers: Vec<_> = (0..2)
         .map(|writer| {
@@ -100,24 +93,27 @@ fn one_database_follows_all_primaries() {
         .collect();
     let mut random = Random(seed);
     for _ in 0..rounds {
-        let running = worker(ports[0], &file).spawn().unwrap();
+        let known = companion(&cluster, ports[0], &database);
+        let (first, second) = (known.run(), known.run());
         move_a_slot(&cluster, &mut random);
         move_a_slot(&cluster, &mut random);
         let primaries = cluster.primaries();
         cluster.fail_over(primaries[random.below(primaries.len())]).unwrap();
         // Wherever it is by then.
         thread::sleep(Duration::from_millis(random.below(100) as u64));
-        kill(running);
+        first.kill();
+        thread::sleep(Duration::from_millis(random.below(100) as u64));
+        second.kill();
     }
 
     // A primary loses what it acknowledged, and what the database has: its replica does not hear of it any more.
-    let mut running = worker(ports[0], &file).spawn().unwrap();
+    let mut running = companion(&cluster, ports[0], &database).run();
     let lost = cluster.primary_of("{a}").unwrap().port();
     cluster.cut_replicas_of(lost).unwrap();
     let mut client = cluster.node(lost).unwrap().connect().unwrap();
     call!(client, "GW.ADDCOST", "{a}:lost", 7 => String);
     call!(client, "GW.ADDCOST", "{a}:0", 7 => String);
-    let is_stored = || database_sums(&file).contains_key(&("{a}:lost".to_owned(), "0001-01-01".to_owned()));
+    let is_stored = || database_sums(&database).contains_key(&("{a}:lost".to_owned(), "0001-01-01".to_owned()));
     await_until("the database to have what will be lost", DEADLINE, is_stored).unwrap();
     cluster.lose_primary(lost).unwrap();
     confirmed_by.store(0, Ordering::Relaxed);
@@ -125,7 +121,7 @@ fn one_database_follows_all_primaries() {
     let agreed = || call!(client, "CLUSTER", "INFO" => String).contains("cluster_state:ok");
     await_until("the cluster to be whole again", DEADLINE, agreed).unwrap();
     // However slow the machine is, there is something to compare. A few of the database's rows are of lost changes.
-    await_until("enough rows", DEADLINE, || database_sums(&file).len() > 210).unwrap();
+    await_until("enough rows", DEADLINE, || database_sums(&database).len() > 210).unwrap();
     stop.store(true, Ordering::Relaxed);
     let mut expected = Sums::new();
     for writer in writers {
@@ -133,20 +129,20 @@ fn one_database_follows_all_primaries() {
             *expected.entry(row).or_default() += amount;
         }
     }
-    // The worker goes on by itself, without the node that it was told of if that is the one that died.
+    // The companion goes on by itself, without the node that it was told of if that is the one that died.
     let mut found = Sums::new();
     let in_step = await_until("the database to have what the ledgers have", DEADLINE, || {
-        found = database_sums(&file);
+        found = database_sums(&database);
         // Ledgers that are gone stay in the database.
         found.retain(|(account, _), _| account != "{a}:lost");
         found == expected
     });
     assert!(in_step.is_ok(), "{:#?}", differences(&found, &expected));
     assert!(expected.len() > 200, "{} rows: hardly a test", expected.len());
-    assert!(running.try_wait().unwrap().is_none(), "the worker has ended");
-    kill(running);
+    assert!(!running.has_ended(), "the companion has ended");
+    running.kill();
     let alive = ports.iter().zip(cluster.nodes()).find(|(_, node)| node.port() != lost).unwrap().0;
-    assert!(worker(*alive, &file).arg("--once").status().unwrap().success());
+    companion(&cluster, *alive, &database).catch_up();
 }
 
 fn differences(found: &Sums, expected: &Sums) -> Vec<String> {
