@@ -130,7 +130,8 @@ fn compare(caller: &mut Caller, plan: &Plan, account: &str) -> Result<Account> {
     let present = present.transpose()?;
     let idle_ms = match (plan.idle_ms, &present) {
         (Some(wanted), Some(_)) => Some((idle_ms(caller, account)?, wanted)),
-        _ => None,
+        (Some(wanted), None) => Some((0, wanted)),
+        (None, _) => None,
     };
     Ok(Account::new(account, &plan.name, present.as_deref(), &plan.policies, idle_ms))
 }

@@ -91,7 +91,10 @@ impl fmt::Display for Account {
             writeln!(out, "  ~ the order of the policies")?;
         }
         if let Some((before, after)) = self.idle_ms {
-            writeln!(out, "  ~ idle_ms: {before} -> {after}")?;
+            match self.change {
+                Change::New => writeln!(out, "  + idle_ms: {after}")?,
+                _ => writeln!(out, "  ~ idle_ms: {before}\n    idle_ms: {after}")?,
+            }
         }
         Ok(())
     }
@@ -107,7 +110,7 @@ mod tests {
     }
 
     const RPM: &str = r#"{"name":"rpm","kind":"window","limit":5,"per_ms":1000}"#;
-    const MORE: &str = r#"{"name":"rpm","kind":"window","limit":"6","per_ms":1000,"meter":"requests"}"#;
+    const MORE: &str = r#"{"name":"rpm","kind":"window","limit":6,"per_ms":1000,"meter":"requests"}"#;
     const BUDGET: &str = r#"{"name":"month","kind":"budget","amount":1.50,"period":"month"}"#;
 
     fn of(present: Option<&str>, wanted: &str) -> Account {

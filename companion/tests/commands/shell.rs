@@ -7,8 +7,9 @@ use crate::{gw, printed};
 /// Gives a program a text, and returns whether it took it, and what it printed.
 fn takes(program: &str, words: &[&str], text: &str) -> (bool, String) {
     use std::io::Write;
-    let child = Command::new(program).args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = child.spawn().unwrap();
+    let mut command = Command::new(program);
+    command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     // In a thread: the program may print before it has read everything.
     let mut stdin = child.stdin.take().unwrap();
     let text = text.to_owned();
