@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json};
@@ -22,13 +23,19 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-/// Serves until `ended` is ready, and then until running requests are answered.
+/// Serves until `ended` is ready, and then until running requests are answered; beside the health, what others add.
 ///
 /// # Errors
 /// If the listener fails.
-pub async fn serve(listener: TcpListener, jobs: Jobs, ended: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-    let router = axum::Router::new().route("/healthz", get(health)).route("/readyz", get(ready)).with_state(jobs);
-    Ok(axum::serve(listener, router).with_graceful_shutdown(ended).await?)
+pub async fn serve(
+    listener: TcpListener,
+    jobs: Jobs,
+    others: Router,
+    ended: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
+    let router = Router::new().route("/healthz", get(health)).route("/readyz", get(ready)).with_state(jobs);
+    let service = router.merge(others).into_make_service_with_connect_info::<SocketAddr>();
+    Ok(axum::serve(listener, service).with_graceful_shutdown(ended).await?)
 }
 
 /// The process is alive: always 200, with the health of each job.

@@ -2,6 +2,7 @@
 
 mod caller;
 mod config;
+mod console;
 mod fleet;
 mod http;
 mod nodes;
@@ -14,6 +15,7 @@ mod supervise;
 mod target;
 mod top;
 mod values;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use axum::Router;
 use clap::ValueEnum;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{self, Config};
 use crate::stop::Stop;
 use crate::supervise::Supervisor;
-use crate::{http, ship};
+use crate::{console, http, ship};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -86,6 +87,13 @@ fn run(config: &Config) -> Result<()> {
                 supervisor.start(name, &stop, job);
             }
         }
+        let mut others = Router::new();
+        if let Some(part) = config.console.as_ref().filter(|part| console::settings::is_on(part, config.http.listen)) {
+            let (pages, job) = console::new(part, &server)?;
+            supervisor.start("console".into(), &stop, job);
+            others = others.merge(pages);
+            tracing::info!("the console is at http://{address}/");
+        }
         let supervisor = Arc::new(supervisor);
         tracing::info!(%address, jobs = supervisor.health().len(), "started");
         let ended = {
@@ -97,7 +105,7 @@ fn run(config: &Config) -> Result<()> {
             }
         };
         let jobs = http::jobs_of(&supervisor);
-        http::serve(listener, jobs, ended).await?;
+        http::serve(listener, jobs, others, ended).await?;
         let supervisor = Arc::into_inner(supervisor).context("the jobs are still being asked for")?;
         // A job that waits for a server or store ends within its time-outs; a second signal does not wait for it.
         tokio::task::spawn_blocking(move || supervisor.join()).await?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::console::settings::{self as console, Console};
 use crate::nodes::Seed;
 use crate::ship::settings::{self as ship, Ship};
 use crate::values::{Secret, Wrong as WrongAt, wrong};
@@ -16,6 +17,7 @@ use crate::values::{Secret, Wrong as WrongAt, wrong};
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
+    pub console: Option<Console>,
     #[serde(default)]
     pub http: Http,
     #[serde(default)]
@@ -97,6 +99,9 @@ fn check(config: &Config) -> Result<(), WrongAt> {
     let url = config.server.url.as_ref().read();
     let url = url.map_err(|error| wrong(&config.server.url, format!("url: {error}")))?;
     Seed::new(&url).map_err(|_| wrong(&config.server.url, "url: not the URL of a Redis or Valkey server"))?;
+    if let Some(part) = &config.console {
+        console::check(part, config.http.listen)?;
+    }
     ship::check(&config.ship)
 }
 
@@ -121,6 +126,10 @@ mod tests {
         for (rest, line, message) in [
             ("[serve]\n", 3, "unknown field `serve`"),
             ("[http]\nlisten = \"here\"\n", 4, "invalid socket address"),
+            ("[console]\nenable = true\n", 4, "unknown field `enable`"),
+            ("[console]\noperator_token = \"short\"\n", 4, "operator_token: shorter than 16"),
+            ("[console.proxy]\nheader = \"X-Groups\"\nfrom = []\n", 5, "from: none"),
+            ("[http]\nlisten = \"0.0.0.0:1\"\n[console]\nenabled = true\n", 6, "only with viewer_token"),
             ("[[ship]]\nqueues = []\nto = \"out\"\n", 4, "queues: none"),
             ("[[ship]]\nqueues = [\"a\", \"a\"]\nto = \"out\"\n", 4, "queues: \"a\" is shipped twice"),
             ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\nlease = \"1 s\"\n", 6, "not a duration"),

@@ -1,8 +1,5 @@
 //! `gw top`: what a server or cluster is doing, in the terminal.
 
-mod queues;
-mod reading;
-mod sample;
 mod view;
 
 use std::process::ExitCode;
@@ -13,9 +10,7 @@ use anyhow::Result;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
 use crate::target::Target;
-use queues::Queues;
-use reading::Reading;
-use sample::Sample;
+use crate::watch::{Queues, Reading, Sample};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -45,7 +40,7 @@ impl Args {
     }
 
     fn print(&self) -> Result<()> {
-        let (mut fleet, mut queues) = (self.target.fleet()?, Queues::default());
+        let (mut fleet, mut queues) = (self.target.fleet()?, Queues::thorough());
         let before = Reading::take(&mut fleet, &mut queues)?;
         // Rates are of what happens between two readings.
         thread::sleep(Duration::from_secs(1));
@@ -59,7 +54,7 @@ impl Args {
     }
 
     fn show(&self) -> Result<()> {
-        let (mut fleet, mut queues) = (self.target.fleet()?, Queues::default());
+        let (mut fleet, mut queues) = (self.target.fleet()?, Queues::in_passing());
         // Before the terminal is taken: an address that is wrong is told as of any other command.
         let mut before = Reading::take(&mut fleet, &mut queues)?;
         let interval = Duration::from_secs(self.interval);

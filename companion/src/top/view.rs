@@ -9,7 +9,7 @@ use ratatui::style::{Style, Stylize};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Table};
 
-use super::sample::Sample;
+use crate::watch::Sample;
 
 /// A table: its title, the heads of its columns, and its rows. The first column is text, the others are numbers.
 struct Part {

@@ -8,13 +8,12 @@ use redis_gateway_client::commands::{LogStats, log_stats};
 use crate::fleet::Primary;
 use crate::nodes::Address;
 
-/// How many steps of a scan a reading takes on each node: about 100,000 keys.
-const STEPS: usize = 100;
 /// About how many keys the server looks at in a step, which takes it less than a millisecond.
 const KEYS: usize = 1_000;
 
-#[derive(Default)]
 pub struct Queues {
+    /// How many steps of the scan a reading takes on each node.
+    steps: usize,
     nodes: BTreeMap<Address, Node>,
 }
 
@@ -27,13 +26,23 @@ struct Node {
 }
 
 impl Queues {
+    /// For readings that follow one another: 10,000 keys with each.
+    pub fn in_passing() -> Self {
+        Self { steps: 10, nodes: BTreeMap::new() }
+    }
+
+    /// For few readings: up to a million keys with each.
+    pub fn thorough() -> Self {
+        Self { steps: 1_000, nodes: BTreeMap::new() }
+    }
+
     /// The figures of those queues of a node that are known by now.
     ///
     /// # Errors
     /// If the node cannot be asked.
     pub fn read(&mut self, primary: &mut Primary) -> Result<Vec<(Vec<u8>, LogStats)>, Error> {
         let node = self.nodes.entry(primary.address.clone()).or_default();
-        node.look(primary)?;
+        node.look(primary, self.steps)?;
         let mut queues = Vec::new();
         let mut gone = Vec::new();
         for key in &node.known {
@@ -50,8 +59,8 @@ impl Queues {
 }
 
 impl Node {
-    fn look(&mut self, primary: &mut Primary) -> Result<(), Error> {
-        for _ in 0..STEPS {
+    fn look(&mut self, primary: &mut Primary, steps: usize) -> Result<(), Error> {
+        for _ in 0..steps {
             if self.refused {
                 break;
             }
