@@ -15,11 +15,13 @@ export function el(name, has = {}, ...inside) {
 export function table(caption, heads, rows) {
   if (rows.length === 0) return el("p", { class: "dim" }, `${caption}: none`);
   const classOf = (column) => (heads[column][1] ? "number" : null);
-  const head = heads.map(([text], column) => el("th", { scope: "col", class: classOf(column) }, text));
-  const body = rows.map((row) =>
-    el("tr", {}, ...row.map((cell, column) => el("td", { class: classOf(column) }, cell))));
+  // The roles are told: where the page is narrow, the style makes blocks of the rows of a wide table.
+  const head = heads.map(([text], column) => el("th", { scope: "col", role: "columnheader", class: classOf(column) }, text));
+  const body = rows.map((row) => el("tr", { role: "row" },
+    ...row.map((cell, column) => el("td", { role: "cell", class: classOf(column), "data-head": heads[column][0] }, cell))));
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-    el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...body)));
+    el("table", { role: "table", class: heads.length > 3 ? "wide" : null }, el("caption", {}, caption),
+      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...head)), el("tbody", { role: "rowgroup" }, ...body)));
 }
 
 /** Numbers that are read first, each with its name. */
@@ -32,6 +34,7 @@ export const accountLink = (key) => el("a", { href: `#account?${encodeURICompone
 
 export function duration(ms) {
   if (ms < 0) return "never";
+  if (ms === 0) return "0 s";
   const [size, unit] = [[86_400_000, "d"], [3_600_000, "h"], [60_000, "min"], [1_000, "s"]].find(([size]) => ms >= size)
     ?? [1, "ms"];
   return `${Number((ms / size).toFixed(1))} ${unit}`;

@@ -7,30 +7,41 @@ const heading = (text) => el("h1", {}, text);
 
 // ---- Now
 
+/** Title, the largest value if there is one, and of each line: its name, its field, its colour, and how it is shown. */
 const CHARTS = [
-  ["Calls a second", [["admitted", "admitted_per_second", "--good"], ["refused", "refused_per_second", "--bad"]]],
-  ["USD a minute", [["charged", "usd_per_minute", "--accent"]]],
-  ["USD saved by the cache", [["saved", "usd_saved", "--good"]]],
-  ["Cache hit rate, %", [["hits", "hit_rate", "--accent", (part) => (part === null ? null : part * 100)]]],
-  ["Oldest log record, s", [["age", "oldest_age_s", "--bad"]]],
+  ["Calls a second", null, [["admitted", "admitted_per_second", "--good"], ["refused", "refused_per_second", "--bad"]]],
+  ["USD a minute", null, [["charged", "usd_per_minute", "--accent"]]],
+  ["USD saved by the cache", null, [["saved", "usd_saved", "--good"]]],
+  ["Cache hit rate, %", 100, [["hits", "hit_rate", "--accent", (part) => (part === null ? null : part * 100)]]],
+  ["Oldest log record, s", null, [["age", "oldest_age_s", "--bad"]]],
 ];
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-function chart(place, series, points) {
-  const axis = { stroke: color("--dim"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
+const clock = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+
+function chart(place, max, series, points) {
+  // Colours are looked up with each drawing: the browser may go from light to dark.
+  const axis = { stroke: () => color("--dim"), grid: { stroke: () => color("--line"), width: 1 }, ticks: { show: false } };
+  const times = { ...axis, space: 90, values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)) };
   const columns = (points) => [points.map((point) => point.at),
     ...series.map(([, field, , of]) => points.map((point) => (of ? of(point[field]) : point[field])))];
-  const width = () => place.clientWidth || 320;
+  const size = () => ({ width: place.clientWidth || 320, height: series.length > 1 ? 170 : 150 });
   const plot = new window.uPlot({
-    width: width(), height: 150, cursor: { y: false }, axes: [axis, { ...axis, size: 48 }],
-    scales: { y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
-    series: [{}, ...series.map(([label, , name]) => ({ label, stroke: color(name), width: 2, spanGaps: false,
-      value: (_, value) => (value === null || value === undefined ? "–" : two(value)) }))],
+    ...size(), cursor: { show: false }, legend: { show: series.length > 1, live: false }, axes: [times, { ...axis, size: 52 }],
+    scales: { y: { range: (_, __, most) => [0, max ?? (most > 0 ? most * 1.1 : 1)] } },
+    series: [{}, ...series.map(([label, , name]) =>
+      ({ label, stroke: () => color(name), width: 2, spanGaps: false, points: { show: false } }))],
   }, columns(points), place);
-  const resized = new ResizeObserver(() => plot.setSize({ width: width(), height: 150 }));
+  const resized = new ResizeObserver(() => plot.setSize(size()));
   resized.observe(place);
-  return { set: (points) => plot.setData(columns(points)), end: () => { resized.disconnect(); plot.destroy(); } };
+  const colors = window.matchMedia("(prefers-color-scheme: dark)");
+  const redraw = () => plot.redraw();
+  colors.addEventListener("change", redraw);
+  return {
+    set: (points) => plot.setData(columns(points)),
+    end: () => { resized.disconnect(); colors.removeEventListener("change", redraw); plot.destroy(); },
+  };
 }
 
 const rates = (sample) => sample.rates.map((rate) =>
@@ -43,7 +54,7 @@ const now = {
     const [top, lower] = [el("div"), el("div")];
     const places = CHARTS.map(([caption]) => el("figure", {}, el("figcaption", {}, caption)));
     page.append(heading("What happens now"), top, el("div", { class: "charts" }, ...places), lower);
-    const plots = CHARTS.map(([, series], index) => chart(places[index], series, points));
+    const plots = CHARTS.map(([, max, series], index) => chart(places[index], max, series, points));
     const fill = () => {
       if (!sample) {
         top.replaceChildren(el("p", { class: "dim" }, "The first sample is being taken."));
