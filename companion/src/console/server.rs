@@ -75,7 +75,7 @@ impl Server {
         let mut caller = self.caller();
         let options = LogPeekOptions { count: Some(SHOWN), ..Default::default() };
         let waiting = caller.ask(&log_peek(key, &options))?;
-        let dead = caller.ask(&log_dead_list(key, &LogDeadListOptions { count: Some(SHOWN), ..Default::default() }))?;
+        let dead = caller.ask(&log_dead_list(key, &LogDeadListOptions { count: Some(SHOWN) }))?;
         let dead = dead.into_iter().map(|batch| {
             let records = batch.records.iter().take(SHOWN as usize).map(|record| shown(record));
             json!({
