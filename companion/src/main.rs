@@ -6,6 +6,7 @@ mod console;
 mod fleet;
 mod http;
 mod nodes;
+mod out;
 mod plans;
 mod run;
 mod shell;

@@ -1,10 +1,12 @@
 //! What a shell and `man` know of the command line, made from its declaration.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Command;
 use clap_complete::Shell;
+
+use crate::out;
 
 #[derive(Debug, clap::Args)]
 pub struct Completions {
@@ -51,10 +53,12 @@ impl Man {
     }
 }
 
-/// A reader that has seen enough is no error.
 fn print(text: &[u8]) -> ExitCode {
-    match io::stdout().write_all(text) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
-        _ => ExitCode::SUCCESS,
+    match out::print(&String::from_utf8_lossy(text)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gw: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

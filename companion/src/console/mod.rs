@@ -143,12 +143,16 @@ struct SignIn {
 async fn sign_in(
     State(shared): Here,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
     Json(body): Json<SignIn>,
 ) -> Response {
+    // Behind a proxy with TLS the browser is not to send the cookie without it.
+    let secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
     match shared.access.sign_in(&body.token) {
         Ok(Some((id, role))) => {
             tracing::info!(%peer, ?role, "console: signed in");
-            let cookie = format!("{COOKIE}={id}; Path=/; HttpOnly; SameSite=Strict");
+            let cookie =
+                format!("{COOKIE}={id}; Path=/; HttpOnly; SameSite=Strict{}", if secure { "; Secure" } else { "" });
             ([(header::SET_COOKIE, cookie)], Json(json!({ "role": role }))).into_response()
         }
         Ok(None) => {

@@ -1,5 +1,6 @@
 //! `gw apply`: accounts get the policies of their plans.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use super::diff::{Account, Change};
 use super::file::{self, Plan};
 use crate::caller::Caller;
+use crate::out;
 use crate::target::Target;
 
 #[derive(Debug, clap::Args)]
@@ -83,8 +85,8 @@ impl Args {
         let (new, changed, same) = (count(Change::New), count(Change::Changed), count(Change::Same));
         if !self.json {
             let differing = accounts.iter().filter(|account| account.change != Change::Same);
-            differing.for_each(|account| print!("{account}"));
-            println!("{new} new, {changed} changed, {same} as they are to be");
+            let lines: String = differing.map(ToString::to_string).collect();
+            out::print(&format!("{lines}{new} new, {changed} changed, {same} as they are to be\n"))?;
         }
         let mut applied = 0;
         if !self.dry_run && new + changed > 0 {
@@ -98,7 +100,7 @@ impl Args {
         }
         if self.json {
             let report = Report { applied, accounts: &accounts, refused: &refused };
-            println!("{}", serde_json::to_string_pretty(&report)?);
+            out::print(&(serde_json::to_string_pretty(&report)? + "\n"))?;
         }
         refused.iter().for_each(|Refused { account, error }| eprintln!("gw: {account}: {error}"));
         Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -151,8 +153,9 @@ fn put<'a>(
     accounts: &[Account],
     refused: &mut Vec<Refused>,
 ) -> Result<usize> {
-    let differs = |name: &str| accounts.iter().any(|known| known.account == name && known.change != Change::Same);
-    let wanted: Vec<_> = wanted.filter(|(_, account)| differs(account)).collect();
+    let differing = accounts.iter().filter(|account| account.change != Change::Same);
+    let differing: BTreeSet<&str> = differing.map(|account| &*account.account).collect();
+    let wanted: Vec<_> = wanted.filter(|(_, account)| differing.contains(account.as_str())).collect();
     let bar = bar(wanted.len(), "applying");
     let mut applied = 0;
     for (plan, account) in wanted {

@@ -13,6 +13,7 @@ use redis_gateway_client::commands::policy_document;
 use super::apply::idle_ms;
 use super::words::members;
 use crate::caller::Caller;
+use crate::out;
 use crate::target::Target;
 
 #[derive(Debug, clap::Args)]
@@ -29,9 +30,12 @@ type Plans = BTreeMap<(String, i64), Vec<String>>;
 
 impl Args {
     pub fn run(&self) -> ExitCode {
-        match self.export() {
-            Ok((text, passed_over)) => {
-                print!("{text}");
+        let done = self.export().and_then(|(text, passed_over)| {
+            out::print(&text)?;
+            Ok(passed_over)
+        });
+        match done {
+            Ok(passed_over) => {
                 passed_over.iter().for_each(|line| eprintln!("gw: {line}"));
                 if passed_over.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }

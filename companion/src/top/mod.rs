@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
+use crate::out;
 use crate::target::Target;
 use crate::watch::{Queues, Reading, Sample};
 
@@ -46,9 +47,9 @@ impl Args {
         thread::sleep(Duration::from_secs(1));
         let sample = Sample::new(&before, &Reading::take(&mut fleet, &mut queues)?);
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&sample)?);
+            out::print(&(serde_json::to_string_pretty(&sample)? + "\n"))?;
         } else {
-            print!("{}", view::text(&sample));
+            out::print(&view::text(&sample))?;
         }
         Ok(())
     }

@@ -23,10 +23,10 @@ const clock = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", 
 function chart(place, max, series, points) {
   // Colours are looked up with each drawing: the browser may go from light to dark.
   const axis = { stroke: () => color("--dim"), grid: { stroke: () => color("--line"), width: 1 }, ticks: { show: false } };
-  const times = { ...axis, space: 90, values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)) };
+  const times = { ...axis, space: 90, size: 30, values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)) };
   const columns = (points) => [points.map((point) => point.at),
     ...series.map(([, field, , of]) => points.map((point) => (of ? of(point[field]) : point[field])))];
-  const size = () => ({ width: place.clientWidth || 320, height: series.length > 1 ? 170 : 150 });
+  const size = () => ({ width: place.clientWidth || 320, height: 150 });
   const plot = new window.uPlot({
     ...size(), cursor: { show: false }, legend: { show: series.length > 1, live: false }, axes: [times, { ...axis, size: 52 }],
     scales: { y: { range: (_, __, most) => [0, max ?? (most > 0 ? most * 1.1 : 1)] } },
