@@ -66,7 +66,7 @@ for (let count = 0; count < 5; count += 1) {
 await shoot("now");
 
 await open("Refusals", "Who is refused, and why");
-await page.getByRole("row", { name: /\{acme\}:key:7 rpm 2 2/ }).waitFor();
+await page.getByRole("row", { name: /\{acme\}:key:7 rpm \d 2/ }).waitFor();
 await shoot("refusals");
 
 await open("Spenders", "Who spends most");

@@ -62,7 +62,7 @@ const TOKENS: &str =
 fn busy() -> Server {
     let server = Server::start().unwrap();
     let mut client = server.connect().unwrap();
-    reply!(client, "GW.POLICYSET", "{acme}:key:7", "rpm", "WINDOW", 3, "PER", 60_000);
+    reply!(client, "GW.POLICYSET", "{acme}:key:7", "rpm", "WINDOW", 3, "PER", 3_600_000);
     reply!(client, "GW.POLICYSET", "{acme}:key:7", "month", "BUDGET", 20, "MONTH", "SOFT", 80);
     for number in 0..5 {
         let lease = format!("lease-{number}");
