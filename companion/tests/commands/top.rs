@@ -1,9 +1,11 @@
 //! `gw top`, once and in a terminal.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 
-use gw_testkit::{Server, reply};
+use gw_testkit::{DEADLINE, Server, reply};
 
 use crate::{gw, printed, refused};
 
@@ -50,31 +52,55 @@ fn an_address_that_is_wrong_is_told() {
 fn a_terminal_is_given_back() {
     let server = busy();
     for key in [b"q".as_slice(), b"\x03"] {
-        // `script` is a terminal in between; it ends with the exit code of its command.
-        let gw = format!("stty rows 40 cols 120; exec {} top --interval 3600", env!("CARGO_BIN_EXE_gw"));
-        let mut script = Command::new("script");
-        script.args(["-qefc", &gw, "/dev/null"]).env("GW_URL", format!("redis://127.0.0.1:{}", server.port()));
-        let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let seen = read_until(&mut stdout, b"log:requests");
+        let mut terminal = Terminal::start(server.port());
+        let seen = terminal.read_until("log:requests");
         // The other screen, with everything on it. Blanks are passed over, not written.
         for part in ["\x1b[?1049h", "Calls", "user:42", "spend:ml"] {
             assert!(seen.contains(part), "{part:?}: {seen}");
         }
-        stdin.write_all(key).unwrap();
-        let rest = read_until(&mut stdout, b"\x1b[?25h");
+        terminal.process.stdin.as_mut().unwrap().write_all(key).unwrap();
+        let rest = terminal.read_until("\x1b[?25h");
         assert!(rest.contains("\x1b[?1049l"), "the first screen, and the cursor: {rest:?}");
-        drop(stdin);
-        assert!(child.wait().unwrap().success());
+        drop(terminal.process.stdin.take());
+        assert!(terminal.process.wait().unwrap().success());
     }
 }
 
-/// Reads until this has come; the test ends if it never does, as the program then ends or is ended by the runner.
-fn read_until(from: &mut impl std::io::Read, what: &[u8]) -> String {
-    let (mut seen, mut byte) = (Vec::new(), [0]);
-    while !seen.ends_with(what) {
-        assert_eq!(from.read(&mut byte).unwrap(), 1, "it has ended: {}", String::from_utf8_lossy(&seen));
-        seen.push(byte[0]);
+/// `gw top` in a terminal, which `script` is. Dropping it ends both.
+struct Terminal {
+    process: Child,
+    screen: Receiver<u8>,
+}
+
+impl Terminal {
+    fn start(port: u16) -> Self {
+        let gw = format!("stty rows 40 cols 120; exec {} top --interval 3600", env!("CARGO_BIN_EXE_gw"));
+        let mut script = Command::new("script");
+        script.args(["-qefc", &gw, "/dev/null"]).env("GW_URL", format!("redis://127.0.0.1:{port}"));
+        let mut process = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let bytes = process.stdout.take().unwrap().bytes();
+        let (send, screen) = channel();
+        thread::spawn(move || bytes.map_while(Result::ok).try_for_each(|byte| send.send(byte)));
+        Self { process, screen }
     }
-    String::from_utf8_lossy(&seen).into_owned()
+
+    #[track_caller]
+    fn read_until(&self, what: &str) -> String {
+        let mut seen = Vec::new();
+        while !seen.ends_with(what.as_bytes()) {
+            match self.screen.recv_timeout(DEADLINE) {
+                Ok(byte) => seen.push(byte),
+                Err(error) => panic!("no {what:?} ({error}): {}", String::from_utf8_lossy(&seen)),
+            }
+        }
+        String::from_utf8_lossy(&seen).into_owned()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // With `script` its terminal goes, and with that `gw`. Both fail only where it has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }

@@ -6,7 +6,7 @@ mod http;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use gw_testkit::{Server, project_root, reply};
+use gw_testkit::{DEADLINE, Server, project_root, reply};
 use http::Client;
 
 /// A running `gw run`. Dropping it is `kill -9`.
@@ -39,7 +39,7 @@ impl Companion {
     /// Waits for a line of the log.
     fn await_log<T>(&self, what: &str, of: impl Fn(serde_json::Value) -> T) -> T {
         loop {
-            let line = self.log.recv().expect("it has ended");
+            let line = self.log.recv_timeout(DEADLINE).expect(what);
             if line.contains(what) {
                 return of(serde_json::from_str(&line).unwrap());
             }
