@@ -1,6 +1,6 @@
 //! `gw top`, once and in a terminal.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -78,7 +78,7 @@ impl Terminal {
         let mut script = Command::new("script");
         script.args(["-qefc", &gw, "/dev/null"]).env("GW_URL", format!("redis://127.0.0.1:{port}"));
         let mut process = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let bytes = process.stdout.take().unwrap().bytes();
+        let bytes = BufReader::new(process.stdout.take().unwrap()).bytes();
         let (send, screen) = channel();
         thread::spawn(move || bytes.map_while(Result::ok).try_for_each(|byte| send.send(byte)));
         Self { process, screen }
