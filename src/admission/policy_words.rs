@@ -42,7 +42,9 @@ fn explain(wrong: &Wrong) -> Error {
         (Mistake::MissingWord, _) => Error::missing_value(argument),
         (Mistake::ConflictingWord, _) => Error::conflicting_option(argument),
         (Mistake::OnlyWith(word), _) => Error::only_with(word.argument(), argument),
-        (mistake @ (Mistake::NotAPeriod | Mistake::Reserved), Some(given)) => Error::new(&mistake.to_string(), given.shown()),
+        (mistake @ (Mistake::NotAPeriod | Mistake::Reserved), Some(given)) => {
+            Error::new(&mistake.to_string(), given.shown())
+        }
         (mistake @ Mistake::NotAName, _) => Error::new(&mistake.to_string(), wrong.word.member),
         (mistake, _) => Error::new(&mistake.to_string(), argument),
     }
