@@ -1,7 +1,7 @@
 //! Calls about a key, wherever it is: in a cluster its slot is followed, otherwise whichever node is the primary.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::{Cmd, Connection, ErrorKind, RedisError, RedisResult, Value};
 use redis_gateway_client::Error;
@@ -14,6 +14,8 @@ use crate::supervise::Reporter;
 /// If no reply comes for this long, the server is considered gone.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The longest that somebody who waits for an answer waits for a failover.
+const FAILOVER: Duration = Duration::from_secs(30);
 /// The number of tries after the end was requested, which ends all pauses.
 const LAST_TRIES: u32 = 3;
 /// How many redirections one call follows at once. Nodes that do not agree yet may send it in a circle.
@@ -28,12 +30,13 @@ pub struct Caller {
     connections: BTreeMap<Address, Connection>,
     /// The longest time that a call waits inside the server.
     block: Duration,
+    has_answered: bool,
 }
 
 impl Caller {
     pub fn new(seed: Seed, block: Duration) -> Self {
         let nodes = vec![seed.address().clone()];
-        Self { seed, nodes, connections: BTreeMap::new(), block }
+        Self { seed, nodes, connections: BTreeMap::new(), block, has_answered: false }
     }
 
     /// Sends a call that may be repeated until it is answered: through restarts, failovers and moves of the key.
@@ -52,6 +55,26 @@ impl Caller {
                     stop.pause(backoff.next());
                 }
                 done => return request.decode(done?),
+            }
+        }
+    }
+
+    /// Sends a call that may be repeated, for somebody who waits for the answer. A server that has not answered yet has one
+    /// chance; one that has may be away for as long as a failover takes.
+    ///
+    /// # Errors
+    /// If the server refuses it, or stays away.
+    pub fn ask<T>(&mut self, request: &Request<T>) -> Result<T, Error> {
+        let (mut backoff, started) = (Backoff::up_to(PAUSE_MAX), Instant::now());
+        loop {
+            match self.follow(request.cmd()) {
+                Err(error) if is_passing(&error) && self.has_answered && started.elapsed() < FAILOVER => {
+                    std::thread::sleep(backoff.next());
+                }
+                done => {
+                    self.has_answered |= done.is_ok();
+                    return request.decode(done?);
+                }
             }
         }
     }

@@ -34,9 +34,9 @@ pub async fn serve(
     others: Router,
     ended: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
-    let router =
-        Router::new().route("/healthz", get(health)).route("/readyz", get(ready)).with_state(jobs).merge(others);
-    Ok(axum::serve(listener, router).with_graceful_shutdown(ended).await?)
+    let router = Router::new().route("/healthz", get(health)).route("/readyz", get(ready)).with_state(jobs);
+    let service = router.merge(others).into_make_service_with_connect_info::<SocketAddr>();
+    Ok(axum::serve(listener, service).with_graceful_shutdown(ended).await?)
 }
 
 /// The process is alive: always 200, with the health of each job.

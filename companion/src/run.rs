@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use axum::Router;
 use clap::ValueEnum;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,7 +16,7 @@ use crate::metrics::Exporter;
 use crate::ship::settings::Ship;
 use crate::stop::Stop;
 use crate::supervise::Supervisor;
-use crate::{http, metrics, ship, sync};
+use crate::{console, http, metrics, ship, sync};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -94,6 +95,13 @@ fn run(config: &Config) -> Result<()> {
             let (name, job) = sync::job(part, &seed)?;
             supervisor.start(name, &stop, job);
         }
+        let mut pages = Router::new();
+        if let Some(part) = config.console.as_ref().filter(|part| console::settings::is_on(part, config.http.listen)) {
+            let (console, job) = console::new(part, &seed)?;
+            supervisor.start("console".into(), &stop, job);
+            pages = pages.merge(console);
+            tracing::info!("the console is at http://{address}/");
+        }
         let supervisor = Arc::new(supervisor);
         tracing::info!(%address, jobs = supervisor.health().len(), "started");
         let ended = {
@@ -105,7 +113,7 @@ fn run(config: &Config) -> Result<()> {
             }
         };
         let jobs = http::jobs_of(&supervisor);
-        let others = metrics::router(exporter, Arc::clone(&jobs));
+        let others = metrics::router(exporter, Arc::clone(&jobs)).merge(pages);
         http::serve(listener, jobs, others, ended).await?;
         let supervisor = Arc::into_inner(supervisor).context("the jobs are still being asked for")?;
         // A job that waits for a server or store ends within its time-outs; a second signal does not wait for it.

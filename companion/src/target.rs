@@ -1,7 +1,11 @@
 //! Which server a command is about.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 
+use crate::caller::Caller;
+use crate::fleet::Fleet;
 use crate::nodes::Seed;
 
 #[derive(Debug, clap::Args)]
@@ -13,6 +17,22 @@ pub struct Target {
 }
 
 impl Target {
+    /// For calls about a key.
+    ///
+    /// # Errors
+    /// If the URL is not one of a server.
+    pub fn caller(&self) -> Result<Caller> {
+        Ok(Caller::new(self.seed()?, Duration::ZERO))
+    }
+
+    /// For calls to all primaries.
+    ///
+    /// # Errors
+    /// If the URL is not one of a server.
+    pub fn fleet(&self) -> Result<Fleet> {
+        Ok(Fleet::new(self.seed()?))
+    }
+
     /// # Errors
     /// If the URL is not one of a server.
     pub fn seed(&self) -> Result<Seed> {

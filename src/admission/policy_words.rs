@@ -1,12 +1,10 @@
 //! Policies as words, as GW.POLICYSET takes and GW.POLICYLIST replies them. The words and their meaning are defined in
 //! `gateway_core::admission::form`, for arguments and JSON alike.
 
-use gateway_core::admission::form::{Draft, FORMS, Form, Given, Mistake, Said, Takes, Wrong, check_policy_name};
-use gateway_core::admission::{BILLIONTHS_MAX, NAME_BYTES_MAX, Policy, ShortName, Tally};
-use gateway_core::money::Amount;
+use gateway_core::admission::form::{Draft, Form, Given, Mistake, Said, Takes, Wrong, check_policy_name};
+use gateway_core::admission::{Policy, ShortName, Tally};
 
 use super::args::check_name;
-use crate::budget::args::PERIOD_NAMES;
 use crate::server::Error;
 use crate::server::args::{Args, Short};
 use crate::server::reply::Reply;
@@ -14,7 +12,7 @@ use crate::server::reply::Reply;
 /// Parses the words of a policy, the kind first. `now_ms` is the server's time, at which a block with `FOR` begins.
 fn parse_policy(args: &mut Args, now_ms: i64) -> Result<Policy, Error> {
     let name = args.bytes("policy")?;
-    let form = Form::named(name).ok_or_else(|| Error::new(&what(Mistake::NotAKind), name))?;
+    let form = Form::named(name).ok_or_else(|| Error::new(&Mistake::NotAKind.to_string(), name))?;
     let mut draft = Draft::new(form);
     let mut options = Short::new();
     for (index, word) in form.words.iter().enumerate() {
@@ -44,45 +42,11 @@ fn explain(wrong: &Wrong) -> Error {
         (Mistake::MissingWord, _) => Error::missing_value(argument),
         (Mistake::ConflictingWord, _) => Error::conflicting_option(argument),
         (Mistake::OnlyWith(word), _) => Error::only_with(word.argument(), argument),
-        (mistake @ (Mistake::NotAPeriod | Mistake::Reserved), Some(given)) => Error::new(&what(mistake), given.shown()),
-        (mistake @ Mistake::NotAName, _) => Error::new(&what(mistake), wrong.word.member),
-        (mistake, _) => Error::new(&what(mistake), argument),
-    }
-}
-
-/// The text of an error for a mistake, without its place.
-pub fn what(mistake: Mistake) -> String {
-    let kinds = || FORMS.iter().map(|form| form.name);
-    match mistake {
-        Mistake::NotAnInteger(min, max) => format!("not an integer from {min} to {max}"),
-        Mistake::NotAnAmount(error) => error.to_string(),
-        Mistake::NegativeAmount => "negative amount".into(),
-        Mistake::NotAnAmountFrom(min) => {
-            let [min, max] = [min, BILLIONTHS_MAX].map(Amount::from_billionths);
-            format!("not an amount from {min} to {max}")
+        (mistake @ (Mistake::NotAPeriod | Mistake::Reserved), Some(given)) => {
+            Error::new(&mistake.to_string(), given.shown())
         }
-        Mistake::FinerThanBillionths => "finer than a billionth".into(),
-        Mistake::NotAKind => format!("not {}", any_of(&kinds().collect::<Vec<_>>())),
-        Mistake::NotAPeriod => format!("not {PERIOD_NAMES}"),
-        Mistake::NotAName => format!("not a name of 1 to {NAME_BYTES_MAX} bytes"),
-        Mistake::Reserved => "reserved name".into(),
-        Mistake::Repeated => "repeated name".into(),
-        Mistake::NotAString => "not a string".into(),
-        Mistake::NotABoolean => "not true or false".into(),
-        Mistake::NotAnObject => "not an object".into(),
-        Mistake::NotAnArray => "not an array".into(),
-        Mistake::UnknownWord => "unknown word".into(),
-        Mistake::RepeatedWord => "repeated word".into(),
-        Mistake::MissingWord => "missing word".into(),
-        Mistake::ConflictingWord => "conflicting word".into(),
-        Mistake::OnlyWith(word) => format!("only with {}", word.member),
-    }
-}
-
-fn any_of(names: &[&str]) -> String {
-    match names {
-        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
-        _ => names.concat(),
+        (mistake @ Mistake::NotAName, _) => Error::new(&mistake.to_string(), wrong.word.member),
+        (mistake, _) => Error::new(&mistake.to_string(), argument),
     }
 }
 
@@ -90,7 +54,7 @@ fn any_of(names: &[&str]) -> String {
 pub fn parse_named<'a>(mut args: Args<'a>, now_ms: i64) -> Result<(&'a [u8], Policy), Error> {
     let name = args.bytes("name")?;
     check_name(name, "name")?;
-    check_policy_name(name).map_err(|mistake| Error::new(&what(mistake), name))?;
+    check_policy_name(name).map_err(|mistake| Error::new(&mistake.to_string(), name))?;
     Ok((name, parse_policy(&mut args, now_ms)?))
 }
 

@@ -7,7 +7,6 @@ use gateway_core::ledger::Ledger;
 
 use super::accounts;
 use super::effect::{AccountsEffect, put_policies, tell_soft};
-use super::policy_words::what;
 use crate::budget::settings::present;
 use crate::server::args::OwnedKey;
 use crate::server::call::entry;
@@ -121,6 +120,6 @@ fn refused(refused: Refused) -> Error {
         Refused::TooLong => Error::longer_than(DOCUMENT_BYTES_MAX, "json"),
         Refused::NotJson(at) => Error::new("not valid JSON", format!("json at byte {at}")),
         Refused::TooMany => Error::more_than(POLICIES_MAX, "policies", "account"),
-        Refused::Wrong { mistake, shown, place } => Error::new(&what(mistake), shown).at(&place),
+        Refused::Wrong { mistake, shown, place } => Error::new(&mistake.to_string(), shown).at(&place),
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::console::settings::{self as console, Console};
 use crate::metrics::settings::{self as metrics, Metrics};
 use crate::nodes::Seed;
 use crate::ship::settings::{self as ship, Ship};
@@ -18,6 +19,7 @@ use crate::values::{Secret, Wrong as WrongAt, wrong};
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
+    pub console: Option<Console>,
     #[serde(default)]
     pub http: Http,
     #[serde(default)]
@@ -132,6 +134,9 @@ fn parse(file: &Path, text: &str) -> Result<Config, Wrong> {
 /// What types alone do not tell.
 fn check(config: &Config) -> Result<(), WrongAt> {
     config.server.seed()?;
+    if let Some(part) = &config.console {
+        console::check(part, config.http.listen)?;
+    }
     metrics::check(&config.metrics)?;
     ship::check(&config.ship)?;
     config.sync.as_ref().map_or(Ok(()), sync::check)
@@ -158,6 +163,10 @@ mod tests {
         for (rest, line, message) in [
             ("[serve]\n", 3, "unknown field `serve`"),
             ("[http]\nlisten = \"here\"\n", 4, "invalid socket address"),
+            ("[console]\nenable = true\n", 4, "unknown field `enable`"),
+            ("[console]\noperator_token = \"short\"\n", 4, "operator_token: shorter than 16"),
+            ("[console.proxy]\nheader = \"X-Groups\"\nfrom = []\n", 5, "from: none"),
+            ("[http]\nlisten = \"0.0.0.0:1\"\n[console]\nenabled = true\n", 6, "only with viewer_token"),
             ("[[ship]]\nqueues = []\nto = \"out\"\n", 4, "queues: none"),
             ("[[ship]]\nqueues = [\"a\", \"a\"]\nto = \"out\"\n", 4, "queues: \"a\" is shipped twice"),
             ("[[ship]]\nqueues = [\"a\"]\nto = \"out\"\nlease = \"1 s\"\n", 6, "not a duration"),

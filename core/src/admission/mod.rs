@@ -49,6 +49,7 @@ pub mod form;
 mod idle;
 mod ledgers;
 mod life;
+mod mistake_texts;
 mod moment;
 mod name;
 mod policy;

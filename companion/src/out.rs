@@ -1,0 +1,14 @@
+//! What a command prints.
+
+use std::io::{self, Write};
+
+/// Prints a text whole. A reader that has seen enough (`gw export | head`) is no error.
+///
+/// # Errors
+/// If it cannot be written otherwise.
+pub fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}
