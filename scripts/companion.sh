@@ -1,25 +1,61 @@
 #!/usr/bin/env bash
-# Tests the companion against the server that GW_SERVER names, a real PostgreSQL, and an S3 server and a reader of Parquet from
-# PyPI. Says what it installs. With GW_LIVE=full the storms of kills take their full length.
+# Tests the companion against the server that GW_SERVER names, and against what it works with: PostgreSQL, an S3 server and a
+# reader of Parquet from PyPI, Prometheus, and a browser. Says what it installs; what cannot be installed is named in
+# .tools/companion-skipped. With GW_LIVE=full the storms of kills take their full length.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 use_built_module
-(use_postgres) || skip "the companion's tests with PostgreSQL: it could not be installed"
+mkdir -p .tools
+: >.tools/companion-skipped
+missing() { printf '%s\n' "$1" | tee -a .tools/companion-skipped; }
+
+# Each is a shell of its own, so that what cannot be installed ends that shell only.
+(use_postgres) || missing "the companion with PostgreSQL: it could not be installed"
 
 # Into .tools/companion, anew when the list changes.
-wanted=companion/tests/requirements.txt
-if [ "$(cat .tools/companion/pins 2>/dev/null)" != "$(cksum <"$wanted")" ]; then
+use_python() {
+  local wanted=companion/tests/requirements.txt
+  if [ "$(cat .tools/companion/pins 2>/dev/null)" = "$(cksum <"$wanted")" ]; then return; fi
   say "Installing into .tools/companion: $(grep -v '^#' "$wanted" | tr '\n' ' ')"
   rm -rf .tools/companion
   # On Debian and Ubuntu, venv is a package of its own.
   if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then apt_install python3-venv; fi
-  if python3 -m venv .tools/companion &&
-    .tools/companion/bin/pip install --quiet --disable-pip-version-check --requirement "$wanted"; then
-    cksum <"$wanted" >.tools/companion/pins
-  else
-    rm -rf .tools/companion
-    skip "the companion's tests with S3 and Parquet: pip could not install what $wanted names"
+  python3 -m venv .tools/companion
+  .tools/companion/bin/pip install --quiet --disable-pip-version-check --requirement "$wanted"
+  cksum <"$wanted" >.tools/companion/pins
+}
+(use_python) || { rm -rf .tools/companion && missing "the companion with S3 and Parquet: pip could not install what it needs"; }
+
+# Debian's Prometheus with promtool, unpacked into .tools. It is not installed: that would start a service.
+use_prometheus() {
+  local folder=$root/.tools/prometheus
+  if [ -x "$folder/usr/bin/promtool" ] || command -v promtool >/dev/null; then return; fi
+  command -v apt-get >/dev/null || return
+  say "Unpacking into .tools/prometheus: Debian's prometheus"
+  mkdir -p "$folder"
+  # The package lists may be old or missing.
+  (cd "$folder" && { apt-get -qq download prometheus || { apt-get -qq update && apt-get -qq download prometheus; }; }) &&
+    dpkg-deb --extract "$folder"/prometheus_*.deb "$folder" && rm -f "$folder"/prometheus_*.deb
+}
+use_prometheus || missing "the companion with a real Prometheus: its package cannot be had"
+
+# Playwright, pinned by its hash, in .tools/console; Chromium is the system's.
+use_browser() {
+  command -v npm >/dev/null && { node --version | grep -Eq '^v(2[0-9]|[3-9][0-9])'; } || return
+  if ! command -v chromium >/dev/null; then (apt_install chromium) || return; fi
+  mkdir -p .tools/console
+  cp companion/tests/console/package.json companion/tests/console/package-lock.json .tools/console/
+  if ! cmp -s .tools/console/package-lock.json .tools/console/installed; then
+    say "Installing into .tools/console: Playwright"
+    (cd .tools/console && npm ci --silent --no-audit --no-fund) || return
+    cp .tools/console/package-lock.json .tools/console/installed
   fi
+}
+if use_browser; then
+  CHROMIUM=$(command -v chromium)
+  export CHROMIUM GW_PLAYWRIGHT=$root/.tools/console/node_modules/playwright-core
+else
+  missing "the companion's console in a browser: it needs npm, Node 20 or later, and Chromium"
 fi
 
 # The tests mostly wait, so more of them run at once than there are cores.

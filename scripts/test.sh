@@ -71,7 +71,7 @@ FUZZ_SEED=1 FUZZ_RUNS=${FUZZ_RUNS:-20000} FUZZ_SECONDS=${FUZZ_SECONDS:-5} script
 phase "Tests, compiled"
 cargo test --no-run --package gw-testkit --test servers
 cargo test --no-run --test suite --test cluster
-cargo test --no-run --package gw-cost-sync --package gw-demo --test '*'
+cargo test --no-run --package gw --package gw-demo --test '*'
 
 phase "Clients, installed"
 scripts/clients.sh
@@ -96,6 +96,10 @@ GW_SERVER=${names[0]} scripts/clients-go.sh
 phase "The Rust client on ${names[0]}"
 GW_SERVER=${names[0]} scripts/clients-rust.sh
 
+phase "The companion on ${names[0]}"
+GW_SERVER=${names[0]} scripts/companion.sh
+while IFS= read -r line; do skip "$line"; done <.tools/companion-skipped
+
 # The suite mostly waits, for servers to start and leases to end. So more tests run at once than there are cores.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 
@@ -108,8 +112,8 @@ for name in "${names[@]}"; do
   GW_SERVER=$name timeout --foreground 15m cargo test --test suite -- --include-ignored
   phase "Clusters on $(server_version "$server") ($name)"
   GW_SERVER=$name timeout --foreground 15m cargo test --test cluster
-  phase "Examples and the demo on $(server_version "$server") ($name)"
-  GW_SERVER=$name timeout --foreground 15m cargo test --package gw-cost-sync --package gw-demo --test '*'
+  phase "The demo on $(server_version "$server") ($name)"
+  GW_SERVER=$name timeout --foreground 15m cargo test --package gw-demo --test '*'
 done
 
 finished="All tests passed, on: ${names[*]}"
