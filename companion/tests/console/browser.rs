@@ -1,4 +1,4 @@
-//! Each page in headless Chromium, driven by Playwright: scripts/companion-console.sh installs it and sets GW_PLAYWRIGHT.
+//! Each page in headless Chromium, driven by Playwright: scripts/companion.sh installs it and sets GW_PLAYWRIGHT.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};

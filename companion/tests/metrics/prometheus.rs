@@ -10,7 +10,7 @@ use gw_testkit::{DEADLINE, Server, await_until, project_root, reply};
 
 use super::companion::{Gw, examples, get};
 
-/// A program of Prometheus: the system's, or the one that scripts/companion-tools.sh has unpacked.
+/// A program of Prometheus: the system's, or the one that scripts/companion.sh has unpacked.
 fn program(name: &str) -> Option<PathBuf> {
     let unpacked = project_root().join(".tools/prometheus/usr/bin").join(name);
     if unpacked.exists() {
@@ -18,7 +18,7 @@ fn program(name: &str) -> Option<PathBuf> {
     }
     let system = PathBuf::from("/usr/bin").join(name);
     if !system.exists() {
-        println!("SKIPPED: there is no {name}; scripts/companion-tools.sh installs it");
+        println!("SKIPPED: there is no {name}; scripts/companion.sh installs it");
     }
     system.exists().then_some(system)
 }

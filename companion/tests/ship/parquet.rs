@@ -65,9 +65,9 @@ fn records() -> Vec<Value> {
             "model": format!("model-{}-ü\n", number % 3),
             "tokens": i64::from(number) - 5,
             "cost": f64::from(number) / 8.0,
-            "ok": number % 2 == 0,
+            "ok": number.is_multiple_of(2),
             "tags": { "user": format!("u{number}"), "list": [1, 2.5, null] },
-            "odd": if number % 2 == 0 { json!(1) } else { json!("1") },
+            "odd": if number.is_multiple_of(2) { json!(1) } else { json!("1") },
         }),
     };
     (2..47).map(record).collect()
