@@ -2,14 +2,15 @@
 
 PORT ?= 6379
 PREFIX ?= /usr/local
-export PORT
+CONSOLE ?= 9464
+export PORT CONSOLE
 
 .PHONY: help run build test test-full fuzz golden docs docs-serve docs-reference clients-spec demo bench instructions fmt lint install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
-run: ## build the module and run a server with it (PORT=6379)
+run: ## build the module and the companion, and run a server with a console (PORT=6379 CONSOLE=9464)
 	@scripts/install.sh
 	cargo build --release --target-dir target
 	@scripts/run.sh
