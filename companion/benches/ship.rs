@@ -34,7 +34,7 @@ fn record(number: u64) -> String {
         number % 900,
         number % 3,
         number % 1_000_000,
-        number % 2 == 0,
+        number.is_multiple_of(2),
         number % 3,
         number % 4
     );
