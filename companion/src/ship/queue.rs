@@ -67,7 +67,7 @@ impl<'a> Queue<'a> {
     /// Acknowledges the batch, which is stored. This and the next methods return false if another shipper has the batch
     /// now.
     pub fn ack(&mut self, batch: &Batch) -> Result<bool, Error> {
-        let options = LogAckOptions { delivery: Some(batch.delivery), ..Default::default() };
+        let options = LogAckOptions { delivery: Some(batch.delivery) };
         self.call(&log_ack(&self.key, batch.id.to_string(), &options))
     }
 
@@ -88,7 +88,7 @@ impl<'a> Queue<'a> {
 
     /// Starts the batch's lease again.
     pub fn extend(&mut self, batch: &Batch) -> Result<bool, Error> {
-        let options = LogExtendOptions { delivery: Some(batch.delivery), ..Default::default() };
+        let options = LogExtendOptions { delivery: Some(batch.delivery) };
         self.call(&log_extend(&self.key, batch.id.to_string(), self.lease_ms, &options))
     }
 

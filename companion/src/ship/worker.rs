@@ -49,10 +49,10 @@ impl Worker {
             let (names, looked) = self.queues.of(index, jobs);
             lines.retain(|name, _| names.contains(name));
             for name in names {
-                if !lines.contains_key(&name) {
-                    let queue = Queue::new(self.seed.clone(), &name, *self.part.lease.as_ref(), stop, reporter);
-                    lines.insert(name, Line { queue, backoff: Backoff::up_to(PAUSE_MAX), failed: None });
-                }
+                lines.entry(name).or_insert_with_key(|name| {
+                    let queue = Queue::new(self.seed.clone(), name, *self.part.lease.as_ref(), stop, reporter);
+                    Line { queue, backoff: Backoff::up_to(PAUSE_MAX), failed: None }
+                });
             }
             let (is_alone, mut is_idle) = (lines.len() == 1, true);
             for line in lines.values_mut().take_while(|_| !stop.is_requested()) {

@@ -17,7 +17,10 @@ fn configurations_in_the_docs_are_accepted() {
             fs::write(&file, part.split("```").next().unwrap()).unwrap();
             let mut check = Command::new(env!("CARGO_BIN_EXE_gw"));
             check.args(["run", "--check", "--config"]).arg(&file);
-            check.env("GW_URL", "redis://10.0.0.8").env("GW_REDIS", "redis://10.0.0.9").env("GW_DATABASE", "postgres://user:word@host/logs");
+            check
+                .env("GW_URL", "redis://10.0.0.8")
+                .env("GW_REDIS", "redis://10.0.0.9")
+                .env("GW_DATABASE", "postgres://user:word@host/logs");
             let checked = check.output().unwrap();
             assert!(checked.status.success(), "{page}: {}", String::from_utf8_lossy(&checked.stderr));
             found += 1;
