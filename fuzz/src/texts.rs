@@ -139,7 +139,7 @@ fn check_policies(policies: &[Named]) {
         assert!(policies[..index].iter().all(|(other, _)| other != name), "a name twice");
         assert_eq!(of_words(policy).as_ref(), Some(policy), "its own words make another policy");
     }
-    let Ok(text) = document::write(policies.iter().map(|(name, policy)| (name.as_slice(), policy))) else { return };
+    let Ok(text) = document::write(policies.iter().map(|(name, policy)| (&**name, policy))) else { return };
     if text.len() > DOCUMENT_BYTES_MAX {
         return;
     }
