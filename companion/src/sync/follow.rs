@@ -38,6 +38,7 @@ pub struct Follower {
     database: Box<dyn Database>,
     nodes: BTreeMap<Address, Node>,
     /// Where the next round asks who serves what; it takes turns, so that a node that was cut off does not decide alone.
+    /// None at the beginning, and after a failure of a server that sentinels watch over: they are asked then.
     informants: Vec<Address>,
     shards: Vec<Shard>,
     /// By slot: the era in which the database's versions were told to the slot's primary.
@@ -68,7 +69,7 @@ pub enum Found {
 
 impl Follower {
     pub fn new(seed: Seed, database: Box<dyn Database>) -> Follower {
-        let (informants, told) = (vec![seed.address().clone()], vec![None; usize::from(SLOTS)]);
+        let (informants, told) = (Vec::new(), vec![None; usize::from(SLOTS)]);
         Follower { seed, database, nodes: BTreeMap::new(), informants, shards: Vec::new(), told, era: 0 }
     }
 
@@ -77,6 +78,14 @@ impl Follower {
     /// # Errors
     /// Those of the database, and the first one of a server; the other primaries are followed all the same.
     pub fn round(&mut self) -> Result<Found, Failure> {
+        let done = self.follow_all();
+        if self.seed.is_watched() && matches!(done, Err(Failure::Server(_))) {
+            self.informants.clear();
+        }
+        done
+    }
+
+    fn follow_all(&mut self) -> Result<Found, Failure> {
         let shards = self.ask_for_shards().map_err(Failure::Server)?;
         let owners = |shards: &[Shard]| -> Vec<_> {
             shards.iter().map(|shard| (shard.slots.clone(), shard.primary.clone())).collect()
@@ -115,8 +124,8 @@ impl Follower {
     }
 
     fn ask_for_shards(&mut self) -> Result<Vec<Shard>> {
-        if self.seed.is_watched() {
-            self.informants = vec![self.seed.primary()?];
+        if self.informants.is_empty() {
+            self.informants.push(self.seed.primary()?);
         }
         let mut failure = None;
         for _ in 0..self.informants.len() {

@@ -10,10 +10,19 @@ pub struct Companion {
 impl Companion {
     /// Its configuration is in this folder; `server` is the server's address, `to` that of the database.
     pub fn new(folder: &Path, server: &str, to: &str) -> Companion {
+        Self::configured(folder, &format!("url = \"{server}\""), to)
+    }
+
+    /// The same for the primary that sentinels have under a name.
+    pub fn behind_sentinels(folder: &Path, sentinels: &[String], service: &str, to: &str) -> Companion {
+        let server = format!("url = \"redis://127.0.0.1:1\"\nsentinels = {sentinels:?}\nservice = {service:?}");
+        Self::configured(folder, &server, to)
+    }
+
+    fn configured(folder: &Path, server: &str, to: &str) -> Companion {
         let config = folder.join("gw.toml");
-        let text = format!(
-            "[server]\nurl = \"{server}\"\n[http]\nlisten = \"127.0.0.1:0\"\n[sync]\nto = \"{to}\"\npause = \"20ms\"\n"
-        );
+        let text =
+            format!("[server]\n{server}\n[http]\nlisten = \"127.0.0.1:0\"\n[sync]\nto = \"{to}\"\npause = \"20ms\"\n");
         std::fs::write(&config, text).unwrap();
         Companion { config }
     }

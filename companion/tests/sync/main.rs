@@ -11,5 +11,6 @@ mod ledgers;
 #[path = "../common/postgres.rs"]
 mod postgres;
 mod restore;
+mod sentinel;
 mod speed;
 mod traffic;
