@@ -46,10 +46,7 @@ impl Fleet {
     fn look_up(&self) -> Result<Vec<Primary>, Error> {
         let seed = &self.seed.primary()?;
         let mut first = self.seed.connect(seed, PATIENCE)?;
-        let mut addresses: Vec<Address> =
-            nodes::shards(&mut first, seed)?.into_iter().map(|shard| shard.primary).collect();
-        addresses.sort();
-        addresses.dedup();
+        let addresses = nodes::primaries(&nodes::shards(&mut first, seed)?);
         let connect = |address: Address| {
             let connection = self.seed.connect(&address, PATIENCE)?;
             Ok(Primary { address, connection })

@@ -3,7 +3,7 @@
 use redis::{
     Connection, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError, RedisResult, Value,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -133,6 +133,11 @@ pub struct Shard {
     pub slots: RangeInclusive<u16>,
     pub primary: Address,
     pub replicas: Vec<Address>,
+}
+
+/// The primaries of a cluster, each once: one may have several ranges of slots.
+pub fn primaries(shards: &[Shard]) -> BTreeSet<Address> {
+    shards.iter().map(|shard| shard.primary.clone()).collect()
 }
 
 /// The last slot of a cluster.

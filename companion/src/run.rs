@@ -76,7 +76,7 @@ fn log_to_stderr(format: LogFormat) {
 }
 
 fn run(config: &Config) -> Result<()> {
-    let seed = config.server.seed().map_err(|(_, error)| anyhow::Error::msg(error))?;
+    let seed = config.seed()?;
     let shipped = config.ship.iter().flat_map(Ship::named_queues).collect();
     let exporter = Exporter::new(config.metrics.clone(), &seed, shipped);
     let runtime = Builder::new_current_thread().enable_all().build()?;

@@ -31,7 +31,7 @@ impl Args {
     fn catch_up(&self) -> Result<()> {
         let config = config::read(&self.config)?;
         let part = config.sync.as_ref().context("the configuration has no [sync]")?;
-        let seed = config.server.seed().map_err(|(_, error)| anyhow::Error::msg(error))?;
+        let seed = config.seed()?;
         sync::catch_up(part, seed, self.whole)
     }
 }

@@ -29,6 +29,16 @@ pub struct Config {
     pub sync: Option<Sync>,
 }
 
+impl Config {
+    /// Where the nodes are found from.
+    ///
+    /// # Errors
+    /// If a file or variable that the checked configuration names has gone since.
+    pub fn seed(&self) -> anyhow::Result<Seed> {
+        self.server.seed().map_err(|(_, message)| anyhow::Error::msg(message))
+    }
+}
+
 /// The server, or any node of a cluster.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,7 +62,7 @@ impl Server {
     ///
     /// # Errors
     /// The value that is wrong.
-    pub fn seed(&self) -> Result<Seed, WrongAt> {
+    fn seed(&self) -> Result<Seed, WrongAt> {
         let url = self.url.as_ref().read().map_err(|error| wrong(&self.url, format!("url: {error}")))?;
         let seed = Seed::new(&url).map_err(|_| wrong(&self.url, "url: not the URL of a Redis or Valkey server"))?;
         let sentinels = self.sentinels.as_ref().iter().map(Secret::read).collect::<Result<Vec<_>, _>>();

@@ -75,7 +75,7 @@ impl Args {
             // The companions stand by meanwhile: what they would store of half a server would replace what it lacks.
             sync::await_lead(&mut *database)?;
         }
-        let seed = config.server.seed().map_err(|(_, error)| anyhow::Error::msg(error))?;
+        let seed = config.seed()?;
         let mut server = Server::connect(seed, self.timezone.as_deref())?;
         let (mut report, mut after) = (Report::default(), None);
         loop {

@@ -87,8 +87,7 @@ impl Queues {
         let mut queues = BTreeSet::new();
         let first = self.seed.primary()?;
         let known = nodes::shards(&mut self.seed.connect(&first, PATIENCE)?, &first)?;
-        let primaries: BTreeSet<_> = known.into_iter().map(|shard| shard.primary).collect();
-        for primary in primaries {
+        for primary in nodes::primaries(&known) {
             let mut connection = self.seed.connect(&primary, PATIENCE)?;
             for pattern in &self.patterns {
                 let mut cursor = 0_u64;

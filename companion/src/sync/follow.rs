@@ -8,7 +8,7 @@ use gateway_core::slot::{SLOTS, slot_of};
 
 use super::feed::Feed;
 use crate::ledgers::{Database, Version, key_of};
-use crate::nodes::{Address, Seed, Shard};
+use crate::nodes::{self, Address, Seed, Shard};
 
 /// Why a round failed.
 #[derive(Debug)]
@@ -92,9 +92,7 @@ impl Follower {
         };
         let mut found = if owners(&shards) == owners(&self.shards) { Found::Nothing } else { Found::Moves };
         self.shards = shards;
-        let mut primaries: Vec<_> = self.shards.iter().map(|shard| shard.primary.clone()).collect();
-        primaries.sort_unstable();
-        primaries.dedup();
+        let primaries = nodes::primaries(&self.shards);
         self.nodes.retain(|address, _| primaries.contains(address));
         let mut failure = None;
         for primary in primaries {
@@ -116,8 +114,7 @@ impl Follower {
     /// # Errors
     /// Those of a server.
     pub fn list_whole(&mut self) -> Result<()> {
-        let primaries: BTreeSet<_> = self.ask_for_shards()?.into_iter().map(|shard| shard.primary).collect();
-        for primary in primaries {
+        for primary in nodes::primaries(&self.ask_for_shards()?) {
             Feed::connect(&self.seed, &primary)?.list_whole().with_context(|| primary.to_string())?;
         }
         Ok(())
