@@ -15,7 +15,11 @@ command -v node >/dev/null || missing+=(nodejs)
 command -v curl >/dev/null || missing+=(curl)
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 
-trap print_phases EXIT
+# What the clients need is fetched while Rust compiles: the one waits for the network, the other for the processor.
+mkdir -p .tools
+scripts/clients.sh >.tools/clients.out 2>&1 &
+installing=$!
+trap 'print_phases; kill "$installing" 2>/dev/null || true' EXIT
 
 target=${CARGO_TARGET_DIR:-$root/target}
 names=(system)
@@ -74,7 +78,8 @@ cargo test --no-run --test suite --test cluster
 cargo test --no-run --package gw --package gw-demo --test '*'
 
 phase "Clients, installed"
-scripts/clients.sh
+wait "$installing" || { cat .tools/clients.out && fail "what the clients need could not be installed"; }
+cat .tools/clients.out
 while IFS= read -r line; do skip "$line"; done <.tools/skipped
 
 phase "Clients' spec"
