@@ -107,6 +107,7 @@ const TYPES: &[Type] = &[
 const SETTINGS: &[Setting] = &[
     Setting::Text(&budget::settings::TIMEZONE),
     Setting::Number(&budget::settings::KEEP_DAYS),
+    Setting::Number(&budget::settings::MAX_HOLDS),
     Setting::Number(&budget::settings::IDEMPOTENCY_MS),
     Setting::Number(&queue::settings::MAX_RECORDS),
     Setting::Number(&queue::settings::MAX_BYTES),

@@ -1,8 +1,9 @@
 //! The accounts of a request.
 
 use gateway_core::admission::{Account, Exceeded, LEDGERS_MAX, POLICIES_MAX};
-use gateway_core::ledger::{HOLDS_MAX, Ledger};
+use gateway_core::ledger::Ledger;
 
+use crate::budget::settings::holds_max;
 use crate::server::args::{Args, Short};
 use crate::server::command::Arg;
 use crate::server::key::{Either, Opened, OpenedEither};
@@ -16,7 +17,7 @@ pub fn exceeded(exceeded: Exceeded) -> Error {
     match exceeded {
         Exceeded::Policies => Error::more_than(POLICIES_MAX, "policies", "account"),
         Exceeded::Ledgers => Error::new(&format!("budgets of more than {LEDGERS_MAX} meters"), "account"),
-        Exceeded::Holds => Error::more_than(HOLDS_MAX, "holds", "account"),
+        Exceeded::Holds => Error::more_than(holds_max(), "holds", "account"),
     }
 }
 

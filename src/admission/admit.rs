@@ -71,6 +71,7 @@ fn admit(call: &mut Call) -> Outcome {
         amounts: Amounts(&asked.amounts),
         shadow: asked.shadow,
         rows: matches!(rows_wanted, RowsWanted::All | RowsWanted::Detail),
+        holds_max: settings::holds_max(),
     };
 
     let mut accounts: Short<Option<&mut Account>> = opened.iter_mut().map(|account| account.get()).collect();

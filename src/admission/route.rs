@@ -56,6 +56,7 @@ fn route(call: &mut Call) -> Outcome {
         amounts: Amounts(&asked.amounts),
         shadow: false,
         rows: wanted != RowsWanted::None,
+        holds_max: settings::holds_max(),
     };
 
     let reply = call.reply();

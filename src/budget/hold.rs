@@ -16,7 +16,7 @@ use super::account::Account;
 use super::args::{Budgets, MORE, PERIODS, out_of_range, parse_id};
 use super::clock;
 use super::effect::LedgerChange;
-use super::settings::{day_of, next_version, stamp};
+use super::settings::{day_of, holds_max, next_version, stamp};
 use crate::admission::effect::tell_soft;
 use crate::server::args::OwnedKey;
 use crate::server::call::entry;
@@ -124,8 +124,8 @@ fn reserve(call: &mut Call) -> Outcome {
     // The hold exists, so this call repeats one whose reply was lost.
     let is_there = state.is_some();
     let granted = is_there || check.within;
-    if granted && !is_there && !ledger.can_hold(now_ms) {
-        return Err(Error::new("too many holds in this ledger", "estimate"));
+    if granted && !is_there && !ledger.can_hold(now_ms, holds_max()) {
+        return Err(Error::more_than(holds_max(), "holds", "estimate"));
     }
     let is_ahead = ledger.is_ahead_of(now_ms);
     let stamp = stamp(now_ms, next_version(ledger, now_ms));

@@ -3,7 +3,7 @@
 use gateway_core::PERIOD_MAX_MS;
 use gateway_core::admission::Moment;
 use gateway_core::calendar::{Calendar, Day, Period};
-use gateway_core::ledger::{KEEP_DAYS_MAX, KEEP_DAYS_MIN, Ledger, Stamp};
+use gateway_core::ledger::{HOLDS_MAX, KEEP_DAYS_MAX, KEEP_DAYS_MIN, Ledger, Stamp};
 use lazy_static::lazy_static;
 
 use crate::server::call::now_ms;
@@ -25,6 +25,15 @@ pub static TIMEZONE: Text = Text::new("timezone", "UTC", |name| {
 
 /// How many charged days a ledger keeps. See [`gateway_core::ledger`].
 pub static KEEP_DAYS: Number = Number::new("ledger-days", 62, KEEP_DAYS_MIN as i64, KEEP_DAYS_MAX as i64);
+
+/// The most holds of a ledger at one time, those of admissions included. A ledger that has more already, because it comes from
+/// another server or from before a change, keeps them.
+pub static MAX_HOLDS: Number = Number::new("ledger-max-holds", 100_000, 1, HOLDS_MAX as i64);
+
+/// [`MAX_HOLDS`] as it is now.
+pub fn holds_max() -> usize {
+    usize::try_from(MAX_HOLDS.get()).unwrap_or(HOLDS_MAX)
+}
 
 /// How long a ledger remembers the ids of charges and of ended holds, in milliseconds.
 pub static IDEMPOTENCY_MS: Number = Number::new("idempotency-ms", 86_400_000, 1_000, PERIOD_MAX_MS as i64);

@@ -41,7 +41,7 @@ impl Value for Ledger {
         reply.bytes("version").count(self.version()).bytes("acknowledged").count(self.last_acknowledged());
         reply.bytes("since").count(self.since());
         // Each hold with its id, day, estimate and milliseconds left; the first to expire first.
-        let open = self.holds(now_ms).count();
+        let open = self.open_holds(now_ms);
         reply.bytes("open_holds").count(open as u64).bytes("holds").array(open.min(DESCRIBED_MAX));
         for (id, day, estimate, left_ms) in self.holds(now_ms).take(DESCRIBED_MAX) {
             reply.array(4).bytes(id).bytes(day.to_string()).bytes(estimate.to_text().as_bytes()).int(left_ms);

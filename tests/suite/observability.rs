@@ -235,6 +235,7 @@ fn settings_have_the_documented_defaults() {
         ("gw.cache-stale", ""),
         ("gw.cache-compress-bytes", "0"),
         ("gw.ledger-days", "62"),
+        ("gw.ledger-max-holds", "100000"),
         ("gw.idempotency-ms", "86400000"),
         ("gw.top-keys", "128"),
     ];

@@ -29,6 +29,6 @@ pub enum Exceeded {
     Policies,
     /// [`LEDGERS_MAX`].
     Ledgers,
-    /// [`HOLDS_MAX`](crate::ledger::HOLDS_MAX), in one of the ledgers.
+    /// [`Request::holds_max`](super::Request::holds_max), in one of the ledgers.
     Holds,
 }

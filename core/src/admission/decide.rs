@@ -29,6 +29,8 @@ pub struct Request<'a> {
     pub shadow: bool,
     /// Whether the rows of an admitted request are wanted; if so, they are updated after the charge.
     pub rows: bool,
+    /// The most holds of a ledger at one time.
+    pub holds_max: usize,
 }
 
 /// Why a request was not decided. Nothing was changed.
@@ -80,7 +82,7 @@ pub fn admit(
     ends_after_ms: &dyn Fn(Period) -> i64,
     rows: &mut Rows,
 ) -> Result<Decision, Undecided> {
-    let Request { id, ttl_ms, amounts, shadow, .. } = request;
+    let Request { id, ttl_ms, amounts, shadow, holds_max, .. } = request;
     let now_ms = now.stamp.at_ms;
     accounts.iter().flatten().for_each(|account| account.fetch());
     // Tidying an account does not change the standing of an admission, so it is looked up once.
@@ -97,7 +99,7 @@ pub fn admit(
         for (account, _) in accounts.iter().zip(&standings).filter(|(_, standing)| is_new(standing)) {
             account
                 .as_ref()
-                .map_or(Ok(()), |account| account.can_hold(now_ms, amounts))
+                .map_or(Ok(()), |account| account.can_hold(now_ms, amounts, *holds_max))
                 .map_err(Undecided::Exceeded)?;
         }
     }

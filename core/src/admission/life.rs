@@ -85,13 +85,13 @@ impl Account {
         due
     }
 
-    /// Checks that every ledger that would hold some of the amounts has room for one more hold.
+    /// Checks that every ledger that would hold some of the amounts has room for one more hold, of `max` at most.
     ///
     /// # Errors
     /// If a ledger does not have room.
-    pub fn can_hold(&self, now_ms: i64, amounts: &Amounts) -> Result<(), Exceeded> {
+    pub fn can_hold(&self, now_ms: i64, amounts: &Amounts, max: usize) -> Result<(), Exceeded> {
         let holds = |meter: &[u8]| amounts.estimate(meter).is_some_and(|amount| amount > Amount::ZERO);
-        if self.ledgers.iter().any(|(meter, ledger)| holds(meter) && !ledger.can_hold(now_ms)) {
+        if self.ledgers.iter().any(|(meter, ledger)| holds(meter) && !ledger.can_hold(now_ms, max)) {
             return Err(Exceeded::Holds);
         }
         Ok(())

@@ -148,7 +148,7 @@ pub fn route(
                 if target.tidy(now) {
                     route.tidied.push(index);
                 }
-                ask(target, index, &question, rows)
+                ask(target, index, &question, request.holds_max, rows)
             }
             None => {
                 rows.push(Row::new(index as u8, Row::NO_ACCOUNT, false, Answered::UNDECIDED));
@@ -193,10 +193,10 @@ pub fn route(
 }
 
 /// Appends the rows of a target. Returns whether one of its policies has a meter that the request does not name.
-fn ask(target: &mut Account, index: usize, question: &Question, rows: &mut Rows) -> bool {
+fn ask(target: &mut Account, index: usize, question: &Question, holds_max: usize, rows: &mut Rows) -> bool {
     let unnamed = target.decide(index as u8, question, rows);
     let now_ms = question.now.stamp.at_ms;
-    if target.can_hold(now_ms, question.amounts).is_err() {
+    if target.can_hold(now_ms, question.amounts, holds_max).is_err() {
         let answered = Answered::blocked(target.hold_ends_after_ms(now_ms));
         rows.push(Row::new(index as u8, Row::HOLDS, false, answered));
     }

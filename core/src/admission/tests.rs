@@ -5,7 +5,7 @@ use crate::breaker::{State, Threshold};
 use crate::bucket::Flow;
 use crate::calendar::{Day, Period};
 use crate::codec::{Decoder, Encoded};
-use crate::ledger::Stamp;
+use crate::ledger::{HOLDS_MAX, Stamp};
 use crate::money::Amount;
 use crate::stored::Stored as _;
 use crate::window::{Rule, Shape};
@@ -425,7 +425,7 @@ impl World {
             for place in (0..ACCOUNTS).filter(|place| !places.contains(place)) {
                 asked[place] = None;
             }
-            let request = Request { id, ttl_ms, amounts, shadow, rows: true };
+            let request = Request { id, ttl_ms, amounts, shadow, rows: true, holds_max: HOLDS_MAX };
             prop_assert_eq!(
                 admit(&mut asked, now, &request, &ends, &mut Rows::new()).err(),
                 Some(Undecided::LeaseEnded)
@@ -449,7 +449,7 @@ impl World {
         let mut asked: Vec<Option<&mut Account>> =
             accounts.map(|(place, account)| places.contains(&place).then_some(account)).collect();
         // Rows that are not wanted are not updated, and nothing else depends on them.
-        let request = Request { id, ttl_ms, amounts, shadow, rows: !ttl_ms.is_multiple_of(4) };
+        let request = Request { id, ttl_ms, amounts, shadow, rows: !ttl_ms.is_multiple_of(4), holds_max: HOLDS_MAX };
         let mut answers = Rows::new();
         let decision = admit(&mut asked, now, &request, &ends, &mut answers).unwrap();
         prop_assert_eq!(decision.answer, expected);
@@ -531,7 +531,8 @@ impl World {
         let accounts = self.accounts.iter_mut().enumerate();
         let mut asked: Vec<Option<&mut Account>> =
             accounts.map(|(place, account)| places.contains(&place).then_some(account)).collect();
-        let request = Request { id, ttl_ms, amounts, shadow: false, rows: !ttl_ms.is_multiple_of(4) };
+        let request =
+            Request { id, ttl_ms, amounts, shadow: false, rows: !ttl_ms.is_multiple_of(4), holds_max: HOLDS_MAX };
         let mut answers = Rows::new();
         let routed = route(&mut asked, now, &request, pick, &ends, &mut answers);
         if ended {
@@ -724,7 +725,7 @@ fn a_breaker_has_one_probe_at_a_time_and_a_death_leaves_it_to_the_next() {
     let (failed, done) = (Report { failed: true, ..Report::default() }, Report::default());
     let none = Amounts(&[]);
     let admit = |account: &mut Account, now_ms: i64, id: &[u8]| {
-        let request = Request { id, ttl_ms: 500, amounts: none, shadow: false, rows: false };
+        let request = Request { id, ttl_ms: 500, amounts: none, shadow: false, rows: false, holds_max: HOLDS_MAX };
         let decision = admit(&mut [Some(account)], &moment(now_ms), &request, &|_| -1, &mut Rows::new()).unwrap();
         (decision.answer.admitted, decision.answer.retry_after_ms, decision.probe)
     };
@@ -768,6 +769,7 @@ fn requests_spread_over_targets_that_are_equal() {
                 amounts: Amounts(&[]),
                 shadow: false,
                 rows: false,
+                holds_max: HOLDS_MAX,
             };
             let routed = route(&mut asked, &moment(NOW), &request, pick, &|_| -1, &mut Rows::new()).unwrap();
             assert!(routed.target.is_some());
@@ -787,7 +789,8 @@ fn a_cooldown_needs_no_policy_and_the_later_end_wins() {
     }
     account.settle(&moment(NOW), b"a", &Amounts(&[]), &cooldown(5_000)).unwrap();
     account.settle(&moment(NOW + 1_000), b"b", &Amounts(&[]), &cooldown(1_000)).unwrap();
-    let request = Request { id: b"c", ttl_ms: 1, amounts: Amounts(&[]), shadow: false, rows: false };
+    let request =
+        Request { id: b"c", ttl_ms: 1, amounts: Amounts(&[]), shadow: false, rows: false, holds_max: HOLDS_MAX };
     let mut rows = Rows::new();
     let decision = admit(&mut [Some(&mut account)], &moment(NOW + 1_000), &request, &|_| -1, &mut rows).unwrap();
     assert_eq!(decision.answer, Answer { admitted: false, retry_after_ms: 4_000 });

@@ -9,7 +9,6 @@
 mod entry;
 mod leases;
 mod line;
-mod sorted;
 mod table;
 
 pub use entry::Lease;

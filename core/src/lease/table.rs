@@ -4,13 +4,10 @@
 //! Each name is an allocation of its own. A search of a list therefore compares the names' fingerprints, which lie side
 //! by side, and reads only the name that it finds.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::entry::{Lease, Order};
-use super::sorted::Sorted;
+use super::entry::Lease;
+use crate::indexed::Indexed;
 use crate::memory::allocated_bytes;
 use crate::ordered::{count_but_last, count_first};
 
@@ -35,13 +32,7 @@ fn fingerprint(holder: &[u8]) -> u32 {
 #[derive(Debug, Clone)]
 pub(super) enum Table<T> {
     List(List<T>),
-    Index(Box<Index<T>>),
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Index<T> {
-    by_holder: HashMap<Arc<[u8]>, Order>,
-    by_end: Sorted<T>,
+    Index(Box<Indexed<Lease<T>>>),
 }
 
 impl<T> Default for Table<T> {
@@ -50,17 +41,11 @@ impl<T> Default for Table<T> {
     }
 }
 
-impl<T> Default for Index<T> {
-    fn default() -> Self {
-        Self { by_holder: HashMap::new(), by_end: Sorted::default() }
-    }
-}
-
 impl<T> Table<T> {
     pub fn len(&self) -> usize {
         match self {
             Table::List(list) => list.leases.len(),
-            Table::Index(index) => index.by_end.len(),
+            Table::Index(index) => index.by_end().len(),
         }
     }
 
@@ -68,7 +53,7 @@ impl<T> Table<T> {
         match self {
             Table::List(list) if list.leases.is_empty() => None,
             Table::List(list) => list.find(holder, fingerprint(holder)).and_then(|at| list.leases.get(at)),
-            Table::Index(index) => index.by_end.get(*index.by_holder.get(holder)?),
+            Table::Index(index) => index.get((0, holder)),
         }
     }
 
@@ -99,11 +84,7 @@ impl<T> Table<T> {
                     list.remove(at);
                 }
             }
-            Table::Index(index) => {
-                if let Some(place) = index.by_holder.remove(&lease.holder) {
-                    index.by_end.remove(place);
-                }
-            }
+            Table::Index(index) => drop(index.remove((0, &lease.holder))),
         }
         self.insert_new(lease, fingerprint);
     }
@@ -112,7 +93,7 @@ impl<T> Table<T> {
         match self {
             Table::List(list) if list.leases.len() < LIST_MAX => list.insert(lease, fingerprint),
             Table::List(list) => {
-                let mut index = Index::default();
+                let mut index = Indexed::default();
                 std::mem::take(&mut list.leases).into_iter().for_each(|lease| index.insert(lease));
                 index.insert(lease);
                 *self = Table::Index(Box::new(index));
@@ -127,10 +108,7 @@ impl<T> Table<T> {
                 let at = list.find(holder, fingerprint(holder))?;
                 list.remove(at)
             }
-            Table::Index(index) => {
-                let place = index.by_holder.remove(holder)?;
-                index.by_end.remove(place)?
-            }
+            Table::Index(index) => index.remove((0, holder))?,
         };
         self.shrink();
         Some(lease)
@@ -140,7 +118,7 @@ impl<T> Table<T> {
     pub fn expiring(&self, after_ms: i64) -> Box<dyn Iterator<Item = &Lease<T>> + '_> {
         match self {
             Table::List(list) => Box::new(list.leases.iter().skip_while(move |lease| lease.expires_at_ms <= after_ms)),
-            Table::Index(index) => Box::new(index.by_end.after(after_ms)),
+            Table::Index(index) => Box::new(index.by_end().after(after_ms)),
         }
     }
 
@@ -148,7 +126,7 @@ impl<T> Table<T> {
     pub fn nth(&self, n: usize) -> Option<&Lease<T>> {
         match self {
             Table::List(list) => list.leases.get(n),
-            Table::Index(index) => index.by_end.nth(n),
+            Table::Index(index) => index.by_end().nth(n),
         }
     }
 
@@ -156,7 +134,7 @@ impl<T> Table<T> {
     pub fn expired(&self, now_ms: i64) -> usize {
         match self {
             Table::List(list) => list.expired(now_ms),
-            Table::Index(index) => index.by_end.ended(now_ms),
+            Table::Index(index) => index.by_end().ended(now_ms),
         }
     }
 
@@ -181,11 +159,7 @@ impl<T> Table<T> {
                 list.leases.first().filter(|first| first.expires_at_ms <= until_ms)?;
                 list.remove(0)
             }
-            Table::Index(index) => {
-                let first = index.by_end.take_first(until_ms)?;
-                index.by_holder.remove(&first.holder);
-                first
-            }
+            Table::Index(index) => index.take_first(until_ms)?,
         };
         self.shrink();
         Some(lease)
@@ -195,21 +169,14 @@ impl<T> Table<T> {
     pub fn last_expiry_ms(&self) -> Option<i64> {
         match self {
             Table::List(list) => list.leases.last().map(|lease| lease.expires_at_ms),
-            Table::Index(index) => index.by_end.last().map(|lease| lease.expires_at_ms),
+            Table::Index(index) => index.by_end().last().map(|lease| lease.expires_at_ms),
         }
     }
 
     pub fn shift_back(&mut self, by_ms: i64) {
         match self {
             Table::List(list) => list.leases.iter_mut().for_each(|lease| lease.expires_at_ms -= by_ms),
-            Table::Index(index) => {
-                let mut shifted = Index::default();
-                for mut lease in std::mem::take(&mut index.by_end).into_leases() {
-                    lease.expires_at_ms -= by_ms;
-                    shifted.insert(lease);
-                }
-                **index = shifted;
-            }
+            Table::Index(index) => index.shift_back(by_ms),
         }
     }
 
@@ -217,9 +184,9 @@ impl<T> Table<T> {
     /// form with every call.
     fn shrink(&mut self) {
         if let Table::Index(index) = self
-            && index.by_end.len() <= LIST_MAX / 4
+            && index.by_end().len() <= LIST_MAX / 4
         {
-            *self = Table::List(List::of(std::mem::take(&mut index.by_end).into_leases().collect()));
+            *self = Table::List(List::of(std::mem::take(&mut **index).into_items().collect()));
         }
     }
 
@@ -231,12 +198,7 @@ impl<T> Table<T> {
                     allocated_bytes(list.leases.capacity() * size_of::<Lease<T>>())
                         + allocated_bytes(list.fingerprints.capacity() * size_of::<u32>())
                 }
-                // Roughly the size of the standard hash table, which is 7/8 full at most.
-                Table::Index(index) => {
-                    let slot = size_of::<Arc<[u8]>>() + size_of::<Order>() + 1;
-                    let slots = (index.by_holder.capacity() * 8).div_ceil(7).next_power_of_two();
-                    allocated_bytes(size_of::<Index<T>>()) + index.by_end.memory_bytes() + allocated_bytes(slots * slot)
-                }
+                Table::Index(index) => allocated_bytes(size_of::<Indexed<Lease<T>>>()) + index.memory_bytes(),
             }
     }
 }
@@ -280,12 +242,5 @@ impl<T> List<T> {
     /// How many leases have ended.
     fn expired(&self, now_ms: i64) -> usize {
         count_first(&self.leases, |lease| lease.expires_at_ms <= now_ms)
-    }
-}
-
-impl<T> Index<T> {
-    fn insert(&mut self, lease: Lease<T>) {
-        self.by_holder.insert(Arc::clone(&lease.holder), lease.order());
-        self.by_end.insert(lease);
     }
 }

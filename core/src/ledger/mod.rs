@@ -43,13 +43,15 @@
 //!
 //! Charging the newest day, or reading it, its week or its month, is O(1) and allocates nothing. Other days and months
 //! are found by binary search. A new day copies the days kept: at most [`KEEP_DAYS_MAX`], once a day. Holds are summed
-//! up by day; finding one hold searches all of them, at most [`HOLDS_MAX`], in some tens of microseconds.
+//! up by day, and found, added and ended in O(log n) of their number.
 
 mod credits;
 mod done;
 pub mod feed;
+mod hold;
 mod holds;
 mod listing;
+mod open;
 mod series;
 mod stamp;
 mod state;
@@ -57,7 +59,8 @@ mod value;
 
 pub use credits::CreditError;
 pub use done::IDS_MAX;
-pub use holds::{HOLDS_MAX, ID_BYTES_MAX};
+pub use hold::ID_BYTES_MAX;
+pub use holds::HOLDS_MAX;
 pub use series::{KEEP_DAYS_MAX, KEEP_DAYS_MIN, KEEP_MONTHS};
 pub use stamp::{Overflow, Stamp};
 pub use state::IdState;

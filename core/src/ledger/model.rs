@@ -464,19 +464,22 @@ fn stamp(at_ms: i64) -> Stamp {
 }
 
 #[test]
-fn a_hold_takes_no_more_than_eighty_bytes() {
+fn a_hold_takes_80_bytes_in_a_list_and_140_in_an_index() {
     let day = Day::from_number(20_000).expect("a day");
     let mut ledger = Ledger::new();
     ledger.charge(day, money("1"), KEEP, 0).expect("within range");
     ledger.hold(b"first", day, money("0.01"), START_MS + 1_000, &stamp(START_MS));
     let before = ledger.memory_bytes();
-    for number in 1..5_000 {
+    let mut each = 0;
+    for number in 1..10_000 {
         // As long as a UUID.
         let id = format!("{number:036}");
         ledger.hold(id.as_bytes(), day, money("0.01"), START_MS + 1_000, &stamp(START_MS));
-        let each = (ledger.memory_bytes() - before) / number;
-        assert!(each <= 80, "{number}: {each} B");
+        each = (ledger.memory_bytes() - before) / number;
+        // An index has room to grow, which matters less the larger it is.
+        assert!(each <= if number < 64 { 80 } else { 220 }, "{number}: {each} B");
     }
+    assert!(each <= 140, "{each} B");
 }
 
 #[test]
@@ -484,11 +487,11 @@ fn there_are_no_more_holds_than_there_may_be() {
     let day = Day::from_number(20_000).expect("a day");
     let mut ledger = Ledger::new();
     for number in 0..HOLDS_MAX {
-        assert!(ledger.can_hold(START_MS));
+        assert!(ledger.can_hold(START_MS, HOLDS_MAX));
         ledger.hold(&number.to_le_bytes(), day, money("1"), START_MS + 1_000, &stamp(START_MS));
     }
-    assert!(!ledger.can_hold(START_MS));
-    assert!(ledger.can_hold(START_MS + 1_000), "expired ones make room");
+    assert!(!ledger.can_hold(START_MS, HOLDS_MAX));
+    assert!(ledger.can_hold(START_MS + 1_000, HOLDS_MAX), "expired ones make room");
     // Even if a broken stream of effects adds more, the result can be saved and loaded.
     ledger.hold(b"one more", day, money("1"), START_MS + 1_000, &stamp(START_MS));
     assert_eq!(ledger.holds(START_MS).count(), HOLDS_MAX);
@@ -557,4 +560,29 @@ fn a_busy_ledger_lists_what_changed_lately() {
         }
         assert!(ledger.listed().count() <= 5, "{:?}", ledger.listed().collect::<Vec<_>>());
     }
+}
+
+/// As many as expire at once are dropped by several changes; they count in none of them.
+#[test]
+fn thousands_of_holds_that_expire_at_once_count_no_more() {
+    let day = Day::from_number(20_000).expect("a day");
+    let mut ledger = Ledger::new();
+    for number in 0..5_000_u32 {
+        ledger.hold(&number.to_le_bytes(), day, money("1"), START_MS + 1_000, &stamp(START_MS));
+    }
+    ledger.hold(b"stays", day, money("0.5"), START_MS + 9_000, &stamp(START_MS));
+    let full_bytes = ledger.memory_bytes();
+    let later_ms = START_MS + 1_000;
+    for _ in 0..30 {
+        assert_eq!((ledger.open_holds(later_ms), ledger.held(later_ms, Period::Total, day)), (1, money("0.5")));
+        assert_eq!(ledger.holds(later_ms).map(|(id, ..)| id).collect::<Vec<_>>(), [b"stays"]);
+        let copy = loaded(&saved(&ledger)).expect("what was saved");
+        assert_eq!(copy.held(later_ms, Period::Month, day), money("0.5"));
+        assert_eq!(copy, ledger);
+        ledger.forget(later_ms);
+    }
+    assert!(!ledger.has_due(later_ms));
+    assert!(ledger.memory_bytes() < full_bytes, "only ids stay, for a second");
+    // One that expired can still be committed while its id is remembered.
+    assert!(matches!(ledger.state(later_ms, &4_999_u32.to_le_bytes()), Some(IdState::Expired { .. })));
 }

@@ -4,7 +4,8 @@
 
 use super::credits::{CreditError, Credits};
 use super::feed::{Feed, NEW};
-use super::holds::{HOLDS_MAX, Holds, Owner};
+use super::hold::Owner;
+use super::holds::{HOLDS_MAX, Holds};
 use super::series::{KEEP_DAYS_MAX, KEEP_DAYS_MIN, KEEP_MONTHS, Series, load_amount};
 use super::stamp::{Overflow, Stamp};
 use super::state::IdState;
@@ -165,9 +166,9 @@ impl Ledger {
         self.holds.as_ref()?.state(now_ms, id)
     }
 
-    /// Whether there is room for one more hold.
-    pub fn can_hold(&self, now_ms: i64) -> bool {
-        self.holds.as_ref().is_none_or(|holds| holds.count(now_ms) < HOLDS_MAX)
+    /// Whether there is room for one more hold, of `max` at most ([`HOLDS_MAX`] whatever it is).
+    pub fn can_hold(&self, now_ms: i64, max: usize) -> bool {
+        self.open_holds(now_ms) < max.min(HOLDS_MAX)
     }
 
     /// Sets `estimate` aside until `expires_at_ms`, in the periods of `day`. The caller has checked that the budgets allow
@@ -265,6 +266,11 @@ impl Ledger {
     /// The holds that have not expired: id, day, estimate and the milliseconds left, the first to expire first.
     pub fn holds(&self, now_ms: i64) -> impl Iterator<Item = (&[u8], Day, Amount, i64)> {
         self.holds.iter().flat_map(move |holds| holds.iter(now_ms))
+    }
+
+    /// The number of holds that have not expired.
+    pub fn open_holds(&self, now_ms: i64) -> usize {
+        self.holds.as_ref().map_or(0, |holds| holds.count(now_ms))
     }
 
     /// The number of ids remembered, of ended holds and of charges. O(N) in their number.
