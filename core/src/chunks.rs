@@ -14,7 +14,7 @@ pub(crate) type Order = (i64, u64);
 
 /// An item that ends by itself.
 pub(crate) trait Item {
-    /// A sum over items; `()` where none is asked for.
+    /// A sum over items.
     type Sum: Clone + Debug + Default;
 
     fn order(&self) -> Order;

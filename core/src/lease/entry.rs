@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::chunks::{Item, Order};
 use crate::indexed::Named;
+use crate::memory::allocated_bytes;
+use crate::stored::Stored;
 
 /// A holder's lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +27,16 @@ impl<T> Lease<T> {
     }
 }
 
-impl<T> Item for Lease<T> {
-    type Sum = ();
+impl<T: Stored> Lease<T> {
+    /// Bytes allocated behind the struct. A name's allocation has two counters before it.
+    pub(super) fn memory_bytes(&self) -> usize {
+        allocated_bytes(16 + self.holder.len()) + self.payload.memory_bytes()
+    }
+}
+
+impl<T: Stored> Item for Lease<T> {
+    /// Bytes allocated behind the leases.
+    type Sum = usize;
 
     fn order(&self) -> Order {
         Lease::order(self)
@@ -36,12 +46,16 @@ impl<T> Item for Lease<T> {
         self.expires_at_ms -= by_ms;
     }
 
-    fn add_to(&self, (): &mut ()) {}
+    fn add_to(&self, bytes: &mut usize) {
+        *bytes += self.memory_bytes();
+    }
 
-    fn sub_from(&self, (): &mut ()) {}
+    fn sub_from(&self, bytes: &mut usize) {
+        *bytes -= self.memory_bytes();
+    }
 }
 
-impl<T> Named for Lease<T> {
+impl<T: Stored> Named for Lease<T> {
     fn name(&self) -> (u8, &[u8]) {
         (0, &self.holder)
     }

@@ -10,6 +10,7 @@ use super::entry::Lease;
 use crate::indexed::Indexed;
 use crate::memory::allocated_bytes;
 use crate::ordered::{count_but_last, count_first};
+use crate::stored::Stored;
 
 /// The longest list. Beyond it an index costs less than a search.
 const LIST_MAX: usize = 32;
@@ -20,7 +21,7 @@ pub(super) const DROPPED_MAX: usize = 256;
 
 /// Leases in the order of their ends, and their holders' fingerprints in the same order.
 #[derive(Debug, Clone)]
-pub(super) struct List<T> {
+pub(super) struct List<T: Stored> {
     leases: Vec<Lease<T>>,
     fingerprints: Vec<u32>,
 }
@@ -30,18 +31,18 @@ fn fingerprint(holder: &[u8]) -> u32 {
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Table<T> {
+pub(super) enum Table<T: Stored> {
     List(List<T>),
     Index(Box<Indexed<Lease<T>>>),
 }
 
-impl<T> Default for Table<T> {
+impl<T: Stored> Default for Table<T> {
     fn default() -> Self {
         Table::List(List { leases: Vec::new(), fingerprints: Vec::new() })
     }
 }
 
-impl<T> Table<T> {
+impl<T: Stored> Table<T> {
     pub fn len(&self) -> usize {
         match self {
             Table::List(list) => list.leases.len(),
@@ -190,20 +191,23 @@ impl<T> Table<T> {
         }
     }
 
+    /// Bytes allocated behind the struct, those of names and payloads included.
     pub fn memory_bytes(&self) -> usize {
-        let names: usize = self.expiring(i64::MIN).map(|lease| allocated_bytes(16 + lease.holder.len())).sum();
-        names
-            + match self {
-                Table::List(list) => {
-                    allocated_bytes(list.leases.capacity() * size_of::<Lease<T>>())
-                        + allocated_bytes(list.fingerprints.capacity() * size_of::<u32>())
-                }
-                Table::Index(index) => allocated_bytes(size_of::<Indexed<Lease<T>>>()) + index.memory_bytes(),
+        match self {
+            Table::List(list) => {
+                allocated_bytes(list.leases.capacity() * size_of::<Lease<T>>())
+                    + allocated_bytes(list.fingerprints.capacity() * size_of::<u32>())
+                    + list.leases.iter().map(Lease::memory_bytes).sum::<usize>()
             }
+            Table::Index(index) => {
+                let leases: usize = index.by_end().sums().sum();
+                allocated_bytes(size_of::<Indexed<Lease<T>>>()) + index.memory_bytes() + leases
+            }
+        }
     }
 }
 
-impl<T> List<T> {
+impl<T: Stored> List<T> {
     fn of(leases: Vec<Lease<T>>) -> Self {
         let fingerprints = leases.iter().map(|lease| fingerprint(&lease.holder)).collect();
         Self { leases, fingerprints }
