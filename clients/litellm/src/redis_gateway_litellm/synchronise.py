@@ -29,9 +29,9 @@ class Synchroniser:
         self._gateway = gateway
         self._present_spend = present_spend
         self._again_after = again_after
-        # The document, and until when it need not be put again.
-        self._known: dict[str, tuple[str, float]] = {}
-        self._putting: dict[tuple[str, str], asyncio.Task[None]] = {}
+        # The document, whether it was complete, and until when it need not be put again.
+        self._known: dict[str, tuple[str, bool, float]] = {}
+        self._putting: dict[tuple[str, str, bool], asyncio.Task[None]] = {}
 
     async def decided(
         self, accounts: Collection[Account], ask: Callable[[str | None], Awaitable[Decision]], away: str | None
@@ -48,10 +48,10 @@ class Synchroniser:
     async def put(self, accounts: Iterable[Account]) -> str | None:
         """Returns when all of them are as they should be, or why the server is away."""
         for account in accounts:
-            written, until = self._known.get(account.key, ("", 0.0))
-            if written == account.written and time.monotonic() < until:
+            written, complete, until = self._known.get(account.key, ("", False, 0.0))
+            if written == account.written and complete >= account.complete and time.monotonic() < until:
                 continue
-            name = (account.key, account.written)
+            name = (account.key, account.written, account.complete)
             task = self._putting.get(name)
             if task is None:
                 # One for all requests that wait for it, and to the end, also if the first of them is cancelled.
@@ -76,7 +76,7 @@ class Synchroniser:
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
         until = time.monotonic() + self._again_after * (0.75 + 0.5 * random.random())
-        self._known[account.key] = (account.written, until)
+        self._known[account.key] = (account.written, account.complete, until)
 
     def forget(self, accounts: Iterable[Account]) -> None:
         for account in accounts:
