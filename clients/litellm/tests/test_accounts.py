@@ -7,9 +7,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import redis.asyncio
 from litellm.proxy._types import UserAPIKeyAuth
 
-from redis_gateway import AsyncGateway
+from proxies import LONG
+from redis_gateway import AsyncGateway, Settings
 from redis_gateway.testing import FakeRedis
 from redis_gateway_litellm.accounts import Account, accounts_of
 from redis_gateway_litellm.away import LocalLimits
@@ -18,6 +20,7 @@ from redis_gateway_litellm.owners import Duration, Owners
 from redis_gateway_litellm.policies import MOST_USD, budget, entry_of, limits, money
 from redis_gateway_litellm.refusals import local_refusal
 from redis_gateway_litellm.synchronise import Synchroniser
+from servers import Server, needs_server
 
 
 class Told(Owners):
@@ -237,6 +240,29 @@ def test_the_present_spend_is_kept_if_the_server_goes_away_right_after_making_th
             return [*spent, await gateway.budgets.spent(team.key, "TOTAL")]
 
     assert asyncio.run(main()) == [0, Decimal("1.25")]
+
+
+@needs_server
+def test_the_present_spend_is_charged_once_litellm_tells_it() -> None:
+    """The request that makes the account of a user may be one of which LiteLLM's database did not tell in time."""
+    key = "{litellm}:user:u"
+    untold, told = Account(key, "user", complete=False), Account(key, "user", spent=Decimal("1.25"))
+    server = Server()
+
+    async def main() -> list[Decimal]:
+        client = redis.asyncio.Redis(port=server.port)
+        async with AsyncGateway(client, Settings(timeout=LONG, connect_timeout=LONG)) as gateway:
+            first, second = (Synchroniser(gateway, present_spend=True) for _ in range(2))
+            found = []
+            for synchroniser, one in ((first, untold), (second, told), (first, untold), (first, told), (first, told)):
+                await synchroniser.put([one])
+                found.append(await gateway.budgets.spent(key, "TOTAL"))
+            return found
+
+    try:
+        assert asyncio.run(main()) == [0, 0, 0, Decimal("1.25"), Decimal("1.25")]
+    finally:
+        server.close()
 
 
 # While the server is away.
