@@ -57,6 +57,8 @@ type admission struct {
 	leaseID    string
 	estimates  Amounts
 	attributes map[string]string
+	// untold: the accounts' admission of the same request tells of its tokens.
+	untold     bool
 	ttl        time.Duration
 	keepUntil  time.Time
 	admittedAt time.Time
@@ -251,7 +253,9 @@ func (a *admission) end(ctx context.Context, amounts Amounts, how howCalled) (Se
 	a.settlement = settlement
 	a.mutex.Unlock()
 	a.core.watch.count("settlements", 1, Label{"outcome", string(settlement)})
-	a.core.watch.used(amounts, a.attributes)
+	if !a.untold {
+		a.core.watch.used(amounts, a.attributes)
+	}
 	return settlement, nil
 }
 

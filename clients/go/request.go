@@ -56,6 +56,7 @@ func (g *Gateway) Request(
 	}
 	admit := given.AdmitOptions
 	given.LeaseID = "" // Each attempt has one of its own.
+	given.untold = true
 	attempt, err := g.router.prepare(targets, estimates, given)
 	if err != nil {
 		return nil, err

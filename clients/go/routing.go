@@ -44,6 +44,9 @@ type RouteOptions struct {
 
 	// TTL, LeaseID, NoKeepAlive and Attributes are those of [AdmitOptions].
 	AdmitOptions
+
+	// untold: the admission of a request tells the observer of the tokens of all its attempts.
+	untold bool
 }
 
 // Attempt is a call of one target: an admission for it.
@@ -215,6 +218,7 @@ func (r *router) prepare(targets []string, estimates Amounts, options RouteOptio
 	}
 	// Of several targets that were asked the money is the chosen one's.
 	own := admission.admission
+	own.untold = options.untold
 	own.billed = func(group *group) []string {
 		if slices.Contains(group.accounts, own.target) {
 			return []string{own.target}

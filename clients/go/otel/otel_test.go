@@ -158,6 +158,54 @@ func collectedFrom[T metricdata.Aggregation](t *testing.T, reader sdkmetric.Read
 	return found
 }
 
+// TestTokensOfSeveralAttemptsAreToldOnce: the accounts' admission tells of those of all attempts. A target that is called without accounts
+// tells of its own.
+func TestTokensOfSeveralAttemptsAreToldOnce(t *testing.T) {
+	server := servers.Start(t, servers.Options{})
+	for _, key := range []string{"{a}", "{a}:eu", "{a}:us"} {
+		server.Run("GW.POLICYSET " + key + " rpm WINDOW 5 PER 60000")
+	}
+	reader := sdkmetric.NewManualReader()
+	gw, err := gateway.New(server.Client(), &gateway.Settings{
+		Timeout: 20 * time.Second, ConnectTimeout: 20 * time.Second,
+		Observer: New(&Options{Meters: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))}),
+	})
+	ok(t, err)
+	defer gw.Close()
+	told := func() (count uint64, sum int64) {
+		for _, point := range collectedFrom[metricdata.Histogram[int64]](t, reader, "gen_ai.client.token.usage").DataPoints {
+			count, sum = count+point.Count, sum+point.Sum
+		}
+		return count, sum
+	}
+	targets := []string{"{a}:eu", "{a}:us"}
+	request, err := gw.Request(background, []string{"{a}"}, targets, nil, nil)
+	ok(t, err)
+	uses := []gateway.Amount{"3", "4"}
+	for attempt, err := range request.Attempts(background) {
+		ok(t, err)
+		ok(t, attempt.Use(gateway.Amounts{"input_tokens": uses[0]}))
+		if uses = uses[1:]; len(uses) > 0 {
+			_, err = attempt.Fail(background, 0)
+		} else {
+			_, err = attempt.Settle(background)
+		}
+		ok(t, err)
+	}
+	ok(t, request.Close())
+	if count, sum := told(); count != 1 || sum != 7 {
+		t.Errorf("%d tokens in %d figures", sum, count)
+	}
+	attempt, err := gw.Route(background, targets, nil, nil)
+	ok(t, err)
+	ok(t, attempt.Use(gateway.Amounts{"input_tokens": "5"}))
+	_, err = attempt.Settle(background)
+	ok(t, err)
+	if count, sum := told(); count != 2 || sum != 12 {
+		t.Errorf("%d tokens in %d figures", sum, count)
+	}
+}
+
 func TestHistogramsHaveTheBucketsOfTheConventions(t *testing.T) {
 	reader := sdkmetric.NewManualReader()
 	told := New(&Options{Meters: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))})

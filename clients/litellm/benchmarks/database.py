@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own, with LiteLLM's tables, for replay_spend.py."""
+"""A PostgreSQL of our own, with LiteLLM's tables, for spend.py."""
 
 from __future__ import annotations
 

@@ -5,8 +5,9 @@ LiteLLM's own database: LiteLLM's tables beside redis-gateway's ledgers.
     prisma generate --schema <site-packages>/litellm/proxy/schema.prisma
     GW_MODULE=libredis_gateway.so python benchmarks/spend.py
 
-Needs what the tests need, and PostgreSQL's programs. prisma downloads its query engine, or it is the program that
-PRISMA_QUERY_ENGINE_BINARY names: prisma-engine/query-engine beside this file is one from npm. Prints a table.
+Needs what the tests need, and PostgreSQL's programs. prisma downloads its engines, or they are the programs that
+PRISMA_QUERY_ENGINE_BINARY and PRISMA_SCHEMA_ENGINE_BINARY name. prisma-engine/query-engine beside this file is a query
+engine from npm. Of the schema engine `generate` only needs that there is one, such as /bin/true. Prints a table.
 
 In short the reports say:
 

@@ -10,7 +10,7 @@ import pytest
 # The private servers of the Python client's tests.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "python" / "tests"))
 
-from proxies import Stack
+from proxies import Stack, eventually
 from servers import missing
 
 
@@ -62,6 +62,12 @@ def shared_lone_stack() -> Iterator[Stack]:
 def lone_stack(shared_lone_stack: Stack) -> Stack:
     """One proxy with the settings as they are shipped, whose callback is of a subclass, which breaks off calls whose
     clients have left. Its server may be stopped."""
-    shared_lone_stack.reset()
-    shared_lone_stack.server.run("FLUSHALL")
-    return shared_lone_stack
+    one = shared_lone_stack
+    one.release()
+    # After a test whose server was away the proxy limits by itself, until it has found that the server is back.
+    key = one.key("again")
+    eventually(lambda: one.chat(key).status_code == 200 and "key" in one.accounts())
+    one.settled()
+    one.reset()
+    one.server.run("FLUSHALL")
+    return one

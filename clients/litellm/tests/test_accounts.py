@@ -7,20 +7,39 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import redis.asyncio
 from litellm.proxy._types import UserAPIKeyAuth
 
-from redis_gateway import AsyncGateway
+from proxies import LONG
+from redis_gateway import AsyncGateway, Settings
 from redis_gateway.testing import FakeRedis
 from redis_gateway_litellm.accounts import Account, accounts_of
 from redis_gateway_litellm.away import LocalLimits
 from redis_gateway_litellm.estimates import MOST_TOKENS, Prices, estimate
+from redis_gateway_litellm.owners import Duration, Owners
 from redis_gateway_litellm.policies import MOST_USD, budget, entry_of, limits, money
 from redis_gateway_litellm.refusals import local_refusal
 from redis_gateway_litellm.synchronise import Synchroniser
+from servers import Server, needs_server
+
+
+class Told(Owners):
+    """What LiteLLM has in its memory: the duration of all budgets, or nothing."""
+
+    def __init__(self, unknown: bool) -> None:
+        super().__init__(None, database=True)
+        self._unknown = unknown
+
+    def duration(self, kind: str, auth: Any) -> Duration:
+        return ("unknown" if self._unknown else "1d"), None
 
 
 def accounts(
-    model: str = "gpt-4o", tags: tuple[str, ...] = (), unknown: bool = False, **settings: Any
+    model: str = "gpt-4o",
+    tags: tuple[str, ...] = (),
+    unknown: bool = False,
+    book_end_users: bool = True,
+    **settings: Any,
 ) -> list[Account]:
     auth = UserAPIKeyAuth(api_key="sk-1", **settings)
     return accounts_of(
@@ -28,7 +47,8 @@ def accounts(
         {"model": model, "metadata": {"tags": list(tags)}},
         "litellm",
         token_meter="tokens",
-        durations=lambda kind, auth: ("unknown" if unknown else "1d", None),
+        owners=Told(unknown),
+        book_end_users=book_end_users,
     )
 
 
@@ -53,6 +73,12 @@ def test_two_owners_never_share_an_account_of_a_model() -> None:
     one = key_of("end-user-model", "c", end_user_id="a:b", end_user_model_max_budget={"c": settings})
     two = key_of("end-user-model", "b:c", end_user_id="a", end_user_model_max_budget={"b:c": settings})
     assert one != two
+
+
+def test_end_users_without_limits_have_accounts_if_litellm_books_their_spend() -> None:
+    for books, limit, scopes in ((True, None, ["end user"]), (False, None, []), (False, 5, ["end user"])):
+        found = accounts(end_user_id="c", end_user_rpm_limit=limit, book_end_users=books)
+        assert [account.scope for account in found if account.scope != "key"] == scopes
 
 
 @pytest.mark.parametrize("name", ["{other}:x", "with a space", "two\nlines", "\ud800", "ü" * 10_000])
@@ -156,6 +182,22 @@ def test_what_a_replica_does_not_know_takes_nothing_away() -> None:
     assert all(one.complete for one in accounts(team_id="t", team_rpm_limit=5, unknown=True))
 
 
+def test_limits_that_are_known_to_be_gone_are_taken_away() -> None:
+    """Also right after a request of whose limits LiteLLM did not tell."""
+
+    async def main() -> list[list[str]]:
+        async with AsyncGateway(FakeRedis()) as gateway:
+            other, ours = (Synchroniser(gateway, present_spend=False) for _ in range(2))
+            await other.put([account(*limits(5, None))])
+            found = []
+            for complete in (False, True, False):
+                await ours.put([account(complete=complete)])
+                found.append(await policies(gateway))
+            return found
+
+    assert asyncio.run(main()) == [["rpm"], [], []]
+
+
 def test_policies_that_somebody_has_changed_are_put_again() -> None:
     async def main() -> list[list[str]]:
         async with AsyncGateway(FakeRedis()) as gateway:
@@ -198,6 +240,29 @@ def test_the_present_spend_is_kept_if_the_server_goes_away_right_after_making_th
             return [*spent, await gateway.budgets.spent(team.key, "TOTAL")]
 
     assert asyncio.run(main()) == [0, Decimal("1.25")]
+
+
+@needs_server
+def test_the_present_spend_is_charged_once_litellm_tells_it() -> None:
+    """The request that makes the account of a user may be one of which LiteLLM's database did not tell in time."""
+    key = "{litellm}:user:u"
+    untold, told = Account(key, "user", complete=False), Account(key, "user", spent=Decimal("1.25"))
+    server = Server()
+
+    async def main() -> list[Decimal]:
+        client = redis.asyncio.Redis(port=server.port)
+        async with AsyncGateway(client, Settings(timeout=LONG, connect_timeout=LONG)) as gateway:
+            first, second = (Synchroniser(gateway, present_spend=True) for _ in range(2))
+            found = []
+            for synchroniser, one in ((first, untold), (second, told), (first, untold), (first, told), (first, told)):
+                await synchroniser.put([one])
+                found.append(await gateway.budgets.spent(key, "TOTAL"))
+            return found
+
+    try:
+        assert asyncio.run(main()) == [0, 0, 0, Decimal("1.25"), Decimal("1.25")]
+    finally:
+        server.close()
 
 
 # While the server is away.

@@ -8,6 +8,7 @@ import inspect
 from datetime import datetime, timezone
 from typing import Any
 
+import litellm
 import pytest
 from fastapi import Request
 from litellm.models.budget import LiteLLM_BudgetTable
@@ -21,7 +22,9 @@ from litellm.proxy.auth import auth_checks, user_api_key_auth
 from litellm.proxy.common_utils.user_api_key_cache import UserApiKeyCache
 from litellm.types.proxy.auth.user_api_key_auth import LiteLLM_VerificationTokenView
 
-from redis_gateway_litellm.accounts import Account, Duration, Durations, accounts_of
+from redis_gateway_litellm.accounts import Account, accounts_of
+from redis_gateway_litellm.handler import books_end_users, owners_of
+from redis_gateway_litellm.owners import Duration, Owners
 
 KEY = "sk-of-the-database"
 END_OF_DAY = datetime(2026, 1, 2, 8, 0, tzinfo=timezone.utc)
@@ -84,17 +87,26 @@ ROWS: dict[str, Any] = {
 class Table:
     """Answers as prisma's client does."""
 
-    def __init__(self, name: str) -> None:
-        self._row = ROWS.get(name)
+    def __init__(self, row: Any, answers: bool) -> None:
+        self._row = row
+        self._answers = answers
 
     async def find_unique(self, **_: Any) -> Any:
+        if not self._answers:
+            raise ConnectionError("the database is busy")
         return self._row
 
     async def find_many(self, **_: Any) -> list[Any]:
-        return [] if self._row is None else [self._row]
+        row = await self.find_unique()
+        return [] if row is None else [row]
 
 
 class Database:
+    def __init__(self, rows: dict[str, Any] = ROWS, silent: tuple[str, ...] = ()) -> None:
+        """`silent`: the tables of which nothing can be read."""
+        self._rows = rows
+        self._silent = silent
+
     @property
     def db(self) -> Database:
         return self
@@ -102,7 +114,7 @@ class Database:
     def __getattr__(self, name: str) -> Table:
         if not name.startswith("litellm_"):
             raise AttributeError(name)
-        return Table(name)
+        return Table(self._rows.get(name), name not in self._silent)
 
 
 def request() -> Request:
@@ -150,19 +162,25 @@ def by_scope(accounts: list[Account]) -> dict[str, list[str]]:
     return {account.scope: [words(policy) for policy in account.policies] for account in accounts}
 
 
-def test_all_settings_of_the_database_become_policies(monkeypatch: pytest.MonkeyPatch) -> None:
+def accounts_with(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[Account]:
+    """Of a request that LiteLLM has authenticated by this database."""
     # LiteLLM keeps an organisation for 5 seconds, in which a busy machine may not come to read it.
     monkeypatch.setattr(auth_checks, "DEFAULT_IN_MEMORY_TTL", 600)
     cache = UserApiKeyCache()
-    for name, value in (("user_api_key_cache", cache), ("prisma_client", Database()), ("master_key", "sk-master")):
+    for name, value in (("user_api_key_cache", cache), ("prisma_client", database), ("master_key", "sk-master")):
         monkeypatch.setattr(proxy_server, name, value)
 
     async def main() -> list[Account]:
         auth = await authenticated(cache)
         data = {"model": "gpt-4o", "metadata": {"tags": ["night"]}}
-        return accounts_of(auth, data, "litellm", token_meter="tokens", durations=Durations(cache))
+        owners = owners_of(cache, {})
+        return accounts_of(auth, data, "litellm", token_meter="tokens", owners=owners, book_end_users=books_end_users())
 
-    found = asyncio.run(main())
+    return asyncio.run(main())
+
+
+def test_all_settings_of_the_database_become_policies(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = accounts_with(Database(), monkeypatch)
     assert by_scope(found) == {
         "key": ["rpm 5 60000", "tpm 900 60000", "parallel 3 at a time", "budget 3.5 86400000"],
         "key for model gpt-4o": ["rpm 2 60000"],
@@ -178,6 +196,54 @@ def test_all_settings_of_the_database_become_policies(monkeypatch: pytest.Monkey
     assert all(account.complete for account in found)
     spent = {account.scope: f"{account.spent.normalize():f}" for account in found if account.spent}
     assert spent == {"key": "0.25", "user": "0.5", "team": "12.5", "organization": "100"}
+
+
+def test_users_of_whom_the_database_does_not_tell_in_time_are_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiteLLM goes on without their limits, and books their spend. Another replica may know the limits: they stay."""
+    database = Database(silent=("litellm_usertable", "litellm_endusertable"))
+    found = {account.scope: account for account in accounts_with(database, monkeypatch)}
+    for scope in ("user", "end user"):
+        assert (found[scope].policies, found[scope].complete) == ((), False)
+    assert all(found[scope].complete for scope in ("key", "team", "organization"))
+
+
+def test_users_without_limits_are_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it is certain that they have none, limits that they had before are taken away."""
+    with_row = {
+        "litellm_usertable": LiteLLM_UserTable(user_id="ann", user_email=None),
+        "litellm_endusertable": LiteLLM_EndUserTable(user_id="customer", blocked=False),
+    }
+    for rows, certain in ((ROWS | with_row, True), (ROWS | dict.fromkeys(with_row), False)):
+        found = {account.scope: account for account in accounts_with(Database(rows), monkeypatch)}
+        assert (found["user"].policies, found["user"].complete) == ((), certain)
+        # LiteLLM reads which end users have limits: all others have none, and need no row.
+        assert (found["end user"].policies, found["end user"].complete) == ((), True)
+
+
+def test_end_users_are_booked_as_litellm_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = ROWS | {"litellm_endusertable": None}
+    monkeypatch.setattr(litellm, "disable_end_user_cost_tracking", True)
+    assert "end user" not in by_scope(accounts_with(Database(rows), monkeypatch))
+    assert by_scope(accounts_with(Database(), monkeypatch))["end user"][0] == "rpm 6 60000"
+    monkeypatch.setattr(litellm, "disable_end_user_cost_tracking", None)
+    assert books_end_users()
+    monkeypatch.setattr(proxy_server, "prisma_client", None)
+    assert not books_end_users()
+
+
+def test_a_custom_auth_and_a_proxy_without_database_tell_all_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they do not tell is not there. But a database may have limits of end users that it does not tell in time."""
+    auth = UserAPIKeyAuth(api_key=KEY, user_id="ann", end_user_id="customer")
+    for database, custom_auth, certain in (
+        (None, None, (True, True)),
+        (None, authenticated, (True, True)),
+        (Database(), authenticated, (True, False)),
+        (Database(), None, (False, False)),
+    ):
+        monkeypatch.setattr(proxy_server, "prisma_client", database)
+        monkeypatch.setattr(proxy_server, "user_custom_auth", custom_auth)
+        owners = owners_of(UserApiKeyCache(), {})
+        assert (owners.unlimited("user", auth), owners.unlimited("end_user", auth)) == certain
 
 
 class Shared:
@@ -200,7 +266,7 @@ def test_durations_are_found_with_a_shared_memory_of_keys() -> None:
     cache = UserApiKeyCache(redis_cache=object(), auth_cache=lambda *_: Shared())  # type: ignore[arg-type,return-value]
     cache.set_cache("team_id:research", ROWS["litellm_teamtable"], model_type=LiteLLM_TeamTable)
     auth = UserAPIKeyAuth(api_key=KEY, team_id="research")
-    assert Durations(cache)("team", auth) == ("30d", None)
+    assert Owners(cache).duration("team", auth) == ("30d", None)
 
 
 def test_what_litellm_has_forgotten_is_still_known() -> None:
@@ -210,7 +276,7 @@ def test_what_litellm_has_forgotten_is_still_known() -> None:
     cache.set_cache(name, ROWS["litellm_organizationtable"], model_type=LiteLLM_OrganizationTable)
     auth = UserAPIKeyAuth(api_key=KEY, org_id="lab")
     known: dict[tuple[str, str], Duration] = {}
-    assert Durations(cache, known)("organization", auth) == ("1mo", None)
+    assert Owners(cache, known).duration("organization", auth) == ("1mo", None)
     cache.delete_cache(name)
-    assert Durations(cache)("organization", auth) == ("unknown", None)
-    assert Durations(cache, known)("organization", auth) == ("1mo", None)
+    assert Owners(cache).duration("organization", auth) == ("unknown", None)
+    assert Owners(cache, known).duration("organization", auth) == ("1mo", None)

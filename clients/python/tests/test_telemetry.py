@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from redis_gateway import Away, Gateway, Kept, Settings, Telemetry
+from redis_gateway import Away, CallFailed, Gateway, Kept, Settings, Telemetry
 from servers import Server
 
 sdk = pytest.importorskip("opentelemetry.sdk")
@@ -98,6 +98,38 @@ def test_spans_and_metrics(own_server: Server, exported: tuple[Any, Any], caplog
     assert '"degraded"' in metrics and '"gen_ai.request.model": "small"' in metrics
     told = metrics + "".join(span.to_json() for span in finished) + caplog.text
     assert [secret for secret in SECRETS if secret in told] == []
+
+
+def test_tokens_of_several_attempts_are_told_once(server: Server, exported: tuple[Any, Any]) -> None:
+    """By the accounts' admission, for all attempts. A target that is called without accounts tells its own."""
+
+    def told() -> tuple[int, float]:
+        """How often, and how many, of all tests so far."""
+        points = [
+            point
+            for metric in metrics_of(exported[1])
+            if metric.name == "gen_ai.client.token.usage"
+            for point in metric.data.data_points
+        ]
+        return sum(point.count for point in points), sum(point.sum for point in points)
+
+    for key in ("{told}", "{told}:eu", "{told}:us"):
+        server.run(f"GW.POLICYSET {key} rpm WINDOW 5 PER 60000")
+    targets = ["{told}:eu", "{told}:us"]
+    with Gateway(redis.Redis(port=server.port), Settings(timeout=5, connect_timeout=5)) as gateway:
+        with gateway.admit("{told}", {"input_tokens": 1}) as admission:
+            admission.use(input_tokens=1)
+        count, tokens = told()
+        with gateway.request("{told}", targets) as request:
+            for attempt, used in zip(request.attempts(), (3, 4), strict=False):
+                with attempt:
+                    attempt.use(input_tokens=used)
+                    if used == 3:
+                        raise CallFailed
+        assert told() == (count + 1, tokens + 7)
+        with gateway.route(targets) as attempt:
+            attempt.use(input_tokens=5)
+        assert told() == (count + 2, tokens + 12)
 
 
 def test_histograms_have_the_buckets_of_the_conventions(server: Server, exported: tuple[Any, Any]) -> None:

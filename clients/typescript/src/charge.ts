@@ -48,7 +48,8 @@ export class Charge implements Unsettled, Lease {
     readonly leaseId: string,
     readonly estimates: Amounts,
     readonly ttlMs: number,
-    readonly attributes: Readonly<Record<string, string>>,
+    /** Null: the accounts' admission of the same request tells of its tokens. */
+    readonly attributes: Readonly<Record<string, string>> | null,
   ) {
     this.keepUntil = performance.now() + core.settings.leaseCapMs;
   }
@@ -104,7 +105,7 @@ export class Charge implements Unsettled, Lease {
       throw error;
     }
     this.core.telemetry.count("settlements", { outcome: this.settlement });
-    this.core.telemetry.used(used, this.attributes);
+    if (this.attributes !== null) this.core.telemetry.used(used, this.attributes);
     return this.settlement;
   }
 

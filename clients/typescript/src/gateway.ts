@@ -116,7 +116,7 @@ export class Gateway {
 
   /** Picks one of several targets that has room for a request, and charges the estimates to it. */
   async route(targets: readonly Text[], estimates: Amounts = {}, options: RouteOptions = {}): Promise<Attempt> {
-    return await this.#router.route(targets, estimates, options);
+    return await this.#router.route(targets, estimates, options, {});
   }
 
   /** Admits a request for its accounts; `run` of the result then goes from target to target until one serves it. */

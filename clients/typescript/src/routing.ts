@@ -163,8 +163,14 @@ export class Router {
     private readonly keeper: Keeper,
   ) {}
 
-  async route(targets: readonly Text[], estimates: Amounts, options: RouteOptions): Promise<Attempt> {
-    const asked = this.#prepare(targets.map(nameOfKey), estimates, options, options.pick ?? "FIRST");
+  /** `attributes`: of its tokens. Null: the accounts' admission of the same request tells of them. */
+  async route(
+    targets: readonly Text[],
+    estimates: Amounts,
+    options: RouteOptions,
+    attributes: Charge["attributes"],
+  ): Promise<Attempt> {
+    const asked = this.#prepare(targets.map(nameOfKey), estimates, options, options.pick ?? "FIRST", attributes);
     const { admission } = this.core.settings.away;
     await answered(this.core, options.signal, [asked.charge], async () => {
       await this.#ask(asked, admission, this.core.ask);
@@ -172,10 +178,16 @@ export class Router {
     return this.#decided(asked);
   }
 
-  #prepare(targets: readonly string[], estimates: Amounts, options: RouteOptions, pick: Pick): Asked {
+  #prepare(
+    targets: readonly string[],
+    estimates: Amounts,
+    options: RouteOptions,
+    pick: Pick,
+    attributes: Charge["attributes"],
+  ): Asked {
     if (targets.length === 0) throw new RangeError("targets: at least one");
     const { ttlMs = this.core.settings.leaseTtlMs, leaseId = crypto.randomUUID(), keepAlive = true } = options;
-    const charge = new Charge(this.core, this.keeper, leaseId, { ...estimates }, ttlMs, {});
+    const charge = new Charge(this.core, this.keeper, leaseId, { ...estimates }, ttlMs, attributes);
     return { attempt: new Attempt(charge, options.failures), charge, targets, pick, keepAlive };
   }
 
@@ -207,7 +219,7 @@ export class Router {
   ): Promise<{ readonly admission: Admission; readonly first?: Attempt }> {
     const { pick = "FAST", failures, ttlMs, attributes, signal } = options;
     const payers = admitter.prepare(accounts, estimates, { ttlMs, attributes, signal });
-    const asked = this.#prepare(targets, estimates, { failures, ttlMs }, pick);
+    const asked = this.#prepare(targets, estimates, { failures, ttlMs }, pick, null);
     const { admission } = payers;
     const questions = [
       ...admitter.questions(payers),
@@ -421,7 +433,8 @@ export class RoutedRequest {
       return first;
     }
     const { pick = "FAST", failures, ttlMs, signal } = this.options;
-    return await this.router.route(targets, this.admission.estimates, { pick, failures, ttlMs, signal });
+    // The accounts' admission tells of the tokens of all attempts.
+    return await this.router.route(targets, this.admission.estimates, { pick, failures, ttlMs, signal }, null);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

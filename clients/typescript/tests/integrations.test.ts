@@ -14,7 +14,7 @@ import {
 import { Hono } from "hono";
 import { admissionMiddleware } from "../src/ai.js";
 import { admitted, honoAdmission, type HonoContext } from "../src/fetch.js";
-import { Denied, Gateway, type Admission } from "../src/index.js";
+import { CallFailed, Denied, Gateway, type Admission } from "../src/index.js";
 import { OpenTelemetry } from "../src/otel.js";
 import { account, eventually, Lines, PATIENT, Server, withGateway } from "./servers.js";
 
@@ -238,6 +238,32 @@ test("spans and metrics", async () => {
   await gateway.close();
   client.disconnect();
   await own.close();
+});
+
+test("tokens of several attempts are told once", async () => {
+  // The accounts' admission tells of those of all attempts. A target that is called without accounts tells of its own.
+  const exported = new Exported();
+  const tokens = (): readonly number[] =>
+    exported.values.filter(({ name }) => name === "gen_ai.client.token.usage").map(({ value }) => value);
+  await withGateway(
+    server,
+    async (gateway) => {
+      const key = await account(gateway, "{told}", MONTH);
+      const targets = [await account(gateway, "{told}", RPM), await account(gateway, "{told}", RPM)];
+      const request = await gateway.request(key, targets);
+      const uses = [3, 4];
+      await request.run((attempt) => {
+        const used = uses.shift();
+        attempt.use({ input_tokens: used });
+        return used === 3 ? Promise.reject(new CallFailed("busy")) : Promise.resolve();
+      });
+      await request.settle();
+      assert.deepEqual(tokens(), [7]);
+      await (await gateway.route(targets)).settle({ input_tokens: 5 });
+      assert.deepEqual(tokens(), [7, 5]);
+    },
+    { telemetry: new OpenTelemetry(exported) },
+  );
 });
 
 /** OpenTelemetry's own SDK: the metrics that it would export now. */

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from decimal import Decimal
-from typing import Any, ClassVar, TypeAlias
+from typing import Any
 
+from .owners import Owners, mapping
 from .policies import UNKNOWN, Policy, budget, document, entry_of, limits, money
 
-__all__ = ["Account", "Duration", "Durations", "accounts_of", "key_of", "mapping"]
-
-Duration: TypeAlias = "tuple[object, datetime | None]"
-"""The budget_duration of an owner, and when the present period ends."""
-DurationOf: TypeAlias = Callable[[str, Any], Duration]
+__all__ = ["Account", "accounts_of", "key_of"]
 
 LONGEST_NAME = 256
-MOST_KNOWN = 100_000
 # What the accounts of each owner are called in Redis.
 KINDS = {"user": "user", "team": "team", "organization": "org", "end_user": "end-user"}
 
@@ -43,10 +38,10 @@ class Account:
 
 
 def accounts_of(
-    auth: Any, data: Mapping[str, Any], prefix: str, *, token_meter: str, durations: DurationOf
+    auth: Any, data: Mapping[str, Any], prefix: str, *, token_meter: str, owners: Owners, book_end_users: bool = True
 ) -> list[Account]:
     """The accounts of a request, those of its key first. `auth` is LiteLLM's UserAPIKeyAuth, which does not have the
-    budget_duration of users, teams and organisations."""
+    budget_duration of users, teams and organisations. `book_end_users`: also those without limits have accounts."""
     model = data.get("model") if isinstance(data.get("model"), str) else None
     tags = tags_of(data)
     made: list[Account] = []
@@ -76,11 +71,12 @@ def accounts_of(
         always: bool = True,
     ) -> None:
         """One whose budget_duration LiteLLM may not tell."""
-        duration, reset_at = durations(kind, auth)
+        duration, reset_at = owners.duration(kind, auth)
         whose = "an end user" if kind == "end_user" else f"{kind} {name}"
         own = own + budget(most, soft, duration, reset_at, whose)
         known = duration != UNKNOWN or (most is None and soft is None)
-        add(KINDS[kind], name, scope, own, spent, always=always, complete=known)
+        complete = known and (bool(own) or owners.unlimited(kind, auth))
+        add(KINDS[kind], name, scope, own, spent, always=always, complete=complete)
 
     def at(rpm: object, tpm: object, parallel: object = None) -> list[Policy]:
         return limits(rpm, tpm, parallel, token_meter=token_meter)
@@ -152,7 +148,7 @@ def accounts_of(
 
     customer = auth.end_user_id
     own_limits = at(auth.end_user_rpm_limit, auth.end_user_tpm_limit)
-    owner("end_user", customer, "end user", own_limits, auth.end_user_max_budget, None, 0, always=False)
+    owner("end_user", customer, "end user", own_limits, auth.end_user_max_budget, None, 0, always=book_end_users)
     by_model("end-user", customer, "end user", None, None, auth.end_user_model_max_budget)
     return made
 
@@ -186,10 +182,6 @@ def first(*values: object) -> object:
     return next((value for value in values if value is not None), None)
 
 
-def mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def tags_of(data: Mapping[str, Any]) -> list[str]:
     """The request's tags, which LiteLLM has gathered in its metadata."""
     found: dict[str, None] = {}
@@ -198,58 +190,3 @@ def tags_of(data: Mapping[str, Any]) -> list[str]:
         if isinstance(tags, (list, tuple)):
             found.update((tag, None) for tag in tags if isinstance(tag, str) and tag)
     return list(found)
-
-
-class Durations:
-    """The budget_duration of users, teams and organisations: from what LiteLLM has in its memory of them, or from the
-    key's metadata, where a custom_auth may put it."""
-
-    NAMES: ClassVar = {
-        "user": "{}",
-        "team": "team_id:{}",
-        "organization": "org_id:{}:with_budget",
-        "end_user": "end_user_id:{}",
-    }
-    FIELDS: ClassVar = {"user": "user_id", "team": "team_id", "organization": "org_id", "end_user": "end_user_id"}
-
-    def __init__(self, cache: Any, known: dict[tuple[str, str], Duration] | None = None) -> None:
-        """`cache` is LiteLLM's, of keys and their owners. Only this process's memory is read: nobody is asked. LiteLLM
-        forgets an organisation after some seconds, so what it has told before is in `known`."""
-        self._known = {} if known is None else known
-        memory = getattr(cache, "in_memory_cache", None)
-        # With `enable_redis_auth_cache` what is in memory is elsewhere.
-        self._local = getattr(cache, "get_local", None) or getattr(memory, "get_cache", None)
-
-    def __call__(self, kind: str, auth: Any) -> Duration:
-        told = mapping(auth.metadata).get(f"{kind}_budget_duration", UNKNOWN)
-        if told != UNKNOWN:
-            return (None if told == "total" else told), None
-        name = getattr(auth, self.FIELDS[kind])
-        if self._local is None or not name:
-            return UNKNOWN, None
-        found = self._local(self.NAMES[kind].format(name))
-        for holder in (found, field_of(found, "litellm_budget_table")):
-            if has_field(holder, "budget_duration"):
-                if len(self._known) >= MOST_KNOWN:
-                    self._known.clear()
-                told = field_of(holder, "budget_duration"), moment(field_of(holder, "budget_reset_at"))
-                self._known[kind, name] = told
-                return told
-        return self._known.get((kind, name), (UNKNOWN, None))
-
-
-def has_field(holder: object, name: str) -> bool:
-    return name in holder if isinstance(holder, Mapping) else hasattr(holder, name)
-
-
-def field_of(holder: object, name: str) -> Any:
-    return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
-
-
-def moment(value: object) -> datetime | None:
-    if isinstance(value, datetime):
-        return value
-    try:
-        return datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else None
-    except ValueError:
-        return None

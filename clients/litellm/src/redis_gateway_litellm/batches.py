@@ -10,7 +10,8 @@ from typing import Any
 
 from redis_gateway import AsyncGateway, Unavailable
 
-from .accounts import key_of, mapping
+from .accounts import key_of
+from .owners import mapping
 from .policies import money, plain
 
 __all__ = ["BatchCost", "Batches", "cost_of_batch"]

@@ -12,7 +12,7 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from redis_gateway import AsyncAdmission, AsyncGateway
 
-from .accounts import Duration, Durations, accounts_of
+from .accounts import accounts_of
 from .away import LocalLimits
 from .background import Background
 from .batches import Batches, cost_of_batch
@@ -21,6 +21,7 @@ from .calls import Call, Calls, Use, current_call, use_of
 from .estimates import Prices, estimate
 from .metrics import tell_metrics
 from .own_limits import attend_to_own_limits, warn_of_unread
+from .owners import Duration, Owners
 from .records import Records
 from .refusals import headers_of, local_refusal, refusal
 from .routing import Routing, install_routing
@@ -125,8 +126,14 @@ class GatewayLogger(CustomLogger):
         if settings.own_limiter == "replace":
             warn_of_unread(user_api_key_dict)
         meter = token_meter()
-        durations = Durations(cache, running.durations)
-        accounts = accounts_of(user_api_key_dict, data, settings.prefix, token_meter=meter, durations=durations)
+        accounts = accounts_of(
+            user_api_key_dict,
+            data,
+            settings.prefix,
+            token_meter=meter,
+            owners=owners_of(cache, running.durations),
+            book_end_users=books_end_users(),
+        )
         if not accounts:
             return
         guess = estimate(data, call_type, settings.output_tokens, running.prices)
@@ -236,6 +243,21 @@ class GatewayLogger(CustomLogger):
         """What is left of the limits, as it was when the request was admitted."""
         call = current_call(data.get("litellm_call_id"))
         return dict(call.headers) if call is not None else None
+
+
+def owners_of(cache: Any, known: dict[tuple[str, str], Duration]) -> Owners:
+    from litellm.proxy import proxy_server
+
+    database, custom_auth = proxy_server.prisma_client, proxy_server.user_custom_auth
+    return Owners(cache, known, database=database is not None, custom_auth=custom_auth is not None)
+
+
+def books_end_users() -> bool:
+    """Whether LiteLLM books the spend of all end users that its clients name, also of those without limits."""
+    import litellm
+    from litellm.proxy import proxy_server
+
+    return proxy_server.prisma_client is not None and not litellm.disable_end_user_cost_tracking
 
 
 def token_meter() -> str:

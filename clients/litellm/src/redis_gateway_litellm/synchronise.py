@@ -29,9 +29,11 @@ class Synchroniser:
         self._gateway = gateway
         self._present_spend = present_spend
         self._again_after = again_after
-        # The document, and until when it need not be put again.
-        self._known: dict[str, tuple[str, float]] = {}
-        self._putting: dict[tuple[str, str], asyncio.Task[None]] = {}
+        # The document, whether it was complete, and until when it need not be put again.
+        self._known: dict[str, tuple[str, bool, float]] = {}
+        # Accounts that were made here before LiteLLM has told what their owners have spent.
+        self._without_spend: set[str] = set()
+        self._putting: dict[tuple[str, str, bool], asyncio.Task[None]] = {}
 
     async def decided(
         self, accounts: Collection[Account], ask: Callable[[str | None], Awaitable[Decision]], away: str | None
@@ -48,10 +50,10 @@ class Synchroniser:
     async def put(self, accounts: Iterable[Account]) -> str | None:
         """Returns when all of them are as they should be, or why the server is away."""
         for account in accounts:
-            written, until = self._known.get(account.key, ("", 0.0))
-            if written == account.written and time.monotonic() < until:
+            written, complete, until = self._known.get(account.key, ("", False, 0.0))
+            if written == account.written and complete >= account.complete and time.monotonic() < until:
                 continue
-            name = (account.key, account.written)
+            name = (account.key, account.written, account.complete)
             task = self._putting.get(name)
             if task is None:
                 # One for all requests that wait for it, and to the end, also if the first of them is cancelled.
@@ -66,17 +68,25 @@ class Synchroniser:
     async def _put(self, account: Account) -> None:
         commands = self._gateway.commands
         made = await commands.policy_put(account.key, account.written, nx=True)
-        if not made:
-            # An incomplete document takes nothing away from what another replica knows.
-            if account.complete:
-                await commands.policy_put(account.key, account.written)
-        elif self._present_spend and account.spent:
-            # The id makes it once, also if two processes make the account. It is kept if the server goes away now.
-            await self._gateway.budgets.charge(account.key, account.spent, id="litellm:present-spend")
+        # An incomplete document takes nothing away from what another replica knows.
+        if not made and account.complete:
+            await commands.policy_put(account.key, account.written)
+        if made or account.key in self._without_spend:
+            await self._begin_spend(account)
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
         until = time.monotonic() + self._again_after * (0.75 + 0.5 * random.random())
-        self._known[account.key] = (account.written, until)
+        self._known[account.key] = (account.written, account.complete, until)
+
+    async def _begin_spend(self, account: Account) -> None:
+        self._without_spend.discard(account.key)
+        if not self._present_spend:
+            return
+        if account.spent:
+            # The id makes it once, also if two processes make the account. It is kept if the server goes away now.
+            await self._gateway.budgets.charge(account.key, account.spent, id="litellm:present-spend")
+        elif not account.complete and len(self._without_spend) < MOST_KNOWN:
+            self._without_spend.add(account.key)
 
     def forget(self, accounts: Iterable[Account]) -> None:
         for account in accounts:

@@ -152,6 +152,7 @@ class AsyncGateway:
             lease_id=lease_id,
             keep_alive=keep_alive,
             failures=failures,
+            attributes={},
             away=away,
         )
 

@@ -79,7 +79,7 @@ class Admission(Owned):
         groups: list[Group],
         estimates: Mapping[str, Amount],
         ttl: float,
-        attributes: Mapping[str, str],
+        attributes: Mapping[str, str] | None,
     ) -> None:
         super().__init__()
         self._core = core
@@ -89,7 +89,8 @@ class Admission(Owned):
         self._answered = False
         self._abandoned = False
         self._used: dict[str, Amount] = {}
-        self._attributes = dict(attributes)
+        self._attributes = None if attributes is None else dict(attributes)
+        """None: the accounts' admission of the same request tells of its tokens."""
         self._admitted_ms = unix_ms()
         self.lease_id = lease_id
         self.accounts = tuple(account for group in groups for account in group.accounts)
@@ -194,7 +195,8 @@ class Admission(Owned):
             self._ended(Settlement("kept"))
             raise
         self._ended(settlement)
-        self._core.telemetry.used(used, self._attributes)
+        if self._attributes is not None:
+            self._core.telemetry.used(used, self._attributes)
         return settlement
 
     def _ended(self, settlement: Settlement) -> None:

@@ -153,6 +153,7 @@ class Gateway:
             lease_id=lease_id,
             keep_alive=keep_alive,
             failures=failures,
+            attributes={},
             away=away,
         )
 

@@ -143,11 +143,12 @@ class Router:
         ttl: float | None,
         lease_id: str | None,
         keep_alive: bool,
-        failures: Failures = (),
+        failures: Failures,
+        attributes: Mapping[str, str] | None,
         away: str | None = None,
     ) -> Attempt:
         names = [text_of(target) for target in targets]
-        attempt = self.prepare(names, estimates, ttl, lease_id, failures)
+        attempt = self.prepare(names, estimates, ttl, lease_id, failures, attributes)
         mode = self._core.settings.away.admission
         try:
             self._core.tasks.to_the_end(self.ask, attempt, names, pick, mode, self._core.asking(away))
@@ -164,11 +165,12 @@ class Router:
         ttl: float | None,
         lease_id: str | None,
         failures: Failures,
+        attributes: Mapping[str, str] | None,
     ) -> Attempt:
         if not targets:
             raise ValueError("targets: at least one")
         attempt = Attempt(
-            self._core, lease_id or uuid.uuid4().hex, [], estimates, ttl or self._core.settings.lease_ttl, {}
+            self._core, lease_id or uuid.uuid4().hex, [], estimates, ttl or self._core.settings.lease_ttl, attributes
         )
         attempt._failures = failures
         return attempt
@@ -190,7 +192,7 @@ class Router:
     ) -> Attempt | None:
         """Asks for the accounts' admission and for the first target: in one round trip, if one server has all of them.
         None: the accounts refuse, or their server has not all targets, which are asked for later then."""
-        attempt = self.prepare(targets, admission.estimates, admission.ttl, None, failures)
+        attempt = self.prepare(targets, admission.estimates, admission.ttl, None, failures, attributes=None)
         asked = [
             *(admitter.question(group, admission, "DETAIL", False) for group in admission._groups),
             *(self._question(attempt, group, pick) for group in self.grouped(targets)),
@@ -408,6 +410,7 @@ class RoutedRequest:
             lease_id=None,
             keep_alive=True,
             failures=self._failures,
+            attributes=None,  # The accounts' admission tells of the tokens of all attempts.
         )
 
     def _used(self) -> dict[str, str]:
