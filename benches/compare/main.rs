@@ -13,6 +13,7 @@ mod load;
 mod machine;
 mod measure;
 mod memory;
+mod persistent;
 mod queue;
 mod random;
 mod records;
@@ -36,14 +37,14 @@ Measures each of the module's commands against the server's own and the Lua scri
 one private server, with redis-benchmark. What is called bare is a command of another module that makes the same calls
 to the server and does nothing else: as fast as a command can be. Then the latency with a thousand and with a million
 keys (half a gigabyte, three minutes), a log queue of a million records (half a gigabyte), what others wait for while a
-million records or entries are deleted, the memory that values take, and what the module costs commands that have
-nothing to do with it. Prints Markdown.
+million records or entries are deleted, what decisions cost with an append-only file and a replica, the memory that
+values take, and what the module costs commands that have nothing to do with it. Prints Markdown.
 
 Environment:
   RUNS=5            paired runs, at least 1
   REQUESTS=400000   per run at -P 16; a quarter at -P 1
   ONLY=text         only groups with a command whose name contains this, such as GW.ALLOW; or latency; or queue; or
-                    stalls; or memory; or guest
+                    stalls; or persistent; or memory; or guest
   CL_THROTTLE=path  also compare with CL.THROTTLE: path is a build of redis-cell, which is loaded beside the module
                     (git clone https://github.com/brandur/redis-cell, cargo build --release, libredis_cell.so)
   INSTRUCTIONS=1    instead of all that, count instructions per command with valgrind's callgrind: slow, and the same
@@ -78,7 +79,11 @@ fn compare() -> Result<()> {
     for group in &groups {
         check_pairs(group)?;
     }
-    let others = if count_instructions { &["guest"][..] } else { &["latency", "queue", "stalls", "memory", "guest"] };
+    let others = if count_instructions {
+        &["guest"][..]
+    } else {
+        &["latency", "queue", "stalls", "persistent", "memory", "guest"]
+    };
     if groups.is_empty() && !others.iter().copied().any(wanted) {
         return Err(format!("nothing to measure contains ONLY={only}").into());
     }
@@ -149,6 +154,11 @@ fn measure(groups: Vec<Group>, wanted: impl Fn(&str) -> bool, server: &Server, g
         eprintln!("measuring deletions of a million");
         stalls = stalls::stalls(server, rounds)?;
     }
+    let mut costs = Vec::new();
+    if wanted("persistent") {
+        eprintln!("measuring with an append-only file and a replica");
+        costs = persistent::costs(rounds, requests)?;
+    }
     let mut footprints = Vec::new();
     if wanted("memory") {
         eprintln!("measuring memory");
@@ -198,6 +208,14 @@ fn measure(groups: Vec<Group>, wanted: impl Fn(&str) -> bool, server: &Server, g
             stalls::COUNT
         );
         println!("{}", table::stalls(&stalls));
+    }
+    if !costs.is_empty() {
+        println!(
+            "With appendonly yes, appendfsync everysec and a replica, at -P {}: CPU of the main threads, and bytes, per \
+             decision; medians (least - greatest) of {rounds} run(s):\n",
+            persistent::PIPELINE
+        );
+        println!("{}", table::persistent(&costs));
     }
     if !footprints.is_empty() {
         println!("Memory per key, and per record of a queue that holds 10,000:\n");

@@ -191,7 +191,8 @@ pub fn await_rest(connection: &mut Connection) -> Result<()> {
     Ok(await_until("the server to rest", Duration::from_secs(60), &mut rests)?)
 }
 
-fn cpu_us(connection: &mut Connection) -> Result<f64> {
+/// CPU time of the server's main thread, in microseconds.
+pub fn cpu_us(connection: &mut Connection) -> Result<f64> {
     let fields = info(connection, "cpu");
     let seconds = |mode: &str| -> Result<f64> {
         // On Linux the main thread's time is separate from the rest, such as freeing in the background.

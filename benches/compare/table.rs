@@ -6,6 +6,7 @@ use crate::instructions::Count;
 use crate::latency::{KEYS, Latencies, Latency};
 use crate::measure::{PIPELINES, Sample, Samples};
 use crate::memory::Footprint;
+use crate::persistent::Cost;
 use crate::queue::{Report, Snapshot, Times};
 use crate::stalls::Stall;
 use crate::statistics::{Spread, median, ratio, spread};
@@ -134,6 +135,24 @@ pub fn stalls(measured: &[Stall]) -> String {
         let waits = meanwhile_ms.iter().zip(idle_ms).map(|(&meanwhile, &idle)| [range(meanwhile, 2), range(idle, 2)]);
         let waits = waits.flatten().collect::<Vec<_>>().join(" | ");
         text += &format!("| {name} | {} | {} | {waits} |\n", range(*reply_ms, 2), range(*freed_s, 1));
+    }
+    text
+}
+
+pub fn persistent(costs: &[Cost]) -> String {
+    let mut text = String::from(
+        "| command | requests/s | primary, us | replica, us | bytes to a replica | bytes in the file |\n\
+         |---|---:|---:|---:|---:|---:|\n",
+    );
+    for Cost { name, requests_per_s, primary_us, replica_us, wire_bytes, aof_bytes } in costs {
+        text += &format!(
+            "| {name} | {} | {} | {} | {:.0} | {:.0} |\n",
+            thousands(requests_per_s.median),
+            range(*primary_us, 2),
+            range(*replica_us, 2),
+            wire_bytes.median,
+            aof_bytes.median,
+        );
     }
     text
 }
