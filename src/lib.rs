@@ -51,6 +51,7 @@ const COMMANDS: &[&Command] = &[
     &budget::feed::CHANGES,
     &budget::feed::ACKNOWLEDGE,
     &budget::feed::SYNC,
+    &budget::restore::COMMAND,
     &queue::push::COMMAND,
     &queue::pop::COMMAND,
     &queue::peek::PEEK,

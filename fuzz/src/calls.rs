@@ -108,6 +108,7 @@ fn uses(kind: &str) -> Vec<Argv> {
             "GW.COSTCHANGES",
             "GW.COSTSYNC k 5",
             "GW.COSTACK k 5",
+            "GW.COSTRESTORE k 1750000000000000 ROWS SPEND TOTAL 0001-01-01 3 SPEND MONTH 2024-01-01 1 SPEND DAY 2024-01-31 1 CREDIT WEEK 2024-01-29 2",
         ],
         "gw-queues" => &[
             "GW.LOGPEEK k COUNT 100",

@@ -12,23 +12,27 @@
 //! | `L` | `version`: the ledger is listed anew | `gw.costchanges` |
 //! | `G` | `period day amount at_ms keep_days remember_ms version`, the meter, and the id if there is one: a credit | `gw.credit` |
 //! | `T` | `at_ms`: holds and ids follow a clock that has stepped back | `gw.expire` |
+//! | `R` | `version keep_days`, the meter, and rows of kind, period, first day and amount: all sums were replaced | `gw.costrestore` |
 //!
 //! `spent_ms` is present if policies of the account count the money, too. Days count from 1970-01-01, in the time zone
 //! of the node that first made the change; amounts are decimals.
 
 use std::ffi::CStr;
 
+use gateway_core::TIME_MAX_MS;
 use gateway_core::admission::USD;
 use gateway_core::calendar::{Day, Period};
-use gateway_core::ledger::feed::{KeyPlace, VERSION_MAX};
+use gateway_core::ledger::feed::KeyPlace;
 use gateway_core::ledger::{CreditError, KEEP_DAYS_MAX, KEEP_DAYS_MIN, Ledger, Stamp, Totals};
 use gateway_core::money::Amount;
-use gateway_core::{PERIOD_MAX_MS, TIME_MAX_MS};
 
 use super::account::{Account, AccountRead};
 use super::args::parse_id;
-use super::listing;
 use super::settings::saw_version;
+use super::words::{
+    NAME, parse_amount, parse_day, parse_spent, parse_stamp, parse_version, with_amount, with_spent, with_stamp,
+};
+use super::{listing, restoration};
 use crate::admission::accounts;
 use crate::admission::args::check_name;
 use crate::server::args::Args;
@@ -37,7 +41,6 @@ use crate::server::command::{self, Access, Arg, Command, Keys};
 use crate::server::effect::{Effect, Words, malformed, newer};
 use crate::server::{Call, Error, Key, Outcome, Str};
 
-const NAME: &CStr = c"GW._BUDGET";
 const CREDIT_EVENT: &CStr = c"gw.credit";
 
 pub const COMMAND: Command = Command {
@@ -268,56 +271,6 @@ impl LedgerChange {
     }
 }
 
-fn with_amount(operation: u8, day: Option<Day>, amount: Amount) -> Effect {
-    let mut effect = Effect::new(NAME, operation);
-    if let Some(day) = day {
-        effect.int(day.number().into());
-    }
-    effect.word(amount.to_text().as_bytes());
-    effect
-}
-
-fn with_stamp(mut effect: Effect, stamp: &Stamp) -> Effect {
-    effect.int(stamp.at_ms);
-    effect.int(stamp.keep_days.into());
-    effect.int(stamp.remember_ms.cast_signed());
-    effect.int(stamp.version.cast_signed());
-    effect
-}
-
-fn with_spent(mut effect: Effect, spent_ms: Option<i64>) -> Effect {
-    if let Some(spent_ms) = spent_ms {
-        effect.int(spent_ms);
-    }
-    effect
-}
-
-fn parse_spent(words: &mut Words) -> Result<Option<i64>, Error> {
-    let spent_ms = words.int_or(0..=TIME_MAX_MS, -1)?;
-    Ok((spent_ms >= 0).then_some(spent_ms))
-}
-
-fn parse_day(words: &mut Words) -> Result<Day, Error> {
-    Day::from_number(words.int(i32::MIN..=i32::MAX)?).ok_or_else(malformed)
-}
-
-fn parse_amount(words: &mut Words) -> Result<Amount, Error> {
-    Amount::parse(words.word()?).map_err(|_| malformed())
-}
-
-fn parse_version(words: &mut Words) -> Result<u64, Error> {
-    words.int(0..=VERSION_MAX)
-}
-
-fn parse_stamp(words: &mut Words) -> Result<Stamp, Error> {
-    Ok(Stamp {
-        at_ms: words.int(0..=TIME_MAX_MS)?,
-        keep_days: words.int(KEEP_DAYS_MIN..=KEEP_DAYS_MAX)?,
-        remember_ms: words.int(0..=PERIOD_MAX_MS)?,
-        version: parse_version(words)?,
-    })
-}
-
 /// A credit that is given or taken back. The node that first makes the change decides all of it.
 #[derive(Clone, Copy)]
 pub struct Credit<'a> {
@@ -396,8 +349,10 @@ fn apply(call: &mut Call) -> Outcome {
     let mut args = call.args();
     let key = args.key()?;
     let (operation, words) = Words::new(args.bytes("effect")?)?;
-    if operation == b'G' {
-        return apply_credit(call, key, words, args);
+    match operation {
+        b'G' => return apply_credit(call, key, words, args),
+        restoration::OPERATION => return restoration::apply_effect(call, key, words, args),
+        _ => {}
     }
     let change = LedgerChange::parse(operation, words)?;
     let id = if change.has_id() { parse_id(&mut args, "id")?.bytes() } else { &[] };

@@ -1,4 +1,4 @@
-//! Budgets: charges, holds and queries on a ledger with calendar periods, and the feed of changed ledgers.
+//! Budgets: charges, holds and queries on a ledger with calendar periods, the feed of changed ledgers, and the restoration of lost ones.
 
 pub mod account;
 pub mod args;
@@ -11,5 +11,8 @@ pub mod feed;
 pub mod hold;
 pub mod listing;
 pub mod query;
+pub mod restoration;
+pub mod restore;
 pub mod settings;
 pub mod value;
+pub mod words;

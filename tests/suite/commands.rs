@@ -24,7 +24,7 @@ pub enum Access {
 
 use Access::{Administers, Grows, Inspects, Reads, Shrinks};
 
-pub const PUBLIC: [Public; 46] = [
+pub const PUBLIC: [Public; 47] = [
     public("gw.allow", "GW.ALLOW k 10 WINDOW 1000 COST 2 FIXED PEEK", -3, &["k"], Grows),
     public("gw.tokens", "GW.TOKENS k 10 10 PER 1000 COST 2 PEEK", -4, &["k"], Grows),
     public("gw.acquire", "GW.ACQUIRE k 10 holder TTL 1000 BLOCK 1", -6, &["k"], Grows),
@@ -40,6 +40,13 @@ pub const PUBLIC: [Public; 46] = [
     public("gw.costchanges", "GW.COSTCHANGES COUNT 5", -1, &[], Shrinks),
     public("gw.costack", "GW.COSTACK k 1 k2 2", -3, &["k", "k2"], Shrinks),
     public("gw.costsync", "GW.COSTSYNC k 1 k2 2", -3, &["k", "k2"], Shrinks),
+    public(
+        "gw.costrestore",
+        "GW.COSTRESTORE k 5 METER tokens ROWS SPEND TOTAL 0001-01-01 0 CREDIT WEEK 2024-01-29 2",
+        -8,
+        &["k"],
+        Grows,
+    ),
     public("gw.logpush", "GW.LOGPUSH k MAXLEN 5 MAXBYTES 100 REJECT JSON RECORDS {} []", -3, &["k"], Grows),
     public("gw.logpop", "GW.LOGPOP k COUNT 5 MAXBYTES 100 BLOCK 1 LEASE 1000 MAXDELIVERIES 3", -2, &["k"], Shrinks),
     public("gw.logpeek", "GW.LOGPEEK k COUNT 5 MAXBYTES 100", -2, &["k"], Reads),

@@ -129,10 +129,15 @@ fn budgets_have_the_same_events_everywhere() {
         ("GW.RESERVE l 5 1000 TTL 3600000 ID b", "l gw.reserve"),
         ("GW.COMMIT l a 4", "l gw.commit"),
         ("GW.CANCEL l b", "l gw.cancel"),
+        ("GW.COSTRESTORE new 5 ROWS SPEND TOTAL 0001-01-01 0", "new gw.costrestore"),
+        ("GW.COSTRESTORE l 5 METER pages ROWS SPEND TOTAL 0001-01-01 0", "l gw.costrestore"),
     ] {
         pair.causes(words, &[event]);
     }
-    for words in ["GW.RESERVE l 5 5", "GW.ADDCOST l 0.5 ID once", "GW.CREDIT l MONTH 5 ID back", "GW.CANCEL l b"] {
+    for words in ["GW.RESERVE l 5 5", "GW.ADDCOST l 0.5 ID once", "GW.CREDIT l MONTH 5 ID back", "GW.CANCEL l b"]
+        .into_iter()
+        .chain(["GW.COSTRESTORE l 5 ROWS SPEND TOTAL 0001-01-01 0"])
+    {
         pair.causes(words, &[]);
     }
 }

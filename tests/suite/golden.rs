@@ -31,7 +31,7 @@ const GENERATION: &str = "1";
 /// Every operation of the current effects, by command. The parts of queues and GW._LOAD are written by a rewrite.
 const OPERATIONS: [(&str, &str); 6] = [
     ("GW._LIMIT", "BLRUWblw"),
-    ("GW._BUDGET", "ACFGHKLOTX"),
+    ("GW._BUDGET", "ACFGHKLORTX"),
     ("GW._QUEUE", "ACDEIJKLNPQRSUXZ"),
     ("GW._ADMIT", "ABDJKPRSX"),
     ("GW._CACHE", "CST"),
@@ -49,6 +49,8 @@ const QUESTIONS: &[&str] = &[
     "TYPE bucket",
     "TYPE leases",
     "GW.SPENT ledger TOTAL",
+    "GW.SPENT ledger-restored DAY DATE 2024-01-31",
+    "GW.CREDIT ledger-restored TOTAL 0",
     "GW.SPENT ledger MONTH DATE 2024-01",
     "GW.CREDIT ledger MONTH 0 AT 1704067200000",
     "GW.CREDIT ledger TOTAL 0",
@@ -317,6 +319,11 @@ fn record_ledgers(client: &mut Connection) {
     let described: BTreeMap<String, redis::Value> = call!(*client, "GW.DESCRIBE", "ledger");
     must(client, &format!("GW.COSTACK ledger {}", reply_line(Ok(described["version"].clone()))));
     must(client, "GW.ADDCOST ledger 0.0625");
+    must(
+        client,
+        "GW.COSTRESTORE ledger-restored 1750000000000000 METER usd ROWS SPEND TOTAL 0001-01-01 3.5 SPEND MONTH 2024-01-01 3 \
+         SPEND DAY 2024-01-31 -0.5 CREDIT TOTAL 0001-01-01 20 CREDIT WEEK 2024-01-29 0.000000000001",
+    );
 }
 
 fn record_queues(client: &mut Connection) {

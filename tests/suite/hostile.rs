@@ -20,8 +20,10 @@ fn keys_of_other_types_are_refused_and_left_alone() {
         "gw.acquire" | "gw.renew" | "gw.release" => &["gw-leases"],
         // An account has a ledger, and a ledger becomes an account with its first policy.
         "gw.addcost" | "gw.credit" | "gw.withinbudget" | "gw.spent" | "gw.reserve" | "gw.commit" | "gw.cancel"
-        | "gw.costack" | "gw.costsync" | "gw.policyset" | "gw.policyput" | "gw.policydel" | "gw.policyreset"
-        | "gw.policylist" | "gw.admit" | "gw.route" | "gw.settle" | "gw.keepalive" => &["gw-ledger", "gw-accnts"],
+        | "gw.costack" | "gw.costsync" | "gw.costrestore" | "gw.policyset" | "gw.policyput" | "gw.policydel"
+        | "gw.policyreset" | "gw.policylist" | "gw.admit" | "gw.route" | "gw.settle" | "gw.keepalive" => {
+            &["gw-ledger", "gw-accnts"]
+        }
         "gw.cacheset" | "gw.cacheget" | "gw.cachefetch" | "gw.cacherelease" | "gw.cachedel" => &["gw-cached"],
         _ => &["gw-queues"],
     };
@@ -84,6 +86,10 @@ fn unknown_repeated_and_incomplete_options_are_refused() {
         ("GW.COSTCHANGES COUNT", "ERR missing value: COUNT"),
         ("GW.COSTCHANGES COUNT 5 COUNT 5", "ERR repeated option: COUNT"),
         ("GW.COSTACK k 5 k2", "ERR missing value: version"),
+        ("GW.COSTRESTORE k 5 METER a METER b ROWS SPEND", "ERR repeated option: METER"),
+        ("GW.COSTRESTORE k 5 SPEND TOTAL 0001-01-01 0 5", "ERR unknown option: SPEND"),
+        ("GW.COSTRESTORE k 5 METER tokens ROWS SPEND TOTAL 0001-01-01", "ERR missing value: amount"),
+        ("GW.COSTRESTORE k 5 ROWS SPEND TOTAL 0001-01-01 0 CREDIT", "ERR missing value: period"),
         ("GW.SPENT k HISTORY", "ERR missing value: period"),
         ("GW.SPENT k HISTORY TOTAL 5", "ERR not DAY, WEEK or MONTH: TOTAL"),
         ("GW.SPENT k HISTORY DAY 5 DAY", "ERR conflicting option: HISTORY"),
@@ -293,6 +299,10 @@ fn errors_change_nothing() {
         "GW.CANCEL a:ledger nobodys",
         "GW.COSTACK a:ledger 5 a:queue",
         "GW.COSTSYNC a:ledger 5 a:account 9007199254740992",
+        "GW.COSTRESTORE a:ledger 9007199254740992 ROWS SPEND TOTAL 0001-01-01 0",
+        "GW.COSTRESTORE a:ledger 9000000000000000 ROWS SPEND TOTAL 0001-01-01 0 SPEND WEEK 2024-01-29 3",
+        "GW.COSTRESTORE a:account 9000000000000000 METER LEASE ROWS SPEND TOTAL 0001-01-01 0",
+        "GW.COSTRESTORE a:queue 5 METER tokens ROWS SPEND TOTAL 0001-01-01 0",
         "GW.LOGPUSH a:queue JSON {} {",
         "GW.LOGPUSH a:queue REJECT MAXLEN 1 x",
         "GW.LOGPOP a:queue COUNT 5 COUNT 5",

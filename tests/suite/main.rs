@@ -12,6 +12,7 @@ mod cache_clear;
 mod cachekey;
 mod commands;
 mod concurrency;
+mod costrestore;
 mod crashes;
 mod credits;
 mod docs;

@@ -139,7 +139,13 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
     (
         "accountant",
         &["GW.COSTCHANGES", "GW.COSTSYNC spend:a 5", "GW.COSTACK any 5", "HELLO", "CLUSTER SLOTS", "INFO replication"],
-        &["GW.ADDCOST spend:a 1", "GW.SPENT spend:a", "GET k", "CLUSTER FAILOVER"],
+        &[
+            "GW.ADDCOST spend:a 1",
+            "GW.COSTRESTORE spend:a 5 ROWS SPEND TOTAL 0001-01-01 0",
+            "GW.SPENT spend:a",
+            "GET k",
+            "CLUSTER FAILOVER",
+        ],
     ),
     (
         "monitor",
@@ -154,6 +160,7 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
             "SCAN 0",
             "GW.ADDCOST k -1 REFUND",
             "GW.CREDIT k DAY 1",
+            "GW.COSTRESTORE k 5 ROWS SPEND TOTAL 0001-01-01 0",
             "GW.POLICYPUT k {}",
             "GW.ADMIT k LEASE l TTL 1 SHADOW",
             "GW.SETTLE k LEASE l FAILED COOLDOWN 1",

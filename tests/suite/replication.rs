@@ -81,6 +81,9 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("GW.COSTCHANGES", "l"),
     ("GW.COSTACK l 1 none 1", "l"),
     ("GW.COSTACK l 9000000000000000", "l"),
+    ("GW.COSTRESTORE l 5 ROWS SPEND TOTAL 0001-01-01 0", "l"),
+    ("GW.COSTRESTORE none 5 ROWS SPEND WEEK 2024-01-29 3", "none"),
+    ("GW.COSTRESTORE none 5 ROWS CREDIT TOTAL 0001-01-01 3", "none"),
     ("GW.COSTSYNC none 5", "none"),
     ("GW.COSTSYNC l 9000000000000000", "l"),
     ("GW.WITHINBUDGET l 10", "l"),
@@ -176,6 +179,8 @@ const WITH_EFFECT: &[(&str, &str)] = &[
     ("GW.RESERVE l 5 1000 TTL 3600000 ID other", "l"),
     ("GW.COMMIT l held 4", "l"),
     ("GW.COSTSYNC l 5", "l"),
+    ("GW.COSTRESTORE new 5 ROWS SPEND TOTAL 0001-01-01 0", "new"),
+    ("GW.COSTRESTORE k 5 METER pages ROWS SPEND TOTAL 0001-01-01 0 CREDIT DAY 2024-01-31 1", "k"),
     ("GW.LOGPUSH q z", "q"),
     ("GW.LOGPOP q", "q"),
     ("GW.LOGPOP q LEASE 1000", "q"),
@@ -272,7 +277,8 @@ fn each_change_is_one_effect_and_never_the_request() {
 fn family(words: &str) -> &'static str {
     match words.split(' ').next().unwrap() {
         "GW.ALLOW" | "GW.TOKENS" | "GW.ACQUIRE" | "GW.RENEW" | "GW.RELEASE" => "LIMIT",
-        "GW.ADDCOST" | "GW.CREDIT" | "GW.RESERVE" | "GW.COMMIT" | "GW.CANCEL" | "GW.COSTSYNC" => "BUDGET",
+        "GW.ADDCOST" | "GW.CREDIT" | "GW.RESERVE" | "GW.COMMIT" | "GW.CANCEL" => "BUDGET",
+        "GW.COSTSYNC" | "GW.COSTRESTORE" => "BUDGET",
         "GW.LOGPUSH" | "GW.LOGPOP" => "QUEUE",
         "GW.ADMIT" | "GW.ROUTE" | "GW.SETTLE" | "GW.KEEPALIVE" => "ADMIT",
         "GW.POLICYSET" | "GW.POLICYPUT" | "GW.POLICYDEL" | "GW.POLICYRESET" => "ADMIT",

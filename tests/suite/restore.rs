@@ -199,6 +199,7 @@ fn a_ledger_survives() {
             "GW.CANCEL k hold4",
             "GW.COSTCHANGES",
             "GW.COSTSYNC k 5",
+            "GW.COSTRESTORE k 1750000000000000 ROWS SPEND TOTAL 0001-01-01 0 CREDIT DAY 2024-01-31 1",
             "COPY k k2 REPLACE",
             "MEMORY USAGE k",
         ],

@@ -34,6 +34,7 @@ var positional = []struct {
 	{"commit", []string{"key", "hold_id", "actual"}, CommitRequest},
 	{"cost-ack", []string{"versions"}, CostAckRequest},
 	{"cost-changes", []string{}, CostChangesRequest},
+	{"cost-restore", []string{"key", "version", "rows"}, CostRestoreRequest},
 	{"cost-sync", []string{"versions"}, CostSyncRequest},
 	{"credit", []string{"key", "period", "amount"}, CreditRequest},
 	{"describe", []string{"key"}, DescribeRequest},

@@ -302,6 +302,21 @@ func (c *Commands) CostChanges(ctx context.Context, options *CostChangesOptions)
 	return run(ctx, c, CostChangesRequest(options))
 }
 
+// CostRestore calls GW.COSTRESTORE. Makes a ledger again of all its rows, under the version that a database has of it,
+// unless the ledger has that version or a newer one. Replies 1 if it was made, 0 if it has that version, -1 if it is
+// newer.
+//
+//   - key: The ledger, or an account of GW.POLICYSET. If there is none, a ledger is created. Range: any bytes.
+//   - version: The version that the database has of the ledger. Range: 1 to 9007199254740992.
+//   - rows: All that the ledger is to have: four words for each row, in any order of the rows. Range: up to 8,000 rows.
+//
+// options may be nil: see [CostRestoreOptions].
+//
+// Reference: docs/src/reference/gw.costrestore.md
+func (c *Commands) CostRestore(ctx context.Context, key string, version int64, rows []string, options *CostRestoreOptions) (int64, error) {
+	return run(ctx, c, CostRestoreRequest(key, version, rows, options))
+}
+
 // CostSync calls GW.COSTSYNC. Tells which versions a database has, when its worker starts. Ledgers that it cannot
 // follow from there are listed anew. Replies as GW.COSTACK does.
 //

@@ -442,6 +442,27 @@ func CostChangesRequest(options *CostChangesOptions) Request[CostChanges] {
 	return Request[CostChanges]{words, readCostChanges, true}
 }
 
+// CostRestoreOptions are what [CostRestoreRequest] may leave out: what is nil, false or empty.
+type CostRestoreOptions struct {
+	// The meter whose ledger it is. With a meter other than `usd`, a key that holds only a ledger becomes an account.
+	// Range: 1 to 64 bytes. Default: `usd`.
+	Meter string
+}
+
+// CostRestoreRequest is the call that [Commands.CostRestore] makes.
+func CostRestoreRequest(key string, version int64, rows []string, options *CostRestoreOptions) Request[int64] {
+	if options == nil {
+		options = &CostRestoreOptions{}
+	}
+	words := []any{"GW.COSTRESTORE", key, version}
+	if options.Meter != "" {
+		words = append(words, "METER", options.Meter)
+	}
+	words = append(words, "ROWS")
+	words = addAll(words, rows)
+	return Request[int64]{words, readInteger, true}
+}
+
 // CostSyncRequest is the call that [Commands.CostSync] makes.
 func CostSyncRequest(versions []KeyVersion) Request[[]int64] {
 	words := []any{"GW.COSTSYNC"}

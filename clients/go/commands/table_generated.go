@@ -21,6 +21,7 @@ var table = []CommandInfo{
 	{"GW.COMMIT", "budgets", true, false, false, false},
 	{"GW.COSTACK", "budgets", true, false, false, false},
 	{"GW.COSTCHANGES", "budgets", false, false, false, false},
+	{"GW.COSTRESTORE", "budgets", true, false, false, true},
 	{"GW.COSTSYNC", "budgets", true, false, false, false},
 	{"GW.CREDIT", "budgets", true, false, false, true},
 	{"GW.DESCRIBE", "node", true, true, false, false},

@@ -329,8 +329,9 @@ class Builder:
     def block(self, argument: dict[str, Any]) -> list[Part]:
         inner, token = argument["arguments"], argument.get("token", "")
         if argument.get("multiple"):
-            type = {"amounts": "amounts", "stored": "versions"}[argument["name"]]
-            return [self.part("pairs", argument, type, note=" ".join(one["name"] for one in inner))]
+            kinds = {"amounts": ("pairs", "amounts"), "stored": ("pairs", "versions"), "rows": ("many", "texts")}
+            kind, type = kinds[argument["name"]]
+            return [self.part(kind, argument, type, note=" ".join(one["name"] for one in inner))]
         if token and len(inner) == 1 and inner[0].get("multiple"):
             type = {"string": "texts", "integer": "integers"}[inner[0]["type"]]
             many = {**inner[0], "token": token, "optional": argument.get("optional")}

@@ -7,7 +7,7 @@ use crate::codec::{Corrupt, Reader, Writer};
 use crate::money::Amount;
 
 /// The most weeks with a credit that are kept: ten years.
-const KEEP_WEEKS: u32 = 520;
+pub const KEEP_WEEKS: u32 = 520;
 
 /// Why a credit was refused; nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,23 @@ fn monday_of(week: i32) -> Option<Day> {
 }
 
 impl Credits {
+    /// Those of the rows, by period: first days and credits, of which the newest are kept. `Some(None)` if there are no rows,
+    /// `None` if two are of one period.
+    pub(super) fn of<T: Iterator<Item = (Day, Amount)>>(rows: impl Fn(Period) -> T) -> Option<Option<Credits>> {
+        let series = |period, number: fn(Day) -> i32, keep| {
+            Series::of(rows(period).map(|(day, credit)| (number(day), credit)), keep)
+        };
+        let mut totals = rows(Period::Total).map(|(_, credit)| credit);
+        let credits = Credits {
+            days: series(Period::Day, Day::number, KEEP_DAYS_MAX)?,
+            weeks: series(Period::Week, week_number, KEEP_WEEKS)?,
+            months: series(Period::Month, |day| day.month().number(), KEEP_MONTHS)?,
+            total: totals.next(),
+        };
+        let are_some = credits.iter().next().is_some();
+        totals.next().is_none().then_some(are_some.then_some(credits))
+    }
+
     pub(super) fn get(&self, period: Period, day: Day) -> Amount {
         match period {
             Period::Day => self.days.get(day.number()),

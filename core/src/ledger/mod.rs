@@ -39,6 +39,11 @@
 //! A credit is a one-off allowance for one calendar period: every budget over that period is the budget plus the
 //! period's credit. It belongs to the ledger, not to a budget. Credited days and months are kept like charged ones,
 //! weeks like days.
+//!
+//! # Restoration
+//!
+//! A ledger that was lost is made again of the rows that a reader has stored, by [`Ledger::restore`].
+//!
 //! # Cost
 //!
 //! Charging the newest day, or reading it, its week or its month, is O(1) and allocates nothing. Other days and months
@@ -52,15 +57,17 @@ mod hold;
 mod holds;
 mod listing;
 mod open;
+mod restore;
 mod series;
 mod stamp;
 mod state;
 mod value;
 
-pub use credits::CreditError;
+pub use credits::{CreditError, KEEP_WEEKS};
 pub use done::IDS_MAX;
 pub use hold::ID_BYTES_MAX;
 pub use holds::HOLDS_MAX;
+pub use restore::{Row, RowKind, RowsError, Sums};
 pub use series::{KEEP_DAYS_MAX, KEEP_DAYS_MIN, KEEP_MONTHS};
 pub use stamp::{Overflow, Stamp};
 pub use state::IdState;
@@ -74,5 +81,7 @@ mod credit_tests;
 mod model;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod restore_tests;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
+use super::feed::NEW;
 use crate::calendar::Day;
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::memory::allocated_bytes;
@@ -61,6 +62,15 @@ impl Entry {
 pub(super) struct Series(Box<[Entry]>);
 
 impl Series {
+    /// The newest `keep` of the entries, all marked as new. `None` if two have the same number.
+    pub(super) fn of(entries: impl Iterator<Item = (i32, Amount)>, keep: u32) -> Option<Series> {
+        let mut entries: Vec<Entry> = entries.map(|(number, amount)| Entry::new(number, amount, NEW)).collect();
+        entries.sort_unstable_by_key(|entry| entry.number());
+        let is_repeated = entries.windows(2).any(|pair| matches!(pair, [a, b] if a.number() == b.number()));
+        let excess = entries.len().saturating_sub(keep as usize);
+        (!is_repeated).then(|| Series(entries.split_off(excess).into_boxed_slice()))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

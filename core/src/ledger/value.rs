@@ -156,6 +156,29 @@ impl Ledger {
         Ok(credit)
     }
 
+    /// What no charges can have led to. A charge enters a day, a month and the total, and the newest day and month are
+    /// kept. Sums are not compared: they may differ because of refunds and dropped periods.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let months_dropped = self.months.len() >= KEEP_MONTHS as usize;
+        if !months_dropped && self.days().any(|(day, _)| !self.months.contains(day.month().number())) {
+            return Some("a day whose month is missing");
+        }
+        if self.days().next_back().map(|(day, _)| day.month().number()) != self.months.newest() {
+            return Some("a newest month that is not the newest day's");
+        }
+        (self.months.newest().is_none() && self.total != Amount::ZERO).then_some("a total that was never charged")
+    }
+
+    pub(super) fn set_credits(&mut self, credits: Option<Box<Credits>>) {
+        match &mut self.holds {
+            Some(holds) => holds.credits = credits,
+            None => self.holds = credits.map(|credits| Box::new(Holds::with_credits(credits))),
+        }
+        if self.holds.as_ref().is_some_and(|holds| holds.is_empty()) {
+            self.drop_holds();
+        }
+    }
+
     /// All credits kept, each with its period's first day: the one for `TOTAL`, then months, weeks and days.
     pub fn credits(&self) -> impl Iterator<Item = (Period, Day, Amount)> + '_ {
         self.some_credits().into_iter().flat_map(Credits::iter)
@@ -409,18 +432,6 @@ impl Stored for Ledger {
         if from.uint_max(1, "neither credits nor none")? > 0 {
             ledger.holds.get_or_insert_default().credits = Some(Box::new(Credits::load(from)?));
         }
-        // A charge enters a day, a month and the total, and the newest day and month are kept. Sums are not compared:
-        // they may differ because of refunds and dropped periods.
-        let months_dropped = ledger.months.len() >= KEEP_MONTHS as usize;
-        if !months_dropped && ledger.days().any(|(day, _)| !ledger.months.contains(day.month().number())) {
-            return Err(Corrupt("a day whose month is missing"));
-        }
-        if ledger.days().next_back().map(|(day, _)| day.month().number()) != ledger.months.newest() {
-            return Err(Corrupt("a newest month that is not the newest day's"));
-        }
-        if ledger.months.newest().is_none() && ledger.total != Amount::ZERO {
-            return Err(Corrupt("a total that was never charged"));
-        }
-        Ok(ledger)
+        ledger.contradiction().map_or(Ok(ledger), |contradiction| Err(Corrupt(contradiction)))
     }
 }

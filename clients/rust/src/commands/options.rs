@@ -147,6 +147,14 @@ pub struct CostChangesOptions {
     pub count: Option<i64>,
 }
 
+/// What [`cost_restore`](super::cost_restore) may be told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CostRestoreOptions {
+    /// The meter whose ledger it is. With a meter other than `usd`, a key that holds only a ledger becomes an account.
+    /// Range: 1 to 64 bytes. Default: `usd`.
+    pub meter: Option<Text>,
+}
+
 /// What [`credit`](super::credit) may be told.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CreditOptions {

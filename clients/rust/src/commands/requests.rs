@@ -402,6 +402,30 @@ pub fn cost_changes(options: &CostChangesOptions) -> Request<CostChanges> {
     words.request(FromReply::from_reply, true)
 }
 
+/// Makes a ledger again of all its rows, under the version that a database has of it, unless the ledger has that
+/// version or a newer one. Replies 1 if it was made, 0 if it has that version, -1 if it is newer. (`GW.COSTRESTORE`)
+///
+/// - `key`: The ledger, or an account of GW.POLICYSET. If there is none, a ledger is created. Range: any bytes.
+/// - `version`: The version that the database has of the ledger. Range: 1 to 9007199254740992.
+/// - `rows`: All that the ledger is to have: four words for each row, in any order of the rows. Range: up to 8,000
+///   rows.
+///
+/// Reference: `docs/src/reference/gw.costrestore.md`.
+pub fn cost_restore(
+    key: impl AsRef<[u8]>,
+    version: i64,
+    rows: &[impl AsRef<[u8]>],
+    options: &CostRestoreOptions,
+) -> Request<i64> {
+    let mut words = Words::keyed("GW.COSTRESTORE");
+    words.add(key.as_ref());
+    words.add(version);
+    words.option("METER", &options.meter);
+    words.add("ROWS");
+    words.all(rows);
+    words.request(FromReply::from_reply, true)
+}
+
 /// Tells which versions a database has, when its worker starts. Ledgers that it cannot follow from there are listed
 /// anew. Replies as GW.COSTACK does. (`GW.COSTSYNC`)
 ///

@@ -141,6 +141,14 @@ pub(super) const TABLE: &[CommandInfo] = &[
         grows_memory: false,
     },
     CommandInfo {
+        name: "GW.COSTRESTORE",
+        family: "budgets",
+        has_key: true,
+        only_reads: false,
+        may_wait: false,
+        grows_memory: true,
+    },
+    CommandInfo {
         name: "GW.COSTSYNC",
         family: "budgets",
         has_key: true,

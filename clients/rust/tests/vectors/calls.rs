@@ -184,6 +184,14 @@ fn cost_changes(a: &mut Arguments) -> Call {
     Call::of(redis_gateway_client::commands::cost_changes(&options))
 }
 
+fn cost_restore(a: &mut Arguments) -> Call {
+    let key: Text = a.need("key");
+    let version: i64 = a.need("version");
+    let rows: Vec<Text> = a.need("rows");
+    let options = CostRestoreOptions { meter: a.take("meter") };
+    Call::of(redis_gateway_client::commands::cost_restore(key, version, &rows, &options))
+}
+
 fn cost_sync(a: &mut Arguments) -> Call {
     let versions: Vec<KeyVersion> = a.need("versions");
     Call::of(redis_gateway_client::commands::cost_sync(&versions))
@@ -472,6 +480,7 @@ pub const CALLS: &[(&str, Make)] = &[
     ("commit", commit),
     ("cost-ack", cost_ack),
     ("cost-changes", cost_changes),
+    ("cost-restore", cost_restore),
     ("cost-sync", cost_sync),
     ("credit", credit),
     ("describe", describe),

@@ -24,6 +24,7 @@ import type {
   CacheSetOptions,
   CostChanges,
   CostChangesOptions,
+  CostRestoreOptions,
   CreditOptions,
   Denials,
   Description,
@@ -364,6 +365,25 @@ export class Commands {
    */
   costChanges(options: CostChangesOptions = {}): Promise<CostChanges> {
     return this.run(requests.costChanges(options));
+  }
+
+  /**
+   * Makes a ledger again of all its rows, under the version that a database has of it, unless the ledger has that
+   * version or a newer one. Replies 1 if it was made, 0 if it has that version, -1 if it is newer.
+   *
+   * @param key The ledger, or an account of GW.POLICYSET. If there is none, a ledger is created. Range: any bytes.
+   * @param version The version that the database has of the ledger. Range: 1 to 9007199254740992.
+   * @param rows All that the ledger is to have: four words for each row, in any order of the rows. Range: up to 8,000
+   *   rows.
+   * @see docs/src/reference/gw.costrestore.md
+   */
+  costRestore(
+    key: Text,
+    version: number,
+    rows: Text | Iterable<Text>,
+    options: CostRestoreOptions = {},
+  ): Promise<number> {
+    return this.run(requests.costRestore(key, version, rows, options));
   }
 
   /**

@@ -25,6 +25,7 @@ import type {
   CacheSetOptions,
   CostChanges,
   CostChangesOptions,
+  CostRestoreOptions,
   CreditOptions,
   Denials,
   Description,
@@ -310,6 +311,20 @@ export function costChanges(options: CostChangesOptions = {}): Request<CostChang
   const args: Argument[] = ["GW.COSTCHANGES"];
   if (options.count !== undefined) args.push("COUNT", String(options.count));
   return { args, decode: replies.costChanges, repeatable: true };
+}
+
+/** The request of {@link Commands.costRestore}. */
+export function costRestore(
+  key: Text,
+  version: number,
+  rows: Text | Iterable<Text>,
+  options: CostRestoreOptions = {},
+): Request<number> {
+  const args: Argument[] = ["GW.COSTRESTORE", wire.textArgument(key), String(version)];
+  if (options.meter !== undefined) args.push("METER", wire.textArgument(options.meter));
+  args.push("ROWS");
+  args.push(...wire.textArguments(rows));
+  return { args, decode: wire.integer, repeatable: true };
 }
 
 /** The request of {@link Commands.costSync}. */

@@ -36,6 +36,7 @@ export const COMMANDS: ReadonlyMap<string, CommandInfo> = new Map<string, Comman
   ["GW.COMMIT", { family: "budgets", keyed: true, reads: false, waits: false, grows: false }],
   ["GW.COSTACK", { family: "budgets", keyed: true, reads: false, waits: false, grows: false }],
   ["GW.COSTCHANGES", { family: "budgets", keyed: false, reads: false, waits: false, grows: false }],
+  ["GW.COSTRESTORE", { family: "budgets", keyed: true, reads: false, waits: false, grows: true }],
   ["GW.COSTSYNC", { family: "budgets", keyed: true, reads: false, waits: false, grows: false }],
   ["GW.CREDIT", { family: "budgets", keyed: true, reads: false, waits: false, grows: true }],
   ["GW.DESCRIBE", { family: "node", keyed: true, reads: true, waits: false, grows: false }],

@@ -910,6 +910,15 @@ export interface CostChangesOptions {
   readonly count?: number | undefined;
 }
 
+/** Options of {@link Commands.costRestore}. */
+export interface CostRestoreOptions {
+  /**
+   * The meter whose ledger it is. With a meter other than `usd`, a key that holds only a ledger becomes an account.
+   * Range: 1 to 64 bytes. Default: `usd`.
+   */
+  readonly meter?: Text | undefined;
+}
+
 /** Options of {@link Commands.credit}. */
 export interface CreditOptions {
   /**

@@ -454,6 +454,24 @@ class AsyncCommands:
         """
         return await self.run(requests.cost_changes(count=count))
 
+    async def cost_restore(
+        self, key: Text, version: int, rows: Text | Iterable[Text], *, meter: Text | None = None
+    ) -> int:
+        """Makes a ledger again of all its rows, under the version that a database has of it, unless the ledger has that
+        version or a newer one. Replies 1 if it was made, 0 if it has that version, -1 if it is newer.
+
+        Args:
+            key: The ledger, or an account of GW.POLICYSET. If there is none, a ledger is created. Range: any bytes.
+            version: The version that the database has of the ledger. Range: 1 to 9007199254740992.
+            rows: All that the ledger is to have: four words for each row, in any order of the rows. Range: up to 8,000
+                rows.
+            meter: The meter whose ledger it is. With a meter other than `usd`, a key that holds only a ledger becomes
+                an account. Range: 1 to 64 bytes. Default: `usd`.
+
+        Reference: docs/src/reference/gw.costrestore.md
+        """
+        return await self.run(requests.cost_restore(key, version, rows, meter=meter))
+
     async def cost_sync(self, versions: Iterable[tuple[Text, int]]) -> tuple[int, ...]:
         """Tells which versions a database has, when its worker starts. Ledgers that it cannot follow from there are
         listed anew. Replies as GW.COSTACK does.

@@ -313,6 +313,15 @@ def cost_changes(*, count: int | None = None) -> Request[CostChanges]:
     return Request(tuple(args), replies.cost_changes, True)
 
 
+def cost_restore(key: Text, version: int, rows: Text | Iterable[Text], *, meter: Text | None = None) -> Request[int]:
+    args: list[Argument] = ["GW.COSTRESTORE", text_argument(key), version]
+    if meter is not None:
+        args += ("METER", text_argument(meter))
+    args.append("ROWS")
+    args += text_arguments(rows)
+    return Request(tuple(args), replies.integer, True)
+
+
 def cost_sync(versions: Iterable[tuple[Text, int]]) -> Request[tuple[int, ...]]:
     return Request(("GW.COSTSYNC", *version_arguments(versions)), replies.array_of_integer, True)
 

@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, CommandInfo] = {
     "GW.COMMIT": CommandInfo("budgets", True, False, False, False),
     "GW.COSTACK": CommandInfo("budgets", True, False, False, False),
     "GW.COSTCHANGES": CommandInfo("budgets", False, False, False, False),
+    "GW.COSTRESTORE": CommandInfo("budgets", True, False, False, True),
     "GW.COSTSYNC": CommandInfo("budgets", True, False, False, False),
     "GW.CREDIT": CommandInfo("budgets", True, False, False, True),
     "GW.DESCRIBE": CommandInfo("node", True, True, False, False),
