@@ -16,7 +16,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use redis_gateway_client::Error;
+use redis_gateway_client::commands::Period;
+use redis_gateway_client::{Amount, Error};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -50,6 +51,8 @@ pub fn new(console: &Console, seed: &Seed) -> Result<(Router, Job)> {
         .route("/queue", get(queue))
         .route("/queue", post(dead))
         .route("/cache/clear", post(clear))
+        .route("/account/credit", post(credit))
+        .route("/account/policies", post(policies))
         .route_layer(middleware::from_fn(operators));
     let look = Router::new()
         .route("/session", get(session))
@@ -127,6 +130,10 @@ async fn ask<T: Send + 'static>(
     let failed = |error: String| (StatusCode::BAD_GATEWAY, Json(json!({ "error": error })));
     match answer {
         Ok(Ok(answer)) => Ok(answer),
+        // The server is well, and says what is wrong with what was sent.
+        Ok(Err(Error::Reply(refusal))) => {
+            Err((StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "error": refusal.to_string() }))))
+        }
         Ok(Err(error)) => Err(failed(error.to_string())),
         Err(error) => Err(failed(error.to_string())),
     }
@@ -248,4 +255,46 @@ async fn clear(State(shared): Here, ConnectInfo(peer): ConnectInfo<SocketAddr>, 
     let entries = ask(shared, move |shared| shared.server.clear(&category)).await?;
     tracing::info!(%peer, category = body.category, entries, "console: a category of the cache was cleared");
     Ok(Json(json!({ "entries": entries })))
+}
+
+#[derive(Deserialize)]
+struct Credit {
+    key: String,
+    period: String,
+    amount: String,
+    meter: String,
+    /// Made by the page for each form, so that a request that is sent twice gives one credit.
+    id: String,
+}
+
+async fn credit(State(shared): Here, ConnectInfo(peer): ConnectInfo<SocketAddr>, Json(body): Json<Credit>) -> Answer {
+    let wrong = |error: String| (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "error": error })));
+    let Credit { key, period, amount, meter, id } = body;
+    let periods = [Period::Day, Period::Week, Period::Month, Period::Total];
+    let of =
+        periods.into_iter().find(|of| of.as_str() == period).ok_or_else(|| wrong(format!("not a period: {period}")))?;
+    let given = amount.trim().parse::<Amount>().map_err(|_| wrong(format!("not an amount: {amount}")))?;
+    let (to, of_meter, once) = (key.clone(), meter.clone(), id.clone());
+    let credit = ask(shared, move |shared| shared.server.credit(&to, of, given, &of_meter, &once)).await?;
+    tracing::info!(%peer, key, period, meter, amount = %given, id, %credit, "console: a credit was given or taken back");
+    Ok(Json(json!({ "credit": credit.to_string() })))
+}
+
+#[derive(Deserialize)]
+struct Policies {
+    key: String,
+    /// As GW.POLICYPUT takes it.
+    document: String,
+}
+
+async fn policies(
+    State(shared): Here,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Json(body): Json<Policies>,
+) -> Answer {
+    let Policies { key, document } = body;
+    let (of, text) = (key.clone(), document.clone());
+    let changed = ask(shared, move |shared| shared.server.set_policies(&of, &text)).await?;
+    tracing::info!(%peer, key, document, changed, "console: the policies of an account were set");
+    Ok(Json(json!({ "changed": changed })))
 }

@@ -4,10 +4,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redis_gateway_client::Error;
 use redis_gateway_client::commands::{
-    AccountState, AdmissionRow, AdmitOptions, Description, HistoryPeriod, LedgerState, LogDeadListOptions,
-    LogPeekOptions, Quantity, Rows, admit, cache_clear_category, cache_stats, describe, log_dead_drop,
-    log_dead_drop_all, log_dead_list, log_dead_requeue, log_dead_requeue_all, log_peek, spent_history,
+    AccountState, AdmissionRow, AdmitOptions, CreditOptions, Description, HistoryPeriod, LedgerState,
+    LogDeadListOptions, LogPeekOptions, Period, PolicyPutOptions, Quantity, Rows, admit, cache_clear_category,
+    cache_stats, credit, describe, log_dead_drop, log_dead_drop_all, log_dead_list, log_dead_requeue,
+    log_dead_requeue_all, log_peek, policy_document, policy_put, spent_history,
 };
+use redis_gateway_client::{Amount, Text};
 use serde_json::{Map, Value, json};
 
 use crate::caller::Caller;
@@ -48,7 +50,10 @@ impl Server {
             None => return Ok(Value::Null),
             Some(Description::Account(state)) => {
                 let rows = rows(&mut caller, key)?;
-                account(&state, &rows)
+                let document = caller.ask(&policy_document(key))?.map(|document| document.to_string());
+                let mut found = account(&state, &rows);
+                found.insert("document".into(), document.into());
+                found
             }
             Some(Description::Ledger(state)) => ledger(&state),
             Some(_) => return Ok(json!({ "type": "other" })),
@@ -59,7 +64,19 @@ impl Server {
         Ok(found.into())
     }
 
-    /// The budgets of an account; empty if it has none, or is no account.
+    /// Gives a credit, or takes it back if the amount is negative; once, whatever is repeated, for an id. Returns the
+    /// period's credit.
+    pub fn credit(&self, key: &str, period: Period, amount: Amount, meter: &str, id: &str) -> Result<Amount, Error> {
+        let [meter, id] = [meter, id].map(|text| Some(Text::from(text)));
+        self.caller().ask(&credit(key, period, amount, &CreditOptions { meter, id, ..Default::default() }))
+    }
+
+    /// Sets all policies of an account, from a document. Returns whether that changed anything.
+    pub fn set_policies(&self, key: &str, document: &str) -> Result<bool, Error> {
+        self.caller().ask(&policy_put(key, document, &PolicyPutOptions::default()))
+    }
+
+    /// The budgets of an account; empty if it has none, or if the key is not an account.
     pub fn budgets(&self, key: &str) -> Result<Vec<Value>, Error> {
         let mut caller = self.caller();
         let is_account = matches!(caller.ask(&describe(key)), Ok(Some(Description::Account(_))));

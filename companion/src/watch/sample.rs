@@ -7,8 +7,10 @@ use serde::Serialize;
 
 use super::reading::Reading;
 
-/// How many keys and queues are shown.
+/// How many keys are shown.
 const ROWS: usize = 20;
+/// How many queues are shown.
+const QUEUES: usize = 1_000;
 
 #[derive(Debug, Serialize)]
 pub struct Sample {
@@ -30,6 +32,8 @@ pub struct Sample {
     /// What the hits have saved since the nodes' start.
     pub usd_saved: String,
     pub queues: Vec<Queue>,
+    /// Queues that are not shown, since there are too many.
+    pub more_queues: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,6 +102,7 @@ impl Sample {
             hit_rate: (hits + misses > 0.0).then(|| hits / (hits + misses)),
             usd_saved: now.saved.to_string(),
             queues: queues(now),
+            more_queues: now.queues.len().saturating_sub(QUEUES),
         }
     }
 }
@@ -139,7 +144,7 @@ fn spenders(now: &Reading) -> Vec<Spender> {
 fn queues(now: &Reading) -> Vec<Queue> {
     let mut rows: Vec<_> = now.queues.iter().collect();
     rows.sort_by_key(|(_, figures)| -(figures.oldest_age_ms));
-    let rows = rows.into_iter().take(ROWS).map(|(key, figures)| Queue {
+    let rows = rows.into_iter().take(QUEUES).map(|(key, figures)| Queue {
         key: String::from_utf8_lossy(key).into_owned(),
         length: figures.length,
         leased: figures.leased,

@@ -18,6 +18,9 @@ fn every_page_works_in_a_browser() {
     let server = busy();
     let mut client = server.connect().unwrap();
     dead_letter(&mut client);
+    for number in 0..30 {
+        reply!(client, "GW.LOGPUSH", format!("log:many:{number}"), "RECORDS", "{}");
+    }
     let replica = Server::options().replica_of(&server).start().unwrap();
     gw_testkit::await_in_sync(&mut client, &mut replica.connect().unwrap());
     let companion = Companion::start(&server, TOKENS);
@@ -47,6 +50,8 @@ fn every_page_works_in_a_browser() {
     let printed = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{printed}");
     // What its actions have done.
+    assert_eq!(reply!(client, "GW.CREDIT", "{acme}:key:7", "MONTH", 0), "\"5\"");
+    assert!(reply!(client, "GW.POLICYLIST", "{acme}:key:7", "JSON").contains("10"));
     assert_eq!(reply!(client, "GW.LOGDEAD", "log:requests", "LIST"), "[]");
     assert_eq!(reply!(client, "GW.CACHEGET", "chat:1"), "nil");
 }

@@ -122,6 +122,34 @@ fn actions_take_an_operator_and_are_sent_by_the_page() {
     assert_eq!(cleared.json()["entries"], 1);
     companion.await_log("was cleared", |line| assert_eq!(line["category"], "chat"));
 
+    let credit = |amount: &str| {
+        format!(r#"{{"key":"{{acme}}:key:7","period":"MONTH","amount":"{amount}","meter":"usd","id":"form-1"}}"#)
+    };
+    let document = r#"{"key":"{acme}:key:7","document":"{\"policies\":[]}"}"#;
+    for (path, body) in [("credit", &*credit("5")), ("policies", document)] {
+        let path = format!("/console/api/account/{path}");
+        assert_eq!((viewer.post(&path, body).status, forged.post(&path, body).status), (403, 403), "{path}");
+    }
+    // A request that is sent twice gives one credit.
+    for _ in 0..2 {
+        assert_eq!(operator.post("/console/api/account/credit", &credit("5")).json()["credit"], "5");
+    }
+    companion.await_log("a credit was given", |line| {
+        assert_eq!((&line["amount"], &line["id"]), (&"5".into(), &"form-1".into()))
+    });
+    assert_eq!(operator.post("/console/api/account/policies", document).json()["changed"], true);
+    companion.await_log("policies of an account were set", |line| assert_eq!(line["key"], "{acme}:key:7"));
+    for (path, body) in [
+        ("credit", credit("much")),
+        ("credit", credit("5").replace("MONTH", "YEAR")),
+        ("credit", credit("-50").replace("form-1", "form-2")),
+        ("policies", document.replace("[]", "7")),
+    ] {
+        let answer = operator.post(&format!("/console/api/account/{path}"), &body);
+        assert_eq!(answer.status, 422, "{body}: {answer:?}");
+        assert!(answer.body.contains("error"), "{answer:?}");
+    }
+
     let queue = operator.get("/console/api/queue?key=log:requests").json();
     assert_eq!(
         (queue["dead"].as_array().unwrap().len(), queue["dead"][0]["records"][0].as_str()),

@@ -93,7 +93,7 @@ const drawn = (title, refresh, ask, draw) => ({
   async show(page, argument) {
     const fill = async () => page.replaceChildren(...draw(await ask(argument), fill, argument));
     // Nothing is taken from under somebody who types, or goes through it by keyboard.
-    const isUsed = () => page.contains(document.activeElement?.closest("input, button, a") ?? null);
+    const isUsed = () => page.contains(document.activeElement?.closest("input, select, textarea, button, a") ?? null);
     await fill();
     return { again: async () => { if (!isUsed()) await fill(); }, end: () => {} };
   },
@@ -130,6 +130,62 @@ const spenders = drawn("Spenders", 5000, () => call("spenders"), (rows) => [
 ]);
 
 // ---- Account
+
+/** 128 random bits. */
+const random = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(16).padStart(8, "0")).join("");
+
+/** A form that gives a credit. Its id stays the same until it was given: a retry then gives it once. */
+function creditForm(key, ledgers, again) {
+  let id = random();
+  const choice = (name, label, values, chosen) => el("select", { name, "aria-label": label },
+    ...values.map((value) => el("option", { value, selected: value === chosen }, value)));
+  const give = async (event) => {
+    event.preventDefault();
+    const { period, meter, amount } = event.target.elements;
+    const body = { key, period: period.value, meter: meter.value, amount: amount.value, id };
+    const question = `Give ${key} a credit of ${body.amount} ${body.meter}, ${body.period}?`;
+    if (await act("account/credit", body, question,
+      ({ credit }) => `${key}: the credit is ${credit} ${body.meter} now, ${body.period}`)) {
+      id = random();
+      document.activeElement?.blur();
+      await again();
+    }
+  };
+  const meters = [...new Set(["usd", ...ledgers.map((one) => one.meter)])];
+  return el("form", { class: "action", onsubmit: give },
+    el("input", { name: "amount", "aria-label": "Amount of the credit", placeholder: "amount, below 0 to take back",
+      inputmode: "decimal", required: true, autocomplete: "off" }),
+    choice("meter", "Meter of the credit", meters, "usd"),
+    choice("period", "Period of the credit", ["DAY", "WEEK", "MONTH", "TOTAL"], "MONTH"),
+    el("button", {}, "Give credit"));
+}
+
+/** A form that sets all policies of an account, as GW.POLICYPUT takes them. */
+function policiesForm(key, text, again) {
+  const set = async (event) => {
+    event.preventDefault();
+    const body = { key, document: event.target.elements.document.value };
+    if (await act("account/policies", body, `Set the policies of ${key}? Those that are not named go.`,
+      ({ changed }) => (changed ? `the policies of ${key} are set` : `${key} has these policies already`))) {
+      document.activeElement?.blur();
+      await again();
+    }
+  };
+  const lines = JSON.stringify(JSON.parse(text), null, 2);
+  return el("form", { class: "text", onsubmit: set },
+    el("textarea", { name: "document", "aria-label": "Policies as JSON", rows: Math.min(lines.split("\n").length + 1, 30),
+      spellcheck: "false", autocomplete: "off" }, lines),
+    el("button", {}, "Set policies"));
+}
+
+/** What an operator may change of it. */
+function changes(key, found, again) {
+  if (session.role !== "operator") return [];
+  return [
+    el("h2", {}, "Give a credit"), creditForm(key, found.ledgers, again),
+    el("h2", {}, "Change the policies"), policiesForm(key, found.document ?? '{"policies":[]}', again),
+  ];
+}
 
 function find(key) {
   const input = el("input", { id: "key", name: "key", value: key, "aria-label": "Key of an account or ledger",
@@ -176,54 +232,78 @@ function holding(found) {
 
 const account = drawn("Account", 5000,
   (key) => (key ? call(`account?key=${encodeURIComponent(key)}`) : undefined),
-  (found, _, key = "") => [
+  (found, again, key = "") => [
     heading(key || "An account"), find(key),
     ...(found === undefined ? [] : found === null || found.type === "other"
       ? [el("p", { class: "dim" }, found === null ? "There is no such key." : "The key holds neither an account nor a ledger.")]
-      : holding(found)),
+      : [...holding(found), ...changes(key, found, again)]),
   ]);
 
 // ---- Queues
 
-async function act(path, body, question, done, again) {
-  if (!window.confirm(question)) return;
+/** Asks whether to act, acts, and says what came of it. Returns whether it was done. */
+async function act(path, body, question, done) {
+  if (!window.confirm(question)) return false;
   try {
     say(done(await call(path, body)));
+    return true;
   } catch (error) {
     say(error.message);
+    return false;
   }
-  await again();
 }
 
 function actions(key, batch, again) {
   const of = batch === "ALL" ? `all dead letters of ${key}` : `batch ${batch}`;
-  const button = (action, text, look) => el("button", { class: look, onclick: () =>
-    act("queue", { key, batch, action }, `${text} ${of}?`, ({ batches }) => `${text}: ${batches} done`, again) },
-    text, el("span", { class: "dim" }, batch === "ALL" ? " all" : ""));
+  const button = (action, text, look) => el("button", { class: look, onclick: async () => {
+    await act("queue", { key, batch, action }, `${text} ${of}?`, ({ batches }) => `${text}: ${batches} done`);
+    await again();
+  } }, text, el("span", { class: "dim" }, batch === "ALL" ? " all" : ""));
   return el("div", {}, button("requeue", "Requeue", null), " ", button("drop", "Drop", "bad"));
 }
+
+/** What the names of the queues that are shown contain. */
+let wanted = "";
+
+function filter(again) {
+  const set = (event) => {
+    event.preventDefault();
+    wanted = event.target.elements.part.value;
+    document.activeElement?.blur();
+    again();
+  };
+  return el("form", { onsubmit: set }, el("input", { name: "part", value: wanted, "aria-label": "Part of a queue's key",
+    placeholder: "part of a key", autocomplete: "off", spellcheck: "false" }), el("button", {}, "Filter"));
+}
+
+/** Dead letters, and what waits. */
+const opened = (key, open, again) => [
+  el("h2", {}, `Dead letters of ${key}`),
+  ...(open.dead.length > 1 ? [actions(key, "ALL", again)] : []),
+  table("The oldest first", [["records"], ["batch"], ["delivery", true], ["action"]],
+    open.dead.map((batch) => [el("div", {}, ...batch.records.map((text) => el("pre", {}, text)),
+      batch.count > batch.records.length ? `and ${batch.count - batch.records.length} more` : null),
+      batch.batch, String(batch.delivery), actions(key, batch.batch, again)])),
+  el("h2", {}, `Waiting in ${key}`),
+  ...(open.waiting.length ? open.waiting.map((text) => el("pre", {}, text)) : [el("p", { class: "dim" }, "none")]),
+];
 
 const queues = drawn("Queues", 5000,
   async (key) => ({ ...(await call("now?since=9e15")),
     open: key && session.role === "operator" ? await call(`queue?key=${encodeURIComponent(key)}`) : null }),
   ({ sample, open }, again, key) => [
     heading("Log queues and dead letters"),
-    table("Queues, the oldest record first", [["queue"], ["waiting", true], ["leased", true], ["dead", true],
+    ...(key && !open ? [el("p", { class: "dim" }, "Records are shown to operators.")] : []),
+    ...(open ? opened(key, open, again) : []),
+    el("h2", {}, "All queues"),
+    ...((sample?.queues ?? []).length > 20 || wanted ? [filter(again)] : []),
+    table("Those with dead letters first, then by the oldest record", [["queue"], ["waiting", true], ["leased", true], ["dead", true],
       ["oldest", true], ["in a minute", true], ["acknowledged", true]],
-      (sample?.queues ?? []).map((row) => [el("a", { href: `#queues?${encodeURIComponent(row.key)}` }, row.key),
+      (sample?.queues ?? []).filter((row) => row.key.includes(wanted))
+        .sort((one, other) => Number(other.dead > 0) - Number(one.dead > 0)).map((row) => [el("a", { href: `#queues?${encodeURIComponent(row.key)}` }, row.key),
         String(row.length), String(row.leased), el("span", { class: row.dead > 0 ? "bad" : null }, String(row.dead)),
         duration(row.oldest_age_ms), String(row.pushed_per_minute), String(row.acked_per_minute)])),
-    ...(key && !open ? [el("p", { class: "dim" }, "Records are shown to operators.")] : []),
-    ...(open ? [
-      el("h2", {}, `Dead letters of ${key}`),
-      ...(open.dead.length > 1 ? [actions(key, "ALL", again)] : []),
-      table("The oldest first", [["records"], ["batch"], ["delivery", true], ["action"]],
-        open.dead.map((batch) => [el("div", {}, ...batch.records.map((text) => el("pre", {}, text)),
-          batch.count > batch.records.length ? `and ${batch.count - batch.records.length} more` : null),
-          batch.batch, String(batch.delivery), actions(key, batch.batch, again)])),
-      el("h2", {}, `Waiting in ${key}`),
-      ...(open.waiting.length ? open.waiting.map((text) => el("pre", {}, text)) : [el("p", { class: "dim" }, "none")]),
-    ] : []),
+    ...(sample?.more_queues ? [el("p", { class: "dim" }, `and ${sample.more_queues} more queues`)] : []),
   ]);
 
 // ---- Cache, nodes
@@ -234,9 +314,11 @@ const cache = drawn("Cache", 5000, () => call("cache"), (rows, again) => [
     ["entries", true], ["memory", true], ["USD saved", true], ...(session.role === "operator" ? [["action"]] : [])],
     rows.map((row) => [row.category, percent(row.hits + row.misses ? row.hits / (row.hits + row.misses) : null),
       String(row.hits), String(row.misses), String(row.entries), bytes(row.bytes), row.saved,
-      ...(session.role === "operator" ? [el("button", { class: "bad", onclick: () =>
-        act("cache/clear", { category: row.category }, `Clear all ${row.entries} entries of ${row.category}?`,
-          ({ entries }) => `${row.category}: ${entries} entries cleared`, again) }, "Clear")] : [])])),
+      ...(session.role === "operator" ? [el("button", { class: "bad", onclick: async () => {
+        await act("cache/clear", { category: row.category }, `Clear all ${row.entries} entries of ${row.category}?`,
+          ({ entries }) => `${row.category}: ${entries} entries cleared`);
+        await again();
+      } }, "Clear")] : [])])),
 ]);
 
 const nodes = drawn("Nodes", 5000, () => call("nodes"), (rows) => [
