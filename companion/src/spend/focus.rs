@@ -1,8 +1,10 @@
 //! The columns of FOCUS 1.2 (FinOps Open Cost and Usage Specification), a row for each account and day.
 
 use anyhow::Result;
+use jiff::Timestamp;
 use jiff::civil::{Date, time};
 use jiff::tz::TimeZone;
+use redis_gateway_client::Amount;
 
 use crate::ledgers::Spent;
 
@@ -23,74 +25,102 @@ pub struct Names {
     billing_account: String,
 }
 
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    Decimal,
+    Time,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Nothing,
+    Text(String),
+    Decimal(Amount),
+    Time(Timestamp),
+}
+
+impl Value {
+    /// As CSV has it.
+    pub fn text(&self) -> String {
+        match self {
+            Value::Nothing => String::new(),
+            Value::Text(text) => text.clone(),
+            Value::Decimal(amount) => amount.to_string(),
+            Value::Time(time) => time.to_string(),
+        }
+    }
+}
+
 /// In the order of a row.
-pub const COLUMNS: [&str; 25] = [
-    "BilledCost",
-    "BillingAccountId",
-    "BillingAccountName",
-    "BillingCurrency",
-    "BillingPeriodEnd",
-    "BillingPeriodStart",
-    "ChargeCategory",
-    "ChargeClass",
-    "ChargeDescription",
-    "ChargeFrequency",
-    "ChargePeriodEnd",
-    "ChargePeriodStart",
-    "ContractedCost",
-    "EffectiveCost",
-    "InvoiceIssuerName",
-    "ListCost",
-    "PricingQuantity",
-    "PricingUnit",
-    "ProviderName",
-    "PublisherName",
-    "ServiceCategory",
-    "ServiceName",
-    "ServiceSubcategory",
-    "SubAccountId",
-    "SubAccountName",
+pub const COLUMNS: [(&str, Kind); 25] = [
+    ("BilledCost", Kind::Decimal),
+    ("BillingAccountId", Kind::Text),
+    ("BillingAccountName", Kind::Text),
+    ("BillingCurrency", Kind::Text),
+    ("BillingPeriodEnd", Kind::Time),
+    ("BillingPeriodStart", Kind::Time),
+    ("ChargeCategory", Kind::Text),
+    ("ChargeClass", Kind::Text),
+    ("ChargeDescription", Kind::Text),
+    ("ChargeFrequency", Kind::Text),
+    ("ChargePeriodEnd", Kind::Time),
+    ("ChargePeriodStart", Kind::Time),
+    ("ContractedCost", Kind::Decimal),
+    ("EffectiveCost", Kind::Decimal),
+    ("InvoiceIssuerName", Kind::Text),
+    ("ListCost", Kind::Decimal),
+    ("PricingQuantity", Kind::Decimal),
+    ("PricingUnit", Kind::Text),
+    ("ProviderName", Kind::Text),
+    ("PublisherName", Kind::Text),
+    ("ServiceCategory", Kind::Text),
+    ("ServiceName", Kind::Text),
+    ("ServiceSubcategory", Kind::Text),
+    ("SubAccountId", Kind::Text),
+    ("SubAccountName", Kind::Text),
 ];
 
 /// The row of a day. Days and months begin at midnight in `zone`, and are told in UTC, as FOCUS demands.
-pub fn row(spent: &Spent, names: &Names, zone: &TimeZone) -> Result<[String; COLUMNS.len()]> {
-    let midnight = |day: Date| -> Result<String> {
-        let at = day.to_datetime(time(0, 0, 0, 0)).to_zoned(zone.clone())?;
-        Ok(at.timestamp().to_string())
+pub fn row(spent: &Spent, names: &Names, zone: &TimeZone) -> Result<[Value; COLUMNS.len()]> {
+    let midnight = |day: Date| -> Result<Value> {
+        Ok(Value::Time(day.to_datetime(time(0, 0, 0, 0)).to_zoned(zone.clone())?.timestamp()))
     };
+    let text = |text: &str| Value::Text(text.to_owned());
     let Spent { account, day, amount } = spent;
     let month = day.first_of_month();
     let next_month = month.last_of_month().tomorrow()?;
-    let amount = || amount.to_string();
-    let provider = || names.provider.clone();
+    let amount = || Value::Decimal(*amount);
+    let provider = || text(&names.provider);
     Ok([
         amount(),
-        names.billing_account.clone(),
-        names.billing_account.clone(),
-        names.currency.clone(),
+        text(&names.billing_account),
+        text(&names.billing_account),
+        text(&names.currency),
         midnight(next_month)?,
         midnight(month)?,
-        "Usage".to_owned(),
+        text("Usage"),
         // No correction of an earlier bill: late charges and refunds are in the day that they are for.
-        String::new(),
-        format!("{} of {account} on {day}", names.service),
-        "Usage-Based".to_owned(),
+        Value::Nothing,
+        Value::Text(format!("{} of {account} on {day}", names.service)),
+        text("Usage-Based"),
         midnight(day.tomorrow()?)?,
         midnight(*day)?,
         amount(),
         amount(),
         provider(),
         amount(),
-        // A ledger counts money: so many units of the currency, each at the price of 1.
+        // A ledger counts money: this number of units of the currency, each at the price of 1.
         amount(),
-        names.currency.clone(),
+        text(&names.currency),
         provider(),
         provider(),
-        "AI and Machine Learning".to_owned(),
-        names.service.clone(),
-        "Generative AI".to_owned(),
-        account.clone(),
-        account.clone(),
+        text("AI and Machine Learning"),
+        text(&names.service),
+        text("Generative AI"),
+        text(account),
+        text(account),
     ])
 }
 
@@ -105,7 +135,8 @@ mod tests {
         let zone = TimeZone::get("Europe/Berlin").unwrap();
         let spent = Spent { account: "team".into(), day: Date::constant(2026, 10, 25), amount: "0.1".parse().unwrap() };
         let row = row(&spent, &names, &zone).unwrap();
-        let of = |column: &str| &*row[COLUMNS.iter().position(|name| *name == column).unwrap()];
+        let texts = row.each_ref().map(Value::text);
+        let of = |column: &str| &*texts[COLUMNS.iter().position(|(name, _)| *name == column).unwrap()];
         // The day on which summer time ends has 25 hours.
         assert_eq!((of("ChargePeriodStart"), of("ChargePeriodEnd")), ("2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"));
         assert_eq!(
@@ -113,6 +144,15 @@ mod tests {
             ("2026-09-30T22:00:00Z", "2026-10-31T23:00:00Z")
         );
         assert_eq!((of("BilledCost"), of("BillingCurrency"), of("SubAccountId")), ("0.1", "EUR", "team"));
-        assert!(COLUMNS.is_sorted());
+        assert!(COLUMNS.is_sorted_by_key(|(name, _)| *name));
+        for ((name, kind), value) in COLUMNS.iter().zip(&row) {
+            let fits = match value {
+                Value::Nothing => true,
+                Value::Text(_) => *kind == Kind::Text,
+                Value::Decimal(_) => *kind == Kind::Decimal,
+                Value::Time(_) => *kind == Kind::Time,
+            };
+            assert!(fits, "{name}");
+        }
     }
 }
