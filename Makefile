@@ -50,7 +50,7 @@ demo: build ## replay a gateway's traffic and check every figure (TRACE=file.csv
 bench: build ## compare with SET, INCR and Lua scripts of the same behaviour, side by side
 	cargo build --release --package gw-bare
 	cargo bench --bench compare
-	cargo bench --package gw --bench ship
+	cargo bench --package gw --bench ship --bench sync
 
 instructions: build ## count instructions per command with valgrind, which a busy machine does not falsify
 	cargo build --release --package gw-bare

@@ -3,12 +3,16 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use gw_testkit::{DEADLINE, Server, await_until, call};
 
+#[path = "common/usage.rs"]
+mod usage;
+
+use usage::Usage;
+
 const RECORDS: u64 = 200_000;
-/// Ticks of /proc in a second, on every Linux that matters.
-const TICKS: f64 = 100.0;
 
 /// What a gateway logs of a request, padded with a text that does not repeat itself too much, to 1 KB.
 fn record(number: u64) -> String {
@@ -45,11 +49,11 @@ fn record(number: u64) -> String {
 
 fn main() {
     for (format, wanted) in [("ndjson.zst", 50_000), ("parquet", 25_000)] {
-        println!("{format}: {:.0} records of 1 KB a second of processor time (wanted: {wanted})", measure(format));
+        measure(format, wanted);
     }
 }
 
-fn measure(format: &str) -> f64 {
+fn measure(format: &str, wanted: u32) {
     let server = Server::options().config("gw.log-max-bytes 1073741824").config("gw.log-max-records 1000000").start();
     let server = server.unwrap();
     let mut client = server.connect().unwrap();
@@ -67,18 +71,19 @@ fn measure(format: &str) -> f64 {
     fs::write(&config, text).unwrap();
     let mut companion = Command::new(env!("CARGO_BIN_EXE_gw"));
     companion.args(["run", "--config"]).arg(&config).env("RUST_LOG", "warn").stderr(Stdio::inherit());
-    let mut companion = companion.spawn().unwrap();
-    let acked = || -> u64 {
+    let (start, mut companion) = (Instant::now(), companion.spawn().unwrap());
+    let mut acked = || -> u64 {
         let figures: std::collections::HashMap<String, u64> = call!(client, "GW.LOGSTATS", "q");
         figures["acked"]
     };
-    let mut acked = acked;
     await_until("all records to be shipped", DEADLINE, || acked() == RECORDS).unwrap();
-    let stat = fs::read_to_string(format!("/proc/{}/stat", companion.id())).unwrap();
-    // Behind the name, which may have spaces: the 12th and 13th field are the time in user and in system mode.
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+    let (seconds, used) = (start.elapsed().as_secs_f64(), Usage::of(&companion));
     companion.kill().unwrap();
     companion.wait().unwrap();
-    RECORDS as f64 / (ticks / TICKS)
+    println!(
+        "{format}: {:.0} records of 1 KB a second of the companion's processor time (wanted: {wanted}), {:.0} a second; {:.0} MB at most",
+        RECORDS as f64 / used.cpu_s,
+        RECORDS as f64 / seconds,
+        used.peak_mb
+    );
 }

@@ -7,12 +7,10 @@ use redis::{Cmd, Connection, ErrorKind, RedisError, RedisResult, Value};
 use redis_gateway_client::Error;
 use redis_gateway_client::commands::Request;
 
-use crate::nodes::{self, Address, Redirect, Seed};
+use crate::nodes::{self, Address, PATIENCE, Redirect, Seed};
 use crate::stop::{Backoff, Stop};
 use crate::supervise::Reporter;
 
-/// If no reply comes for this long, the server is considered gone.
-const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The longest that somebody who waits for an answer waits for a failover.
 const FAILOVER: Duration = Duration::from_secs(30);

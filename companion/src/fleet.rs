@@ -1,14 +1,9 @@
 //! All primaries of a server or cluster, for calls that are about no key.
 
-use std::time::Duration;
-
 use redis::Connection;
 use redis_gateway_client::Error;
 
-use crate::nodes::{self, Address, Seed};
-
-/// If no reply comes for this long, the node is considered gone.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::nodes::{self, Address, PATIENCE, Seed};
 
 /// A primary, and how to ask it.
 pub struct Primary {
@@ -44,13 +39,10 @@ impl Fleet {
     }
 
     fn look_up(&self) -> Result<Vec<Primary>, Error> {
-        let seed = &self.seed.primary()?;
-        let mut first = self.seed.connect(seed, PATIENCE)?;
-        let addresses = nodes::primaries(&nodes::shards(&mut first, seed)?);
         let connect = |address: Address| {
             let connection = self.seed.connect(&address, PATIENCE)?;
             Ok(Primary { address, connection })
         };
-        addresses.into_iter().map(connect).collect()
+        nodes::primaries(&self.seed.shards()?).into_iter().map(connect).collect()
     }
 }

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// After this time, a node that does not accept a connection is considered gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// If a call is not replied for this long, the node is considered gone.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A server's address; of a Unix socket, its path as the host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {
@@ -96,6 +99,15 @@ impl Seed {
         let mut connection = redis::Client::open(sentinel.clone())?.get_connection_with_timeout(CONNECT_TIMEOUT)?;
         connection.set_read_timeout(Some(CONNECT_TIMEOUT))?;
         redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service).query(&mut connection)
+    }
+
+    /// Who serves what, by the word of the server that is asked first.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub fn shards(&self) -> RedisResult<Vec<Shard>> {
+        let first = self.primary()?;
+        shards(&mut self.connect(&first, PATIENCE)?, &first)
     }
 
     pub fn address(&self) -> &Address {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-/// Prints a text whole. A reader that has seen enough (`gw export | head`) is no error.
+/// Prints a text whole. If a reader has seen enough (`gw export | head`), that is not an error.
 ///
 /// # Errors
 /// If it cannot be written otherwise.

@@ -12,7 +12,7 @@ use redis::Connection;
 use serde::Serialize;
 
 use crate::members::Info;
-use crate::nodes::{self, Address, Seed};
+use crate::nodes::{self, Address, PATIENCE, Seed};
 use crate::target::Target;
 use load::{Call, Load};
 use measure::Times;
@@ -39,8 +39,6 @@ pub struct Args {
 
 const TOO_SLOW: u8 = 1;
 const NOT_MEASURED: u8 = 2;
-/// If no reply comes for this long, the server is considered gone.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Commands a second.
 #[derive(Debug, Serialize)]

@@ -1,16 +1,14 @@
 //! What is looked at, at each node.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use redis::{Cmd, Connection, ErrorKind, FromRedisValue, RedisResult, cmd};
 
 use super::roles::Role as UserRole;
 use crate::members::{self, Info, Role};
-use crate::nodes::{Address, Seed};
+use crate::nodes::{Address, PATIENCE, Seed};
 
-/// A node that has not answered by then is away.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a node is asked for its time. The quickest answer says most.
 const CLOCK_TRIES: u32 = 5;
 

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use crate::postgresql;
+
 /// `postgres://user:password@host/database` or `sqlite:path`.
 #[derive(Debug, Clone)]
 pub enum Address {
-    Postgresql(Box<postgres::Config>),
+    Postgresql(Box<postgresql::Address>),
     Sqlite(PathBuf),
 }
 
@@ -17,14 +19,10 @@ impl Address {
             let is_path = !path.is_empty();
             return is_path.then(|| Self::Sqlite(path.into())).ok_or_else(|| "sqlite: without a path".to_owned());
         }
-        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+        if !postgresql::is_address(text) {
             return Err("not postgres://user:password@host/database or sqlite:path".to_owned());
         }
-        let mut config: postgres::Config = text.parse().map_err(|error| format!("{error}"))?;
-        if config.get_application_name().is_none() {
-            config.application_name("gw");
-        }
-        Ok(Self::Postgresql(Box::new(config)))
+        Ok(Self::Postgresql(Box::new(postgresql::Address::parse(text, "gw")?)))
     }
 }
 

@@ -21,10 +21,6 @@ pub trait Database: Send {
     /// Everything that the database has of these accounts, apart from weeks of spend, which are sums of days.
     fn read(&mut self, accounts: &[Version]) -> Result<Vec<Ledger>>;
 
-    /// The server's ledgers of these accounts were made from the database's rows. Their next listing, under new versions,
-    /// then takes the rows over that it does not name: they are not those of another ledger.
-    fn seeded(&mut self, accounts: &[String]) -> Result<()>;
-
     /// Up to `count` days from `from` to the day before `to`, in the order of days and accounts, after the one named.
     fn days(&mut self, from: Date, to: Date, after: Option<&Spent>, count: usize) -> Result<Vec<Spent>>;
 }

@@ -13,7 +13,7 @@ use anyhow::Result;
 
 pub use address::Address;
 pub use database::{Database, Spent};
-pub use ledger::{Ledger, Row, Version};
+pub use ledger::{Ledger, Row, Version, word_of};
 pub use name::{key_of, name_of};
 
 /// Opens a database, and makes the tables or brings them up to date.
@@ -22,7 +22,7 @@ pub use name::{key_of, name_of};
 /// If it cannot be reached, or was made by a newer program.
 pub fn open(address: &Address) -> Result<Box<dyn Database>> {
     Ok(match address {
-        Address::Postgresql(config) => Box::new(postgresql::Postgresql::open(config)?),
+        Address::Postgresql(address) => Box::new(postgresql::Postgresql::open(address)?),
         Address::Sqlite(path) => Box::new(sqlite::Sqlite::open(path)?),
     })
 }

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use ::postgres::{Client, NoTls, Statement, Transaction};
+use ::postgres::{Client, Statement, Transaction};
 use anyhow::{Context, Result, ensure};
 use jiff::civil::Date;
 
 use super::database::{Database, Spent};
 use super::ledger::{Ledger, Row, Version, first_of_all, word_of};
-use super::plan::{Known, Plan, plan};
+use super::plan::{Plan, plan};
+use crate::postgresql::Address;
 
 /// In the order in which they were added. One that was released is never changed.
 const MIGRATIONS: [&str; 1] = [include_str!("sql/postgresql-1.sql")];
@@ -32,7 +33,6 @@ struct Statements {
     account: Statement,
     /// Of spend and of credits, in this order.
     delete: [Statement; 2],
-    adopt: [Statement; 2],
     store: [Statement; 2],
     weeks: Statement,
 }
@@ -50,10 +50,6 @@ impl Statements {
             "DELETE FROM {table} t USING unnest($1::text[], $2::bigint[]) AS l (account, since)
              WHERE t.account = l.account AND t.version < l.since",
         )?;
-        let adopt = of_both(
-            "UPDATE {table} t SET version = l.since FROM unnest($1::text[], $2::bigint[]) AS l (account, since)
-             WHERE t.account = l.account AND t.version < l.since",
-        )?;
         let store = of_both(
             "INSERT INTO {table} AS t (account, period, first_day, amount, version)
              SELECT account, period, first_day::date, amount::numeric, version
@@ -63,24 +59,24 @@ impl Statements {
         )?;
         Ok(Self {
             known: client.prepare(
-                "SELECT name, version, seeded FROM gw_account WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE",
+                "SELECT name, version FROM gw_account WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE",
             )?,
             account: client.prepare(
                 "INSERT INTO gw_account AS a (name, version) SELECT * FROM unnest($1::text[], $2::bigint[])
-                 ON CONFLICT (name) DO UPDATE
-                 SET version = excluded.version, seeded = a.seeded AND a.version = excluded.version
+                 ON CONFLICT (name) DO UPDATE SET version = excluded.version
                  WHERE a.version <= excluded.version",
             )?,
             delete,
-            adopt,
             store,
+            // Each day is looked up by itself: for a range of days the planner would choose the index by day, which has the
+            // days of all accounts.
             weeks: client.prepare(
                 "INSERT INTO gw_spend AS t (account, period, first_day, amount, version)
                  SELECT l.account, 'WEEK', l.monday::date, w.amount, l.version
                  FROM unnest($1::text[], $2::text[], $3::bigint[]) AS l (account, monday, version)
                  CROSS JOIN LATERAL (
-                   SELECT sum(amount) AS amount FROM gw_spend d WHERE d.account = l.account AND d.period = 'DAY'
-                     AND d.first_day BETWEEN l.monday::date AND l.monday::date + 6
+                   SELECT sum(d.amount) AS amount FROM generate_series(0, 6) AS after JOIN gw_spend d
+                     ON d.account = l.account AND d.period = 'DAY' AND d.first_day = l.monday::date + after
                  ) AS w
                  ON CONFLICT (account, period, first_day) DO UPDATE SET amount = excluded.amount, version = excluded.version",
             )?,
@@ -89,8 +85,8 @@ impl Statements {
 }
 
 impl Postgresql {
-    pub fn open(config: &::postgres::Config) -> Result<Self> {
-        let mut client = config.connect(NoTls).context("cannot connect to the database")?;
+    pub fn open(address: &Address) -> Result<Self> {
+        let mut client = address.connect()?;
         migrate(&mut client).context("cannot make the tables")?;
         client.batch_execute(BY_KEY)?;
         let statements = Statements::prepare(&mut client)?;
@@ -136,8 +132,7 @@ impl Database for Postgresql {
         let mut transaction = client.transaction()?;
         let names: Vec<&str> = ledgers.iter().map(|ledger| &*ledger.account).collect();
         let known = transaction.query(&statements.known, &[&names])?;
-        let known: HashMap<String, Known> =
-            known.iter().map(|row| (row.get(0), Known { version: row.get(1), seeded: row.get(2) })).collect();
+        let known: HashMap<String, i64> = known.iter().map(|row| (row.get(0), row.get(1))).collect();
         let plan = plan(ledgers, &known);
         write(&mut transaction, statements, &plan)?;
         transaction.commit()?;
@@ -166,13 +161,6 @@ impl Database for Postgresql {
             credits: credits.remove(account).unwrap_or_default(),
         });
         Ok(ledgers.collect())
-    }
-
-    fn seeded(&mut self, accounts: &[String]) -> Result<()> {
-        let mut names: Vec<&str> = accounts.iter().map(String::as_str).collect();
-        names.sort_unstable();
-        self.client.execute("UPDATE gw_account SET seeded = true WHERE name = ANY($1::text[])", &[&names])?;
-        Ok(())
     }
 
     fn days(&mut self, from: Date, to: Date, after: Option<&Spent>, count: usize) -> Result<Vec<Spent>> {
@@ -207,13 +195,11 @@ fn write(transaction: &mut Transaction, statements: &Statements, plan: &Plan) ->
     let written = transaction.execute(&statements.account, &[&names, &versions])?;
     // Rows are locked since they were read; only an account that was new could have come from elsewhere meanwhile.
     ensure!(written == names.len() as u64, "another process writes at the same time");
-    for (ledgers, statements) in [(&plan.replaced, &statements.delete), (&plan.adopted, &statements.adopt)] {
-        if !ledgers.is_empty() {
-            let names: Vec<&str> = ledgers.iter().map(|ledger| &*ledger.account).collect();
-            let since: Vec<i64> = ledgers.iter().map(|ledger| ledger.since).collect();
-            for statement in statements {
-                transaction.execute(statement, &[&names, &since])?;
-            }
+    if !plan.replaced.is_empty() {
+        let names: Vec<&str> = plan.replaced.iter().map(|ledger| &*ledger.account).collect();
+        let since: Vec<i64> = plan.replaced.iter().map(|ledger| ledger.since).collect();
+        for statement in &statements.delete {
+            transaction.execute(statement, &[&names, &since])?;
         }
     }
     let of_spend: fn(&Ledger) -> &[Row] = |ledger| &ledger.spend;

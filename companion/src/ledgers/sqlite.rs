@@ -12,13 +12,13 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::database::{Database, Spent};
 use super::ledger::{Ledger, Row, Version, first_of_all, word_of};
-use super::plan::{Known, Plan, plan};
+use super::plan::{Plan, plan};
 
 /// In the order in which they were added. One that was released is never changed.
 const MIGRATIONS: [&str; 1] = [include_str!("sql/sqlite-1.sql")];
 
 /// How long a writer waits for another one.
-const PATIENCE: Duration = Duration::from_secs(10);
+const BUSY_TIME: Duration = Duration::from_secs(10);
 
 /// The tables of spend and of credits have the same columns.
 const TABLES: [&str; 2] = ["gw_spend", "gw_credit"];
@@ -34,7 +34,7 @@ impl Sqlite {
     pub fn open(path: &Path) -> Result<Self> {
         let open = || -> Result<Self> {
             let mut connection = Connection::open(path)?;
-            connection.busy_timeout(PATIENCE)?;
+            connection.busy_timeout(BUSY_TIME)?;
             // Readers then never wait for the writer. A commit is on the disk when it returns: the default with it is FULL.
             connection.pragma_update(None, "journal_mode", "WAL")?;
             migrate(&mut connection)?;
@@ -118,16 +118,6 @@ impl Database for Sqlite {
         ledgers.collect()
     }
 
-    fn seeded(&mut self, accounts: &[String]) -> Result<()> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for account in accounts {
-            transaction
-                .prepare_cached("UPDATE gw_account SET seeded = 1 WHERE name = ?1")?
-                .execute(params![account])?;
-        }
-        Ok(transaction.commit()?)
-    }
-
     fn days(&mut self, from: Date, to: Date, after: Option<&Spent>, count: usize) -> Result<Vec<Spent>> {
         let text = "SELECT account, first_day, amount FROM gw_spend
              WHERE period = 'DAY' AND first_day >= ?1 AND first_day < ?2 AND (first_day, account) > (?3, ?4)
@@ -146,14 +136,12 @@ impl Database for Sqlite {
     }
 }
 
-fn known(transaction: &Transaction, ledgers: &[Ledger]) -> Result<HashMap<String, Known>> {
-    let mut statement = transaction.prepare_cached("SELECT version, seeded FROM gw_account WHERE name = ?1")?;
+fn known(transaction: &Transaction, ledgers: &[Ledger]) -> Result<HashMap<String, i64>> {
+    let mut statement = transaction.prepare_cached("SELECT version FROM gw_account WHERE name = ?1")?;
     let mut known = HashMap::new();
     for Ledger { account, .. } in ledgers {
-        let found = statement
-            .query_row(params![account], |row| Ok(Known { version: row.get(0)?, seeded: row.get(1)? }))
-            .optional()?;
-        known.extend(found.map(|found| (account.clone(), found)));
+        let version = statement.query_row(params![account], |row| row.get(0)).optional()?;
+        known.extend(version.map(|version| (account.clone(), version)));
     }
     Ok(known)
 }
@@ -161,16 +149,12 @@ fn known(transaction: &Transaction, ledgers: &[Ledger]) -> Result<HashMap<String
 fn write(transaction: &Transaction, plan: &Plan) -> Result<()> {
     for ledger in &plan.stored {
         let text = "INSERT INTO gw_account (name, version) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE
-             SET seeded = seeded AND version = excluded.version, version = excluded.version";
+             SET version = excluded.version";
         transaction.prepare_cached(text)?.execute(params![ledger.account, ledger.version])?;
     }
     for table in TABLES {
         for ledger in &plan.replaced {
             let text = format!("DELETE FROM {table} WHERE account = ?1 AND version < ?2");
-            transaction.prepare_cached(&text)?.execute(params![ledger.account, ledger.since])?;
-        }
-        for ledger in &plan.adopted {
-            let text = format!("UPDATE {table} SET version = ?2 WHERE account = ?1 AND version < ?2");
             transaction.prepare_cached(&text)?.execute(params![ledger.account, ledger.since])?;
         }
     }

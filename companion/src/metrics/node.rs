@@ -74,7 +74,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// A refusal is counted, and is no error: the other figures are of use.
+    /// A refusal is counted, and is not an error: the other figures are of use.
     fn call<T>(&mut self, request: &Request<T>) -> RedisResult<Option<T>> {
         match request.query(&mut self.connection) {
             Ok(reply) => Ok(Some(reply)),

@@ -93,7 +93,7 @@ impl Series<'_> {
         }
     }
 
-    /// The module's commands, those of clients alone: what carries effects to replicas is none.
+    /// The module's commands that clients call, without those that carry effects to replicas.
     fn commands(&mut self, answer: &Answer) {
         let public = answer.info.with_prefix("cmdstat_gw.").filter(|(name, _)| !name.starts_with('_'));
         for (name, figures) in public {

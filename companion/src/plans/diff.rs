@@ -42,7 +42,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// `present` is `None` if there is no account; `idle_ms` is what is and what is wanted, if anything is.
+    /// `present` is `None` if the account does not exist; `idle_ms` is what is and what is wanted, if anything is.
     pub fn new(
         account: &str,
         plan: &str,

@@ -14,6 +14,7 @@ use super::apply::idle_ms;
 use super::words::members;
 use crate::caller::Caller;
 use crate::out;
+use crate::scan::{self, Scan};
 use crate::target::Target;
 
 #[derive(Debug, clap::Args)]
@@ -71,17 +72,11 @@ impl Args {
     fn keys(&self) -> Result<BTreeSet<Vec<u8>>> {
         let mut keys = BTreeSet::new();
         self.target.fleet()?.each(|primary| {
-            let mut cursor = 0;
-            loop {
-                let mut scan = redis::cmd("SCAN");
-                scan.arg(cursor).arg("MATCH").arg(&self.pattern).arg("COUNT").arg(1_000).arg("TYPE").arg("gw-accnts");
-                let found: Vec<Vec<u8>>;
-                (cursor, found) = scan.query::<(u64, Vec<Vec<u8>>)>(&mut primary.connection)?;
+            let mut scan = Scan::of(scan::ACCOUNT).matching(&self.pattern);
+            while let Some(found) = scan.next(&mut primary.connection)? {
                 keys.extend(found);
-                if cursor == 0 {
-                    return Ok(());
-                }
             }
+            Ok(())
         })?;
         Ok(keys)
     }

@@ -10,7 +10,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-/// The column of what is in no other: an object of the other fields, or a record that is no object.
+/// The column of what is in no other: an object of the other fields, or a record that is not an object.
 pub const REST: &str = "_rest";
 /// More columns than this are not inferred.
 const INFERRED_MAX: usize = 200;
@@ -194,7 +194,7 @@ fn cell(kind: Kind, value: &str) -> Option<Cell<'_>> {
     }
 }
 
-/// A text whose escapes are resolved; `None` if it is no text, or has half a surrogate pair.
+/// A text whose escapes are resolved; `None` if it is not a text, or has half a surrogate pair.
 fn string(value: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Text<'_>>(value).ok().map(|text| text.0)
 }
@@ -210,7 +210,7 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 /// The fields of an object, in their order, each value as it is written.
 struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
-/// `None` if it is no object.
+/// `None` if it is not an object.
 fn fields(text: &str) -> Option<Fields<'_>> {
     serde_json::from_str(text).ok()
 }

@@ -17,7 +17,7 @@ enum Part {
     Date,
     /// `00` to `23`, in UTC.
     Hour,
-    /// The queue's key; what is no letter, digit, `-`, `_` or `.` as `%` and two digits.
+    /// The queue's key; anything but letters, digits, `-`, `_` and `.` as `%` and two digits.
     Queue,
     Batch,
 }

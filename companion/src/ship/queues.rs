@@ -7,16 +7,11 @@ use std::time::{Duration, Instant};
 
 use redis::RedisResult;
 
-use crate::nodes::{self, Seed};
+use crate::nodes::{self, PATIENCE, Seed};
+use crate::scan::{self, Scan};
 
 /// How often the servers are asked which keys match.
 const SCAN_PAUSE: Duration = Duration::from_secs(5);
-/// No call during a scan takes long.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Keys that the server looks at in one call.
-const SCAN_COUNT: u32 = 1_000;
-/// The type of a log queue, as the server calls it.
-const QUEUE_TYPE: &str = "gw-queues";
 
 /// Whether this is a pattern, and not the key of a queue.
 pub fn is_pattern(text: &str) -> bool {
@@ -85,22 +80,13 @@ impl Queues {
     /// found the next time.
     fn look(&self) -> RedisResult<BTreeSet<String>> {
         let mut queues = BTreeSet::new();
-        let first = self.seed.primary()?;
-        let known = nodes::shards(&mut self.seed.connect(&first, PATIENCE)?, &first)?;
-        for primary in nodes::primaries(&known) {
+        for primary in nodes::primaries(&self.seed.shards()?) {
             let mut connection = self.seed.connect(&primary, PATIENCE)?;
             for pattern in &self.patterns {
-                let mut cursor = 0_u64;
-                loop {
-                    let mut scan = redis::cmd("SCAN");
-                    scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT).arg("TYPE").arg(QUEUE_TYPE);
-                    let (next, keys): (u64, Vec<Vec<u8>>) = scan.query(&mut connection)?;
-                    // Names of objects and columns are text; a key that is none has to be named otherwise.
+                let mut scan = Scan::of(scan::QUEUE).matching(pattern);
+                while let Some(keys) = scan.next(&mut connection)? {
+                    // Names of objects and columns are text. A queue whose key is not has to be named otherwise.
                     queues.extend(keys.into_iter().filter_map(|key| String::from_utf8(key).ok()));
-                    cursor = next;
-                    if cursor == 0 {
-                        break;
-                    }
                 }
             }
         }

@@ -9,6 +9,7 @@ use toml::Spanned;
 use super::columns::{self, Column};
 use super::key::Template;
 use super::{queues, store, table};
+use crate::postgresql::is_address;
 use crate::values::{Secret, Wrong, spanned_duration, wrong};
 
 /// Log queues, and where their records go.
@@ -146,10 +147,10 @@ fn check_target(part: &Ship) -> Result<(), Wrong> {
         }
         columns::check(columns.as_ref()).map_err(|error| wrong(columns, format!("columns: {error}")))?;
     }
-    match (&part.table, table::is_database(&to)) {
+    match (&part.table, is_address(&to)) {
         (Some(name), true) => {
             table::check_name(name.as_ref()).map_err(|error| wrong(name, format!("table: {error}")))?;
-            table::check_address(&to).map_err(|error| wrong(&part.to, format!("to: {error}")))
+            table::parse_address(&to).map(drop).map_err(|error| wrong(&part.to, format!("to: {error}")))
         }
         (None, true) => Err(wrong(&part.to, "to: a database needs a `table`")),
         (Some(name), false) => Err(wrong(name, "table: only with a database as `to`")),

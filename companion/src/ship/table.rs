@@ -3,26 +3,23 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use gateway_core::queue::BatchId;
 use jiff::Timestamp;
+use postgres::Client;
 use postgres::error::SqlState;
-use postgres::{Client, Config, NoTls};
 
 use super::put::{Poison, Put, Stored};
+use crate::postgresql::Address;
 
-/// Whether the address is one of a database.
-pub fn is_database(address: &str) -> bool {
-    address.starts_with("postgres://") || address.starts_with("postgresql://")
-}
-
+/// The address of a database.
+///
 /// # Errors
-/// If it is not the address of a database. The message does not show it: it may have a password.
-pub fn check_address(address: &str) -> Result<(), String> {
-    Config::from_str(address).map(drop).map_err(|error| error.to_string())
+/// If it is not one. The message does not show it: it may have a password.
+pub fn parse_address(text: &str) -> Result<Address, String> {
+    Address::parse(text, "gw ship")
 }
 
 /// A name that can be written as it is, and under which the second table's name fits, too.
@@ -42,7 +39,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
 }
 
 pub struct Table {
-    config: Config,
+    address: Address,
     name: String,
     /// None before the first batch, and after an error.
     client: Option<Client>,
@@ -50,13 +47,10 @@ pub struct Table {
 
 impl Table {
     /// # Errors
-    /// If the address is none.
+    /// If it is not the address of a database.
     pub fn new(address: &str, name: &str) -> Result<Self> {
-        let mut config = Config::from_str(address)?;
-        if config.get_application_name().is_none() {
-            config.application_name("gw ship");
-        }
-        Ok(Self { config, name: name.to_owned(), client: None })
+        let address = parse_address(address).map_err(anyhow::Error::msg)?;
+        Ok(Self { address, name: name.to_owned(), client: None })
     }
 
     /// Stores a batch unless it is stored already. Some of the records may be refused: then nothing is stored.
@@ -84,9 +78,7 @@ impl Table {
 
     /// Connects, and makes the tables if there are none.
     fn connect(&self, time: Duration) -> Result<Client> {
-        let mut config = self.config.clone();
-        config.connect_timeout(time).tcp_user_timeout(time);
-        let mut client = config.connect(NoTls).context("cannot connect to the database")?;
+        let mut client = self.address.connect_within(time)?;
         client.batch_execute(&format!("SET statement_timeout = {}", time.as_millis().max(1)))?;
         let name = &self.name;
         let is_there = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{name}_batches")])?;
@@ -159,7 +151,7 @@ fn escape(rows: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Whether the data is at fault, and not the database: some JSON is none for PostgreSQL, such as `"\u0000"`, or is nested
+/// Whether the data is at fault, and not the database: some JSON is refused by PostgreSQL, such as `"\u0000"`, or is nested
 /// too deeply.
 fn is_refusal(error: &postgres::Error) -> bool {
     let Some(code) = error.code() else { return false };
@@ -202,9 +194,8 @@ mod tests {
 
     #[test]
     fn addresses_of_databases_are_told_apart() {
-        assert!(is_database("postgres://a") && is_database("postgresql://a") && !is_database("/var/postgres"));
-        assert!(check_address("postgres://user:word@host:5432/database?sslmode=disable").is_ok());
-        assert!(check_address("postgres://host?nonsense=1").is_err());
+        assert!(parse_address("postgres://user:word@host:5432/database?sslmode=disable").is_ok());
+        assert!(parse_address("postgres://host?nonsense=1").is_err());
     }
 
     #[test]

@@ -13,7 +13,8 @@ use super::put::{Put, Stored};
 use super::rows;
 use super::settings::{Format, Ship};
 use super::store::{self, Store};
-use super::table::{self, Table};
+use super::table::Table;
+use crate::postgresql::is_address;
 
 /// The object that holds the inferred columns. Readers of the folder pass over names that begin so.
 const COLUMNS: &str = "_gw-columns.json";
@@ -38,7 +39,7 @@ impl Target {
     /// If the configuration was not checked.
     pub fn open(part: &Ship, columns: Columns) -> Result<Self> {
         let to = part.to.as_ref().read().map_err(anyhow::Error::msg)?;
-        if table::is_database(&to) {
+        if is_address(&to) {
             let name = part.table.as_ref().context("no table")?;
             return Ok(Self::Table(Box::new(Table::new(&to, name.as_ref())?)));
         }

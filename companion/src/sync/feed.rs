@@ -1,7 +1,5 @@
 //! The change feed of one server: a primary of a cluster, or a server outside of one.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use redis::{Connection, Value};
 use redis_gateway_client::Error;
@@ -10,7 +8,8 @@ use redis_gateway_client::commands::{
 };
 
 use crate::ledgers::{Ledger, Row, Version, key_of, name_of};
-use crate::nodes::{self, Address, Seed, Shard};
+use crate::nodes::{self, Address, PATIENCE, Seed, Shard};
+use crate::scan::{self, Scan};
 
 pub struct Feed {
     address: Address,
@@ -29,9 +28,6 @@ pub struct Standings {
 /// The ledgers requested in one call, and the commands sent at a time: as many as the server lists in one call. Each
 /// command names one ledger, so that the keys of a call are never in two slots, and a key that has moved concerns no other.
 const BATCH: usize = 200;
-
-/// If no reply comes for this long, the server is considered gone.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Feed {
     pub fn connect(seed: &Seed, address: &Address) -> Result<Feed> {
@@ -70,18 +66,11 @@ impl Feed {
 
     /// Has all ledgers listed whole: no ledger has the version 0.
     pub fn list_whole(&mut self) -> Result<()> {
-        for of_type in ["gw-ledger", "gw-accnts"] {
-            let mut cursor = 0_u64;
-            loop {
-                let mut scan = redis::cmd("SCAN");
-                scan.arg(cursor).arg("COUNT").arg(1_000).arg("TYPE").arg(of_type);
-                let (next, keys): (u64, Vec<Vec<u8>>) = scan.query(&mut self.connection)?;
+        for of_type in [scan::LEDGER, scan::ACCOUNT] {
+            let mut scan = Scan::of(of_type);
+            while let Some(keys) = scan.next(&mut self.connection)? {
                 let keys = keys.iter().map(|key| Version { account: name_of(key), version: 0 });
                 self.tell_versions(&keys.collect::<Vec<_>>())?;
-                if next == 0 {
-                    break;
-                }
-                cursor = next;
             }
         }
         Ok(())

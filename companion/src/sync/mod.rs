@@ -31,8 +31,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The pause while slots move.
 const MOVES: Duration = Duration::from_millis(50);
 
-/// How long [`catch_up`] waits for another process that works.
-const PATIENCE: u32 = 60;
+/// How often, with [`RETRY`] between, the place of the one that works is asked for by a command that does not stand by.
+const LEAD_TRIES: u32 = 60;
 
 /// The job of a part of the configuration, which was checked, with its name.
 ///
@@ -104,7 +104,7 @@ pub fn catch_up(config: &Sync, seed: Seed, whole: bool) -> Result<()> {
 /// # Errors
 /// If another one goes on for a minute.
 pub fn await_lead(database: &mut dyn Database) -> Result<()> {
-    for _ in 0..PATIENCE {
+    for _ in 0..LEAD_TRIES {
         if database.lead()? {
             return Ok(());
         }

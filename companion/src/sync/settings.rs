@@ -27,7 +27,7 @@ impl Sync {
     /// Where the database is.
     ///
     /// # Errors
-    /// If the secret cannot be read, or is no address of a database.
+    /// If the secret cannot be read, or is not the address of a database.
     pub fn address(&self) -> Result<Address, String> {
         Address::parse(&self.to.as_ref().read()?)
     }

@@ -7,9 +7,7 @@ use redis_gateway_client::commands::{LogStats, log_stats};
 
 use crate::fleet::Primary;
 use crate::nodes::Address;
-
-/// About how many keys the server looks at in a step, which takes it less than a millisecond.
-const KEYS: usize = 1_000;
+use crate::scan::{self, Scan};
 
 pub struct Queues {
     /// How many steps of the scan a reading takes on each node.
@@ -19,7 +17,8 @@ pub struct Queues {
 
 #[derive(Default)]
 struct Node {
-    cursor: u64,
+    /// None between two looks at all keys.
+    scan: Option<Scan<'static>>,
     known: BTreeSet<Vec<u8>>,
     /// The user may not look at keys.
     refused: bool,
@@ -64,18 +63,15 @@ impl Node {
             if self.refused {
                 break;
             }
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(self.cursor).arg("COUNT").arg(KEYS).arg("TYPE").arg("gw-queues");
-            match scan.query::<(u64, Vec<Vec<u8>>)>(&mut primary.connection) {
-                Ok((cursor, found)) => {
-                    self.cursor = cursor;
-                    self.known.extend(found);
+            let scan = self.scan.get_or_insert_with(|| Scan::of(scan::QUEUE));
+            match scan.next(&mut primary.connection) {
+                Ok(Some(found)) => self.known.extend(found),
+                Ok(None) => {
+                    self.scan = None;
+                    break;
                 }
                 Err(error) if error.code() == Some("NOPERM") => self.refused = true,
                 Err(error) => return Err(error.into()),
-            }
-            if self.cursor == 0 {
-                break;
             }
         }
         Ok(())

@@ -14,11 +14,57 @@ pub struct Postgres {
     programs: PathBuf,
     folder: PathBuf,
     server: Option<Child>,
+    /// Of one that is reached over TCP with TLS, too.
+    port: Option<u16>,
 }
 
 impl Postgres {
     /// Starts one with an empty database; `None`, and a line that says so, if PostgreSQL is not installed.
     pub fn start() -> Option<Self> {
+        let mut postgres = Self::prepare()?;
+        postgres.start_again();
+        Some(postgres)
+    }
+
+    /// The same, and over TCP for who speaks TLS. Its certificate is for `localhost`, signed by [`authority`](Self::authority).
+    #[allow(dead_code, reason = "for the tests of one database")]
+    pub fn start_with_tls() -> Option<Self> {
+        let mut postgres = Self::prepare()?;
+        // Free a moment ago.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        postgres.port = Some(port);
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+        for line in [
+            format!("req -x509 {key} -days 2 -subj /CN=authority -keyout authority.key -out authority.pem"),
+            format!("req {key} -subj /CN=server -keyout server.key -out server.csr"),
+            "x509 -req -in server.csr -CA authority.pem -CAkey authority.key -CAcreateserial -days 2 -extfile names -out server.pem".to_owned(),
+        ] {
+            fs::write(postgres.folder.join("names"), "subjectAltName=DNS:localhost\n").unwrap();
+            let mut openssl = postgres.program("openssl");
+            assert!(openssl.args(line.split(' ')).status().unwrap().success(), "{}", postgres.log());
+        }
+        fs::write(
+            postgres.folder.join("data/pg_hba.conf"),
+            "local all all trust\nhostssl all all 127.0.0.1/32 trust\n",
+        )
+        .unwrap();
+        postgres.start_again();
+        Some(postgres)
+    }
+
+    /// The certificate of who signed that of the server.
+    #[allow(dead_code, reason = "for the tests of one database")]
+    pub fn authority(&self) -> PathBuf {
+        self.folder.join("authority.pem")
+    }
+
+    /// The address by a host's name, of one with TLS.
+    #[allow(dead_code, reason = "for the tests of one database")]
+    pub fn tcp_url(&self, host: &str) -> String {
+        format!("postgres://test@{host}:{}/postgres", self.port.unwrap())
+    }
+
+    fn prepare() -> Option<Self> {
         let Some(programs) = programs() else {
             println!("SKIPPED: there is no PostgreSQL in /usr/lib/postgresql");
             return None;
@@ -30,12 +76,11 @@ impl Postgres {
         if let Some((user, group)) = owner() {
             std::os::unix::fs::chown(&folder, Some(user), Some(group)).unwrap();
         }
-        let mut postgres = Self { programs, folder, server: None };
+        let postgres = Self { programs, folder, server: None, port: None };
         let mut initdb = postgres.program("initdb");
         let made =
             initdb.args(["-D", "data", "-A", "trust", "-U", "test", "-E", "UTF8", "--no-sync"]).status().unwrap();
         assert!(made.success(), "{}", postgres.log());
-        postgres.start_again();
         Some(postgres)
     }
 
@@ -43,7 +88,13 @@ impl Postgres {
     pub fn url(&self) -> String {
         // A folder in the host's place is where the socket is.
         let folder = self.folder.to_str().unwrap().replace('/', "%2F");
-        format!("postgres://test@{folder}/postgres")
+        format!("postgres://test@{folder}:{}/postgres", self.port.unwrap_or(5432))
+    }
+
+    /// Its process, whose children serve the connections.
+    #[allow(dead_code, reason = "for benchmarks")]
+    pub fn process(&self) -> &Child {
+        self.server.as_ref().unwrap()
     }
 
     /// A connection to its database.
@@ -55,7 +106,17 @@ impl Postgres {
     pub fn start_again(&mut self) {
         assert!(self.server.is_none(), "it runs");
         let mut server = self.program("postgres");
-        server.args(["-D", "data", "-c", "listen_addresses=", "-c", "max_connections=50", "-k"]).arg(&self.folder);
+        server.args(["-D", "data", "-c", "max_connections=50", "-k"]).arg(&self.folder);
+        match self.port {
+            None => server.args(["-c", "listen_addresses="]),
+            Some(port) => {
+                let files = ["ssl=on", "ssl_cert_file=../server.pem", "ssl_key_file=../server.key"];
+                server
+                    .args(["-h", "127.0.0.1", "-p"])
+                    .arg(port.to_string())
+                    .args(files.iter().flat_map(|one| ["-c", *one]))
+            }
+        };
         self.server = Some(server.spawn().unwrap());
         let url = self.url();
         await_until("PostgreSQL to answer", DEADLINE, || {
@@ -83,7 +144,9 @@ impl Postgres {
 
     /// One of PostgreSQL's programs, in the folder, not as root.
     fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(self.programs.join(name));
+        // Those that are not PostgreSQL's own are looked for as usual.
+        let own = self.programs.join(name);
+        let mut command = Command::new(if own.exists() { own } else { name.into() });
         if let Some((user, group)) = owner() {
             command.uid(user).gid(group);
         }

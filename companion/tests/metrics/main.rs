@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use companion::{Gw, book, series};
 use gw_testkit::redis::{self, Connection, cmd};
-use gw_testkit::{Cluster, DEADLINE, Server, await_until, call, key_slot, reply};
+use gw_testkit::{Cluster, DEADLINE, SENTINEL_NAME, Server, Watched, await_until, call, key_slot, reply};
 
 /// Calls of every family, so that every metric has something to show.
 fn load(client: &mut Connection) {
@@ -203,5 +203,36 @@ fn a_server_that_was_never_reached_is_down() {
     let text = gw.metrics();
     assert!(text.contains("gw_up{node=\"127.0.0.1:1\",role=\"unknown\"} 0\n"), "{text}");
     prometheus::check(&text);
+    gw.stop();
+}
+
+#[test]
+fn the_primary_that_sentinels_name_is_shown() {
+    let mut watched = Watched::start(&Server::options(), 2, Duration::from_secs(2)).unwrap();
+    // One of the sentinels is away. The address itself leads nowhere.
+    let mut sentinels: Vec<String> = watched.sentinels().iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    sentinels.insert(0, "127.0.0.1:1".to_owned());
+    let gw = Gw::start(&format!(
+        "[server]\nurl = \"redis://127.0.0.1:1\"\nsentinels = {sentinels:?}\nservice = {SENTINEL_NAME:?}\n\
+         [http]\nlisten = \"127.0.0.1:0\"\n[metrics]\n"
+    ));
+    let await_primary = |watched: &Watched| {
+        let mut text = String::new();
+        let is_shown = || {
+            text = gw.metrics();
+            let Ok(primary) = watched.primary() else { return false };
+            let labels = format!("node=\"127.0.0.1:{}\",role=\"primary\"", primary.port());
+            let up: Vec<_> = series(&text).filter(|(name, ..)| *name == "gw_up").collect();
+            // One that is down keeps its role, with 0.
+            let is_primary = |labels: &str, value| labels.contains("role=\"primary\"") && value == 1.0;
+            let primaries = up.iter().filter(|(_, labels, value)| is_primary(labels, *value)).count();
+            up.contains(&("gw_up", &*labels, 1.0)) && primaries == 1
+        };
+        let shown = await_until("the primary alone to be shown as one", DEADLINE, is_shown);
+        assert!(shown.is_ok(), "{text}");
+    };
+    await_primary(&watched);
+    watched.kill_primary().unwrap();
+    await_primary(&watched);
     gw.stop();
 }

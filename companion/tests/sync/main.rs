@@ -12,5 +12,5 @@ mod ledgers;
 mod postgres;
 mod restore;
 mod sentinel;
-mod speed;
+mod tls;
 mod traffic;

@@ -1,7 +1,10 @@
 //! A server that has lost its ledgers gets them back from the database.
 
-use gw_testkit::redis::Connection;
-use gw_testkit::{Server, call};
+use std::collections::BTreeMap;
+use std::fs;
+
+use gw_testkit::redis::{Connection, Value, from_redis_value};
+use gw_testkit::{Layout, Server, call, project_root, slot_of};
 
 use crate::companion::Companion;
 use crate::database::{Database, Rows};
@@ -19,10 +22,15 @@ fn restore(companion: &Companion, arguments: &[&str]) -> String {
     String::from_utf8(done.stdout).unwrap()
 }
 
-/// Without periods in which nothing was spent: nobody can tell them from those that are not there.
-fn spent(mut rows: Rows) -> Rows {
-    rows.retain(|_, amount| amount != "0");
-    rows
+/// The versions of all ledgers alone, by key.
+fn versions(client: &mut Connection) -> BTreeMap<Vec<u8>, i64> {
+    let keys: Vec<Vec<u8>> = call!(*client, "KEYS", "*");
+    let version = |key: Vec<u8>| {
+        let described: BTreeMap<String, Value> = call!(*client, "GW.DESCRIBE", &key);
+        let version = described.get("version").map(|version| from_redis_value::<i64>(version.clone()).unwrap());
+        Some((key, version?))
+    };
+    keys.into_iter().filter_map(version).collect()
 }
 
 fn rebuild(server: &Server, client: &mut Connection, database: &Database) {
@@ -31,9 +39,7 @@ fn rebuild(server: &Server, client: &mut Connection, database: &Database) {
     call!(*client, "CONFIG", "SET", "gw.timezone", "Pacific/Auckland" => ());
     Traffic::new(5).changes(client, 5_000);
     assert_in_step(&companion, client, database);
-    let (before, stored) = (spent(ledger_rows(client)), database.rows());
-    // Those that were deleted come back, too: the database does not know that they were.
-    let wanted = spent(stored.clone());
+    let (before, versions_before, stored) = (ledger_rows(client), versions(client), database.rows());
 
     call!(*client, "FLUSHALL" => ());
     // The companion does not follow a server that has lost everything.
@@ -45,17 +51,22 @@ fn rebuild(server: &Server, client: &mut Connection, database: &Database) {
     assert_eq!(call!(*client, "DBSIZE" => u64), 0);
     let told = restore(&companion, &[]);
     assert!(told.contains("left: 0 accounts"), "{told}");
-    let mut after = spent(ledger_rows(client));
-    assert_equal(&after, &wanted);
+    // Those that were deleted come back, too: the database does not know that they were.
+    let mut after = ledger_rows(client);
+    assert_equal(&after, &stored);
     after.retain(|row, _| before.contains_key(row));
     assert_equal(&after, &before);
+    let mut versions_after = versions(client);
+    versions_after.retain(|key, _| versions_before.contains_key(key));
+    assert_eq!(versions_after, versions_before);
     // It can be repeated.
     let told = restore(&companion, &["--json"]);
     assert!(told.contains("\"set\":0") && told.contains("\"left\":[]"), "{told}");
 
-    // The companion goes on from there, and the database loses nothing.
+    // The companion goes on from there: nothing is listed that the database has.
     companion.catch_up();
-    assert_equal(&spent(database.rows()), &spent(stored));
+    assert_equal(&database.rows(), &stored);
+    assert_eq!(call!(*client, "GW.COSTCHANGES" => (i64, Vec<Value>)).1, []);
     Traffic::new(6).changes(client, 500);
     assert_in_step(&companion, client, database);
     call!(*client, "FLUSHALL" => ());
@@ -112,4 +123,52 @@ fn an_older_state_is_brought_up_and_a_newer_one_is_left() {
     expected.retain(|row, _| ["older", "same", "gone"].contains(&&*row.0));
     found.retain(|row, _| row.0 != "newer");
     assert_equal(&found, &expected);
+}
+
+/// With the rights of the role in redis.conf, from one address, after slots have moved.
+#[test]
+fn the_ledgers_of_a_cluster_are_restored_wherever_their_slots_are() {
+    let cluster = Layout::new(&Server::options(), 3, 1).start().unwrap();
+    let database = Database::sqlite(cluster.nodes()[0].dir());
+    let url = |user: &str, port: u16| format!("redis://{user}127.0.0.1:{port}");
+    let companion = Companion::new(cluster.nodes()[0].dir(), &url("", cluster.ports()[0]), &database.address());
+    let charge = |number: u32| {
+        let key = format!("account:{number}");
+        let mut client = cluster.primary_of(&key).unwrap().connect().unwrap();
+        call!(client, "GW.ADDCOST", &key, "0.000000000001", "AT", u64::from(number) * 86_400_000 * 100 => ());
+        call!(client, "GW.CREDIT", &key, "TOTAL", number => ());
+    };
+    (1..=60).for_each(charge);
+    companion.catch_up();
+    let rows =
+        || -> Rows { cluster.primaries().iter().flat_map(|node| ledger_rows(&mut node.connect().unwrap())).collect() };
+    let before = rows();
+    assert_eq!(before.len(), 60 * 5);
+    for node in cluster.primaries() {
+        call!(node.connect().unwrap(), "FLUSHALL" => ());
+    }
+
+    let role = fs::read_to_string(project_root().join("redis.conf")).unwrap();
+    let role = role.lines().find_map(|line| line.strip_prefix("#user operator ")).unwrap().to_owned();
+    for node in cluster.nodes() {
+        let words: Vec<&str> = role.split(' ').collect();
+        call!(node.connect().unwrap(), "ACL", "SETUSER", "operator", words => ());
+    }
+    let operator =
+        Companion::new(cluster.nodes()[1].dir(), &url("operator:CHANGE-ME@", cluster.ports()[1]), &database.address());
+    // Slots are where they were not before.
+    let of = |key: &str| slot_of(&mut cluster.nodes()[0].connect().unwrap(), key).unwrap();
+    for number in 1..10 {
+        let key = format!("account:{number}");
+        let from = cluster.primary_of(&key).unwrap();
+        let to = cluster.primaries().into_iter().find(|node| node.port() != from.port()).unwrap();
+        cluster.move_slot(of(&key), from, to).unwrap();
+    }
+    let told = restore(&operator, &["--json"]);
+    assert!(told.contains("\"set\":60") && told.contains("\"left\":[]"), "{told}");
+    assert_equal(&rows(), &before);
+    let told = restore(&operator, &["--dry-run", "--json"]);
+    assert!(told.contains("\"in_step\":60"), "{told}");
+    companion.catch_up();
+    assert_equal(&database.rows(), &before);
 }

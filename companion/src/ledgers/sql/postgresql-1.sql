@@ -1,5 +1,5 @@
 CREATE TABLE gw_account (
-  name text COLLATE "C" PRIMARY KEY, version bigint NOT NULL, seeded boolean NOT NULL DEFAULT false
+  name text COLLATE "C" PRIMARY KEY, version bigint NOT NULL
 );
 CREATE TABLE gw_spend (
   account text COLLATE "C" NOT NULL, period text NOT NULL, first_day date NOT NULL,
