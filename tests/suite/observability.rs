@@ -236,6 +236,8 @@ fn settings_have_the_documented_defaults() {
         ("gw.cache-compress-bytes", "0"),
         ("gw.ledger-days", "62"),
         ("gw.idempotency-ms", "86400000"),
+        ("gw.sem-max-entries", "100000"),
+        ("gw.sem-max-bytes", "67108864"),
         ("gw.top-keys", "128"),
     ];
     assert_eq!(settings, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());

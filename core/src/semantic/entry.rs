@@ -35,7 +35,7 @@ pub trait Group: Clone {
 /// The parts of a new entry.
 #[derive(Debug, Clone)]
 pub struct New<'a> {
-    /// 1 to [`ID_BYTES_MAX`](super::ID_BYTES_MAX) bytes.
+    /// 1 to [`ID_BYTES_MAX`](super::bounds::ID_BYTES_MAX) bytes.
     pub id: &'a [u8],
     /// What a hit replies.
     pub value: &'a [u8],

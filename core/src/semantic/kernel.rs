@@ -7,35 +7,47 @@
 use pulp::Arch;
 
 /// For each row of `signs`, the number of bits in which it differs from `query`'s: at most 4,096. A row has the length of
-/// `query`, whole words of eight bytes.
+/// `query`, whole words of eight bytes. They are appended to `out`.
 pub(super) fn distances(signs: &[u8], query: &[u8], out: &mut Vec<u16>) {
+    let from = out.len();
+    out.resize(from + signs.len() / query.len().max(1), 0);
+    let out = out.get_mut(from..).unwrap_or_default();
     Arch::new().dispatch(|| each_distance(signs, query, out));
 }
 
 /// For each row of `codes`, its product with the query. A row has the length of `query`, at most
-/// [`DIMENSIONS_MAX`](super::DIMENSIONS_MAX).
+/// [`DIMENSIONS_MAX`](super::bounds::DIMENSIONS_MAX). They are appended to `out`.
 pub(super) fn products(codes: &[u8], query: &[i16], out: &mut Vec<i32>) {
+    let from = out.len();
+    out.resize(from + codes.len() / query.len().max(1), 0);
+    let out = out.get_mut(from..).unwrap_or_default();
     Arch::new().dispatch(|| each_product(codes, query, out));
 }
 
-// Inlined into the function that is compiled for a kind of processor: only then are they compiled for it, too.
+// What is compiled for a kind of processor is what is inlined into the function that `pulp` makes for it. So these loops are
+// written out: closures that are handed to `extend` or `sum` may end in functions of their own, six times as slow.
 #[inline(always)]
-fn each_distance(signs: &[u8], query: &[u8], out: &mut Vec<u16>) {
+fn each_distance(signs: &[u8], query: &[u8], out: &mut [u16]) {
     let (query, _) = query.as_chunks::<8>();
     let (signs, _) = signs.as_chunks::<8>();
-    out.extend(signs.chunks_exact(query.len().max(1)).map(|row| {
-        let differ =
-            |(one, other): (&[u8; 8], &[u8; 8])| (u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other)).count_ones();
-        row.iter().zip(query).map(differ).sum::<u32>() as u16
-    }));
+    for (row, out) in signs.chunks_exact(query.len().max(1)).zip(out) {
+        let mut distance = 0;
+        for (one, other) in row.iter().zip(query) {
+            distance += (u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other)).count_ones();
+        }
+        *out = distance as u16;
+    }
 }
 
 #[inline(always)]
-fn each_product(codes: &[u8], query: &[i16], out: &mut Vec<i32>) {
-    out.extend(codes.chunks_exact(query.len().max(1)).map(|row| {
-        let product = |(&code, &integer): (&u8, &i16)| i32::from(code.cast_signed()) * i32::from(integer);
-        row.iter().zip(query).map(product).sum::<i32>()
-    }));
+fn each_product(codes: &[u8], query: &[i16], out: &mut [i32]) {
+    for (row, out) in codes.chunks_exact(query.len().max(1)).zip(out) {
+        let mut product = 0;
+        for (&code, &integer) in row.iter().zip(query) {
+            product += i32::from(code.cast_signed()) * i32::from(integer);
+        }
+        *out = product;
+    }
 }
 
 #[cfg(test)]
@@ -48,7 +60,7 @@ mod tests {
         #[test]
         fn every_processor_computes_the_same(bytes in prop::collection::vec(any::<u8>(), 0..4_096), dimensions in 1_usize..600) {
             let query: Vec<i16> = (0..dimensions).map(|at| (at as i16 * 31) % 4_096 - 2_000).collect();
-            let (mut fast, mut plain) = (Vec::new(), Vec::new());
+            let (mut fast, mut plain) = (Vec::new(), vec![0; bytes.len() / dimensions]);
             products(&bytes, &query, &mut fast);
             each_product(&bytes, &query, &mut plain);
             let single = bytes.chunks_exact(dimensions).map(|row| {
@@ -59,7 +71,7 @@ mod tests {
 
             let words = dimensions.div_ceil(64);
             let query: Vec<u8> = (0..words * 8).map(|at| (at * 37) as u8).collect();
-            let (mut fast, mut plain) = (Vec::new(), Vec::new());
+            let (mut fast, mut plain) = (Vec::new(), vec![0; bytes.len() / (words * 8)]);
             distances(&bytes, &query, &mut fast);
             each_distance(&bytes, &query, &mut plain);
             let single = bytes.chunks_exact(words * 8).map(|row| {

@@ -4,6 +4,7 @@
 //! question's vector with those of all entries: there is no graph, so that it needs no tuning, and an entry that is set,
 //! expired or cleared is found or not found from then on.
 
+mod bounds;
 mod entry;
 mod guard;
 mod index;
@@ -21,6 +22,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+pub use bounds::{COUNT_MAX, DIMENSIONS_MAX, ENTRIES_MAX, ID_BYTES_MAX, REMOVED_MAX, TEXT_BYTES_MAX};
 pub use entry::{Entry, Group, New};
 pub use guard::Guards;
 pub use index::Index;
@@ -28,21 +30,3 @@ pub use room::Limits;
 pub use search::{Answer, Match, Question, Scratch};
 pub use similarity::Similarity;
 pub use vector::{NotAVector, Query, Vector};
-
-/// The most dimensions of a vector.
-pub const DIMENSIONS_MAX: usize = 4_096;
-
-/// The longest id of an entry in bytes.
-pub const ID_BYTES_MAX: usize = 256;
-
-/// The longest question in bytes that is kept with an entry.
-pub const TEXT_BYTES_MAX: usize = 8_192;
-
-/// The most entries of an index.
-pub const ENTRIES_MAX: usize = 1_000_000;
-
-/// The most entries that one search returns.
-pub const COUNT_MAX: usize = 100;
-
-/// The most entries that one set removes to make room.
-pub const REMOVED_MAX: usize = 64;

@@ -1,6 +1,6 @@
 //! What an index removes to stay within its bounds, and what it sheds because nobody can find it any more.
 
-use super::REMOVED_MAX;
+use super::bounds::REMOVED_MAX;
 use super::entry::Group;
 use super::index::Index;
 

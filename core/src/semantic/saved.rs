@@ -1,10 +1,10 @@
 //! How an index is saved.
 
+use super::bounds::{DIMENSIONS_MAX, ENTRIES_MAX, ID_BYTES_MAX, TEXT_BYTES_MAX};
 use super::entry::{Entry, Extras, Group};
 use super::index::Index;
 use super::similarity::Similarity;
 use super::vector::Vector;
-use super::{DIMENSIONS_MAX, ENTRIES_MAX, ID_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::cache::{CATEGORY_BYTES_MAX, CachedValue, TAG_BYTES_MAX, TAGS_MAX};
 use crate::codec::{Corrupt, Reader, Writer};
 use crate::memory::allocated_bytes;

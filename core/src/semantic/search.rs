@@ -30,7 +30,7 @@ pub struct Question<'a> {
     pub query: &'a Query,
     /// The least similarity of an entry that is served; `None` for the index's own, or the default.
     pub threshold: Option<Similarity>,
-    /// How many entries, 1 to [`COUNT_MAX`](super::COUNT_MAX).
+    /// How many entries, 1 to [`COUNT_MAX`](super::bounds::COUNT_MAX).
     pub count: usize,
     /// The question's text, for guards.
     pub text: &'a [u8],
@@ -99,23 +99,44 @@ impl<G: Group> PartialEq for Ranked<'_, G> {
 
 impl<G: Group> Eq for Ranked<'_, G> {}
 
-/// The best of what is offered, at most `room`.
+/// The nearest of what is offered: those at the threshold or above it, at most `room`, and of the others the similarity of
+/// the nearest, which is a runner-up.
 struct Best<'a, G: Group> {
+    threshold: Similarity,
     room: usize,
     heap: BinaryHeap<Reverse<Ranked<'a, G>>>,
+    below: Option<Similarity>,
+    /// What is less similar than this changes nothing.
+    floor: f64,
 }
 
 impl<'a, G: Group> Best<'a, G> {
-    fn offer(&mut self, index: &'a Index<G>, row: usize, similarity: Similarity) {
+    fn new(threshold: Similarity, room: usize) -> Self {
+        Self { threshold, room, heap: BinaryHeap::new(), below: None, floor: f64::NEG_INFINITY }
+    }
+
+    #[inline]
+    fn offer(&mut self, index: &'a Index<G>, row: usize, cosine: f64) {
         // Nearly all rows end here, without a look at the entry.
-        let is_full = self.heap.len() == self.room;
-        if is_full && self.heap.peek().is_some_and(|Reverse(worst)| similarity < worst.similarity) {
-            return;
+        if cosine >= self.floor {
+            self.take(index, row, Similarity::nearest(cosine));
         }
+    }
+
+    fn take(&mut self, index: &'a Index<G>, row: usize, similarity: Similarity) {
         let Some(entry) = index.entries.get(row).filter(|entry| !entry.is_cleared()) else { return };
-        self.heap.push(Reverse(Ranked { similarity, row, entry }));
-        if self.heap.len() > self.room {
-            self.heap.pop();
+        if similarity < self.threshold {
+            self.below = self.below.max(Some(similarity));
+        } else {
+            self.heap.push(Reverse(Ranked { similarity, row, entry }));
+            if self.heap.len() > self.room {
+                self.heap.pop();
+            }
+        }
+        let worst = self.heap.peek().filter(|_| self.heap.len() == self.room).map(|Reverse(worst)| worst.similarity);
+        if let Some(least) = worst.or(self.below) {
+            // A millionth less, because similarities are rounded.
+            self.floor = (least.millionths() - 1) as f64 / 1e6;
         }
     }
 }
@@ -137,27 +158,27 @@ impl<G: Group> Index<G> {
         exact_components: usize,
     ) -> Answer<'_, G> {
         debug_assert_eq!(question.query.dimensions(), self.dimensions());
-        let mut best = Best { room: question.count + PASSED_OVER, heap: BinaryHeap::new() };
+        let threshold = question.threshold.or(self.threshold()).unwrap_or(Similarity::DEFAULT_THRESHOLD);
+        let mut best = Best::new(threshold, question.count + PASSED_OVER);
         if self.len() * self.dimensions() <= exact_components {
             self.rank_all(now_ms, question.query, scratch, &mut best);
         } else {
             self.rank_chosen(now_ms, question.query, scratch, &mut best);
         }
-        let ranked: Vec<Ranked<G>> = best.heap.into_sorted_vec().into_iter().map(|Reverse(ranked)| ranked).collect();
-        let threshold = question.threshold.or(self.threshold()).unwrap_or(Similarity::DEFAULT_THRESHOLD);
+        let Best { heap, below, .. } = best;
+        let ranked: Vec<Ranked<G>> = heap.into_sorted_vec().into_iter().map(|Reverse(ranked)| ranked).collect();
         let answers = |ranked: &Ranked<G>| {
-            ranked.similarity >= threshold
-                && ranked.entry.rejected().is_none_or(|rejected| ranked.similarity > rejected)
+            ranked.entry.rejected().is_none_or(|rejected| ranked.similarity > rejected)
                 && question.guards.agree(question.text, ranked.entry.text())
         };
-        let places = (0..ranked.len()).filter(|&place| answers(&ranked[place])).take(question.count);
-        let matches = places.map(|place| {
-            let Ranked { similarity, row, entry } = ranked[place];
+        let similarity_at = |place: usize| ranked.get(place).map(|ranked| ranked.similarity).or(below);
+        let places = ranked.iter().enumerate().filter(|(_, ranked)| answers(ranked)).take(question.count);
+        let matches = places.map(|(place, &Ranked { similarity, row, entry })| {
             self.touch(row);
             let expires_at_ms = self.expires_at_ms.get(row).copied().unwrap_or(0);
-            Match { entry, similarity, expires_at_ms, runner_up: ranked.get(place + 1).map(|next| next.similarity) }
+            Match { entry, similarity, expires_at_ms, runner_up: similarity_at(place + 1) }
         });
-        Answer { matches: matches.collect(), nearest: ranked.first().map(|nearest| nearest.similarity) }
+        Answer { matches: matches.collect(), nearest: similarity_at(0) }
     }
 
     /// Offers every entry.
@@ -174,7 +195,7 @@ impl<G: Group> Index<G> {
                 .zip(self.expires_at_ms.get(row..).into_iter().flatten());
             for (&product, (&inverse_length, &expires_at_ms)) in scratch.products.iter().zip(lists) {
                 if expires_at_ms > now_ms {
-                    best.offer(self, row, Similarity::nearest(query.cosine(product, inverse_length)));
+                    best.offer(self, row, query.cosine(product, inverse_length));
                 }
                 row += 1;
             }
@@ -223,7 +244,7 @@ impl<G: Group> Index<G> {
             scratch.products.clear();
             kernel::products(self.codes.get(row), &query.integers, &mut scratch.products);
             if let (Some(&product), Some(&inverse_length)) = (scratch.products.first(), self.inverse_lengths.get(row)) {
-                best.offer(self, row, Similarity::nearest(query.cosine(product, inverse_length)));
+                best.offer(self, row, query.cosine(product, inverse_length));
             }
         }
     }

@@ -5,7 +5,7 @@
 //! is the length of the integers. A question's vector has integers from -4,095 to 4,095. So a similarity is that of two
 //! vectors of integers, whose product is exact in 32 bits: every processor computes the same.
 
-use super::DIMENSIONS_MAX;
+use super::bounds::DIMENSIONS_MAX;
 use crate::codec::Corrupt;
 
 /// The largest integer of a stored vector.
