@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::cache::category::Category;
+use crate::cache::groups;
 use gateway_core::codec::{Decoder, Encoded};
 
 /// All tests share the module's groups, so they run one at a time.

@@ -411,7 +411,7 @@ fn record_semantic(client: &mut Connection) {
         "GW.SEMSET index evicted zzzzzzzz value",
         "GW.SEMGET index aaaazzzz",
         "GW.SEMSET index two zzzzaaaa wrong",
-        "CONFIG SET gw.sem-max-entries 100000",
+        "CONFIG SET gw.sem-max-entries 50000",
         "GW.SEMREJECT index two 1",
     ] {
         must(client, words);

@@ -236,7 +236,7 @@ fn settings_have_the_documented_defaults() {
         ("gw.cache-compress-bytes", "0"),
         ("gw.ledger-days", "62"),
         ("gw.idempotency-ms", "86400000"),
-        ("gw.sem-max-entries", "100000"),
+        ("gw.sem-max-entries", "50000"),
         ("gw.sem-max-bytes", "67108864"),
         ("gw.top-keys", "128"),
     ];

@@ -4,7 +4,7 @@
 //! kinds of processors (AVX-512, AVX2, NEON, and any) and takes the best that this one has. All of them compute
 //! the same, because integers are exact: the loops as they stand here are their own reference.
 
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 
 /// For each row of `signs`, the number of bits in which it differs from `query`'s: at most 4,096. A row has the length of
 /// `query`, whole words of eight bytes. They are appended to `out`.
@@ -12,7 +12,7 @@ pub(super) fn distances(signs: &[u8], query: &[u8], out: &mut Vec<u16>) {
     let from = out.len();
     out.resize(from + signs.len() / query.len().max(1), 0);
     let out = out.get_mut(from..).unwrap_or_default();
-    Arch::new().dispatch(|| each_distance(signs, query, out));
+    Arch::new().dispatch(Distances { signs, query, out });
 }
 
 /// For each row of `codes`, its product with the query. A row has the length of `query`, at most
@@ -21,11 +21,43 @@ pub(super) fn products(codes: &[u8], query: &[i16], out: &mut Vec<i32>) {
     let from = out.len();
     out.resize(from + codes.len() / query.len().max(1), 0);
     let out = out.get_mut(from..).unwrap_or_default();
-    Arch::new().dispatch(|| each_product(codes, query, out));
+    Arch::new().dispatch(Products { codes, query, out });
 }
 
-// What is compiled for a kind of processor is what is inlined into the function that `pulp` makes for it. So these loops are
-// written out: closures that are handed to `extend` or `sum` may end in functions of their own, six times as slow.
+struct Distances<'a> {
+    signs: &'a [u8],
+    query: &'a [u8],
+    out: &'a mut [u16],
+}
+
+struct Products<'a> {
+    codes: &'a [u8],
+    query: &'a [i16],
+    out: &'a mut [i32],
+}
+
+// What is compiled for a kind of processor is what is inlined into the function that `pulp` makes for it. A closure, or one
+// that is handed to `extend` or `sum`, may end in a function of its own, six times as slow. So these are structs with methods
+// that are always inlined, and the loops are written out.
+
+impl NullaryFnOnce for Distances<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        each_distance(self.signs, self.query, self.out);
+    }
+}
+
+impl NullaryFnOnce for Products<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        each_product(self.codes, self.query, self.out);
+    }
+}
+
 #[inline(always)]
 fn each_distance(signs: &[u8], query: &[u8], out: &mut [u16]) {
     let (query, _) = query.as_chunks::<8>();

@@ -187,12 +187,8 @@ impl<G: Group> Index<G> {
         for codes in self.codes.chunks() {
             scratch.products.clear();
             kernel::products(codes, &query.integers, &mut scratch.products);
-            let lists = self
-                .inverse_lengths
-                .get(row..)
-                .into_iter()
-                .flatten()
-                .zip(self.expires_at_ms.get(row..).into_iter().flatten());
+            let (inverse_lengths, expires_at_ms) = (self.inverse_lengths.get(row..), self.expires_at_ms.get(row..));
+            let lists = inverse_lengths.unwrap_or_default().iter().zip(expires_at_ms.unwrap_or_default());
             for (&product, (&inverse_length, &expires_at_ms)) in scratch.products.iter().zip(lists) {
                 if expires_at_ms > now_ms {
                     best.offer(self, row, query.cosine(product, inverse_length));

@@ -19,8 +19,8 @@ impl Similarity {
     /// That of vectors of the same direction.
     pub const MAX: Self = Self(ONE);
 
-    /// The threshold of an index that has none of its own, if a call names none, either. What it costs in wrong answers is
-    /// measured: see docs/src/guides/semantic-cache.md.
+    /// The threshold of an index that has none of its own, if a call names none, either. It is high, because a wrong answer
+    /// costs more than a call of the model: see docs/src/guides/semantic-cache.md.
     pub const DEFAULT_THRESHOLD: Self = Self(900_000);
 
     /// The similarity of so many millionths; `None` outside of -1 to 1.
