@@ -25,7 +25,7 @@ TEXT
 
 # Both get Ctrl-C by themselves. Whatever else ends this script ends them, too; the server saves its data then.
 started=()
-trap 'kill "${started[@]}" 2>/dev/null; wait' EXIT
+trap 'kill "${started[@]}" 2>/dev/null || true; wait || true' EXIT
 trap 'exit 0' INT TERM
 "$server" redis.conf --port "$port" &
 server_pid=$!

@@ -10,6 +10,7 @@ mod cache;
 mod limit;
 mod node;
 mod queue;
+mod semantic;
 mod server;
 mod stats;
 mod top;
@@ -70,6 +71,10 @@ const COMMANDS: &[&Command] = &[
     &cache::list::COMMAND,
     &cache::stats::COMMAND,
     &cache::key::COMMAND,
+    &semantic::set::COMMAND,
+    &semantic::get::COMMAND,
+    &semantic::del::COMMAND,
+    &semantic::reject::COMMAND,
     &admission::policy::SET,
     &admission::policy::DEL,
     &admission::policy::RESET,
@@ -89,6 +94,7 @@ const COMMANDS: &[&Command] = &[
     &queue::effect::COMMAND,
     &cache::effect::COMMAND,
     &cache::effect::CLEAR_COMMAND,
+    &semantic::effect::COMMAND,
     &admission::effect::COMMAND,
     &node::LOAD,
     #[cfg(feature = "fault-injection")]
@@ -103,6 +109,7 @@ const TYPES: &[Type] = &[
     Type::of::<Queue>(),
     Type::of::<cache::entry::Entry>(),
     Type::of::<Account>(),
+    Type::of::<semantic::member::SemanticIndex>(),
 ];
 
 const SETTINGS: &[Setting] = &[
@@ -119,6 +126,8 @@ const SETTINGS: &[Setting] = &[
     Setting::Text(&cache::settings::TTL),
     Setting::Text(&cache::settings::STALE),
     Setting::Number(&cache::settings::PACK_FROM_BYTES),
+    Setting::Number(&semantic::settings::MAX_ENTRIES),
+    Setting::Number(&semantic::settings::MAX_BYTES),
     Setting::Number(&top::settings::KEYS),
 ];
 

@@ -110,6 +110,15 @@ counters! {
     cache_deletes,
     cache_cleared,
     cache_errors,
+    /// The semantic cache: questions answered and not, entries set and deleted, answers rejected, and entries removed because
+    /// their index was full, or because they had expired.
+    sem_hits,
+    sem_misses,
+    sem_sets,
+    sem_deletes,
+    sem_rejects,
+    sem_evicted,
+    sem_expired,
     /// GW.TOP: amounts of meters that have no list because there are too many meters.
     top_ignored,
 }

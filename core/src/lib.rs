@@ -26,6 +26,7 @@ pub mod money;
 mod ordered;
 pub mod queue;
 mod recent;
+pub mod semantic;
 pub mod slot;
 pub mod stored;
 pub mod top;

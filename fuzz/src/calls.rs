@@ -121,6 +121,15 @@ fn uses(kind: &str) -> Vec<Argv> {
             "GW.LOGDEAD k REQUEUE ALL",
             "GW.LOGPOP k COUNT 100 LEASE 5 MAXDELIVERIES 1",
         ],
+        "gw-semidx" => &[
+            "GW.SEMGET k aaaazzzz META",
+            "GW.SEMGET k aaaazzzz THRESHOLD -1 COUNT 100",
+            "GW.SEMGET k aaaazzzz THRESHOLD -1 TEXT question GUARD digits GUARD negation",
+            "GW.SEMSET k new aaaazzzz value EX 5 TAG t TEXT question DEFAULT 0.1",
+            "GW.SEMREJECT k new 0.5",
+            "GW.SEMDEL k new id",
+            "GW.CACHECLEAR TAG t",
+        ],
         "gw-cached" => &[
             "GW.CACHEGET k META",
             "GW.CACHEFETCH k TOUCH",

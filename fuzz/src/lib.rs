@@ -13,6 +13,7 @@ mod fields;
 mod memory;
 mod packed;
 pub mod seeds;
+mod semantic;
 mod server;
 mod stored;
 mod texts;
@@ -29,6 +30,7 @@ use gateway_core::window::SlidingWindow;
 
 pub use calls::{commands, effects, values};
 pub use packed::{codec, packed};
+pub use semantic::semantic;
 pub use texts::{canonical, glob, json, numbers, policies, times};
 
 pub fn window(data: &[u8]) {

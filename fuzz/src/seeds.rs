@@ -43,6 +43,7 @@ fn of(target: &str) -> BTreeSet<Vec<u8>> {
         "ledger" => values("gw-ledger"),
         "queue" => values("gw-queues"),
         "account" => values("gw-accnts"),
+        "semantic" => values("gw-semidx"),
         "values" => golden_values().into_iter().map(|(which, _, bytes)| [&[which][..], &bytes].concat()).collect(),
         "effects" => effects(),
         "commands" => sessions().iter().map(|session| calls::write(session)).collect(),

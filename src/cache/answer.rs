@@ -1,6 +1,6 @@
 //! The look-up, the counting and the reply of GW.CACHEGET and GW.CACHEFETCH.
 
-use gateway_core::cache::{State, category_of};
+use gateway_core::cache::{CachedValue, State, category_of};
 use gateway_core::money::Amount;
 use lazy_static::lazy_static;
 
@@ -48,7 +48,7 @@ pub fn reply_found(call: &Call, question: &Question, refresh: impl FnOnce(&Entry
         let token = if state == State::Stale { refresh(entry) } else { 0 };
         Meta { token, ..Meta::of(entry, state, found.expires_at_ms(), now_ms) }.reply(call, Some(entry))?;
     } else {
-        reply_value(call, entry)?;
+        reply_value(call, entry.value())?;
     }
     Ok(true)
 }
@@ -81,16 +81,16 @@ fn count_hit(entry: &Entry, state: State) {
     }
 }
 
-fn reply_value(call: &Call, entry: &Entry) -> Outcome {
+pub fn reply_value(call: &Call, value: &CachedValue) -> Outcome {
     lazy_static! {
         /// The buffer that values are unpacked into, one after the other. It grows to the longest of them.
         static ref ROOM: MainThread<Vec<u8>> = MainThread::new(Vec::new());
     }
-    match entry.plain_value() {
-        Some(value) => call.reply().bytes(value),
+    match value.plain() {
+        Some(plain) => call.reply().bytes(plain),
         None => call.reply().bytes(
-            entry
-                .value(&mut ROOM.borrow())
+            value
+                .get(&mut ROOM.borrow())
                 .map_err(|_| Error::coded("ERR internal error: the value cannot be unpacked"))?,
         ),
     };
@@ -132,7 +132,7 @@ impl Meta {
     fn reply(&self, call: &Call, entry: Option<&Entry>) -> Outcome {
         call.reply().array(5).bytes(self.state);
         match entry {
-            Some(entry) => reply_value(call, entry)?,
+            Some(entry) => reply_value(call, entry.value())?,
             None => {
                 call.reply().null();
             }

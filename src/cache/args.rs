@@ -2,9 +2,8 @@
 
 use gateway_core::UNITS_MAX;
 use gateway_core::cache::flight::HOLDER_BYTES_MAX;
-use gateway_core::cache::{CATEGORY_BYTES_MAX, TAG_BYTES_MAX};
+use gateway_core::cache::{CATEGORY_BYTES_MAX, TAG_BYTES_MAX, VALUE_BYTES_MAX};
 
-use super::entry::VALUE_BYTES_MAX;
 use crate::server::args::Args;
 use crate::server::{Error, Str};
 

@@ -3,7 +3,7 @@
 //! A category, a tag or all entries are cleared by a mark on the group that they share (see [`group`](super::group)). Every
 //! reader sees it at once. The clear is replicated in its place among the sets, so it has the same effect on replicas
 //! and from the AOF. The memory is freed later: see [`reclaim`]. Entries that match a pattern are deleted one by one,
-//! by a scan.
+//! by a scan. All of this goes for entries of semantic indexes, too; a pattern is that of the index's key.
 
 use gateway_core::glob;
 
@@ -12,6 +12,8 @@ use super::effect::Clear;
 use super::entry::Entry;
 use super::sweep::delete_if;
 use super::{flights, moment, reclaim};
+use crate::semantic::member::SemanticIndex;
+use crate::semantic::sweep;
 use crate::server::args::OwnedKey;
 use crate::server::blocked::{Parked, Parking};
 use crate::server::call::entry;
@@ -120,11 +122,15 @@ impl Scan for Sweep {
     const CHANGES: bool = true;
 
     fn wants(&mut self, key: Key, value: &Glimpse) -> bool {
-        value.value::<Entry>().is_some() && glob::matches(&self.pattern, key.bytes())
+        let is_ours = value.value::<Entry>().is_some() || value.value::<SemanticIndex>().is_some();
+        is_ours && glob::matches(&self.pattern, key.bytes())
     }
 
     fn take(&mut self, call: &mut Call, keys: &[OwnedKey]) -> bool {
-        self.deleted += keys.iter().map(|name| u64::from(delete_if(call, name.key(), |_| true))).sum::<u64>();
+        for name in keys {
+            let deleted = u64::from(delete_if(call, name.key(), |_| true));
+            self.deleted += deleted + sweep::delete(call, name.key());
+        }
         true
     }
 

@@ -3,24 +3,19 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use gateway_core::cache::{CATEGORY_BYTES_MAX, Life, State, TAG_BYTES_MAX, TAGS_MAX, TTL_MAX_S, packed};
+use gateway_core::cache::{CATEGORY_BYTES_MAX, CachedValue, Life, State, TAG_BYTES_MAX, TAGS_MAX, TTL_MAX_S};
 use gateway_core::codec::{Corrupt, Reader, Writer};
 use gateway_core::memory::allocated_bytes;
 use gateway_core::money::Amount;
 use gateway_core::stored::Stored;
 
 use super::group::Group;
-use super::groups;
+use super::join;
 use super::marks;
-
-/// The longest value in bytes: the longest argument that the server accepts by default.
-pub const VALUE_BYTES_MAX: usize = 512 << 20;
 
 /// A cached value. The expiry is that of its key, so that TTL and PEXPIREAT mean what they say.
 pub struct Entry {
-    value: Box<[u8]>,
-    /// The value's length if it is packed, else 0.
-    unpacked_len: u32,
+    value: CachedValue,
     created_at_ms: i64,
     ttl_ms: u64,
     fresh_until_ms: i64,
@@ -61,31 +56,16 @@ impl New<'_> {
     }
 }
 
-/// The groups of an entry that was cleared before it came here.
-fn cleared_groups<'a>(category: &[u8], tags: impl Iterator<Item = &'a [u8]>) -> (Arc<Group>, Box<[Arc<Group>]>) {
-    (groups::cleared_category(category), tags.map(groups::cleared_tag).collect())
-}
-
 impl Entry {
     /// `pack_from_bytes` is the shortest value that is packed if that pays; with 0, none is.
     pub fn new(new: New, pack_from_bytes: usize) -> Self {
-        let (value, unpacked_len) = match packed(new.value, pack_from_bytes) {
-            Some(packed) => (packed, new.value.len() as u32),
-            None => (new.value.into(), 0),
-        };
-        let (category, tags) = match new.is_cleared() {
-            true => cleared_groups(new.category, without_repeats(new.tags)),
-            false => {
-                let tags = without_repeats(new.tags).map(groups::of_tag).collect();
-                (groups::of_category(new.category), tags)
-            }
-        };
-        Self::with(value, unpacked_len, new.created_at_ms, new.life, new.saved, category, tags)
+        let value = CachedValue::new(new.value, pack_from_bytes);
+        let (category, tags) = join::of_new(new.category, new.tags, new.created_at_ms);
+        Self::with(value, new.created_at_ms, new.life, new.saved, category, tags)
     }
 
     fn with(
-        value: Box<[u8]>,
-        unpacked_len: u32,
+        value: CachedValue,
         created_at_ms: i64,
         life: Life,
         saved: Amount,
@@ -94,11 +74,11 @@ impl Entry {
     ) -> Self {
         let Life { ttl_ms, stale_ms, fresh_until_ms } = life;
         let extras = Extras { stale_ms, saved, tags }.if_any();
-        Self { value, unpacked_len, created_at_ms, ttl_ms, fresh_until_ms, category, extras }.counted()
+        Self { value, created_at_ms, ttl_ms, fresh_until_ms, category, extras }.counted()
     }
 
     fn counted(self) -> Self {
-        self.category.entry_made(self.sizes());
+        self.category.entry_made(self.value.sizes());
         self.tags().iter().for_each(|tag| tag.tagged());
         self
     }
@@ -113,26 +93,12 @@ impl Entry {
             return;
         }
         self.count_if_expired(new.created_at_ms);
-        let before = self.sizes();
-        match packed(new.value, pack_from_bytes) {
-            Some(packed) => (self.value, self.unpacked_len) = (packed, new.value.len() as u32),
-            None => {
-                match self.value.len() == new.value.len() {
-                    true => self.value.copy_from_slice(new.value),
-                    false => self.value = new.value.into(),
-                }
-                self.unpacked_len = 0;
-            }
-        }
-        self.category.entry_resized(before, self.sizes());
+        let before = self.value.sizes();
+        self.value.overwrite(new.value, pack_from_bytes);
+        self.category.entry_resized(before, self.value.sizes());
         let Life { ttl_ms, stale_ms, fresh_until_ms } = new.life;
         (self.created_at_ms, self.ttl_ms, self.fresh_until_ms) = (new.created_at_ms, ttl_ms, fresh_until_ms);
         self.extras = Extras { stale_ms, saved: new.saved, tags: [].into() }.if_any();
-    }
-
-    /// Bytes of the value: as stored, and unpacked.
-    fn sizes(&self) -> [u64; 2] {
-        [self.value.len() as u64, self.len() as u64]
     }
 
     /// The server does not say why it frees a value; past its expiry it counts as expired.
@@ -142,33 +108,8 @@ impl Entry {
         }
     }
 
-    /// The value's length in bytes.
-    pub fn len(&self) -> usize {
-        match self.unpacked_len {
-            0 => self.value.len(),
-            len => len as usize,
-        }
-    }
-
-    /// The bytes that the value is stored in.
-    pub fn stored_len(&self) -> usize {
-        self.value.len()
-    }
-
-    /// The value. A packed one is unpacked into `room`.
-    ///
-    /// # Errors
-    /// Never, since packed values are checked when they are loaded.
-    pub fn value<'a>(&'a self, room: &'a mut Vec<u8>) -> Result<&'a [u8], Corrupt> {
-        match self.unpacked_len {
-            0 => Ok(&self.value),
-            len => packed::unpack(&self.value, len as usize, room),
-        }
-    }
-
-    /// The value, if it is not packed.
-    pub fn plain_value(&self) -> Option<&[u8]> {
-        (self.unpacked_len == 0).then_some(&self.value)
+    pub fn value(&self) -> &CachedValue {
+        &self.value
     }
 
     pub fn life(&self) -> Life {
@@ -219,25 +160,6 @@ impl Entry {
     }
 }
 
-/// The packed value, if it is long enough to be packed and that pays.
-fn packed(value: &[u8], from_bytes: usize) -> Option<Box<[u8]>> {
-    let worth_it = from_bytes > 0 && value.len() >= from_bytes;
-    worth_it.then(|| packed::pack(value)).flatten().map(Vec::into_boxed_slice)
-}
-
-/// Each tag once.
-fn without_repeats(mut tags: Vec<&[u8]>) -> impl Iterator<Item = &[u8]> {
-    let mut kept: Vec<&[u8]> = Vec::with_capacity(tags.len());
-    tags.retain(|tag| {
-        let new = !kept.contains(tag);
-        if new {
-            kept.push(tag);
-        }
-        new
-    });
-    tags.into_iter()
-}
-
 impl Clone for Entry {
     fn clone(&self) -> Self {
         Self { value: self.value.clone(), category: Arc::clone(&self.category), extras: self.extras.clone(), ..*self }
@@ -247,7 +169,7 @@ impl Clone for Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.category.entry_gone(self.sizes());
+        self.category.entry_gone(self.value.sizes());
         self.tags().iter().for_each(|tag| tag.untagged());
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         self.count_if_expired(now_ms);
@@ -259,8 +181,7 @@ impl Stored for Entry {
 
     fn save(&self, out: &mut dyn Writer) {
         self.write(out);
-        out.uint(u64::from(self.unpacked_len));
-        out.bytes(&self.value);
+        self.value.save(out);
     }
 
     fn load(from: &mut dyn Reader, _encoding: u32) -> Result<Self, Corrupt> {
@@ -275,26 +196,16 @@ impl Stored for Entry {
         let category = from.bytes(CATEGORY_BYTES_MAX)?;
         let tag_count = from.uint_max(TAGS_MAX as u64, "too many tags")?;
         let tags = (0..tag_count).map(|_| from.bytes(TAG_BYTES_MAX)).collect::<Result<Vec<_>, _>>()?;
-        let unpacked_len = from.uint_max(packed::PACKED_MAX as u64, "a packed value too long")? as u32;
-        let value = from.bytes(VALUE_BYTES_MAX)?.into_boxed_slice();
-        if unpacked_len > 0 {
-            packed::unpack(&value, unpacked_len as usize, &mut Vec::new())?;
-        }
-        let cleared = cleared || marks::covers(created_at_ms, &category, tags.iter().map(Vec::as_slice));
-        let tags = without_repeats(tags.iter().map(Vec::as_slice).collect());
-        let (category, tags) = match cleared {
-            true => cleared_groups(&category, tags),
-            false => groups::of_loaded(&category, tags),
-        };
-        Ok(Self::with(value, unpacked_len, created_at_ms, life, saved, category, tags))
+        let value = CachedValue::load(from)?;
+        let tags = tags.iter().map(Vec::as_slice).collect();
+        let (category, tags) = join::of_loaded(&category, tags, created_at_ms, cleared);
+        Ok(Self::with(value, created_at_ms, life, saved, category, tags))
     }
 
     /// Leaves out whether and how the value is packed: nodes may differ in that.
     fn digest(&self, out: &mut dyn Writer) {
         self.write(out);
-        if let Ok(value) = self.value(&mut Vec::new()) {
-            out.bytes(value);
-        }
+        self.value.digest(out);
     }
 
     fn memory_bytes(&self) -> usize {
@@ -302,7 +213,7 @@ impl Stored for Entry {
             .extras
             .as_ref()
             .map_or(0, |extras| allocated_bytes(size_of::<Extras>()) + allocated_bytes(size_of_val(&*extras.tags)));
-        allocated_bytes(self.value.len()) + extras
+        self.value.memory_bytes() + extras
     }
 
     fn allocations(&self) -> usize {
@@ -311,9 +222,7 @@ impl Stored for Entry {
 
     fn buffers(&mut self, from: usize, visit: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<usize> {
         if from == 0 {
-            let mut value = std::mem::take(&mut self.value).into_vec();
-            visit(&mut value);
-            self.value = value.into_boxed_slice();
+            self.value.buffer(visit);
         }
         None
     }

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::cache::category::Category;
+use crate::cache::groups;
 use gateway_core::codec::{Decoder, Encoded};
 
 /// All tests share the module's groups, so they run one at a time.
@@ -86,11 +87,11 @@ fn an_overwritten_entry_is_a_new_one() {
             let extra = New { saved, life: Life::new(2_000, 5_000, 70), created_at_ms: 2_000, ..plain(before) };
             entry.overwrite(extra, PACK_FROM_BYTES);
             assert_eq!((entry.saved(), entry.life(), entry.age_ms(2_500)), (saved, Life::new(2_000, 5_000, 70), 500));
-            assert_eq!(entry.value(&mut Vec::new()), Ok(&before[..]));
+            assert_eq!(entry.value().get(&mut Vec::new()), Ok(&before[..]));
             entry.overwrite(plain(after), PACK_FROM_BYTES);
             assert_eq!((entry.saved(), entry.life(), entry.age_ms(2_500)), (Amount::ZERO, plain(after).life, 1_500));
-            assert_eq!(entry.value(&mut Vec::new()), Ok(&after[..]));
-            assert_eq!(entry.plain_value().is_some(), after.len() < PACK_FROM_BYTES);
+            assert_eq!(entry.value().get(&mut Vec::new()), Ok(&after[..]));
+            assert_eq!(entry.value().plain().is_some(), after.len() < PACK_FROM_BYTES);
             let alone = Entry::new(New { category: b"alone", ..plain(after) }, PACK_FROM_BYTES);
             assert_eq!(groups::held(category), groups::held(Category::named(b"alone")));
             assert_eq!(entry.memory_bytes(), alone.memory_bytes());

@@ -25,6 +25,10 @@ impl State {
         self.tags.named(name, || Group::of_tag(name))
     }
 
+    fn joined(&mut self, category: &[u8], tags: &[&[u8]]) -> Joined {
+        (self.of_category(category), tags.iter().map(|tag| self.of_tag(tag)).collect())
+    }
+
     /// Ends the groups: their entries no longer count, although the server may free them later, perhaps in the background.
     fn end(self) -> Old {
         self.era.clear();
@@ -38,34 +42,26 @@ lazy_static! {
     static ref BESIDE: MainThread<Option<State>> = MainThread::new(None);
 }
 
-/// The group of new entries of the category.
-pub fn of_category(name: &[u8]) -> Arc<Group> {
-    STATE.borrow().of_category(name)
+/// An entry's groups: of its category, and of its tags.
+pub type Joined = (Arc<Group>, Box<[Arc<Group>]>);
+
+/// The groups of a new entry.
+pub fn of_new(category: &[u8], tags: &[&[u8]]) -> Joined {
+    STATE.borrow().joined(category, tags)
 }
 
-/// The groups of entries that were cleared before they were loaded.
-pub fn cleared_category(name: &[u8]) -> Arc<Group> {
-    Group::of_category(name, Category::named(name), &Arc::default()).into_cleared()
-}
-
-pub fn cleared_tag(name: &[u8]) -> Arc<Group> {
-    Group::of_tag(name).into_cleared()
-}
-
-pub fn of_tag(name: &[u8]) -> Arc<Group> {
-    STATE.borrow().of_tag(name)
-}
-
-/// The groups of an entry that is loaded: of its category, and of its tags.
-pub fn of_loaded<'a>(category: &[u8], tags: impl Iterator<Item = &'a [u8]>) -> (Arc<Group>, Box<[Arc<Group>]>) {
-    let groups = |state: &mut State| {
-        let category = state.of_category(category);
-        (category, tags.map(|tag| state.of_tag(tag)).collect())
-    };
+/// The groups of an entry that is loaded.
+pub fn of_loaded(category: &[u8], tags: &[&[u8]]) -> Joined {
     match &mut *BESIDE.borrow() {
-        Some(beside) => groups(beside),
-        None => groups(&mut STATE.borrow()),
+        Some(beside) => beside.joined(category, tags),
+        None => STATE.borrow().joined(category, tags),
     }
+}
+
+/// The groups of an entry that was cleared before it came here.
+pub fn of_cleared(category: &[u8], tags: &[&[u8]]) -> Joined {
+    let category = Group::of_category(category, Category::named(category), &Arc::default()).into_cleared();
+    (category, tags.iter().map(|tag| Group::of_tag(tag).into_cleared()).collect())
 }
 
 /// A category's entries, the bytes of their values as stored, and unpacked.

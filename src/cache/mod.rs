@@ -1,9 +1,9 @@
 //! The response cache: GW.CACHESET, GW.CACHEGET, GW.CACHEFETCH, GW.CACHERELEASE, GW.CACHEDEL, GW.CACHECLEAR, GW.CACHELIST,
 //! GW.CACHESTATS and GW.CACHEKEY.
 
-mod answer;
-mod args;
-mod category;
+pub mod answer;
+pub mod args;
+pub mod category;
 pub mod clear;
 pub mod del;
 pub mod effect;
@@ -11,12 +11,13 @@ pub mod entry;
 pub mod fetch;
 pub mod flights;
 pub mod get;
-mod group;
-mod groups;
+pub mod group;
+pub mod groups;
+pub mod join;
 pub mod key;
 pub mod list;
 pub mod marks;
-mod moment;
+pub mod moment;
 pub mod reclaim;
 pub mod release;
 pub mod set;

@@ -14,6 +14,8 @@ use super::entry::Entry;
 use super::groups;
 use super::marks;
 use super::sweep::delete_if;
+use crate::semantic::member::SemanticIndex;
+use crate::semantic::sweep;
 use crate::server::args::OwnedKey;
 use crate::server::events::{Event, Loading, follow_keys};
 use crate::server::key::Glimpse;
@@ -21,6 +23,9 @@ use crate::server::scan::Scan;
 use crate::server::shared::MainThread;
 use crate::server::value::LOAD_EVENT;
 use crate::server::{Call, Key};
+
+/// How long to wait while the server accepts no writes.
+const WRITE_PAUSE_MS: u64 = 5;
 
 /// The scan that deletes cleared entries.
 #[derive(Default)]
@@ -76,7 +81,10 @@ pub fn on_server_event(call: &mut Call, event: Event) {
 pub fn on_key_event(call: &mut Call, event: &CStr, key: Key) {
     if [c"restore", c"copy_to", c"move_to", c"rename_to", LOAD_EVENT].contains(&event) {
         let cleared = call.glance::<Entry>(key).is_ok_and(|found| found.is_some_and(|found| found.get().is_cleared()));
-        if cleared {
+        let has_cleared = |index: &SemanticIndex| index.entries().any(|(entry, _)| entry.is_cleared());
+        let found =
+            call.glance::<SemanticIndex>(key).is_ok_and(|found| found.is_some_and(|found| has_cleared(found.get())));
+        if cleared || found {
             reclaim(call);
         }
     }
@@ -112,7 +120,7 @@ pub fn reclaim(call: &mut Call) {
 /// Deletes the cleared entries of a database, and then of those after it.
 fn reclaim_database(call: &mut Call, database: i32) {
     if call.is_primary() && call.select_database(database) {
-        call.scan(Sweep { database });
+        call.scan(Sweep { database, indexes: Vec::new() });
         return;
     }
     let again = {
@@ -130,23 +138,57 @@ fn reclaim_database(call: &mut Call, database: i32) {
 /// Deletes the cleared entries of a database.
 struct Sweep {
     database: i32,
+    /// The semantic indexes, which are looked through afterwards.
+    indexes: Vec<OwnedKey>,
 }
 
 impl Scan for Sweep {
     const CHANGES: bool = true;
 
     fn wants(&mut self, _key: Key, value: &Glimpse) -> bool {
-        value.value::<Entry>().is_some_and(Entry::is_cleared)
+        value.value::<Entry>().is_some_and(Entry::is_cleared) || value.value::<SemanticIndex>().is_some()
     }
 
     fn take(&mut self, call: &mut Call, keys: &[OwnedKey]) -> bool {
         for name in keys {
-            delete_if(call, name.key(), Entry::is_cleared);
+            if call.glance::<SemanticIndex>(name.key()).is_ok_and(|found| found.is_some()) {
+                self.indexes.push(OwnedKey::new(name.key().bytes()));
+            } else {
+                delete_if(call, name.key(), Entry::is_cleared);
+            }
         }
         true
     }
 
     fn done(self, call: &mut Call) {
-        reclaim_database(call, self.database + 1);
+        let Self { database, indexes } = self;
+        look_through(call, Indexes { database, indexes, end: usize::MAX });
     }
+}
+
+/// Semantic indexes of a database, the last of them up to a row.
+struct Indexes {
+    database: i32,
+    indexes: Vec<OwnedKey>,
+    end: usize,
+}
+
+/// Removes cleared entries from indexes, in slices, and goes on with the next database.
+fn look_through(call: &mut Call, mut left: Indexes) {
+    if !call.is_primary() || !call.select_database(left.database) {
+        return reclaim_database(call, left.database + 1);
+    }
+    if !call.may_change() {
+        call.after(WRITE_PAUSE_MS, look_through, left);
+        return;
+    }
+    let Some(name) = left.indexes.last() else { return reclaim_database(call, left.database + 1) };
+    match sweep::remove_cleared(call, name.key(), left.end) {
+        Some(end) => left.end = end,
+        None => {
+            left.indexes.pop();
+            left.end = usize::MAX;
+        }
+    }
+    call.after(1, look_through, left);
 }

@@ -44,8 +44,8 @@ impl Value for Entry {
         self.tags().iter().for_each(|tag| {
             reply.bytes(tag.name());
         });
-        reply.bytes("value_bytes").count(self.len() as u64);
-        reply.bytes("stored_bytes").count(self.stored_len() as u64);
+        reply.bytes("value_bytes").count(self.value().len() as u64);
+        reply.bytes("stored_bytes").count(self.value().stored_len() as u64);
         reply.bytes("saved").bytes(self.saved().to_text().as_bytes());
         reply.bytes("age_ms").int(self.age_ms(now_ms));
         reply.bytes("fresh_ms").int((self.life().fresh_until_ms - now_ms).clamp(0, TIME_MAX_MS));

@@ -24,7 +24,7 @@ pub enum Access {
 
 use Access::{Administers, Grows, Inspects, Reads, Shrinks};
 
-pub const PUBLIC: [Public; 47] = [
+pub const PUBLIC: [Public; 51] = [
     public("gw.allow", "GW.ALLOW k 10 WINDOW 1000 COST 2 FIXED PEEK", -3, &["k"], Grows),
     public("gw.tokens", "GW.TOKENS k 10 10 PER 1000 COST 2 PEEK", -4, &["k"], Grows),
     public("gw.acquire", "GW.ACQUIRE k 10 holder TTL 1000 BLOCK 1", -6, &["k"], Grows),
@@ -66,6 +66,22 @@ pub const PUBLIC: [Public; 47] = [
     public("gw.cachekey", "GW.CACHEKEY chat {} IGNORE a b", -3, &[], Reads),
     public("gw.cachestats", "GW.CACHESTATS CATEGORY chat", -1, &[], Reads),
     public(
+        "gw.semset",
+        "GW.SEMSET k id aaaazzzz value EX 100 TAG a TAG b SAVED 0.1 TEXT question DEFAULT 0.8",
+        -5,
+        &["k"],
+        Grows,
+    ),
+    public(
+        "gw.semget",
+        "GW.SEMGET k aaaazzzz THRESHOLD 0.8 META TEXT question GUARD digits GUARD negation",
+        -3,
+        &["k"],
+        Reads,
+    ),
+    public("gw.semdel", "GW.SEMDEL k id other", -3, &["k"], Shrinks),
+    public("gw.semreject", "GW.SEMREJECT k id 0.95", 4, &["k"], Shrinks),
+    public(
         "gw.policyset",
         "GW.POLICYSET k tpm BUCKET 10 10 PER 1000 DECIMAL METER tokens GIVEBACK SHADOW",
         -4,
@@ -99,8 +115,8 @@ pub const PUBLIC: [Public; 47] = [
 ];
 
 /// The internal commands, which are in the append-only file and the replication stream.
-pub const INTERNAL: [&str; 7] =
-    ["gw._limit", "gw._budget", "gw._queue", "gw._cache", "gw._cacheclear", "gw._admit", "gw._load"];
+pub const INTERNAL: [&str; 8] =
+    ["gw._limit", "gw._budget", "gw._queue", "gw._cache", "gw._cacheclear", "gw._sem", "gw._admit", "gw._load"];
 
 const fn public(
     name: &'static str,

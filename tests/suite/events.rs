@@ -243,6 +243,34 @@ fn the_cache_has_the_same_events_everywhere() {
 }
 
 #[test]
+fn the_semantic_cache_has_the_same_events_everywhere() {
+    let mut pair = Pair::start();
+    pair.causes("GW.SEMSET i one aaaazzzz v", &["i gw.semset"]);
+    pair.causes("GW.SEMSET i two zzzzaaaa v TAG t", &["i gw.semset"]);
+    pair.causes("GW.SEMGET i aaaazzzz", &[]);
+    pair.causes("GW.SEMREJECT i one 0.9", &["i gw.semreject"]);
+    pair.causes("GW.SEMREJECT i one 0.9", &[]);
+    pair.causes("GW.SEMDEL i none", &[]);
+    // Clearing by a tag removes the entry in the background, and then the last one.
+    let clear = |pair: &mut Pair, tag: &str, left: usize| {
+        assert_eq!(call!(pair.client, "GW.CACHECLEAR", "TAG", tag => i64), 1);
+        let entries = |pair: &mut Pair| run(&mut pair.client, "GW.DESCRIBE i");
+        let expected = format!("\"entries\", {left},");
+        await_until("the entry to be removed", Duration::from_secs(30), || match left {
+            0 => call!(pair.client, "EXISTS", "i" => i64) == 0,
+            _ => entries(pair).contains(&expected),
+        })
+        .unwrap();
+    };
+    clear(&mut pair, "t", 1);
+    pair.caused("GW.CACHECLEAR TAG", &["i gw.semdel"]);
+    pair.causes("GW.SEMDEL i one", &["i del"]);
+    pair.causes("GW.SEMSET i one aaaazzzz v TAG t", &["i gw.semset"]);
+    clear(&mut pair, "t", 0);
+    pair.caused("GW.CACHECLEAR TAG", &["i del"]);
+}
+
+#[test]
 fn admission_has_the_same_events_everywhere() {
     let mut pair = Pair::start();
     for (words, keys, event) in [

@@ -52,6 +52,7 @@ pub const RUN: &[&str] = &[
     "cache-service-python",
     "typescript-cache-before",
     "typescript-cache-service",
+    "semantic-cache-python",
     "embeddings-before",
     "embeddings-python",
     "embeddings-js",

@@ -29,13 +29,14 @@ use std::path::{Path, PathBuf};
 const GENERATION: &str = "1";
 
 /// Every operation of the current effects, by command. The parts of queues and GW._LOAD are written by a rewrite.
-const OPERATIONS: [(&str, &str); 6] = [
+const OPERATIONS: [(&str, &str); 7] = [
     ("GW._LIMIT", "BLRUWblw"),
     ("GW._BUDGET", "ACFGHKLORTX"),
     ("GW._QUEUE", "ACDEIJKLNPQRSUXZ"),
     ("GW._ADMIT", "ABDJKPRSX"),
     ("GW._CACHE", "CST"),
     ("GW._CACHECLEAR", "ACFT"),
+    ("GW._SEM", "DRS"),
 ];
 
 /// Keys that expire do so in the year 2200, so that the files can be loaded until then.
@@ -61,6 +62,10 @@ const QUESTIONS: &[&str] = &[
     "GW.POLICYLIST account-idle JSON",
     "GW.POLICYLIST account-small",
     "GW.POLICYLIST account-target JSON",
+    "TYPE index",
+    "GW.SEMGET index aaaazzzz",
+    "GW.SEMGET index zzzzaaaa",
+    "GW.SEMGET index zzzzzzzz",
 ];
 
 fn folder() -> PathBuf {
@@ -231,6 +236,7 @@ fn record() -> Vec<u8> {
     record_ledgers(&mut client);
     record_queues(&mut client);
     record_cache(&mut client);
+    record_semantic(&mut client);
     record_accounts(&mut client);
     let files = fs::read_dir(server.dir().join("appendonlydir")).unwrap().map(|entry| entry.unwrap().path());
     let incremental = files.into_iter().find(|path| path.to_string_lossy().ends_with(".incr.aof"));
@@ -400,6 +406,24 @@ fn record_cache(client: &mut Connection) {
     for key in ["cached", "cached-small"] {
         keep_for_long(client, key);
     }
+}
+
+fn record_semantic(client: &mut Connection) {
+    for words in [
+        "GW.SEMSET index one aaaazzzz value TAG x TAG y SAVED 0.002 TEXT question DEFAULT 0.99",
+        "GW.SEMSET index gone zzzzzzzz value EX 31622400",
+        "GW.SEMDEL index gone",
+        // A set that removes another entry to make room.
+        "CONFIG SET gw.sem-max-entries 2",
+        "GW.SEMSET index evicted zzzzzzzz value",
+        "GW.SEMGET index aaaazzzz",
+        "GW.SEMSET index two zzzzaaaa wrong",
+        "CONFIG SET gw.sem-max-entries 50000",
+        "GW.SEMREJECT index two 1",
+    ] {
+        must(client, words);
+    }
+    keep_for_long(client, "index");
 }
 
 fn record_accounts(client: &mut Connection) {

@@ -11,8 +11,14 @@ use crate::markdown::named;
 use gw_testkit::{Server, project_root};
 
 /// The programs with the client.
-const PROGRAMS: [&str; 5] =
-    ["cache-service-python", "embeddings-python", "sessions-python", "locks-python", "queues-python"];
+const PROGRAMS: [&str; 6] = [
+    "cache-service-python",
+    "semantic-cache-python",
+    "embeddings-python",
+    "sessions-python",
+    "locks-python",
+    "queues-python",
+];
 
 /// The text of a program for this server. Its time-outs are longer, too: a busy machine is slow.
 fn program(name: &str, server: &Server) -> String {
@@ -45,6 +51,11 @@ fn programs_have_types() {
 #[test]
 fn a_fixed_window_lets_twice_its_limit_through() {
     examples::guide("embeddings_before", "embeddings-before");
+}
+
+#[test]
+fn questions_in_other_words_are_answered_once() {
+    prints_what_its_page_shows("semantic-cache-python");
 }
 
 #[test]

@@ -44,6 +44,7 @@ mod request_path;
 mod request_path_rust;
 mod restore;
 mod routing;
+mod semantic;
 mod slots_blocking;
 mod support;
 mod swapdb;

@@ -56,7 +56,7 @@ fn commands_that_grow_are_refused_and_change_nothing() {
 }
 
 /// What is there before the memory is full.
-const BEFORE: [&str; 16] = [
+const BEFORE: [&str; 18] = [
     "GW.ACQUIRE {k}slots 2 holder TTL 600000",
     "GW.RESERVE {k}ledger 1 100 TOTAL ID hold",
     "GW.RESERVE {k}ledger 1 100 TOTAL ID other",
@@ -69,6 +69,8 @@ const BEFORE: [&str; 16] = [
     "GW.CACHESET {k}entry value PX 600000 CATEGORY chat TAG tag",
     "GW.CACHESET {k}other value PX 600000 CATEGORY chat TAG tag",
     "GW.CACHESET {k}third value PX 600000 CATEGORY embed",
+    "GW.SEMSET {k}index one aaaazzzz value",
+    "GW.SEMSET {k}index two zzzzaaaa value",
     "GW.LOGPUSH {k}plain RECORDS a b",
     "GW.ADDCOST {k}spend 5",
     "GW.ADDCOST {k}synced 5",
@@ -77,7 +79,7 @@ const BEFORE: [&str; 16] = [
 
 /// Calls in this order with full memory, and how their replies begin. `<batch>`, `<token>` and `<version>` stand for what an
 /// earlier reply says.
-const WORKING: [(&str, &str); 49] = [
+const WORKING: [(&str, &str); 53] = [
     ("GW.RENEW {k}slots holder TTL 700000", "1"),
     ("GW.RELEASE {k}slots holder", "1"),
     ("GW.RELEASE {k}slots holder", "0"),
@@ -116,6 +118,9 @@ const WORKING: [(&str, &str); 49] = [
     ("GW.CACHEGET {k}other", "nil"),
     ("GW.CACHECLEAR CATEGORY embed", "1"),
     ("GW.CACHEKEY chat {}", "\""),
+    ("GW.SEMGET {k}index aaaazzzz", r#""value""#),
+    ("GW.SEMREJECT {k}index one 1", "1"),
+    ("GW.SEMDEL {k}index two", "1"),
     ("GW.COSTSYNC {k}synced 1", "[0]"),
     ("GW.COSTCHANGES COUNT 100", "["),
     ("GW.COSTACK {k}acked 1", "["),
@@ -126,6 +131,7 @@ const WORKING: [(&str, &str); 49] = [
     ("GW.ALLOW {k}window 5 PEEK", "OOM "),
     ("GW.ADMIT {k}account LEASE ask TTL 5 SHADOW", "OOM "),
     ("GW.CACHESET {k}missing value", "OOM "),
+    ("GW.SEMSET {k}index two zzzzaaaa value", "OOM "),
     // What frees memory for everybody.
     ("DEL {k}plain", "1"),
     ("GW.LOGLEN {k}plain", "0"),

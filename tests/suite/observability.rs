@@ -237,6 +237,8 @@ fn settings_have_the_documented_defaults() {
         ("gw.ledger-days", "62"),
         ("gw.ledger-max-holds", "100000"),
         ("gw.idempotency-ms", "86400000"),
+        ("gw.sem-max-entries", "50000"),
+        ("gw.sem-max-bytes", "67108864"),
         ("gw.top-keys", "128"),
     ];
     assert_eq!(settings, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());

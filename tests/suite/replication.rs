@@ -20,6 +20,9 @@ fn exhaust(client: &mut Connection) {
         "GW.LOGPUSH out x y",
         "GW.LOGPOP out LEASE 3600000 COUNT 2",
         "GW.CACHESET c value",
+        "GW.SEMSET sem id aaaazzzz value",
+        "GW.SEMSET sem other zzzzaaaa value",
+        "GW.SEMREJECT sem other 0.5",
         "SET text value",
         "GW.POLICYSET k rpm WINDOW 2 PER 3600000",
         "GW.POLICYSET k usd BUDGET 10 MONTH",
@@ -124,6 +127,16 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("GW.CACHEDEL c text", "c"),
     ("GW.CACHESET c v EX 0", "c"),
     ("GW.CACHESTATS", "c"),
+    ("GW.SEMGET sem aaaazzzz META", "sem"),
+    ("GW.SEMGET sem zzzzzzzz", "sem"),
+    ("GW.SEMGET none aaaazzzz", "none"),
+    ("GW.SEMSET sem id aaaa value", "sem"),
+    ("GW.SEMSET sem id aaaazzzz value EX 0", "sem"),
+    ("GW.SEMDEL sem none", "sem"),
+    ("GW.SEMDEL none id", "none"),
+    ("GW.SEMREJECT sem none 0.5", "sem"),
+    ("GW.SEMREJECT sem other 0.5", "sem"),
+    ("GW.SEMREJECT sem other 0.4", "sem"),
     ("GW.POLICYSET k rpm WINDOW 2 PER 3600000", "k"),
     ("GW.POLICYSET k rpm WINDOW 2", "k"),
     (r#"GW.POLICYPUT k {"policies":[]} NX"#, "k"),
@@ -186,6 +199,11 @@ const WITH_EFFECT: &[(&str, &str)] = &[
     ("GW.LOGPOP q LEASE 1000", "q"),
     ("GW.CACHESET c other", "c"),
     ("GW.CACHEDEL c", "c"),
+    ("GW.SEMSET sem id zzzzzzzz other TAG t TEXT question", "sem"),
+    ("GW.SEMREJECT sem id 0.9", "sem"),
+    ("GW.SEMREJECT sem id 0.95", "sem"),
+    ("GW.SEMDEL sem id", "sem"),
+    ("GW.SEMDEL sem other", "sem"),
     ("GW.POLICYSET k rpm WINDOW 9 PER 3600000", "k"),
     ("GW.ADMIT k WITH 2 k2 none LEASE new TTL 3600000 requests 0 usd 1", "k"),
     ("GW.KEEPALIVE k WITH 1 k2 LEASE live TTL 7200000", "k"),
@@ -282,6 +300,7 @@ fn family(words: &str) -> &'static str {
         "GW.LOGPUSH" | "GW.LOGPOP" => "QUEUE",
         "GW.ADMIT" | "GW.ROUTE" | "GW.SETTLE" | "GW.KEEPALIVE" => "ADMIT",
         "GW.POLICYSET" | "GW.POLICYPUT" | "GW.POLICYDEL" | "GW.POLICYRESET" => "ADMIT",
+        "GW.SEMSET" | "GW.SEMREJECT" | "GW.SEMDEL" => "SEM",
         _ => "CACHE",
     }
 }
@@ -387,7 +406,7 @@ fn replicas_serve_reads_and_refuse_writes() {
     let mut reader = replica.connect().unwrap();
     exhaust(&mut client);
     await_in_sync(&mut client, &mut reader);
-    for words in ["GW.SPENT l", "GW.LOGPEEK q COUNT 9", "GW.LOGLEN q", "GW.CACHEGET c"] {
+    for words in ["GW.SPENT l", "GW.LOGPEEK q COUNT 9", "GW.LOGLEN q", "GW.CACHEGET c", "GW.SEMGET sem aaaazzzz"] {
         assert_eq!(run(&mut reader, words), run(&mut client, words), "{words}");
     }
     assert!(run(&mut reader, "GW.WITHINBUDGET l 20").starts_with(r#"[1, "MONTH", "20", "10""#));

@@ -286,6 +286,32 @@ fn an_account_survives() {
 }
 
 #[test]
+fn an_index_survives() {
+    survives(
+        |client| {
+            for set in [
+                "GW.SEMSET k one aaaazzzz some-value EX 1000 TAG t SAVED 0.1 TEXT question DEFAULT 0.5",
+                "GW.SEMSET k two zzzzaaaa other-value EX 1000",
+            ] {
+                assert_eq!(run(client, set), "OK");
+            }
+            assert_eq!(run(client, "GW.SEMREJECT k two 0.5"), "1");
+        },
+        &[
+            "GW.DESCRIBE k",
+            "GW.SEMGET k aaaazzzz META TEXT question GUARD digits",
+            "GW.SEMGET k aaaazzzz THRESHOLD -1 COUNT 5",
+            "GW.SEMSET k three zzzzzzzz value DEFAULT 0.1",
+            "GW.SEMREJECT k one 1",
+            "GW.CACHESTATS CATEGORY default",
+            "COPY k k2 REPLACE",
+            "MEMORY USAGE k",
+            "GW.SEMDEL k one two",
+        ],
+    );
+}
+
+#[test]
 fn a_cache_entry_survives() {
     survives(
         |client| assert_eq!(run(client, "GW.CACHESET k some-value CATEGORY chat EX 1000"), "OK"),

@@ -66,7 +66,7 @@ pub fn lifetime_ms(client: &mut Connection, words: &str, key: &str) -> std::ops:
 }
 
 /// A key of each of the module's types, and the type's name. Each holds more than fits the type's smallest form.
-pub const KEYS: [(&str, &str); 7] = [
+pub const KEYS: [(&str, &str); 8] = [
     ("a:window", "gw-window"),
     ("a:bucket", "gw-bucket"),
     ("a:leases", "gw-leases"),
@@ -74,6 +74,7 @@ pub const KEYS: [(&str, &str); 7] = [
     ("a:queue", "gw-queues"),
     ("a:cached", "gw-cached"),
     ("a:account", "gw-accnts"),
+    ("a:index", "gw-semidx"),
 ];
 
 /// Adds to each of [`KEYS`].
@@ -131,6 +132,18 @@ pub fn fill(client: &mut Connection) {
     commands.push(set);
     commands.push(command("CONFIG SET gw.cache-compress-bytes 0"));
     commands.push(command("GW.CACHEFETCH a:rich TOUCH"));
+    // More than one piece of a rewritten AOF, with everything that an entry can have; some are rejected, some removed.
+    for id in 0..300_usize {
+        let numbers = [1.0, id as f32, (id % 7) as f32 - 3.0, -0.5].map(f32::to_le_bytes).concat();
+        let mut set = command(&format!("GW.SEMSET a:index id{id}"));
+        set.arg(numbers).arg(vec![0xfe_u8; id * 3]).arg("PX").arg(3_600_000 + id);
+        if id % 3 == 0 {
+            set.arg(&["TAG", "x", "TAG", "y", "SAVED", "0.002", "TEXT", "a question", "DEFAULT", "0.75"]);
+        }
+        commands.push(set);
+    }
+    commands.push(command("GW.SEMREJECT a:index id5 0.9"));
+    commands.push(command("GW.SEMDEL a:index id3 id299"));
     for policy in [
         "rpm WINDOW 100000 PER 3600000",
         "tpm BUCKET 7 100000 PER 1100 METER tokens GIVEBACK",

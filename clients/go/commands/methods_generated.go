@@ -651,6 +651,86 @@ func (c *Commands) Route(ctx context.Context, targets []string, leaseID string, 
 	return run(ctx, c, RouteRequest(targets, leaseID, ttlMs, options))
 }
 
+// SemDel calls GW.SEMDEL. Deletes entries of a semantic index and replies how many there were. With its last entry the
+// key is deleted.
+//
+//   - index: The index.
+//   - ids: One entry or more. An id named twice is deleted and counted once. Range: 1 to 256 bytes.
+//
+// Reference: docs/src/reference/gw.semdel.md
+func (c *Commands) SemDel(ctx context.Context, index string, ids []string) (int64, error) {
+	return run(ctx, c, SemDelRequest(index, ids))
+}
+
+// SemGet calls GW.SEMGET. Replies the value whose vector is most similar to a question's, if it is similar enough.
+//
+//   - index: The index.
+//   - vector: The question's embedding, as FP32 numbers, little-endian. Range: the index's dimensions.
+//
+// options may be nil: see [SemGetOptions].
+//
+// Reference: docs/src/reference/gw.semget.md
+func (c *Commands) SemGet(ctx context.Context, index string, vector []byte, options *SemGetOptions) ([]byte, error) {
+	return run(ctx, c, SemGetRequest(index, vector, options))
+}
+
+// SemGetMeta calls GW.SEMGET. Replies the value whose vector is most similar to a question's, with its similarity.
+//
+//   - index: The index.
+//   - vector: The question's embedding, as FP32 numbers, little-endian. Range: the index's dimensions.
+//
+// options may be nil: see [SemGetMetaOptions].
+//
+// Reference: docs/src/reference/gw.semget.md
+func (c *Commands) SemGetMeta(ctx context.Context, index string, vector []byte, options *SemGetMetaOptions) (SemanticAnswer, error) {
+	return run(ctx, c, SemGetMetaRequest(index, vector, options))
+}
+
+// SemGetMany calls GW.SEMGET. Replies the values whose vectors are most similar to a question's, the most similar
+// first.
+//
+//   - index: The index.
+//   - vector: The question's embedding, as FP32 numbers, little-endian. Range: the index's dimensions.
+//   - count: Replies up to that number of answers, each as with `META`. Not together with it. Range: 1 to 100.
+//
+// options may be nil: see [SemGetManyOptions].
+//
+// Reference: docs/src/reference/gw.semget.md
+func (c *Commands) SemGetMany(ctx context.Context, index string, vector []byte, count int64, options *SemGetManyOptions) ([]SemanticAnswer, error) {
+	return run(ctx, c, SemGetManyRequest(index, vector, count, options))
+}
+
+// SemReject calls GW.SEMREJECT. Lets an entry of a semantic index no longer answer questions of this similarity or
+// less, because it was wrong for one. Replies 1, or 0 if there is no such entry.
+//
+//   - index: The index.
+//   - id: The entry, as GW.SEMGET with `META` names it. Range: 1 to 256 bytes.
+//   - similarity: The similarity at which it was wrong: from now on the entry answers only questions that are more
+//     similar. Range: -1 to 1, up to 6 decimal places.
+//
+// Reference: docs/src/reference/gw.semreject.md
+func (c *Commands) SemReject(ctx context.Context, index string, id string, similarity Amount) (bool, error) {
+	return run(ctx, c, SemRejectRequest(index, id, similarity))
+}
+
+// SemSet calls GW.SEMSET. Sets an entry of a semantic index: a value that is found by the similarity of its vector,
+// until it expires. Makes room by removing the entries that were not used for longest.
+//
+//   - index: The index, a key. Who may read the key may find its answers: a tenant, a model, a system prompt and a set
+//     of tools have an index of their own. See the guide.
+//   - id: The entry's name. An entry of that name is replaced as a whole. Range: 1 to 256 bytes.
+//   - vector: The question's embedding, as FP32 numbers, little-endian, one after the other. The first vector of an
+//     index decides how many. Range: 1 to 4096 numbers.
+//   - value: The answer. Range: 0 to 536870912 bytes, any bytes.
+//
+// options may be nil: see [SemSetOptions].
+//
+// Reference: docs/src/reference/gw.semset.md
+func (c *Commands) SemSet(ctx context.Context, index string, id string, vector []byte, value []byte, options *SemSetOptions) error {
+	_, err := run(ctx, c, SemSetRequest(index, id, vector, value, options))
+	return err
+}
+
 // Settle calls GW.SETTLE. Replaces an admission's estimates by what was used, and frees its slot, once; says whether
 // the call failed, and how long it took. Replies SETTLED, LATE if its lease had expired, REPEATED or UNKNOWN.
 //

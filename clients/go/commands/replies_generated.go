@@ -17,6 +17,11 @@ func readCacheState(reply any) (CacheState, error) {
 	return CacheState(found), err
 }
 
+func readSemanticState(reply any) (SemanticState, error) {
+	found, err := readWord(reply, "HIT", "MISS")
+	return SemanticState(found), err
+}
+
 func readHoldState(reply any) (HoldState, error) {
 	found, err := readWord(reply, "committed", "cancelled", "charged", "credited")
 	return HoldState(found), err
@@ -141,6 +146,18 @@ func readCacheAnswer(reply any) (made CacheAnswer, err error) {
 	made.AgeMs = place(&err, found, 2, readInteger)
 	made.TTLMs = place(&err, found, 3, readInteger)
 	made.Token = place(&err, found, 4, readInteger)
+	return made, err
+}
+
+func readSemanticAnswer(reply any) (made SemanticAnswer, err error) {
+	found := items(&err, reply, 7)
+	made.State = place(&err, found, 0, readSemanticState)
+	made.Value = place(&err, found, 1, orNil(readBytes))
+	made.Similarity = place(&err, found, 2, optional(readAmount))
+	made.ID = place(&err, found, 3, optional(readText))
+	made.AgeMs = place(&err, found, 4, readInteger)
+	made.TTLMs = place(&err, found, 5, readInteger)
+	made.RunnerUp = place(&err, found, 6, optional(readAmount))
 	return made, err
 }
 
@@ -383,6 +400,16 @@ func readCacheEntryState(reply any) (made CacheEntryState, err error) {
 	return made, err
 }
 
+func readSemanticIndexState(reply any) (made SemanticIndexState, err error) {
+	found := fields(&err, reply)
+	made.Type = named(&err, found, "type", readText)
+	made.Entries = named(&err, found, "entries", readInteger)
+	made.Dimensions = named(&err, found, "dimensions", readInteger)
+	made.Threshold = named(&err, found, "threshold", optional(readAmount))
+	made.Bytes = named(&err, found, "bytes", readInteger)
+	return made, err
+}
+
 func readMeterLedger(reply any) (made MeterLedger, err error) {
 	found := fields(&err, reply)
 	made.Day = named(&err, found, "day", readAmount)
@@ -448,6 +475,8 @@ func readDescription(reply any) (Description, error) {
 		return readQueueState(reply)
 	case "cache-entry":
 		return readCacheEntryState(reply)
+	case "semantic-index":
+		return readSemanticIndexState(reply)
 	case "account":
 		return readAccountState(reply)
 	}

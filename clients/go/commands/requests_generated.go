@@ -944,6 +944,167 @@ func RouteRequest(targets []string, leaseID string, ttlMs int64, options *RouteO
 	return Request[Routed]{words, readRouted, true}
 }
 
+// SemDelRequest is the call that [Commands.SemDel] makes.
+func SemDelRequest(index string, ids []string) Request[int64] {
+	words := []any{"GW.SEMDEL", index}
+	words = addAll(words, ids)
+	return Request[int64]{words, readInteger, true}
+}
+
+// SemGetOptions are what [SemGetRequest] may leave out: what is nil, false or empty.
+type SemGetOptions struct {
+	// The least similarity of an answer. Range: -1 to 1, up to 6 decimal places. Default: the index's `DEFAULT`, else
+	// 0.9.
+	Threshold Amount
+
+	// The question in words, for `GUARD`. Range: 0 to 8192 bytes.
+	Text string
+
+	// What the words of the question and of the answer's question have to agree in. May be repeated. Range: `digits`
+	// or `negation`, each at most once. Default: none.
+	Guards []string
+}
+
+// SemGetRequest is the call that [Commands.SemGet] makes.
+func SemGetRequest(index string, vector []byte, options *SemGetOptions) Request[[]byte] {
+	if options == nil {
+		options = &SemGetOptions{}
+	}
+	words := []any{"GW.SEMGET", index, vector}
+	if options.Threshold != "" {
+		words = append(words, "THRESHOLD", string(options.Threshold))
+	}
+	if options.Text != "" {
+		words = append(words, "TEXT", options.Text)
+	}
+	for _, each := range options.Guards {
+		words = append(words, "GUARD", each)
+	}
+	return Request[[]byte]{words, orNil(readBytes), true}
+}
+
+// SemGetMetaOptions are what [SemGetMetaRequest] may leave out: what is nil, false or empty.
+type SemGetMetaOptions struct {
+	// The least similarity of an answer. Range: -1 to 1, up to 6 decimal places. Default: the index's `DEFAULT`, else
+	// 0.9.
+	Threshold Amount
+
+	// The question in words, for `GUARD`. Range: 0 to 8192 bytes.
+	Text string
+
+	// What the words of the question and of the answer's question have to agree in. May be repeated. Range: `digits`
+	// or `negation`, each at most once. Default: none.
+	Guards []string
+}
+
+// SemGetMetaRequest is the call that [Commands.SemGetMeta] makes.
+func SemGetMetaRequest(index string, vector []byte, options *SemGetMetaOptions) Request[SemanticAnswer] {
+	if options == nil {
+		options = &SemGetMetaOptions{}
+	}
+	words := []any{"GW.SEMGET", index, vector}
+	if options.Threshold != "" {
+		words = append(words, "THRESHOLD", string(options.Threshold))
+	}
+	words = append(words, "META")
+	if options.Text != "" {
+		words = append(words, "TEXT", options.Text)
+	}
+	for _, each := range options.Guards {
+		words = append(words, "GUARD", each)
+	}
+	return Request[SemanticAnswer]{words, readSemanticAnswer, true}
+}
+
+// SemGetManyOptions are what [SemGetManyRequest] may leave out: what is nil, false or empty.
+type SemGetManyOptions struct {
+	// The least similarity of an answer. Range: -1 to 1, up to 6 decimal places. Default: the index's `DEFAULT`, else
+	// 0.9.
+	Threshold Amount
+
+	// The question in words, for `GUARD`. Range: 0 to 8192 bytes.
+	Text string
+
+	// What the words of the question and of the answer's question have to agree in. May be repeated. Range: `digits`
+	// or `negation`, each at most once. Default: none.
+	Guards []string
+}
+
+// SemGetManyRequest is the call that [Commands.SemGetMany] makes.
+func SemGetManyRequest(index string, vector []byte, count int64, options *SemGetManyOptions) Request[[]SemanticAnswer] {
+	if options == nil {
+		options = &SemGetManyOptions{}
+	}
+	words := []any{"GW.SEMGET", index, vector}
+	if options.Threshold != "" {
+		words = append(words, "THRESHOLD", string(options.Threshold))
+	}
+	words = append(words, "COUNT", count)
+	if options.Text != "" {
+		words = append(words, "TEXT", options.Text)
+	}
+	for _, each := range options.Guards {
+		words = append(words, "GUARD", each)
+	}
+	return Request[[]SemanticAnswer]{words, arrayOf(readSemanticAnswer), true}
+}
+
+// SemRejectRequest is the call that [Commands.SemReject] makes.
+func SemRejectRequest(index string, id string, similarity Amount) Request[bool] {
+	words := []any{"GW.SEMREJECT", index, id, string(similarity)}
+	return Request[bool]{words, readBoolean, true}
+}
+
+// SemSetOptions are what [SemSetRequest] may leave out: what is nil, false or empty.
+type SemSetOptions struct {
+	// How long the answer is served. Range: 1 to 31622400 s. Default: `gw.cache-ttl` of the category, else 3600.
+	ExS *int64
+
+	// The same in milliseconds. Not together with `EX`. Range: 1 to 31622400000 ms.
+	PxMs *int64
+
+	// Names by which GW.CACHECLEAR clears entries of all indexes, and of the response cache. A tag given twice counts
+	// once. Range: 1 to 256 bytes each, up to 16. Default: none.
+	Tags []string
+
+	// What each hit saves. GW.CACHESTATS adds it up. Range: 0 to 10^18. Default: 0.
+	Saved Amount
+
+	// The question in words, for the guards of GW.SEMGET. Range: 0 to 8192 bytes. Default: none.
+	Text string
+
+	// From now on the index's threshold, for a GW.SEMGET that names none. Belongs to the index, not to the entry.
+	// Range: -1 to 1, up to 6 decimal places.
+	DefaultThreshold Amount
+}
+
+// SemSetRequest is the call that [Commands.SemSet] makes.
+func SemSetRequest(index string, id string, vector []byte, value []byte, options *SemSetOptions) Request[None] {
+	if options == nil {
+		options = &SemSetOptions{}
+	}
+	words := []any{"GW.SEMSET", index, id, vector, value}
+	if options.ExS != nil {
+		words = append(words, "EX", *options.ExS)
+	}
+	if options.PxMs != nil {
+		words = append(words, "PX", *options.PxMs)
+	}
+	for _, each := range options.Tags {
+		words = append(words, "TAG", each)
+	}
+	if options.Saved != "" {
+		words = append(words, "SAVED", string(options.Saved))
+	}
+	if options.Text != "" {
+		words = append(words, "TEXT", options.Text)
+	}
+	if options.DefaultThreshold != "" {
+		words = append(words, "DEFAULT", string(options.DefaultThreshold))
+	}
+	return Request[None]{words, readOK, true}
+}
+
 // SettleOptions are what [SettleRequest] may leave out: what is nil, false or empty.
 type SettleOptions struct {
 	// What was used. Range: up to 16 meters of 1 to 64 bytes; amounts from 0 to 10^18.

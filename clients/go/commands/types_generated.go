@@ -97,6 +97,15 @@ const (
 	CacheStatePending CacheState = "PENDING"
 )
 
+// SemanticState: HIT: there is an answer. MISS: there is none that is similar enough.
+type SemanticState string
+
+// The words of SemanticState.
+const (
+	SemanticStateHit  SemanticState = "HIT"
+	SemanticStateMiss SemanticState = "MISS"
+)
+
 // HoldState: How a hold has ended.
 type HoldState string
 
@@ -319,6 +328,30 @@ type CacheAnswer struct {
 
 	// The token of the fill lease; 0 if the caller does not have it.
 	Token int64 `json:"token"`
+}
+
+// SemanticAnswer: An answer of a semantic index, with its similarity.
+type SemanticAnswer struct {
+	// Whether there is an answer.
+	State SemanticState `json:"state"`
+
+	// The answer.
+	Value []byte `json:"value"`
+
+	// Its similarity; without an answer, that of the nearest entry, if there is one.
+	Similarity *decimal.Decimal `json:"similarity"`
+
+	// Its id.
+	ID *string `json:"id"`
+
+	// Milliseconds since it was set; 0 without an answer.
+	AgeMs int64 `json:"age_ms"`
+
+	// Milliseconds until it expires; 0 without an answer.
+	TTLMs int64 `json:"ttl_ms"`
+
+	// The similarity of the next nearest entry, if there is one.
+	RunnerUp *decimal.Decimal `json:"runner_up"`
 }
 
 // CachePage: A page of a list of keys.
@@ -811,6 +844,24 @@ type CacheEntryState struct {
 	Bytes int64 `json:"bytes"`
 }
 
+// SemanticIndexState: The state of a semantic index.
+type SemanticIndexState struct {
+	// semantic-index.
+	Type string `json:"type"`
+
+	// Entries, with those that have expired or were cleared and are not removed yet.
+	Entries int64 `json:"entries"`
+
+	// The dimensions of its vectors.
+	Dimensions int64 `json:"dimensions"`
+
+	// The threshold of calls that name none, if it has one of its own.
+	Threshold *decimal.Decimal `json:"threshold"`
+
+	// Memory in bytes.
+	Bytes int64 `json:"bytes"`
+}
+
 // MeterLedger: What an account has spent of a meter.
 type MeterLedger struct {
 	// What was spent in the current day.
@@ -899,16 +950,17 @@ type AccountState struct {
 }
 
 // Description: The state of a key. It is one of WindowState, BucketState, SlotsState, LedgerState, QueueState,
-// CacheEntryState, AccountState.
+// CacheEntryState, SemanticIndexState, AccountState.
 type Description interface{ isDescription() }
 
-func (WindowState) isDescription()     {}
-func (BucketState) isDescription()     {}
-func (SlotsState) isDescription()      {}
-func (LedgerState) isDescription()     {}
-func (QueueState) isDescription()      {}
-func (CacheEntryState) isDescription() {}
-func (AccountState) isDescription()    {}
+func (WindowState) isDescription()        {}
+func (BucketState) isDescription()        {}
+func (SlotsState) isDescription()         {}
+func (LedgerState) isDescription()        {}
+func (QueueState) isDescription()         {}
+func (CacheEntryState) isDescription()    {}
+func (SemanticIndexState) isDescription() {}
+func (AccountState) isDescription()       {}
 
 // Policy is a kind of policy with its values: WindowPolicy, BucketPolicy, InFlightPolicy, BudgetPolicy, BlockPolicy,
 // BreakerPolicy.

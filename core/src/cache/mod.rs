@@ -6,10 +6,13 @@ pub mod flight;
 pub mod marks;
 pub mod packed;
 mod packer;
+mod value;
 
 use std::collections::HashMap;
 
 use crate::{PERIOD_MAX_MS, TIME_MAX_MS};
+
+pub use value::{CachedValue, VALUE_BYTES_MAX};
 
 /// The longest name of a category in bytes.
 pub const CATEGORY_BYTES_MAX: usize = 64;
@@ -22,6 +25,18 @@ pub const DEFAULT_TTL_MS: u64 = 3_600_000;
 
 /// The longest time to live, and to be served stale, in seconds: 366 days.
 pub const TTL_MAX_S: u64 = PERIOD_MAX_MS / 1_000;
+
+/// Each name once, in the order in which they come first.
+pub fn without_repeats(names: &mut Vec<&[u8]>) {
+    let mut kept: Vec<&[u8]> = Vec::with_capacity(names.len());
+    names.retain(|name| {
+        let is_new = !kept.contains(name);
+        if is_new {
+            kept.push(name);
+        }
+        is_new
+    });
+}
 
 /// The longest tag in bytes.
 pub const TAG_BYTES_MAX: usize = 256;

@@ -302,6 +302,64 @@ pub struct RouteOptions {
     pub rows: Option<RouteRows>,
 }
 
+/// What [`sem_get`](super::sem_get) may be told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SemGetOptions {
+    /// The least similarity of an answer. Range: -1 to 1, up to 6 decimal places. Default: the index's `DEFAULT`, else
+    /// 0.9.
+    pub threshold: Option<Amount>,
+    /// The question in words, for `GUARD`. Range: 0 to 8192 bytes.
+    pub text: Option<Text>,
+    /// What the words of the question and of the answer's question have to agree in. May be repeated. Range: `digits`
+    /// or `negation`, each at most once. Default: none.
+    pub guards: Vec<Text>,
+}
+
+/// What [`sem_get_meta`](super::sem_get_meta) may be told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SemGetMetaOptions {
+    /// The least similarity of an answer. Range: -1 to 1, up to 6 decimal places. Default: the index's `DEFAULT`, else
+    /// 0.9.
+    pub threshold: Option<Amount>,
+    /// The question in words, for `GUARD`. Range: 0 to 8192 bytes.
+    pub text: Option<Text>,
+    /// What the words of the question and of the answer's question have to agree in. May be repeated. Range: `digits`
+    /// or `negation`, each at most once. Default: none.
+    pub guards: Vec<Text>,
+}
+
+/// What [`sem_get_many`](super::sem_get_many) may be told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SemGetManyOptions {
+    /// The least similarity of an answer. Range: -1 to 1, up to 6 decimal places. Default: the index's `DEFAULT`, else
+    /// 0.9.
+    pub threshold: Option<Amount>,
+    /// The question in words, for `GUARD`. Range: 0 to 8192 bytes.
+    pub text: Option<Text>,
+    /// What the words of the question and of the answer's question have to agree in. May be repeated. Range: `digits`
+    /// or `negation`, each at most once. Default: none.
+    pub guards: Vec<Text>,
+}
+
+/// What [`sem_set`](super::sem_set) may be told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SemSetOptions {
+    /// How long the answer is served. Range: 1 to 31622400 s. Default: `gw.cache-ttl` of the category, else 3600.
+    pub ex_s: Option<i64>,
+    /// The same in milliseconds. Not together with `EX`. Range: 1 to 31622400000 ms.
+    pub px_ms: Option<i64>,
+    /// Names by which GW.CACHECLEAR clears entries of all indexes, and of the response cache. A tag given twice counts
+    /// once. Range: 1 to 256 bytes each, up to 16. Default: none.
+    pub tags: Vec<Text>,
+    /// What each hit saves. GW.CACHESTATS adds it up. Range: 0 to 10^18. Default: 0.
+    pub saved: Option<Amount>,
+    /// The question in words, for the guards of GW.SEMGET. Range: 0 to 8192 bytes. Default: none.
+    pub text: Option<Text>,
+    /// From now on the index's threshold, for a GW.SEMGET that names none. Belongs to the index, not to the entry.
+    /// Range: -1 to 1, up to 6 decimal places.
+    pub default_threshold: Option<Amount>,
+}
+
 /// What [`settle`](super::settle) may be told.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SettleOptions {

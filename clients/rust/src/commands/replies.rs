@@ -62,6 +62,11 @@ words! { CacheState
     Pending = "PENDING",
 }
 
+words! { SemanticState
+    Hit = "HIT",
+    Miss = "MISS",
+}
+
 words! { HoldState
     Committed = "committed",
     Cancelled = "cancelled",
@@ -168,6 +173,16 @@ by_place! { CacheAnswer
     age_ms: next,
     ttl_ms: next,
     token: next,
+}
+
+by_place! { SemanticAnswer
+    state: next,
+    value: next,
+    similarity: next,
+    id: next,
+    age_ms: next,
+    ttl_ms: next,
+    runner_up: next,
 }
 
 by_place! { CachePage
@@ -371,6 +386,14 @@ by_name! { CacheEntryState
     bytes = "bytes",
 }
 
+by_name! { SemanticIndexState
+    r#type = "type",
+    entries = "entries",
+    dimensions = "dimensions",
+    threshold = "threshold",
+    bytes = "bytes",
+}
+
 by_name! { MeterLedger
     day = "day",
     week = "week",
@@ -418,6 +441,7 @@ impl FromReply for Description {
             b"ledger" => FromReply::from_reply(reply).map(Self::Ledger),
             b"log-queue" => FromReply::from_reply(reply).map(Self::Queue),
             b"cache-entry" => FromReply::from_reply(reply).map(Self::CacheEntry),
+            b"semantic-index" => FromReply::from_reply(reply).map(Self::SemanticIndex),
             b"account" => FromReply::from_reply(reply).map(Self::Account),
             _ => Err(UnexpectedReply::new("a known type", &reply)),
         }

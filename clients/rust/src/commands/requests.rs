@@ -881,6 +881,130 @@ pub fn route(
     words.request(FromReply::from_reply, true)
 }
 
+/// Deletes entries of a semantic index and replies how many there were. With its last entry the key is deleted.
+/// (`GW.SEMDEL`)
+///
+/// - `index`: The index.
+/// - `ids`: One entry or more. An id named twice is deleted and counted once. Range: 1 to 256 bytes.
+///
+/// Reference: `docs/src/reference/gw.semdel.md`.
+pub fn sem_del(index: impl AsRef<[u8]>, ids: &[impl AsRef<[u8]>]) -> Request<i64> {
+    let mut words = Words::keyed("GW.SEMDEL");
+    words.add(index.as_ref());
+    words.all(ids);
+    words.request(FromReply::from_reply, true)
+}
+
+/// Replies the value whose vector is most similar to a question's, if it is similar enough. (`GW.SEMGET`)
+///
+/// - `index`: The index.
+/// - `vector`: The question's embedding, as FP32 numbers, little-endian. Range: the index's dimensions.
+///
+/// Reference: `docs/src/reference/gw.semget.md`.
+pub fn sem_get(index: impl AsRef<[u8]>, vector: impl AsRef<[u8]>, options: &SemGetOptions) -> Request<Option<Vec<u8>>> {
+    let mut words = Words::keyed("GW.SEMGET");
+    words.add(index.as_ref());
+    words.add(vector.as_ref());
+    words.option("THRESHOLD", &options.threshold);
+    words.option("TEXT", &options.text);
+    words.each("GUARD", &options.guards);
+    words.request(FromReply::from_reply, true)
+}
+
+/// Replies the value whose vector is most similar to a question's, with its similarity. (`GW.SEMGET`)
+///
+/// - `index`: The index.
+/// - `vector`: The question's embedding, as FP32 numbers, little-endian. Range: the index's dimensions.
+///
+/// Reference: `docs/src/reference/gw.semget.md`.
+pub fn sem_get_meta(
+    index: impl AsRef<[u8]>,
+    vector: impl AsRef<[u8]>,
+    options: &SemGetMetaOptions,
+) -> Request<SemanticAnswer> {
+    let mut words = Words::keyed("GW.SEMGET");
+    words.add(index.as_ref());
+    words.add(vector.as_ref());
+    words.option("THRESHOLD", &options.threshold);
+    words.add("META");
+    words.option("TEXT", &options.text);
+    words.each("GUARD", &options.guards);
+    words.request(FromReply::from_reply, true)
+}
+
+/// Replies the values whose vectors are most similar to a question's, the most similar first. (`GW.SEMGET`)
+///
+/// - `index`: The index.
+/// - `vector`: The question's embedding, as FP32 numbers, little-endian. Range: the index's dimensions.
+/// - `count`: Replies up to that number of answers, each as with `META`. Not together with it. Range: 1 to 100.
+///
+/// Reference: `docs/src/reference/gw.semget.md`.
+pub fn sem_get_many(
+    index: impl AsRef<[u8]>,
+    vector: impl AsRef<[u8]>,
+    count: i64,
+    options: &SemGetManyOptions,
+) -> Request<Vec<SemanticAnswer>> {
+    let mut words = Words::keyed("GW.SEMGET");
+    words.add(index.as_ref());
+    words.add(vector.as_ref());
+    words.option("THRESHOLD", &options.threshold);
+    words.add("COUNT");
+    words.add(count);
+    words.option("TEXT", &options.text);
+    words.each("GUARD", &options.guards);
+    words.request(FromReply::from_reply, true)
+}
+
+/// Lets an entry of a semantic index no longer answer questions of this similarity or less, because it was wrong for
+/// one. Replies 1, or 0 if there is no such entry. (`GW.SEMREJECT`)
+///
+/// - `index`: The index.
+/// - `id`: The entry, as GW.SEMGET with `META` names it. Range: 1 to 256 bytes.
+/// - `similarity`: The similarity at which it was wrong: from now on the entry answers only questions that are more
+///   similar. Range: -1 to 1, up to 6 decimal places.
+///
+/// Reference: `docs/src/reference/gw.semreject.md`.
+pub fn sem_reject(index: impl AsRef<[u8]>, id: impl AsRef<[u8]>, similarity: Amount) -> Request<bool> {
+    let mut words = Words::keyed("GW.SEMREJECT");
+    words.add(index.as_ref());
+    words.add(id.as_ref());
+    words.add(similarity);
+    words.request(FromReply::from_reply, true)
+}
+
+/// Sets an entry of a semantic index: a value that is found by the similarity of its vector, until it expires. Makes
+/// room by removing the entries that were not used for longest. (`GW.SEMSET`)
+///
+/// - `index`: The index, a key. Who may read the key may find its answers: a tenant, a model, a system prompt and a set
+///   of tools have an index of their own. See the guide.
+/// - `id`: The entry's name. An entry of that name is replaced as a whole. Range: 1 to 256 bytes.
+/// - `vector`: The question's embedding, as FP32 numbers, little-endian, one after the other. The first vector of an
+///   index decides how many. Range: 1 to 4096 numbers.
+/// - `value`: The answer. Range: 0 to 536870912 bytes, any bytes.
+///
+/// Reference: `docs/src/reference/gw.semset.md`.
+pub fn sem_set(
+    index: impl AsRef<[u8]>,
+    id: impl AsRef<[u8]>,
+    vector: impl AsRef<[u8]>,
+    value: impl AsRef<[u8]>,
+    options: &SemSetOptions,
+) -> Request<()> {
+    let mut words = Words::keyed("GW.SEMSET");
+    words.add(index.as_ref());
+    words.add(id.as_ref());
+    words.add(vector.as_ref());
+    words.add(value.as_ref());
+    words.option("EX", &options.ex_s);
+    words.option("PX", &options.px_ms);
+    words.each("TAG", &options.tags);
+    words.option("SAVED", &options.saved);
+    words.option("TEXT", &options.text);
+    words.option("DEFAULT", &options.default_threshold);
+    words.request(FromReply::from_reply, true)
+}
+
 /// Replaces an admission's estimates by what was used, and frees its slot, once; says whether the call failed, and how
 /// long it took. Replies SETTLED, LATE if its lease had expired, REPEATED or UNKNOWN. (`GW.SETTLE`)
 ///

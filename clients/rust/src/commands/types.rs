@@ -118,6 +118,16 @@ pub enum CacheState {
     Pending,
 }
 
+/// HIT: there is an answer. MISS: there is none that is similar enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum SemanticState {
+    /// `HIT`.
+    Hit,
+    /// `MISS`.
+    Miss,
+}
+
 /// How a hold has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -332,6 +342,26 @@ pub struct CacheAnswer {
     pub ttl_ms: i64,
     /// The token of the fill lease; 0 if the caller does not have it.
     pub token: i64,
+}
+
+/// An answer of a semantic index, with its similarity.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SemanticAnswer {
+    /// Whether there is an answer.
+    pub state: SemanticState,
+    /// The answer.
+    pub value: Option<Vec<u8>>,
+    /// Its similarity; without an answer, that of the nearest entry, if there is one.
+    pub similarity: Option<Amount>,
+    /// Its id.
+    pub id: Option<Text>,
+    /// Milliseconds since it was set; 0 without an answer.
+    pub age_ms: i64,
+    /// Milliseconds until it expires; 0 without an answer.
+    pub ttl_ms: i64,
+    /// The similarity of the next nearest entry, if there is one.
+    pub runner_up: Option<Amount>,
 }
 
 /// A page of a list of keys.
@@ -737,6 +767,22 @@ pub struct CacheEntryState {
     pub bytes: i64,
 }
 
+/// The state of a semantic index.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SemanticIndexState {
+    /// semantic-index.
+    pub r#type: Text,
+    /// Entries, with those that have expired or were cleared and are not removed yet.
+    pub entries: i64,
+    /// The dimensions of its vectors.
+    pub dimensions: i64,
+    /// The threshold of calls that name none, if it has one of its own.
+    pub threshold: Option<Amount>,
+    /// Memory in bytes.
+    pub bytes: i64,
+}
+
 /// What an account has spent of a meter.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -827,6 +873,8 @@ pub enum Description {
     Queue(Box<QueueState>),
     /// The state of a cache entry.
     CacheEntry(Box<CacheEntryState>),
+    /// The state of a semantic index.
+    SemanticIndex(Box<SemanticIndexState>),
     /// The state of an account.
     Account(Box<AccountState>),
 }

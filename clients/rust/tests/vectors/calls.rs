@@ -391,6 +391,57 @@ fn route(a: &mut Arguments) -> Call {
     Call::of(redis_gateway_client::commands::route(&targets, lease_id, ttl_ms, &options))
 }
 
+fn sem_del(a: &mut Arguments) -> Call {
+    let index: Text = a.need("index");
+    let ids: Vec<Text> = a.need("ids");
+    Call::of(redis_gateway_client::commands::sem_del(index, &ids))
+}
+
+fn sem_get(a: &mut Arguments) -> Call {
+    let index: Text = a.need("index");
+    let vector: Vec<u8> = a.need("vector");
+    let options = SemGetOptions { threshold: a.take("threshold"), text: a.take("text"), guards: a.take("guards") };
+    Call::of(redis_gateway_client::commands::sem_get(index, vector, &options))
+}
+
+fn sem_get_meta(a: &mut Arguments) -> Call {
+    let index: Text = a.need("index");
+    let vector: Vec<u8> = a.need("vector");
+    let options = SemGetMetaOptions { threshold: a.take("threshold"), text: a.take("text"), guards: a.take("guards") };
+    Call::of(redis_gateway_client::commands::sem_get_meta(index, vector, &options))
+}
+
+fn sem_get_many(a: &mut Arguments) -> Call {
+    let index: Text = a.need("index");
+    let vector: Vec<u8> = a.need("vector");
+    let count: i64 = a.need("count");
+    let options = SemGetManyOptions { threshold: a.take("threshold"), text: a.take("text"), guards: a.take("guards") };
+    Call::of(redis_gateway_client::commands::sem_get_many(index, vector, count, &options))
+}
+
+fn sem_reject(a: &mut Arguments) -> Call {
+    let index: Text = a.need("index");
+    let id: Text = a.need("id");
+    let similarity: Amount = a.need("similarity");
+    Call::of(redis_gateway_client::commands::sem_reject(index, id, similarity))
+}
+
+fn sem_set(a: &mut Arguments) -> Call {
+    let index: Text = a.need("index");
+    let id: Text = a.need("id");
+    let vector: Vec<u8> = a.need("vector");
+    let value: Vec<u8> = a.need("value");
+    let options = SemSetOptions {
+        ex_s: a.take("ex_s"),
+        px_ms: a.take("px_ms"),
+        tags: a.take("tags"),
+        saved: a.take("saved"),
+        text: a.take("text"),
+        default_threshold: a.take("default_threshold"),
+    };
+    Call::of(redis_gateway_client::commands::sem_set(index, id, vector, value, &options))
+}
+
 fn settle(a: &mut Arguments) -> Call {
     let accounts: Vec<Text> = a.need("accounts");
     let lease_id: Text = a.need("lease_id");
@@ -510,6 +561,12 @@ pub const CALLS: &[(&str, Make)] = &[
     ("renew", renew),
     ("reserve", reserve),
     ("route", route),
+    ("sem-del", sem_del),
+    ("sem-get", sem_get),
+    ("sem-get-meta", sem_get_meta),
+    ("sem-get-many", sem_get_many),
+    ("sem-reject", sem_reject),
+    ("sem-set", sem_set),
     ("settle", settle),
     ("spent", spent),
     ("spent-history", spent_history),
@@ -726,6 +783,22 @@ impl Plain for CacheState {
     }
 }
 
+impl Argument for SemanticState {
+    fn of(value: &Json) -> Self {
+        match value.as_str().unwrap() {
+            "HIT" => Self::Hit,
+            "MISS" => Self::Miss,
+            other => panic!("no word {other}"),
+        }
+    }
+}
+
+impl Plain for SemanticState {
+    fn plain(&self) -> Json {
+        json!(self.as_str())
+    }
+}
+
 impl Argument for HoldState {
     fn of(value: &Json) -> Self {
         match value.as_str().unwrap() {
@@ -911,6 +984,20 @@ impl Plain for CacheAnswer {
             "age_ms": self.age_ms.plain(),
             "ttl_ms": self.ttl_ms.plain(),
             "token": self.token.plain(),
+        })
+    }
+}
+
+impl Plain for SemanticAnswer {
+    fn plain(&self) -> Json {
+        json!({
+            "state": self.state.plain(),
+            "value": self.value.plain(),
+            "similarity": self.similarity.plain(),
+            "id": self.id.plain(),
+            "age_ms": self.age_ms.plain(),
+            "ttl_ms": self.ttl_ms.plain(),
+            "runner_up": self.runner_up.plain(),
         })
     }
 }
@@ -1192,6 +1279,18 @@ impl Plain for CacheEntryState {
     }
 }
 
+impl Plain for SemanticIndexState {
+    fn plain(&self) -> Json {
+        json!({
+            "type": self.r#type.plain(),
+            "entries": self.entries.plain(),
+            "dimensions": self.dimensions.plain(),
+            "threshold": self.threshold.plain(),
+            "bytes": self.bytes.plain(),
+        })
+    }
+}
+
 impl Plain for MeterLedger {
     fn plain(&self) -> Json {
         json!({
@@ -1254,6 +1353,7 @@ impl Plain for Description {
             Self::Ledger(found) => ("LedgerState", found.plain()),
             Self::Queue(found) => ("QueueState", found.plain()),
             Self::CacheEntry(found) => ("CacheEntryState", found.plain()),
+            Self::SemanticIndex(found) => ("SemanticIndexState", found.plain()),
             Self::Account(found) => ("AccountState", found.plain()),
             other => panic!("{other:?}"),
         };

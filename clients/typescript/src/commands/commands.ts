@@ -53,6 +53,11 @@ import type {
   ReserveOptions,
   RouteOptions,
   Routed,
+  SemGetManyOptions,
+  SemGetMetaOptions,
+  SemGetOptions,
+  SemSetOptions,
+  SemanticAnswer,
   SettleOptions,
   Slot,
   Spent,
@@ -713,6 +718,86 @@ export class Commands {
    */
   route(targets: Text | readonly Text[], options: RouteOptions): Promise<Routed> {
     return this.run(requests.route(targets, options));
+  }
+
+  /**
+   * Deletes entries of a semantic index and replies how many there were. With its last entry the key is deleted.
+   *
+   * @param index The index.
+   * @param ids One entry or more. An id named twice is deleted and counted once. Range: 1 to 256 bytes.
+   * @see docs/src/reference/gw.semdel.md
+   */
+  semDel(index: Text, ids: Text | Iterable<Text>): Promise<number> {
+    return this.run(requests.semDel(index, ids));
+  }
+
+  /**
+   * Replies the value whose vector is most similar to a question's, if it is similar enough.
+   *
+   * @param index The index.
+   * @param vector The question's embedding, as FP32 numbers, little-endian. Range: the index's dimensions.
+   * @see docs/src/reference/gw.semget.md
+   */
+  semGet(index: Text, vector: Text, options: SemGetOptions = {}): Promise<Buffer | null> {
+    return this.run(requests.semGet(index, vector, options));
+  }
+
+  /**
+   * Replies the value whose vector is most similar to a question's, with its similarity.
+   *
+   * @param index The index.
+   * @param vector The question's embedding, as FP32 numbers, little-endian. Range: the index's dimensions.
+   * @see docs/src/reference/gw.semget.md
+   */
+  semGetMeta(index: Text, vector: Text, options: SemGetMetaOptions = {}): Promise<SemanticAnswer> {
+    return this.run(requests.semGetMeta(index, vector, options));
+  }
+
+  /**
+   * Replies the values whose vectors are most similar to a question's, the most similar first.
+   *
+   * @param index The index.
+   * @param vector The question's embedding, as FP32 numbers, little-endian. Range: the index's dimensions.
+   * @param count Replies up to that number of answers, each as with `META`. Not together with it. Range: 1 to 100.
+   * @see docs/src/reference/gw.semget.md
+   */
+  semGetMany(
+    index: Text,
+    vector: Text,
+    count: number,
+    options: SemGetManyOptions = {},
+  ): Promise<readonly SemanticAnswer[]> {
+    return this.run(requests.semGetMany(index, vector, count, options));
+  }
+
+  /**
+   * Lets an entry of a semantic index no longer answer questions of this similarity or less, because it was wrong for
+   * one. Replies 1, or 0 if there is no such entry.
+   *
+   * @param index The index.
+   * @param id The entry, as GW.SEMGET with `META` names it. Range: 1 to 256 bytes.
+   * @param similarity The similarity at which it was wrong: from now on the entry answers only questions that are more
+   *   similar. Range: -1 to 1, up to 6 decimal places.
+   * @see docs/src/reference/gw.semreject.md
+   */
+  semReject(index: Text, id: Text, similarity: Amount): Promise<boolean> {
+    return this.run(requests.semReject(index, id, similarity));
+  }
+
+  /**
+   * Sets an entry of a semantic index: a value that is found by the similarity of its vector, until it expires. Makes
+   * room by removing the entries that were not used for longest.
+   *
+   * @param index The index, a key. Who may read the key may find its answers: a tenant, a model, a system prompt and a
+   *   set of tools have an index of their own. See the guide.
+   * @param id The entry's name. An entry of that name is replaced as a whole. Range: 1 to 256 bytes.
+   * @param vector The question's embedding, as FP32 numbers, little-endian, one after the other. The first vector of an
+   *   index decides how many. Range: 1 to 4096 numbers.
+   * @param value The answer. Range: 0 to 536870912 bytes, any bytes.
+   * @see docs/src/reference/gw.semset.md
+   */
+  semSet(index: Text, id: Text, vector: Text, value: Text, options: SemSetOptions = {}): Promise<void> {
+    return this.run(requests.semSet(index, id, vector, value, options));
   }
 
   /**

@@ -43,6 +43,9 @@ import type {
   RouteRows,
   Routed,
   Rows,
+  SemanticAnswer,
+  SemanticIndexState,
+  SemanticState,
   Slot,
   SlotHolder,
   SlotsState,
@@ -70,6 +73,8 @@ export const topBy = wire.wordOf<TopBy>(["MINUTE", "HOUR"]);
 export const outcome = wire.wordOf<Outcome>(["SETTLED", "LATE", "REPEATED", "UNKNOWN"]);
 
 export const cacheState = wire.wordOf<CacheState>(["HIT", "STALE", "MISS", "PENDING"]);
+
+export const semanticState = wire.wordOf<SemanticState>(["HIT", "MISS"]);
 
 export const holdState = wire.wordOf<HoldState>(["committed", "cancelled", "charged", "credited"]);
 
@@ -198,6 +203,19 @@ export function cacheAnswer(reply: unknown): CacheAnswer {
     ageMs: wire.integer(found[2]),
     ttlMs: wire.integer(found[3]),
     token: wire.integer(found[4]),
+  };
+}
+
+export function semanticAnswer(reply: unknown): SemanticAnswer {
+  const found = wire.items(reply, 7);
+  return {
+    state: semanticState(found[0]),
+    value: optionalRaw(found[1]),
+    similarity: optionalAmount(found[2]),
+    id: optionalText(found[3]),
+    ageMs: wire.integer(found[4]),
+    ttlMs: wire.integer(found[5]),
+    runnerUp: optionalAmount(found[6]),
   };
 }
 
@@ -459,6 +477,17 @@ export function cacheEntryState(reply: unknown): CacheEntryState {
   };
 }
 
+export function semanticIndexState(reply: unknown): SemanticIndexState {
+  const found = wire.fields(reply);
+  return {
+    type: wire.oneOf(wire.field(found, "type"), ["semantic-index"]),
+    entries: wire.integer(wire.field(found, "entries")),
+    dimensions: wire.integer(wire.field(found, "dimensions")),
+    threshold: optionalAmount(wire.field(found, "threshold")),
+    bytes: wire.integer(wire.field(found, "bytes")),
+  };
+}
+
 export function meterLedger(reply: unknown): MeterLedger {
   const found = wire.fields(reply);
   return {
@@ -523,6 +552,8 @@ export function description(reply: unknown): Description {
       return queueState(reply);
     case "cache-entry":
       return cacheEntryState(reply);
+    case "semantic-index":
+      return semanticIndexState(reply);
     case "account":
       return accountState(reply);
     default:
@@ -535,6 +566,7 @@ export const arrayOfPeriodAmount = wire.arrayOf(periodAmount);
 export const arrayOfLedgerChange = wire.arrayOf(ledgerChange);
 export const arrayOfRaw = wire.arrayOf(wire.raw);
 export const optionalRaw = wire.optionalOf(wire.raw);
+export const optionalAmount = wire.optionalOf(wire.amount);
 export const arrayOfText = wire.arrayOf(wire.text);
 export const arrayOfAdmissionRow = wire.arrayOf(admissionRow);
 export const optionalInteger = wire.optionalOf(wire.integer);
@@ -555,6 +587,7 @@ export const arrayOfBatch = wire.arrayOf(batch);
 export const optionalBatch = wire.optionalOf(batch);
 export const optionalLogStats = wire.optionalOf(logStats);
 export const arrayOfPolicyStats = wire.arrayOf(policyStats);
+export const arrayOfSemanticAnswer = wire.arrayOf(semanticAnswer);
 export const arrayOfSpent = wire.arrayOf(spent);
 export const mapOfInteger = wire.mapOf(wire.integer);
 export const arrayOfDenials = wire.arrayOf(denials);

@@ -54,6 +54,11 @@ import type {
   ReserveOptions,
   RouteOptions,
   Routed,
+  SemGetManyOptions,
+  SemGetMetaOptions,
+  SemGetOptions,
+  SemSetOptions,
+  SemanticAnswer,
   SettleOptions,
   Slot,
   Spent,
@@ -577,6 +582,75 @@ export function route(targets: Text | readonly Text[], options: RouteOptions): R
   if (options.pick !== undefined) args.push("PICK", options.pick);
   if (options.rows !== undefined) args.push("ROWS", options.rows);
   return { args, decode: replies.routed, repeatable: true };
+}
+
+/** The request of {@link Commands.semDel}. */
+export function semDel(index: Text, ids: Text | Iterable<Text>): Request<number> {
+  const args: Argument[] = ["GW.SEMDEL", wire.textArgument(index), ...wire.textArguments(ids)];
+  return { args, decode: wire.integer, repeatable: true };
+}
+
+/** The request of {@link Commands.semGet}. */
+export function semGet(index: Text, vector: Text, options: SemGetOptions = {}): Request<Buffer | null> {
+  const args: Argument[] = ["GW.SEMGET", wire.textArgument(index), wire.textArgument(vector)];
+  if (options.threshold !== undefined) args.push("THRESHOLD", wire.amountArgument(options.threshold));
+  if (options.text !== undefined) args.push("TEXT", wire.textArgument(options.text));
+  if (options.guards !== undefined) for (const each of wire.textArguments(options.guards)) args.push("GUARD", each);
+  return { args, decode: replies.optionalRaw, repeatable: true };
+}
+
+/** The request of {@link Commands.semGetMeta}. */
+export function semGetMeta(index: Text, vector: Text, options: SemGetMetaOptions = {}): Request<SemanticAnswer> {
+  const args: Argument[] = ["GW.SEMGET", wire.textArgument(index), wire.textArgument(vector)];
+  if (options.threshold !== undefined) args.push("THRESHOLD", wire.amountArgument(options.threshold));
+  args.push("META");
+  if (options.text !== undefined) args.push("TEXT", wire.textArgument(options.text));
+  if (options.guards !== undefined) for (const each of wire.textArguments(options.guards)) args.push("GUARD", each);
+  return { args, decode: replies.semanticAnswer, repeatable: true };
+}
+
+/** The request of {@link Commands.semGetMany}. */
+export function semGetMany(
+  index: Text,
+  vector: Text,
+  count: number,
+  options: SemGetManyOptions = {},
+): Request<readonly SemanticAnswer[]> {
+  const args: Argument[] = ["GW.SEMGET", wire.textArgument(index), wire.textArgument(vector)];
+  if (options.threshold !== undefined) args.push("THRESHOLD", wire.amountArgument(options.threshold));
+  args.push("COUNT", String(count));
+  if (options.text !== undefined) args.push("TEXT", wire.textArgument(options.text));
+  if (options.guards !== undefined) for (const each of wire.textArguments(options.guards)) args.push("GUARD", each);
+  return { args, decode: replies.arrayOfSemanticAnswer, repeatable: true };
+}
+
+/** The request of {@link Commands.semReject}. */
+export function semReject(index: Text, id: Text, similarity: Amount): Request<boolean> {
+  const args: Argument[] = [
+    "GW.SEMREJECT",
+    wire.textArgument(index),
+    wire.textArgument(id),
+    wire.amountArgument(similarity),
+  ];
+  return { args, decode: wire.boolean, repeatable: true };
+}
+
+/** The request of {@link Commands.semSet}. */
+export function semSet(index: Text, id: Text, vector: Text, value: Text, options: SemSetOptions = {}): Request<void> {
+  const args: Argument[] = [
+    "GW.SEMSET",
+    wire.textArgument(index),
+    wire.textArgument(id),
+    wire.textArgument(vector),
+    wire.textArgument(value),
+  ];
+  if (options.exS !== undefined) args.push("EX", String(options.exS));
+  if (options.pxMs !== undefined) args.push("PX", String(options.pxMs));
+  if (options.tags !== undefined) for (const each of wire.textArguments(options.tags)) args.push("TAG", each);
+  if (options.saved !== undefined) args.push("SAVED", wire.amountArgument(options.saved));
+  if (options.text !== undefined) args.push("TEXT", wire.textArgument(options.text));
+  if (options.defaultThreshold !== undefined) args.push("DEFAULT", wire.amountArgument(options.defaultThreshold));
+  return { args, decode: wire.ok, repeatable: true };
 }
 
 /** The request of {@link Commands.settle}. */

@@ -24,6 +24,8 @@ export type Outcome = "SETTLED" | "LATE" | "REPEATED" | "UNKNOWN";
  * HIT: fresh. STALE: past its fresh time and still served. MISS: there is none. PENDING: another caller computes it.
  */
 export type CacheState = "HIT" | "STALE" | "MISS" | "PENDING";
+/** HIT: there is an answer. MISS: there is none that is similar enough. */
+export type SemanticState = "HIT" | "MISS";
 /** How a hold has ended. */
 export type HoldState = "committed" | "cancelled" | "charged" | "credited";
 /** The state of a breaker. */
@@ -181,6 +183,24 @@ export interface CacheAnswer {
   readonly ttlMs: number;
   /** The token of the fill lease; 0 if the caller does not have it. */
   readonly token: number;
+}
+
+/** An answer of a semantic index, with its similarity. */
+export interface SemanticAnswer {
+  /** Whether there is an answer. */
+  readonly state: SemanticState;
+  /** The answer. */
+  readonly value: Buffer | null;
+  /** Its similarity; without an answer, that of the nearest entry, if there is one. */
+  readonly similarity: Decimal | null;
+  /** Its id. */
+  readonly id: string | null;
+  /** Milliseconds since it was set; 0 without an answer. */
+  readonly ageMs: number;
+  /** Milliseconds until it expires; 0 without an answer. */
+  readonly ttlMs: number;
+  /** The similarity of the next nearest entry, if there is one. */
+  readonly runnerUp: Decimal | null;
 }
 
 /** A page of a list of keys. */
@@ -550,6 +570,20 @@ export interface CacheEntryState {
   readonly bytes: number;
 }
 
+/** The state of a semantic index. */
+export interface SemanticIndexState {
+  /** semantic-index. */
+  readonly type: "semantic-index";
+  /** Entries, with those that have expired or were cleared and are not removed yet. */
+  readonly entries: number;
+  /** The dimensions of its vectors. */
+  readonly dimensions: number;
+  /** The threshold of calls that name none, if it has one of its own. */
+  readonly threshold: Decimal | null;
+  /** Memory in bytes. */
+  readonly bytes: number;
+}
+
 /** What an account has spent of a meter. */
 export interface MeterLedger {
   /** What was spent in the current day. */
@@ -720,6 +754,7 @@ export type Description =
   | LedgerState
   | QueueState
   | CacheEntryState
+  | SemanticIndexState
   | AccountState;
 
 /** A kind of policy with its values. */
@@ -1099,6 +1134,76 @@ export interface RouteOptions {
    * `REFUSED` or `NONE`; default `NONE`.
    */
   readonly rows?: RouteRows | undefined;
+}
+
+/** Options of {@link Commands.semGet}. */
+export interface SemGetOptions {
+  /**
+   * The least similarity of an answer. Range: -1 to 1, up to 6 decimal places. Default: the index's `DEFAULT`, else
+   * 0.9.
+   */
+  readonly threshold?: Amount | undefined;
+  /** The question in words, for `GUARD`. Range: 0 to 8192 bytes. */
+  readonly text?: Text | undefined;
+  /**
+   * What the words of the question and of the answer's question have to agree in. May be repeated. Range: `digits` or
+   * `negation`, each at most once. Default: none.
+   */
+  readonly guards?: Text | Iterable<Text> | undefined;
+}
+
+/** Options of {@link Commands.semGetMeta}. */
+export interface SemGetMetaOptions {
+  /**
+   * The least similarity of an answer. Range: -1 to 1, up to 6 decimal places. Default: the index's `DEFAULT`, else
+   * 0.9.
+   */
+  readonly threshold?: Amount | undefined;
+  /** The question in words, for `GUARD`. Range: 0 to 8192 bytes. */
+  readonly text?: Text | undefined;
+  /**
+   * What the words of the question and of the answer's question have to agree in. May be repeated. Range: `digits` or
+   * `negation`, each at most once. Default: none.
+   */
+  readonly guards?: Text | Iterable<Text> | undefined;
+}
+
+/** Options of {@link Commands.semGetMany}. */
+export interface SemGetManyOptions {
+  /**
+   * The least similarity of an answer. Range: -1 to 1, up to 6 decimal places. Default: the index's `DEFAULT`, else
+   * 0.9.
+   */
+  readonly threshold?: Amount | undefined;
+  /** The question in words, for `GUARD`. Range: 0 to 8192 bytes. */
+  readonly text?: Text | undefined;
+  /**
+   * What the words of the question and of the answer's question have to agree in. May be repeated. Range: `digits` or
+   * `negation`, each at most once. Default: none.
+   */
+  readonly guards?: Text | Iterable<Text> | undefined;
+}
+
+/** Options of {@link Commands.semSet}. */
+export interface SemSetOptions {
+  /** How long the answer is served. Range: 1 to 31622400 s. Default: `gw.cache-ttl` of the category, else 3600. */
+  readonly exS?: number | undefined;
+  /** The same in milliseconds. Not together with `EX`. Range: 1 to 31622400000 ms. */
+  readonly pxMs?: number | undefined;
+  /**
+   * Names by which GW.CACHECLEAR clears entries of all indexes, and of the response cache. A tag given twice counts
+   * once. Range: 1 to 256 bytes each, up to 16. Default: none.
+   */
+  readonly tags?: Text | Iterable<Text> | undefined;
+  /** What each hit saves. GW.CACHESTATS adds it up. Range: 0 to 10^18. Default: 0. */
+  readonly saved?: Amount | undefined;
+  /** The question in words, for the guards of GW.SEMGET. Range: 0 to 8192 bytes. Default: none. */
+  readonly text?: Text | undefined;
+  /**
+   * From now on the index's threshold, for a GW.SEMGET that names none. Belongs to the index, not to the entry. Range:
+   * -1 to 1, up to 6 decimal places.
+   */
+  readonly defaultThreshold?: Amount | undefined;
 }
 
 /** Options of {@link Commands.settle}. */

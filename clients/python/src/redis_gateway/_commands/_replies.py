@@ -49,6 +49,9 @@ from ._types import (
     Routed,
     RouteRows,
     Rows,
+    SemanticAnswer,
+    SemanticIndexState,
+    SemanticState,
     Slot,
     SlotHolder,
     SlotsState,
@@ -88,6 +91,7 @@ __all__ = [
     "array_of_policy_stats",
     "array_of_policy_words",
     "array_of_raw",
+    "array_of_semantic_answer",
     "array_of_spent",
     "array_of_usage",
     "boolean",
@@ -111,6 +115,7 @@ __all__ = [
     "outcome",
     "pushed",
     "routed",
+    "semantic_answer",
     "slot",
     "stored",
     "text",
@@ -179,6 +184,13 @@ _CACHE_STATE = frozenset(("HIT", "STALE", "MISS", "PENDING"))
 
 def cache_state(reply: object) -> CacheState:
     return cast("CacheState", word(reply, _CACHE_STATE))
+
+
+_SEMANTIC_STATE = frozenset(("HIT", "MISS"))
+
+
+def semantic_state(reply: object) -> SemanticState:
+    return cast("SemanticState", word(reply, _SEMANTIC_STATE))
 
 
 _HOLD_STATE = frozenset(("committed", "cancelled", "charged", "credited"))
@@ -323,6 +335,19 @@ def cache_answer(reply: object) -> CacheAnswer:
         integer(found[2]),
         integer(found[3]),
         integer(found[4]),
+    )
+
+
+def semantic_answer(reply: object) -> SemanticAnswer:
+    found = items(reply, 7)
+    return SemanticAnswer(
+        semantic_state(found[0]),
+        optional_raw(found[1]),
+        optional_amount(found[2]),
+        optional_text(found[3]),
+        integer(found[4]),
+        integer(found[5]),
+        optional_amount(found[6]),
     )
 
 
@@ -584,6 +609,17 @@ def cache_entry_state(reply: object) -> CacheEntryState:
     )
 
 
+def semantic_index_state(reply: object) -> SemanticIndexState:
+    found = fields(reply)
+    return SemanticIndexState(
+        text(field(found, "type")),
+        integer(field(found, "entries")),
+        integer(field(found, "dimensions")),
+        optional_amount(field(found, "threshold")),
+        integer(field(found, "bytes")),
+    )
+
+
 def meter_ledger(reply: object) -> MeterLedger:
     found = fields(reply)
     return MeterLedger(
@@ -647,6 +683,8 @@ def description(reply: object) -> Description:
         return queue_state(reply)
     if kind == "cache-entry":
         return cache_entry_state(reply)
+    if kind == "semantic-index":
+        return semantic_index_state(reply)
     if kind == "account":
         return account_state(reply)
     return unexpected("the state of a known type", reply)
@@ -670,6 +708,10 @@ def array_of_raw(reply: object) -> tuple[bytes, ...]:
 
 def optional_raw(reply: object) -> bytes | None:
     return optional(reply, raw)
+
+
+def optional_amount(reply: object) -> Decimal | None:
+    return optional(reply, amount)
 
 
 def array_of_text(reply: object) -> tuple[str, ...]:
@@ -750,6 +792,10 @@ def optional_log_stats(reply: object) -> LogStats | None:
 
 def array_of_policy_stats(reply: object) -> tuple[PolicyStats, ...]:
     return array(reply, policy_stats)
+
+
+def array_of_semantic_answer(reply: object) -> tuple[SemanticAnswer, ...]:
+    return array(reply, semantic_answer)
 
 
 def array_of_spent(reply: object) -> tuple[Spent, ...]:

@@ -38,6 +38,7 @@ from ._types import (
     Routed,
     RouteRows,
     Rows,
+    SemanticAnswer,
     Slot,
     Spent,
     TopBy,
@@ -582,6 +583,112 @@ def route(
     if rows is not None:
         args += ("ROWS", rows)
     return Request(tuple(args), replies.routed, True)
+
+
+def sem_del(index: Text, ids: Text | Iterable[Text]) -> Request[int]:
+    return Request(("GW.SEMDEL", text_argument(index), *text_arguments(ids)), replies.integer, True)
+
+
+def sem_get(
+    index: Text,
+    vector: Text,
+    *,
+    threshold: Amount | None = None,
+    text: Text | None = None,
+    guards: Text | Iterable[Text] | None = None,
+) -> Request[bytes | None]:
+    args: list[Argument] = ["GW.SEMGET", text_argument(index), text_argument(vector)]
+    if threshold is not None:
+        args += ("THRESHOLD", amount_argument(threshold))
+    if text is not None:
+        args += ("TEXT", text_argument(text))
+    if guards is not None:
+        for each in text_arguments(guards):
+            args += ("GUARD", each)
+    return Request(tuple(args), replies.optional_raw, True)
+
+
+def sem_get_meta(
+    index: Text,
+    vector: Text,
+    *,
+    threshold: Amount | None = None,
+    text: Text | None = None,
+    guards: Text | Iterable[Text] | None = None,
+) -> Request[SemanticAnswer]:
+    args: list[Argument] = ["GW.SEMGET", text_argument(index), text_argument(vector)]
+    if threshold is not None:
+        args += ("THRESHOLD", amount_argument(threshold))
+    args.append("META")
+    if text is not None:
+        args += ("TEXT", text_argument(text))
+    if guards is not None:
+        for each in text_arguments(guards):
+            args += ("GUARD", each)
+    return Request(tuple(args), replies.semantic_answer, True)
+
+
+def sem_get_many(
+    index: Text,
+    vector: Text,
+    count: int,
+    *,
+    threshold: Amount | None = None,
+    text: Text | None = None,
+    guards: Text | Iterable[Text] | None = None,
+) -> Request[tuple[SemanticAnswer, ...]]:
+    args: list[Argument] = ["GW.SEMGET", text_argument(index), text_argument(vector)]
+    if threshold is not None:
+        args += ("THRESHOLD", amount_argument(threshold))
+    args += ("COUNT", count)
+    if text is not None:
+        args += ("TEXT", text_argument(text))
+    if guards is not None:
+        for each in text_arguments(guards):
+            args += ("GUARD", each)
+    return Request(tuple(args), replies.array_of_semantic_answer, True)
+
+
+def sem_reject(index: Text, id: Text, similarity: Amount) -> Request[bool]:
+    return Request(
+        ("GW.SEMREJECT", text_argument(index), text_argument(id), amount_argument(similarity)), replies.boolean, True
+    )
+
+
+def sem_set(
+    index: Text,
+    id: Text,
+    vector: Text,
+    value: Text,
+    *,
+    ex_s: int | None = None,
+    px_ms: int | None = None,
+    tags: Text | Iterable[Text] | None = None,
+    saved: Amount | None = None,
+    text: Text | None = None,
+    default_threshold: Amount | None = None,
+) -> Request[None]:
+    args: list[Argument] = [
+        "GW.SEMSET",
+        text_argument(index),
+        text_argument(id),
+        text_argument(vector),
+        text_argument(value),
+    ]
+    if ex_s is not None:
+        args += ("EX", ex_s)
+    if px_ms is not None:
+        args += ("PX", px_ms)
+    if tags is not None:
+        for each in text_arguments(tags):
+            args += ("TAG", each)
+    if saved is not None:
+        args += ("SAVED", amount_argument(saved))
+    if text is not None:
+        args += ("TEXT", text_argument(text))
+    if default_threshold is not None:
+        args += ("DEFAULT", amount_argument(default_threshold))
+    return Request(tuple(args), replies.ok, True)
 
 
 def settle(

@@ -34,6 +34,7 @@ from ._types import (
     Routed,
     RouteRows,
     Rows,
+    SemanticAnswer,
     Slot,
     Spent,
     TopBy,
@@ -937,6 +938,156 @@ class Commands:
         """
         return self.run(
             requests.route(targets, lease_id=lease_id, ttl_ms=ttl_ms, amounts=amounts, pick=pick, rows=rows)
+        )
+
+    def sem_del(self, index: Text, ids: Text | Iterable[Text]) -> int:
+        """Deletes entries of a semantic index and replies how many there were. With its last entry the key is deleted.
+
+        Args:
+            index: The index.
+            ids: One entry or more. An id named twice is deleted and counted once. Range: 1 to 256 bytes.
+
+        Reference: docs/src/reference/gw.semdel.md
+        """
+        return self.run(requests.sem_del(index, ids))
+
+    def sem_get(
+        self,
+        index: Text,
+        vector: Text,
+        *,
+        threshold: Amount | None = None,
+        text: Text | None = None,
+        guards: Text | Iterable[Text] | None = None,
+    ) -> bytes | None:
+        """Replies the value whose vector is most similar to a question's, if it is similar enough.
+
+        Args:
+            index: The index.
+            vector: The question's embedding, as FP32 numbers, little-endian. Range: the index's dimensions.
+            threshold: The least similarity of an answer. Range: -1 to 1, up to 6 decimal places. Default: the index's
+                `DEFAULT`, else 0.9.
+            text: The question in words, for `GUARD`. Range: 0 to 8192 bytes.
+            guards: What the words of the question and of the answer's question have to agree in. May be repeated.
+                Range: `digits` or `negation`, each at most once. Default: none.
+
+        Reference: docs/src/reference/gw.semget.md
+        """
+        return self.run(requests.sem_get(index, vector, threshold=threshold, text=text, guards=guards))
+
+    def sem_get_meta(
+        self,
+        index: Text,
+        vector: Text,
+        *,
+        threshold: Amount | None = None,
+        text: Text | None = None,
+        guards: Text | Iterable[Text] | None = None,
+    ) -> SemanticAnswer:
+        """Replies the value whose vector is most similar to a question's, with its similarity.
+
+        Args:
+            index: The index.
+            vector: The question's embedding, as FP32 numbers, little-endian. Range: the index's dimensions.
+            threshold: The least similarity of an answer. Range: -1 to 1, up to 6 decimal places. Default: the index's
+                `DEFAULT`, else 0.9.
+            text: The question in words, for `GUARD`. Range: 0 to 8192 bytes.
+            guards: What the words of the question and of the answer's question have to agree in. May be repeated.
+                Range: `digits` or `negation`, each at most once. Default: none.
+
+        Reference: docs/src/reference/gw.semget.md
+        """
+        return self.run(requests.sem_get_meta(index, vector, threshold=threshold, text=text, guards=guards))
+
+    def sem_get_many(
+        self,
+        index: Text,
+        vector: Text,
+        count: int,
+        *,
+        threshold: Amount | None = None,
+        text: Text | None = None,
+        guards: Text | Iterable[Text] | None = None,
+    ) -> tuple[SemanticAnswer, ...]:
+        """Replies the values whose vectors are most similar to a question's, the most similar first.
+
+        Args:
+            index: The index.
+            vector: The question's embedding, as FP32 numbers, little-endian. Range: the index's dimensions.
+            count: Replies up to that number of answers, each as with `META`. Not together with it. Range: 1 to 100.
+            threshold: The least similarity of an answer. Range: -1 to 1, up to 6 decimal places. Default: the index's
+                `DEFAULT`, else 0.9.
+            text: The question in words, for `GUARD`. Range: 0 to 8192 bytes.
+            guards: What the words of the question and of the answer's question have to agree in. May be repeated.
+                Range: `digits` or `negation`, each at most once. Default: none.
+
+        Reference: docs/src/reference/gw.semget.md
+        """
+        return self.run(requests.sem_get_many(index, vector, count, threshold=threshold, text=text, guards=guards))
+
+    def sem_reject(self, index: Text, id: Text, similarity: Amount) -> bool:
+        """Lets an entry of a semantic index no longer answer questions of this similarity or less, because it was wrong
+        for one. Replies 1, or 0 if there is no such entry.
+
+        Args:
+            index: The index.
+            id: The entry, as GW.SEMGET with `META` names it. Range: 1 to 256 bytes.
+            similarity: The similarity at which it was wrong: from now on the entry answers only questions that are more
+                similar. Range: -1 to 1, up to 6 decimal places.
+
+        Reference: docs/src/reference/gw.semreject.md
+        """
+        return self.run(requests.sem_reject(index, id, similarity))
+
+    def sem_set(
+        self,
+        index: Text,
+        id: Text,
+        vector: Text,
+        value: Text,
+        *,
+        ex_s: int | None = None,
+        px_ms: int | None = None,
+        tags: Text | Iterable[Text] | None = None,
+        saved: Amount | None = None,
+        text: Text | None = None,
+        default_threshold: Amount | None = None,
+    ) -> None:
+        """Sets an entry of a semantic index: a value that is found by the similarity of its vector, until it expires.
+        Makes room by removing the entries that were not used for longest.
+
+        Args:
+            index: The index, a key. Who may read the key may find its answers: a tenant, a model, a system prompt and a
+                set of tools have an index of their own. See the guide.
+            id: The entry's name. An entry of that name is replaced as a whole. Range: 1 to 256 bytes.
+            vector: The question's embedding, as FP32 numbers, little-endian, one after the other. The first vector of
+                an index decides how many. Range: 1 to 4096 numbers.
+            value: The answer. Range: 0 to 536870912 bytes, any bytes.
+            ex_s: How long the answer is served. Range: 1 to 31622400 s. Default: `gw.cache-ttl` of the category, else
+                3600.
+            px_ms: The same in milliseconds. Not together with `EX`. Range: 1 to 31622400000 ms.
+            tags: Names by which GW.CACHECLEAR clears entries of all indexes, and of the response cache. A tag given
+                twice counts once. Range: 1 to 256 bytes each, up to 16. Default: none.
+            saved: What each hit saves. GW.CACHESTATS adds it up. Range: 0 to 10^18. Default: 0.
+            text: The question in words, for the guards of GW.SEMGET. Range: 0 to 8192 bytes. Default: none.
+            default_threshold: From now on the index's threshold, for a GW.SEMGET that names none. Belongs to the index,
+                not to the entry. Range: -1 to 1, up to 6 decimal places.
+
+        Reference: docs/src/reference/gw.semset.md
+        """
+        return self.run(
+            requests.sem_set(
+                index,
+                id,
+                vector,
+                value,
+                ex_s=ex_s,
+                px_ms=px_ms,
+                tags=tags,
+                saved=saved,
+                text=text,
+                default_threshold=default_threshold,
+            )
         )
 
     def settle(

@@ -29,6 +29,8 @@ TopBy: TypeAlias = Literal["MINUTE", "HOUR"]
 Outcome: TypeAlias = Literal["SETTLED", "LATE", "REPEATED", "UNKNOWN"]
 #: HIT: fresh. STALE: past its fresh time and still served. MISS: there is none. PENDING: another caller computes it.
 CacheState: TypeAlias = Literal["HIT", "STALE", "MISS", "PENDING"]
+#: HIT: there is an answer. MISS: there is none that is similar enough.
+SemanticState: TypeAlias = Literal["HIT", "MISS"]
 #: How a hold has ended.
 HoldState: TypeAlias = Literal["committed", "cancelled", "charged", "credited"]
 #: The state of a breaker.
@@ -211,6 +213,26 @@ class CacheAnswer:
     ttl_ms: int
     #: The token of the fill lease; 0 if the caller does not have it.
     token: int
+
+
+@dataclass(frozen=True, slots=True)
+class SemanticAnswer:
+    """An answer of a semantic index, with its similarity."""
+
+    #: Whether there is an answer.
+    state: SemanticState
+    #: The answer.
+    value: bytes | None
+    #: Its similarity; without an answer, that of the nearest entry, if there is one.
+    similarity: Decimal | None
+    #: Its id.
+    id: str | None
+    #: Milliseconds since it was set; 0 without an answer.
+    age_ms: int
+    #: Milliseconds until it expires; 0 without an answer.
+    ttl_ms: int
+    #: The similarity of the next nearest entry, if there is one.
+    runner_up: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -617,6 +639,22 @@ class CacheEntryState:
 
 
 @dataclass(frozen=True, slots=True)
+class SemanticIndexState:
+    """The state of a semantic index."""
+
+    #: semantic-index.
+    type: str
+    #: Entries, with those that have expired or were cleared and are not removed yet.
+    entries: int
+    #: The dimensions of its vectors.
+    dimensions: int
+    #: The threshold of calls that name none, if it has one of its own.
+    threshold: Decimal | None
+    #: Memory in bytes.
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class MeterLedger:
     """What an account has spent of a meter."""
 
@@ -774,7 +812,7 @@ class BreakerPolicy:
 
 #: The state of a key.
 Description: TypeAlias = (
-    WindowState | BucketState | SlotsState | LedgerState | QueueState | CacheEntryState | AccountState
+    WindowState | BucketState | SlotsState | LedgerState | QueueState | CacheEntryState | SemanticIndexState | AccountState
 )
 #: A kind of policy with its values.
 Policy: TypeAlias = WindowPolicy | BucketPolicy | InFlightPolicy | BudgetPolicy | BlockPolicy | BreakerPolicy
