@@ -149,6 +149,7 @@ fn emptied_and_tiny_values_are_rewritten_too() {
         "GW.LOGPUSH a:queue MAXLEN 1 x y",
         "GW.LOGPOP a:queue",
         "GW.POLICYSET a:account p INFLIGHT 0",
+        "GW.SEMSET a:index i aaaa v",
     ] {
         run(&mut client, words);
     }
@@ -196,8 +197,9 @@ fn copies_dumps_and_renames_keep_the_value() {
 }
 
 /// Commands that change a key of any type; those for other types fail.
-fn changes_of(key: &str) -> [String; 8] {
+fn changes_of(key: &str) -> [String; 9] {
     [
+        format!("GW.SEMREJECT {key} id7 1"),
         format!("GW.ALLOW {key} 1000000 WINDOW 3600000"),
         format!("GW.TOKENS {key} 7 1000000 PER 1100 COST 50"),
         format!("GW.RELEASE {key} holder1"),
