@@ -50,7 +50,9 @@ fn await_all_empty(cluster: &Cluster) {
 fn queues_are_followed_to_other_nodes() {
     let rounds = live(2, 20);
     let mut random = Random(seed(0x5417_9e12));
-    let mut cluster = Cluster::start(&Server::options().config(role("user shipper ")), 3, 1).unwrap();
+    // With room for all that is produced, however slow the companions are.
+    let options = Server::options().config("gw.log-max-records 10000000").config("gw.log-max-bytes 1073741824");
+    let mut cluster = Cluster::start(&options.config(role("user shipper ")), 3, 1).unwrap();
     let (folder, ports) = (cluster.nodes()[0].dir().to_owned(), cluster.ports());
     let store = folder.join("shipped");
     // The node that they are told of is a replica.
