@@ -228,7 +228,7 @@ fn the_table_of_settings_has_all_with_their_defaults_and_ranges() {
         }
         ranges += 1;
     }
-    assert_eq!(ranges, 12);
+    assert_eq!(ranges, 13);
 }
 
 #[test]
