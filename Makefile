@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 CONSOLE ?= 9464
 export PORT CONSOLE
 
-.PHONY: help run build test test-full fuzz golden docs docs-serve docs-reference clients-spec demo bench instructions fmt lint install clean
+.PHONY: help run build test test-full fuzz golden docs docs-serve docs-reference clients-spec dashboards demo bench instructions fmt lint install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -76,6 +76,9 @@ docs: ## build the book into target/book and check its links
 
 docs-serve: ## show the book on http://127.0.0.1:3000, built anew as its pages change
 	@scripts/mdbook.sh serve docs --hostname 127.0.0.1
+
+dashboards: ## write deploy/observe/grafana from deploy/observe/dashboards
+	@scripts/dashboards.sh
 
 docs-reference: ## write the facts at the top of each command's page, as the built module tells them
 	@scripts/install.sh

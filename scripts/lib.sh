@@ -104,6 +104,31 @@ use_postgres() {
   [ -x "${installed[0]}" ] || apt_install postgresql
 }
 
+# use_python NAME REQUIREMENTS: a virtual environment with these packages in .tools/NAME, anew when the list changes.
+use_python() {
+  local folder=.tools/$1 wanted=$2
+  if [ "$(cat "$folder/pins" 2>/dev/null)" = "$(cksum <"$wanted")" ]; then return; fi
+  say "Installing into $folder: $(grep -v '^#' "$wanted" | tr '\n' ' ')"
+  rm -rf "$folder"
+  # On Debian and Ubuntu, venv is a package of its own.
+  if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then apt_install python3-venv; fi
+  python3 -m venv "$folder"
+  "$folder/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted"
+  cksum <"$wanted" >"$folder/pins"
+}
+
+# Debian's Prometheus with promtool, unpacked into .tools. It is not installed: that would start a service.
+use_prometheus() {
+  local folder=$root/.tools/prometheus
+  if [ -x "$folder/usr/bin/promtool" ] || command -v promtool >/dev/null; then return; fi
+  command -v apt-get >/dev/null || return
+  say "Unpacking into .tools/prometheus: Debian's prometheus"
+  mkdir -p "$folder"
+  # The package lists may be old or missing.
+  (cd "$folder" && { apt-get -qq download prometheus || { apt-get -qq update && apt-get -qq download prometheus; }; }) &&
+    dpkg-deb --extract "$folder"/prometheus_*.deb "$folder" && rm -f "$folder"/prometheus_*.deb
+}
+
 # The server that GW_SERVER names (see testkit/src/binary.rs, which follows the same rules); prints nothing if there is none.
 server_path() {
   local name=${GW_SERVER:-system} file
