@@ -175,3 +175,21 @@ unpack_wheel() {
     --platform "manylinux_2_28_$machine" --platform "manylinux_2_17_$machine" --platform "manylinux2014_$machine" || return
   python3 -m zipfile -e "$3"/*.whl "$3/wheel"
 }
+
+# go_program NAME MODULE@VERSION: prints the path of a program in Go, built into .tools/go-programs if it is not there.
+go_program() {
+  local folder=$root/.tools/go-programs name=$1 wanted=$2
+  if [ "$(cat "$folder/$name.version" 2>/dev/null)" != "$wanted" ]; then
+    command -v go >/dev/null || return
+    say "Building into .tools/go-programs: $wanted"
+    mkdir -p "$folder/built"
+    GOBIN=$folder/built go install "$wanted" >&2 || return
+    mv "$folder/built/"* "$folder/$name"
+    echo "$wanted" >"$folder/$name.version"
+  fi
+  printf '%s\n' "$folder/$name"
+}
+
+# use_helm: sets `helm`.
+# shellcheck disable=SC2034 # For the script that calls it.
+use_helm() { helm=$(go_program helm helm.sh/helm/v3/cmd/helm@v3.22.0); }

@@ -5,27 +5,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 
 import pytest
 import yaml
-from common import OBSERVE, ROOT, free_port, prometheus_program
-
-# How long anything may take to come about, in seconds.
-DEADLINE_SECONDS = 60
-
-
-def await_until(what: str, check):
-    """Awaits that `check` returns something, and returns it."""
-    until = time.monotonic() + DEADLINE_SECONDS
-    while time.monotonic() < until:
-        if found := check():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"not within {DEADLINE_SECONDS} s: {what}")
+from common import OBSERVE, ROOT, await_until, free_port, prometheus_program
 
 
 class Programs:
