@@ -1,11 +1,26 @@
 # What a developer or an operator does with this project, one target each. `make` alone lists them.
 
 PORT ?= 6379
+# Where `make install` puts what: the variables of the GNU coding standards. DESTDIR stands in front of all.
 PREFIX ?= /usr/local
+prefix = $(PREFIX)
+exec_prefix = $(prefix)
+bindir = $(exec_prefix)/bin
+libdir = $(exec_prefix)/lib
+datarootdir = $(prefix)/share
+docdir = $(datarootdir)/doc/redis-gateway
+mandir = $(datarootdir)/man
+moduledir = $(libdir)/redis/modules
+INSTALL = install
+INSTALL_PROGRAM = $(INSTALL) -m 755
+INSTALL_DATA = $(INSTALL) -m 644
+# What is installed: what cargo has built, or others that are named.
+MODULE ?= $(or $(CARGO_TARGET_DIR),target)/release/libredis_gateway.so
+COMPANION ?= $(or $(CARGO_TARGET_DIR),target)/release/gw
 CONSOLE ?= 9464
 export PORT CONSOLE
 
-.PHONY: help run build test test-full fuzz golden docs docs-serve docs-reference clients-spec demo bench instructions fmt lint install clean
+.PHONY: help run build test test-full fuzz golden docs docs-serve docs-reference clients-spec dashboards demo bench instructions fmt lint install uninstall dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -63,10 +78,24 @@ lint: ## the compiler's and clippy's warnings, as errors
 	@scripts/install.sh
 	cargo clippy --workspace --all-targets -- -D warnings
 
-install: build ## copy the module to PREFIX/lib/redis/modules (PREFIX=/usr/local)
-	install -D -m 755 $(or $(CARGO_TARGET_DIR),target)/release/libredis_gateway.so \
-	  $(DESTDIR)$(PREFIX)/lib/redis/modules/libredis_gateway.so
-	@echo "Load it with this line in redis.conf: loadmodule $(PREFIX)/lib/redis/modules/libredis_gateway.so"
+install: ## install the module and the companion, built if they are not there (prefix=/usr/local DESTDIR=)
+	@test -e $(MODULE) || $(MAKE) build
+	@test -e $(COMPANION) || cargo build --release --package gw
+	$(INSTALL) -d $(DESTDIR)$(moduledir) $(DESTDIR)$(bindir) $(DESTDIR)$(docdir) $(DESTDIR)$(mandir)/man1
+	@# Redis loads no module that may not be executed.
+	$(INSTALL_PROGRAM) $(MODULE) $(DESTDIR)$(moduledir)/libredis_gateway.so
+	$(INSTALL_PROGRAM) $(COMPANION) $(DESTDIR)$(bindir)/gw
+	$(COMPANION) man >$(DESTDIR)$(mandir)/man1/gw.1
+	$(INSTALL_DATA) redis.conf deploy/package/gw.toml LICENSE $(DESTDIR)$(docdir)
+	@echo "Load it with this line in redis.conf: loadmodule $(moduledir)/libredis_gateway.so"
+
+uninstall: ## remove what `make install` has installed, with the same variables
+	rm -f $(DESTDIR)$(moduledir)/libredis_gateway.so $(DESTDIR)$(bindir)/gw $(DESTDIR)$(mandir)/man1/gw.1
+	rm -f $(addprefix $(DESTDIR)$(docdir)/,redis.conf gw.toml LICENSE)
+	-rmdir $(DESTDIR)$(docdir) $(DESTDIR)$(moduledir) 2>/dev/null
+
+dist: ## write packages of this version to target/dist: archive, .deb, zip for Redis Software, sums (TARGET=x86_64-unknown-linux-gnu)
+	@scripts/dist.sh
 
 clean: ## remove what was built; data and fetched servers stay
 	cargo clean
@@ -76,6 +105,9 @@ docs: ## build the book into target/book and check its links
 
 docs-serve: ## show the book on http://127.0.0.1:3000, built anew as its pages change
 	@scripts/mdbook.sh serve docs --hostname 127.0.0.1
+
+dashboards: ## write deploy/observe/grafana from deploy/observe/dashboards
+	@scripts/dashboards.sh
 
 docs-reference: ## write the facts at the top of each command's page, as the built module tells them
 	@scripts/install.sh

