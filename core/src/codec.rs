@@ -121,6 +121,16 @@ pub fn get_varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     None
 }
 
+/// A signed integer as an unsigned one for a varint: small negatives stay short.
+pub fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)).cast_unsigned()
+}
+
+/// Turns [`zigzag`] back.
+pub fn unzigzag(zigzag: u64) -> i64 {
+    (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed()
+}
+
 /// A value written to memory: tagged fields, one after the other. For whole values in a rewritten AOF, and for tests.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Encoded(pub Vec<u8>);
@@ -137,8 +147,7 @@ impl Writer for Encoded {
 
     fn int(&mut self, value: i64) {
         self.0.push(TAG_INT);
-        // Zigzag: small negatives stay short.
-        put_varint(&mut self.0, ((value << 1) ^ (value >> 63)).cast_unsigned());
+        put_varint(&mut self.0, zigzag(value));
     }
 
     fn bytes(&mut self, value: &[u8]) {
@@ -184,8 +193,7 @@ impl Reader for Decoder<'_> {
     }
 
     fn int(&mut self) -> Result<i64, Corrupt> {
-        let zigzag = self.field(TAG_INT)?;
-        Ok((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed())
+        self.field(TAG_INT).map(unzigzag)
     }
 
     fn bytes(&mut self, max_len: usize) -> Result<Vec<u8>, Corrupt> {

@@ -323,8 +323,8 @@ impl Account {
     pub(super) fn fetch(&self) {
         let policies = self.policies.iter().fold(0, |words, own| words ^ own.fetch());
         let ledgers = self.ledgers.iter().fold(0, |words, (_, ledger)| words ^ ledger.fetch());
-        let ended = self.expired.fetch() ^ self.settled.len() as u64;
-        let times = self.at_ms ^ self.live.changed_at_ms() ^ self.expired.changed_at_ms();
+        let ended = (self.expired.len() ^ self.settled.len()) as u64;
+        let times = self.at_ms ^ self.live.changed_at_ms();
         std::hint::black_box(policies ^ self.live.fetch() ^ ended ^ (ledgers ^ times).unsigned_abs());
     }
 }

@@ -1,5 +1,6 @@
 //! Crafted accounts: accounts with contradictory parts do not load.
 
+use super::expired::Expired;
 use super::*;
 use crate::PERIOD_MAX_MS;
 use crate::breaker::Threshold;
@@ -31,9 +32,11 @@ struct Crafted {
     ledger_encoding: u64,
     lease_encodings: [u64; 2],
     leases_at_ms: i64,
-    /// For live leases and for expired ones: end, serials of what was taken, and the number of estimates.
+    /// For live leases: end, serials of what was taken, and the number of estimates.
     live: Vec<(i64, Vec<u64>, u64)>,
-    expired: Vec<(i64, Vec<u64>, u64)>,
+    expired_encodings: [u64; 2],
+    /// For expired leases: fingerprint, until when they are remembered, and the same.
+    expired: Vec<(u64, i64, Vec<u64>, u64)>,
     settled_encoding: u64,
     settled_until_ms: Vec<i64>,
 }
@@ -55,7 +58,8 @@ impl Default for Crafted {
             lease_encodings: [LeasesWith::<Admission>::ENCODING.into(), Admission::ENCODING.into()],
             leases_at_ms: AT_MS,
             live: vec![(AT_MS + 1_000, vec![1], 2)],
-            expired: vec![(AT_MS + EXPIRED_KEPT_MS as i64, vec![1, 2], 1)],
+            expired_encodings: [Expired::ENCODING.into(), Admission::ENCODING.into()],
+            expired: vec![(7, AT_MS + EXPIRED_KEPT_MS as i64, vec![1, 2], 1)],
             settled_encoding: 0,
             settled_until_ms: vec![AT_MS + SETTLED_KEPT_MS as i64],
         }
@@ -120,25 +124,24 @@ impl Crafted {
             out.uint(self.ledger_encoding);
             Ledger::new().save(&mut out);
         }
-        for leases in [&self.live, &self.expired] {
-            out.uint(self.lease_encodings[0]);
-            [0, leases.len() as u64].into_iter().for_each(|field| out.uint(field));
-            [self.leases_at_ms, self.leases_at_ms].into_iter().for_each(|time_ms| out.int(time_ms));
-            out.uint(self.lease_encodings[1]);
-            out.uint(leases.len() as u64);
-            for (token, (end_ms, serials, estimates)) in (1..).zip(leases) {
-                out.bytes(b"lease");
-                out.int(*end_ms);
-                out.uint(token);
-                out.int(Day::MIN.number().into());
-                out.uint(serials.len() as u64);
-                for &serial in serials {
-                    [serial, 1].into_iter().for_each(|field| out.uint(field));
-                    out.int(AT_MS);
-                }
-                out.uint(*estimates);
-                (0..*estimates).for_each(|_| out.int128(Amount::ONE.picos()));
-            }
+        out.uint(self.lease_encodings[0]);
+        [0, self.live.len() as u64].into_iter().for_each(|field| out.uint(field));
+        [self.leases_at_ms, self.leases_at_ms].into_iter().for_each(|time_ms| out.int(time_ms));
+        out.uint(self.lease_encodings[1]);
+        out.uint(self.live.len() as u64);
+        for (token, (end_ms, serials, estimates)) in (1..).zip(&self.live) {
+            out.bytes(b"lease");
+            out.int(*end_ms);
+            out.uint(token);
+            save_admission(serials, *estimates, &mut out);
+        }
+        out.uint(self.expired_encodings[0]);
+        out.uint(self.expired_encodings[1]);
+        out.uint(self.expired.len() as u64);
+        for &(fingerprint, until_ms, ref serials, estimates) in &self.expired {
+            out.uint(fingerprint);
+            out.int(until_ms);
+            save_admission(serials, estimates, &mut out);
         }
         out.uint(self.settled_encoding);
         out.uint(self.settled_until_ms.len() as u64);
@@ -148,6 +151,17 @@ impl Crafted {
         }
         out.0
     }
+}
+
+fn save_admission(serials: &[u64], estimates: u64, out: &mut Encoded) {
+    out.int(Day::MIN.number().into());
+    out.uint(serials.len() as u64);
+    for &serial in serials {
+        [serial, 1].into_iter().for_each(|field| out.uint(field));
+        out.int(AT_MS);
+    }
+    out.uint(estimates);
+    (0..estimates).for_each(|_| out.int128(Amount::ONE.picos()));
 }
 
 fn load(bytes: &[u8]) -> Result<Account, Corrupt> {
@@ -224,10 +238,10 @@ fn a_target_refuses_for_no_longer_than_it_could_be_told_to() {
 #[test]
 fn admissions_fit_the_ledgers_and_policies() {
     assert_eq!(error(|it| it.live[0].2 = 3), "an estimate without a ledger for its meter");
-    assert_eq!(error(|it| it.expired[0].2 = 3), "an estimate without a ledger for its meter");
+    assert_eq!(error(|it| it.expired[0].3 = 3), "an estimate without a ledger for its meter");
     assert_eq!(error(|it| it.live[0].2 = 10), "estimates of more meters than there are");
     assert_eq!(error(|it| it.live[0].1 = vec![4]), "units taken from a policy of the future");
-    assert_eq!(error(|it| it.expired[0].1 = vec![1, 4]), "units taken from a policy of the future");
+    assert_eq!(error(|it| it.expired[0].2 = vec![1, 4]), "units taken from a policy of the future");
     assert_eq!(error(|it| it.live[0].1 = vec![2, 2]), "units taken from a policy twice");
     assert_eq!(error(|it| it.policies[0].3 = 4), "a policy twice, or of the future");
     assert_eq!(error(|it| it.policies[0].3 = 2), "a policy twice, or of the future");
@@ -237,12 +251,22 @@ fn admissions_fit_the_ledgers_and_policies() {
 fn no_time_ends_leases_early_or_remembers_ended_ones_for_ever() {
     assert_eq!(error(|it| it.at_ms -= 1), "leases that changed after their account");
     assert_eq!(error(|it| it.leases_at_ms += 1), "leases that changed after their account");
-    assert_eq!(error(|it| it.expired[0].0 += 1), "an ended lease that is remembered for too long");
+    assert_eq!(error(|it| it.expired[0].1 += 1), "an ended lease that is remembered for too long");
     assert_eq!(error(|it| it.settled_until_ms[0] += 1), "an ended lease that is remembered for too long");
     assert_eq!(
         error(|it| it.settled_until_ms = vec![AT_MS, AT_MS + SETTLED_KEPT_MS as i64 + 1]),
         "an ended lease that is remembered for too long"
     );
+}
+
+#[test]
+fn an_ended_lease_is_remembered_once_and_in_time() {
+    let twice = |it: &mut Crafted| it.expired.push(it.expired[0].clone());
+    assert_eq!(error(twice), "an ended lease twice");
+    assert_eq!(error(|it| it.expired[0].1 = -1), "an ended lease's time");
+    assert_eq!(error(|it| it.expired[0].1 = i64::MIN), "an ended lease's time");
+    let too_many = |it: &mut Crafted| it.expired.resize(FINISHED_MAX + 1, it.expired[0].clone());
+    assert_eq!(error(too_many), "more ended leases than an account remembers");
 }
 
 #[test]
@@ -252,12 +276,14 @@ fn what_lies_inside_is_read_in_its_own_version() {
     assert_eq!(error(|it| it.ledger_encoding += 1), newer);
     assert_eq!(error(|it| it.lease_encodings[0] += 1), newer);
     assert_eq!(error(|it| it.lease_encodings[1] += 1), newer);
+    assert_eq!(error(|it| it.expired_encodings[0] += 1), newer);
+    assert_eq!(error(|it| it.expired_encodings[1] += 1), newer);
     assert_eq!(error(|it| it.settled_encoding += 1), newer);
     let replaced = "written by an unreleased version of this module, in an encoding that has been replaced";
     assert_eq!(error(|it| it.ledger_encoding -= 1), replaced);
     assert_eq!(error(|it| it.lease_encodings[0] -= 1), replaced);
     let bytes = Crafted::default().save();
-    assert_eq!(load_versioned::<Account>(&mut Decoder::new(&bytes), 0).unwrap_err().0, replaced);
+    assert_eq!(load_versioned::<Account>(&mut Decoder::new(&bytes), Account::ENCODING - 1).unwrap_err().0, replaced);
     assert_eq!(load_versioned::<Account>(&mut Decoder::new(&bytes), Account::ENCODING + 1).unwrap_err().0, newer);
 }
 

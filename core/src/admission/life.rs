@@ -1,5 +1,6 @@
 //! The life of an admission: it is charged, kept alive, settled, or ended by time.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -171,12 +172,12 @@ impl Account {
     }
 
     /// The admission that can be settled under this id.
-    fn unsettled(&self, standing: Standing, id: &[u8]) -> Option<&Admission> {
+    fn unsettled(&self, standing: Standing, id: &[u8]) -> Option<Cow<'_, Admission>> {
         match standing {
             Standing::Unknown | Standing::Settled => None,
             Standing::Live | Standing::Expired => match self.live.get(id) {
-                Some(lease) => Some(&lease.payload),
-                None => self.expired.get(id).map(|lease| &lease.payload),
+                Some(lease) => Some(Cow::Borrowed(&lease.payload)),
+                None => self.expired.get(id).map(Cow::Owned),
             },
         }
     }
@@ -230,8 +231,9 @@ impl Account {
             }
         }
         // An admission whose lease has ended by time may still be among the live ones.
-        if let Some(lease) = self.live.take(id).or_else(|| self.expired.take(id)) {
-            for taken in &lease.payload.taken {
+        let live = self.live.take(id).map(|lease| lease.payload);
+        if let Some(admission) = live.or_else(|| self.expired.take(id)) {
+            for taken in &admission.taken {
                 let Some(own) = self.policies.iter_mut().find(|own| own.serial == taken.serial) else { continue };
                 if let Some(units) = actuals.of(&own.policy.meter).map(|amount| own.policy.units(amount)) {
                     own.correct(at_ms, taken.at_ms, units.cast_signed() - taken.units.cast_signed());
@@ -332,9 +334,8 @@ impl Account {
                 breaker.forget(&id);
             }
         }
-        let left_ms = ended_ms.saturating_add_unsigned(EXPIRED_KEPT_MS).saturating_sub(at_ms);
-        if left_ms > 0 {
-            self.expired.put(at_ms, id, left_ms.unsigned_abs(), admission);
+        if ended_ms.saturating_add_unsigned(EXPIRED_KEPT_MS) > at_ms {
+            self.expired.put(&id, ended_ms, &admission);
         }
     }
 

@@ -52,6 +52,7 @@ mod life;
 mod mistake_texts;
 mod moment;
 mod name;
+mod packed;
 mod policy;
 mod route;
 mod row;

@@ -3,8 +3,7 @@
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 use super::account::Account;
-use super::bounds::{EXPIRED_KEPT_MS, FINISHED_MAX, POLICIES_MAX, SETTLED_KEPT_MS};
-use super::expired::Expired;
+use super::bounds::{EXPIRED_KEPT_MS, POLICIES_MAX, SETTLED_KEPT_MS};
 use super::idle::Idle;
 use super::ledgers::Ledgers;
 use super::policy::{AccountPolicy, Kind};
@@ -12,13 +11,12 @@ use super::taken::Admission;
 use super::target::Target;
 use crate::PERIOD_MAX_MS;
 use crate::codec::{Corrupt, Reader, Writer};
-use crate::lease::Lease;
 use crate::memory::{allocated_bytes, spilled_bytes};
 use crate::stored::{Stored, load_nested, save_nested};
 
 impl Stored for Account {
-    const ENCODING: u32 = 3;
-    const ENCODING_MIN: u32 = 3;
+    const ENCODING: u32 = 4;
+    const ENCODING_MIN: u32 = 4;
 
     fn save(&self, out: &mut dyn Writer) {
         [self.ahead_ms, self.at_ms].into_iter().for_each(|time_ms| out.int(time_ms));
@@ -30,7 +28,7 @@ impl Stored for Account {
         self.policies.iter().for_each(|own| own.save(out));
         self.ledgers.save(out);
         save_nested(&self.live, out);
-        self.expired.save(out);
+        save_nested(&self.expired, out);
         save_nested(&self.settled, out);
     }
 
@@ -52,7 +50,7 @@ impl Stored for Account {
         }
         account.ledgers = Ledgers::load(from)?;
         account.live = load_nested(from)?;
-        account.expired = Expired::load(from)?;
+        account.expired = load_nested(from)?;
         account.settled = load_nested(from)?;
         account.check()?;
         Ok(account)
@@ -87,16 +85,14 @@ impl Account {
         if self.policies.iter().any(is_undecidable) {
             return Err(Corrupt("a budget without a ledger for its meter"));
         }
-        if self.expired.len() > FINISHED_MAX {
-            return Err(Corrupt("more ended leases than an account remembers"));
-        }
         // Leases count down from the time of their last change; a time in the future would end all of them.
-        if self.live.changed_at_ms() > self.at_ms || self.expired.changed_at_ms() > self.at_ms {
+        if self.live.changed_at_ms() > self.at_ms {
             return Err(Corrupt("leases that changed after their account"));
         }
         let forgotten_by_ms = |kept_ms| self.at_ms.saturating_add_unsigned(kept_ms);
-        let outlasts = |lease: &Lease<Admission>| lease.expires_at_ms > forgotten_by_ms(EXPIRED_KEPT_MS);
-        if self.expired.iter().any(outlasts) || self.settled.until_ms() > forgotten_by_ms(SETTLED_KEPT_MS) {
+        if self.expired.until_ms() > forgotten_by_ms(EXPIRED_KEPT_MS)
+            || self.settled.until_ms() > forgotten_by_ms(SETTLED_KEPT_MS)
+        {
             return Err(Corrupt("an ended lease that is remembered for too long"));
         }
         let opens = self.policies.iter().filter_map(AccountPolicy::open_until_ms);
@@ -104,7 +100,8 @@ impl Account {
         if refusals.any(|until_ms| until_ms > self.at_ms.saturating_add_unsigned(PERIOD_MAX_MS)) {
             return Err(Corrupt("a breaker or a cooldown that refuses for too long"));
         }
-        self.live.iter().chain(self.expired.iter()).try_for_each(|lease| self.check_admission(&lease.payload))
+        self.live.iter().try_for_each(|lease| self.check_admission(&lease.payload))?;
+        self.expired.iter().try_for_each(|admission| self.check_admission(&admission))
     }
 
     fn check_admission(&self, admission: &Admission) -> Result<(), Corrupt> {

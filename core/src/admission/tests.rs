@@ -718,6 +718,39 @@ fn leases_that_end_by_the_thousand_hold_up_nobody_and_what_was_settled_is_rememb
     assert_eq!(saved(&reloaded(&account)), saved(&account));
 }
 
+/// The usual admission: an id like a UUID's, units of two policies, and an estimate of money. Each is settled late, too.
+#[test]
+fn an_admission_that_was_never_settled_takes_64_bytes_at_most() {
+    let mut account = Account::default();
+    account.set(b"rpm", window(1_000_000, 60_000, "requests")).unwrap();
+    account.set(b"tpm", window(1_000_000_000, 60_000, "tokens")).unwrap();
+    account.set(b"usd", budget("1000000", Period::Month, "usd")).unwrap();
+    let id = |number: usize| format!("5f0c1e7a-3d94-4b0e-9a55-{number:012x}").into_bytes();
+    let estimate = [(b"tokens".as_slice(), amount("12345")), (USD, amount("3.98765"))];
+    for number in 0..FINISHED_MAX {
+        account.charge(&moment(NOW), &id(number), 600_000, &Amounts(&estimate), &mut []);
+    }
+    let mut later = moment(NOW + 600_000);
+    for _ in 0..FINISHED_MAX / ENDED_PER_CHANGE {
+        account.advance(&later);
+        let (bytes, ended) = (account.expired.memory_bytes(), account.expired.len());
+        assert!(bytes <= 64 * ended, "{bytes} bytes for {ended} admissions");
+    }
+    assert_eq!((account.expired.len(), account.in_flight(later.stamp.at_ms)), (FINISHED_MAX, 0));
+    later.stamp.at_ms += 3_000_000;
+    let none = Amounts(&[]);
+    for number in (0..FINISHED_MAX).step_by(2) {
+        let settlement = account.settle(&later, &id(number), &none, &Report::default()).unwrap();
+        assert_eq!((settlement.standing, settlement.spent), (Standing::Expired, true));
+        assert_eq!(account.standing(later.stamp.at_ms, &id(number)), Standing::Settled);
+        assert_eq!(account.standing(later.stamp.at_ms, &id(number + 1)), Standing::Expired);
+    }
+    let charged = Amount::from_picos(estimate[1].1.picos() * (FINISHED_MAX / 2) as i128);
+    assert_eq!(Some(account.ledger().spent(Period::Total, later.day)), charged);
+    assert_eq!(account.remembered(), FINISHED_MAX);
+    assert_eq!(saved(&reloaded(&account)), saved(&account));
+}
+
 #[test]
 fn a_breaker_has_one_probe_at_a_time_and_a_death_leaves_it_to_the_next() {
     let mut account = Account::default();
