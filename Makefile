@@ -59,8 +59,9 @@ clients-spec: ## write what the clients of all languages are generated from, and
 	cargo build --release
 	python3 clients/spec/generate.py all
 
-demo: build ## replay a gateway's traffic and check every figure (TRACE=file.csv SPEED=factor)
-	cargo run --release --package gw-demo
+demo: build ## replay a gateway's traffic and check every figure (TRACE=file.csv SPEED=factor; WATCH=1 CONSOLE=9464 in a console)
+	$(if $(WATCH),cargo build --package gw)
+	cargo run --release --package gw-demo -- $(if $(WATCH),--watch $(or $(CARGO_TARGET_DIR),target)/debug/gw)
 
 bench: build ## compare with SET, INCR and Lua scripts of the same behaviour, side by side
 	cargo build --release --package gw-bare

@@ -29,6 +29,14 @@ pub struct Args {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 
+    /// The companion's executable: it shows the replay in its console meanwhile
+    #[arg(long, value_name = "GW", conflicts_with_all = ["top", "routing"])]
+    pub watch: Option<PathBuf>,
+
+    /// The console's port on 127.0.0.1
+    #[arg(long, env = "CONSOLE", value_name = "PORT", default_value_t = 9464, value_parser = clap::value_parser!(u16).range(1..))]
+    pub console: u16,
+
     /// Instead of the replay: give the requests to 10,000 keys, and print how many of the heaviest GW.TOP would find
     #[arg(long)]
     pub top: bool,

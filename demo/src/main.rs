@@ -18,6 +18,7 @@ mod routing;
 mod tally;
 mod text;
 mod trace;
+mod watch;
 mod workload;
 
 use anyhow::{Context, Result, bail};
@@ -33,6 +34,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use text::grouped;
 use trace::Arrival;
+use watch::Watch;
 use workload::Workload;
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -84,6 +86,7 @@ fn demo(args: &Args) -> Result<()> {
         pace.minute_ms()
     );
     println!("over {connections} connections to {} on port {}", server.binary(), server.port());
+    let _watch = args.watch.as_deref().map(|gw| Watch::start(gw, args.console, &server)).transpose()?;
     admission::set_policies(&mut connection, &workload, pace)?;
     await_month_with_room(&mut connection, &workload, pace)?;
     let run = replay::replay(&server, &workload, pace, connections, &STOP)?;
