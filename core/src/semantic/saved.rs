@@ -115,6 +115,10 @@ impl<G: Group> Stored for Index<G> {
     fn load(from: &mut dyn Reader, _encoding: u32) -> Result<Self, Corrupt> {
         let mut index = load_head(from)?;
         let count = from.uint()?;
+        // A key goes with its last entry, and a rewritten AOF would not have it.
+        if count == 0 {
+            return Err(Corrupt("an index without entries"));
+        }
         load_entries(&mut index, count, from)?;
         Ok(index)
     }

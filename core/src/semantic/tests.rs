@@ -196,6 +196,7 @@ fn broken_indexes_do_not_load() {
     for end in 0..bytes.len() {
         assert!(load(&bytes[..end]).is_err(), "{end} bytes");
     }
+    assert!(load(&saved(&Index::new(2))).is_err(), "no entries");
     // Whatever one byte becomes, what loads works.
     for at in 0..bytes.len() {
         for to in [0, 1, 0x7f, 0x80, 0xff, b'u', b'i', b'b'] {
