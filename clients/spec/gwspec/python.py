@@ -105,7 +105,9 @@ class Python:
             out.append(self.policy_type(policy))
         out.append("\n\n")
         for name, about in replies["unions"].items():
-            members = " | ".join(dict.fromkeys(about["cases"].values()))
+            of = list(dict.fromkeys(about["cases"].values()))
+            # On a line of their own, or on one each if that is too long.
+            members = " | ".join(of) if len(" | ".join(of)) <= 116 else "\n    | ".join(of)
             out.append(f"{comment(about['doc'], 0)}\n{name}: TypeAlias = (\n    {members}\n)\n")
         members = " | ".join(policy.name for policy in self.spec.policies)
         out.append(f"#: A kind of policy with its values.\nPolicy: TypeAlias = {members}\n")

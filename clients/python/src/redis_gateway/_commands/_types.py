@@ -812,7 +812,14 @@ class BreakerPolicy:
 
 #: The state of a key.
 Description: TypeAlias = (
-    WindowState | BucketState | SlotsState | LedgerState | QueueState | CacheEntryState | SemanticIndexState | AccountState
+    WindowState
+    | BucketState
+    | SlotsState
+    | LedgerState
+    | QueueState
+    | CacheEntryState
+    | SemanticIndexState
+    | AccountState
 )
 #: A kind of policy with its values.
 Policy: TypeAlias = WindowPolicy | BucketPolicy | InFlightPolicy | BudgetPolicy | BlockPolicy | BreakerPolicy
