@@ -64,6 +64,8 @@ def lone_stack(shared_lone_stack: Stack) -> Stack:
     clients have left. Its server may be stopped."""
     one = shared_lone_stack
     one.release()
+    # The accounts of the test before.
+    one.server.run("FLUSHALL")
     # After a test whose server was away the proxy limits by itself, until it has found that the server is back.
     key = one.key("again")
     eventually(lambda: one.chat(key).status_code == 200 and "key" in one.accounts())
