@@ -305,6 +305,13 @@ const STATS: &[Family] = &[
     Family::counter("gw_cache_deletes_total", NODE, "Entries deleted."),
     Family::counter("gw_cache_cleared_total", NODE, "Entries cleared."),
     Family::counter("gw_cache_errors_total", NODE, "Calls of the cache that were refused."),
+    Family::counter("gw_sem_hits_total", NODE, "Questions to the semantic cache that were answered."),
+    Family::counter("gw_sem_misses_total", NODE, "Questions to the semantic cache without an answer."),
+    Family::counter("gw_sem_sets_total", NODE, "Entries of semantic indexes set."),
+    Family::counter("gw_sem_deletes_total", NODE, "Entries of semantic indexes deleted."),
+    Family::counter("gw_sem_rejects_total", NODE, "Entries of semantic indexes rejected."),
+    Family::counter("gw_sem_evicted_total", NODE, "Entries removed because their semantic index was full."),
+    Family::counter("gw_sem_expired_total", NODE, "Entries of semantic indexes removed because they had expired."),
     Family::counter(
         "gw_top_ignored_total",
         NODE,
