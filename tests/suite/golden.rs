@@ -410,14 +410,14 @@ fn record_cache(client: &mut Connection) {
 
 fn record_semantic(client: &mut Connection) {
     for words in [
-        "GW.SEMSET index one aaaazzzz value TAG x TAG y SAVED 0.002 TEXT question DEFAULT 0.99",
+        "GW.SEMSET index one aaaazzzz value TAG x TAG y SAVED 0.002 TEXT question DEFAULT 0.99 EX 31622400",
         "GW.SEMSET index gone zzzzzzzz value EX 31622400",
         "GW.SEMDEL index gone",
         // A set that removes another entry to make room.
         "CONFIG SET gw.sem-max-entries 2",
-        "GW.SEMSET index evicted zzzzzzzz value",
+        "GW.SEMSET index evicted zzzzzzzz value EX 31622400",
         "GW.SEMGET index aaaazzzz",
-        "GW.SEMSET index two zzzzaaaa wrong",
+        "GW.SEMSET index two zzzzaaaa wrong EX 31622400",
         "CONFIG SET gw.sem-max-entries 50000",
         "GW.SEMREJECT index two 1",
     ] {
